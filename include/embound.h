@@ -1,0 +1,391 @@
+/* embound.h - sentence embeddings inside a stated memory budget: the public interface.
+ *
+ * The way through: probe the machine, open a model, state limits, make a plan (bytes, before any
+ * work), open an engine (every byte is taken here, once), submit texts, collect rows.
+ * Nothing here prints, exits or keeps global state. Sizes are bytes unless a name says otherwise.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMBOUND_H
+#define EMBOUND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(EMB_BUILD_SHARED) && defined(__GNUC__)
+#define EMB_API __attribute__((visibility("default")))
+#else
+#define EMB_API
+#endif
+
+#define EMB_VERSION_MAJOR 0
+#define EMB_VERSION_MINOR 1
+#define EMB_VERSION_PATCH 0
+
+/* ---- status ---------------------------------------------------------------------------------- */
+
+/* Values are pinned: 10s the caller's, 20s the data's, 30s resources, 90s ours. */
+typedef enum emb_status {
+    EMB_OK = 0,
+    EMB_INVALID_ARGUMENT = 10, /* a parameter is outside what its declaration allows */
+    EMB_UNSUPPORTED = 11,      /* well-formed, but this build or version does not do it */
+    EMB_BUDGET = 12,           /* the stated bytes are too few; the error names the minimum */
+    EMB_BAD_FILE = 20,         /* a model, configuration or tokenizer file is malformed */
+    EMB_BAD_TEXT = 21,         /* a text cannot be encoded (for example an id out of range) */
+    EMB_TOO_LONG = 22,         /* a text is longer than allowed under EMB_LONG_ERROR */
+    EMB_NOT_FINITE = 23,       /* the vector of a text came out NaN or infinite */
+    EMB_NO_MEMORY = 30,        /* the system refused memory that the plan had foreseen */
+    EMB_IO = 31,               /* reading or writing failed */
+    EMB_NOT_FOUND = 32,        /* no such file or name */
+    EMB_DEVICE = 33,           /* a device is missing or failed */
+    EMB_CANCELLED = 34,        /* emb_engine_cancel was called */
+    EMB_TIMEOUT = 35,          /* nothing was ready in the time given */
+    EMB_INTERNAL = 90          /* a broken invariant: please report it */
+} emb_status;
+
+/* The caller's; filled on every status but EMB_OK. The message is one line of UTF-8 that names the
+ * place and says what to change. `bytes_min` is set with EMB_BUDGET. */
+typedef struct emb_error {
+    char message[256];
+    uint64_t bytes_min;
+} emb_error;
+
+/* Gives the name of a status, such as "EMB_BUDGET"; never NULL. Any thread. */
+EMB_API const char *emb_status_name(emb_status status);
+
+/* Gives "0.1.0". Any thread. */
+EMB_API const char *emb_version(void);
+
+/* ---- machine --------------------------------------------------------------------------------- */
+
+#define EMB_DEVICES_MAX 16
+
+typedef enum emb_device_kind { EMB_DEVICE_AUTO = 0, EMB_DEVICE_CPU = 1, EMB_DEVICE_CUDA = 2 }
+    emb_device_kind;
+
+/* What the planner knows of one accelerator. */
+typedef struct emb_device_info {
+    char name[64];
+    uint32_t index;
+    uint32_t compute_capability; /* 90 for 9.0 */
+    uint64_t memory_bytes;       /* total on the card */
+    uint64_t context_bytes;      /* device bytes a context costs before our first allocation */
+    uint64_t host_bytes;         /* host bytes a context costs */
+} emb_device_info;
+
+/* What the planner knows of the hardware and of this process. Saved and loaded as JSON, so that a
+ * plan can be made for a machine that is not present. */
+typedef struct emb_machine {
+    uint32_t struct_bytes;
+    uint32_t cores;               /* that this process may run on */
+    char cpu_name[64];
+    char isa[16];                 /* "ref", "avx2", "avx512": the kernels that will run */
+    uint32_t has_bf16;            /* 1: a bf16 product instruction is used */
+    uint32_t page_bytes;
+    uint64_t cache_l2_bytes;      /* per core; 0 if unknown */
+    uint64_t cache_l3_bytes;      /* shared; 0 if unknown */
+    uint64_t memory_bytes;        /* of the host, or of its cgroup if that is smaller */
+    uint64_t process_base_bytes;  /* resident in this process before any engine exists */
+    uint32_t devices_count;
+    emb_device_info devices[EMB_DEVICES_MAX];
+} emb_machine;
+
+/* Which devices to look at; NULL means the CPU alone. */
+typedef struct emb_device_list {
+    uint32_t struct_bytes;
+    emb_device_kind kind;
+    uint32_t count; /* 0: all of that kind */
+    uint32_t indices[EMB_DEVICES_MAX];
+} emb_device_list;
+
+/* Measures the machine: instruction sets, cores, caches, and the process base, for which it makes
+ * every page of the program resident (so that the base cannot grow later).
+ * Needs: call it once at start, before other memory is taken, for an exact base. The environment
+ * variable EMB_CPU=ref|avx2|avx512 restricts the kernels.
+ * Fails: EMB_INVALID_ARGUMENT (unknown EMB_CPU, or one this CPU lacks), EMB_DEVICE, EMB_IO.
+ * Threads: one at a time. */
+EMB_API emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices,
+                                     emb_error *error);
+
+/* Writes the machine as JSON into `text` (`capacity` bytes, NUL-terminated); gives the length
+ * without the NUL in `length`. Fails: EMB_INVALID_ARGUMENT if it does not fit (8 KiB always do). */
+EMB_API emb_status emb_machine_to_json(char *text, size_t capacity, size_t *length,
+                                       const emb_machine *machine, emb_error *error);
+
+/* Reads what emb_machine_to_json wrote. Unknown keys are refused by name.
+ * Fails: EMB_BAD_FILE. */
+EMB_API emb_status emb_machine_from_json(emb_machine *out, const char *text, size_t length,
+                                         emb_error *error);
+
+/* ---- model ----------------------------------------------------------------------------------- */
+
+typedef struct emb_model emb_model;
+
+typedef enum emb_dtype {
+    EMB_DTYPE_DEFAULT = 0, /* f32 on a CPU, f16 on a GPU, as users of both expect */
+    EMB_DTYPE_F32 = 1,
+    EMB_DTYPE_BF16 = 2,
+    EMB_DTYPE_F16 = 3,
+    EMB_DTYPE_INT8 = 4,
+    EMB_DTYPE_INT4 = 5,
+    EMB_DTYPE_FP8 = 6
+} emb_dtype;
+
+typedef enum emb_pooling {
+    EMB_POOLING_MODEL = 0, /* what the model's files say */
+    EMB_POOLING_MEAN = 1,
+    EMB_POOLING_CLS = 2,
+    EMB_POOLING_MAX = 3
+} emb_pooling;
+
+/* A model as its files describe it; filled by emb_model_describe. */
+typedef struct emb_model_info {
+    uint32_t struct_bytes;
+    char architecture[16]; /* "bert", "mpnet" */
+    char name[128];        /* last part of the path */
+    uint32_t layers, hidden, heads, intermediate, vocabulary, positions;
+    uint32_t window_tokens; /* longest sequence the encoder takes, special tokens included */
+    uint32_t default_tokens; /* max_seq_length of the model's files, at most window_tokens */
+    uint32_t special_tokens; /* that wrap every chunk: 2 for BERT and MPNet */
+    uint32_t dim;
+    emb_pooling pooling;
+    uint32_t normalizes; /* 1: the model normalises its vectors */
+    emb_dtype stored_dtype;
+    uint64_t parameters;
+    uint64_t file_bytes;
+    uint64_t description_bytes; /* host bytes that the open model itself holds */
+} emb_model_info;
+
+/* Opens a sentence-transformers directory, a plain Hugging Face directory, or a .safetensors file
+ * beside its config.json. Reads headers and configuration only; keeps file descriptors, no weights.
+ * Fails: EMB_NOT_FOUND, EMB_BAD_FILE, EMB_UNSUPPORTED (each naming file, key or tensor), EMB_IO,
+ * EMB_NO_MEMORY. Threads: an open model is immutable and may be shared. */
+EMB_API emb_status emb_model_open(emb_model **out, const char *path, emb_error *error);
+EMB_API void emb_model_close(emb_model *model);
+EMB_API void emb_model_describe(emb_model_info *out, const emb_model *model);
+
+/* Gives the prompt of that name from the model's files (NULL name: the default prompt), or NULL.
+ * Owned by the model. */
+EMB_API const char *emb_model_prompt(const emb_model *model, const char *name);
+
+/* ---- limits and plan ------------------------------------------------------------------------- */
+
+typedef enum emb_long_rule {
+    EMB_LONG_CHUNK = 0,    /* every token counts: the mean over the text's chunks */
+    EMB_LONG_TRUNCATE = 1, /* only the first chunk counts, as in sentence-transformers */
+    EMB_LONG_ERROR = 2     /* a longer text is a failed row */
+} emb_long_rule;
+
+typedef enum emb_switch { EMB_SWITCH_MODEL = 0, EMB_SWITCH_ON = 1, EMB_SWITCH_OFF = 2 } emb_switch;
+
+/* What the user states. Zero means "as the model says" or "choose". */
+typedef struct emb_limits {
+    uint32_t struct_bytes;
+    emb_device_kind device;
+    emb_dtype dtype;
+    emb_long_rule long_rule;
+    emb_pooling pooling;
+    emb_switch normalize;
+    uint32_t threads;          /* compute lanes at most; 0: one per core */
+    uint32_t chunk_tokens_max; /* special tokens included; 0: the model's default_tokens */
+    uint32_t dim;              /* keep the first dim values (Matryoshka); 0: all */
+    uint64_t host_bytes_max;   /* the whole process; 0: as much as full speed needs (the knee) */
+    uint64_t device_bytes_max; /* per device, context included; 0: the knee */
+    uint64_t caller_bytes;     /* host bytes the caller keeps for itself beside the engine */
+} emb_limits;
+
+EMB_API emb_limits emb_limits_default(void);
+
+typedef enum emb_region_kind {
+    EMB_REGION_HOST = 0,
+    EMB_REGION_PINNED = 1,
+    EMB_REGION_DEVICE = 2
+} emb_region_kind;
+
+#define EMB_ITEMS_MAX 32
+#define EMB_REGIONS_MAX 8
+
+typedef struct emb_item {
+    char name[40];
+    uint64_t bytes;
+} emb_item;
+
+/* One memory kind on one device, and what its bytes are for. */
+typedef struct emb_region {
+    emb_region_kind kind;
+    uint32_t device;
+    uint64_t bytes;       /* sum of the items */
+    uint64_t arena_bytes; /* of these, the part that the engine allocates, in one piece */
+    uint32_t items_count;
+    emb_item items[EMB_ITEMS_MAX];
+} emb_region;
+
+/* Steps of the ladder, from fastest to smallest; the planner takes the first that fits. */
+typedef enum emb_rung {
+    EMB_RUNG_FULL = 1,   /* weights resident, batches at the knee */
+    EMB_RUNG_FEWER = 2,  /* weights resident, fewer tokens per batch */
+    EMB_RUNG_GATHER = 3, /* layers resident, embedding rows read from the file as needed */
+    EMB_RUNG_STREAM = 4  /* layers streamed from the file, embedding rows read as needed */
+} emb_rung;
+
+/* The bytes and shapes that follow from limits. A value: no pointers, nothing to free. */
+typedef struct emb_plan {
+    uint32_t struct_bytes;
+    emb_rung rung;
+    emb_device_kind device;
+    emb_dtype dtype;
+    emb_long_rule long_rule;
+    emb_pooling pooling;
+    uint32_t normalize;         /* 1 or 0 */
+    uint32_t dim;
+    uint32_t lanes;
+    uint32_t windows;
+    uint32_t window_tokens;     /* tokens read ahead in one window */
+    uint32_t window_chunks;
+    uint32_t tokens_per_tile;   /* that one lane holds at once */
+    uint32_t tokens_per_pass;   /* that go through all layers together */
+    uint32_t chunk_tokens_max;  /* longest sequence, special tokens included */
+    uint32_t weight_slots;      /* 0: all layers resident; 1 or 2: buffers of one layer each */
+    uint32_t embeddings_resident;
+    uint64_t host_bytes_max;    /* the budget; 0 if none was stated */
+    uint64_t host_bytes;        /* the whole process under this plan */
+    uint64_t host_bytes_min;    /* the smallest budget that works with these limits */
+    uint64_t host_bytes_knee;   /* the smallest budget that reaches full speed */
+    uint64_t process_base_bytes;
+    uint64_t caller_bytes;
+    char isa[16];
+    char numerics_id[64];       /* equal ids promise equal bits */
+    uint32_t regions_count;
+    emb_region regions[EMB_REGIONS_MAX];
+} emb_plan;
+
+/* Computes the plan; a pure function: touches no device, reads no file, allocates nothing.
+ * Fails: EMB_BUDGET (error->bytes_min is the smallest budget that works), EMB_INVALID_ARGUMENT,
+ * EMB_UNSUPPORTED, EMB_DEVICE. Threads: any. */
+EMB_API emb_status emb_plan_make(emb_plan *out, const emb_model *model, const emb_limits *limits,
+                                 const emb_machine *machine, emb_error *error);
+
+/* Gives the rung's name: "full", "fewer tokens", "embeddings from file", "layers streamed". */
+EMB_API const char *emb_rung_name(emb_rung rung);
+
+/* ---- engine ---------------------------------------------------------------------------------- */
+
+typedef struct emb_engine emb_engine;
+
+typedef enum emb_piece_flag { EMB_PIECE_FIRST = 1, EMB_PIECE_LAST = 2, EMB_PIECE_IDS = 4 }
+    emb_piece_flag;
+
+/* A run of a text as a source reads it. A text is one piece (FIRST | LAST) or many; pieces may end
+ * anywhere, inside a character too. Borrowed until submit has taken it. */
+typedef struct emb_piece {
+    const void *data; /* UTF-8 bytes, or with EMB_PIECE_IDS uint32_t token ids without specials */
+    size_t length;    /* bytes, or ids */
+    uint32_t flags;
+    uint64_t user;    /* of the FIRST piece; comes back in the row */
+} emb_piece;
+
+/* A whole text in memory. */
+typedef struct emb_text {
+    const void *data;
+    size_t length;
+    uint32_t is_ids;
+    const char *prompt; /* put before the text; NULL: none */
+    uint64_t user;
+} emb_text;
+
+/* One finished text. `values` points into the engine until the next collect. */
+typedef struct emb_row {
+    uint64_t text;  /* 0, 1, 2, ... in the order submitted */
+    uint64_t user;
+    emb_status status; /* EMB_OK, or why this row is NaN */
+    uint32_t chunks;
+    uint64_t tokens;         /* encoded, special tokens included */
+    uint64_t tokens_dropped; /* cut off by EMB_LONG_TRUNCATE */
+    const float *values;     /* [dim], f32 */
+} emb_row;
+
+/* Opens an engine inside a plan: takes every byte, makes it resident, loads the weights, starts the
+ * threads, seals the arena. After it returns nothing is allocated until close.
+ * Needs: a model that outlives the engine; a plan made for that model.
+ * Fails: EMB_NO_MEMORY, EMB_IO, EMB_BAD_FILE, EMB_INVALID_ARGUMENT. */
+EMB_API emb_status emb_engine_open(emb_engine **out, const emb_model *model, const emb_plan *plan,
+                                   emb_error *error);
+
+/* Takes pieces in order and gives in `taken` how many it took whole. Never blocks: it takes what
+ * fits, and when it takes fewer, collect first and then submit the rest again, starting with the
+ * same piece (of which the engine remembers how much it has read already).
+ * Fails: EMB_INVALID_ARGUMENT (pieces out of order), or the error that stopped the engine. */
+EMB_API emb_status emb_engine_submit(emb_engine *engine, const emb_piece *pieces, uint32_t count,
+                                     uint32_t *taken, emb_error *error);
+
+/* Sends what waits to be encoded now, even if its window is not full. */
+EMB_API emb_status emb_engine_flush(emb_engine *engine);
+
+/* Gives up to `capacity` finished rows in the order submitted; `count` 0 with EMB_OK means that
+ * nothing is under way. timeout_ms: 0 looks only, negative waits as long as it takes. The rows of
+ * the previous collect are gone.
+ * Fails: EMB_TIMEOUT, EMB_CANCELLED, or the error that stopped the engine (EMB_IO, ...). */
+EMB_API emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capacity,
+                                      uint32_t *count, int timeout_ms, emb_error *error);
+
+/* Stops the work as soon as each lane has finished its tile; later calls give EMB_CANCELLED.
+ * Threads: any; async-signal-safe. */
+EMB_API emb_status emb_engine_cancel(emb_engine *engine);
+
+/* Encodes whole texts: rows is [count, dim]. A failed text is a row of NaN, and the first such
+ * failure is the status, after all texts were tried. The engine must be idle. */
+EMB_API emb_status emb_engine_embed(float *rows, emb_engine *engine, const emb_text *texts,
+                                    uint32_t count, emb_error *error);
+
+/* Counters since open. Bytes are of the whole process. */
+typedef struct emb_engine_stats_t {
+    uint32_t struct_bytes;
+    uint64_t texts, texts_failed, texts_long; /* long: more tokens than one chunk holds */
+    uint64_t chunks;
+    uint64_t tokens;        /* encoded, special tokens included */
+    uint64_t tokens_dropped;
+    uint64_t rows_computed; /* rows that went through the layers; equal to tokens: no padding */
+    uint64_t bytes_read;    /* of text */
+    uint64_t passes, windows, tiles;
+    double seconds;          /* since open */
+    double seconds_tokenize; /* on the caller's thread */
+    double seconds_encode;   /* summed over lanes */
+    double seconds_wait;     /* lanes waiting for streamed weights */
+    uint64_t host_bytes_planned;
+    uint64_t host_bytes_peak; /* VmHWM; 0 where the system does not say */
+    uint64_t host_bytes_now;
+} emb_engine_stats_t;
+
+EMB_API void emb_engine_stats(emb_engine_stats_t *out, const emb_engine *engine);
+EMB_API void emb_engine_close(emb_engine *engine);
+
+/* ---- tokens ---------------------------------------------------------------------------------- */
+
+typedef struct emb_tokenizer_handle emb_tokenizer_handle;
+
+/* Opens the model's tokenizer alone (about 4 MiB, in one allocation). */
+EMB_API emb_status emb_tokenizer_open(emb_tokenizer_handle **out, const emb_model *model,
+                                      emb_error *error);
+EMB_API void emb_tokenizer_close(emb_tokenizer_handle *tokenizer);
+
+/* Turns the next piece of a text into ids, without special tokens around the text. Reads until the
+ * piece is used up or `ids` is full; gives in `used` the bytes read and in `count` the ids written.
+ * Call again with the rest. flags as in emb_piece; a FIRST piece resets the state.
+ * `done` is 1 when a LAST piece is used up and every id is out.
+ * Fails: EMB_INVALID_ARGUMENT. Threads: one caller per handle. */
+EMB_API emb_status emb_tokenize(emb_tokenizer_handle *tokenizer, const char *bytes, size_t length,
+                                uint32_t flags, uint32_t *ids, size_t capacity, size_t *used,
+                                size_t *count, uint32_t *done, emb_error *error);
+
+/* Gives the special ids that stand before and after each chunk. */
+EMB_API void emb_tokenizer_specials(const emb_tokenizer_handle *tokenizer, uint32_t *before,
+                                    uint32_t *after);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,118 @@
+/* backend.h - what a backend computes: a table of block operations, so that it can fuse inside them.
+ *
+ * The CPU backends (ref, avx2, avx512) live under cpu/ and are chosen by cpu/select.c. Fed by
+ * encoder alone. Operations allocate nothing, read no file and never fail; a backend books all its
+ * scratch in lane_layout. Legend: hidden = heads * head_dim; tokens of a tile are packed, no padding.
+ *
+ * Numerics: the order of every sum over cols (K) and over keys is fixed per (format, instruction
+ * set); kernels split rows and tokens only. So a chunk's bits do not depend on the tile around it.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_BACKEND_BACKEND_H
+#define EMB_BACKEND_BACKEND_H
+
+#include "base/ledger.h"
+
+typedef enum emb_format { EMB_FORMAT_F32 = 1, EMB_FORMAT_BF16 = 2 } emb_format;
+
+/* A matrix applied as out = in * W^T + bias, W [rows, cols]. `packed` is private to the backend. */
+typedef struct emb_linear {
+    uint32_t rows, cols;
+    emb_format format;
+    void *packed;
+    float *bias; /* [rows] */
+} emb_linear;
+
+typedef struct emb_layer {
+    emb_linear qkv;           /* [3 * hidden, hidden]: queries, keys, values */
+    emb_linear attention_out; /* [hidden, hidden] */
+    emb_linear ffn_in;        /* [intermediate, hidden] */
+    emb_linear ffn_out;       /* [hidden, intermediate] */
+    float *attention_gain, *attention_shift; /* [hidden] */
+    float *ffn_gain, *ffn_shift;             /* [hidden] */
+} emb_layer;
+
+/* Sizes that blocks need; the same for every layer. */
+typedef struct emb_block_shape {
+    uint32_t hidden, heads, head_dim, intermediate;
+    uint32_t chunk_tokens_max; /* longest chunk in any tile */
+    float norm_epsilon;
+    const float *relative; /* NULL, or [heads, 2 * chunk_tokens_max - 1]: added to the scaled score
+                              of query i and key j at [j - i + chunk_tokens_max - 1] */
+} emb_block_shape;
+
+/* The tokens that go through a block together. */
+typedef struct emb_tile {
+    uint32_t tokens, chunks;
+    const uint32_t *ids;    /* [tokens]; used by embed alone */
+    const uint32_t *starts; /* [chunks + 1], first is 0, last is tokens */
+} emb_tile;
+
+typedef struct emb_embedding {
+    emb_format format;
+    const void *words;      /* [rows, hidden] in `format`, row-major; ids index its rows */
+    const float *positions; /* [chunk_tokens_max, hidden]; token type row 0 already added */
+    const float *gain, *shift; /* [hidden] */
+} emb_embedding;
+
+typedef struct emb_pool_rule {
+    emb_pooling pooling; /* mean, cls or max */
+    uint32_t normalize;  /* divide by max(length, 1e-12) */
+} emb_pool_rule;
+
+/* One lane's scratch: opaque to everyone but the backend. */
+typedef struct emb_lane_scratch {
+    void *buffers[8];
+} emb_lane_scratch;
+
+typedef struct emb_backend {
+    const char *name;        /* "ref", "avx2", "avx512" */
+    const char *numerics;    /* part of numerics_id, such as "avx512-bf16dot" */
+    uint32_t tokens_knee;    /* tokens per tile from which speed no longer grows: see bench/knee */
+
+    /* Books the packed form of a [rows, cols] matrix and its bias, and fills in the linear. */
+    void (*linear_layout)(emb_linear *linear, uint32_t rows, uint32_t cols, emb_format format,
+                          emb_ledger *ledger);
+    /* Packs rows [row0, row0 + rows) from values [rows, cols]. row0 is a multiple of
+     * EMB_PACK_ROWS, and rows too unless it reaches the last row. The bias is the caller's to fill.
+     * Disjoint row ranges may be packed by different threads. */
+    void (*linear_pack)(emb_linear *linear, uint32_t row0, uint32_t rows, const float *values);
+
+    /* Books the scratch of one lane for tiles of at most `tokens`. */
+    void (*lane_layout)(emb_lane_scratch *scratch, const emb_block_shape *shape, emb_format format,
+                        uint32_t tokens, emb_ledger *ledger);
+
+    /* out [tokens, hidden] = norm(words[id] + positions[index in chunk]). */
+    void (*embed)(float *out, const emb_tile *tile, const emb_embedding *embedding,
+                  const emb_block_shape *shape);
+    /* out = norm(in + attention_out(attention(qkv(in)))); out may equal in. */
+    void (*attention_block)(float *out, const float *in, const emb_tile *tile,
+                            const emb_layer *layer, const emb_block_shape *shape,
+                            emb_lane_scratch *scratch);
+    /* out = norm(in + ffn_out(gelu(ffn_in(in)))); out may equal in. GELU is the erf form. */
+    void (*ffn_block)(float *out, const float *in, const emb_tile *tile, const emb_layer *layer,
+                      const emb_block_shape *shape, emb_lane_scratch *scratch);
+    /* Chunk c's vector goes to rows[targets[c] * hidden ...]. The sum of a mean runs in token
+     * order. */
+    void (*pool)(float *rows, const uint32_t *targets, const float *in, const emb_tile *tile,
+                 const emb_pool_rule *rule, const emb_block_shape *shape);
+    /* Writes count f32 values in `format` (round to nearest even): rows of a word table. */
+    void (*convert)(void *out, emb_format format, const float *in, uint64_t count);
+} emb_backend;
+
+#define EMB_PACK_ROWS 64
+
+static inline uint64_t emb_format_bytes(emb_format format) {
+    return format == EMB_FORMAT_BF16 ? 2 : 4;
+}
+
+/* What the CPU and the operating system allow, and what EMB_CPU asks for.
+ * Gives "ref", "avx2" or "avx512", and whether bf16 products are native there.
+ * Fails: EMB_INVALID_ARGUMENT (EMB_CPU names something unknown, or absent here). */
+emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error);
+
+/* The backend of that name for that format, or NULL if this build has none. has_bf16 as detected:
+ * without it bf16 weights are widened in the kernel. */
+const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format format);
+
+#endif

@@ -1,0 +1,40 @@
+/* threads.h - a fixed set of threads whose stacks are items of the plan.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_BASE_THREADS_H
+#define EMB_BASE_THREADS_H
+
+#include <pthread.h>
+
+#include "base/ledger.h"
+
+#define EMB_STACK_BYTES (256u << 10)
+
+typedef void (*emb_thread_main)(void *user, uint32_t index);
+
+typedef struct emb_thread {
+    pthread_t handle;
+    void *stack;
+    emb_thread_main main;
+    void *user;
+    uint32_t index;
+    bool started;
+} emb_thread;
+
+typedef struct emb_thread_set {
+    emb_thread *threads; /* [count] */
+    uint32_t count;
+} emb_thread_set;
+
+/* Books the stacks and the table. */
+void emb_thread_set_layout(emb_thread_set *set, uint32_t count, emb_ledger *ledger);
+
+/* Starts thread `index`; its main runs once. All signals are blocked in it.
+ * Fails: EMB_NO_MEMORY. */
+emb_status emb_thread_start(emb_thread_set *set, uint32_t index, emb_thread_main main, void *user,
+                            emb_error *error);
+
+/* Waits for every started thread to return from its main. */
+void emb_thread_set_join(emb_thread_set *set);
+
+#endif

@@ -1,0 +1,129 @@
+/* encoder.h - tiles of tokens through all layers, with weights resident or streamed.
+ *
+ * Fed by engine (windows), uses model (weights) and a backend's operations; feeds the window's
+ * vectors. Knows no plan: shapes come as numbers.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_ENCODER_ENCODER_H
+#define EMB_ENCODER_ENCODER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "backend/backend.h"
+#include "base/token_table.h"
+#include "model/model.h"
+
+/* ---- weights --------------------------------------------------------------------------------- */
+
+/* Where the parameters are, and how the next layer is had. */
+typedef struct emb_weights {
+    const emb_model_files *files;
+    const emb_shape *shape;
+    const emb_backend *backend;
+    emb_format format;
+    uint32_t slots;            /* 0: all layers resident; 1, 2: buffers of one layer each */
+    bool words_resident;       /* else rows are read from the file for each tile */
+    uint32_t chunk_tokens_max;
+    emb_embedding embedding;
+    void *words;               /* the table behind embedding.words, if resident */
+    float *positions, *embed_gain, *embed_shift;
+    float *relative;           /* see emb_block_shape; NULL for BERT */
+    emb_layer *layers;         /* [layers] resident, or [slots] */
+    float *staging;            /* [EMB_PACK_ROWS, max cols] f32 rows on their way */
+    void *staging_scratch;     /* bytes as the file has them */
+    /* streaming: guarded by mutex */
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    uint32_t lanes;            /* that release each layer */
+    uint64_t loaded;           /* layers loaded since open, over all passes: layer n of pass p is
+                                  number p * layers + n, in slot number % slots */
+    uint64_t wanted;           /* numbers below this may be loaded: passes begun * layers */
+    uint64_t released;         /* numbers below this are free again */
+    uint32_t releases;         /* lanes that have released number `released` */
+    bool stop;
+    emb_status status;         /* of the loader; sticky */
+    emb_error error;
+} emb_weights;
+
+typedef struct emb_weights_config {
+    const emb_model_files *files;
+    const emb_shape *shape;
+    const emb_backend *backend;
+    emb_format format;
+    uint32_t slots, lanes, chunk_tokens_max;
+    bool words_resident;
+} emb_weights_config;
+
+/* Books resident weights, or slots. */
+void emb_weights_layout(emb_weights *weights, const emb_weights_config *config, emb_ledger *ledger);
+
+/* Loads what is resident. Fails: EMB_IO, EMB_BAD_FILE. */
+emb_status emb_weights_load(emb_weights *weights, emb_error *error);
+void emb_weights_close(emb_weights *weights);
+
+/* The loader thread's main while slots > 0: fills slots ahead of the lanes until told to stop. */
+void emb_weights_loader(void *weights, uint32_t index);
+void emb_weights_stop(emb_weights *weights);
+
+/* Announces one more pass, so that its layers may be loaded. Called once a pass. */
+void emb_weights_begin_pass(emb_weights *weights);
+
+/* Gives layer `number` (see `loaded`), waiting for it if it is streamed; NULL once stopped or
+ * failed. Adds the time waited to *seconds. Each lane acquires and releases every layer once. */
+const emb_layer *emb_weights_acquire(emb_weights *weights, uint64_t number, double *seconds);
+void emb_weights_release(emb_weights *weights, uint64_t number);
+
+/* ---- lanes, tiles, passes -------------------------------------------------------------------- */
+
+/* One thread's own buffers. */
+typedef struct emb_lane {
+    emb_lane_scratch scratch;
+    float *x;                /* [tokens_per_tile, hidden]; NULL if the pass holds the activations */
+    uint32_t *ids;           /* [tokens_per_tile] */
+    uint32_t *starts;        /* [chunks_per_tile + 1] */
+    uint32_t *targets;       /* [chunks_per_tile] */
+    void *gathered;          /* [tokens_per_tile, hidden] word rows, if they are not resident */
+    float *gather_row;       /* one row as f32 on its way */
+    void *gather_scratch;
+    double seconds_encode, seconds_wait; /* of the tile or pass just done */
+} emb_lane;
+
+/* A range of a window's order; its activations start at row0 of the pass. */
+typedef struct emb_tile_cut {
+    uint32_t order0, chunks, tokens, row0;
+} emb_tile_cut;
+
+/* What goes through all layers together. Shared by all lanes if weights are streamed, one lane's
+ * own (a single tile) if they are resident. */
+typedef struct emb_pass {
+    const emb_token_table *table;
+    const uint32_t *order;   /* chunk numbers, longest first */
+    const emb_tile_cut *cuts;
+    uint32_t cuts_count;
+    float *x;                /* activations of row0 of the first cut onwards */
+    float *vectors;          /* [chunks of the table, hidden] */
+    uint64_t number0;        /* of the pass's first layer, see emb_weights */
+    atomic_uint *next;       /* [layers + 1] next cut to take at each layer; NULL: one lane alone */
+    const atomic_bool *cancel;
+} emb_pass;
+
+typedef struct emb_encoder {
+    const emb_backend *backend;
+    emb_block_shape blocks;
+    emb_pool_rule pool;
+    emb_weights *weights;
+    const emb_shape *shape;
+} emb_encoder;
+
+/* Books one lane. with_x: the lane holds its activations itself. */
+void emb_lane_layout(emb_lane *lane, const emb_weights_config *config,
+                     const emb_block_shape *blocks, uint32_t tokens_per_tile,
+                     uint32_t chunks_per_tile, bool with_x, emb_ledger *ledger);
+
+/* Runs this lane's share of a pass: embed, layers, pool. Called by every lane of the pass.
+ * Fails: EMB_IO, EMB_BAD_FILE (streaming or gathering), EMB_CANCELLED. */
+emb_status emb_encoder_forward(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
+                               emb_error *error);
+
+#endif

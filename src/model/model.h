@@ -1,0 +1,90 @@
+/* model.h - a model's files as read-only tensors and a shape; descriptors, never weights in memory.
+ *
+ * Fed by paths, feeds encoder (weights, shape) and plan (shape). Reads with pread alone.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_MODEL_MODEL_H
+#define EMB_MODEL_MODEL_H
+
+#include "embound.h"
+
+#define EMB_MODEL_PATH_MAX 512
+#define EMB_MODEL_PROMPTS_MAX 16
+
+typedef enum emb_architecture { EMB_ARCHITECTURE_BERT = 1, EMB_ARCHITECTURE_MPNET = 2 }
+    emb_architecture;
+typedef enum emb_activation { EMB_ACTIVATION_GELU_ERF = 1 } emb_activation;
+
+/* Everything that decides sizes and arithmetic. */
+typedef struct emb_shape {
+    emb_architecture architecture;
+    emb_activation activation;
+    uint32_t layers, hidden, heads, head_dim, intermediate;
+    uint32_t vocabulary;        /* rows of the word embedding */
+    uint32_t positions;         /* rows of the position embedding */
+    uint32_t position_offset;   /* row of the first token: 0 BERT, 2 MPNet */
+    uint32_t window_tokens;     /* longest sequence: positions - position_offset */
+    uint32_t default_tokens;    /* max_seq_length, at most window_tokens */
+    uint32_t has_token_types;   /* BERT: row 0 of token_type_embeddings is added everywhere */
+    uint32_t relative_buckets;  /* MPNet: 32; 0: none */
+    uint32_t relative_distance; /* MPNet: 128 */
+    float norm_epsilon;
+    emb_pooling pooling;        /* never EMB_POOLING_MODEL */
+    uint32_t normalizes;
+} emb_shape;
+
+/* Names of the tensors an encoder needs, independent of architecture. */
+typedef enum emb_tensor_role {
+    EMB_TENSOR_WORDS,          /* [vocabulary, hidden] */
+    EMB_TENSOR_POSITIONS,      /* [positions, hidden] */
+    EMB_TENSOR_TOKEN_TYPES,    /* [types, hidden]; BERT alone */
+    EMB_TENSOR_EMBED_GAIN,     /* [hidden] */
+    EMB_TENSOR_EMBED_SHIFT,
+    EMB_TENSOR_RELATIVE,       /* [buckets, heads]; MPNet alone */
+    EMB_TENSOR_QUERY,          /* per layer from here on; [hidden, hidden] */
+    EMB_TENSOR_QUERY_BIAS,     /* [hidden] */
+    EMB_TENSOR_KEY,
+    EMB_TENSOR_KEY_BIAS,
+    EMB_TENSOR_VALUE,
+    EMB_TENSOR_VALUE_BIAS,
+    EMB_TENSOR_ATTENTION_OUT,
+    EMB_TENSOR_ATTENTION_OUT_BIAS,
+    EMB_TENSOR_ATTENTION_GAIN, /* [hidden] */
+    EMB_TENSOR_ATTENTION_SHIFT,
+    EMB_TENSOR_FFN_IN,         /* [intermediate, hidden] */
+    EMB_TENSOR_FFN_IN_BIAS,    /* [intermediate] */
+    EMB_TENSOR_FFN_OUT,        /* [hidden, intermediate] */
+    EMB_TENSOR_FFN_OUT_BIAS,
+    EMB_TENSOR_FFN_GAIN,
+    EMB_TENSOR_FFN_SHIFT,
+    EMB_TENSOR_ROLES
+} emb_tensor_role;
+
+typedef struct emb_model_files emb_model_files; /* metadata: one malloc, exactly accounted */
+
+/* Opens and checks everything: see emb_model_open in embound.h. `*shape` gets its fields; every
+ * tensor the encoder will need is present, has the right shape and lies inside its file. */
+emb_status emb_model_files_open(emb_model_files **out, emb_shape *shape, const char *path,
+                                emb_error *error);
+void emb_model_files_close(emb_model_files *files);
+
+/* Fills name, stored_dtype, parameters, file_bytes, description_bytes and, from the shape, the
+ * rest. */
+void emb_model_files_describe(emb_model_info *out, const emb_model_files *files,
+                              const emb_shape *shape);
+const char *emb_model_files_prompt(const emb_model_files *files, const char *name);
+
+/* The directory that holds config.json and the tokenizer. */
+const char *emb_model_files_directory(const emb_model_files *files);
+
+/* Reads rows [row0, row0 + rows) of a tensor as f32 into out [rows, cols]. `layer` is ignored for
+ * roles without layers. `scratch` holds at least emb_model_scratch_bytes(rows * cols). A vector is
+ * one row. F16 and BF16 widen exactly. Allocates nothing.
+ * Fails: EMB_IO, EMB_BAD_FILE (cut file; a value that is NaN or infinite, naming tensor and
+ * element). Threads: any; each with its own scratch. */
+emb_status emb_model_read_rows(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
+                               uint32_t row0, uint32_t rows, float *out, void *scratch,
+                               emb_error *error);
+size_t emb_model_scratch_bytes(size_t values);
+
+#endif
