@@ -1,0 +1,76 @@
+/* file.c - whole ranges of regular files, through interruptions and short reads.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+
+emb_status emb_file_open(int *descriptor, uint64_t *bytes, const char *path, emb_error *error) {
+    *descriptor = -1;
+    *bytes = 0;
+    int opened;
+    do { /* O_NONBLOCK: a FIFO must be refused, not waited for */
+        opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    } while (opened < 0 && errno == EINTR);
+    if (opened < 0) {
+        emb_status status = errno == ENOENT || errno == ENOTDIR ? EMB_NOT_FOUND : EMB_IO;
+        return emb_error_set(error, status, "%s: cannot open: %s", path, strerror(errno));
+    }
+    struct stat about;
+    if (fstat(opened, &about) != 0) {
+        int reason = errno;
+        close(opened);
+        return emb_error_set(error, EMB_IO, "%s: cannot be examined: %s", path, strerror(reason));
+    }
+    if (!S_ISREG(about.st_mode)) {
+        close(opened);
+        return emb_error_set(error, EMB_BAD_FILE, "%s: not a regular file", path);
+    }
+    *descriptor = opened;
+    *bytes = (uint64_t)about.st_size;
+    return EMB_OK;
+}
+
+void emb_file_close(int descriptor) {
+    if (descriptor >= 0) close(descriptor);
+}
+
+emb_status emb_file_read_at(int descriptor, void *buffer, size_t length, uint64_t offset,
+                            const char *path, emb_error *error) {
+    unsigned char *to = buffer;
+    size_t done = 0;
+    while (done < length) {
+        ssize_t got = pread(descriptor, to + done, length - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0)
+            return emb_error_set(error, EMB_IO, "%s: read failed at byte %llu: %s", path,
+                                 (unsigned long long)(offset + done), strerror(errno));
+        if (got == 0)
+            return emb_error_set(error, EMB_BAD_FILE,
+                                 "%s: ends at byte %llu, %zu bytes early: it was cut after it was "
+                                 "opened",
+                                 path, (unsigned long long)(offset + done), length - done);
+        done += (size_t)got;
+    }
+    return EMB_OK;
+}
+
+ptrdiff_t emb_file_stream_read(void *user, void *buffer, size_t capacity) {
+    emb_file_stream *stream = user;
+    uint64_t left = stream->end - stream->offset;
+    if (capacity > left) capacity = (size_t)left;
+    if (capacity == 0) return 0;
+    ssize_t got;
+    do {
+        got = pread(stream->descriptor, buffer, capacity, (off_t)stream->offset);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0) return -errno;
+    stream->offset += (uint64_t)got;
+    return got;
+}

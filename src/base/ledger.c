@@ -1,0 +1,120 @@
+/* ledger.c - counts or hands out the bytes of one region, and takes that region from the system.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "base/ledger.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define EMB_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define EMB_ASAN 1
+#endif
+#endif
+#ifdef EMB_ASAN
+#include <sanitizer/asan_interface.h>
+/* a gap behind each buffer, so that an overrun meets poison */
+#define EMB_GAP EMB_ALIGN
+#else
+#define EMB_GAP 0
+#endif
+
+void emb_ledger_init(emb_ledger *ledger, void *base, uint64_t capacity) {
+    memset(ledger, 0, sizeof *ledger);
+    ledger->base = base;
+    ledger->capacity = capacity;
+    if (base) emb_arena_poison(base, capacity);
+}
+
+void emb_ledger_item(emb_ledger *ledger, const char *name) {
+    for (uint32_t i = 0; i < ledger->items_count; i++) {
+        if (strcmp(ledger->items[i].name, name) == 0) {
+            ledger->current = i;
+            return;
+        }
+    }
+    if (ledger->items_count == EMB_ITEMS_MAX) {
+        ledger->overflow = true;
+        return;
+    }
+    ledger->current = ledger->items_count++;
+    emb_item *item = &ledger->items[ledger->current];
+    snprintf(item->name, sizeof item->name, "%s", name);
+    item->bytes = 0;
+}
+
+static void *take(emb_ledger *ledger, uint64_t bytes, uint64_t align) {
+    uint64_t start, rounded, end;
+    if (__builtin_add_overflow(ledger->bytes, align - 1, &start) ||
+        __builtin_add_overflow(bytes, (uint64_t)EMB_ALIGN - 1 + EMB_GAP, &rounded) ||
+        __builtin_add_overflow(start & ~(align - 1), rounded & ~(uint64_t)(EMB_ALIGN - 1), &end)) {
+        ledger->overflow = true;
+        return NULL;
+    }
+    start &= ~(align - 1);
+    if (ledger->items_count == 0) emb_ledger_item(ledger, "other");
+    ledger->items[ledger->current].bytes += end - ledger->bytes;
+    ledger->bytes = end;
+    if (!ledger->base) return NULL;
+    if (end > ledger->capacity) {
+        ledger->overflow = true;
+        return NULL;
+    }
+    emb_arena_unpoison(ledger->base + start, bytes);
+    return ledger->base + start;
+}
+
+void *emb_ledger_take(emb_ledger *ledger, uint64_t count, uint64_t size) {
+    uint64_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes)) {
+        ledger->overflow = true;
+        return NULL;
+    }
+    return take(ledger, bytes, EMB_ALIGN);
+}
+
+void *emb_ledger_take_pages(emb_ledger *ledger, uint64_t bytes) {
+    return take(ledger, bytes, (uint64_t)sysconf(_SC_PAGESIZE));
+}
+
+void *emb_arena_open(uint64_t bytes) {
+    if (bytes == 0 || bytes > SIZE_MAX) return NULL;
+    void *base = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) return NULL;
+    /* Whole pages become resident here, so that nothing is left to grow. Without huge pages: they
+     * would round the region up beyond what the plan says. */
+    madvise(base, (size_t)bytes, MADV_NOHUGEPAGE);
+#ifdef MADV_POPULATE_WRITE
+    if (madvise(base, (size_t)bytes, MADV_POPULATE_WRITE) == 0) return base;
+#endif
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    for (uint64_t i = 0; i < bytes; i += page) ((volatile unsigned char *)base)[i] = 0;
+    return base;
+}
+
+void emb_arena_close(void *base, uint64_t bytes) {
+    if (!base) return;
+    emb_arena_unpoison(base, bytes);
+    munmap(base, (size_t)bytes);
+}
+
+void emb_arena_poison(const void *start, uint64_t bytes) {
+#ifdef EMB_ASAN
+    ASAN_POISON_MEMORY_REGION(start, bytes);
+#else
+    (void)start, (void)bytes;
+#endif
+}
+
+void emb_arena_unpoison(const void *start, uint64_t bytes) {
+#ifdef EMB_ASAN
+    ASAN_UNPOISON_MEMORY_REGION(start, bytes);
+#else
+    (void)start, (void)bytes;
+#endif
+}

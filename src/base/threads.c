@@ -1,0 +1,63 @@
+/* threads.c - threads on stacks that the plan has booked and the arena has made resident.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "base/threads.h"
+
+#include <signal.h>
+#include <string.h>
+
+#include "base/error.h"
+
+void emb_thread_set_layout(emb_thread_set *set, uint32_t count, emb_ledger *ledger) {
+    emb_ledger_item(ledger, "thread stacks");
+    set->count = count;
+    set->threads = emb_ledger_take(ledger, count, sizeof *set->threads);
+    for (uint32_t i = 0; i < count; i++) {
+        void *stack = emb_ledger_take_pages(ledger, EMB_STACK_BYTES);
+        if (!set->threads) continue;
+        memset(&set->threads[i], 0, sizeof set->threads[i]);
+        set->threads[i].stack = stack;
+    }
+}
+
+static void *run_thread(void *argument) {
+    emb_thread *thread = argument;
+    thread->main(thread->user, thread->index);
+    return NULL;
+}
+
+emb_status emb_thread_start(emb_thread_set *set, uint32_t index, emb_thread_main main, void *user,
+                            emb_error *error) {
+    emb_thread *thread = &set->threads[index];
+    thread->main = main;
+    thread->user = user;
+    thread->index = index;
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0)
+        return emb_error_set(error, EMB_NO_MEMORY, "no memory for a thread's attributes");
+    sigset_t all, before;
+    sigfillset(&all);
+    int failed = pthread_attr_setstack(&attributes, thread->stack, EMB_STACK_BYTES);
+    if (!failed) {
+        /* signals stay with the caller's own threads */
+        pthread_sigmask(SIG_BLOCK, &all, &before);
+        failed = pthread_create(&thread->handle, &attributes, run_thread, thread);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    pthread_attr_destroy(&attributes);
+    if (failed)
+        return emb_error_set(error, EMB_NO_MEMORY,
+                             "cannot start thread %u of %u: %s; allow more threads or ask for "
+                             "fewer",
+                             index + 1, set->count, strerror(failed));
+    thread->started = true;
+    return EMB_OK;
+}
+
+void emb_thread_set_join(emb_thread_set *set) {
+    for (uint32_t i = 0; i < set->count && set->threads; i++) {
+        if (!set->threads[i].started) continue;
+        pthread_join(set->threads[i].handle, NULL);
+        set->threads[i].started = false;
+    }
+}
