@@ -1,5 +1,5 @@
 # embound: the front door over CMake. `make` builds, `make help` lists what else there is.
-# Variables: JOBS (parallel compilations), PREFIX and DESTDIR (install), FUZZ_SECONDS (each program).
+# Variables: JOBS (parallel compilations), PREFIX and DESTDIR (install), FUZZ_SECONDS (each).
 # SPDX-License-Identifier: Apache-2.0
 BUILD := build
 JOBS ?= $(shell nproc)

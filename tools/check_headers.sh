@@ -1,0 +1,34 @@
+#!/bin/sh
+# Each header compiles alone: embound.h as C and as C++ with gcc and clang, all others as C.
+# SPDX-License-Identifier: Apache-2.0
+set -eu
+cd "$(dirname "$0")/.."
+strict="-fsyntax-only -Wall -Wextra -Wpedantic -Wshadow -Werror -Iinclude"
+failed=0 count=0
+
+try() { # compiler, flags...
+    count=$((count + 1))
+    "$@" || failed=$((failed + 1))
+}
+for compiler in gcc clang; do
+    try $compiler -x c -std=c99 $strict include/embound.h
+    try $compiler -x c -std=c17 -Wc++-compat $strict include/embound.h
+    for header in src/*/*.h src/*/*/*.h src/*/*/*/*.h apps/*/*.h; do
+        [ -f "$header" ] || continue
+        flags=
+        case $header in
+        */avx2/*) flags="-mavx2 -mfma -mf16c" ;;
+        */avx512/*) flags="-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq" ;;
+        esac
+        # A header may define static inline functions that nothing here uses.
+        try $compiler -x c -std=c17 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Werror \
+            -Wno-unused-function -Wno-pragma-once-outside-header -fsyntax-only $flags \
+            -Iinclude -Isrc -Iapps "$header"
+    done
+done
+for compiler in g++ clang++; do
+    try $compiler -x c++ -std=c++11 $strict include/embound.h
+    try $compiler -x c++ -std=c++20 $strict include/embound.h
+done
+echo "headers: $count compilations, $failed failed"
+[ "$failed" -eq 0 ]

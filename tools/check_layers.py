@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Fails on any include that is not an arrow of the layer table (ARCHITECTURE.md). Run by the build.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import re
+import sys
+
+from c_source import ROOT, project_files, read
+
+# folder: project headers it may include beside its own; a trailing slash means the whole folder
+ARROWS = {
+    "src/base": [],
+    "src/text": ["base/"],
+    "src/model": ["base/"],
+    "src/backend": ["base/"],
+    "src/encoder": ["base/", "model/", "backend/backend.h"],
+    "src/plan": ["base/", "text/", "model/", "backend/backend.h", "encoder/"],
+    "src/engine": ["base/", "text/", "model/", "backend/backend.h", "encoder/", "plan/"],
+    "train": ["base/", "text/", "model/", "backend/", "encoder/", "plan/"],
+    "apps": ["base/json.h"],
+    "bindings": [],
+    "examples": [],
+    "bench": [],
+}
+FREE = ("tests/", "bench/kernels/", "lab/", "include/", "tools/")
+# What the core may take from the system: libc, POSIX and Linux; intrinsics where vectors are used.
+SYSTEM = set("""assert ctype errno fcntl float inttypes limits locale math pthread sched signal
+    stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string strings time
+    unistd poll link elf dirent sys/mman sys/resource sys/stat sys/syscall sys/time sys/types
+    sys/uio sys/auxv sanitizer/asan_interface linux/futex""".split())
+VECTORS = set("immintrin cpuid arm_neon x86intrin".split())
+VECTOR_FOLDERS = ("src/backend/", "src/text/")
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
+
+
+def folder_of(name):
+    """The row of ARROWS that a file falls under, or None."""
+    return next((f for f in ARROWS if name.startswith(f + "/")), None)
+
+
+def judge(name, folder, quote, header):
+    """Why this include is refused, or None."""
+    if quote == "<":
+        stem = header[:-2] if header.endswith(".h") else header
+        if folder.startswith("src/") and stem not in SYSTEM:
+            if stem in VECTORS and name.startswith(VECTOR_FOLDERS):
+                return None
+            return f"system header <{header}> is not libc or POSIX"
+        return None
+    if header == "embound.h":
+        return None
+    if ".." in header:
+        return f'"{header}": write includes from src/ (or apps/), never relative'
+    own = folder.split("/", 1)[1] + "/" if folder.startswith("src/") else None
+    if own and header.startswith(own) and (ROOT / "src" / header).is_file():
+        return None
+    if any(header == a or (a.endswith("/") and header.startswith(a)) for a in ARROWS[folder]):
+        return None if (ROOT / "src" / header).is_file() else f'"{header}" does not exist'
+    if not own and ((ROOT / folder / header).is_file() or
+                    (ROOT / name).parent.joinpath(header).is_file()):
+        return None
+    allowed = ", ".join(["embound.h"] + ARROWS[folder])
+    return f'"{header}": {folder} may include its own headers, {allowed}'
+
+
+def main():
+    """Prints each refused include; exits 1 if there is one."""
+    bad = files = 0
+    for name in project_files(".c", ".h", ".cu", ".cuh", ".cpp"):
+        folder = folder_of(name)
+        if folder is None or name.startswith(FREE):
+            if folder is None and not name.startswith(FREE):
+                print(f"{name}: in no folder of the layer table")
+                bad += 1
+            continue
+        files += 1
+        text = read(name)
+        for match in INCLUDE.finditer(text):
+            reason = judge(name, folder, match.group(1), match.group(2))
+            if reason:
+                print(f"{name}:{text.count(chr(10), 0, match.start()) + 1}: {reason}")
+                bad += 1
+    if bad or "--quiet" not in sys.argv[1:]:
+        print(f"layers: {files} files, {bad} refused includes")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Fails unless libembound.so exports exactly what embound.h declares EMB_API, every non-static
+symbol of the core starts with emb_, and no object of the core holds writable data.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import re
+import subprocess
+import sys
+
+from c_source import read, strip
+
+DECLARED = re.compile(r"EMB_API\s+[\w\s*]*?\b(emb_\w+)\s*\(")
+WRITABLE = re.compile(r"\s(\.t?(?:data|bss)(?:\.\S+)?)\s+[0-9a-f]+\s+(?:\.hidden\s+)?(\S+)$")
+
+
+def run(*command):
+    """The output of a program."""
+    return subprocess.run(command, text=True, capture_output=True, check=True).stdout
+
+
+def exported(library):
+    """Names that the shared library gives to others."""
+    lines = run("nm", "-D", "--defined-only", "--format=posix", library).splitlines()
+    return {line.split()[0].split("@")[0] for line in lines if line.strip()}
+
+
+def archive_symbols(archive):
+    """Yields (name, letter) of all defined symbols of the core."""
+    for line in run("nm", "--defined-only", "--format=posix", archive).splitlines():
+        parts = line.split()
+        if len(parts) >= 2 and len(parts[1]) == 1:
+            yield parts[0], parts[1]
+
+
+def writable(archive):
+    """Names of objects in .data and .bss sections: mutable globals."""
+    names = []
+    for line in run("objdump", "-t", archive).splitlines():
+        found = WRITABLE.search(line)
+        if found and not found.group(1).startswith(".data.rel.ro"):
+            if found.group(2) != found.group(1):
+                names.append(f"{found.group(2)} ({found.group(1)})")
+    return sorted(names)
+
+
+def main():
+    """Compares; prints every difference; exits 1 if there is one."""
+    build = sys.argv[1] if len(sys.argv) > 1 else "build"
+    code = strip(read("include/embound.h"))
+    declared = set(DECLARED.findall(code))
+    given = exported(f"{build}/libembound.so")
+    bad = [f"declared but not exported: {n}" for n in sorted(declared - given)]
+    bad += [f"exported but not declared EMB_API: {n}" for n in sorted(given - declared)]
+    count = 0
+    for name, letter in archive_symbols(f"{build}/libembound_core.a"):
+        count += 1
+        if letter.isupper() and not name.startswith("emb_"):
+            bad.append(f"not static, and does not start with emb_: {name}")
+    bad += [f"mutable global: {n}" for n in writable(f"{build}/libembound_core.a")]
+    print("\n".join(bad + [f"symbols: {len(given)} exported, {count} in the core, "
+                           f"{len(bad)} findings"]))
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
