@@ -44,10 +44,12 @@ typedef struct emb_json {
     uint32_t depth;
     uint8_t kinds[EMB_JSON_DEPTH_MAX]; /* of the open containers */
     uint8_t state;
+    bool at_end; /* read gave 0 and is not asked again */
     /* of the latest KEY, STRING or NUMBER: unescaped UTF-8, valid until the next call. A string
-     * longer than the buffer comes in several events of the same kind; text_last marks the last. A
-     * lone surrogate escape becomes U+FFFD and sets text_replaced. Bytes above 0x7F are passed on
-     * as they are (UTF-8 is checked only if utf8_strict). */
+     * that does not fit the buffer (quotes and escapes included) comes in several events of the
+     * same kind; text_last marks the last. A lone surrogate escape becomes U+FFFD and sets
+     * text_replaced. Bytes above 0x7F are passed on as they are (UTF-8 is checked only if
+     * utf8_strict, and then no piece ends inside a character). */
     const char *text;
     size_t text_length;
     bool text_first, text_last, text_replaced;
@@ -58,15 +60,17 @@ typedef struct emb_json {
 /* buffer: at least EMB_JSON_BUFFER_MIN bytes, the caller's, for the reader's whole life. */
 void emb_json_init(emb_json *json, void *buffer, size_t capacity, emb_json_read read, void *user);
 
-/* Gives the next event. Fails: EMB_BAD_FILE with line and byte in the message (malformed, too deep,
- * invalid UTF-8 where strict), EMB_IO. After a failure in lines mode, emb_json_skip_line resumes. */
+/* Gives the next event. Fails: EMB_BAD_FILE with the line (from 1) and the byte of the stream (from
+ * 0) in the message (malformed, too deep, invalid UTF-8 where strict), EMB_IO. After a failure in lines mode, emb_json_skip_line resumes. */
 emb_status emb_json_next(emb_json *json, emb_json_event *event, emb_error *error);
 
 /* After KEY, OBJECT_BEGIN or ARRAY_BEGIN: passes over the value that follows or the container just
  * entered, to its end. */
 emb_status emb_json_skip(emb_json *json, emb_error *error);
 
-/* Lines mode: goes to the start of the next line, whatever stands in between. */
+/* Lines mode: goes to the start of the next line, whatever stands in between. The newline of a
+ * document is not yet read at its LINE_END: `line` still names it, and there this call does no
+ * more than the next emb_json_next. */
 emb_status emb_json_skip_line(emb_json *json, emb_error *error);
 
 /* Collects the rest of the KEY or STRING just begun into out (NUL-terminated, at most capacity - 1
@@ -75,7 +79,7 @@ emb_status emb_json_string(emb_json *json, char *out, size_t capacity, size_t *l
                            emb_error *error);
 
 /* Read the value that comes next and must be of that kind. `key` is for messages.
- * Fails: EMB_BAD_FILE (another kind, out of range, not a whole number). */
+ * Fails: EMB_BAD_FILE (another kind, out of range, not a whole number, a NUL inside a string). */
 emb_status emb_json_next_string(emb_json *json, char *out, size_t capacity, const char *key,
                                 emb_error *error);
 emb_status emb_json_next_u64(emb_json *json, uint64_t *out, const char *key, emb_error *error);
