@@ -1,0 +1,268 @@
+/* blocks.c - the block operations, written once for any instruction set's kernels.
+ *
+ * Attention goes head group by head group, so that queries, keys and values of one group exist at
+ * a time and not those of all heads; projections and the feed-forward go in blocks of tokens, so
+ * that their intermediates stay in the cache. Splits tokens and outputs only, never a sum.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+
+#include "backend/cpu/cpu.h"
+
+/* What attention_block needs beside its arguments. */
+typedef struct attention_buffers {
+    void *in;       /* operands [tokens, hidden]; unused where operands are f32 */
+    float *group;   /* [tokens, 3 * group_dim] */
+    void *context;  /* operands [tokens, hidden] */
+    float *narrow;  /* [block_rows, hidden] */
+    float *work;    /* of the attention kernel */
+    uint32_t heads; /* of one group */
+    size_t group_stride, operand_stride;
+} attention_buffers;
+
+typedef struct ffn_buffers {
+    void *in;      /* operands [block_rows, hidden]; unused where operands are f32 */
+    void *wide;    /* operands [block_rows, intermediate] */
+    float *narrow; /* [block_rows, hidden] */
+    size_t operand_stride, wide_stride;
+} ffn_buffers;
+
+/* Cuts the next buffer off a scratch; with a base of NULL the end is the number of bytes. */
+static void *cut(uintptr_t *end, size_t rows, size_t stride, size_t value_bytes) {
+    uintptr_t start = *end;
+    *end += emb_cpu_round_up(rows * stride * value_bytes, EMB_ALIGN);
+    return (void *)start;
+}
+
+/* Heads whose columns fill whole panels, so that no panel is computed twice. */
+static uint32_t group_heads(const emb_cpu_kernels *kernels, const emb_block_shape *shape) {
+    for (uint32_t heads = 1; heads < shape->heads; heads++) {
+        bool whole = heads * shape->head_dim % kernels->panel_rows == 0;
+        if (whole && shape->heads % heads == 0) return heads;
+    }
+    return shape->heads;
+}
+
+static uintptr_t cut_attention(attention_buffers *b, const emb_cpu_kernels *kernels,
+                               const emb_block_shape *shape, uint32_t tokens, void *base) {
+    uintptr_t end = (uintptr_t)base;
+    uint32_t rows = tokens < kernels->block_rows ? tokens : kernels->block_rows;
+    b->heads = group_heads(kernels, shape);
+    b->group_stride = emb_cpu_stride((size_t)3 * b->heads * shape->head_dim, sizeof(float));
+    b->operand_stride = emb_cpu_stride(shape->hidden, kernels->operand_bytes);
+    b->in = NULL;
+    if (kernels->operands) b->in = cut(&end, tokens, b->operand_stride, kernels->operand_bytes);
+    b->group = cut(&end, tokens, b->group_stride, sizeof(float));
+    b->context = cut(&end, tokens, b->operand_stride, kernels->operand_bytes);
+    b->narrow = cut(&end, rows, shape->hidden, sizeof(float));
+    b->work = cut(&end, 1, emb_cpu_attention_work(shape->head_dim), sizeof(float));
+    return end;
+}
+
+static uintptr_t cut_ffn(ffn_buffers *b, const emb_cpu_kernels *kernels,
+                         const emb_block_shape *shape, uint32_t tokens, void *base) {
+    uintptr_t end = (uintptr_t)base;
+    uint32_t rows = tokens < kernels->block_rows ? tokens : kernels->block_rows;
+    b->operand_stride = emb_cpu_stride(shape->hidden, kernels->operand_bytes);
+    b->wide_stride = emb_cpu_stride(shape->intermediate, kernels->operand_bytes);
+    b->in = NULL;
+    if (kernels->operands) b->in = cut(&end, rows, b->operand_stride, kernels->operand_bytes);
+    b->wide = cut(&end, rows, b->wide_stride, kernels->operand_bytes);
+    b->narrow = cut(&end, rows, shape->hidden, sizeof(float));
+    return end;
+}
+
+void emb_cpu_linear_layout(const emb_cpu_kernels *kernels, emb_linear *linear, uint32_t rows,
+                           uint32_t cols, emb_format format, emb_ledger *ledger) {
+    linear->rows = rows;
+    linear->cols = cols;
+    linear->format = format;
+    uint64_t padded = emb_cpu_round_up(rows, kernels->panel_rows);
+    linear->packed = emb_ledger_take(ledger, padded,
+                                     emb_cpu_packed_depth(kernels, cols) * kernels->weight_bytes);
+    linear->bias = emb_ledger_take(ledger, rows, sizeof(float));
+}
+
+void emb_cpu_lane_layout(const emb_cpu_kernels *kernels, emb_lane_scratch *scratch,
+                         const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger) {
+    attention_buffers attention;
+    ffn_buffers ffn;
+    uint64_t attention_bytes = cut_attention(&attention, kernels, shape, tokens, NULL);
+    uint64_t ffn_bytes = cut_ffn(&ffn, kernels, shape, tokens, NULL);
+    /* the two blocks never run at the same time on a lane: one buffer serves both */
+    uint64_t bytes = attention_bytes > ffn_bytes ? attention_bytes : ffn_bytes;
+    memset(scratch, 0, sizeof *scratch);
+    scratch->buffers[0] = emb_ledger_take(ledger, bytes, 1);
+}
+
+/* ---- embed ----------------------------------------------------------------------------------- */
+
+static void add_word(float *out, const emb_embedding *embedding, uint32_t id, uint32_t position,
+                     uint32_t hidden) {
+    const float *place = embedding->positions + (size_t)position * hidden;
+    if (embedding->format == EMB_FORMAT_BF16) {
+        const uint16_t *word = (const uint16_t *)embedding->words + (size_t)id * hidden;
+        for (uint32_t i = 0; i < hidden; i++) out[i] = emb_cpu_widen(word[i]) + place[i];
+    } else {
+        const float *word = (const float *)embedding->words + (size_t)id * hidden;
+        for (uint32_t i = 0; i < hidden; i++) out[i] = word[i] + place[i];
+    }
+}
+
+void emb_cpu_embed(const emb_cpu_kernels *kernels, float *out, const emb_tile *tile,
+                   const emb_embedding *embedding, const emb_block_shape *shape) {
+    emb_cpu_norm norm = {embedding->gain, embedding->shift, shape->hidden, shape->norm_epsilon};
+    for (uint32_t c = 0; c < tile->chunks; c++) {
+        for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++) {
+            float *row = out + (size_t)t * shape->hidden;
+            add_word(row, embedding, tile->ids[t], t - tile->starts[c], shape->hidden);
+            kernels->norm(row, row, NULL, 1, &norm);
+        }
+    }
+}
+
+/* ---- attention ------------------------------------------------------------------------------- */
+
+/* Queries, keys and values of heads [head0, head0 + b->heads) side by side in b->group. */
+static void project_group(const emb_cpu_kernels *kernels, const attention_buffers *b,
+                          const emb_cpu_product *like, const emb_block_shape *shape,
+                          uint32_t head0) {
+    uint32_t columns = b->heads * shape->head_dim;
+    for (uint32_t part = 0; part < 3; part++) {
+        emb_cpu_product product = *like;
+        product.column0 = part * shape->hidden + head0 * shape->head_dim;
+        product.columns = columns;
+        product.out = b->group + (size_t)part * columns;
+        product.out_stride = b->group_stride;
+        kernels->product(&product);
+    }
+}
+
+static void attend_group(const emb_cpu_kernels *kernels, const attention_buffers *b,
+                         const emb_tile *tile, const emb_block_shape *shape, uint32_t head0) {
+    size_t columns = (size_t)b->heads * shape->head_dim;
+    size_t distances = 2 * (size_t)shape->chunk_tokens_max - 1;
+    for (uint32_t c = 0; c < tile->chunks; c++) {
+        size_t start = tile->starts[c];
+        for (uint32_t h = 0; h < b->heads; h++) {
+            const float *queries = b->group + start * b->group_stride + h * shape->head_dim;
+            size_t column = (size_t)(head0 + h) * shape->head_dim;
+            const float *relative = shape->relative;
+            if (relative) relative += (head0 + h) * distances + shape->chunk_tokens_max - 1;
+            emb_cpu_attention attention = {
+                .queries = queries,
+                .keys = queries + columns,
+                .values = queries + 2 * columns,
+                .stride = b->group_stride,
+                .tokens = tile->starts[c + 1] - tile->starts[c],
+                .head_dim = shape->head_dim,
+                .scale = 1.0f / sqrtf((float)shape->head_dim),
+                .relative = relative,
+                .out = (unsigned char *)b->context +
+                       (start * b->operand_stride + column) * kernels->operand_bytes,
+                .out_stride = b->operand_stride,
+                .work = b->work,
+            };
+            kernels->attention(&attention);
+        }
+    }
+}
+
+/* Rows per block when `tokens` are cut into as few blocks as allowed, as equal as possible. */
+static uint32_t even_rows(uint32_t tokens, uint32_t block_rows) {
+    uint32_t blocks = (tokens + block_rows - 1) / block_rows;
+    return (tokens + blocks - 1) / blocks;
+}
+
+/* out = norm(in + context * W^T + bias) */
+static void project_out(const emb_cpu_kernels *kernels, const attention_buffers *b, float *out,
+                        const float *in, uint32_t tokens, const emb_layer *layer,
+                        const emb_block_shape *shape) {
+    uint32_t hidden = shape->hidden, step = even_rows(tokens, kernels->block_rows);
+    emb_cpu_norm norm = {layer->attention_gain, layer->attention_shift, hidden,
+                         shape->norm_epsilon};
+    for (uint32_t t = 0; t < tokens; t += step) {
+        uint32_t rows = tokens - t < step ? tokens - t : step;
+        emb_cpu_product product = {
+            .linear = &layer->attention_out,
+            .columns = hidden,
+            .rows = rows,
+            .in = (unsigned char *)b->context + t * b->operand_stride * kernels->operand_bytes,
+            .in_stride = b->operand_stride,
+            .out = b->narrow,
+            .out_stride = hidden,
+        };
+        kernels->product(&product);
+        size_t first = (size_t)t * hidden;
+        kernels->norm(out + first, in + first, b->narrow, rows, &norm);
+    }
+}
+
+void emb_cpu_attention_block(const emb_cpu_kernels *kernels, float *out, const float *in,
+                             const emb_tile *tile, const emb_layer *layer,
+                             const emb_block_shape *shape, emb_lane_scratch *scratch) {
+    if (tile->tokens == 0) return;
+    attention_buffers b;
+    cut_attention(&b, kernels, shape, tile->tokens, scratch->buffers[0]);
+    emb_cpu_product product = {
+        .linear = &layer->qkv, .rows = tile->tokens, .in = in, .in_stride = shape->hidden};
+    if (kernels->operands) {
+        kernels->operands(b.in, b.operand_stride, in, tile->tokens, shape->hidden);
+        product.in = b.in;
+        product.in_stride = b.operand_stride;
+    }
+    for (uint32_t head = 0; head < shape->heads; head += b.heads) {
+        project_group(kernels, &b, &product, shape, head);
+        attend_group(kernels, &b, tile, shape, head);
+    }
+    project_out(kernels, &b, out, in, tile->tokens, layer, shape);
+}
+
+/* ---- feed-forward ---------------------------------------------------------------------------- */
+
+static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float *out,
+                     const float *in, uint32_t rows, const emb_layer *layer,
+                     const emb_block_shape *shape) {
+    emb_cpu_norm norm = {layer->ffn_gain, layer->ffn_shift, shape->hidden, shape->norm_epsilon};
+    emb_cpu_product widen = {
+        .linear = &layer->ffn_in,
+        .columns = shape->intermediate,
+        .rows = rows,
+        .in = in,
+        .in_stride = shape->hidden,
+        .out = b->wide,
+        .out_stride = b->wide_stride,
+        .gelu = true,
+    };
+    if (kernels->operands) {
+        kernels->operands(b->in, b->operand_stride, in, rows, shape->hidden);
+        widen.in = b->in;
+        widen.in_stride = b->operand_stride;
+    }
+    kernels->product(&widen);
+    emb_cpu_product narrow = {
+        .linear = &layer->ffn_out,
+        .columns = shape->hidden,
+        .rows = rows,
+        .in = b->wide,
+        .in_stride = b->wide_stride,
+        .out = b->narrow,
+        .out_stride = shape->hidden,
+    };
+    kernels->product(&narrow);
+    kernels->norm(out, in, b->narrow, rows, &norm);
+}
+
+void emb_cpu_ffn_block(const emb_cpu_kernels *kernels, float *out, const float *in,
+                       const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape,
+                       emb_lane_scratch *scratch) {
+    if (tile->tokens == 0) return;
+    ffn_buffers b;
+    cut_ffn(&b, kernels, shape, tile->tokens, scratch->buffers[0]);
+    uint32_t step = even_rows(tile->tokens, kernels->block_rows);
+    for (uint32_t t = 0; t < tile->tokens; t += step) {
+        uint32_t rows = tile->tokens - t < step ? tile->tokens - t : step;
+        size_t first = (size_t)t * shape->hidden;
+        ffn_rows(kernels, &b, out + first, in + first, rows, layer, shape);
+    }
+}

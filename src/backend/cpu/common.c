@@ -1,0 +1,59 @@
+/* common.c - pooling and conversion: the same plain code for every instruction set.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cpu/cpu.h"
+
+#include <math.h>
+
+static void sum_tokens(float *out, const float *in, uint32_t tokens, uint32_t hidden) {
+    memcpy(out, in, hidden * sizeof *out);
+    for (uint32_t t = 1; t < tokens; t++) {
+        const float *row = in + (size_t)t * hidden;
+        for (uint32_t i = 0; i < hidden; i++) out[i] += row[i];
+    }
+}
+
+static void max_tokens(float *out, const float *in, uint32_t tokens, uint32_t hidden) {
+    memcpy(out, in, hidden * sizeof *out);
+    for (uint32_t t = 1; t < tokens; t++) {
+        const float *row = in + (size_t)t * hidden;
+        /* written so that a NaN anywhere stays: the engine must see it */
+        for (uint32_t i = 0; i < hidden; i++) out[i] = out[i] >= row[i] ? out[i] : row[i] + 0.0f;
+    }
+}
+
+static void normalize(float *row, uint32_t hidden) {
+    double squares = 0.0;
+    for (uint32_t i = 0; i < hidden; i++) squares += (double)row[i] * row[i];
+    double length = sqrt(squares);
+    float factor = (float)(1.0 / (length > 1e-12 || length != length ? length : 1e-12));
+    for (uint32_t i = 0; i < hidden; i++) row[i] *= factor;
+}
+
+void emb_cpu_pool(float *rows, const uint32_t *targets, const float *in, const emb_tile *tile,
+                  const emb_pool_rule *rule, const emb_block_shape *shape) {
+    uint32_t hidden = shape->hidden;
+    for (uint32_t c = 0; c < tile->chunks; c++) {
+        float *row = rows + (size_t)targets[c] * hidden;
+        const float *first = in + (size_t)tile->starts[c] * hidden;
+        uint32_t tokens = tile->starts[c + 1] - tile->starts[c];
+        if (rule->pooling == EMB_POOLING_CLS) {
+            memcpy(row, first, hidden * sizeof *row);
+        } else if (rule->pooling == EMB_POOLING_MAX) {
+            max_tokens(row, first, tokens, hidden);
+        } else {
+            sum_tokens(row, first, tokens, hidden);
+            for (uint32_t i = 0; i < hidden; i++) row[i] /= (float)tokens;
+        }
+        if (rule->normalize) normalize(row, hidden);
+    }
+}
+
+void emb_cpu_convert(void *out, emb_format format, const float *in, uint64_t count) {
+    if (format == EMB_FORMAT_BF16) {
+        uint16_t *values = out;
+        for (uint64_t i = 0; i < count; i++) values[i] = emb_cpu_round_bf16(in[i]);
+    } else {
+        memcpy(out, in, count * sizeof *in);
+    }
+}

@@ -1,0 +1,133 @@
+/* select.c - which kernels this CPU, its operating system and EMB_CPU allow, as emb_backend tables.
+ *
+ * The only file that names instruction sets. Kernels of a set are reached only through a table
+ * given here for a name that emb_cpu_detect gave.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/error.h"
+
+#ifdef EMB_X86
+#include <cpuid.h>
+#endif
+
+typedef struct cpu_features {
+    bool avx2, avx512, bf16;
+} cpu_features;
+
+#ifdef EMB_X86
+
+enum { STATE_AVX = 0x06, STATE_AVX512 = 0xe6 }; /* registers that the system saves, of XCR0 */
+
+static uint64_t read_xcr0(void) {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+static cpu_features detect_features(void) {
+    cpu_features features = {false, false, false};
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return features;
+    bool fma = (c & bit_FMA) && (c & bit_AVX) && (c & bit_F16C);
+    uint64_t state = read_xcr0();
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return features;
+    unsigned subleaves = a;
+    features.avx2 = fma && (b & bit_AVX2) && (state & STATE_AVX) == STATE_AVX;
+    unsigned wanted = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
+    features.avx512 =
+        features.avx2 && (b & wanted) == wanted && (state & STATE_AVX512) == STATE_AVX512;
+    if (features.avx512 && subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d))
+        features.bf16 = (a & (1u << 5)) != 0; /* AVX512_BF16 */
+    return features;
+}
+
+#else
+
+static cpu_features detect_features(void) {
+    return (cpu_features){false, false, false};
+}
+
+#endif
+
+emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error) {
+    cpu_features features = detect_features();
+    const char *best = features.avx512 ? "avx512" : features.avx2 ? "avx2" : "ref";
+    const char *asked = getenv("EMB_CPU");
+    if (!asked || !*asked) asked = best;
+    bool present;
+    if (!strcmp(asked, "ref")) {
+        *isa = "ref";
+        present = true;
+    } else if (!strcmp(asked, "avx2")) {
+        *isa = "avx2";
+        present = features.avx2;
+    } else if (!strcmp(asked, "avx512")) {
+        *isa = "avx512";
+        present = features.avx512;
+    } else {
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "EMB_CPU=%s is unknown: use ref, avx2 or avx512, or unset it", asked);
+    }
+    if (!present)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "EMB_CPU=%s: this CPU or its operating system lacks it; use %s, or "
+                             "unset EMB_CPU",
+                             asked, best);
+    *has_bf16 = features.bf16 && !strcmp(*isa, "avx512");
+    return EMB_OK;
+}
+
+/* An emb_backend named `id` over the kernels emb_cpu_`id`. */
+#define DEFINE_BACKEND(id, isa_name, numerics_name, knee)                                          \
+    static void id##_linear_layout(emb_linear *linear, uint32_t rows, uint32_t cols,               \
+                                   emb_format format, emb_ledger *ledger) {                        \
+        emb_cpu_linear_layout(&emb_cpu_##id, linear, rows, cols, format, ledger);                  \
+    }                                                                                              \
+    static void id##_linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows,                 \
+                                 const float *values) {                                            \
+        emb_cpu_##id.pack(linear, row0, rows, values);                                             \
+    }                                                                                              \
+    static void id##_lane_layout(emb_lane_scratch *scratch, const emb_block_shape *shape,          \
+                                 emb_format format, uint32_t tokens, emb_ledger *ledger) {         \
+        (void)format;                                                                              \
+        emb_cpu_lane_layout(&emb_cpu_##id, scratch, shape, tokens, ledger);                        \
+    }                                                                                              \
+    static void id##_embed(float *out, const emb_tile *tile, const emb_embedding *embedding,       \
+                           const emb_block_shape *shape) {                                         \
+        emb_cpu_embed(&emb_cpu_##id, out, tile, embedding, shape);                                 \
+    }                                                                                              \
+    static void id##_attention_block(float *out, const float *in, const emb_tile *tile,            \
+                                     const emb_layer *layer, const emb_block_shape *shape,         \
+                                     emb_lane_scratch *scratch) {                                  \
+        emb_cpu_attention_block(&emb_cpu_##id, out, in, tile, layer, shape, scratch);              \
+    }                                                                                              \
+    static void id##_ffn_block(float *out, const float *in, const emb_tile *tile,                  \
+                               const emb_layer *layer, const emb_block_shape *shape,               \
+                               emb_lane_scratch *scratch) {                                        \
+        emb_cpu_ffn_block(&emb_cpu_##id, out, in, tile, layer, shape, scratch);                    \
+    }                                                                                              \
+    static const emb_backend id##_backend = {                                                      \
+        .name = isa_name,                                                                          \
+        .numerics = numerics_name,                                                                 \
+        .tokens_knee = knee,                                                                       \
+        .linear_layout = id##_linear_layout,                                                       \
+        .linear_pack = id##_linear_pack,                                                           \
+        .lane_layout = id##_lane_layout,                                                           \
+        .embed = id##_embed,                                                                       \
+        .attention_block = id##_attention_block,                                                   \
+        .ffn_block = id##_ffn_block,                                                               \
+        .pool = emb_cpu_pool,                                                                      \
+        .convert = emb_cpu_convert,                                                                \
+    }
+
+DEFINE_BACKEND(ref_f32, "ref", "ref-f32", 64);
+DEFINE_BACKEND(ref_bf16, "ref", "ref-bf16", 64);
+
+const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format format) {
+    (void)has_bf16;
+    (void)isa;
+    return format == EMB_FORMAT_BF16 ? &ref_bf16_backend : &ref_f32_backend;
+}
