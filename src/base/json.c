@@ -535,20 +535,17 @@ static emb_status wrong_value(const emb_json *json, const char *key, const char 
                          json->offset, key, expected);
 }
 
-emb_status emb_json_next_string(emb_json *json, char *out, size_t capacity, const char *key,
-                                emb_error *error) {
-    emb_json_event event;
+emb_status emb_json_value_string(emb_json *json, emb_json_event event, char *out, size_t capacity,
+                                 const char *key, emb_error *error) {
     size_t length;
-    EMB_TRY(emb_json_next(json, &event, error));
     if (event != EMB_JSON_STRING) return wrong_value(json, key, "a string", error);
     EMB_TRY(emb_json_string(json, out, capacity, &length, error));
     if (memchr(out, 0, length)) return wrong_value(json, key, "a string without NUL", error);
     return EMB_OK;
 }
 
-emb_status emb_json_next_u64(emb_json *json, uint64_t *out, const char *key, emb_error *error) {
-    emb_json_event event;
-    EMB_TRY(emb_json_next(json, &event, error));
+emb_status emb_json_value_u64(emb_json *json, emb_json_event event, uint64_t *out, const char *key,
+                              emb_error *error) {
     uint64_t value = 0;
     bool whole = event == EMB_JSON_NUMBER;
     for (size_t i = 0; whole && i < json->text_length; i++) {
@@ -599,22 +596,45 @@ static double to_double(const char *text) {
     return negative ? -value : value;
 }
 
-emb_status emb_json_next_double(emb_json *json, double *out, const char *key, emb_error *error) {
-    emb_json_event event;
-    EMB_TRY(emb_json_next(json, &event, error));
+emb_status emb_json_value_double(emb_json *json, emb_json_event event, double *out, const char *key,
+                                 emb_error *error) {
     double value = event == EMB_JSON_NUMBER ? to_double(json->text) : HUGE_VAL;
     if (!isfinite(value)) return wrong_value(json, key, "a finite number", error);
     *out = value;
     return EMB_OK;
 }
 
-emb_status emb_json_next_bool(emb_json *json, bool *out, const char *key, emb_error *error) {
-    emb_json_event event;
-    EMB_TRY(emb_json_next(json, &event, error));
+emb_status emb_json_value_bool(emb_json *json, emb_json_event event, bool *out, const char *key,
+                               emb_error *error) {
     if (event != EMB_JSON_TRUE && event != EMB_JSON_FALSE)
         return wrong_value(json, key, "true or false", error);
     *out = event == EMB_JSON_TRUE;
     return EMB_OK;
+}
+
+emb_status emb_json_next_string(emb_json *json, char *out, size_t capacity, const char *key,
+                                emb_error *error) {
+    emb_json_event event;
+    EMB_TRY(emb_json_next(json, &event, error));
+    return emb_json_value_string(json, event, out, capacity, key, error);
+}
+
+emb_status emb_json_next_u64(emb_json *json, uint64_t *out, const char *key, emb_error *error) {
+    emb_json_event event;
+    EMB_TRY(emb_json_next(json, &event, error));
+    return emb_json_value_u64(json, event, out, key, error);
+}
+
+emb_status emb_json_next_double(emb_json *json, double *out, const char *key, emb_error *error) {
+    emb_json_event event;
+    EMB_TRY(emb_json_next(json, &event, error));
+    return emb_json_value_double(json, event, out, key, error);
+}
+
+emb_status emb_json_next_bool(emb_json *json, bool *out, const char *key, emb_error *error) {
+    emb_json_event event;
+    EMB_TRY(emb_json_next(json, &event, error));
+    return emb_json_value_bool(json, event, out, key, error);
 }
 
 ptrdiff_t emb_json_memory_read(void *user, void *buffer, size_t capacity) {

@@ -86,6 +86,16 @@ emb_status emb_json_next_u64(emb_json *json, uint64_t *out, const char *key, emb
 emb_status emb_json_next_double(emb_json *json, double *out, const char *key, emb_error *error);
 emb_status emb_json_next_bool(emb_json *json, bool *out, const char *key, emb_error *error);
 
+/* The same for the value whose event emb_json_next has just given, where the caller had to look. */
+emb_status emb_json_value_string(emb_json *json, emb_json_event event, char *out, size_t capacity,
+                                 const char *key, emb_error *error);
+emb_status emb_json_value_u64(emb_json *json, emb_json_event event, uint64_t *out, const char *key,
+                              emb_error *error);
+emb_status emb_json_value_double(emb_json *json, emb_json_event event, double *out,
+                                 const char *key, emb_error *error);
+emb_status emb_json_value_bool(emb_json *json, emb_json_event event, bool *out, const char *key,
+                               emb_error *error);
+
 /* For documents in memory: `user` is an emb_json_memory. */
 typedef struct emb_json_memory {
     const char *bytes;
