@@ -239,7 +239,8 @@ typedef struct emb_plan {
     emb_dtype dtype;
     emb_long_rule long_rule;
     emb_pooling pooling;
-    uint32_t normalize;         /* 1 or 0 */
+    uint32_t normalize;         /* 1: vectors have length one */
+    uint32_t normalize_kept;    /* 1: so have the first dim values by themselves */
     uint32_t dim;
     uint32_t lanes;
     uint32_t windows;

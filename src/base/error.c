@@ -31,21 +31,36 @@ emb_status emb_error_set(emb_error *error, emb_status status, const char *format
 
 const char *emb_status_name(emb_status status) {
     switch (status) {
-    case EMB_OK: return "EMB_OK";
-    case EMB_INVALID_ARGUMENT: return "EMB_INVALID_ARGUMENT";
-    case EMB_UNSUPPORTED: return "EMB_UNSUPPORTED";
-    case EMB_BUDGET: return "EMB_BUDGET";
-    case EMB_BAD_FILE: return "EMB_BAD_FILE";
-    case EMB_BAD_TEXT: return "EMB_BAD_TEXT";
-    case EMB_TOO_LONG: return "EMB_TOO_LONG";
-    case EMB_NOT_FINITE: return "EMB_NOT_FINITE";
-    case EMB_NO_MEMORY: return "EMB_NO_MEMORY";
-    case EMB_IO: return "EMB_IO";
-    case EMB_NOT_FOUND: return "EMB_NOT_FOUND";
-    case EMB_DEVICE: return "EMB_DEVICE";
-    case EMB_CANCELLED: return "EMB_CANCELLED";
-    case EMB_TIMEOUT: return "EMB_TIMEOUT";
-    case EMB_INTERNAL: return "EMB_INTERNAL";
+    case EMB_OK:
+        return "EMB_OK";
+    case EMB_INVALID_ARGUMENT:
+        return "EMB_INVALID_ARGUMENT";
+    case EMB_UNSUPPORTED:
+        return "EMB_UNSUPPORTED";
+    case EMB_BUDGET:
+        return "EMB_BUDGET";
+    case EMB_BAD_FILE:
+        return "EMB_BAD_FILE";
+    case EMB_BAD_TEXT:
+        return "EMB_BAD_TEXT";
+    case EMB_TOO_LONG:
+        return "EMB_TOO_LONG";
+    case EMB_NOT_FINITE:
+        return "EMB_NOT_FINITE";
+    case EMB_NO_MEMORY:
+        return "EMB_NO_MEMORY";
+    case EMB_IO:
+        return "EMB_IO";
+    case EMB_NOT_FOUND:
+        return "EMB_NOT_FOUND";
+    case EMB_DEVICE:
+        return "EMB_DEVICE";
+    case EMB_CANCELLED:
+        return "EMB_CANCELLED";
+    case EMB_TIMEOUT:
+        return "EMB_TIMEOUT";
+    case EMB_INTERNAL:
+        return "EMB_INTERNAL";
     }
     return "unknown status";
 }

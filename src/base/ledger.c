@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/ledger.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -83,14 +84,18 @@ void *emb_ledger_take_pages(emb_ledger *ledger, uint64_t bytes) {
 
 void *emb_arena_open(uint64_t bytes) {
     if (bytes == 0 || bytes > SIZE_MAX) return NULL;
-    void *base = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *base =
+        mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) return NULL;
     /* Whole pages become resident here, so that nothing is left to grow. Without huge pages: they
      * would round the region up beyond what the plan says. */
     madvise(base, (size_t)bytes, MADV_NOHUGEPAGE);
 #ifdef MADV_POPULATE_WRITE
     if (madvise(base, (size_t)bytes, MADV_POPULATE_WRITE) == 0) return base;
+    if (errno != EINVAL) { /* EINVAL: a kernel that does not know it. Else there is no memory. */
+        munmap(base, (size_t)bytes);
+        return NULL;
+    }
 #endif
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     for (uint64_t i = 0; i < bytes; i += page) ((volatile unsigned char *)base)[i] = 0;

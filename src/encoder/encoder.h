@@ -58,9 +58,12 @@ typedef struct emb_weights_config {
 /* Books resident weights, or slots. */
 void emb_weights_layout(emb_weights *weights, const emb_weights_config *config, emb_ledger *ledger);
 
+/* After binding; paired with close. */
+void emb_weights_init(emb_weights *weights);
+void emb_weights_close(emb_weights *weights);
+
 /* Loads what is resident. Fails: EMB_IO, EMB_BAD_FILE. */
 emb_status emb_weights_load(emb_weights *weights, emb_error *error);
-void emb_weights_close(emb_weights *weights);
 
 /* The loader thread's main while slots > 0: fills slots ahead of the lanes until told to stop. */
 void emb_weights_loader(void *weights, uint32_t index);
@@ -87,6 +90,7 @@ typedef struct emb_lane {
     float *gather_row;       /* one row as f32 on its way */
     void *gather_scratch;
     double seconds_encode, seconds_wait; /* of the tile or pass just done */
+    uint64_t rows_computed, tiles;       /* that this lane took through the layers, since open */
 } emb_lane;
 
 /* A range of a window's order; its activations start at row0 of the pass. */

@@ -1,0 +1,278 @@
+/* weights.c - books and loads the parameters: all at open, or layer by layer into one or two slots.
+ *
+ * Fed by model (rows of tensors), feeds forward.c. Never holds a second copy of a weight: rows go
+ * through a small staging buffer into the backend's packed form.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/process.h"
+#include "encoder/encoder.h"
+
+static uint32_t staging_cols(const emb_shape *shape) {
+    return shape->intermediate > shape->hidden ? shape->intermediate : shape->hidden;
+}
+
+static void layer_layout(emb_layer *layer, const emb_weights *weights, emb_ledger *ledger) {
+    const emb_shape *s = weights->shape;
+    const emb_backend *backend = weights->backend;
+    emb_layer measured; /* while measuring there is no table of layers to write into */
+    if (!layer) layer = &measured;
+    backend->linear_layout(&layer->qkv, 3 * s->hidden, s->hidden, weights->format, ledger);
+    backend->linear_layout(&layer->attention_out, s->hidden, s->hidden, weights->format, ledger);
+    backend->linear_layout(&layer->ffn_in, s->intermediate, s->hidden, weights->format, ledger);
+    backend->linear_layout(&layer->ffn_out, s->hidden, s->intermediate, weights->format, ledger);
+    layer->attention_gain = emb_ledger_take(ledger, s->hidden, sizeof(float));
+    layer->attention_shift = emb_ledger_take(ledger, s->hidden, sizeof(float));
+    layer->ffn_gain = emb_ledger_take(ledger, s->hidden, sizeof(float));
+    layer->ffn_shift = emb_ledger_take(ledger, s->hidden, sizeof(float));
+}
+
+void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
+                        emb_ledger *ledger) {
+    const emb_shape *s = config->shape;
+    memset(weights, 0, sizeof *weights);
+    weights->files = config->files;
+    weights->shape = s;
+    weights->backend = config->backend;
+    weights->format = config->format;
+    weights->slots = config->slots;
+    weights->lanes = config->lanes;
+    weights->words_resident = config->words_resident;
+    weights->chunk_tokens_max = config->chunk_tokens_max;
+
+    emb_ledger_item(ledger, "embeddings");
+    if (config->words_resident)
+        weights->words = emb_ledger_take(ledger, (uint64_t)s->vocabulary * s->hidden,
+                                         emb_format_bytes(config->format));
+    weights->positions =
+        emb_ledger_take(ledger, (uint64_t)config->chunk_tokens_max * s->hidden, sizeof(float));
+    weights->embed_gain = emb_ledger_take(ledger, s->hidden, sizeof(float));
+    weights->embed_shift = emb_ledger_take(ledger, s->hidden, sizeof(float));
+    if (s->relative_buckets)
+        weights->relative = emb_ledger_take(
+            ledger, (uint64_t)s->heads * (2 * config->chunk_tokens_max - 1), sizeof(float));
+
+    emb_ledger_item(ledger, config->slots ? "layers, streamed" : "layers");
+    uint32_t kept = config->slots ? config->slots : s->layers;
+    weights->layers = emb_ledger_take(ledger, kept, sizeof *weights->layers);
+    for (uint32_t i = 0; i < kept; i++)
+        layer_layout(weights->layers ? &weights->layers[i] : NULL, weights, ledger);
+
+    emb_ledger_item(ledger, "weight reading");
+    uint64_t values = (uint64_t)EMB_PACK_ROWS * staging_cols(s);
+    weights->staging = emb_ledger_take(ledger, values, sizeof(float));
+    weights->staging_scratch = emb_ledger_take(ledger, emb_model_scratch_bytes(values), 1);
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static emb_status read_vector(emb_weights *w, emb_tensor_role role, uint32_t layer, uint32_t rows,
+                              float *out, emb_error *error) {
+    return emb_model_read_rows(w->files, role, layer, 0, rows, out, w->staging_scratch, error);
+}
+
+/* Packs one tensor [rows, linear->cols] at row0 of the linear. */
+static emb_status load_matrix(emb_weights *w, emb_linear *linear, uint32_t row0, uint32_t rows,
+                              emb_tensor_role role, uint32_t layer, emb_error *error) {
+    for (uint32_t done = 0; done < rows; done += EMB_PACK_ROWS) {
+        uint32_t count = rows - done < EMB_PACK_ROWS ? rows - done : EMB_PACK_ROWS;
+        EMB_TRY(emb_model_read_rows(w->files, role, layer, done, count, w->staging,
+                                    w->staging_scratch, error));
+        w->backend->linear_pack(linear, row0 + done, count, w->staging);
+    }
+    return EMB_OK;
+}
+
+/* Queries, keys and values are three tensors and one linear; a hidden size that is no multiple of
+ * EMB_PACK_ROWS makes blocks that straddle two of them. */
+static emb_status load_qkv(emb_weights *w, emb_linear *linear, uint32_t layer, emb_error *error) {
+    static const emb_tensor_role roles[3] = {EMB_TENSOR_QUERY, EMB_TENSOR_KEY, EMB_TENSOR_VALUE};
+    static const emb_tensor_role biases[3] = {EMB_TENSOR_QUERY_BIAS, EMB_TENSOR_KEY_BIAS,
+                                              EMB_TENSOR_VALUE_BIAS};
+    uint32_t hidden = w->shape->hidden;
+    for (uint32_t row0 = 0; row0 < linear->rows; row0 += EMB_PACK_ROWS) {
+        uint32_t count = linear->rows - row0 < EMB_PACK_ROWS ? linear->rows - row0 : EMB_PACK_ROWS;
+        for (uint32_t done = 0; done < count;) {
+            uint32_t part = (row0 + done) / hidden, within = (row0 + done) % hidden;
+            uint32_t rows = count - done < hidden - within ? count - done : hidden - within;
+            EMB_TRY(emb_model_read_rows(w->files, roles[part], layer, within, rows,
+                                        w->staging + (uint64_t)done * hidden, w->staging_scratch,
+                                        error));
+            done += rows;
+        }
+        w->backend->linear_pack(linear, row0, count, w->staging);
+    }
+    for (uint32_t part = 0; part < 3; part++)
+        EMB_TRY(read_vector(w, biases[part], layer, 1, linear->bias + part * hidden, error));
+    return EMB_OK;
+}
+
+static emb_status load_layer(emb_weights *w, emb_layer *layer, uint32_t n, emb_error *error) {
+    const emb_shape *s = w->shape;
+    EMB_TRY(load_qkv(w, &layer->qkv, n, error));
+    EMB_TRY(
+        load_matrix(w, &layer->attention_out, 0, s->hidden, EMB_TENSOR_ATTENTION_OUT, n, error));
+    EMB_TRY(load_matrix(w, &layer->ffn_in, 0, s->intermediate, EMB_TENSOR_FFN_IN, n, error));
+    EMB_TRY(load_matrix(w, &layer->ffn_out, 0, s->hidden, EMB_TENSOR_FFN_OUT, n, error));
+    const struct {
+        emb_tensor_role role;
+        float *out;
+    } vectors[] = {
+        {EMB_TENSOR_ATTENTION_OUT_BIAS, layer->attention_out.bias},
+        {EMB_TENSOR_FFN_IN_BIAS, layer->ffn_in.bias},
+        {EMB_TENSOR_FFN_OUT_BIAS, layer->ffn_out.bias},
+        {EMB_TENSOR_ATTENTION_GAIN, layer->attention_gain},
+        {EMB_TENSOR_ATTENTION_SHIFT, layer->attention_shift},
+        {EMB_TENSOR_FFN_GAIN, layer->ffn_gain},
+        {EMB_TENSOR_FFN_SHIFT, layer->ffn_shift},
+    };
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++)
+        EMB_TRY(read_vector(w, vectors[i].role, n, 1, vectors[i].out, error));
+    return EMB_OK;
+}
+
+/* T5's buckets as MPNet uses them: near distances have one each, far ones share on a log scale.
+ * distance = key - query. */
+static uint32_t relative_bucket(int32_t distance, uint32_t buckets, uint32_t distance_max) {
+    uint32_t half = buckets / 2, bucket = distance > 0 ? half : 0;
+    uint32_t away = (uint32_t)(distance < 0 ? -distance : distance), exact = half / 2;
+    if (away < exact) return bucket + away;
+    /* in f32 throughout, as the reference computes it: a bucket border is a rounding away */
+    float scaled = logf((float)away / (float)exact) /
+                   (float)log((double)distance_max / (double)exact) * (float)(half - exact);
+    uint32_t far = exact + (uint32_t)scaled;
+    return bucket + (far < half ? far : half - 1);
+}
+
+static emb_status load_relative(emb_weights *w, emb_error *error) {
+    const emb_shape *s = w->shape;
+    uint32_t width = 2 * w->chunk_tokens_max - 1;
+    EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_RELATIVE, 0, 0, s->relative_buckets,
+                                w->staging, w->staging_scratch, error));
+    for (uint32_t i = 0; i < width; i++) {
+        int32_t distance = (int32_t)i - (int32_t)(w->chunk_tokens_max - 1);
+        uint32_t bucket = relative_bucket(distance, s->relative_buckets, s->relative_distance);
+        for (uint32_t head = 0; head < s->heads; head++)
+            w->relative[(uint64_t)head * width + i] = w->staging[bucket * s->heads + head];
+    }
+    return EMB_OK;
+}
+
+static emb_status load_embeddings(emb_weights *w, emb_error *error) {
+    const emb_shape *s = w->shape;
+    uint64_t row_bytes = s->hidden * emb_format_bytes(w->format);
+    for (uint32_t row = 0; w->words_resident && row < s->vocabulary; row += EMB_PACK_ROWS) {
+        uint32_t rows = s->vocabulary - row < EMB_PACK_ROWS ? s->vocabulary - row : EMB_PACK_ROWS;
+        EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_WORDS, 0, row, rows, w->staging,
+                                    w->staging_scratch, error));
+        w->backend->convert((unsigned char *)w->words + row * row_bytes, w->format, w->staging,
+                            (uint64_t)rows * s->hidden);
+    }
+    for (uint32_t row = 0; row < w->chunk_tokens_max; row += EMB_PACK_ROWS) {
+        uint32_t left = w->chunk_tokens_max - row,
+                 rows = left < EMB_PACK_ROWS ? left : EMB_PACK_ROWS;
+        EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_POSITIONS, 0, s->position_offset + row,
+                                    rows, w->positions + (uint64_t)row * s->hidden,
+                                    w->staging_scratch, error));
+    }
+    if (s->has_token_types) {
+        EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_TOKEN_TYPES, 0, 0, 1, w->staging,
+                                    w->staging_scratch, error));
+        for (uint32_t row = 0; row < w->chunk_tokens_max; row++)
+            for (uint32_t i = 0; i < s->hidden; i++)
+                w->positions[(uint64_t)row * s->hidden + i] += w->staging[i];
+    }
+    EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_GAIN, 0, 1, w->embed_gain, error));
+    EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_SHIFT, 0, 1, w->embed_shift, error));
+    if (s->relative_buckets) EMB_TRY(load_relative(w, error));
+    w->embedding =
+        (emb_embedding){w->format, w->words, w->positions, w->embed_gain, w->embed_shift};
+    return EMB_OK;
+}
+
+void emb_weights_init(emb_weights *weights) {
+    pthread_mutex_init(&weights->mutex, NULL);
+    pthread_cond_init(&weights->changed, NULL);
+}
+
+emb_status emb_weights_load(emb_weights *weights, emb_error *error) {
+    EMB_TRY(load_embeddings(weights, error));
+    for (uint32_t n = 0; weights->slots == 0 && n < weights->shape->layers; n++)
+        EMB_TRY(load_layer(weights, &weights->layers[n], n, error));
+    return EMB_OK;
+}
+
+void emb_weights_close(emb_weights *weights) {
+    pthread_cond_destroy(&weights->changed);
+    pthread_mutex_destroy(&weights->mutex);
+}
+
+/* ---- streaming ------------------------------------------------------------------------------- */
+
+void emb_weights_loader(void *user, uint32_t index) {
+    emb_weights *w = user;
+    (void)index;
+    pthread_mutex_lock(&w->mutex);
+    while (!w->stop && w->status == EMB_OK) {
+        if (w->loaded >= w->wanted || w->loaded >= w->released + w->slots) {
+            pthread_cond_wait(&w->changed, &w->mutex);
+            continue;
+        }
+        uint64_t number = w->loaded;
+        pthread_mutex_unlock(&w->mutex);
+        emb_error error = {{0}, 0};
+        emb_status status = load_layer(w, &w->layers[number % w->slots],
+                                       (uint32_t)(number % w->shape->layers), &error);
+        pthread_mutex_lock(&w->mutex);
+        if (status == EMB_OK) {
+            w->loaded = number + 1;
+        } else {
+            w->status = status;
+            w->error = error;
+        }
+        pthread_cond_broadcast(&w->changed);
+    }
+    pthread_mutex_unlock(&w->mutex);
+}
+
+void emb_weights_stop(emb_weights *w) {
+    pthread_mutex_lock(&w->mutex);
+    w->stop = true;
+    pthread_cond_broadcast(&w->changed);
+    pthread_mutex_unlock(&w->mutex);
+}
+
+void emb_weights_begin_pass(emb_weights *w) {
+    pthread_mutex_lock(&w->mutex);
+    w->wanted += w->shape->layers;
+    pthread_cond_broadcast(&w->changed);
+    pthread_mutex_unlock(&w->mutex);
+}
+
+const emb_layer *emb_weights_acquire(emb_weights *w, uint64_t number, double *seconds) {
+    if (w->slots == 0) return &w->layers[number % w->shape->layers];
+    double before = emb_process_seconds();
+    pthread_mutex_lock(&w->mutex);
+    /* `released >= number`: every lane has finished the layer before, whose activations this layer
+     * reads */
+    while (!w->stop && w->status == EMB_OK && (w->loaded <= number || w->released < number))
+        pthread_cond_wait(&w->changed, &w->mutex);
+    bool ready = !w->stop && w->status == EMB_OK;
+    pthread_mutex_unlock(&w->mutex);
+    *seconds += emb_process_seconds() - before;
+    return ready ? &w->layers[number % w->slots] : NULL;
+}
+
+void emb_weights_release(emb_weights *w, uint64_t number) {
+    if (w->slots == 0) return;
+    pthread_mutex_lock(&w->mutex);
+    if (++w->releases == w->lanes) {
+        w->releases = 0;
+        w->released = number + 1;
+        pthread_cond_broadcast(&w->changed);
+    }
+    pthread_mutex_unlock(&w->mutex);
+}

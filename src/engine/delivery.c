@@ -1,0 +1,136 @@
+/* delivery.c - collect: rows of finished windows in the order submitted, long texts averaged.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/error.h"
+#include "base/process.h"
+#include "engine/engine.h"
+
+#define CANCEL_POLL_NS                                                                             \
+    50000000 /* emb_engine_cancel may come from a signal and cannot wake anyone */
+
+static void normalize(float *values, uint32_t count) {
+    double sum = 0;
+    for (uint32_t i = 0; i < count; i++) sum += (double)values[i] * values[i];
+    double length = sqrt(sum);
+    if (length < 1e-12) length = 1e-12;
+    for (uint32_t i = 0; i < count; i++) values[i] = (float)(values[i] / length);
+}
+
+/* Adds the part's chunk vectors to the sum, in chunk order. */
+static void add_chunks(emb_engine *engine, const emb_window *window, const emb_part *part) {
+    uint32_t hidden = engine->model->shape.hidden;
+    double *sum = engine->memory.sum;
+    if (part->first) {
+        memset(sum, 0, hidden * sizeof *sum);
+        engine->delivery.summed = 0;
+    }
+    for (uint32_t c = 0; c < part->chunks; c++) {
+        const float *vector = window->vectors + (uint64_t)(part->chunk0 + c) * hidden;
+        for (uint32_t i = 0; i < hidden; i++) sum[i] += vector[i];
+    }
+    engine->delivery.summed += part->chunks;
+}
+
+static void write_mean(emb_engine *engine, float *values) {
+    uint32_t hidden = engine->model->shape.hidden;
+    for (uint32_t i = 0; i < hidden; i++)
+        values[i] = (float)(engine->memory.sum[i] / (double)engine->delivery.summed);
+    if (engine->plan.normalize) normalize(values, hidden);
+}
+
+static bool all_finite(const float *values, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        if (!isfinite(values[i])) return false;
+    return true;
+}
+
+/* Completes the row of a text whose last part this is. */
+static void make_row(emb_row *row, emb_engine *engine, emb_window *window, const emb_part *part) {
+    uint32_t dim = engine->plan.dim;
+    float *values = engine->memory.nan_row;
+    emb_status status = part->status;
+    if (status == EMB_OK) {
+        values = window->vectors + (uint64_t)part->chunk0 * engine->model->shape.hidden;
+        if (part->text_chunks > 1) write_mean(engine, values);
+        if (engine->plan.normalize_kept) normalize(values, dim);
+        if (!all_finite(values, dim)) {
+            status = EMB_NOT_FINITE;
+            values = engine->memory.nan_row;
+        }
+    }
+    engine->stats.texts_failed += status != EMB_OK;
+    *row = (emb_row){
+        .text = engine->delivery.text++,
+        .user = part->user,
+        .status = status,
+        .chunks = part->text_chunks,
+        .tokens = part->tokens,
+        .tokens_dropped = part->tokens_dropped,
+        .values = values,
+    };
+}
+
+/* Rows of one finished window, as many as fit; gives their number. */
+static uint32_t take_rows(emb_row *rows, uint32_t capacity, emb_engine *engine,
+                          emb_window *window) {
+    emb_delivery *out = &engine->delivery;
+    uint32_t count = 0;
+    for (; out->part < window->parts_count; out->part++) {
+        const emb_part *part = &window->parts[out->part];
+        if (part->last && count == capacity) return count;
+        bool single = part->first && part->last && part->chunks <= 1;
+        if (!single) add_chunks(engine, window, part);
+        if (part->last) make_row(&rows[count++], engine, window, part);
+    }
+    out->sequence++;
+    out->part = 0;
+    return count;
+}
+
+/* Waits until the window is done; gives false when the time is over or the engine has failed. */
+static bool wait_done(emb_engine *engine, emb_window *window, double deadline) {
+    pthread_mutex_lock(&engine->mutex);
+    while (!window->done && engine->status == EMB_OK && !atomic_load(&engine->cancel)) {
+        double left = deadline - emb_process_seconds();
+        if (left <= 0) break;
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += left > 1e-9 * CANCEL_POLL_NS ? CANCEL_POLL_NS : (long)(left * 1e9);
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_nsec -= 1000000000;
+            until.tv_sec++;
+        }
+        pthread_cond_timedwait(&engine->done, &engine->mutex, &until);
+    }
+    bool done = window->done;
+    pthread_mutex_unlock(&engine->mutex);
+    return done;
+}
+
+emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capacity, uint32_t *count,
+                              int timeout_ms, emb_error *error) {
+    if (!engine || !count || (capacity && !rows))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "collect: engine, rows and count must not be NULL");
+    *count = 0;
+    emb_delivery *out = &engine->delivery;
+    pthread_mutex_lock(&engine->mutex);
+    engine->released = out->sequence; /* the rows of the previous collect are gone */
+    pthread_mutex_unlock(&engine->mutex);
+    double deadline = timeout_ms < 0 ? HUGE_VAL : emb_process_seconds() + 1e-3 * (double)timeout_ms;
+    while (*count < capacity && out->sequence < engine->dispatched) {
+        emb_window *window = emb_engine_window(engine, out->sequence);
+        if (!wait_done(engine, window, *count ? 0 : deadline)) {
+            if (*count) return EMB_OK;
+            EMB_TRY(emb_engine_status(engine, error));
+            return emb_error_set(error, EMB_TIMEOUT, "no row was ready within %d ms", timeout_ms);
+        }
+        *count += take_rows(rows + *count, capacity - *count, engine, window);
+    }
+    return *count ? EMB_OK : emb_engine_status(engine, error);
+}

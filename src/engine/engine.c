@@ -1,0 +1,248 @@
+/* engine.c - opens and closes an engine: the one allocation, the weights, the threads; and embed.
+ *
+ * The path of a text: intake.c (submit) -> window -> lanes.c -> encoder -> delivery.c (collect).
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "engine/engine.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/process.h"
+
+/* ---- status ---------------------------------------------------------------------------------- */
+
+void emb_engine_fail(emb_engine *engine, emb_status status, const emb_error *error) {
+    if (engine->status == EMB_OK) {
+        engine->status = status;
+        engine->error = *error;
+    }
+    engine->stop = true;
+    pthread_cond_broadcast(&engine->work);
+    pthread_cond_broadcast(&engine->done);
+    if (engine->plan.weight_slots) emb_weights_stop(&engine->memory.weights);
+}
+
+emb_status emb_engine_status(emb_engine *engine, emb_error *error) {
+    if (atomic_load(&engine->cancel)) return emb_error_set(error, EMB_CANCELLED, "cancelled");
+    pthread_mutex_lock(&engine->mutex);
+    emb_status status = engine->status;
+    if (status != EMB_OK && error) *error = engine->error;
+    pthread_mutex_unlock(&engine->mutex);
+    return status;
+}
+
+emb_status emb_engine_cancel(emb_engine *engine) {
+    if (!engine) return EMB_INVALID_ARGUMENT;
+    atomic_store(&engine->cancel, true);
+    return EMB_OK;
+}
+
+/* ---- open ------------------------------------------------------------------------------------ */
+
+/* The kernels that the plan counts on must be the ones of this machine: other bits otherwise. */
+static emb_status choose_backend(const emb_backend **out, const emb_plan *plan,
+                                 const emb_model *model, emb_error *error) {
+    const char *isa;
+    bool has_bf16;
+    EMB_TRY(emb_cpu_detect(&isa, &has_bf16, error));
+    if (strcmp(isa, plan->isa) != 0)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "the plan was made for a machine with %s kernels, this one runs %s: "
+                             "plan again with this machine's probe",
+                             plan->isa, isa);
+    *out = emb_cpu_backend(isa, has_bf16, emb_plan_format(plan->dtype));
+    char numerics[sizeof plan->numerics_id];
+    emb_plan_numerics(numerics, model, *out);
+    if (strcmp(numerics, plan->numerics_id) != 0)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "the plan's numerics are %s, this machine's are %s: plan again with "
+                             "this machine's probe",
+                             plan->numerics_id, numerics);
+    return EMB_OK;
+}
+
+/* Measures the plan's shapes for this model: a plan for another model must not pass. */
+static emb_status check_plan(const emb_plan *plan, const emb_model *model,
+                             const emb_backend *backend, emb_error *error) {
+    emb_memory memory;
+    emb_ledger ledger;
+    emb_ledger_init(&ledger, NULL, 0);
+    emb_memory_layout(&memory, model, plan, backend, &ledger);
+    if (ledger.overflow || ledger.bytes > plan->regions[0].arena_bytes)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "the plan was not made for this model: make it again");
+    return EMB_OK;
+}
+
+static void init_sync(emb_engine *engine) {
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&engine->mutex, NULL);
+    pthread_cond_init(&engine->work, NULL);
+    pthread_cond_init(&engine->done, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+static emb_engine *bind_engine(void *arena, const emb_model *model, const emb_plan *plan,
+                               const emb_backend *backend) {
+    emb_memory memory;
+    emb_ledger ledger;
+    emb_ledger_init(&ledger, arena, plan->regions[0].arena_bytes);
+    emb_memory_layout(&memory, model, plan, backend, &ledger);
+    emb_engine *engine = memory.engine;
+    memset(engine, 0, sizeof *engine);
+    engine->model = model;
+    engine->backend = backend;
+    engine->plan = *plan;
+    engine->memory = memory;
+    engine->arena = arena;
+    engine->arena_bytes = plan->regions[0].arena_bytes;
+    engine->encoder = (emb_encoder){
+        .backend = backend,
+        .blocks = memory.blocks,
+        .pool = {plan->pooling, plan->normalize},
+        .weights = &engine->memory.weights,
+        .shape = &model->shape,
+    };
+    engine->stats.struct_bytes = sizeof engine->stats;
+    engine->stats.host_bytes_planned = plan->host_bytes;
+    for (uint32_t i = 0; i < model->shape.hidden; i++) memory.nan_row[i] = NAN;
+    init_sync(engine);
+    return engine;
+}
+
+static emb_status start_threads(emb_engine *engine, emb_error *error) {
+    emb_thread_set *set = &engine->memory.threads;
+    for (uint32_t i = 0; i < engine->plan.lanes; i++)
+        EMB_TRY(emb_thread_start(set, i, emb_engine_lane, engine, error));
+    if (engine->plan.weight_slots)
+        EMB_TRY(emb_thread_start(set, engine->plan.lanes, emb_weights_loader,
+                                 &engine->memory.weights, error));
+    return EMB_OK;
+}
+
+emb_status emb_engine_open(emb_engine **out, const emb_model *model, const emb_plan *plan,
+                           emb_error *error) {
+    if (!out || !model || !plan || plan->struct_bytes != sizeof *plan || plan->lanes == 0 ||
+        plan->regions_count == 0)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "open: engine, model and a plan from emb_plan_make are needed");
+    *out = NULL;
+    const emb_backend *backend = NULL;
+    EMB_TRY(choose_backend(&backend, plan, model, error));
+    EMB_TRY(check_plan(plan, model, backend, error));
+    uint64_t bytes = plan->regions[0].arena_bytes;
+    void *arena = emb_arena_open(bytes);
+    if (!arena)
+        return emb_error_set(error, EMB_NO_MEMORY,
+                             "the system refused the plan's %llu bytes of host memory; free some, "
+                             "raise its limit, or state a smaller budget",
+                             (unsigned long long)bytes);
+    emb_engine *engine = bind_engine(arena, model, plan, backend);
+    emb_weights_init(&engine->memory.weights);
+    emb_status status = emb_text_load(&engine->memory.tokenizer, &model->text, error);
+    if (status == EMB_OK) status = emb_weights_load(&engine->memory.weights, error);
+    if (status == EMB_OK) status = start_threads(engine, error);
+    if (status != EMB_OK) {
+        emb_engine_close(engine);
+        return status;
+    }
+    engine->opened_seconds = emb_process_seconds();
+    *out = engine;
+    return EMB_OK;
+}
+
+void emb_engine_close(emb_engine *engine) {
+    if (!engine) return;
+    atomic_store(&engine->cancel, true);
+    pthread_mutex_lock(&engine->mutex);
+    engine->stop = true;
+    pthread_cond_broadcast(&engine->work);
+    pthread_mutex_unlock(&engine->mutex);
+    emb_weights_stop(&engine->memory.weights);
+    emb_thread_set_join(&engine->memory.threads);
+    emb_weights_close(&engine->memory.weights);
+    pthread_cond_destroy(&engine->done);
+    pthread_cond_destroy(&engine->work);
+    pthread_mutex_destroy(&engine->mutex);
+    emb_arena_close(engine->arena, engine->arena_bytes);
+}
+
+/* ---- use ------------------------------------------------------------------------------------- */
+
+void emb_engine_stats(emb_engine_stats_t *out, const emb_engine *engine) {
+    if (!out) return;
+    memset(out, 0, sizeof *out);
+    if (!engine) return;
+    pthread_mutex_t *mutex = &((emb_engine *)(uintptr_t)engine)->mutex;
+    pthread_mutex_lock(mutex);
+    *out = engine->stats;
+    out->passes = engine->passes;
+    pthread_mutex_unlock(mutex);
+    out->seconds = emb_process_seconds() - engine->opened_seconds;
+    emb_process_memory(&out->host_bytes_now, &out->host_bytes_peak);
+}
+
+/* Collects what is ready and copies it to its place; keeps the first failure. */
+static emb_status copy_rows(float *rows, emb_engine *engine, uint64_t first_text, uint32_t *got,
+                            emb_status *worst, emb_error *error) {
+    emb_row ready[16];
+    uint32_t count;
+    EMB_TRY(emb_engine_collect(engine, ready, 16, &count, -1, error));
+    uint32_t dim = engine->plan.dim;
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(rows + (ready[i].text - first_text) * dim, ready[i].values, dim * sizeof *rows);
+        if (ready[i].status != EMB_OK && *worst == EMB_OK)
+            *worst = emb_error_set(error, ready[i].status, "text %llu failed: %s",
+                                   (unsigned long long)(ready[i].text - first_text),
+                                   emb_status_name(ready[i].status));
+    }
+    *got += count;
+    return EMB_OK;
+}
+
+static uint32_t pieces_of(emb_piece pieces[2], const emb_text *text) {
+    uint32_t kind = text->is_ids ? EMB_PIECE_IDS : 0, count = 0;
+    if (text->prompt && !text->is_ids)
+        pieces[count++] =
+            (emb_piece){text->prompt, strlen(text->prompt), EMB_PIECE_FIRST, text->user};
+    uint32_t first = count == 0 ? EMB_PIECE_FIRST : 0;
+    pieces[count++] =
+        (emb_piece){text->data, text->length, kind | first | EMB_PIECE_LAST, text->user};
+    return count;
+}
+
+emb_status emb_engine_embed(float *rows, emb_engine *engine, const emb_text *texts, uint32_t count,
+                            emb_error *error) {
+    if (!engine || (count && (!rows || !texts)))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "embed: rows, engine and texts must not be NULL");
+    if (engine->intake.text_open || engine->stats.texts != engine->delivery.text)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "embed: collect the rows of earlier texts first");
+    for (uint32_t i = 0; i < count; i++)
+        if (!texts[i].data && texts[i].length)
+            return emb_error_set(error, EMB_INVALID_ARGUMENT, "embed: text %u has no data", i);
+    uint64_t first_text = engine->delivery.text;
+    emb_status worst = EMB_OK;
+    uint32_t got = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        emb_piece pieces[2];
+        uint32_t total = pieces_of(pieces, &texts[i]), sent = 0;
+        while (sent < total) {
+            uint32_t taken;
+            EMB_TRY(emb_engine_submit(engine, pieces + sent, total - sent, &taken, error));
+            sent += taken;
+            if (sent < total) EMB_TRY(copy_rows(rows, engine, first_text, &got, &worst, error));
+        }
+    }
+    emb_engine_flush(engine);
+    while (got < count) {
+        emb_engine_flush(engine);
+        EMB_TRY(copy_rows(rows, engine, first_text, &got, &worst, error));
+    }
+    return worst;
+}

@@ -1,0 +1,79 @@
+/* engine.h - the engine's own state: what the caller's thread keeps, and what it shares with lanes.
+ *
+ * Threads: the caller's (submit, flush, collect), one per lane, and a loader if weights are
+ * streamed. One mutex guards the hand-off of windows; inside a tile nobody takes it.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_ENGINE_ENGINE_H
+#define EMB_ENGINE_ENGINE_H
+
+#include "plan/plan.h"
+
+/* The text being read: the caller's thread alone. */
+typedef struct emb_intake {
+    bool text_open;      /* between a FIRST piece and the end of its LAST */
+    bool piece_open;     /* a piece is partly read: submit must begin with it again */
+    size_t piece_used;   /* bytes or ids of it read so far */
+    bool text_done;      /* every id is out of the tokenizer */
+    uint64_t user;
+    emb_status status;   /* of the text so far */
+    uint64_t tokens;     /* encoded so far, special tokens included */
+    uint64_t dropped;
+    uint32_t chunks;     /* closed so far */
+    uint32_t open_count; /* ids in memory.open_ids */
+    uint32_t fresh_used, fresh_count;
+    uint64_t part_window; /* window that holds the text's latest part, if has_part */
+    bool has_part;
+} emb_intake;
+
+/* The rows on their way out: the caller's thread alone. */
+typedef struct emb_delivery {
+    uint64_t sequence; /* window being delivered */
+    uint32_t part;     /* next of its parts */
+    uint64_t text;     /* number of the next row */
+    uint64_t summed;   /* chunks in memory.sum */
+} emb_delivery;
+
+struct emb_engine {
+    const emb_model *model;
+    const emb_backend *backend;
+    emb_plan plan;
+    emb_memory memory;
+    void *arena;
+    uint64_t arena_bytes;
+    emb_encoder encoder;
+    double opened_seconds;
+    atomic_bool cancel;
+
+    emb_intake intake;
+    emb_delivery delivery;
+
+    pthread_mutex_t mutex; /* guards what follows */
+    pthread_cond_t work;   /* a window was queued, or stop */
+    pthread_cond_t done;   /* a window is done, or the engine failed */
+    uint64_t dispatched;   /* windows queued since open: the number of the one being filled */
+    uint64_t released;     /* windows whose rows are gone; slots below are free */
+    uint64_t encoding;     /* oldest window with tiles to take */
+    uint64_t passes;
+    bool stop;
+    emb_status status; /* sticky */
+    emb_error error;
+    emb_engine_stats_t stats;
+};
+
+_Static_assert(sizeof(struct emb_engine) <= EMB_ENGINE_BYTES, "plan books too little for engine");
+
+static inline emb_window *emb_engine_window(emb_engine *engine, uint64_t sequence) {
+    return &engine->memory.windows[sequence % engine->plan.windows];
+}
+
+/* Stops the engine with this status; the first one stays. Holds the mutex. (engine.c) */
+void emb_engine_fail(emb_engine *engine, emb_status status, const emb_error *error);
+
+/* Gives the sticky status, with its message, or EMB_CANCELLED. Takes the mutex. (engine.c) */
+emb_status emb_engine_status(emb_engine *engine, emb_error *error);
+
+/* A lane's main: takes tiles of queued windows until stop. (lanes.c) */
+void emb_engine_lane(void *engine, uint32_t index);
+
+#endif

@@ -1,0 +1,103 @@
+/* lanes.c - what each compute thread does: take queued work, run it through the encoder, report.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <stdbool.h>
+
+#include "engine/engine.h"
+
+static void account(emb_engine *engine, emb_lane *lane, emb_status status, const emb_error *error) {
+    engine->stats.seconds_encode += lane->seconds_encode;
+    engine->stats.seconds_wait += lane->seconds_wait;
+    engine->stats.rows_computed += lane->rows_computed;
+    engine->stats.tiles += lane->tiles;
+    lane->rows_computed = lane->tiles = 0;
+    if (status != EMB_OK) emb_engine_fail(engine, status, error);
+}
+
+static void finish_window(emb_engine *engine, emb_window *window) {
+    window->done = true;
+    pthread_cond_signal(&engine->done);
+}
+
+/* The oldest queued window that still has tiles to take; NULL if there is none. */
+static emb_window *window_with_tiles(emb_engine *engine) {
+    for (; engine->encoding < engine->dispatched; engine->encoding++) {
+        emb_window *window = emb_engine_window(engine, engine->encoding);
+        if (window->sequence == engine->encoding && window->cuts_taken < window->cuts_count)
+            return window;
+    }
+    return NULL;
+}
+
+/* Weights resident: each tile is a pass of its own, and lanes do not wait for one another. */
+static void run_tiles(emb_engine *engine, emb_lane *lane) {
+    pthread_mutex_lock(&engine->mutex);
+    while (!engine->stop) {
+        emb_window *window = window_with_tiles(engine);
+        if (!window) {
+            pthread_cond_wait(&engine->work, &engine->mutex);
+            continue;
+        }
+        const emb_tile_cut *cut = &window->cuts[window->cuts_taken++];
+        engine->passes++;
+        pthread_mutex_unlock(&engine->mutex);
+        emb_pass pass = {
+            .table = &window->table,
+            .order = window->order,
+            .cuts = cut,
+            .cuts_count = 1,
+            .vectors = window->vectors,
+            .cancel = &engine->cancel,
+        };
+        emb_error error = {{0}, 0};
+        emb_status status = emb_encoder_forward(&engine->encoder, lane, &pass, &error);
+        pthread_mutex_lock(&engine->mutex);
+        account(engine, lane, status, &error);
+        if (++window->cuts_done == window->cuts_count) finish_window(engine, window);
+    }
+    pthread_mutex_unlock(&engine->mutex);
+}
+
+/* Weights streamed: all lanes go through every window together, layer by layer. */
+static void run_passes(emb_engine *engine, emb_lane *lane) {
+    uint64_t sequence = 0;
+    pthread_mutex_lock(&engine->mutex);
+    while (!engine->stop) {
+        if (sequence == engine->dispatched) {
+            pthread_cond_wait(&engine->work, &engine->mutex);
+            continue;
+        }
+        emb_window *window = emb_engine_window(engine, sequence);
+        if (window->sequence != sequence || window->cuts_count == 0) {
+            sequence++; /* it held failed texts alone, and may be gone already */
+            continue;
+        }
+        pthread_mutex_unlock(&engine->mutex);
+        emb_pass pass = {
+            .table = &window->table,
+            .order = window->order,
+            .cuts = window->cuts,
+            .cuts_count = window->cuts_count,
+            .x = engine->memory.pass_x,
+            .vectors = window->vectors,
+            .number0 = window->pass * engine->model->shape.layers,
+            .next = window->next,
+            .cancel = &engine->cancel,
+        };
+        emb_error error = {{0}, 0};
+        emb_status status = emb_encoder_forward(&engine->encoder, lane, &pass, &error);
+        pthread_mutex_lock(&engine->mutex);
+        account(engine, lane, status, &error);
+        if (++window->lanes_done == engine->plan.lanes) finish_window(engine, window);
+        sequence++;
+    }
+    pthread_mutex_unlock(&engine->mutex);
+}
+
+void emb_engine_lane(void *user, uint32_t index) {
+    emb_engine *engine = user;
+    if (engine->plan.weight_slots)
+        run_passes(engine, &engine->memory.lanes[index]);
+    else
+        run_tiles(engine, &engine->memory.lanes[index]);
+}

@@ -1,0 +1,43 @@
+/* batches.c - orders the chunks of a window by length and cuts them into tiles.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "plan/plan.h"
+
+static uint32_t chunk_length(const emb_token_table *table, uint32_t chunk) {
+    return table->starts[chunk + 1] - table->starts[chunk];
+}
+
+/* A counting sort: linear, stable, and it needs no memory beyond the counts. */
+static void order_by_length(emb_window *window, uint32_t *counts, uint32_t chunk_tokens_max) {
+    const emb_token_table *table = &window->table;
+    memset(counts, 0, ((size_t)chunk_tokens_max + 1) * sizeof *counts);
+    for (uint32_t c = 0; c < table->chunks; c++) counts[chunk_length(table, c)]++;
+    uint32_t before = 0;
+    for (uint32_t length = chunk_tokens_max + 1; length-- > 0;) {
+        uint32_t count = counts[length];
+        counts[length] = before;
+        before += count;
+    }
+    for (uint32_t c = 0; c < table->chunks; c++)
+        window->order[counts[chunk_length(table, c)]++] = c;
+}
+
+void emb_plan_cut_window(emb_window *window, uint32_t *counts, uint32_t chunk_tokens_max,
+                         uint32_t tokens_per_tile) {
+    order_by_length(window, counts, chunk_tokens_max);
+    window->cuts_count = 0;
+    uint32_t row0 = 0;
+    for (uint32_t i = 0; i < window->table.chunks; i++) {
+        uint32_t length = chunk_length(&window->table, window->order[i]);
+        emb_tile_cut *cut = window->cuts_count ? &window->cuts[window->cuts_count - 1] : NULL;
+        if (!cut || cut->tokens + length > tokens_per_tile) {
+            cut = &window->cuts[window->cuts_count++];
+            *cut = (emb_tile_cut){.order0 = i, .row0 = row0};
+        }
+        cut->chunks++;
+        cut->tokens += length;
+        row0 += length;
+    }
+}
