@@ -34,7 +34,7 @@ test-slow: all ## the long rows, each at most 30 minutes
 	@$(PYTHON) tools/run_tests.py --build $(BUILD) --kind slow
 
 models: ## the three real models into build/models
-	@tools/get_models.sh
+	@$(PYTHON) tools/get_models.py
 
 demo: deps ## builds, gets a model, plans for 64 MiB, encodes the samples, searches them
 	@$(MAKE) --no-print-directory all

@@ -1,0 +1,359 @@
+/* test_api.c - the public interface called wrongly and at its edges: a status, never a crash.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "support/run.h"
+
+#define BERT "tests/data/tiny-bert"
+#define DIM_MAX 256
+
+static run shared;
+static emb_error error;
+
+static int open_shared(void **unused) {
+    (void)unused;
+    emb_limits limits = emb_limits_default();
+    limits.threads = 2;
+    emb_status status = run_open(&shared, BERT, &limits, NULL, &error);
+    if (status != EMB_OK) fprintf(stderr, "%s\n", error.message);
+    return status == EMB_OK ? 0 : -1;
+}
+
+static int close_shared(void **unused) {
+    (void)unused;
+    run_close(&shared);
+    return 0;
+}
+
+#define REFUSED(call) assert_int_equal(call, EMB_INVALID_ARGUMENT)
+
+static void names(void **unused) {
+    (void)unused;
+    assert_string_equal(emb_version(), "0.1.0");
+    assert_string_equal(emb_status_name(EMB_OK), "EMB_OK");
+    assert_string_equal(emb_status_name(EMB_BUDGET), "EMB_BUDGET");
+    assert_non_null(emb_status_name((emb_status)12345));
+    assert_string_equal(emb_rung_name(EMB_RUNG_STREAM), "layers streamed");
+    assert_non_null(emb_rung_name((emb_rung)99));
+}
+
+static void machine_arguments(void **unused) {
+    (void)unused;
+    char text[8192];
+    size_t length = 0;
+    emb_machine again;
+    REFUSED(emb_machine_probe(NULL, NULL, &error));
+    REFUSED(emb_machine_to_json(NULL, sizeof text, &length, &shared.machine, &error));
+    REFUSED(emb_machine_to_json(text, 10, &length, &shared.machine, &error));
+    REFUSED(emb_machine_to_json(text, sizeof text, &length, NULL, &error));
+    REFUSED(emb_machine_from_json(NULL, "{}", 2, &error));
+    REFUSED(emb_machine_from_json(&again, NULL, 2, &error));
+    assert_int_equal(emb_machine_from_json(&again, "{\"x\":1}", 7, &error), EMB_BAD_FILE);
+    assert_non_null(strstr(error.message, "x"));
+    assert_int_equal(emb_machine_from_json(&again, "{", 1, NULL), EMB_BAD_FILE);
+}
+
+static void machine_round_trip(void **unused) {
+    (void)unused;
+    char text[8192], second[8192];
+    size_t length = 0, length_again = 0;
+    emb_machine again;
+    assert_int_equal(emb_machine_to_json(text, sizeof text, &length, &shared.machine, &error), 0);
+    assert_int_equal(strlen(text), length);
+    assert_int_equal(emb_machine_from_json(&again, text, length, &error), EMB_OK);
+    assert_int_equal(emb_machine_to_json(second, sizeof second, &length_again, &again, &error), 0);
+    assert_string_equal(text, second);
+    assert_string_equal(again.isa, shared.machine.isa);
+    assert_int_equal(again.process_base_bytes, shared.machine.process_base_bytes);
+}
+
+static void model_arguments(void **unused) {
+    (void)unused;
+    emb_model *model = NULL;
+    emb_model_info info = {.struct_bytes = sizeof info};
+    REFUSED(emb_model_open(NULL, BERT, &error));
+    REFUSED(emb_model_open(&model, NULL, &error));
+    assert_int_equal(emb_model_open(&model, "tests/data/absent", &error), EMB_NOT_FOUND);
+    assert_non_null(strstr(error.message, "absent"));
+    assert_int_equal(emb_model_open(&model, "", NULL), EMB_NOT_FOUND);
+    assert_null(model);
+    emb_model_close(NULL);
+    emb_model_describe(NULL, shared.model);
+    emb_model_describe(&info, NULL);
+    assert_null(emb_model_prompt(NULL, "query"));
+    assert_null(emb_model_prompt(shared.model, "no such prompt"));
+    emb_model_describe(&info, shared.model);
+    assert_string_equal(info.architecture, "bert");
+    assert_int_equal(info.dim, 32);
+    assert_int_equal(info.special_tokens, 2);
+}
+
+static emb_status plan_with(emb_limits limits) {
+    emb_plan plan;
+    return emb_plan_make(&plan, shared.model, &limits, &shared.machine, &error);
+}
+
+static void plan_arguments(void **unused) {
+    (void)unused;
+    emb_plan plan;
+    emb_limits good = emb_limits_default(), bad;
+    REFUSED(emb_plan_make(NULL, shared.model, &good, &shared.machine, &error));
+    REFUSED(emb_plan_make(&plan, NULL, &good, &shared.machine, &error));
+    REFUSED(emb_plan_make(&plan, shared.model, NULL, &shared.machine, &error));
+    REFUSED(emb_plan_make(&plan, shared.model, &good, NULL, &error));
+    assert_int_equal(plan_with(good), EMB_OK);
+    bad = good, bad.struct_bytes = 3;
+    REFUSED(plan_with(bad));
+    bad = good, bad.dtype = (emb_dtype)77;
+    REFUSED(plan_with(bad));
+    bad = good, bad.long_rule = (emb_long_rule)77;
+    REFUSED(plan_with(bad));
+    bad = good, bad.pooling = (emb_pooling)77;
+    REFUSED(plan_with(bad));
+    bad = good, bad.normalize = (emb_switch)77;
+    REFUSED(plan_with(bad));
+    bad = good, bad.device = (emb_device_kind)77;
+    REFUSED(plan_with(bad));
+    bad = good, bad.dim = 33;
+    REFUSED(plan_with(bad));
+    bad = good, bad.chunk_tokens_max = 129;
+    REFUSED(plan_with(bad));
+    bad = good, bad.chunk_tokens_max = 2; /* no room beside the special tokens */
+    REFUSED(plan_with(bad));
+    bad = good, bad.dtype = EMB_DTYPE_INT4;
+    assert_int_equal(plan_with(bad), EMB_UNSUPPORTED);
+    bad = good, bad.device = EMB_DEVICE_CUDA;
+    assert_in_range(plan_with(bad), EMB_UNSUPPORTED, EMB_DEVICE);
+    bad = good, bad.host_bytes_max = 1;
+    assert_int_equal(plan_with(bad), EMB_BUDGET);
+    assert_true(error.bytes_min > 1);
+    bad.host_bytes_max = error.bytes_min;
+    assert_int_equal(plan_with(bad), EMB_OK);
+    bad.host_bytes_max = error.bytes_min - 1;
+    assert_int_equal(plan_with(bad), EMB_BUDGET);
+    bad = good, bad.caller_bytes = UINT64_MAX - 5;
+    assert_int_not_equal(plan_with(bad), EMB_OK);
+    bad = good, bad.threads = UINT32_MAX;
+    assert_in_range(plan_with(bad), EMB_OK, EMB_BUDGET);
+}
+
+static void engine_arguments(void **unused) {
+    (void)unused;
+    emb_engine *engine = NULL;
+    emb_row row;
+    uint32_t count = 0;
+    float values[DIM_MAX];
+    emb_text text = {.data = "a", .length = 1};
+    emb_piece piece = {"a", 1, EMB_PIECE_FIRST | EMB_PIECE_LAST, 0};
+    emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
+    REFUSED(emb_engine_open(NULL, shared.model, &shared.plan, &error));
+    REFUSED(emb_engine_open(&engine, NULL, &shared.plan, &error));
+    REFUSED(emb_engine_open(&engine, shared.model, NULL, &error));
+    emb_plan wrong = shared.plan;
+    wrong.struct_bytes = 1;
+    REFUSED(emb_engine_open(&engine, shared.model, &wrong, &error));
+    assert_null(engine);
+    REFUSED(emb_engine_submit(NULL, &piece, 1, &count, &error));
+    REFUSED(emb_engine_submit(shared.engine, NULL, 1, &count, &error));
+    REFUSED(emb_engine_submit(shared.engine, &piece, 1, NULL, &error));
+    REFUSED(emb_engine_flush(NULL));
+    REFUSED(emb_engine_collect(NULL, &row, 1, &count, 0, &error));
+    REFUSED(emb_engine_collect(shared.engine, NULL, 1, &count, 0, &error));
+    REFUSED(emb_engine_collect(shared.engine, &row, 1, NULL, 0, &error));
+    REFUSED(emb_engine_cancel(NULL));
+    REFUSED(emb_engine_embed(NULL, shared.engine, &text, 1, &error));
+    REFUSED(emb_engine_embed(values, NULL, &text, 1, &error));
+    REFUSED(emb_engine_embed(values, shared.engine, NULL, 1, &error));
+    emb_engine_stats(NULL, shared.engine);
+    emb_engine_stats(&stats, NULL);
+    emb_engine_close(NULL);
+}
+
+static void pieces_out_of_order(void **unused) {
+    (void)unused;
+    run own;
+    uint32_t taken = 7;
+    emb_limits limits = emb_limits_default();
+    assert_int_equal(run_open(&own, BERT, &limits, NULL, &error), EMB_OK);
+    emb_piece middle = {"a", 1, 0, 0};
+    REFUSED(emb_engine_submit(own.engine, &middle, 1, &taken, &error));
+    emb_piece null_data = {NULL, 4, EMB_PIECE_FIRST | EMB_PIECE_LAST, 0};
+    REFUSED(emb_engine_submit(own.engine, &null_data, 1, &taken, &error));
+    emb_piece flags = {"a", 1, 0x80 | EMB_PIECE_FIRST, 0};
+    REFUSED(emb_engine_submit(own.engine, &flags, 1, &taken, &error));
+    emb_piece twice[2] = {{"a", 1, EMB_PIECE_FIRST, 0}, {"b", 1, EMB_PIECE_FIRST, 0}};
+    REFUSED(emb_engine_submit(own.engine, twice, 2, &taken, &error));
+    run_close(&own);
+}
+
+static void nothing_under_way(void **unused) {
+    (void)unused;
+    emb_row row;
+    uint32_t count = 9;
+    assert_int_equal(emb_engine_collect(shared.engine, &row, 1, &count, -1, &error), EMB_OK);
+    assert_int_equal(count, 0);
+    assert_int_equal(emb_engine_flush(shared.engine), EMB_OK);
+    assert_int_equal(emb_engine_submit(shared.engine, NULL, 0, &count, &error), EMB_OK);
+    assert_int_equal(emb_engine_embed(NULL, shared.engine, NULL, 0, &error), EMB_OK);
+}
+
+static void embed_texts_and_ids(void **unused) {
+    (void)unused;
+    uint32_t ids[16], before, after, done;
+    size_t used, count;
+    emb_tokenizer_handle *tokenizer = NULL;
+    assert_int_equal(emb_tokenizer_open(&tokenizer, shared.model, &error), EMB_OK);
+    static const char text[] = "the cat sat on a mat";
+    assert_int_equal(emb_tokenize(tokenizer, text, sizeof text - 1,
+                                  EMB_PIECE_FIRST | EMB_PIECE_LAST, ids, 16, &used, &count, &done,
+                                  &error),
+                     EMB_OK);
+    assert_int_equal(done, 1);
+    assert_int_equal(used, sizeof text - 1);
+    assert_true(count > 0);
+    emb_tokenizer_specials(tokenizer, &before, &after);
+    assert_int_not_equal(before, after);
+    emb_text both[3] = {{.data = text, .length = sizeof text - 1},
+                        {.data = ids, .length = count, .is_ids = 1},
+                        {.data = text + 4, .length = sizeof text - 5, .prompt = "the "}};
+    float rows[3][32];
+    assert_int_equal(emb_engine_embed(rows[0], shared.engine, both, 3, &error), EMB_OK);
+    assert_memory_equal(rows[0], rows[1], sizeof rows[0]);
+    assert_memory_equal(rows[0], rows[2], sizeof rows[0]);
+    double square = 0;
+    for (int i = 0; i < 32; i++) square += (double)rows[0][i] * rows[0][i];
+    assert_true(fabs(square - 1) < 1e-5);
+    emb_tokenizer_close(tokenizer);
+}
+
+static void failed_row_is_nan(void **unused) {
+    (void)unused;
+    uint32_t bad_id = 1000000;
+    emb_text three[3] = {{.data = "a", .length = 1},
+                         {.data = &bad_id, .length = 1, .is_ids = 1},
+                         {.data = "a", .length = 1}};
+    float rows[3][32];
+    assert_int_equal(emb_engine_embed(rows[0], shared.engine, three, 3, &error), EMB_BAD_TEXT);
+    assert_true(isnan(rows[1][0]) && isnan(rows[1][31]));
+    assert_memory_equal(rows[0], rows[2], sizeof rows[0]);
+    assert_false(isnan(rows[0][0]));
+    assert_non_null(strstr(error.message, "1000000"));
+}
+
+static void long_rules(void **unused) {
+    (void)unused;
+    static char text[5000];
+    for (size_t i = 0; i < sizeof text; i++) text[i] = i % 2 ? ' ' : 'a';
+    run_text one = {text, sizeof text};
+    run_row row;
+    float values[DIM_MAX];
+    for (int rule = EMB_LONG_CHUNK; rule <= EMB_LONG_ERROR; rule++) {
+        run own;
+        emb_limits limits = emb_limits_default();
+        limits.long_rule = (emb_long_rule)rule;
+        limits.chunk_tokens_max = 100;
+        assert_int_equal(run_open(&own, BERT, &limits, NULL, &error), EMB_OK);
+        assert_int_equal(run_texts(&own, &one, 1, 333, &row, values, &error), EMB_OK);
+        emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
+        emb_engine_stats(&stats, own.engine);
+        assert_int_equal(stats.texts_long, 1);
+        if (rule == EMB_LONG_CHUNK) {
+            assert_int_equal(row.chunks, 26); /* 2500 tokens, 98 a chunk */
+            assert_int_equal(row.tokens, 2500 + 2 * 26);
+        } else if (rule == EMB_LONG_TRUNCATE) {
+            assert_int_equal(row.chunks, 1);
+            assert_int_equal(row.tokens, 100);
+            assert_int_equal(row.tokens_dropped, 2500 - 98);
+        } else {
+            assert_int_equal(row.status, EMB_TOO_LONG);
+            assert_true(isnan(row.values[0]));
+            assert_int_equal(stats.texts_failed, 1);
+        }
+        assert_int_equal(row.user, 1000);
+        run_close(&own);
+    }
+}
+
+static void tokenizer_arguments(void **unused) {
+    (void)unused;
+    emb_tokenizer_handle *tokenizer = NULL;
+    uint32_t ids[4], done;
+    size_t used, count;
+    REFUSED(emb_tokenizer_open(NULL, shared.model, &error));
+    REFUSED(emb_tokenizer_open(&tokenizer, NULL, &error));
+    assert_int_equal(emb_tokenizer_open(&tokenizer, shared.model, &error), EMB_OK);
+    REFUSED(emb_tokenize(NULL, "a", 1, 3, ids, 4, &used, &count, &done, &error));
+    REFUSED(emb_tokenize(tokenizer, NULL, 1, 3, ids, 4, &used, &count, &done, &error));
+    REFUSED(emb_tokenize(tokenizer, "a", 1, 3, NULL, 4, &used, &count, &done, &error));
+    REFUSED(emb_tokenize(tokenizer, "a", 1, 3, ids, 4, NULL, &count, &done, &error));
+    REFUSED(emb_tokenize(tokenizer, "a", 1, 3, ids, 4, &used, NULL, &done, &error));
+    REFUSED(emb_tokenize(tokenizer, "a", 1, 3, ids, 4, &used, &count, NULL, &error));
+    emb_tokenizer_specials(NULL, ids, ids);
+    emb_tokenizer_specials(tokenizer, NULL, NULL);
+    emb_tokenizer_close(tokenizer);
+    emb_tokenizer_close(NULL);
+}
+
+static void *cancel_soon(void *engine) {
+    usleep(20000);
+    emb_engine_cancel(engine);
+    return NULL;
+}
+
+static void cancel_from_another_thread(void **unused) {
+    (void)unused;
+    run own;
+    emb_limits limits = emb_limits_default();
+    assert_int_equal(run_open(&own, BERT, &limits, NULL, &error), EMB_OK);
+    size_t length = 64u << 20;
+    char *text = malloc(length);
+    assert_non_null(text);
+    memset(text, 'a', length);
+    for (size_t i = 0; i < length; i += 4) text[i] = ' ';
+    run_text one = {text, length};
+    run_row row;
+    float values[DIM_MAX];
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, cancel_soon, own.engine), 0);
+    assert_int_equal(run_texts(&own, &one, 1, 100000, &row, values, &error), EMB_CANCELLED);
+    pthread_join(thread, NULL);
+    uint32_t count;
+    emb_piece piece = {"a", 1, EMB_PIECE_FIRST | EMB_PIECE_LAST, 0};
+    assert_int_equal(emb_engine_submit(own.engine, &piece, 1, &count, &error), EMB_CANCELLED);
+    emb_row none;
+    assert_int_equal(emb_engine_collect(own.engine, &none, 1, &count, -1, &error), EMB_CANCELLED);
+    run_close(&own);
+    free(text);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names),
+        cmocka_unit_test(machine_arguments),
+        cmocka_unit_test(machine_round_trip),
+        cmocka_unit_test(model_arguments),
+        cmocka_unit_test(plan_arguments),
+        cmocka_unit_test(engine_arguments),
+        cmocka_unit_test(pieces_out_of_order),
+        cmocka_unit_test(nothing_under_way),
+        cmocka_unit_test(embed_texts_and_ids),
+        cmocka_unit_test(failed_row_is_nan),
+        cmocka_unit_test(long_rules),
+        cmocka_unit_test(tokenizer_arguments),
+        cmocka_unit_test(cancel_from_another_thread),
+    };
+    return cmocka_run_group_tests(tests, open_shared, close_shared);
+}
