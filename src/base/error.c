@@ -9,11 +9,11 @@
 
 /* Drops a UTF-8 character that the cut at the end of the message has split. */
 static void cut_at_character(char *message, size_t length) {
-    size_t back = 0;
-    while (back < 3 && back < length && ((unsigned char)message[length - 1 - back] & 0xC0) == 0x80)
-        back++;
-    if (back < length && (unsigned char)message[length - 1 - back] >= 0xC0)
-        message[length - 1 - back] = '\0';
+    size_t tail = 0; /* continuation bytes at the end */
+    while (tail < 3 && ((unsigned char)message[length - 1 - tail] & 0xC0) == 0x80) tail++;
+    unsigned char lead = (unsigned char)message[length - 1 - tail];
+    size_t needs = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
+    if (needs > tail) message[length - 1 - tail] = '\0';
 }
 
 emb_status emb_error_set(emb_error *error, emb_status status, const char *format, ...) {

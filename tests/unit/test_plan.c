@@ -1,0 +1,234 @@
+/* test_plan.c - properties of the planner, on shapes of real models without their files, and of the
+ * cutting of windows into tiles.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "plan/plan.h"
+
+#define MIB (1ull << 20)
+
+static emb_model shape_of(uint32_t layers, uint32_t hidden, uint32_t heads, bool mpnet) {
+    emb_model model;
+    memset(&model, 0, sizeof model);
+    model.shape = (emb_shape){
+        .architecture = mpnet ? EMB_ARCHITECTURE_MPNET : EMB_ARCHITECTURE_BERT,
+        .activation = EMB_ACTIVATION_GELU_ERF,
+        .layers = layers,
+        .hidden = hidden,
+        .heads = heads,
+        .head_dim = hidden / heads,
+        .intermediate = 4 * hidden,
+        .vocabulary = 30527,
+        .positions = 514,
+        .window_tokens = 512,
+        .default_tokens = mpnet ? 384 : 256,
+        .relative_buckets = mpnet ? 32 : 0,
+        .relative_distance = 128,
+        .norm_epsilon = 1e-12f,
+        .pooling = EMB_POOLING_MEAN,
+        .normalizes = 1,
+    };
+    model.text.vocabulary = model.text.ids_end = 30527;
+    model.text.vocabulary_bytes = 230000;
+    model.text.word_chars_max = 100;
+    strcpy(model.info.architecture, mpnet ? "mpnet" : "bert");
+    model.info.special_tokens = 2;
+    model.info.description_bytes = 20000;
+    return model;
+}
+
+static emb_machine two_cores(void) {
+    emb_machine machine;
+    memset(&machine, 0, sizeof machine);
+    machine.struct_bytes = sizeof machine;
+    machine.cores = 2;
+    strcpy(machine.isa, "ref");
+    machine.page_bytes = 4096;
+    machine.process_base_bytes = 4 * MIB;
+    return machine;
+}
+
+static void a_plan_adds_up(const emb_plan *plan) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < plan->regions[0].items_count; i++)
+        sum += plan->regions[0].items[i].bytes;
+    assert_int_equal(sum, plan->regions[0].bytes);
+    assert_int_equal(sum, plan->host_bytes);
+    assert_int_equal(plan->regions[0].arena_bytes % 4096, 0);
+    assert_true(plan->window_tokens >= plan->chunk_tokens_max);
+    assert_true(plan->tokens_per_tile >= plan->chunk_tokens_max);
+    assert_true(plan->lanes >= 1 && plan->windows >= 2);
+    assert_true(plan->host_bytes_min <= plan->host_bytes);
+}
+
+/* Every budget from below the floor to beyond the knee: kept, or refused with a minimum that works;
+ * and more bytes never give a later rung with the same lanes. */
+static void every_budget_is_kept_or_refused(void **state) {
+    (void)state;
+    emb_machine machine = two_cores();
+    for (int mpnet = 0; mpnet < 2; mpnet++) {
+        emb_model model = mpnet ? shape_of(12, 768, 12, true) : shape_of(6, 384, 12, false);
+        emb_rung last = EMB_RUNG_STREAM;
+        uint32_t last_lanes = 0;
+        for (uint64_t mib = 1; mib < 600; mib += mib / 8 + 1) {
+            emb_limits limits = emb_limits_default();
+            limits.host_bytes_max = mib * MIB;
+            emb_plan plan;
+            emb_error error;
+            emb_status status = emb_plan_make(&plan, &model, &limits, &machine, &error);
+            if (status == EMB_BUDGET) {
+                assert_true(error.bytes_min > limits.host_bytes_max);
+                limits.host_bytes_max = error.bytes_min;
+                assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_OK);
+                a_plan_adds_up(&plan);
+                limits.host_bytes_max--;
+                assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error),
+                                 EMB_BUDGET);
+                continue;
+            }
+            assert_int_equal(status, EMB_OK);
+            assert_true(plan.host_bytes <= limits.host_bytes_max);
+            a_plan_adds_up(&plan);
+            assert_true(plan.lanes > last_lanes || plan.rung <= last);
+            last = plan.rung;
+            last_lanes = plan.lanes;
+        }
+        assert_int_equal(last, EMB_RUNG_FULL);
+    }
+}
+
+static void no_budget_means_the_knee(void **state) {
+    (void)state;
+    emb_machine machine = two_cores();
+    emb_model model = shape_of(6, 384, 12, false);
+    emb_limits limits = emb_limits_default();
+    emb_plan plan, at_knee;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, NULL), EMB_OK);
+    assert_int_equal(plan.rung, EMB_RUNG_FULL);
+    assert_int_equal(plan.host_bytes, plan.host_bytes_knee);
+    limits.host_bytes_max = plan.host_bytes_knee;
+    assert_int_equal(emb_plan_make(&at_knee, &model, &limits, &machine, NULL), EMB_OK);
+    assert_int_equal(at_knee.rung, EMB_RUNG_FULL);
+    assert_int_equal(at_knee.host_bytes, plan.host_bytes);
+}
+
+/* The issue's own case: 438 MB of weights under 96 MiB. */
+static void mpnet_f32_streams_under_96_mib(void **state) {
+    (void)state;
+    emb_machine machine = two_cores();
+    emb_model model = shape_of(12, 768, 12, true);
+    emb_limits limits = emb_limits_default();
+    limits.host_bytes_max = 96 * MIB;
+    emb_plan plan;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, NULL), EMB_OK);
+    assert_int_equal(plan.rung, EMB_RUNG_STREAM);
+    assert_int_equal(plan.embeddings_resident, 0);
+    assert_true(plan.weight_slots >= 1);
+}
+
+static void bad_limits_are_refused(void **state) {
+    (void)state;
+    emb_machine machine = two_cores();
+    emb_model model = shape_of(6, 384, 12, false);
+    emb_plan plan;
+    emb_error error;
+    emb_limits limits;
+    const struct {
+        uint32_t chunk, dim, threads, dtype, device, pooling;
+        emb_status status;
+        const char *says;
+    } cases[] = {
+        {513, 0, 0, 0, 0, 0, EMB_INVALID_ARGUMENT, "512"},
+        {2, 0, 0, 0, 0, 0, EMB_INVALID_ARGUMENT, "at least 3"},
+        {0, 385, 0, 0, 0, 0, EMB_INVALID_ARGUMENT, "384"},
+        {0, 0, 5000, 0, 0, 0, EMB_INVALID_ARGUMENT, "threads"},
+        {0, 0, 0, EMB_DTYPE_INT8, 0, 0, EMB_UNSUPPORTED, "bf16"},
+        {0, 0, 0, 77, 0, 0, EMB_UNSUPPORTED, "dtype"},
+        {0, 0, 0, 0, EMB_DEVICE_CUDA, 0, EMB_DEVICE, "CUDA"},
+        {0, 0, 0, 0, 0, 9, EMB_INVALID_ARGUMENT, "pooling"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        limits = emb_limits_default();
+        limits.chunk_tokens_max = cases[i].chunk;
+        limits.dim = cases[i].dim;
+        limits.threads = cases[i].threads;
+        limits.dtype = (emb_dtype)cases[i].dtype;
+        limits.device = (emb_device_kind)cases[i].device;
+        limits.pooling = (emb_pooling)cases[i].pooling;
+        assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), cases[i].status);
+        assert_non_null(strstr(error.message, cases[i].says));
+    }
+    limits = emb_limits_default();
+    limits.struct_bytes = 1;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_INVALID_ARGUMENT);
+    assert_int_equal(emb_plan_make(&plan, NULL, &limits, &machine, &error), EMB_INVALID_ARGUMENT);
+}
+
+/* ---- tiles ----------------------------------------------------------------------------------- */
+
+#define CHUNKS    300
+#define CHUNK_MAX 64
+#define TILE      100
+
+static void tiles_hold_every_chunk_once(void **state) {
+    (void)state;
+    uint32_t starts[CHUNKS + 1] = {0}, order[CHUNKS], counts[CHUNK_MAX + 1];
+    emb_tile_cut cuts[CHUNKS];
+    emb_window window;
+    memset(&window, 0, sizeof window);
+    window.table.starts = starts;
+    window.order = order;
+    window.cuts = cuts;
+    srand(7);
+    for (uint32_t round = 0; round < 50; round++) {
+        uint32_t chunks = round < 3 ? round : (uint32_t)rand() % CHUNKS + 1;
+        for (uint32_t c = 0; c < chunks; c++)
+            starts[c + 1] = starts[c] + 2 + (uint32_t)rand() % (CHUNK_MAX - 1);
+        window.table.chunks = chunks;
+        window.table.tokens = starts[chunks];
+        emb_plan_cut_window(&window, counts, CHUNK_MAX, TILE);
+        bool seen[CHUNKS] = {false};
+        uint32_t row = 0, at = 0, before = CHUNK_MAX, earlier = 0;
+        for (uint32_t t = 0; t < window.cuts_count; t++) {
+            assert_true(cuts[t].tokens <= TILE && cuts[t].chunks > 0);
+            assert_int_equal(cuts[t].order0, at);
+            assert_int_equal(cuts[t].row0, row);
+            uint32_t tokens = 0;
+            for (uint32_t i = 0; i < cuts[t].chunks; i++, at++) {
+                uint32_t length = starts[order[at] + 1] - starts[order[at]];
+                assert_false(seen[order[at]]);
+                seen[order[at]] = true;
+                assert_true(length < before || at == 0 ||
+                            (length == before && order[at] > earlier));
+                before = length;
+                earlier = order[at];
+                tokens += length;
+            }
+            assert_int_equal(tokens, cuts[t].tokens);
+            row += tokens;
+        }
+        assert_int_equal(at, chunks);
+        assert_int_equal(row, window.table.tokens);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_budget_is_kept_or_refused),
+        cmocka_unit_test(no_budget_means_the_knee),
+        cmocka_unit_test(mpnet_f32_streams_under_96_mib),
+        cmocka_unit_test(bad_limits_are_refused),
+        cmocka_unit_test(tiles_hold_every_chunk_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
