@@ -17,7 +17,7 @@
 
 #include "support/run.h"
 
-#define BERT "tests/data/tiny-bert"
+#define BERT    "tests/data/tiny-bert"
 #define DIM_MAX 256
 
 static run shared;

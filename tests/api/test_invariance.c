@@ -15,8 +15,8 @@
 
 #include "support/run.h"
 
-#define TEXTS 48
-#define DIM_MAX 64
+#define TEXTS      48
+#define DIM_MAX    64
 #define POOL_BYTES 40000
 
 static char pool[POOL_BYTES];
@@ -32,9 +32,11 @@ static uint32_t next_random(uint32_t below) {
 }
 
 static void make_texts(void) {
-    static const char *const words[] = {"the",       "of",   "memory", "bounded", "unaffable",
-                                        "caf\xc3\xa9", "42",   "[MASK]", "\xe6\x9d\xb1\xe4\xba\xac",
-                                        "\xff\xc3",  "naive", "x,y;z",  "\xcc\x81",  "embedding"};
+    static const char *const words[] = {"the",      "of",        "memory",
+                                        "bounded",  "unaffable", "caf\xc3\xa9",
+                                        "42",       "[MASK]",    "\xe6\x9d\xb1\xe4\xba\xac",
+                                        "\xff\xc3", "naive",     "x,y;z",
+                                        "\xcc\x81", "embedding"};
     size_t at = 0;
     while (at < POOL_BYTES - 20) {
         const char *word = words[next_random(sizeof words / sizeof *words)];
@@ -136,8 +138,8 @@ static void same_bits(const char *path, emb_dtype dtype, emb_pooling pooling) {
         limits.host_bytes_max = 0;
     }
     print_message("%s, dtype %d, pooling %d: %u engines x orders, rungs %s%s%s%s\n", path, dtype,
-                  pooling, tried, rungs & 2 ? "1" : "", rungs & 4 ? "2" : "",
-                  rungs & 8 ? "3" : "", rungs & 16 ? "4" : "");
+                  pooling, tried, rungs & 2 ? "1" : "", rungs & 4 ? "2" : "", rungs & 8 ? "3" : "",
+                  rungs & 16 ? "4" : "");
     assert_int_equal(different, 0);
     assert_true(rungs & (1u << EMB_RUNG_FULL));
     assert_true(rungs & (1u << EMB_RUNG_STREAM));

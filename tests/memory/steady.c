@@ -14,8 +14,8 @@
 #include "torture/interpose.h"
 
 #define LONG_BYTES 60000
-#define BATCH 50
-#define DIM_MAX 1024
+#define BATCH      50
+#define DIM_MAX    1024
 
 static int failed, passed;
 

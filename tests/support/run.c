@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-#define PIECES 8
-#define ROWS 16
+#define PIECES      8
+#define ROWS        16
 #define PATIENCE_MS 60000
 
 emb_status run_open(run *out, const char *path, const emb_limits *limits,
@@ -71,8 +71,8 @@ static emb_status submit_some(run *open, const run_text *texts, uint32_t count, 
 static void keep(const run *open, const emb_row *row, run_row *rows, float *values) {
     float *target = values + row->text * open->plan.dim;
     memcpy(target, row->values, sizeof *target * open->plan.dim);
-    rows[row->text] = (run_row){row->status,         row->chunks, row->tokens,
-                                row->tokens_dropped, row->user,   target};
+    rows[row->text] =
+        (run_row){row->status, row->chunks, row->tokens, row->tokens_dropped, row->user, target};
 }
 
 emb_status run_texts(run *open, const run_text *texts, uint32_t count, size_t piece_bytes,

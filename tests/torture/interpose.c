@@ -2,8 +2,8 @@
  * fail.
  *
  * Steered through interpose.h from inside, or from outside by a file of interpose_state that
- * EMB_INTERPOSE names (mapped shared, so that the counts survive a crash). Uses raw system calls, so
- * that it never counts itself.
+ * EMB_INTERPOSE names (mapped shared, so that the counts survive a crash). Uses raw system calls,
+ * so that it never counts itself.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "torture/interpose.h"
@@ -46,8 +46,12 @@ static verdict judge(interpose_class which, bool partial) {
     return mode == INTERPOSE_SHORT ? SHORTEN : FAIL;
 }
 
-static void take(void) { __atomic_add_fetch(&state->balance, 1, __ATOMIC_SEQ_CST); }
-static void give(void) { __atomic_add_fetch(&state->balance, -1, __ATOMIC_SEQ_CST); }
+static void take(void) {
+    __atomic_add_fetch(&state->balance, 1, __ATOMIC_SEQ_CST);
+}
+static void give(void) {
+    __atomic_add_fetch(&state->balance, -1, __ATOMIC_SEQ_CST);
+}
 
 void interpose_arm(interpose_mode mode, interpose_class which, uint64_t at) {
     state->mode = INTERPOSE_OFF;
@@ -58,15 +62,17 @@ void interpose_arm(interpose_mode mode, interpose_class which, uint64_t at) {
     __atomic_store_n(&state->mode, (uint64_t)mode, __ATOMIC_SEQ_CST);
 }
 
-const interpose_state *interpose_look(void) { return state; }
+const interpose_state *interpose_look(void) {
+    return state;
+}
 
 __attribute__((constructor)) static void attach(void) {
     const char *path = getenv("EMB_INTERPOSE");
     if (!path) return;
     int descriptor = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
     if (descriptor < 0) return;
-    long mapped = syscall(SYS_mmap, NULL, sizeof *state, PROT_READ | PROT_WRITE, MAP_SHARED,
-                          descriptor, 0L);
+    long mapped =
+        syscall(SYS_mmap, NULL, sizeof *state, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0L);
     syscall(SYS_close, descriptor);
     if (mapped > 0 || mapped < -4095) state = (interpose_state *)mapped;
 }
@@ -84,7 +90,9 @@ static void *taken(void *block) {
     return block;
 }
 
-void *malloc(size_t bytes) { return memory_fails() ? NULL : taken(__libc_malloc(bytes)); }
+void *malloc(size_t bytes) {
+    return memory_fails() ? NULL : taken(__libc_malloc(bytes));
+}
 
 void *calloc(size_t count, size_t bytes) {
     return memory_fails() ? NULL : taken(__libc_calloc(count, bytes));

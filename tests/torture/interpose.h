@@ -32,8 +32,7 @@ typedef struct interpose_state {
 } interpose_state;
 
 /* Starts counting anew; mode OFF only counts. */
-void interpose_arm(interpose_mode mode, interpose_class which, uint64_t at)
-    __attribute__((weak));
+void interpose_arm(interpose_mode mode, interpose_class which, uint64_t at) __attribute__((weak));
 const interpose_state *interpose_look(void) __attribute__((weak));
 
 #endif

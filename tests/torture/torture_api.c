@@ -16,8 +16,8 @@
 #include "support/run.h"
 #include "torture/interpose.h"
 
-#define TEXTS 6
-#define DIM_MAX 256
+#define TEXTS      6
+#define DIM_MAX    256
 #define ROUNDS_MAX 100000
 
 typedef struct torture_case {
@@ -32,8 +32,12 @@ static float expected[TEXTS * DIM_MAX];
 
 static const run_text *texts(void) {
     static char long_text[3000];
-    static run_text all[TEXTS] = {{"a text", 6}, {"", 0}, {"na\xc3\xafve [MASK]", 12},
-                                  {"\xff\xfe", 2}, {long_text, sizeof long_text}, {"last", 4}};
+    static run_text all[TEXTS] = {{"a text", 6},
+                                  {"", 0},
+                                  {"na\xc3\xafve [MASK]", 12},
+                                  {"\xff\xfe", 2},
+                                  {long_text, sizeof long_text},
+                                  {"last", 4}};
     for (size_t i = 0; i < sizeof long_text; i++) long_text[i] = i % 6 == 5 ? ' ' : 'a' + i % 23;
     return all;
 }
@@ -63,11 +67,12 @@ static bool says_why(emb_status status, const emb_error *error) {
                : false;
 }
 
-static void complain(const torture_case *scene, interpose_mode mode, interpose_class which, uint64_t n,
-                     const char *what, emb_status status, const emb_error *error) {
+static void complain(const torture_case *scene, interpose_mode mode, interpose_class which,
+                     uint64_t n, const char *what, emb_status status, const emb_error *error) {
     failed++;
     if (failed > 20) return;
-    static const char *const modes[] = {"", "fails once", "fails for ever", "interrupted", "short"};
+    static const char *const modes[] = {"", "fails once", "fails for ever", "is interrupted",
+                                        "is short"};
     printf("FAILED: %s %s, %s call %" PRIu64 " %s: %s (%s: %s)\n", scene->path, scene->name,
            which == INTERPOSE_MEMORY ? "memory" : "file", n, modes[mode], what,
            emb_status_name(status), error->message);
