@@ -61,7 +61,8 @@ typedef struct emb_json {
 void emb_json_init(emb_json *json, void *buffer, size_t capacity, emb_json_read read, void *user);
 
 /* Gives the next event. Fails: EMB_BAD_FILE with the line (from 1) and the byte of the stream (from
- * 0) in the message (malformed, too deep, invalid UTF-8 where strict), EMB_IO. After a failure in lines mode, emb_json_skip_line resumes. */
+ * 0) in the message (malformed, too deep, invalid UTF-8 where strict), EMB_IO. After a failure in
+ * lines mode, emb_json_skip_line resumes. */
 emb_status emb_json_next(emb_json *json, emb_json_event *event, emb_error *error);
 
 /* After KEY, OBJECT_BEGIN or ARRAY_BEGIN: passes over the value that follows or the container just

@@ -1,0 +1,116 @@
+/* document.c - reads one JSON file of a model: opens it, hands it to a parser, names it in errors.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "model/files.h"
+
+#define DOCUMENT_BUFFER 4096 /* any key we look for comes whole, and config files in few reads */
+
+emb_status emb_document_path(char *out, size_t capacity, const char *root, const char *path,
+                             emb_error *error) {
+    const char *slash = *root && *path ? "/" : "";
+    int length = snprintf(out, capacity, "%s%s%s", root, slash, path);
+    if (length < 0 || (size_t)length >= capacity)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "the model's path is longer than %zu bytes: move it or link to it",
+                             capacity - 1);
+    return EMB_OK;
+}
+
+emb_status emb_document_blame(const char *path, emb_status status, emb_error *error) {
+    if (!error) return status;
+    emb_error inner = *error;
+    return emb_error_set(error, status, "%s: %s", path, inner.message);
+}
+
+bool emb_document_printable(const char *text) {
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7F) return false;
+    return true;
+}
+
+emb_status emb_document_read(const char *root, const char *path, emb_document_parse parse,
+                             void *user, emb_error *error) {
+    char full[EMB_MODEL_PATH_MAX + EMB_RELATIVE_PATH_MAX];
+    unsigned char buffer[DOCUMENT_BUFFER];
+    emb_file_stream stream = {0};
+    emb_json json;
+    emb_json_event event;
+    EMB_TRY(emb_document_path(full, sizeof full, root, path, error));
+    emb_status status = emb_file_open(&stream.descriptor, &stream.end, full, error);
+    struct stat about;
+    if (status == EMB_NOT_FOUND && lstat(full, &about) == 0) /* absent would mean: not wanted */
+        return emb_error_set(error, EMB_BAD_FILE, "%s: a link that leads nowhere", path);
+    if (status != EMB_OK) return status;
+    emb_json_init(&json, buffer, sizeof buffer, emb_file_stream_read, &stream);
+    json.utf8_strict = true;
+    status = parse(&json, user, error);
+    if (status == EMB_OK) status = emb_json_next(&json, &event, error); /* nothing may follow */
+    emb_file_close(stream.descriptor);
+    return status == EMB_OK ? EMB_OK : emb_document_blame(path, status, error);
+}
+
+emb_status emb_document_key(emb_json *json, char *key, size_t capacity, bool *done,
+                            emb_error *error) {
+    emb_json_event event;
+    EMB_TRY(emb_json_next(json, &event, error));
+    *done = event == EMB_JSON_OBJECT_END;
+    *key = 0;
+    if (*done || !json->text_last || json->text_length >= capacity) return EMB_OK;
+    return emb_json_string(json, key, capacity, NULL, error);
+}
+
+static emb_status read_field(emb_json *json, emb_field *field, emb_error *error) {
+    emb_json_event event;
+    if (field->seen)
+        return emb_error_set(error, EMB_BAD_FILE, "the key \"%s\" appears twice", field->key);
+    field->seen = true;
+    EMB_TRY(emb_json_next(json, &event, error));
+    field->given = event != EMB_JSON_NULL;
+    if (!field->given) return EMB_OK;
+    switch (field->kind) {
+    case EMB_FIELD_TEXT:
+        EMB_TRY(
+            emb_json_value_string(json, event, field->out, EMB_TEXT_FIELD_MAX, field->key, error));
+        if (!emb_document_printable(field->out))
+            return emb_error_set(error, EMB_BAD_FILE, "\"%s\" holds a control character",
+                                 field->key);
+        return EMB_OK;
+    case EMB_FIELD_COUNT:
+        return emb_json_value_u64(json, event, field->out, field->key, error);
+    case EMB_FIELD_REAL:
+        return emb_json_value_double(json, event, field->out, field->key, error);
+    case EMB_FIELD_FLAG:
+        return emb_json_value_bool(json, event, field->out, field->key, error);
+    case EMB_FIELD_ANY:
+        break;
+    }
+    if (event == EMB_JSON_OBJECT_BEGIN || event == EMB_JSON_ARRAY_BEGIN || !json->text_last)
+        return emb_json_skip(json, error);
+    return EMB_OK;
+}
+
+emb_status emb_document_fields(emb_json *json, bool entered, emb_field *fields, size_t count,
+                               emb_error *error) {
+    emb_json_event event = EMB_JSON_OBJECT_BEGIN;
+    if (!entered) EMB_TRY(emb_json_next(json, &event, error));
+    if (event != EMB_JSON_OBJECT_BEGIN)
+        return emb_error_set(error, EMB_BAD_FILE, "an object ({...}) was expected");
+    for (;;) {
+        char key[64];
+        bool done;
+        size_t i = 0;
+        EMB_TRY(emb_document_key(json, key, sizeof key, &done, error));
+        if (done) return EMB_OK;
+        while (i < count && strcmp(fields[i].key, key) != 0) i++;
+        if (i == count)
+            EMB_TRY(emb_json_skip(json, error));
+        else
+            EMB_TRY(read_field(json, &fields[i], error));
+    }
+}

@@ -1,0 +1,161 @@
+/* files.h - what the parts of this folder share; model.h is what others see.
+ *
+ * Messages of the parsers leave out the file: emb_document_read puts it in front of them.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_MODEL_FILES_H
+#define EMB_MODEL_FILES_H
+
+#include <stdbool.h>
+
+#include "base/json.h"
+#include "model/model.h"
+
+#define EMB_SHARDS_MAX        64
+#define EMB_SHARD_NAME_MAX    128
+#define EMB_TENSOR_NAME_MAX   256
+#define EMB_TEXT_FIELD_MAX    128
+#define EMB_RELATIVE_PATH_MAX 256
+#define EMB_LAYER_ROLES       (EMB_TENSOR_ROLES - EMB_TENSOR_QUERY)
+
+/* ---- document.c: JSON files ------------------------------------------------------------------ */
+
+typedef emb_status (*emb_document_parse)(emb_json *json, void *user, emb_error *error);
+
+/* Opens root/path, lets `parse` read the whole document, closes. Errors name `path`.
+ * Fails: EMB_NOT_FOUND if there is no such file, and what parse gives. */
+emb_status emb_document_read(const char *root, const char *path, emb_document_parse parse,
+                             void *user, emb_error *error);
+
+/* Puts "path: " before the message. Gives `status` back. */
+emb_status emb_document_blame(const char *path, emb_status status, emb_error *error);
+
+/* Joins with a slash. Fails: EMB_INVALID_ARGUMENT if it does not fit. */
+emb_status emb_document_path(char *out, size_t capacity, const char *root, const char *path,
+                             emb_error *error);
+
+typedef enum emb_field_kind {
+    EMB_FIELD_TEXT,  /* char[EMB_TEXT_FIELD_MAX] */
+    EMB_FIELD_COUNT, /* uint64_t */
+    EMB_FIELD_REAL,  /* double */
+    EMB_FIELD_FLAG,  /* bool */
+    EMB_FIELD_ANY    /* only whether it is given */
+} emb_field_kind;
+
+typedef struct emb_field {
+    const char *key;
+    emb_field_kind kind;
+    void *out;
+    bool given; /* there, and not null */
+    bool seen;
+} emb_field;
+
+#define EMB_FIELD(key_, kind_, out_)                                                               \
+    { .key = (key_), .kind = EMB_FIELD_##kind_, .out = (out_) }
+
+/* Reads the object that comes next (`entered`: whose beginning was read already) into fields.
+ * Other keys are passed over. Fails: EMB_BAD_FILE (no object, wrong kind, a key that is there
+ * twice). */
+emb_status emb_document_fields(emb_json *json, bool entered, emb_field *fields, size_t count,
+                               emb_error *error);
+
+/* Reads a key, or sets *done at the end of the object. A key that does not fit is given as "". */
+emb_status emb_document_key(emb_json *json, char *key, size_t capacity, bool *done,
+                            emb_error *error);
+
+/* Whether the text can stand in a message: no control characters. */
+bool emb_document_printable(const char *text);
+
+/* ---- config.c, modules.c: what the encoder is and what follows it ---------------------------- */
+
+/* Reads root/path, a config.json, into the shape (all but pooling and default_tokens). */
+emb_status emb_config_read(emb_shape *shape, const char *root, const char *path, emb_error *error);
+
+typedef struct emb_modules {
+    bool listed; /* there is a modules.json */
+    bool normalizes;
+    char transformer[EMB_TEXT_FIELD_MAX]; /* folder of config.json below the root; "": the root */
+    char pooling[EMB_TEXT_FIELD_MAX];     /* folder of the pooling's config.json */
+} emb_modules;
+
+/* Reads modules.json where there is one. */
+emb_status emb_modules_read(emb_modules *modules, const char *root, emb_error *error);
+
+/* Fills pooling, normalizes and default_tokens of a shape whose window is known. */
+emb_status emb_modules_apply(emb_shape *shape, const emb_modules *modules, const char *root,
+                             emb_error *error);
+
+/* Prompts: name, NUL, text, NUL, and so on. `texts` NULL: measures `bytes`, else fills that many.
+ */
+typedef struct emb_prompts {
+    char *texts;
+    size_t bytes;
+    uint32_t count;
+    int32_t fallback; /* index of the default prompt, or -1 */
+} emb_prompts;
+
+emb_status emb_prompts_read(emb_prompts *prompts, const char *root, emb_error *error);
+
+/* ---- safetensors.c: one file of tensors ------------------------------------------------------ */
+
+typedef struct emb_tensor_header {
+    char name[EMB_TENSOR_NAME_MAX];
+    char dtype[16];
+    uint32_t rank;
+    uint64_t dims[2];    /* the first two */
+    uint64_t begin, end; /* in the file */
+} emb_tensor_header;
+
+typedef emb_status (*emb_tensor_visit)(void *user, const emb_tensor_header *tensor,
+                                       emb_error *error);
+
+/* Checks the whole header (syntax, every tensor's size and place, no overlap, no hole, no name
+ * twice) and calls `visit` for each tensor. Errors name `path`, which is the descriptor's file.
+ * Allocates 32 bytes a tensor and frees them before it returns. */
+emb_status emb_safetensors_scan(int descriptor, uint64_t file_bytes, const char *path,
+                                emb_tensor_visit visit, void *user, emb_error *error);
+
+/* ---- tensors.c: the tensors an encoder needs ------------------------------------------------- */
+
+typedef struct emb_tensor {
+    uint64_t offset; /* in the file */
+    uint32_t rows, cols;
+    uint8_t shard;
+    uint8_t dtype; /* emb_dtype; 0: not found yet */
+} emb_tensor;
+
+/* What emb_tensors_bind works on while one shard is scanned. */
+typedef struct emb_binding {
+    emb_model_files *files;
+    const emb_shape *shape;
+    uint8_t shard;
+} emb_binding;
+
+/* Takes a tensor of the file if the encoder needs it. An emb_tensor_visit on an emb_binding.
+ * Fails: EMB_BAD_FILE, EMB_UNSUPPORTED, naming the tensor. */
+emb_status emb_tensors_bind(void *binding, const emb_tensor_header *tensor, emb_error *error);
+
+/* Fails naming the first needed tensor that no shard had. */
+emb_status emb_tensors_complete(const emb_model_files *files, const emb_shape *shape,
+                                emb_error *error);
+
+uint32_t emb_tensors_count(const emb_shape *shape);
+
+/* ---- files.c --------------------------------------------------------------------------------- */
+
+struct emb_model_files {
+    uint64_t bytes; /* of this one allocation */
+    uint64_t file_bytes;
+    emb_architecture architecture;
+    uint32_t layers;
+    uint32_t shards_count;
+    emb_prompts prompts;
+    emb_tensor *tensors;                /* [tensors_count] */
+    char (*shards)[EMB_SHARD_NAME_MAX]; /* [shards_count], file names */
+    int *descriptors;                   /* [shards_count] */
+    uint32_t tensors_count;
+    char name[EMB_SHARD_NAME_MAX];
+    char directory[EMB_MODEL_PATH_MAX];
+};
+
+#endif

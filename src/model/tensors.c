@@ -1,0 +1,361 @@
+/* tensors.c - which tensor of a file plays which role, and reading its rows as f32.
+ *
+ * Fed by safetensors.c with names, feeds the encoder with rows. Every needed tensor must be there,
+ * once, in the shape that config.json says. Reads with pread through the caller's scratch.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "model/files.h"
+
+#define CHUNK_BYTES (64u << 10) /* of 16-bit values, read and widened at a time */
+#define ROLE_NONE   EMB_TENSOR_ROLES
+
+/* Per architecture; per layer from EMB_TENSOR_QUERY on. NULL: not part of it. */
+static const char *const bert_names[EMB_TENSOR_ROLES] = {
+    [EMB_TENSOR_WORDS] = "embeddings.word_embeddings.weight",
+    [EMB_TENSOR_POSITIONS] = "embeddings.position_embeddings.weight",
+    [EMB_TENSOR_TOKEN_TYPES] = "embeddings.token_type_embeddings.weight",
+    [EMB_TENSOR_EMBED_GAIN] = "embeddings.LayerNorm.weight",
+    [EMB_TENSOR_EMBED_SHIFT] = "embeddings.LayerNorm.bias",
+    [EMB_TENSOR_QUERY] = "attention.self.query.weight",
+    [EMB_TENSOR_QUERY_BIAS] = "attention.self.query.bias",
+    [EMB_TENSOR_KEY] = "attention.self.key.weight",
+    [EMB_TENSOR_KEY_BIAS] = "attention.self.key.bias",
+    [EMB_TENSOR_VALUE] = "attention.self.value.weight",
+    [EMB_TENSOR_VALUE_BIAS] = "attention.self.value.bias",
+    [EMB_TENSOR_ATTENTION_OUT] = "attention.output.dense.weight",
+    [EMB_TENSOR_ATTENTION_OUT_BIAS] = "attention.output.dense.bias",
+    [EMB_TENSOR_ATTENTION_GAIN] = "attention.output.LayerNorm.weight",
+    [EMB_TENSOR_ATTENTION_SHIFT] = "attention.output.LayerNorm.bias",
+    [EMB_TENSOR_FFN_IN] = "intermediate.dense.weight",
+    [EMB_TENSOR_FFN_IN_BIAS] = "intermediate.dense.bias",
+    [EMB_TENSOR_FFN_OUT] = "output.dense.weight",
+    [EMB_TENSOR_FFN_OUT_BIAS] = "output.dense.bias",
+    [EMB_TENSOR_FFN_GAIN] = "output.LayerNorm.weight",
+    [EMB_TENSOR_FFN_SHIFT] = "output.LayerNorm.bias",
+};
+static const char *const mpnet_names[EMB_TENSOR_ROLES] = {
+    [EMB_TENSOR_WORDS] = "embeddings.word_embeddings.weight",
+    [EMB_TENSOR_POSITIONS] = "embeddings.position_embeddings.weight",
+    [EMB_TENSOR_EMBED_GAIN] = "embeddings.LayerNorm.weight",
+    [EMB_TENSOR_EMBED_SHIFT] = "embeddings.LayerNorm.bias",
+    [EMB_TENSOR_RELATIVE] = "encoder.relative_attention_bias.weight",
+    [EMB_TENSOR_QUERY] = "attention.attn.q.weight",
+    [EMB_TENSOR_QUERY_BIAS] = "attention.attn.q.bias",
+    [EMB_TENSOR_KEY] = "attention.attn.k.weight",
+    [EMB_TENSOR_KEY_BIAS] = "attention.attn.k.bias",
+    [EMB_TENSOR_VALUE] = "attention.attn.v.weight",
+    [EMB_TENSOR_VALUE_BIAS] = "attention.attn.v.bias",
+    [EMB_TENSOR_ATTENTION_OUT] = "attention.attn.o.weight",
+    [EMB_TENSOR_ATTENTION_OUT_BIAS] = "attention.attn.o.bias",
+    [EMB_TENSOR_ATTENTION_GAIN] = "attention.LayerNorm.weight",
+    [EMB_TENSOR_ATTENTION_SHIFT] = "attention.LayerNorm.bias",
+    [EMB_TENSOR_FFN_IN] = "intermediate.dense.weight",
+    [EMB_TENSOR_FFN_IN_BIAS] = "intermediate.dense.bias",
+    [EMB_TENSOR_FFN_OUT] = "output.dense.weight",
+    [EMB_TENSOR_FFN_OUT_BIAS] = "output.dense.bias",
+    [EMB_TENSOR_FFN_GAIN] = "output.LayerNorm.weight",
+    [EMB_TENSOR_FFN_SHIFT] = "output.LayerNorm.bias",
+};
+
+static const char *const *names_of(emb_architecture architecture) {
+    return architecture == EMB_ARCHITECTURE_BERT ? bert_names : mpnet_names;
+}
+
+/* Buffers of the reference implementation: derived, not learned. */
+static const char *const ignored[] = {"embeddings.position_ids", "embeddings.token_type_ids"};
+
+/* In front of every name, where the encoder was saved as part of something larger. */
+static const char *const prefixes[] = {"0.auto_model.", "bert.", "mpnet."};
+
+uint32_t emb_tensors_count(const emb_shape *shape) {
+    return EMB_TENSOR_QUERY + shape->layers * EMB_LAYER_ROLES;
+}
+
+static uint32_t slot_of(emb_tensor_role role, uint32_t layer) {
+    return (uint32_t)role + (role < EMB_TENSOR_QUERY ? 0 : layer * EMB_LAYER_ROLES);
+}
+
+static void write_name(char *out, size_t capacity, emb_architecture architecture,
+                       emb_tensor_role role, uint32_t layer) {
+    const char *name = names_of(architecture)[role];
+    if (role < EMB_TENSOR_QUERY)
+        snprintf(out, capacity, "%s", name);
+    else
+        snprintf(out, capacity, "encoder.layer.%" PRIu32 ".%s", layer, name);
+}
+
+/* ---- from name to role ----------------------------------------------------------------------- */
+
+/* Whether `name` is `known`, where files from before PyTorch's names say gamma and beta. */
+static bool same_name(const char *name, const char *known) {
+    static const char *const old[][2] = {{"LayerNorm.weight", "LayerNorm.gamma"},
+                                         {"LayerNorm.bias", "LayerNorm.beta"}};
+    if (strcmp(name, known) == 0) return true;
+    for (size_t i = 0; i < 2; i++) {
+        const char *end = strstr(known, old[i][0]);
+        if (end && strncmp(name, known, (size_t)(end - known)) == 0 &&
+            strcmp(name + (end - known), old[i][1]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Reads "12." without leading zeros; moves *at behind it. UINT32_MAX if it is none. */
+static uint32_t read_layer(const char **at) {
+    const char *text = *at;
+    uint32_t layer = 0;
+    while (*text >= '0' && *text <= '9' && text - *at < 6)
+        layer = layer * 10 + (uint32_t)(*text++ - '0');
+    if (text == *at || *text != '.' || (**at == '0' && text - *at > 1)) return UINT32_MAX;
+    *at = text + 1;
+    return layer;
+}
+
+static emb_status find_role(const emb_shape *shape, const char *full, emb_tensor_role *role,
+                            uint32_t *layer, emb_error *error) {
+    static const char in_layer[] = "encoder.layer.";
+    const char *const *names = names_of(shape->architecture);
+    const char *name = full;
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        if (strncmp(full, prefixes[i], strlen(prefixes[i])) == 0) name += strlen(prefixes[i]);
+    uint32_t first = 0, end = EMB_TENSOR_QUERY;
+    bool encoder = strncmp(name, "encoder.", 8) == 0 || strncmp(name, "embeddings.", 11) == 0;
+    *layer = 0;
+    *role = ROLE_NONE;
+    if (strncmp(name, in_layer, sizeof in_layer - 1) == 0) {
+        name += sizeof in_layer - 1;
+        *layer = read_layer(&name);
+        first = EMB_TENSOR_QUERY;
+        end = EMB_TENSOR_ROLES;
+        if (*layer != UINT32_MAX && *layer >= shape->layers)
+            return emb_error_set(error, EMB_BAD_FILE,
+                                 "tensor \"%s\": config.json says \"num_hidden_layers\" %" PRIu32,
+                                 full, shape->layers);
+        if (*layer == UINT32_MAX) end = first;
+    }
+    for (uint32_t i = first; i < end; i++) {
+        if (!names[i] || !same_name(name, names[i])) continue;
+        *role = (emb_tensor_role)i;
+        return EMB_OK;
+    }
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        if (strcmp(name, ignored[i]) == 0) return EMB_OK;
+    /* Heads behind the encoder do not matter; an unknown part inside it would change the vectors.
+     */
+    if (!encoder) return EMB_OK;
+    return emb_error_set(error, EMB_UNSUPPORTED,
+                         "tensor \"%s\": not part of a %s encoder as supported here", full,
+                         shape->architecture == EMB_ARCHITECTURE_BERT ? "bert" : "mpnet");
+}
+
+/* ---- shapes ---------------------------------------------------------------------------------- */
+
+/* Sets the expected shape; rows 0: any number but none. Gives the rank. */
+static uint32_t expected_shape(const emb_shape *shape, emb_tensor_role role, uint64_t *rows,
+                               uint64_t *cols) {
+    *rows = *cols = shape->hidden;
+    switch (role) {
+    case EMB_TENSOR_WORDS:
+        *rows = shape->vocabulary;
+        return 2;
+    case EMB_TENSOR_POSITIONS:
+        *rows = shape->positions;
+        return 2;
+    case EMB_TENSOR_TOKEN_TYPES: /* only row 0 is used */
+        *rows = 0;
+        return 2;
+    case EMB_TENSOR_RELATIVE:
+        *rows = shape->relative_buckets;
+        *cols = shape->heads;
+        return 2;
+    case EMB_TENSOR_FFN_IN:
+        *rows = shape->intermediate;
+        return 2;
+    case EMB_TENSOR_FFN_OUT:
+        *cols = shape->intermediate;
+        return 2;
+    case EMB_TENSOR_QUERY:
+    case EMB_TENSOR_KEY:
+    case EMB_TENSOR_VALUE:
+    case EMB_TENSOR_ATTENTION_OUT:
+        return 2;
+    case EMB_TENSOR_FFN_IN_BIAS:
+        *cols = shape->intermediate;
+        break;
+    default:
+        break;
+    }
+    *rows = 1;
+    return 1;
+}
+
+static void write_shape(char *out, size_t capacity, uint32_t rank, uint64_t rows, uint64_t cols) {
+    if (rank == 0)
+        snprintf(out, capacity, "[]");
+    else if (rank == 1)
+        snprintf(out, capacity, "[%" PRIu64 "]", cols);
+    else
+        snprintf(out, capacity, "[%" PRIu64 ", %" PRIu64 "%s]", rows, cols,
+                 rank > 2 ? ", ..." : "");
+}
+
+static emb_status check_shape(const emb_shape *shape, emb_tensor_role role,
+                              const emb_tensor_header *t, emb_tensor *out, emb_error *error) {
+    char expected[64], found[64];
+    uint64_t rows, cols;
+    uint32_t rank = expected_shape(shape, role, &rows, &cols);
+    uint64_t rows_found = rank == 2 ? t->dims[0] : 1, cols_found = t->dims[rank - 1];
+    bool good = rows ? rows_found == rows : rows_found > 0 && rows_found <= UINT32_MAX;
+    if (t->rank == rank && cols_found == cols && good) {
+        out->rows = (uint32_t)rows_found;
+        out->cols = (uint32_t)cols;
+        return EMB_OK;
+    }
+    write_shape(expected, sizeof expected, rank, rows ? rows : 2, cols);
+    write_shape(found, sizeof found, t->rank, t->dims[0], t->dims[t->rank != 1]);
+    return emb_error_set(error, EMB_BAD_FILE,
+                         "tensor \"%s\": \"shape\" is %s, but config.json asks for %s", t->name,
+                         found, expected);
+}
+
+/* ---- binding --------------------------------------------------------------------------------- */
+
+static uint8_t dtype_of(const char *name) {
+    if (strcmp(name, "F32") == 0) return EMB_DTYPE_F32;
+    if (strcmp(name, "F16") == 0) return EMB_DTYPE_F16;
+    if (strcmp(name, "BF16") == 0) return EMB_DTYPE_BF16;
+    return 0;
+}
+
+emb_status emb_tensors_bind(void *binding, const emb_tensor_header *tensor, emb_error *error) {
+    const emb_binding *b = binding;
+    emb_tensor_role role;
+    uint32_t layer;
+    EMB_TRY(find_role(b->shape, tensor->name, &role, &layer, error));
+    if (role == ROLE_NONE) return EMB_OK;
+    emb_tensor *slot = &b->files->tensors[slot_of(role, layer)];
+    if (slot->dtype != 0)
+        return emb_error_set(error, EMB_BAD_FILE,
+                             "tensor \"%s\": the same tensor is there under another name or in "
+                             "another shard",
+                             tensor->name);
+    uint8_t dtype = dtype_of(tensor->dtype);
+    if (dtype == 0)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "tensor \"%s\": \"dtype\" is \"%s\", which is not supported: only "
+                             "F32, F16 and BF16 are",
+                             tensor->name, tensor->dtype);
+    EMB_TRY(check_shape(b->shape, role, tensor, slot, error));
+    slot->dtype = dtype;
+    slot->shard = b->shard;
+    slot->offset = tensor->begin;
+    return EMB_OK;
+}
+
+emb_status emb_tensors_complete(const emb_model_files *files, const emb_shape *shape,
+                                emb_error *error) {
+    for (uint32_t i = 0; i < files->tensors_count; i++) {
+        uint32_t layer = i < EMB_TENSOR_QUERY ? 0 : (i - EMB_TENSOR_QUERY) / EMB_LAYER_ROLES;
+        emb_tensor_role role = (emb_tensor_role)(i - layer * EMB_LAYER_ROLES);
+        char name[EMB_TENSOR_NAME_MAX];
+        if (files->tensors[i].dtype != 0 || !names_of(shape->architecture)[role]) continue;
+        write_name(name, sizeof name, shape->architecture, role, layer);
+        return emb_error_set(error, EMB_BAD_FILE, "tensor \"%s\" is missing from %s%s", name,
+                             files->shards[0], files->shards_count > 1 ? " and its shards" : "");
+    }
+    return EMB_OK;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+size_t emb_model_scratch_bytes(size_t values) {
+    return values < CHUNK_BYTES / 2 ? values * 2 : CHUNK_BYTES;
+}
+
+static float float_of(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* Exact. Infinities and NaN stay what they are; subnormals go through an integer, so that a mode
+ * that flushes them to zero does not matter. */
+static void widen_f16(float *out, const uint16_t *in, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        uint32_t sign = (uint32_t)(in[i] & 0x8000) << 16, rest = in[i] & 0x7FFF;
+        uint32_t exponent = rest >= 0x7C00 ? 224u << 23 : 112u << 23;
+        uint32_t normal = (rest << 13) + exponent, small;
+        float scaled = (float)(int32_t)rest * 0x1p-24f;
+        memcpy(&small, &scaled, sizeof small);
+        out[i] = float_of(sign | (rest < 0x400 ? small : normal));
+    }
+}
+
+static void widen_bf16(float *out, const uint16_t *in, size_t count) {
+    for (size_t i = 0; i < count; i++) out[i] = float_of((uint32_t)in[i] << 16);
+}
+
+/* Index of the first value that is NaN or infinite; count if none is. */
+static size_t first_not_finite(const float *values, size_t count) {
+    uint32_t any = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        any |= ((bits & 0x7F800000) + 0x00800000) & 0x80000000; /* all ones carry over */
+    }
+    if (!any) return count;
+    size_t i = 0;
+    for (uint32_t bits = 0; i < count; i++) {
+        memcpy(&bits, &values[i], sizeof bits);
+        if ((bits & 0x7F800000) == 0x7F800000) break;
+    }
+    return i;
+}
+
+static emb_status read_values(const emb_model_files *files, const emb_tensor *t, uint64_t first,
+                              size_t count, float *out, void *scratch, emb_error *error) {
+    const char *path = files->shards[t->shard];
+    int descriptor = files->descriptors[t->shard];
+    if (t->dtype == EMB_DTYPE_F32)
+        return emb_file_read_at(descriptor, out, count * 4, t->offset + first * 4, path, error);
+    for (size_t done = 0, part; done < count; done += part) {
+        part = count - done < CHUNK_BYTES / 2 ? count - done : CHUNK_BYTES / 2;
+        EMB_TRY(emb_file_read_at(descriptor, scratch, part * 2, t->offset + (first + done) * 2,
+                                 path, error));
+        if (t->dtype == EMB_DTYPE_F16)
+            widen_f16(out + done, scratch, part);
+        else
+            widen_bf16(out + done, scratch, part);
+    }
+    return EMB_OK;
+}
+
+emb_status emb_model_read_rows(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
+                               uint32_t row0, uint32_t rows, float *out, void *scratch,
+                               emb_error *error) {
+    char name[EMB_TENSOR_NAME_MAX];
+    uint32_t slot = slot_of(role, layer);
+    if ((uint32_t)role >= EMB_TENSOR_ROLES || slot >= files->tensors_count ||
+        files->tensors[slot].dtype == 0)
+        return emb_error_set(error, EMB_INTERNAL, "the model has no tensor of role %d in layer %u",
+                             (int)role, layer);
+    const emb_tensor *t = &files->tensors[slot];
+    if (row0 > t->rows || rows > t->rows - row0)
+        return emb_error_set(error, EMB_INTERNAL, "rows %u to %u of %u in role %d", row0,
+                             row0 + rows, t->rows, (int)role);
+    uint64_t first = (uint64_t)row0 * t->cols;
+    size_t count = (size_t)rows * t->cols;
+    EMB_TRY(read_values(files, t, first, count, out, scratch, error));
+    size_t bad = first_not_finite(out, count);
+    if (bad == count) return EMB_OK;
+    write_name(name, sizeof name, files->architecture, role, layer);
+    return emb_error_set(error, EMB_BAD_FILE,
+                         "%s: tensor \"%s\", element %" PRIu64 " is NaN or infinite",
+                         files->shards[t->shard], name, first + bad);
+}
