@@ -34,6 +34,16 @@ static void *cut(uintptr_t *end, size_t rows, size_t stride, size_t value_bytes)
     return (void *)start;
 }
 
+/* Zeroes what pads the rows of operands to a whole step of depth: a kernel multiplies it by a
+ * weight of zero, and zero times the rubbish of an earlier use could be NaN. */
+static void clear_padding(const emb_cpu_kernels *kernels, void *operands, size_t stride,
+                          uint32_t rows, uint32_t cols) {
+    size_t bytes = kernels->operand_bytes, pad = emb_cpu_packed_depth(kernels, cols) - cols;
+    if (pad == 0) return;
+    for (uint32_t r = 0; r < rows; r++)
+        memset((unsigned char *)operands + (r * stride + cols) * bytes, 0, pad * bytes);
+}
+
 /* Heads whose columns fill whole panels, so that no panel is computed twice. */
 static uint32_t group_heads(const emb_cpu_kernels *kernels, const emb_block_shape *shape) {
     for (uint32_t heads = 1; heads < shape->heads; heads++) {
@@ -215,6 +225,7 @@ void emb_cpu_attention_block(const emb_cpu_kernels *kernels, float *out, const f
         project_group(kernels, &b, &product, shape, head);
         attend_group(kernels, &b, tile, shape, head);
     }
+    clear_padding(kernels, b.context, b.operand_stride, tile->tokens, shape->hidden);
     project_out(kernels, &b, out, in, tile->tokens, layer, shape);
 }
 
@@ -240,6 +251,7 @@ static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float
         widen.in_stride = b->operand_stride;
     }
     kernels->product(&widen);
+    clear_padding(kernels, b->wide, b->wide_stride, rows, shape->intermediate);
     emb_cpu_product narrow = {
         .linear = &layer->ffn_out,
         .columns = shape->hidden,

@@ -17,8 +17,9 @@ static void max_tokens(float *out, const float *in, uint32_t tokens, uint32_t hi
     memcpy(out, in, hidden * sizeof *out);
     for (uint32_t t = 1; t < tokens; t++) {
         const float *row = in + (size_t)t * hidden;
-        /* written so that a NaN anywhere stays: the engine must see it */
-        for (uint32_t i = 0; i < hidden; i++) out[i] = out[i] >= row[i] ? out[i] : row[i] + 0.0f;
+        /* a NaN anywhere stays: the engine must see it */
+        for (uint32_t i = 0; i < hidden; i++)
+            out[i] = out[i] < row[i] || row[i] != row[i] ? row[i] : out[i];
     }
 }
 

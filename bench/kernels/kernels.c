@@ -1,0 +1,276 @@
+/* kernels.c - times the block operations and the whole stack of layers with random weights, as JSON
+ * lines, for each instruction set that this CPU has.
+ *
+ *   kernels [forward|ops|knee|pack] [isa] [f32|bf16] [layers hidden heads intermediate]
+ *
+ * Every figure is the best of the repetitions that fit its share of time: other work on the machine
+ * can only make a sample slower.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "backend/backend.h"
+
+typedef struct model {
+    const emb_backend *backend;
+    emb_format format;
+    uint32_t layers_count, tokens_max;
+    emb_block_shape shape;
+    emb_layer *layers;
+    emb_lane_scratch scratch;
+    uint64_t scratch_bytes, weight_bytes;
+    void *memory;
+    float *x, *values;
+    uint32_t *starts;
+} model;
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static uint32_t random_state = 1;
+
+static float random_value(void) {
+    random_state = random_state * 1664525u + 1013904223u;
+    return (float)(int32_t)random_state * (1.0f / 2147483648.0f);
+}
+
+static void *need(size_t bytes) {
+    void *result = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (!result) {
+        fprintf(stderr, "kernels: out of memory for %zu bytes\n", bytes);
+        exit(71);
+    }
+    memset(result, 0, (bytes + 63) / 64 * 64);
+    return result;
+}
+
+/* Books everything that the backend wants: measured once, bound once. */
+static void layout(model *m, emb_ledger *ledger) {
+    uint32_t hidden = m->shape.hidden, wide = m->shape.intermediate;
+    for (uint32_t l = 0; l < m->layers_count; l++) {
+        emb_layer *layer = &m->layers[l];
+        m->backend->linear_layout(&layer->qkv, 3 * hidden, hidden, m->format, ledger);
+        m->backend->linear_layout(&layer->attention_out, hidden, hidden, m->format, ledger);
+        m->backend->linear_layout(&layer->ffn_in, wide, hidden, m->format, ledger);
+        m->backend->linear_layout(&layer->ffn_out, hidden, wide, m->format, ledger);
+        layer->attention_gain = emb_ledger_take(ledger, hidden, sizeof(float));
+        layer->attention_shift = emb_ledger_take(ledger, hidden, sizeof(float));
+        layer->ffn_gain = emb_ledger_take(ledger, hidden, sizeof(float));
+        layer->ffn_shift = emb_ledger_take(ledger, hidden, sizeof(float));
+    }
+    m->weight_bytes = ledger->bytes;
+    m->backend->lane_layout(&m->scratch, &m->shape, m->format, m->tokens_max, ledger);
+    m->scratch_bytes = ledger->bytes - m->weight_bytes;
+}
+
+static void fill_linear(model *m, emb_linear *linear) {
+    float scale = 0.05f;
+    for (size_t i = 0; i < (size_t)linear->rows * linear->cols; i++)
+        m->values[i] = scale * random_value();
+    m->backend->linear_pack(linear, 0, linear->rows, m->values);
+    for (uint32_t r = 0; r < linear->rows; r++) linear->bias[r] = 0.1f * random_value();
+}
+
+static void fill(model *m) {
+    for (uint32_t l = 0; l < m->layers_count; l++) {
+        emb_layer *layer = &m->layers[l];
+        fill_linear(m, &layer->qkv);
+        fill_linear(m, &layer->attention_out);
+        fill_linear(m, &layer->ffn_in);
+        fill_linear(m, &layer->ffn_out);
+        for (uint32_t i = 0; i < m->shape.hidden; i++)
+            layer->attention_gain[i] = layer->ffn_gain[i] = 1.0f + 0.1f * random_value();
+    }
+}
+
+static void model_init(model *m, const emb_backend *backend, emb_format format,
+                       const uint32_t *sizes, uint32_t tokens_max) {
+    memset(m, 0, sizeof *m);
+    m->backend = backend;
+    m->format = format;
+    m->layers_count = sizes[0];
+    m->tokens_max = tokens_max;
+    m->shape = (emb_block_shape){.hidden = sizes[1],
+                                 .heads = sizes[2],
+                                 .head_dim = sizes[1] / sizes[2],
+                                 .intermediate = sizes[3],
+                                 .chunk_tokens_max = 512,
+                                 .norm_epsilon = 1e-12f};
+    m->layers = need(m->layers_count * sizeof *m->layers);
+    emb_ledger ledger;
+    emb_ledger_init(&ledger, NULL, 0);
+    layout(m, &ledger);
+    m->memory = need(ledger.bytes);
+    uint64_t bytes = ledger.bytes;
+    emb_ledger_init(&ledger, m->memory, bytes);
+    layout(m, &ledger);
+    uint32_t hidden = m->shape.hidden, rows = m->shape.intermediate;
+    if (rows < 3 * hidden) rows = 3 * hidden;
+    m->values = need((size_t)rows * hidden * sizeof(float));
+    m->x = need((size_t)tokens_max * hidden * sizeof(float));
+    m->starts = need((tokens_max + 1) * sizeof *m->starts);
+    fill(m);
+}
+
+static void model_reset(model *m) {
+    free(m->layers);
+    free(m->memory);
+    free(m->values);
+    free(m->x);
+    free(m->starts);
+}
+
+static emb_tile make_tile(model *m, uint32_t chunks, uint32_t tokens) {
+    for (uint32_t c = 0; c <= chunks; c++) m->starts[c] = c * tokens;
+    for (size_t i = 0; i < (size_t)chunks * tokens * m->shape.hidden; i++) m->x[i] = random_value();
+    return (emb_tile){.tokens = chunks * tokens, .chunks = chunks, .starts = m->starts};
+}
+
+/* All layers over `total` tokens in tiles; gives the best time of one pass over them. */
+static double forward(model *m, uint32_t chunks, uint32_t tokens, double budget) {
+    uint32_t per_tile = m->tokens_max / tokens;
+    if (per_tile > chunks) per_tile = chunks;
+    emb_tile tile = make_tile(m, per_tile, tokens);
+    double best = 1e9, end = seconds() + budget;
+    for (uint32_t n = 0; n < 3 || seconds() < end; n++) {
+        double start = seconds();
+        for (uint32_t c = 0; c < chunks; c += per_tile) {
+            for (uint32_t l = 0; l < m->layers_count; l++) {
+                m->backend->attention_block(m->x, m->x, &tile, &m->layers[l], &m->shape,
+                                            &m->scratch);
+                m->backend->ffn_block(m->x, m->x, &tile, &m->layers[l], &m->shape, &m->scratch);
+            }
+        }
+        double taken = seconds() - start;
+        if (taken < best) best = taken;
+    }
+    return best;
+}
+
+static double flops_per_token(const model *m, uint32_t tokens) {
+    double hidden = m->shape.hidden;
+    double attention = 8.0 * hidden * hidden + 4.0 * hidden * tokens;
+    return m->layers_count * (attention + 4.0 * hidden * m->shape.intermediate);
+}
+
+static void print_line(const model *m, const char *what, uint32_t chunks, uint32_t tokens,
+                       double taken, double flops) {
+    printf("{\"bench\":\"%s\",\"isa\":\"%s\",\"numerics\":\"%s\",\"layers\":%u,\"hidden\":%u,"
+           "\"chunks\":%u,\"tokens\":%u,\"tile\":%u,\"scratch_bytes\":%llu,\"ms\":%.4f,"
+           "\"tokens_per_second\":%.0f,\"gflops\":%.1f}\n",
+           what, m->backend->name, m->backend->numerics, m->layers_count, m->shape.hidden, chunks,
+           tokens, m->tokens_max, (unsigned long long)m->scratch_bytes, 1e3 * taken,
+           chunks * tokens / taken, flops / taken * 1e-9);
+    fflush(stdout);
+}
+
+static void bench_forward(const emb_backend *backend, emb_format format, const uint32_t *sizes) {
+    static const uint32_t cases[][2] = {{1, 16}, {1, 128}, {32, 128}, {1, 512}, {16, 16}, {1, 20}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint32_t chunks = cases[i][0], tokens = cases[i][1];
+        uint32_t tile = tokens > 256 ? tokens : 256;
+        model m;
+        model_init(&m, backend, format, sizes, tile);
+        double taken = forward(&m, chunks, tokens, 1.0);
+        print_line(&m, "forward", chunks, tokens, taken,
+                   flops_per_token(&m, tokens) * chunks * tokens);
+        model_reset(&m);
+    }
+}
+
+/* Speed against tokens per tile, on texts of 32 and of 128 tokens. */
+static void bench_knee(const emb_backend *backend, emb_format format, const uint32_t *sizes) {
+    static const uint32_t tiles[] = {32, 64, 128, 192, 256, 384, 512, 1024};
+    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) {
+        for (uint32_t tokens = 32; tokens <= 128 && tokens <= tiles[i]; tokens *= 4) {
+            model m;
+            model_init(&m, backend, format, sizes, tiles[i]);
+            uint32_t chunks = tiles[i] / tokens;
+            double taken = forward(&m, chunks, tokens, 1.0);
+            print_line(&m, "knee", chunks, tokens, taken,
+                       flops_per_token(&m, tokens) * chunks * tokens);
+            model_reset(&m);
+        }
+    }
+}
+
+static void bench_ops(const emb_backend *backend, emb_format format, const uint32_t *sizes) {
+    model m;
+    uint32_t tokens = 128;
+    model_init(&m, backend, format, sizes, tokens);
+    emb_tile tile = make_tile(&m, 1, tokens);
+    double best[2] = {1e9, 1e9}, hidden = m.shape.hidden;
+    for (double end = seconds() + 1.0; seconds() < end;) {
+        double t0 = seconds();
+        m.backend->attention_block(m.x, m.x, &tile, m.layers, &m.shape, &m.scratch);
+        double t1 = seconds();
+        m.backend->ffn_block(m.x, m.x, &tile, m.layers, &m.shape, &m.scratch);
+        double t2 = seconds();
+        if (t1 - t0 < best[0]) best[0] = t1 - t0;
+        if (t2 - t1 < best[1]) best[1] = t2 - t1;
+    }
+    double attention = tokens * (8.0 * hidden * hidden + 4.0 * hidden * tokens);
+    print_line(&m, "attention_block", 1, tokens, best[0], attention);
+    print_line(&m, "ffn_block", 1, tokens, best[1], tokens * 4.0 * hidden * m.shape.intermediate);
+    model_reset(&m);
+}
+
+static void bench_pack(const emb_backend *backend, emb_format format, const uint32_t *sizes) {
+    model m;
+    model_init(&m, backend, format, sizes, 16);
+    emb_linear *linear = &m.layers[0].ffn_in;
+    double best = 1e9, bytes = 4.0 * linear->rows * linear->cols;
+    for (double end = seconds() + 0.5; seconds() < end;) {
+        double start = seconds();
+        for (uint32_t r = 0; r < linear->rows; r += EMB_PACK_ROWS)
+            m.backend->linear_pack(linear, r,
+                                   linear->rows - r < EMB_PACK_ROWS ? linear->rows - r
+                                                                    : EMB_PACK_ROWS,
+                                   m.values + (size_t)r * linear->cols);
+        double taken = seconds() - start;
+        if (taken < best) best = taken;
+    }
+    printf("{\"bench\":\"pack\",\"numerics\":\"%s\",\"ms\":%.3f,\"gb_per_second\":%.2f}\n",
+           backend->numerics, best * 1e3, bytes / best * 1e-9);
+    model_reset(&m);
+}
+
+typedef void (*bench)(const emb_backend *backend, emb_format format, const uint32_t *sizes);
+
+static bench find_bench(const char *name) {
+    if (!strcmp(name, "forward")) return bench_forward;
+    if (!strcmp(name, "knee")) return bench_knee;
+    if (!strcmp(name, "ops")) return bench_ops;
+    if (!strcmp(name, "pack")) return bench_pack;
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    bench run = find_bench(argc > 1 ? argv[1] : "forward");
+    const char *isa;
+    bool has_bf16;
+    emb_error error;
+    if (argc > 2) setenv("EMB_CPU", argv[2], 1);
+    if (emb_cpu_detect(&isa, &has_bf16, &error) != EMB_OK) {
+        fprintf(stderr, "kernels: %s\n", error.message);
+        return 64;
+    }
+    bool widen = argc > 3 && !strcmp(argv[3], "bf16widen");
+    bool bf16 = widen || (argc > 3 && !strcmp(argv[3], "bf16"));
+    uint32_t sizes[4] = {6, 384, 12, 1536};
+    for (int i = 4; i < argc && i < 8; i++) sizes[i - 4] = (uint32_t)strtoul(argv[i], NULL, 10);
+    if (!run || sizes[2] == 0 || sizes[1] % sizes[2] != 0) {
+        fprintf(stderr, "usage: kernels [forward|ops|knee|pack] [ref|avx2|avx512] "
+                        "[f32|bf16|bf16widen] [layers hidden heads intermediate]\n");
+        return 64;
+    }
+    emb_format format = bf16 ? EMB_FORMAT_BF16 : EMB_FORMAT_F32;
+    run(emb_cpu_backend(isa, has_bf16 && !widen, format), format, sizes);
+    return 0;
+}

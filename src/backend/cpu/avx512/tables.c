@@ -1,0 +1,43 @@
+/* tables.c - the kernels of this folder as tables for blocks.c and select.c.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cpu/avx512/avx512.h"
+
+/* block_rows: 64 tokens' intermediate of 1536 values and a panel of its product fit a 1 MiB L2. */
+
+const emb_cpu_kernels emb_cpu_avx512_f32 = {
+    .panel_rows = EMB_AVX512_PANEL,
+    .depth_step = 1,
+    .weight_bytes = 4,
+    .operand_bytes = 4,
+    .block_rows = 64,
+    .pack = emb_cpu_avx512_pack_f32,
+    .product = emb_cpu_avx512_product_f32,
+    .attention = emb_cpu_avx512_attention_f32,
+    .norm = emb_cpu_avx512_norm,
+};
+
+const emb_cpu_kernels emb_cpu_avx512_bf16 = {
+    .panel_rows = EMB_AVX512_PANEL,
+    .depth_step = 1,
+    .weight_bytes = 2,
+    .operand_bytes = 4,
+    .block_rows = 64,
+    .pack = emb_cpu_avx512_pack_bf16,
+    .product = emb_cpu_avx512_product_widen,
+    .attention = emb_cpu_avx512_attention_f32,
+    .norm = emb_cpu_avx512_norm,
+};
+
+const emb_cpu_kernels emb_cpu_avx512_bf16dot = {
+    .panel_rows = EMB_AVX512_PANEL,
+    .depth_step = 2,
+    .weight_bytes = 2,
+    .operand_bytes = 2,
+    .block_rows = 64,
+    .pack = emb_cpu_avx512_pack_pairs,
+    .product = emb_cpu_avx512_product_bf16dot,
+    .attention = emb_cpu_avx512_attention_half,
+    .norm = emb_cpu_avx512_norm,
+    .operands = emb_cpu_avx512_operands,
+};

@@ -1,0 +1,56 @@
+/* tile.h - the inner loop of products over f32 operands, for weights in f32 or in bf16.
+ *
+ * One multiply-add per weight and token, in the order of cols: the order is the numerics. `rows`
+ * and `narrow` are constants where it is used, so that the sums stay in registers.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_BACKEND_CPU_AVX512_TILE_H
+#define EMB_BACKEND_CPU_AVX512_TILE_H
+
+#include "backend/cpu/avx512/avx512.h"
+
+EMB_INLINE __m512 emb_avx512_weights(const void *panel, size_t at, const bool narrow) {
+    if (!narrow) return _mm512_load_ps((const float *)panel + at);
+    return emb_avx512_widen(_mm256_load_si256((const __m256i *)((const uint16_t *)panel + at)));
+}
+
+EMB_INLINE void emb_avx512_sum(const int rows, const bool narrow, float *sums, const float *in,
+                               size_t in_stride, const void *panel, size_t depth) {
+    __m512 acc[EMB_AVX512_ROWS][4];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < 4; v++) acc[r][v] = _mm512_setzero_ps();
+    /* two pointers three rows apart reach all rows by addressing modes alone */
+    const float *upper = in, *lower = in + 3 * in_stride;
+    for (size_t k = 0; k < depth; k++) {
+        __m512 w[4];
+        for (int v = 0; v < 4; v++)
+            w[v] = emb_avx512_weights(panel, k * 64 + 16 * (size_t)v, narrow);
+        for (int r = 0; r < rows; r++) {
+            const float *row = r < 3 ? upper : lower;
+            __m512 x = _mm512_set1_ps(row[(size_t)(r % 3) * in_stride]);
+            for (int v = 0; v < 4; v++) acc[r][v] = _mm512_fmadd_ps(x, w[v], acc[r][v]);
+        }
+        upper++;
+        lower++;
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < 4; v++)
+            _mm512_store_ps(sums + r * EMB_AVX512_PANEL + 16 * v, acc[r][v]);
+}
+
+#define EMB_AVX512_TILE(n, narrow)                                                                 \
+    static void tile##n(float *sums, const void *in, size_t in_stride, const void *panel,          \
+                        size_t depth) {                                                            \
+        emb_avx512_sum(n, narrow, sums, in, in_stride, panel, depth);                              \
+    }
+
+#define EMB_AVX512_TILES(narrow)                                                                   \
+    EMB_AVX512_TILE(1, narrow)                                                                     \
+    EMB_AVX512_TILE(2, narrow)                                                                     \
+    EMB_AVX512_TILE(3, narrow)                                                                     \
+    EMB_AVX512_TILE(4, narrow)                                                                     \
+    EMB_AVX512_TILE(5, narrow)                                                                     \
+    EMB_AVX512_TILE(6, narrow)                                                                     \
+    static const emb_cpu_avx512_tile tiles[] = {NULL, tile1, tile2, tile3, tile4, tile5, tile6};
+
+#endif
