@@ -14,7 +14,7 @@ static int inputs;
 
 /* A copy of exactly that size, so that sanitizers see a read past its end. */
 static void give(const uint8_t *data, size_t size) {
-    uint8_t *copy = malloc(size ? size : 1);
+    uint8_t *copy = calloc(size ? size : 1, 1);
     if (!copy) abort();
     memcpy(copy, data, size);
     LLVMFuzzerTestOneInput(copy, size);
