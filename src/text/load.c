@@ -1,0 +1,141 @@
+/* load.c - books the tokenizer's buffers and fills its tables.
+ *
+ * Sizes come from the spec alone, so that the planner can weigh a tokenizer without loading it.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "text/source.h"
+
+/* Ids that one step may give at most: a word of the longest kind, as many marks waiting, and what
+ * the literals held back at both stages come to, each character at most six of them. */
+static uint32_t pending_max(uint32_t word_chars_max) {
+    return 2 * word_chars_max + 8 * (EMB_TEXT_ADDED_BYTES_MAX + EMB_TEXT_PATTERN_BYTES_MAX + 16);
+}
+
+void emb_text_layout(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_ledger *ledger) {
+    emb_text_tables tables_none, *tables;
+    emb_text_state state_none, *state;
+    uint32_t chars = spec->word_chars_max;
+    emb_ledger_item(ledger, "tokenizer");
+    tokenizer->tables = emb_ledger_take(ledger, 1, sizeof(emb_text_tables));
+    tokenizer->state = emb_ledger_take(ledger, 1, sizeof(emb_text_state));
+    tables = tokenizer->tables ? tokenizer->tables : &tables_none;
+    state = tokenizer->state ? tokenizer->state : &state_none;
+
+    emb_text_vocabulary *vocabulary = &tables->vocabulary;
+    vocabulary->bits = emb_text_vocabulary_bits(spec->vocabulary);
+    vocabulary->records_bytes =
+        (uint32_t)emb_text_vocabulary_records_bytes(spec->vocabulary, spec->vocabulary_bytes);
+    vocabulary->slots = emb_ledger_take(ledger, (uint64_t)1 << vocabulary->bits, sizeof(uint32_t));
+    vocabulary->records = emb_ledger_take(ledger, vocabulary->records_bytes, 1);
+    tables->cache = emb_ledger_take(ledger, EMB_TEXT_CACHE_SETS, sizeof(emb_text_set));
+    tables->raw.patterns = emb_ledger_take(ledger, spec->added_count, sizeof(emb_text_pattern));
+    tables->normal.patterns = emb_ledger_take(ledger, spec->added_count, sizeof(emb_text_pattern));
+
+    state->run_marks = emb_ledger_take(ledger, (uint64_t)chars + 1, sizeof(uint32_t));
+    state->word = emb_ledger_take(ledger, 4 * (uint64_t)chars + 16, 1);
+    state->pieces = emb_ledger_take(ledger, (uint64_t)chars + 1, sizeof(uint32_t));
+    state->pending_max = pending_max(chars);
+    state->pending = emb_ledger_take(ledger, state->pending_max, sizeof(uint32_t));
+}
+
+static emb_status add_literals(emb_tokenizer *tokenizer, const emb_text_spec *spec,
+                               emb_error *error) {
+    emb_text_tables *tables = tokenizer->tables;
+    uint32_t normal_count = 0;
+    for (uint32_t i = 0; i < spec->added_count; i++) {
+        const uint8_t *bytes = (const uint8_t *)spec->added[i].bytes;
+        bool normal = spec->added[i].normalized;
+        emb_text_matcher *matcher = normal ? &tables->normal : &tables->raw;
+        emb_text_pattern *pattern = &matcher->patterns[normal ? normal_count : matcher->count];
+        pattern->id = spec->added[i].id;
+        pattern->single_word = spec->added[i].single_word;
+        pattern->length = spec->added[i].length;
+        memcpy(pattern->bytes, bytes, pattern->length);
+        if (normal) {
+            pattern->length = emb_text_normalize(tables, tokenizer->state, pattern->bytes, bytes,
+                                                 spec->added[i].length);
+            for (uint32_t j = 0; j < normal_count; j++)
+                if (matcher->patterns[j].length == pattern->length &&
+                    memcmp(matcher->patterns[j].bytes, pattern->bytes, pattern->length) == 0)
+                    pattern->length = 0;
+        }
+        if (pattern->length == 0)
+            return emb_error_set(error, EMB_BAD_FILE,
+                                 "%s: the added token \"%s\" normalizes to nothing, to what another "
+                                 "one does, or to too much: set \"normalized\": false",
+                                 spec->path, spec->added[i].bytes);
+        matcher->first[pattern->bytes[0]] = 1;
+        if (normal)
+            normal_count++;
+        else
+            matcher->count++;
+    }
+    tables->normal.count = normal_count; /* only now: the literals themselves pass unmatched */
+    return EMB_OK;
+}
+
+/* What plain reading does with each ASCII byte. */
+static void fill_byte_sets(emb_text_tables *tables) {
+    memset(&tables->sets, 0, sizeof tables->sets);
+    for (uint32_t b = 0; b < 0x80; b++) {
+        uint32_t flags = emb_text_flags(b), normal = b;
+        uint8_t bit = (uint8_t)(1 << (b >> 4));
+        if (tables->clean_text && flags & EMB_TEXT_SPACE) normal = ' ';
+        if (tables->lowercase && flags & EMB_TEXT_LOWERED) normal = b | 0x20;
+        bool stop = b == 0 || (tables->clean_text && flags & EMB_TEXT_REMOVED) ||
+                    tables->raw.first[b] || tables->normal.first[normal];
+        bool mark = flags & EMB_TEXT_PUNCTUATION;
+        if (stop) tables->sets.stop[b & 15] |= bit;
+        if (mark && !stop) tables->sets.mark[b & 15] |= bit;
+        if (stop || mark || flags & EMB_TEXT_WHITE) tables->sets.boundary[b & 15] |= bit;
+    }
+}
+
+typedef struct load_context {
+    emb_text_vocabulary *vocabulary;
+    const emb_text_spec *spec;
+    uint32_t entries;
+} load_context;
+
+static emb_status load_entry(void *user, const uint8_t *bytes, uint32_t length, uint32_t id,
+                             emb_error *error) {
+    load_context *context = user;
+    bool replaced;
+    if (context->entries++ >= context->spec->vocabulary || id >= context->spec->ids_end ||
+        !emb_text_vocabulary_add(context->vocabulary, bytes, length, id, &replaced))
+        return emb_error_set(error, EMB_BAD_FILE, "the file changed while it was being read");
+    /* in vocab.txt the last of equal lines counts, as in the reference */
+    if (replaced && context->spec->is_json)
+        return emb_error_set(error, EMB_BAD_FILE, "model.vocab has \"%.*s\" twice: remove one",
+                             (int)length, (const char *)bytes);
+    return EMB_OK;
+}
+
+emb_status emb_text_load(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_error *error) {
+    emb_text_tables *tables = tokenizer->tables;
+    emb_text_state *state = tokenizer->state;
+    tables->lowercase = spec->lowercase;
+    tables->strip_accents = spec->strip_accents;
+    tables->chinese_chars = spec->chinese_chars;
+    tables->clean_text = spec->clean_text;
+    tables->word_chars_max = spec->word_chars_max;
+    tables->unknown_id = spec->unknown_id;
+    tables->classify = emb_text_classify_select();
+    memset(tables->cache, 0, EMB_TEXT_CACHE_SETS * sizeof(emb_text_set));
+    tables->raw.count = tables->normal.count = 0;
+    memset(tables->raw.first, 0, sizeof tables->raw.first);
+    memset(tables->normal.first, 0, sizeof tables->normal.first);
+    emb_text_begin(tokenizer);
+    state->ids = NULL;
+    state->capacity = state->count = 0;
+    EMB_TRY(add_literals(tokenizer, spec, error));
+    fill_byte_sets(tables);
+    emb_text_vocabulary_clear(&tables->vocabulary, spec->continuing_prefix);
+    load_context context = {&tables->vocabulary, spec, 0};
+    EMB_TRY(emb_text_source_entries(spec->path, spec->is_json, load_entry, &context, error));
+    if (context.entries != spec->vocabulary)
+        return emb_error_set(error, EMB_BAD_FILE, "%s: the file changed while it was being read",
+                             spec->path);
+    emb_text_begin(tokenizer);
+    return EMB_OK;
+}
