@@ -1,0 +1,151 @@
+/* bench.c - `embound bench`: texts and tokens a second, and where the time goes.
+ *
+ * Without -i it makes up its own texts, the same ones every time.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "cli/cli.h"
+#include "fail.h"
+
+#define OWN_TEXTS     512
+#define OWN_WORDS_MAX 120
+
+typedef struct bench_job {
+    emb_source source;
+    emb_run run;
+    uint32_t made; /* own texts given in this pass */
+    uint64_t random;
+} bench_job;
+
+static uint32_t next_random(bench_job *job, uint32_t limit) {
+    job->random = job->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(job->random >> 33) % limit;
+}
+
+/* Source of made-up texts: the job begins with its source, which is the first member. */
+static emb_status next_own(emb_source *source, emb_piece *pieces, uint32_t capacity,
+                           uint32_t *count, emb_error *error) {
+    static const char *const words[] = {
+        "the",     "river",  "of",      "a",       "small",   "garden",   "and",     "night",
+        "train",   "music",  "in",      "winter",  "kitchen", "with",     "letters", "walking",
+        "through", "market", "science", "quietly", "blue",    "mountain", "answers", "children",
+        "history", "to",     "measure", "light",   "machine", "bread",    "seven",   "remember"};
+    bench_job *job = (bench_job *)(void *)source;
+    (void)error;
+    emb_piece_list list = {.pieces = pieces, .capacity = capacity};
+    size_t used = 0, text_bytes_max = OWN_WORDS_MAX * 10;
+    while (job->made < OWN_TEXTS && !emb_piece_list_full(&list) &&
+           used + text_bytes_max <= source->capacity) {
+        size_t start = used;
+        uint32_t length = 4 + next_random(job, OWN_WORDS_MAX - 4);
+        for (uint32_t i = 0; i < length; i++) {
+            const char *word = words[next_random(job, sizeof words / sizeof words[0])];
+            size_t bytes = strlen(word);
+            memcpy(source->buffer + used, word, bytes);
+            used += bytes;
+            source->buffer[used++] = ' ';
+        }
+        emb_source_add(source, &list, source->buffer + start, used - start);
+        emb_source_end(source, &list);
+        job->made++;
+    }
+    *count = list.count;
+    return EMB_OK;
+}
+
+static emb_status open_source(bench_job *job, const emb_options *options, void *memory,
+                              emb_error *error) {
+    job->made = 0;
+    job->random = 1;
+    if (options->inputs_count) {
+        emb_source_close(&job->source);
+        return emb_source_open(&job->source, &options->source, options->inputs,
+                               options->inputs_count, emb_signals_descriptor(), memory, error);
+    }
+    memset(&job->source, 0, sizeof job->source);
+    job->source.input.descriptor = -1;
+    job->source.next = next_own;
+    job->source.options = options->source;
+    job->source.prompt_length = options->source.prompt ? strlen(options->source.prompt) : 0;
+    job->source.buffer = memory;
+    job->source.capacity = EMB_SOURCE_BYTES;
+    return EMB_OK;
+}
+
+static emb_status drop_rows(void *user, const emb_row *rows, uint32_t count, emb_error *error) {
+    (void)user, (void)rows, (void)count, (void)error;
+    return EMB_OK;
+}
+
+static void print_table(const emb_engine_stats_t *stats, const emb_session *session) {
+    emb_writer *out = emb_cli_stdout();
+    double seconds = stats->seconds > 1e-9 ? stats->seconds : 1e-9;
+    double lanes = session->plan.lanes ? session->plan.lanes : 1;
+    double mib = 1048576;
+    emb_writer_format(out, "%.127s, %s on %s, %u lanes, %s\n", session->info.name,
+                      emb_dtype_name(session->plan.dtype), session->plan.isa, session->plan.lanes,
+                      emb_rung_name(session->plan.rung));
+    emb_writer_format(out, "  texts            %12llu  %10.1f a second\n",
+                      (unsigned long long)stats->texts, (double)stats->texts / seconds);
+    emb_writer_format(out, "  tokens           %12llu  %10.1f a second\n",
+                      (unsigned long long)stats->tokens, (double)stats->tokens / seconds);
+    emb_writer_format(out, "  seconds          %12.3f\n", stats->seconds);
+    emb_writer_format(out, "    tokenizing     %12.3f  on the reading thread\n",
+                      stats->seconds_tokenize);
+    emb_writer_format(out, "    encoding       %12.3f  on each lane\n",
+                      stats->seconds_encode / lanes);
+    emb_writer_format(out, "    waiting        %12.3f  on each lane, for streamed weights\n",
+                      stats->seconds_wait / lanes);
+    emb_writer_format(out, "  memory planned   %12.2f MiB\n",
+                      (double)stats->host_bytes_planned / mib);
+    emb_writer_format(out, "  memory observed  %12.2f MiB at its peak\n",
+                      (double)stats->host_bytes_peak / mib);
+}
+
+static emb_status run_passes(bench_job *job, const emb_options *options, void *memory,
+                             emb_error *error) {
+    uint32_t repeat = options->repeat ? options->repeat : 1;
+    for (uint32_t pass = 0; pass < repeat; pass++) {
+        EMB_APP_TRY(open_source(job, options, memory, error));
+        EMB_APP_TRY(emb_run_all(&job->run, error));
+    }
+    return EMB_OK;
+}
+
+int emb_command_bench(emb_session *session, emb_options *options) {
+    static bench_job job;
+    emb_error error = {0};
+    void *memory = NULL;
+    uint64_t bytes = emb_session_round(EMB_SOURCE_BYTES) + emb_run_bytes();
+    emb_status status = emb_session_open_model(session, options->model, &error);
+    if (status == EMB_OK) {
+        status = emb_session_prompt(&options->source.prompt, session, options, &error);
+    }
+    if (status == EMB_OK) status = emb_session_plan(session, options, bytes, &error);
+    if (status == EMB_OK) status = emb_session_open_block(session, &error);
+    if (status == EMB_OK) {
+        memory = emb_session_take(session, EMB_SOURCE_BYTES);
+        status = open_source(&job, options, memory, &error);
+    }
+    if (status == EMB_OK) status = emb_session_open_engine(session, &error);
+    if (status != EMB_OK) return emb_session_fail(options, status, &error);
+    emb_run_bind(&job.run, session);
+    job.run.source = &job.source;
+    job.run.rows_callback = drop_rows;
+    job.run.quiet = options->quiet;
+    job.run.progress = emb_cli_wants_progress(options);
+    status = run_passes(&job, options, memory, &error);
+    emb_source_close(&job.source);
+    if (status != EMB_OK) return emb_session_fail(options, status, &error);
+    emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
+    emb_engine_stats(&stats, session->engine);
+    if (options->json)
+        emb_report_stats(emb_cli_stdout(), &stats, session);
+    else
+        print_table(&stats, session);
+    emb_signals_set_engine(NULL);
+    int code = EMB_EXIT_OK;
+    if (options->stats_path) code = emb_report_save_stats(options->stats_path, &stats, session);
+    return code == EMB_EXIT_OK && job.run.failed ? EMB_EXIT_DATA : code;
+}

@@ -1,0 +1,240 @@
+/* cli.h - what the parts of the command line share: options, exit codes, printing, the session.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_CLI_CLI_H
+#define EMB_CLI_CLI_H
+
+#include <stdbool.h>
+
+#include "embound.h"
+#include "sink/sink.h"
+#include "source/source.h"
+
+/* ---- exit codes (sysexits) ------------------------------------------------------------------- */
+
+enum {
+    EMB_EXIT_OK = 0,
+    EMB_EXIT_USAGE = 64,
+    EMB_EXIT_DATA = 65, /* malformed file, or rows that failed */
+    EMB_EXIT_NO_INPUT = 66,
+    EMB_EXIT_DEVICE = 69,
+    EMB_EXIT_INTERNAL = 70,
+    EMB_EXIT_SYSTEM = 71, /* the system refused memory or threads */
+    EMB_EXIT_CREATE = 73, /* the output cannot be created */
+    EMB_EXIT_OUTPUT = 74, /* reading or writing failed half way */
+    EMB_EXIT_AGAIN = 75,  /* another job holds the output */
+    EMB_EXIT_BUDGET = 78,
+    EMB_EXIT_INTERRUPTED = 130
+};
+
+/* The exit code that a status means by itself. */
+int emb_cli_exit_code(emb_status status);
+
+/* ---- options --------------------------------------------------------------------------------- */
+
+typedef enum emb_cli_command {
+    EMB_CLI_PLAN = 1 << 0,
+    EMB_CLI_ENCODE = 1 << 1,
+    EMB_CLI_TOKENIZE = 1 << 2,
+    EMB_CLI_SEARCH = 1 << 3,
+    EMB_CLI_EVAL = 1 << 4,
+    EMB_CLI_INFO = 1 << 5,
+    EMB_CLI_BENCH = 1 << 6
+} emb_cli_command;
+
+typedef enum emb_cli_progress { EMB_CLI_AUTO, EMB_CLI_ALWAYS, EMB_CLI_NEVER } emb_cli_progress;
+
+#define EMB_CLI_INPUTS_MAX  1024
+#define EMB_CLI_QUERIES_MAX 64
+#define EMB_CLI_K_MAX       1000
+
+typedef struct emb_options {
+    emb_cli_command command;
+    const char *model;
+    const char *inputs[EMB_CLI_INPUTS_MAX];
+    uint32_t inputs_count;
+    const char *words[EMB_CLI_QUERIES_MAX]; /* what stands after MODEL: queries, a table */
+    uint32_t words_count;
+    const char *output;
+    emb_sink_format output_format;
+    emb_source_options source;
+    emb_limits limits;
+    emb_device_list devices;
+    bool dtype_auto;
+    const char *prompt_name;
+    emb_cli_progress progress;
+    const char *stats_path, *machine_path, *save_machine_path;
+    bool json, quiet, no_specials;
+    const char *index_path, *texts_path, *against, *columns;
+    uint32_t k, repeat;
+    bool score_dot;
+} emb_options;
+
+typedef enum emb_cli_parse { EMB_CLI_RUN, EMB_CLI_HELP, EMB_CLI_BAD } emb_cli_parse;
+
+/* Reads the arguments after the command's name. On EMB_CLI_BAD the message is in error. */
+emb_cli_parse emb_options_parse(emb_options *options, emb_cli_command command, int count,
+                                char **arguments, emb_error *error);
+
+/* Bytes from "96MiB", "1.5GB", "64M"; "auto" is 0. Fails: EMB_INVALID_ARGUMENT. */
+emb_status emb_size_parse(uint64_t *out, const char *text, const char *option, emb_error *error);
+
+/* "43.2MiB": at least `bytes`, and emb_size_parse reads it back. */
+void emb_size_text(char *out, size_t capacity, uint64_t bytes);
+
+const char *emb_cli_usage(void);
+const char *emb_cli_help(emb_cli_command command);
+
+/* ---- printing -------------------------------------------------------------------------------- */
+
+/* One line on standard error, after "embound: ". */
+void emb_cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Bytes as they are, on standard error. */
+void emb_cli_err(const char *text, size_t length);
+
+/* Standard output, buffered. The same writer each time. */
+emb_writer *emb_cli_stdout(void);
+
+/* Says what is in error and gives the exit code of the status. */
+int emb_cli_fail(emb_status status, const emb_error *error);
+
+/* Flushes standard output; gives `code`, or EMB_EXIT_OUTPUT if that fails. */
+int emb_cli_finish(int code);
+
+/* ---- signals --------------------------------------------------------------------------------- */
+
+/* First signal: cancels the engine that runs, if any. Second: leaves at once. */
+void emb_signals_install(void);
+void emb_signals_set_engine(emb_engine *engine); /* NULL: none runs */
+int emb_signals_descriptor(void);                /* becomes readable with the first signal */
+int emb_signals_received(void);                  /* its number, or 0 */
+
+/* ---- session: model, plan, one block for ourselves, engine ----------------------------------- */
+
+typedef struct emb_session {
+    emb_machine machine;
+    emb_model *model;
+    emb_model_info info;
+    emb_limits limits;
+    emb_plan plan;
+    emb_engine *engine;
+    unsigned char *block; /* everything that the command line keeps: limits.caller_bytes */
+    uint64_t block_used;
+} emb_session;
+
+/* Measures the machine. Call first, before other memory is used. */
+emb_status emb_session_probe(emb_session *session, const emb_options *options, emb_error *error);
+
+/* Opens the model at `path` (a path, or a name in the hub cache). */
+emb_status emb_session_open_model(emb_session *session, const char *path, emb_error *error);
+
+/* Makes the plan, with `caller_bytes` for ourselves. */
+emb_status emb_session_plan(emb_session *session, const emb_options *options, uint64_t caller_bytes,
+                            emb_error *error);
+
+/* Takes the block that the plan has booked for ourselves, every page resident. */
+emb_status emb_session_open_block(emb_session *session, emb_error *error);
+
+emb_status emb_session_open_engine(emb_session *session, emb_error *error);
+
+/* Cuts bytes off the block. Never fails: what is cut was booked. */
+void *emb_session_take(emb_session *session, uint64_t bytes);
+
+/* Closes engine and model; the block stays, for a second model. */
+void emb_session_close_model(emb_session *session);
+
+/* Closes engine, model and block; the machine stays. */
+void emb_session_close(emb_session *session);
+
+/* Rounds a size up to what emb_session_take uses. */
+uint64_t emb_session_round(uint64_t bytes);
+
+/* The prompt that the options or the model ask for, or NULL.
+ * Fails: EMB_INVALID_ARGUMENT (no such prompt name). */
+emb_status emb_session_prompt(const char **prompt, const emb_session *session,
+                              const emb_options *options, emb_error *error);
+
+/* "43.3MiB": a budget that works when the plan's minimum is bytes_min. */
+void emb_session_minimum(char *out, size_t capacity, uint64_t bytes_min);
+
+/* emb_cli_fail, which for EMB_BUDGET names a minimum that can be pasted. */
+int emb_session_fail(const emb_options *options, emb_status status, const emb_error *error);
+
+/* ---- the loop over submit and collect -------------------------------------------------------- */
+
+#define EMB_RUN_PIECES    256
+#define EMB_RUN_ROWS      256
+#define EMB_RUN_IN_FLIGHT 65536 /* texts submitted and not collected, at most */
+
+/* Receives finished rows; status is not EMB_OK where the source or the engine failed the row. */
+typedef emb_status (*emb_run_rows)(void *user, const emb_row *rows, uint32_t count,
+                                   emb_error *error);
+
+typedef struct emb_run {
+    emb_engine *engine;
+    emb_source *source;
+    emb_run_rows rows_callback;
+    void *user;
+    emb_error_log *log;
+    bool quiet;
+    bool progress;
+    const char *label;
+    uint64_t host_bytes_max;
+    uint64_t submitted, collected, failed; /* texts */
+    emb_piece *pieces;                     /* [EMB_RUN_PIECES] */
+    emb_row *rows;                         /* [EMB_RUN_ROWS] */
+    uint8_t *failed_bits;                  /* [EMB_RUN_IN_FLIGHT / 8], by text number */
+    double started, drawn;
+    bool bar_visible;
+} emb_run;
+
+uint64_t emb_run_bytes(void);
+void emb_run_bind(emb_run *run, emb_session *session);
+
+/* Encodes everything the source yields. Fails: what the source, the engine or the callback give. */
+emb_status emb_run_all(emb_run *run, emb_error *error);
+
+/* ---- progress and reports -------------------------------------------------------------------- */
+
+double emb_cli_seconds(void);
+bool emb_cli_wants_progress(const emb_options *options);
+void emb_progress_draw(emb_run *run, bool last);
+void emb_progress_clear(emb_run *run);
+
+/* The summary on standard error after an encode. */
+void emb_report_summary(const emb_engine_stats_t *stats, const emb_session *session);
+
+/* One JSON object. */
+void emb_report_stats(emb_writer *writer, const emb_engine_stats_t *stats,
+                      const emb_session *session);
+
+/* Writes emb_report_stats to a file ("-": standard output). Gives an exit code. */
+int emb_report_save_stats(const char *path, const emb_engine_stats_t *stats,
+                          const emb_session *session);
+
+void emb_report_plan_table(emb_writer *writer, const emb_session *session);
+void emb_report_plan_json(emb_writer *writer, const emb_session *session);
+const char *emb_dtype_name(emb_dtype dtype);
+const char *emb_pooling_name(emb_pooling pooling);
+
+/* ---- commands: give an exit code ------------------------------------------------------------- */
+
+int emb_command_plan(emb_session *session, emb_options *options);
+int emb_command_encode(emb_session *session, emb_options *options);
+int emb_command_tokenize(emb_session *session, emb_options *options);
+int emb_command_search(emb_session *session, emb_options *options);
+int emb_command_eval(emb_session *session, emb_options *options);
+int emb_command_info(emb_session *session, emb_options *options);
+int emb_command_bench(emb_session *session, emb_options *options);
+
+/* Bytes that `encode` keeps for itself: what `plan` books too. */
+uint64_t emb_encode_bytes(uint32_t dim);
+
+/* Runs `embound-NAME` from beside the program or from PATH. Returns only if there is none. */
+void emb_cli_run_external(const char *name, char **arguments);
+
+/* Finds a model directory: a path, or an organisation/name in the hub cache. */
+const char *emb_cli_find_model(const char *name, char *out, size_t capacity);
+
+#endif

@@ -1,0 +1,149 @@
+/* encode.c - `embound encode`: texts from files, vectors into a file.
+ *
+ * Everything it keeps lies in one block that the plan has booked; after the engine is open it
+ * allocates nothing.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "cli/cli.h"
+#include "fail.h"
+
+typedef struct encode_job {
+    emb_source source;
+    emb_sink sink;
+    emb_error_log log;
+    emb_run run;
+    bool sink_open;
+} encode_job;
+
+uint64_t emb_encode_bytes(uint32_t dim) {
+    return emb_session_round(EMB_SOURCE_BYTES) + emb_session_round(emb_sink_bytes(dim)) +
+           emb_run_bytes();
+}
+
+/* What can be refused before the model is opened. */
+static emb_status check_paths(emb_options *options, emb_error *error) {
+    static emb_input probe;
+    if (options->inputs_count == 0) {
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                            "no input: state -i FILE, or -i - for standard input");
+    }
+    if (!options->output) {
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                            "no output: state -o FILE.npy, -o FILE.jsonl or -o -");
+    }
+    EMB_APP_TRY(emb_sink_choose_format(&options->output_format, options->output, error));
+    EMB_APP_TRY(emb_input_open(&probe, options->inputs, options->inputs_count, -1, error));
+    const char *outputs[] = {options->output, options->stats_path};
+    for (size_t i = 0; i < 2; i++) {
+        uint32_t which;
+        if (outputs[i] &&
+            emb_output_is_input(outputs[i], options->inputs, options->inputs_count, &which)) {
+            return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                                "%.80s is the input %.80s: it would be overwritten; choose another "
+                                "name",
+                                outputs[i], options->inputs[which]);
+        }
+    }
+    return EMB_OK;
+}
+
+static emb_status write_rows(void *user, const emb_row *rows, uint32_t count, emb_error *error) {
+    encode_job *job = user;
+    return job->sink.rows(&job->sink, rows, count, error);
+}
+
+/* Opens what can fail quickly before what takes long. Gives an exit code. */
+static int open_job(encode_job *job, emb_session *session, emb_options *options) {
+    emb_error error = {0};
+    uint32_t dim = session->plan.dim;
+    emb_status status = emb_session_open_block(session, &error);
+    if (status == EMB_OK) {
+        void *memory = emb_session_take(session, EMB_SOURCE_BYTES);
+        status = emb_source_open(&job->source, &options->source, options->inputs,
+                                 options->inputs_count, emb_signals_descriptor(), memory, &error);
+    }
+    if (status != EMB_OK) return emb_cli_fail(status, &error);
+    void *memory = emb_session_take(session, emb_sink_bytes(dim));
+    status =
+        emb_sink_open(&job->sink, options->output_format, options->output, dim, memory, &error);
+    if (status != EMB_OK) {
+        int code = emb_cli_fail(status, &error);
+        return status == EMB_IO ? EMB_EXIT_CREATE : code;
+    }
+    job->sink_open = true;
+    emb_error_log_init(&job->log, job->sink.output.direct ? NULL : options->output);
+    status = emb_session_open_engine(session, &error);
+    if (status != EMB_OK) return emb_session_fail(options, status, &error);
+    emb_run_bind(&job->run, session);
+    job->run.source = &job->source;
+    job->run.log = &job->log;
+    job->run.rows_callback = write_rows;
+    job->run.user = job;
+    job->run.quiet = options->quiet;
+    job->run.progress = emb_cli_wants_progress(options);
+    return EMB_EXIT_OK;
+}
+
+/* Gives the output its name. The list of failed rows comes first: whoever sees the vectors must be
+ * able to see which of them are missing. */
+static emb_status finish_job(encode_job *job, emb_error *error) {
+    EMB_APP_TRY(emb_error_log_finish(&job->log, error));
+    job->sink_open = false;
+    return job->sink.finish(&job->sink, error);
+}
+
+static void report(encode_job *job, const emb_engine_stats_t *stats, const emb_session *session,
+                   const emb_options *options) {
+    if (!options->quiet) emb_report_summary(stats, session);
+    if (job->run.failed == 0) return;
+    if (job->log.path[0]) {
+        emb_cli_say("%llu rows failed; they are listed in %s", (unsigned long long)job->run.failed,
+                    job->log.path);
+    } else {
+        emb_cli_say("%llu rows failed", (unsigned long long)job->run.failed);
+    }
+}
+
+static int run_job(encode_job *job, emb_session *session, emb_options *options) {
+    emb_error error = {0};
+    emb_status status = emb_run_all(&job->run, &error);
+    if (status == EMB_OK) status = finish_job(job, &error);
+    if (status != EMB_OK) {
+        if (job->sink.output.closed_by_reader) return EMB_EXIT_OUTPUT;
+        return emb_session_fail(options, status, &error);
+    }
+    emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
+    emb_engine_stats(&stats, session->engine);
+    stats.texts_failed = job->run.failed; /* the source's among them */
+    report(job, &stats, session, options);
+    if (options->json) emb_report_stats(emb_cli_stdout(), &stats, session);
+    int code = EMB_EXIT_OK;
+    if (options->stats_path) code = emb_report_save_stats(options->stats_path, &stats, session);
+    if (code == EMB_EXIT_OK && job->run.failed) code = EMB_EXIT_DATA;
+    return code;
+}
+
+int emb_command_encode(emb_session *session, emb_options *options) {
+    static encode_job job;
+    emb_error error = {0};
+    job.log.output.descriptor = -1;
+    emb_status status = check_paths(options, &error);
+    if (status == EMB_OK) status = emb_session_open_model(session, options->model, &error);
+    if (status == EMB_OK) {
+        status = emb_session_prompt(&options->source.prompt, session, options, &error);
+    }
+    if (status == EMB_OK) {
+        uint64_t caller_bytes = emb_encode_bytes(session->info.dim);
+        status = emb_session_plan(session, options, caller_bytes, &error);
+    }
+    if (status != EMB_OK) return emb_session_fail(options, status, &error);
+    int code = open_job(&job, session, options);
+    if (code == EMB_EXIT_OK) code = run_job(&job, session, options);
+    emb_signals_set_engine(NULL);
+    if (job.sink_open) job.sink.abort(&job.sink);
+    emb_error_log_abort(&job.log);
+    emb_source_close(&job.source);
+    return code;
+}

@@ -1,0 +1,119 @@
+/* info.c - `embound info`: this build, this machine, a model; what is used and what is not, and
+ * why.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "fail.h"
+
+#define MACHINE_BYTES 16384
+#define MIB(bytes)    ((double)(bytes) / 1048576)
+
+static int save_machine(const char *path, const char *json, size_t length) {
+    static emb_output output;
+    emb_error error = {0};
+    emb_status status = emb_output_open(&output, path, &error);
+    if (status != EMB_OK) {
+        int code = emb_cli_fail(status, &error);
+        return status == EMB_IO ? EMB_EXIT_CREATE : code;
+    }
+    status = emb_output_write(&output, json, length, &error);
+    if (status == EMB_OK) status = emb_output_write(&output, "\n", 1, &error);
+    if (status == EMB_OK) status = emb_output_commit(&output, &error);
+    if (status == EMB_OK) return EMB_EXIT_OK;
+    emb_output_abort(&output);
+    return emb_cli_fail(status, &error);
+}
+
+static const char *no_cuda_reason(const emb_options *options) {
+    if (options->devices.kind == EMB_DEVICE_CPU) return "not asked for (--device cpu)";
+    return "not used: no CUDA module or no usable device was found";
+}
+
+static const char *kernels_reason(const emb_machine *machine) {
+    const char *forced = getenv("EMB_CPU");
+    if (forced && *forced) return "chosen by EMB_CPU";
+    return strcmp(machine->isa, "ref") == 0 ? "this CPU has no AVX2 and FMA" : "best of this CPU";
+}
+
+static void print_machine(emb_writer *out, const emb_machine *machine, const emb_options *options) {
+    emb_writer_format(out, "embound %s\n\nMachine\n", emb_version());
+    emb_writer_format(out, "  processor        %.63s\n", machine->cpu_name);
+    emb_writer_format(out, "  cores            %u that this process may use\n", machine->cores);
+    emb_writer_format(out, "  caches           L2 %.2f MiB a core, L3 %.2f MiB\n",
+                      MIB(machine->cache_l2_bytes), MIB(machine->cache_l3_bytes));
+    emb_writer_format(out, "  memory           %.0f MiB\n", MIB(machine->memory_bytes));
+    emb_writer_format(out, "  process base     %.2f MiB\n", MIB(machine->process_base_bytes));
+    emb_writer_format(out, "\nDevices\n  cpu              used: kernels %.15s (%s)\n", machine->isa,
+                      kernels_reason(machine));
+    emb_writer_format(out, "  bf16 products    %s\n",
+                      machine->has_bf16 ? "used"
+                                        : "not used: this CPU (or the kernels chosen) "
+                                          "lacks them; bf16 weights are widened");
+    if (machine->devices_count == 0) {
+        emb_writer_format(out, "  cuda             %s\n", no_cuda_reason(options));
+    }
+    for (uint32_t i = 0; i < machine->devices_count; i++) {
+        const emb_device_info *device = &machine->devices[i];
+        emb_writer_format(out, "  cuda:%-11u %.63s, %.0f MiB\n", device->index, device->name,
+                          MIB(device->memory_bytes));
+    }
+}
+
+static void print_model(emb_writer *out, const emb_model_info *info) {
+    emb_writer_format(out, "\nModel %.127s\n", info->name);
+    emb_writer_format(out, "  architecture     %.15s, %u layers, %u wide, %u heads, %u inside\n",
+                      info->architecture, info->layers, info->hidden, info->heads,
+                      info->intermediate);
+    emb_writer_format(out, "  parameters       %.2f million, stored as %s in %.1f MiB\n",
+                      (double)info->parameters / 1e6, emb_dtype_name(info->stored_dtype),
+                      MIB(info->file_bytes));
+    emb_writer_format(out, "  vocabulary       %u tokens\n", info->vocabulary);
+    emb_writer_format(out,
+                      "  window           %u tokens at most, %u by default, %u of them "
+                      "special\n",
+                      info->window_tokens, info->default_tokens, info->special_tokens);
+    emb_writer_format(out, "  vectors          %u values, %s pooling%s\n", info->dim,
+                      emb_pooling_name(info->pooling), info->normalizes ? ", normalised" : "");
+}
+
+static void json_model(emb_writer *out, const emb_model_info *info) {
+    emb_writer_text(out, ",\"model\":{\"name\":");
+    emb_writer_string(out, info->name, strlen(info->name));
+    emb_writer_format(out, ",\"architecture\":\"%.15s\",\"layers\":%u,\"hidden\":%u,\"heads\":%u",
+                      info->architecture, info->layers, info->hidden, info->heads);
+    emb_writer_format(out, ",\"intermediate\":%u,\"vocabulary\":%u,\"positions\":%u",
+                      info->intermediate, info->vocabulary, info->positions);
+    emb_writer_format(out, ",\"window_tokens\":%u,\"default_tokens\":%u,\"special_tokens\":%u",
+                      info->window_tokens, info->default_tokens, info->special_tokens);
+    emb_writer_format(out, ",\"dim\":%u,\"pooling\":\"%s\",\"normalizes\":%s", info->dim,
+                      emb_pooling_name(info->pooling), info->normalizes ? "true" : "false");
+    emb_writer_format(out, ",\"stored_dtype\":\"%s\",\"parameters\":%llu,\"file_bytes\":%llu}",
+                      emb_dtype_name(info->stored_dtype), (unsigned long long)info->parameters,
+                      (unsigned long long)info->file_bytes);
+}
+
+int emb_command_info(emb_session *session, emb_options *options) {
+    static char json[MACHINE_BYTES];
+    emb_error error = {0};
+    size_t length = 0;
+    emb_status status = emb_machine_to_json(json, sizeof json, &length, &session->machine, &error);
+    if (status == EMB_OK && options->model) {
+        status = emb_session_open_model(session, options->model, &error);
+    }
+    if (status != EMB_OK) return emb_session_fail(options, status, &error);
+    emb_writer *out = emb_cli_stdout();
+    if (options->json) {
+        emb_writer_format(out, "{\"version\":\"%s\",\"machine\":", emb_version());
+        emb_writer_put(out, json, length);
+        if (options->model) json_model(out, &session->info);
+        emb_writer_text(out, "}\n");
+    } else {
+        print_machine(out, &session->machine, options);
+        if (options->model) print_model(out, &session->info);
+    }
+    if (options->save_machine_path) return save_machine(options->save_machine_path, json, length);
+    return EMB_EXIT_OK;
+}

@@ -1,0 +1,108 @@
+/* main.c - `embound COMMAND MODEL [options]`: finds the command and runs it.
+ *
+ * The machine is measured before anything else uses memory, so that the process base is exact.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+typedef struct command {
+    const char *name;
+    emb_cli_command id;
+    int (*run)(emb_session *session, emb_options *options);
+} command;
+
+static const command commands[] = {
+    {"plan", EMB_CLI_PLAN, emb_command_plan},
+    {"encode", EMB_CLI_ENCODE, emb_command_encode},
+    {"tokenize", EMB_CLI_TOKENIZE, emb_command_tokenize},
+    {"search", EMB_CLI_SEARCH, emb_command_search},
+    {"eval", EMB_CLI_EVAL, emb_command_eval},
+    {"info", EMB_CLI_INFO, emb_command_info},
+    {"bench", EMB_CLI_BENCH, emb_command_bench},
+};
+
+/* Programs of their own, and what is planned but not there yet. */
+static const char *const programs[] = {"serve", "pull", "train", "quantize", "monitor"};
+
+static const command *find_command(const char *name) {
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        if (strcmp(commands[i].name, name) == 0) return &commands[i];
+    }
+    return NULL;
+}
+
+/* If one of 0, 1, 2 is closed, the next file opened would take its place, and messages would be
+ * written into it. What stands in for it refuses to be read or written, so that the loss is seen.
+ */
+static void hold_standard_descriptors(void) {
+    for (int descriptor = 0; descriptor <= 2; descriptor++) {
+        if (fcntl(descriptor, F_GETFD) != -1 || errno != EBADF) continue;
+        (void)!open("/dev/null", descriptor == 1 ? O_RDONLY : O_WRONLY);
+    }
+}
+
+static int print_and_finish(const char *text) {
+    emb_writer_text(emb_cli_stdout(), text);
+    return emb_cli_finish(EMB_EXIT_OK);
+}
+
+static int run_other(const char *name, char **arguments) {
+    emb_cli_run_external(name, arguments);
+    for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++) {
+        if (strcmp(programs[i], name) != 0) continue;
+        emb_cli_say("'%s' is a program of its own, embound-%s, and it is not installed beside "
+                    "embound nor on PATH",
+                    name, name);
+        return EMB_EXIT_USAGE;
+    }
+    emb_cli_say("'%s' is not a command, and there is no program embound-%s; see embound --help",
+                name, name);
+    return EMB_EXIT_USAGE;
+}
+
+static int run_command(const command *which, int count, char **arguments) {
+    static emb_options options;
+    static emb_session session;
+    emb_error error = {0};
+    emb_cli_parse parse = emb_options_parse(&options, which->id, count, arguments, &error);
+    if (parse == EMB_CLI_HELP) return print_and_finish(emb_cli_help(which->id));
+    if (parse == EMB_CLI_BAD) {
+        emb_cli_say("%s", error.message);
+        return EMB_EXIT_USAGE;
+    }
+    emb_signals_install();
+    emb_status status = emb_session_probe(&session, &options, &error);
+    int code = status == EMB_OK ? which->run(&session, &options) : emb_cli_fail(status, &error);
+    emb_session_close(&session);
+    return emb_cli_finish(code);
+}
+
+int main(int count, char **arguments) {
+    hold_standard_descriptors();
+    const char *name = count > 1 ? arguments[1] : "";
+    if (count < 2) {
+        emb_cli_err(emb_cli_usage(), strlen(emb_cli_usage()));
+        return EMB_EXIT_USAGE;
+    }
+    if (strcmp(name, "--version") == 0) {
+        emb_writer_format(emb_cli_stdout(), "embound %s\n", emb_version());
+        return emb_cli_finish(EMB_EXIT_OK);
+    }
+    bool help = strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0;
+    if (help) {
+        const command *about = count > 2 ? find_command(arguments[2]) : NULL;
+        return print_and_finish(about ? emb_cli_help(about->id) : emb_cli_usage());
+    }
+    const command *which = find_command(name);
+    if (which) return run_command(which, count - 2, arguments + 2);
+    if (name[0] == '-') {
+        emb_cli_say("'%s': the command comes first; see embound --help", name);
+        return EMB_EXIT_USAGE;
+    }
+    return run_other(name, arguments + 1);
+}

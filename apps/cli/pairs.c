@@ -1,0 +1,237 @@
+/* pairs.c - reads scored sentence pairs out of a table.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "cli/pairs.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fail.h"
+
+#define NO_COLUMN UINT32_MAX
+
+static bool is_number(const char *text, double *value) {
+    char *end;
+    double parsed = strtod(text, &end);
+    if (value) *value = parsed;
+    return end != text && end[strspn(end, " \t\r")] == '\0' && isfinite(parsed);
+}
+
+/* Tabs in the first line mean tab separated, and then a quote is a character like any other, as in
+ * the STS benchmark. */
+static void guess_dialect(emb_pairs *pairs, const char *bytes, size_t length,
+                          const emb_source_options *options) {
+    const char *newline = memchr(bytes, '\n', length);
+    size_t line = newline ? (size_t)(newline - bytes) : length;
+    bool tabs = memchr(bytes, '\t', line) != NULL;
+    pairs->delimiter = tabs ? '\t' : ',';
+    pairs->quotes = !tabs && !options->no_quotes;
+}
+
+static void note_cell(emb_pairs *pairs, const emb_csv *csv) {
+    if (pairs->rows_max > 0 || csv->column >= EMB_PAIRS_CELLS) return;
+    char *cell = pairs->cells[csv->column];
+    size_t used = strlen(cell), room = EMB_PAIRS_CELL_TEXT - 1 - used;
+    size_t length = csv->text_length < room ? csv->text_length : room;
+    memcpy(cell + used, csv->text, length);
+    cell[used + length] = '\0';
+}
+
+/* Counts the rows and keeps the cells of the first. */
+static emb_status count_rows(emb_pairs *pairs, emb_input *input, emb_csv *csv, emb_error *error) {
+    for (;;) {
+        switch (emb_csv_next(csv)) {
+        case EMB_CSV_MORE: {
+            ptrdiff_t got = emb_input_read(input, csv->buffer, csv->capacity);
+            if (got < 0) return emb_input_fail(input, got, error);
+            emb_csv_fill(csv, (size_t)got);
+            break;
+        }
+        case EMB_CSV_CELL:
+            note_cell(pairs, csv);
+            break;
+        case EMB_CSV_ROW_END:
+            if (pairs->rows_max == 0) pairs->cells_count = csv->cells;
+            pairs->rows_max++;
+            if (pairs->rows_max == UINT32_MAX) {
+                return emb_app_fail(error, EMB_BAD_FILE, "%s: too many rows", pairs->path);
+            }
+            break;
+        case EMB_CSV_BAD:
+            break; /* said when it is read for good */
+        case EMB_CSV_END:
+            return EMB_OK;
+        }
+    }
+}
+
+/* A name or a 1-based number, `length` characters long. */
+static uint32_t find_column(const emb_pairs *pairs, const char *name, size_t length) {
+    uint32_t cells = pairs->cells_count < EMB_PAIRS_CELLS ? pairs->cells_count : EMB_PAIRS_CELLS;
+    for (uint32_t i = 0; i < cells && pairs->header; i++) {
+        if (strlen(pairs->cells[i]) == length && memcmp(pairs->cells[i], name, length) == 0) {
+            return i;
+        }
+    }
+    char *end;
+    unsigned long number = isdigit((unsigned char)*name) ? strtoul(name, &end, 10) : 0;
+    bool whole = number > 0 && end == name + length;
+    return whole && number <= pairs->cells_count ? (uint32_t)number - 1 : NO_COLUMN;
+}
+
+/* Resolves "A,B,C". False if one of them is not there. */
+static bool resolve(emb_pairs *pairs, const char *columns) {
+    uint32_t found[3];
+    for (int i = 0; i < 3; i++) {
+        size_t length = strcspn(columns, ",");
+        bool at_end = columns[length] == '\0';
+        found[i] = length ? find_column(pairs, columns, length) : NO_COLUMN;
+        if (found[i] == NO_COLUMN || at_end != (i == 2)) return false;
+        columns += length + 1;
+    }
+    pairs->score_column = found[0];
+    pairs->first_column = found[1];
+    pairs->second_column = found[2];
+    return found[0] != found[1] && found[0] != found[2] && found[1] != found[2];
+}
+
+static emb_status choose_columns(emb_pairs *pairs, const char *columns, bool no_header,
+                                 emb_error *error) {
+    const char *usual = "score,sentence1,sentence2";
+    pairs->header = !no_header;
+    bool found = pairs->header && resolve(pairs, columns ? columns : usual);
+    /* numbers fit with and without a header: then the first score decides which it is */
+    if (found && is_number(pairs->cells[pairs->score_column], NULL)) found = false;
+    if (!found) {
+        pairs->header = false;
+        found = resolve(pairs, columns ? columns : "5,6,7");
+        if (found && !no_header && !is_number(pairs->cells[pairs->score_column], NULL)) {
+            found = false;
+        }
+    }
+    if (found) return EMB_OK;
+    return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                        "%.80s: %u columns, and %s are not a score and two sentences; state "
+                        "--columns SCORE,FIRST,SECOND (names or numbers)",
+                        pairs->path, pairs->cells_count, columns ? columns : usual);
+}
+
+emb_status emb_pairs_inspect(emb_pairs *pairs, const char *path, const char *columns,
+                             const emb_source_options *options, void *buffer, emb_error *error) {
+    memset(pairs, 0, sizeof *pairs);
+    pairs->path = path;
+    emb_input input;
+    bool more = false;
+    if (strcmp(path, "-") == 0) {
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                            "eval reads its table twice: name a file, not standard input");
+    }
+    EMB_APP_TRY(emb_input_open(&input, &pairs->path, 1, -1, error));
+    if (input.bytes_total == 0) {
+        return emb_app_fail(error, EMB_BAD_FILE, "%s: empty, or not a regular file", path);
+    }
+    EMB_APP_TRY(emb_input_advance(&input, &more, error));
+    ptrdiff_t got = emb_input_read(&input, buffer, EMB_SOURCE_BYTES);
+    if (got < 0) return emb_input_fail(&input, got, error);
+    guess_dialect(pairs, buffer, (size_t)got, options);
+    emb_csv csv;
+    emb_csv_init(&csv, buffer, EMB_SOURCE_BYTES, pairs->delimiter, pairs->quotes);
+    emb_csv_fill(&csv, (size_t)got);
+    emb_status status = count_rows(pairs, &input, &csv, error);
+    emb_input_close(&input);
+    if (status != EMB_OK) return status;
+    return choose_columns(pairs, columns, options->no_header, error);
+}
+
+/* Text cells come in file order, so the second column may come first; cosines do not mind. */
+static void take_cell(emb_pairs *pairs, emb_piece_list *list) {
+    const emb_csv *csv = &pairs->source.csv;
+    if (csv->column == pairs->score_column) {
+        size_t room = EMB_PAIRS_CELL_TEXT - 1 - pairs->score_length;
+        size_t length = csv->text_length < room ? csv->text_length : room;
+        memcpy(pairs->score_text + pairs->score_length, csv->text, length);
+        pairs->score_length += (uint32_t)length;
+        return;
+    }
+    if (csv->column != pairs->first_column && csv->column != pairs->second_column) return;
+    if (csv->text_length) emb_source_add(&pairs->source, list, csv->text, csv->text_length);
+    if (!csv->last) return;
+    emb_source_end(&pairs->source, list);
+    pairs->cells_done++;
+}
+
+/* Every row gives two texts, whatever it lacks, so that rows and texts stay in step. */
+static emb_status end_row(emb_pairs *pairs, emb_piece_list *list, emb_error *error) {
+    const emb_csv *csv = &pairs->source.csv;
+    double score = NAN;
+    uint32_t last_column = pairs->score_column;
+    if (pairs->first_column > last_column) last_column = pairs->first_column;
+    if (pairs->second_column > last_column) last_column = pairs->second_column;
+    bool complete = csv->cells > last_column && !pairs->row_bad;
+    while (pairs->cells_done < 2) {
+        emb_source_end(&pairs->source, list);
+        pairs->cells_done++;
+    }
+    pairs->score_text[pairs->score_length] = '\0';
+    if (!is_number(pairs->score_text, &score) || !complete) score = NAN;
+    pairs->scores[pairs->pairs++] = score;
+    pairs->cells_done = pairs->score_length = 0;
+    pairs->row_bad = false;
+    if (!isnan(score)) return EMB_OK;
+    return emb_app_fail(error, EMB_BAD_TEXT, "%s line %llu: %s", pairs->path,
+                        (unsigned long long)csv->row_line,
+                        complete ? "the score is not a number" : "not a score and two sentences");
+}
+
+static emb_status next_pairs(emb_source *source, emb_piece *pieces, uint32_t capacity,
+                             uint32_t *count, emb_error *error) {
+    emb_pairs *pairs = (emb_pairs *)(void *)source;
+    emb_piece_list list = {.pieces = pieces, .capacity = capacity};
+    emb_csv *csv = &source->csv;
+    emb_status status = EMB_OK;
+    bool done = false;
+    while (status == EMB_OK && !done && list.count + 6 <= list.capacity) {
+        emb_csv_event event = emb_csv_next(csv);
+        bool skip = pairs->header && !pairs->header_passed;
+        source->line = csv->row_line;
+        if (event == EMB_CSV_MORE) {
+            if (list.count) break;
+            ptrdiff_t got = emb_input_read(&source->input, csv->buffer, csv->capacity);
+            if (got < 0) return emb_input_fail(&source->input, got, error);
+            emb_csv_fill(csv, (size_t)got);
+        } else if (event == EMB_CSV_END) {
+            done = true;
+        } else if (event == EMB_CSV_BAD) {
+            pairs->row_bad = true;
+        } else if (event == EMB_CSV_ROW_END) {
+            if (!skip && !csv->blank) status = end_row(pairs, &list, error);
+            if (skip) pairs->row_bad = false;
+            pairs->header_passed = true;
+        } else if (!skip && (csv->column > 0 || csv->text_length)) {
+            take_cell(pairs,
+                      &list); /* an empty first cell may be a blank line: end_row sees to it */
+        }
+    }
+    *count = list.count;
+    return status;
+}
+
+emb_status emb_pairs_open(emb_pairs *pairs, const emb_source_options *options, double *scores,
+                          int stop_descriptor, void *memory, emb_error *error) {
+    emb_source *source = &pairs->source;
+    bool more = false;
+    memset(source, 0, sizeof *source);
+    EMB_APP_TRY(emb_input_open(&source->input, &pairs->path, 1, stop_descriptor, error));
+    EMB_APP_TRY(emb_input_advance(&source->input, &more, error));
+    source->next = next_pairs;
+    source->options = *options;
+    source->prompt_length = options->prompt ? strlen(options->prompt) : 0;
+    emb_csv_init(&source->csv, memory, EMB_SOURCE_BYTES, pairs->delimiter, pairs->quotes);
+    pairs->scores = scores;
+    pairs->pairs = 0;
+    pairs->score_length = pairs->cells_done = 0;
+    pairs->header_passed = pairs->row_bad = false;
+    return EMB_OK;
+}

@@ -1,0 +1,42 @@
+/* pairs.h - source of scored sentence pairs: two texts a row, and a number beside them.
+ *
+ * Feeds `eval`. The table is looked through once first, to find its columns and count its rows, so
+ * that the memory for the scores can be planned.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_CLI_PAIRS_H
+#define EMB_CLI_PAIRS_H
+
+#include "source/source.h"
+
+#define EMB_PAIRS_CELLS     64 /* columns that are looked at */
+#define EMB_PAIRS_CELL_TEXT 40
+
+typedef struct emb_pairs {
+    emb_source source; /* first: what `next` is given */
+    const char *path;
+    char delimiter;
+    bool quotes, header;
+    uint32_t rows_max; /* rows of the table, its header among them */
+    uint32_t score_column, first_column, second_column; /* 0-based */
+    char cells[EMB_PAIRS_CELLS][EMB_PAIRS_CELL_TEXT];   /* of the first row */
+    uint32_t cells_count;
+    double *scores; /* [rows_max], the caller's; NaN: the row is no good */
+    uint32_t pairs; /* rows given so far */
+    char score_text[EMB_PAIRS_CELL_TEXT];
+    uint32_t score_length, cells_done;
+    bool row_bad, header_passed;
+} emb_pairs;
+
+/* Looks the table through. columns: "SCORE,FIRST,SECOND" as names or 1-based numbers, or NULL for
+ * score,sentence1,sentence2 (with a header row) or 5,6,7 (without).
+ * Needs: buffer of EMB_SOURCE_BYTES, for this call. Fails: EMB_NOT_FOUND, EMB_BAD_FILE,
+ * EMB_INVALID_ARGUMENT. */
+emb_status emb_pairs_inspect(emb_pairs *pairs, const char *path, const char *columns,
+                             const emb_source_options *options, void *buffer, emb_error *error);
+
+/* Starts reading; may be called again to read once more. scores: [rows_max]. */
+emb_status emb_pairs_open(emb_pairs *pairs, const emb_source_options *options, double *scores,
+                          int stop_descriptor, void *memory, emb_error *error);
+
+#endif

@@ -1,0 +1,72 @@
+/* plan.c - `embound plan`: what `encode` with the same options would take, before any work.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "fail.h"
+
+#define MACHINE_BYTES 16384
+
+/* --machine FILE: the planner asks about that machine, not about this one. */
+static emb_status load_machine(emb_machine *out, const char *path, emb_error *error) {
+    static char text[MACHINE_BYTES];
+    const char *const paths[] = {path};
+    emb_input input;
+    bool more = false;
+    size_t length = 0;
+    EMB_APP_TRY(emb_input_open(&input, paths, 1, -1, error));
+    EMB_APP_TRY(emb_input_advance(&input, &more, error));
+    ptrdiff_t got = 1;
+    while (got > 0 && length < sizeof text) {
+        got = emb_input_read(&input, text + length, sizeof text - length);
+        if (got > 0) length += (size_t)got;
+    }
+    emb_input_close(&input);
+    if (got < 0) return emb_input_fail(&input, got, error);
+    if (length == sizeof text) {
+        return emb_app_fail(error, EMB_BAD_FILE, "%s: too long for a machine file", path);
+    }
+    emb_error inner = {0};
+    emb_status status = emb_machine_from_json(out, text, length, &inner);
+    if (status == EMB_OK) return EMB_OK;
+    return emb_app_fail(error, status, "%.100s: %.140s", path, inner.message);
+}
+
+static void print_too_small(const emb_options *options, const emb_error *error) {
+    emb_writer *out = emb_cli_stdout();
+    char minimum[32];
+    emb_session_minimum(minimum, sizeof minimum, error->bytes_min);
+    emb_writer_format(out, "{\"fits\":false,\"host_bytes_max\":%llu,\"host_bytes_min\":%llu",
+                      (unsigned long long)options->limits.host_bytes_max,
+                      (unsigned long long)error->bytes_min);
+    emb_writer_format(out, ",\"memory_min\":\"%s\",\"message\":", minimum);
+    emb_writer_string(out, error->message, strlen(error->message));
+    emb_writer_text(out, "}\n");
+}
+
+int emb_command_plan(emb_session *session, emb_options *options) {
+    emb_error error = {0};
+    emb_status status = EMB_OK;
+    if (options->machine_path) {
+        status = load_machine(&session->machine, options->machine_path, &error);
+    }
+    if (status == EMB_OK) status = emb_session_open_model(session, options->model, &error);
+    if (status == EMB_OK) {
+        uint64_t caller_bytes = emb_encode_bytes(session->info.dim);
+        status = emb_session_plan(session, options, caller_bytes, &error);
+    }
+    if (status != EMB_OK) {
+        if (status == EMB_BUDGET && options->json) print_too_small(options, &error);
+        return emb_session_fail(options, status, &error);
+    }
+    if (options->json) {
+        emb_report_plan_json(emb_cli_stdout(), session);
+    } else {
+        emb_report_plan_table(emb_cli_stdout(), session);
+    }
+    return EMB_EXIT_OK;
+}

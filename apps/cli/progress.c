@@ -1,0 +1,75 @@
+/* progress.c - the line that moves while an encode runs: share done, rate, time left, memory.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+#define REDRAW_SECONDS 0.1
+#define BAR_WIDTH      79
+#define BAR_CELLS      20
+
+double emb_cli_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+bool emb_cli_wants_progress(const emb_options *options) {
+    if (options->progress == EMB_CLI_ALWAYS) return true;
+    return options->progress == EMB_CLI_AUTO && !options->quiet && isatty(2);
+}
+
+/* What was read, less what waits in the engine. 0 if the size of the input is not known. */
+static double share_done(const emb_run *run) {
+    const emb_input *input = &run->source->input;
+    if (input->bytes_total == 0 || run->submitted == 0) return 0;
+    double read = (double)input->bytes_read / (double)input->bytes_total;
+    double share = read * (double)run->collected / (double)run->submitted;
+    return share > 1 ? 1 : share;
+}
+
+static void show(const char *text, size_t length) {
+    char line[BAR_WIDTH + 2];
+    if (length > BAR_WIDTH) length = BAR_WIDTH;
+    memset(line, ' ', sizeof line);
+    line[0] = '\r';
+    memcpy(line + 1, text, length);
+    line[BAR_WIDTH + 1] = '\r';
+    emb_cli_err(line, sizeof line);
+}
+
+void emb_progress_clear(emb_run *run) {
+    if (!run->bar_visible) return;
+    show("", 0);
+    run->bar_visible = false;
+}
+
+void emb_progress_draw(emb_run *run, bool last) {
+    double now = emb_cli_seconds();
+    if (!last && now - run->drawn < REDRAW_SECONDS) return;
+    run->drawn = now;
+    emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
+    emb_engine_stats(&stats, run->engine);
+    double elapsed = now - run->started > 1e-3 ? now - run->started : 1e-3;
+    double share = share_done(run);
+    char text[192], bar[BAR_CELLS + 1], left[32] = "";
+    int length = 0;
+    if (share > 0) {
+        int filled = (int)(share * BAR_CELLS);
+        for (int i = 0; i < BAR_CELLS; i++) bar[i] = i < filled ? '#' : '.';
+        bar[BAR_CELLS] = '\0';
+        unsigned seconds = (unsigned)(elapsed / share - elapsed + 0.5);
+        snprintf(left, sizeof left, "  %u:%02u left", seconds / 60, seconds % 60);
+        length = snprintf(text, sizeof text, "%3.0f%% %s ", share * 100, bar);
+    }
+    length +=
+        snprintf(text + length, sizeof text - (size_t)length, "%llu texts  %.0f/s%s  %.0f MiB",
+                 (unsigned long long)run->collected, (double)run->collected / elapsed, left,
+                 (double)stats.host_bytes_now / 1048576);
+    show(text, (size_t)length);
+    run->bar_visible = true;
+}

@@ -1,0 +1,242 @@
+/* report.c - the plan as a table and as JSON, the summary after a run, and --stats.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "cli/cli.h"
+
+#define MIB(bytes) ((double)(bytes) / 1048576)
+
+typedef unsigned long long ull;
+
+static const char *const region_names[] = {"host", "pinned", "device"};
+
+static const char *rung_in_words(emb_rung rung) {
+    switch (rung) {
+    case EMB_RUNG_FULL:
+        return "full speed: all weights in memory, full batches";
+    case EMB_RUNG_FEWER:
+        return "all weights in memory, fewer tokens at a time";
+    case EMB_RUNG_GATHER:
+        return "layers in memory, word embeddings read from the file as needed";
+    case EMB_RUNG_STREAM:
+        return "layers read from the file one after another, over and over";
+    }
+    return "?";
+}
+
+static const char *long_in_words(emb_long_rule rule) {
+    switch (rule) {
+    case EMB_LONG_CHUNK:
+        return "cut into chunks, whose vectors are averaged";
+    case EMB_LONG_TRUNCATE:
+        return "cut off: only the beginning counts";
+    case EMB_LONG_ERROR:
+        return "refused: a failed row";
+    }
+    return "?";
+}
+
+static void table_items(emb_writer *out, const emb_plan *plan) {
+    for (uint32_t r = 0; r < plan->regions_count; r++) {
+        const emb_region *region = &plan->regions[r];
+        if (plan->regions_count > 1) {
+            const char *kind = region->kind <= EMB_REGION_DEVICE ? region_names[region->kind] : "?";
+            emb_writer_format(out, "  %s memory %u\n", kind, region->device);
+        }
+        for (uint32_t i = 0; i < region->items_count; i++) {
+            emb_writer_format(out, "  %-40.39s %10.2f\n", region->items[i].name,
+                              MIB(region->items[i].bytes));
+        }
+    }
+}
+
+static void table_shapes(emb_writer *out, const emb_session *session) {
+    const emb_plan *plan = &session->plan;
+    emb_writer_format(out, "How it works inside that\n");
+    emb_writer_format(out, "  step of the ladder     %u of 4, %s\n", plan->rung,
+                      rung_in_words(plan->rung));
+    emb_writer_format(out, "  lanes                  %u (threads that compute)\n", plan->lanes);
+    emb_writer_format(out, "  tokens per tile        %u (that one lane holds at once)\n",
+                      plan->tokens_per_tile);
+    emb_writer_format(out, "  tokens per pass        %u (that go through all layers together)\n",
+                      plan->tokens_per_pass);
+    emb_writer_format(out, "  tokens read ahead      %u in each of %u windows\n",
+                      plan->window_tokens, plan->windows);
+    emb_writer_format(out, "  longest chunk          %u tokens; longer texts are %s\n",
+                      plan->chunk_tokens_max, long_in_words(plan->long_rule));
+    emb_writer_format(out, "  vectors                %u values, %s pooling%s\n", plan->dim,
+                      emb_pooling_name(plan->pooling), plan->normalize ? ", normalised" : "");
+    emb_writer_format(out, "  numbers                %s on %s (%s)\n", emb_dtype_name(plan->dtype),
+                      plan->isa, plan->numerics_id);
+}
+
+void emb_report_plan_table(emb_writer *out, const emb_session *session) {
+    const emb_plan *plan = &session->plan;
+    char minimum[32], knee[32];
+    emb_session_minimum(minimum, sizeof minimum, plan->host_bytes_min);
+    emb_size_text(knee, sizeof knee, plan->host_bytes_knee);
+    emb_writer_format(out, "Plan for %.127s (%s, %u layers, %u wide)\n\n", session->info.name,
+                      session->info.architecture, session->info.layers, session->info.hidden);
+    emb_writer_format(out, "Memory of the process, all of it %14s\n", "MiB");
+    table_items(out, plan);
+    emb_writer_format(out, "  %-40s %10.2f\n", "total, never exceeded", MIB(plan->host_bytes));
+    if (plan->host_bytes_max) {
+        emb_writer_format(out, "  %-40s %10.2f  it fits\n", "budget", MIB(plan->host_bytes_max));
+    } else {
+        emb_writer_format(out, "  %-40s %10s  as much as full speed needs\n", "budget", "auto");
+    }
+    emb_writer_text(out, "\n");
+    table_shapes(out, session);
+    emb_writer_format(out, "\nOther budgets\n");
+    emb_writer_format(out, "  the smallest that works    --memory %s\n", minimum);
+    emb_writer_format(out, "  the smallest at full speed --memory %s\n", knee);
+}
+
+/* "key":value, with a comma before all but the first. */
+static void field_u64(emb_writer *out, const char *key, uint64_t value) {
+    emb_writer_format(out, ",\"%s\":%llu", key, (ull)value);
+}
+
+static void field_text(emb_writer *out, const char *key, const char *value) {
+    emb_writer_format(out, ",\"%s\":", key);
+    emb_writer_string(out, value, strlen(value));
+}
+
+static void field_double(emb_writer *out, const char *key, double value) {
+    emb_writer_format(out, ",\"%s\":%.6f", key, value);
+}
+
+static void json_regions(emb_writer *out, const emb_plan *plan) {
+    emb_writer_text(out, ",\"regions\":[");
+    for (uint32_t r = 0; r < plan->regions_count; r++) {
+        const emb_region *region = &plan->regions[r];
+        const char *kind = region->kind <= EMB_REGION_DEVICE ? region_names[region->kind] : "?";
+        emb_writer_format(out, "%s{\"kind\":\"%s\"", r ? "," : "", kind);
+        field_u64(out, "device", region->device);
+        field_u64(out, "bytes", region->bytes);
+        field_u64(out, "arena_bytes", region->arena_bytes);
+        emb_writer_text(out, ",\"items\":[");
+        for (uint32_t i = 0; i < region->items_count; i++) {
+            const char *name = region->items[i].name;
+            emb_writer_text(out, i ? ",{\"name\":" : "{\"name\":");
+            emb_writer_string(out, name, strlen(name));
+            field_u64(out, "bytes", region->items[i].bytes);
+            emb_writer_text(out, "}");
+        }
+        emb_writer_text(out, "]}");
+    }
+    emb_writer_text(out, "]");
+}
+
+void emb_report_plan_json(emb_writer *out, const emb_session *session) {
+    const emb_plan *plan = &session->plan;
+    char minimum[32];
+    emb_session_minimum(minimum, sizeof minimum, plan->host_bytes_min);
+    emb_writer_text(out, "{\"fits\":true");
+    field_text(out, "model", session->info.name);
+    field_text(out, "architecture", session->info.architecture);
+    field_u64(out, "rung", plan->rung);
+    field_text(out, "rung_name", emb_rung_name(plan->rung));
+    field_text(out, "device", plan->device == EMB_DEVICE_CUDA ? "cuda" : "cpu");
+    field_text(out, "dtype", emb_dtype_name(plan->dtype));
+    field_text(out, "pooling", emb_pooling_name(plan->pooling));
+    field_u64(out, "normalize", plan->normalize);
+    field_u64(out, "dim", plan->dim);
+    field_u64(out, "lanes", plan->lanes);
+    field_u64(out, "windows", plan->windows);
+    field_u64(out, "window_tokens", plan->window_tokens);
+    field_u64(out, "window_chunks", plan->window_chunks);
+    field_u64(out, "tokens_per_tile", plan->tokens_per_tile);
+    field_u64(out, "tokens_per_pass", plan->tokens_per_pass);
+    field_u64(out, "chunk_tokens_max", plan->chunk_tokens_max);
+    field_u64(out, "weight_slots", plan->weight_slots);
+    field_u64(out, "embeddings_resident", plan->embeddings_resident);
+    field_u64(out, "host_bytes_max", plan->host_bytes_max);
+    field_u64(out, "host_bytes", plan->host_bytes);
+    field_u64(out, "host_bytes_min", plan->host_bytes_min);
+    field_u64(out, "host_bytes_knee", plan->host_bytes_knee);
+    field_u64(out, "process_base_bytes", plan->process_base_bytes);
+    field_u64(out, "caller_bytes", plan->caller_bytes);
+    field_text(out, "memory_min", minimum);
+    field_text(out, "isa", plan->isa);
+    field_text(out, "numerics_id", plan->numerics_id);
+    json_regions(out, plan);
+    emb_writer_text(out, "}\n");
+}
+
+void emb_report_summary(const emb_engine_stats_t *stats, const emb_session *session) {
+    double seconds = stats->seconds > 1e-9 ? stats->seconds : 1e-9;
+    emb_cli_say("%llu texts, %llu of them longer than %u tokens; %llu failed", (ull)stats->texts,
+                (ull)stats->texts_long, session->plan.chunk_tokens_max, (ull)stats->texts_failed);
+    emb_cli_say("%llu tokens in %.2f s: %.0f texts/s, %.0f tokens/s", (ull)stats->tokens,
+                stats->seconds, (double)stats->texts / seconds, (double)stats->tokens / seconds);
+    if (stats->tokens_dropped) {
+        emb_cli_say("%llu tokens were cut off (--long truncate)", (ull)stats->tokens_dropped);
+    }
+    emb_cli_say("memory: %.2f MiB planned, %.2f MiB observed peak", MIB(stats->host_bytes_planned),
+                MIB(stats->host_bytes_peak));
+}
+
+void emb_report_stats(emb_writer *out, const emb_engine_stats_t *stats,
+                      const emb_session *session) {
+    const emb_plan *plan = &session->plan;
+    double seconds = stats->seconds > 1e-9 ? stats->seconds : 1e-9;
+    emb_writer_format(out, "{\"version\":\"%s\"", emb_version());
+    field_text(out, "model", session->info.name);
+    field_u64(out, "texts", stats->texts);
+    field_u64(out, "texts_failed", stats->texts_failed);
+    field_u64(out, "texts_long", stats->texts_long);
+    field_u64(out, "chunks", stats->chunks);
+    field_u64(out, "tokens", stats->tokens);
+    field_u64(out, "tokens_dropped", stats->tokens_dropped);
+    field_u64(out, "rows_computed", stats->rows_computed);
+    field_u64(out, "bytes_read", stats->bytes_read);
+    field_u64(out, "passes", stats->passes);
+    field_u64(out, "windows", stats->windows);
+    field_u64(out, "tiles", stats->tiles);
+    field_double(out, "seconds", stats->seconds);
+    field_double(out, "seconds_tokenize", stats->seconds_tokenize);
+    field_double(out, "seconds_encode", stats->seconds_encode);
+    field_double(out, "seconds_wait", stats->seconds_wait);
+    field_double(out, "texts_per_second", (double)stats->texts / seconds);
+    field_double(out, "tokens_per_second", (double)stats->tokens / seconds);
+    field_u64(out, "host_bytes_max", plan->host_bytes_max);
+    field_u64(out, "host_bytes_planned", stats->host_bytes_planned);
+    field_u64(out, "host_bytes_peak", stats->host_bytes_peak);
+    field_u64(out, "rung", plan->rung);
+    field_text(out, "rung_name", emb_rung_name(plan->rung));
+    field_text(out, "dtype", emb_dtype_name(plan->dtype));
+    field_text(out, "isa", plan->isa);
+    field_u64(out, "lanes", plan->lanes);
+    field_u64(out, "dim", plan->dim);
+    field_text(out, "numerics_id", plan->numerics_id);
+    emb_writer_text(out, "}\n");
+}
+
+int emb_report_save_stats(const char *path, const emb_engine_stats_t *stats,
+                          const emb_session *session) {
+    static emb_output output;
+    static char buffer[4096];
+    emb_error error;
+    if (strcmp(path, "-") == 0) {
+        emb_report_stats(emb_cli_stdout(), stats, session);
+        return EMB_EXIT_OK;
+    }
+    emb_status status = emb_output_open(&output, path, &error);
+    if (status != EMB_OK) {
+        emb_cli_say("%s", error.message);
+        return status == EMB_TIMEOUT ? EMB_EXIT_AGAIN : EMB_EXIT_CREATE;
+    }
+    emb_writer writer;
+    emb_writer_init(&writer, &output, buffer, sizeof buffer);
+    emb_report_stats(&writer, stats, session);
+    status = emb_writer_flush(&writer, &error);
+    if (status == EMB_OK)
+        status = emb_output_commit(&output, &error);
+    else
+        emb_output_abort(&output);
+    if (status == EMB_OK) return EMB_EXIT_OK;
+    emb_cli_say("%s", error.message);
+    return EMB_EXIT_OUTPUT;
+}

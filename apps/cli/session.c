@@ -1,0 +1,120 @@
+/* session.c - machine, model, plan, the one block the command line keeps, engine: in this order.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cli/cli.h"
+#include "fail.h"
+
+#define TAKE_ALIGN 64
+
+uint64_t emb_session_round(uint64_t bytes) {
+    return (bytes + TAKE_ALIGN - 1) / TAKE_ALIGN * TAKE_ALIGN;
+}
+
+emb_status emb_session_probe(emb_session *session, const emb_options *options, emb_error *error) {
+    bool other_devices = options->devices.kind != EMB_DEVICE_CPU;
+    session->machine.struct_bytes = sizeof session->machine;
+    emb_status status =
+        emb_machine_probe(&session->machine, other_devices ? &options->devices : NULL, error);
+    if (status != EMB_OK) return status;
+    if (options->devices.kind == EMB_DEVICE_CUDA && session->machine.devices_count == 0) {
+        return emb_app_fail(error, EMB_DEVICE,
+                            "--device cuda: no CUDA device can be used here; use --device cpu");
+    }
+    return EMB_OK;
+}
+
+emb_status emb_session_open_model(emb_session *session, const char *path, emb_error *error) {
+    char found[PATH_MAX];
+    path = emb_cli_find_model(path, found, sizeof found);
+    EMB_APP_TRY(emb_model_open(&session->model, path, error));
+    session->info.struct_bytes = sizeof session->info;
+    emb_model_describe(&session->info, session->model);
+    return EMB_OK;
+}
+
+emb_status emb_session_plan(emb_session *session, const emb_options *options, uint64_t caller_bytes,
+                            emb_error *error) {
+    uint64_t page = session->machine.page_bytes ? session->machine.page_bytes : 4096;
+    session->limits = options->limits;
+    session->limits.caller_bytes = (caller_bytes + page - 1) / page * page;
+    if (options->dtype_auto && session->machine.has_bf16) {
+        session->limits.dtype = EMB_DTYPE_BF16;
+    }
+    session->plan.struct_bytes = sizeof session->plan;
+    return emb_plan_make(&session->plan, session->model, &session->limits, &session->machine,
+                         error);
+}
+
+emb_status emb_session_open_block(emb_session *session, emb_error *error) {
+    void *block = mmap(NULL, session->limits.caller_bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (block == MAP_FAILED) {
+        return emb_app_fail(error, EMB_NO_MEMORY, "the system refused %llu bytes",
+                            (unsigned long long)session->limits.caller_bytes);
+    }
+    session->block = block;
+    session->block_used = 0;
+    return EMB_OK;
+}
+
+emb_status emb_session_open_engine(emb_session *session, emb_error *error) {
+    EMB_APP_TRY(emb_engine_open(&session->engine, session->model, &session->plan, error));
+    emb_signals_set_engine(session->engine);
+    return EMB_OK;
+}
+
+void *emb_session_take(emb_session *session, uint64_t bytes) {
+    void *start = session->block + session->block_used;
+    session->block_used += emb_session_round(bytes);
+    return start;
+}
+
+void emb_session_close_model(emb_session *session) {
+    emb_signals_set_engine(NULL);
+    if (session->engine) emb_engine_close(session->engine);
+    if (session->model) emb_model_close(session->model);
+    session->engine = NULL;
+    session->model = NULL;
+}
+
+void emb_session_close(emb_session *session) {
+    emb_session_close_model(session);
+    if (session->block) munmap(session->block, session->limits.caller_bytes);
+    session->block = NULL;
+}
+
+emb_status emb_session_prompt(const char **prompt, const emb_session *session,
+                              const emb_options *options, emb_error *error) {
+    *prompt = options->source.prompt;
+    if (options->source.prompt && options->prompt_name) {
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                            "--prompt and --prompt-name: state one of them");
+    }
+    if (*prompt) return EMB_OK;
+    *prompt = emb_model_prompt(session->model, options->prompt_name);
+    if (*prompt || !options->prompt_name) return EMB_OK;
+    return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                        "--prompt-name %s: the model's files have no prompt of that name; state "
+                        "its text with --prompt",
+                        options->prompt_name);
+}
+
+/* The process base differs by a few pages from run to run; the minimum that is named must work. */
+#define BASE_MARGIN_BYTES (96u << 10)
+
+void emb_session_minimum(char *out, size_t capacity, uint64_t bytes_min) {
+    emb_size_text(out, capacity, bytes_min + BASE_MARGIN_BYTES);
+}
+
+int emb_session_fail(const emb_options *options, emb_status status, const emb_error *error) {
+    if (status != EMB_BUDGET || error->bytes_min == 0) return emb_cli_fail(status, error);
+    char minimum[32], stated[32];
+    emb_session_minimum(minimum, sizeof minimum, error->bytes_min);
+    emb_size_text(stated, sizeof stated, options->limits.host_bytes_max);
+    emb_cli_say("a budget of %s is too small for this; the smallest that works is --memory %s",
+                stated, minimum);
+    return EMB_EXIT_BUDGET;
+}

@@ -1,0 +1,50 @@
+/* signals.c - what Ctrl-C and its relatives do: the first cancels the work in good order, the
+ * second leaves at once. Neither leaves temporary files behind.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+static volatile sig_atomic_t received;
+static emb_engine *volatile running;
+static int wake_pipe[2] = {-1, -1};
+
+static void on_signal(int number) {
+    int saved = errno;
+    bool first = received == 0;
+    received = number;
+    if (!first || !running) {
+        emb_output_abort_all();
+        _exit(128 + number);
+    }
+    (void)!write(wake_pipe[1], "!", 1);
+    emb_engine_cancel(running);
+    errno = saved;
+}
+
+void emb_signals_install(void) {
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    (void)!pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        struct sigaction old, action = {.sa_handler = on_signal};
+        sigemptyset(&action.sa_mask);
+        /* nohup and background jobs of a shell have switched these off on purpose */
+        if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN) continue;
+        sigaction(numbers[i], &action, NULL);
+    }
+    signal(SIGPIPE, SIG_IGN); /* a write then fails, and the temporary files can be removed */
+}
+
+void emb_signals_set_engine(emb_engine *engine) {
+    running = engine;
+}
+int emb_signals_descriptor(void) {
+    return wake_pipe[0];
+}
+int emb_signals_received(void) {
+    return received;
+}

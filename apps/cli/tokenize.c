@@ -1,0 +1,167 @@
+/* tokenize.c - `embound tokenize`: the ids of each text, a line a text, whatever its length.
+ *
+ * Special tokens stand around the text as the model would see them, unless --no-specials. The text
+ * is not cut into chunks.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "cli/cli.h"
+#include "fail.h"
+
+#define IDS_MAX 4096
+
+typedef struct tokenize_job {
+    emb_source source;
+    emb_output output;
+    emb_writer file_writer;
+    emb_writer *out;
+    emb_tokenizer_handle *tokenizer;
+    uint32_t before, after;
+    bool json, specials;
+    uint64_t index, failed, ids_in_line;
+    emb_piece pieces[EMB_RUN_PIECES];
+    uint32_t ids[IDS_MAX];
+    unsigned char memory[EMB_SOURCE_BYTES];
+    char buffer[4096];
+} tokenize_job;
+
+static void write_id(tokenize_job *job, uint32_t id) {
+    if (job->ids_in_line++) emb_writer_put(job->out, job->json ? "," : " ", 1);
+    emb_writer_u64(job->out, id);
+}
+
+static void begin_line(tokenize_job *job) {
+    job->ids_in_line = 0;
+    if (job->json) {
+        emb_writer_text(job->out, "{\"index\":");
+        emb_writer_u64(job->out, job->index);
+        emb_writer_text(job->out, ",\"ids\":[");
+    }
+    if (job->specials) write_id(job, job->before);
+}
+
+static void end_line(tokenize_job *job, bool failed) {
+    if (job->specials) write_id(job, job->after);
+    if (job->json) emb_writer_text(job->out, failed ? "],\"error\":\"EMB_BAD_TEXT\"}" : "]}");
+    emb_writer_put(job->out, "\n", 1);
+    job->index++;
+}
+
+/* Ids come out in portions of IDS_MAX; the last call of a text gives those still held back. */
+static emb_status take_piece(tokenize_job *job, const emb_piece *piece, bool failed,
+                             emb_error *error) {
+    const char *bytes = piece->data;
+    size_t left = piece->length;
+    uint32_t flags = piece->flags, done = 0;
+    bool last = (flags & EMB_PIECE_LAST) != 0;
+    if (flags & EMB_PIECE_FIRST) begin_line(job);
+    for (;;) {
+        size_t used = 0, count = 0;
+        EMB_APP_TRY(emb_tokenize(job->tokenizer, bytes, left, flags, job->ids, IDS_MAX, &used,
+                                 &count, &done, error));
+        for (size_t i = 0; i < count; i++) write_id(job, job->ids[i]);
+        flags &= ~(uint32_t)EMB_PIECE_FIRST;
+        bytes += used;
+        left -= used;
+        if (last ? done : left == 0) break;
+    }
+    if (last) end_line(job, failed);
+    return EMB_OK;
+}
+
+static emb_status tokenize_all(tokenize_job *job, emb_error *error) {
+    for (;;) {
+        uint32_t count = 0;
+        emb_error reason = {0};
+        emb_status status =
+            job->source.next(&job->source, job->pieces, EMB_RUN_PIECES, &count, &reason);
+        bool failed = status == EMB_BAD_TEXT;
+        if (status != EMB_OK && !failed) {
+            *error = reason;
+            return status;
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            EMB_APP_TRY(take_piece(job, &job->pieces[i], failed && i + 1 == count, error));
+        }
+        if (failed) {
+            emb_cli_say("row %llu failed: %s", (unsigned long long)job->index - 1, reason.message);
+            job->failed++;
+        }
+        if (job->out->status != EMB_OK) {
+            *error = job->out->error;
+            return job->out->status;
+        }
+        if (count == 0) return EMB_OK;
+    }
+}
+
+/* Gives an exit code. */
+static int open_output(tokenize_job *job, const emb_options *options) {
+    emb_error error = {0};
+    uint32_t which;
+    job->out = emb_cli_stdout();
+    if (!options->output || strcmp(options->output, "-") == 0) return EMB_EXIT_OK;
+    if (emb_output_is_input(options->output, options->inputs, options->inputs_count, &which)) {
+        emb_cli_say("%s is an input: it would be overwritten; choose another name",
+                    options->output);
+        return EMB_EXIT_USAGE;
+    }
+    emb_status status = emb_output_open(&job->output, options->output, &error);
+    if (status != EMB_OK) {
+        int code = emb_cli_fail(status, &error);
+        return status == EMB_IO ? EMB_EXIT_CREATE : code;
+    }
+    emb_writer_init(&job->file_writer, &job->output, job->buffer, sizeof job->buffer);
+    job->out = &job->file_writer;
+    return EMB_EXIT_OK;
+}
+
+static int run_job(tokenize_job *job) {
+    emb_error error = {0};
+    emb_status status = tokenize_all(job, &error);
+    bool file = job->out == &job->file_writer;
+    if (status == EMB_OK) status = emb_writer_flush(job->out, &error);
+    if (status == EMB_OK && file) status = emb_output_commit(&job->output, &error);
+    if (status != EMB_OK) {
+        if (file) emb_output_abort(&job->output);
+        bool quiet = job->out->output->closed_by_reader;
+        return quiet ? EMB_EXIT_OUTPUT : emb_cli_fail(status, &error);
+    }
+    return job->failed ? EMB_EXIT_DATA : EMB_EXIT_OK;
+}
+
+/* The job is large, so it lies in a block that the other commands do not pay for. */
+static emb_status open_job(tokenize_job **out, emb_session *session, emb_options *options,
+                           emb_error *error) {
+    session->limits.caller_bytes = emb_session_round(sizeof(tokenize_job));
+    EMB_APP_TRY(emb_session_open_model(session, options->model, error));
+    EMB_APP_TRY(emb_session_prompt(&options->source.prompt, session, options, error));
+    EMB_APP_TRY(emb_session_open_block(session, error));
+    tokenize_job *job = emb_session_take(session, sizeof *job);
+    job->json = options->json;
+    job->specials = !options->no_specials;
+    EMB_APP_TRY(emb_source_open(&job->source, &options->source, options->inputs,
+                                options->inputs_count, emb_signals_descriptor(), job->memory,
+                                error));
+    EMB_APP_TRY(emb_tokenizer_open(&job->tokenizer, session->model, error));
+    emb_tokenizer_specials(job->tokenizer, &job->before, &job->after);
+    *out = job;
+    return EMB_OK;
+}
+
+int emb_command_tokenize(emb_session *session, emb_options *options) {
+    tokenize_job *job = NULL;
+    emb_error error = {0};
+    if (options->inputs_count == 0) {
+        emb_cli_say("no input: state -i FILE, or -i - for standard input");
+        return EMB_EXIT_USAGE;
+    }
+    emb_status status = open_job(&job, session, options, &error);
+    if (status != EMB_OK) return emb_cli_fail(status, &error);
+    int code = open_output(job, options);
+    if (code == EMB_EXIT_OK) code = run_job(job);
+    emb_source_close(&job->source);
+    emb_tokenizer_close(job->tokenizer);
+    return code;
+}

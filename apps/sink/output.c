@@ -1,0 +1,209 @@
+/* output.c - temporary file, lock, sync, rename.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "sink/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fail.h"
+
+#define OPEN_MAX_OUTPUTS 4
+
+/* Names of the temporary files that exist now, for emb_output_abort_all. */
+static const char *volatile temporaries[OPEN_MAX_OUTPUTS];
+
+void emb_output_abort_all(void) {
+    for (int i = 0; i < OPEN_MAX_OUTPUTS; i++) {
+        if (temporaries[i]) unlink(temporaries[i]);
+    }
+}
+
+bool emb_output_is_input(const char *path, const char *const *inputs, uint32_t count,
+                         uint32_t *which) {
+    struct stat output, input;
+    int outcome = strcmp(path, "-") == 0 ? fstat(1, &output) : stat(path, &output);
+    if (outcome != 0 || !S_ISREG(output.st_mode)) return false;
+    for (uint32_t i = 0; i < count; i++) {
+        outcome = strcmp(inputs[i], "-") == 0 ? fstat(0, &input) : stat(inputs[i], &input);
+        if (outcome == 0 && input.st_dev == output.st_dev && input.st_ino == output.st_ino) {
+            *which = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static emb_status open_direct(emb_output *output, const char *path, emb_error *error) {
+    output->direct = true;
+    output->descriptor = strcmp(path, "-") == 0 ? 1 : open(path, O_WRONLY | O_CLOEXEC);
+    if (output->descriptor >= 0) return EMB_OK;
+    return emb_app_fail(error, EMB_IO, "%s: cannot be written: %s", path, strerror(errno));
+}
+
+/* out/a.npy -> out/.a.npy.part: in the same directory, or rename could not be atomic. */
+static emb_status name_temporary(emb_output *output, emb_error *error) {
+    const char *slash = strrchr(output->path, '/');
+    int directory = slash ? (int)(slash - output->path) + 1 : 0;
+    int length = snprintf(output->temporary, sizeof output->temporary, "%.*s.%s.part", directory,
+                          output->path, output->path + directory);
+    if (length < (int)sizeof output->temporary && output->path[directory]) return EMB_OK;
+    return emb_app_fail(error, EMB_IO, "%.200s: not the name of a file", output->path);
+}
+
+/* Opens and locks the temporary file. Between open and lock another job may have finished and
+ * renamed it away; then the lock is on a file without that name, and it must be made anew. */
+static emb_status open_locked(emb_output *output, emb_error *error) {
+    for (;;) {
+        int descriptor = open(output->temporary, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (descriptor < 0) {
+            return emb_app_fail(error, EMB_IO, "%.200s: cannot be created: %s", output->path,
+                                strerror(errno));
+        }
+        if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+            bool busy = errno == EWOULDBLOCK;
+            close(descriptor);
+            if (!busy)
+                return emb_app_fail(error, EMB_IO, "%.200s: cannot be locked: %s",
+                                    output->temporary, strerror(errno));
+            return emb_app_fail(error, EMB_TIMEOUT,
+                                "%.180s: another job is writing it; wait, or choose another -o",
+                                output->path);
+        }
+        struct stat locked, named;
+        if (fstat(descriptor, &locked) == 0 && stat(output->temporary, &named) == 0 &&
+            locked.st_ino == named.st_ino && locked.st_dev == named.st_dev) {
+            output->descriptor = descriptor;
+            return EMB_OK;
+        }
+        close(descriptor);
+    }
+}
+
+static void remember(emb_output *output) {
+    output->slot = OPEN_MAX_OUTPUTS;
+    for (uint32_t i = 0; i < OPEN_MAX_OUTPUTS && output->slot == OPEN_MAX_OUTPUTS; i++) {
+        if (!temporaries[i]) {
+            temporaries[i] = output->temporary;
+            output->slot = i;
+        }
+    }
+}
+
+emb_status emb_output_open(emb_output *output, const char *path, emb_error *error) {
+    *output = (emb_output){.descriptor = -1, .slot = OPEN_MAX_OUTPUTS};
+    struct stat status;
+    bool exists = stat(path, &status) == 0;
+    if (strcmp(path, "-") == 0 ||
+        (exists && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode))) {
+        snprintf(output->path, sizeof output->path, "%s", path);
+        return open_direct(output, path, error);
+    }
+    if (exists && S_ISDIR(status.st_mode)) {
+        return emb_app_fail(error, EMB_IO, "%s: is a directory; name a file in it", path);
+    }
+    /* behind a symbolic link the file itself is replaced, not the link */
+    if (!exists || !realpath(path, output->path)) {
+        if (strlen(path) >= sizeof output->path) {
+            return emb_app_fail(error, EMB_IO, "%.200s...: the path is too long", path);
+        }
+        snprintf(output->path, sizeof output->path, "%s", path);
+    }
+    EMB_APP_TRY(name_temporary(output, error));
+    EMB_APP_TRY(open_locked(output, error));
+    remember(output);
+    if (ftruncate(output->descriptor, 0) != 0) {
+        emb_app_fail(error, EMB_IO, "%.200s: %s", output->temporary, strerror(errno));
+        emb_output_abort(output);
+        return EMB_IO;
+    }
+    if (exists) (void)!fchmod(output->descriptor, status.st_mode & 0777);
+    return EMB_OK;
+}
+
+static emb_status write_failed(emb_output *output, emb_error *error) {
+    output->closed_by_reader = errno == EPIPE;
+    const char *path = strcmp(output->path, "-") == 0 ? "standard output" : output->path;
+    return emb_app_fail(error, EMB_IO, "%.200s: cannot be written: %s", path, strerror(errno));
+}
+
+emb_status emb_output_write(emb_output *output, const void *data, size_t length, emb_error *error) {
+    for (const char *bytes = data; length;) {
+        ssize_t written = write(output->descriptor, bytes, length);
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0) return write_failed(output, error);
+        bytes += written;
+        length -= (size_t)written;
+    }
+    return EMB_OK;
+}
+
+emb_status emb_output_write_at(emb_output *output, const void *data, size_t length, uint64_t offset,
+                               emb_error *error) {
+    for (const char *bytes = data; length;) {
+        ssize_t written = pwrite(output->descriptor, bytes, length, (off_t)offset);
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0) return write_failed(output, error);
+        bytes += written;
+        offset += (uint64_t)written;
+        length -= (size_t)written;
+    }
+    return EMB_OK;
+}
+
+static void forget(emb_output *output) {
+    if (output->slot < OPEN_MAX_OUTPUTS) temporaries[output->slot] = NULL;
+    output->slot = OPEN_MAX_OUTPUTS;
+    output->descriptor = -1;
+}
+
+void emb_output_abort(emb_output *output) {
+    if (output->descriptor < 0) return;
+    if (!output->direct) {
+        unlink(output->temporary);
+        close(output->descriptor);
+    }
+    forget(output);
+}
+
+/* The new name must survive a power cut too: it is an entry of the directory. */
+static int sync_directory(emb_output *output) {
+    const char *slash = strrchr(output->path, '/');
+    size_t length = slash ? (size_t)(slash - output->path) + 1 : 0;
+    if (length == 0) {
+        memcpy(output->temporary, ".", 2);
+    } else {
+        output->temporary[length] = '\0'; /* the temporary file is in the same directory */
+    }
+    int descriptor = open(output->temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) return errno == EACCES ? 0 : -1;
+    int outcome = fsync(descriptor);
+    if (outcome != 0 && (errno == EINVAL || errno == ENOTSUP)) outcome = 0;
+    close(descriptor);
+    return outcome;
+}
+
+emb_status emb_output_commit(emb_output *output, emb_error *error) {
+    if (output->direct) {
+        if (output->descriptor != 1 && close(output->descriptor) != 0) {
+            forget(output);
+            return write_failed(output, error);
+        }
+        forget(output);
+        return EMB_OK;
+    }
+    if (fsync(output->descriptor) != 0 || rename(output->temporary, output->path) != 0) {
+        emb_status status = write_failed(output, error);
+        emb_output_abort(output);
+        return status;
+    }
+    int closed = close(output->descriptor);
+    forget(output);
+    if (closed != 0 || sync_directory(output) != 0) return write_failed(output, error);
+    return EMB_OK;
+}
