@@ -126,6 +126,8 @@ emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error) {
 DEFINE_BACKEND(ref_f32, "ref", "ref-f32", 64);
 DEFINE_BACKEND(ref_bf16, "ref", "ref-bf16", 64);
 #ifdef EMB_X86
+DEFINE_BACKEND(avx2_f32, "avx2", "avx2-f32", 256);
+DEFINE_BACKEND(avx2_bf16, "avx2", "avx2-bf16", 256);
 DEFINE_BACKEND(avx512_f32, "avx512", "avx512-f32", 256);
 DEFINE_BACKEND(avx512_bf16, "avx512", "avx512-bf16", 256);
 DEFINE_BACKEND(avx512_bf16dot, "avx512", "avx512-bf16dot", 256);
@@ -135,6 +137,7 @@ const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format fo
     bool narrow = format == EMB_FORMAT_BF16;
     if (!strcmp(isa, "ref")) return narrow ? &ref_bf16_backend : &ref_f32_backend;
 #ifdef EMB_X86
+    if (!strcmp(isa, "avx2")) return narrow ? &avx2_bf16_backend : &avx2_f32_backend;
     if (!strcmp(isa, "avx512")) {
         if (!narrow) return &avx512_f32_backend;
         return has_bf16 ? &avx512_bf16dot_backend : &avx512_bf16_backend;
