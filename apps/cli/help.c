@@ -65,78 +65,98 @@ const char *emb_cli_usage(void) {
     "      --json            results as JSON on standard output\n"                                 \
     "  -q, --quiet           errors only\n"
 
+static const char help_plan[] =
+    "usage: embound plan MODEL [options]\n"
+    "\n"
+    "Shows what `encode` with the same options takes, item by item, and how it works\n"
+    "inside the budget. Exit 0 if it fits, 78 if not, naming the smallest that works.\n"
+    "\n"
+    "      --json            one JSON object\n"
+    "      --machine FILE    plan for the machine that `info --save-machine` "
+    "described\n" HELP_PLAN;
+
+static const char help_encode[] =
+    "usage: embound encode MODEL -i FILE... -o FILE [options]\n"
+    "\n"
+    "Writes one vector a text, in input order. The output appears under its name only\n"
+    "when it is complete. Rows that fail are NaN (npy) or null (jsonl), are listed in\n"
+    "OUT.errors.jsonl, and make the exit code 65.\n"
+    "\n"
+    "input and output\n" HELP_INPUT
+    "  -o, --output FILE     .npy or .jsonl; - is standard output (jsonl)\n"
+    "      --output-format F npy, jsonl\n" HELP_RUN HELP_PLAN HELP_PROMPT;
+
+static const char help_tokenize[] =
+    "usage: embound tokenize MODEL -i FILE... [-o FILE] [options]\n"
+    "\n"
+    "Prints the token ids of each text on a line, special tokens included. Texts are\n"
+    "not cut into chunks.\n"
+    "\n" HELP_INPUT "  -o, --output FILE     default: standard output\n"
+    "      --json            {\"index\":0,\"ids\":[...]} a line\n"
+    "      --no-specials     without the special tokens around the text\n" HELP_PROMPT;
+
+static const char help_search[] =
+    "usage: embound search MODEL --index FILE.npy [options] QUERY...\n"
+    "\n"
+    "Prints the nearest rows of the index for each query: score, row, text.\n"
+    "\n"
+    "      --index FILE      vectors written by embound encode\n"
+    "      --texts FILE      the texts they were made from, to show their beginnings\n"
+    "      --input-format, --field, --column, --no-header, --no-quotes: of --texts\n"
+    "  -k, --top N           rows a query, default 3\n"
+    "      --score S         cosine (default) or dot\n" HELP_RUN HELP_PLAN HELP_PROMPT;
+
+static const char help_eval[] =
+    "usage: embound eval MODEL -i FILE [options]\n"
+    "\n"
+    "Spearman and Pearson correlation (x 100) between cosine and score over rated\n"
+    "sentence pairs.\n"
+    "\n"
+    "  -i, --input FILE      csv, or tab separated (then without quoting)\n"
+    "      --columns S,A,B   score and sentences, as names or numbers; default\n"
+    "                        score,sentence1,sentence2 with a header row, else 5,6,7\n"
+    "      --no-header       the first line is data (default: seen from its score)\n"
+    "      --no-quotes       a quote is a character like any other\n"
+    "      --against MODEL   also mean and minimum cosine to another model's vectors "
+    "of\n"
+    "                        the same texts\n" HELP_RUN HELP_PLAN HELP_PROMPT;
+
+static const char help_info[] =
+    "usage: embound info [MODEL] [options]\n"
+    "\n"
+    "Shows the machine, the kernels in use, devices that are not used and why, and "
+    "what\n"
+    "a model's files say.\n"
+    "\n"
+    "      --save-machine F  write the machine as JSON, for plan --machine\n"
+    "      --device D        devices to look at\n"
+    "      --json            one JSON object\n";
+
+static const char help_bench[] =
+    "usage: embound bench MODEL [options]\n"
+    "\n"
+    "Encodes and throws the vectors away; shows speed by stage and planned and "
+    "observed\n"
+    "memory. Without -i it makes up texts, the same ones every time.\n"
+    "\n" HELP_INPUT
+    "      --repeat N        go through the input N times\n" HELP_RUN HELP_PLAN HELP_PROMPT;
+
 const char *emb_cli_help(emb_cli_command command) {
     switch (command) {
     case EMB_CLI_PLAN:
-        return "usage: embound plan MODEL [options]\n"
-               "\n"
-               "Shows what `encode` with the same options takes, item by item, and how it works\n"
-               "inside the budget. Exit 0 if it fits, 78 if not, naming the smallest that works.\n"
-               "\n"
-               "      --json            one JSON object\n"
-               "      --machine FILE    plan for the machine that `info --save-machine` "
-               "described\n" HELP_PLAN;
+        return help_plan;
     case EMB_CLI_ENCODE:
-        return "usage: embound encode MODEL -i FILE... -o FILE [options]\n"
-               "\n"
-               "Writes one vector a text, in input order. The output appears under its name only\n"
-               "when it is complete. Rows that fail are NaN (npy) or null (jsonl), are listed in\n"
-               "OUT.errors.jsonl, and make the exit code 65.\n"
-               "\n"
-               "input and output\n" HELP_INPUT
-               "  -o, --output FILE     .npy or .jsonl; - is standard output (jsonl)\n"
-               "      --output-format F npy, jsonl\n" HELP_RUN HELP_PLAN HELP_PROMPT;
+        return help_encode;
     case EMB_CLI_TOKENIZE:
-        return "usage: embound tokenize MODEL -i FILE... [-o FILE] [options]\n"
-               "\n"
-               "Prints the token ids of each text on a line, special tokens included. Texts are\n"
-               "not cut into chunks.\n"
-               "\n" HELP_INPUT "  -o, --output FILE     default: standard output\n"
-               "      --json            {\"index\":0,\"ids\":[...]} a line\n"
-               "      --no-specials     without the special tokens around the text\n" HELP_PROMPT;
+        return help_tokenize;
     case EMB_CLI_SEARCH:
-        return "usage: embound search MODEL --index FILE.npy [options] QUERY...\n"
-               "\n"
-               "Prints the nearest rows of the index for each query: score, row, text.\n"
-               "\n"
-               "      --index FILE      vectors written by embound encode\n"
-               "      --texts FILE      the texts they were made from, to show their beginnings\n"
-               "      --input-format, --field, --column, --no-header, --no-quotes: of --texts\n"
-               "  -k, --top N           rows a query, default 3\n"
-               "      --score S         cosine (default) or dot\n" HELP_RUN HELP_PLAN HELP_PROMPT;
+        return help_search;
     case EMB_CLI_EVAL:
-        return "usage: embound eval MODEL -i FILE [options]\n"
-               "\n"
-               "Spearman and Pearson correlation (x 100) between cosine and score over rated\n"
-               "sentence pairs.\n"
-               "\n"
-               "  -i, --input FILE      csv, or tab separated (then without quoting)\n"
-               "      --columns S,A,B   score and sentences, as names or numbers; default\n"
-               "                        score,sentence1,sentence2 with a header row, else 5,6,7\n"
-               "      --no-header       the first line is data (default: seen from its score)\n"
-               "      --no-quotes       a quote is a character like any other\n"
-               "      --against MODEL   also mean and minimum cosine to another model's vectors "
-               "of\n"
-               "                        the same texts\n" HELP_RUN HELP_PLAN HELP_PROMPT;
+        return help_eval;
     case EMB_CLI_INFO:
-        return "usage: embound info [MODEL] [options]\n"
-               "\n"
-               "Shows the machine, the kernels in use, devices that are not used and why, and "
-               "what\n"
-               "a model's files say.\n"
-               "\n"
-               "      --save-machine F  write the machine as JSON, for plan --machine\n"
-               "      --device D        devices to look at\n"
-               "      --json            one JSON object\n";
+        return help_info;
     case EMB_CLI_BENCH:
-        return "usage: embound bench MODEL [options]\n"
-               "\n"
-               "Encodes and throws the vectors away; shows speed by stage and planned and "
-               "observed\n"
-               "memory. Without -i it makes up texts, the same ones every time.\n"
-               "\n" HELP_INPUT
-               "      --repeat N        go through the input N times\n" HELP_RUN HELP_PLAN
-                   HELP_PROMPT;
+        return help_bench;
     }
     return emb_cli_usage();
 }
