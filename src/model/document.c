@@ -34,6 +34,13 @@ bool emb_document_printable(const char *text) {
     return true;
 }
 
+bool emb_document_exists(const char *root, const char *path) {
+    char full[EMB_MODEL_PATH_MAX + EMB_RELATIVE_PATH_MAX];
+    struct stat about;
+    return emb_document_path(full, sizeof full, root, path, NULL) == EMB_OK &&
+           lstat(full, &about) == 0;
+}
+
 emb_status emb_document_read(const char *root, const char *path, emb_document_parse parse,
                              void *user, emb_error *error) {
     char full[EMB_MODEL_PATH_MAX + EMB_RELATIVE_PATH_MAX];
@@ -42,14 +49,10 @@ emb_status emb_document_read(const char *root, const char *path, emb_document_pa
     emb_json json;
     emb_json_event event;
     EMB_TRY(emb_document_path(full, sizeof full, root, path, error));
-    emb_status status = emb_file_open(&stream.descriptor, &stream.end, full, error);
-    struct stat about;
-    if (status == EMB_NOT_FOUND && lstat(full, &about) == 0) /* absent would mean: not wanted */
-        return emb_error_set(error, EMB_BAD_FILE, "%s: a link that leads nowhere", path);
-    if (status != EMB_OK) return status;
+    EMB_TRY(emb_file_open(&stream.descriptor, &stream.end, full, error));
     emb_json_init(&json, buffer, sizeof buffer, emb_file_stream_read, &stream);
     json.utf8_strict = true;
-    status = parse(&json, user, error);
+    emb_status status = parse(&json, user, error);
     if (status == EMB_OK) status = emb_json_next(&json, &event, error); /* nothing may follow */
     emb_file_close(stream.descriptor);
     return status == EMB_OK ? EMB_OK : emb_document_blame(path, status, error);

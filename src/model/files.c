@@ -66,13 +66,6 @@ static emb_status locate(location *at, const char *path, emb_error *error) {
     return EMB_OK;
 }
 
-static bool exists(const char *directory, const char *name) {
-    char path[EMB_MODEL_PATH_MAX + EMB_SHARD_NAME_MAX];
-    struct stat about;
-    return emb_document_path(path, sizeof path, directory, name, NULL) == EMB_OK &&
-           lstat(path, &about) == 0;
-}
-
 /* ---- shards ---------------------------------------------------------------------------------- */
 
 static emb_status add_shard(shard_list *list, const char *name, emb_error *error) {
@@ -128,10 +121,10 @@ static emb_status list_shards(shard_list *list, const char *directory, const cha
     static const char single[] = "model" SUFFIX, index[] = "model" SUFFIX ".index.json";
     list->count = 0;
     if (*weights) return add_shard(list, weights, error);
-    if (exists(directory, single)) return add_shard(list, single, error);
-    if (exists(directory, index))
+    if (emb_document_exists(directory, single)) return add_shard(list, single, error);
+    if (emb_document_exists(directory, index))
         return emb_document_read(directory, index, parse_index, list, error);
-    if (exists(directory, "pytorch_model.bin"))
+    if (emb_document_exists(directory, "pytorch_model.bin"))
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "%s: pytorch_model.bin is a pickle, which is not read: save the model "
                              "as %s (save_pretrained(..., safe_serialization=True))",
@@ -199,11 +192,10 @@ static emb_status read_configuration(emb_shape *shape, char *directory, const lo
     EMB_TRY(emb_modules_read(&modules, at->root, error));
     EMB_TRY(emb_document_path(directory, EMB_MODEL_PATH_MAX, at->root, modules.transformer, error));
     EMB_TRY(emb_document_path(config, sizeof config, modules.transformer, "config.json", error));
-    emb_status status = emb_config_read(shape, at->root, config, error);
-    if (status == EMB_NOT_FOUND)
+    if (!emb_document_exists(at->root, config))
         return emb_error_set(error, EMB_NOT_FOUND, "%s: holds no config.json: not a model",
                              directory);
-    if (status != EMB_OK) return status;
+    EMB_TRY(emb_config_read(shape, at->root, config, error));
     return emb_modules_apply(shape, &modules, at->root, error);
 }
 

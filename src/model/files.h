@@ -27,6 +27,9 @@ typedef emb_status (*emb_document_parse)(emb_json *json, void *user, emb_error *
 emb_status emb_document_read(const char *root, const char *path, emb_document_parse parse,
                              void *user, emb_error *error);
 
+/* Whether a name is there, even as a link that leads nowhere (which is then an error to read). */
+bool emb_document_exists(const char *root, const char *path);
+
 /* Puts "path: " before the message. Gives `status` back. */
 emb_status emb_document_blame(const char *path, emb_status status, emb_error *error);
 

@@ -72,10 +72,9 @@ static emb_status parse_modules(emb_json *json, void *user, emb_error *error) {
 
 emb_status emb_modules_read(emb_modules *modules, const char *root, emb_error *error) {
     memset(modules, 0, sizeof *modules);
-    emb_status status = emb_document_read(root, "modules.json", parse_modules, modules, error);
-    if (status == EMB_NOT_FOUND) return EMB_OK; /* a plain directory */
-    modules->listed = true;
-    return status;
+    modules->listed = emb_document_exists(root, "modules.json");
+    if (!modules->listed) return EMB_OK;
+    return emb_document_read(root, "modules.json", parse_modules, modules, error);
 }
 
 /* ---- pooling --------------------------------------------------------------------------------- */
@@ -181,8 +180,8 @@ static emb_status read_two(const char *root, const char *folder, const char *nam
                            emb_field fields[2], emb_error *error) {
     char path[EMB_RELATIVE_PATH_MAX];
     EMB_TRY(emb_document_path(path, sizeof path, folder, name, error));
-    emb_status status = emb_document_read(root, path, parse_two, fields, error);
-    return status == EMB_NOT_FOUND ? EMB_OK : status;
+    if (!emb_document_exists(root, path)) return EMB_OK;
+    return emb_document_read(root, path, parse_two, fields, error);
 }
 
 /* max_seq_length if stated, else what the tokenizer states, and never more than the window. */
@@ -347,10 +346,10 @@ emb_status emb_prompts_read(emb_prompts *prompts, const char *root, emb_error *e
     prompt_reading r = {.prompts = prompts};
     prompts->count = 0;
     prompts->fallback = -1;
-    emb_status status = emb_document_read(root, file, parse_prompts, &r, error);
-    if (status == EMB_NOT_FOUND) status = EMB_OK;
+    if (emb_document_exists(root, file))
+        EMB_TRY(emb_document_read(root, file, parse_prompts, &r, error));
     if (!prompts->texts) prompts->bytes = r.used;
-    if (status != EMB_OK || !prompts->texts || !*r.fallback) return status;
+    if (!prompts->texts || !*r.fallback) return EMB_OK;
     prompts->fallback = find_prompt(prompts, r.fallback);
     if (prompts->fallback < 0)
         return emb_error_set(error, EMB_BAD_FILE,
