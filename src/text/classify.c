@@ -62,8 +62,8 @@ AVX512 static uint64_t members_avx512(__m512i low, __m512i bit, const uint8_t *r
 
 AVX512 void emb_text_classify_avx512(emb_text_masks *out, const uint8_t *bytes,
                                      const emb_text_byte_sets *sets) {
-    const __m512i bits = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(1, 2, 4, 8, 16, 32, 64, -128, 0, 0, 0, 0, 0, 0, 0, 0));
+    const __m512i bits =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(1, 2, 4, 8, 16, 32, 64, -128, 0, 0, 0, 0, 0, 0, 0, 0));
     const __m512i half = _mm512_set1_epi8(15);
     __m512i v = _mm512_loadu_si512(bytes);
     __m512i low = _mm512_and_si512(v, half);

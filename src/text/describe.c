@@ -1,6 +1,6 @@
 /* describe.c - what tokenizer.json says, checked: everything but BERT's WordPiece is refused.
  *
- * vocab.txt and the counting of the vocabulary, common to both, are in vocab_txt.c and spec.c respectively.
+ * vocab.txt is read in vocab_txt.c; spec.c counts the vocabulary of either.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/spec.h"
@@ -80,7 +80,7 @@ static emb_status read_model(emb_text_source *source, emb_text_spec *spec, emb_t
     char key[64], type[64] = "";
     uint64_t chars = 100;
     bool end;
-    strcpy(spec->continuing_prefix, "##");
+    memcpy(spec->continuing_prefix, "##", sizeof "##");
     EMB_TRY(emb_text_source_open_container(source, EMB_JSON_OBJECT_BEGIN, NULL, "model", error));
     for (;;) {
         EMB_TRY(emb_text_source_key(source, key, sizeof key, &end, error));
@@ -107,8 +107,7 @@ static emb_status read_model(emb_text_source *source, emb_text_spec *spec, emb_t
     return EMB_OK;
 }
 
-static emb_status read_added_token(emb_text_source *source, emb_text_spec *spec,
-                                   emb_error *error) {
+static emb_status read_added_token(emb_text_source *source, emb_text_spec *spec, emb_error *error) {
     char key[64], content[EMB_TEXT_ADDED_BYTES_MAX] = "";
     int flags[4] = {0, 0, 0, 1};
     static const char *const names[4] = {"lstrip", "rstrip", "single_word", "normalized"};

@@ -9,11 +9,13 @@
 
 static const uint8_t key_masks[EMB_TEXT_KEY_BYTES + 1][EMB_TEXT_KEY_BYTES] = {
 #define ROW(n)                                                                                     \
-    {(n) > 0 ? 255 : 0,  (n) > 1 ? 255 : 0,  (n) > 2 ? 255 : 0,  (n) > 3 ? 255 : 0,                \
-     (n) > 4 ? 255 : 0,  (n) > 5 ? 255 : 0,  (n) > 6 ? 255 : 0,  (n) > 7 ? 255 : 0,                \
-     (n) > 8 ? 255 : 0,  (n) > 9 ? 255 : 0,  (n) > 10 ? 255 : 0, (n) > 11 ? 255 : 0,               \
-     (n) > 12 ? 255 : 0, (n) > 13 ? 255 : 0, (n) > 14 ? 255 : 0, (n) > 15 ? 255 : 0}
-    ROW(0), ROW(1), ROW(2),  ROW(3),  ROW(4),  ROW(5),  ROW(6),  ROW(7), ROW(8),
+    {                                                                                              \
+        (n) > 0 ? 255 : 0, (n) > 1 ? 255 : 0, (n) > 2 ? 255 : 0, (n) > 3 ? 255 : 0,                \
+            (n) > 4 ? 255 : 0, (n) > 5 ? 255 : 0, (n) > 6 ? 255 : 0, (n) > 7 ? 255 : 0,            \
+            (n) > 8 ? 255 : 0, (n) > 9 ? 255 : 0, (n) > 10 ? 255 : 0, (n) > 11 ? 255 : 0,          \
+            (n) > 12 ? 255 : 0, (n) > 13 ? 255 : 0, (n) > 14 ? 255 : 0, (n) > 15 ? 255 : 0         \
+    }
+    ROW(0), ROW(1),  ROW(2),  ROW(3),  ROW(4),  ROW(5),  ROW(6),  ROW(7), ROW(8),
     ROW(9), ROW(10), ROW(11), ROW(12), ROW(13), ROW(14), ROW(15), ROW(16)
 #undef ROW
 };
@@ -99,8 +101,7 @@ size_t emb_text_read_plain(const emb_text_tables *tables, emb_text_state *state,
         emb_text_masks masks;
         classify(&masks, &from, base);
         uint64_t plain = masks.stop ? (masks.stop & -masks.stop) - 1 : ~(uint64_t)0;
-        uint64_t starts =
-            ((~masks.boundary & (masks.boundary << 1 | before)) | masks.mark) & plain;
+        uint64_t starts = ((~masks.boundary & (masks.boundary << 1 | before)) | masks.mark) & plain;
         uint64_t edges = (masks.boundary & plain) | starts;
         if (open != NONE && edges) {
             emit(&from, open, base + (size_t)__builtin_ctzll(edges));

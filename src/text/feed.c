@@ -85,8 +85,8 @@ static bool drain(emb_text_state *state) {
     return true;
 }
 
-static size_t read_plain(const emb_text_tables *tables, emb_text_state *state,
-                         const uint8_t *bytes, size_t length) {
+static size_t read_plain(const emb_text_tables *tables, emb_text_state *state, const uint8_t *bytes,
+                         size_t length) {
     size_t used = emb_text_read_plain(tables, state, bytes, length);
     if (used > 0) {
         bool word = emb_text_flags(bytes[used - 1]) & EMB_TEXT_WORD;

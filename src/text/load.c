@@ -61,8 +61,8 @@ static emb_status add_literals(emb_tokenizer *tokenizer, const emb_text_spec *sp
         }
         if (pattern->length == 0)
             return emb_error_set(error, EMB_BAD_FILE,
-                                 "%s: the added token \"%s\" normalizes to nothing, to what another "
-                                 "one does, or to too much: set \"normalized\": false",
+                                 "%s: the added token \"%s\" normalizes to nothing, to what "
+                                 "another one does, or to too much: set \"normalized\": false",
                                  spec->path, spec->added[i].bytes);
         matcher->first[pattern->bytes[0]] = 1;
         if (normal)

@@ -7,14 +7,14 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/tables.h"
 
-#define HANGUL_FIRST   0xAC00u
-#define HANGUL_LAST    0xD7A3u
-#define HANGUL_LEAD    0x1100u
-#define HANGUL_VOWEL   0x1161u
-#define HANGUL_TAIL    0x11A7u
-#define HANGUL_VOWELS  21u
-#define HANGUL_TAILS   28u
-#define FIRST_MARK     0x300u
+#define HANGUL_FIRST  0xAC00u
+#define HANGUL_LAST   0xD7A3u
+#define HANGUL_LEAD   0x1100u
+#define HANGUL_VOWEL  0x1161u
+#define HANGUL_TAIL   0x11A7u
+#define HANGUL_VOWELS 21u
+#define HANGUL_TAILS  28u
+#define FIRST_MARK    0x300u
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
@@ -117,7 +117,7 @@ static void put(const emb_text_tables *tables, emb_text_state *state, uint32_t c
         split(tables, state, code);
         return;
     }
-    if (state->normal_held + 4 > sizeof state->normal_bytes) return; /* a literal that is too long */
+    if (state->normal_held + 4 > sizeof state->normal_bytes) return; /* too long a literal */
     memcpy(state->normal_bytes + state->normal_held, bytes, length);
     state->normal_held += length;
     if (tables->normal.count) match_normal(tables, state, false);
@@ -197,7 +197,10 @@ static void normalize(const emb_text_tables *tables, emb_text_state *state, uint
     state->raw_after_word = flags & EMB_TEXT_WORD;
     if (tables->clean_text) {
         if (flags & EMB_TEXT_REMOVED) return;
-        if (flags & EMB_TEXT_SPACE) code = ' ';
+        if (flags & EMB_TEXT_SPACE) { /* some spaces would decompose into others */
+            code = ' ';
+            flags = 0;
+        }
     }
     bool chinese = tables->chinese_chars && flags & EMB_TEXT_CHINESE;
     if (chinese) {

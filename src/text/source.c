@@ -92,8 +92,8 @@ static emb_status entries_json(emb_text_source *source, emb_text_entry take, voi
     char entry[EMB_TEXT_ENTRY_BYTES_MAX];
     EMB_TRY(emb_text_source_seek(source, "model", error));
     EMB_TRY(emb_text_source_seek(source, "vocab", error));
-    EMB_TRY(emb_text_source_open_container(source, EMB_JSON_OBJECT_BEGIN, NULL, "model.vocab",
-                                           error));
+    EMB_TRY(
+        emb_text_source_open_container(source, EMB_JSON_OBJECT_BEGIN, NULL, "model.vocab", error));
     for (;;) {
         emb_json_event event;
         size_t length;
@@ -145,8 +145,7 @@ static emb_status entries_lines(emb_file_stream *stream, emb_text_entry take, vo
     uint32_t length = 0, number = 0;
     for (;;) {
         ptrdiff_t got = emb_file_stream_read(stream, buffer, sizeof buffer);
-        if (got < 0)
-            return emb_error_set(error, EMB_IO, "reading failed: %s", strerror((int)-got));
+        if (got < 0) return emb_error_set(error, EMB_IO, "reading failed: %s", strerror((int)-got));
         if (got == 0) break;
         for (ptrdiff_t i = 0; i < got; i++) {
             if (buffer[i] == '\n') {

@@ -46,8 +46,8 @@ emb_status emb_text_source_id(emb_text_source *source, uint32_t *id, const char 
 emb_status emb_text_source_seek(emb_text_source *source, const char *key, emb_error *error);
 
 /* Takes one entry of the vocabulary. */
-typedef emb_status (*emb_text_entry)(void *user, const uint8_t *bytes, uint32_t length,
-                                     uint32_t id, emb_error *error);
+typedef emb_status (*emb_text_entry)(void *user, const uint8_t *bytes, uint32_t length, uint32_t id,
+                                     emb_error *error);
 
 /* Calls `take` with every entry of a vocab.txt or of a tokenizer.json's model.vocab, in the order
  * of the file. Fails as `take` does, and EMB_BAD_FILE, with path and place. */

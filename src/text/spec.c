@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define ID_NONE UINT32_MAX
+#define ID_NONE           UINT32_MAX
 #define RECORDS_BYTES_MAX (1u << 24) /* what a slot of the index can point into */
 
 static bool is_white(const char *bytes) {
@@ -111,8 +111,9 @@ static bool try_path(emb_text_spec *out, const char *directory, const char *name
     int length = snprintf(out->path, sizeof out->path, "%s/%s", directory, name);
     *status = EMB_OK;
     if (length < 0 || (size_t)length >= sizeof out->path) {
-        *status = emb_error_set(error, EMB_INVALID_ARGUMENT, "%.100s...: the path is longer than %d",
-                                directory, EMB_TEXT_PATH_MAX - 1);
+        *status = emb_error_set(error, EMB_INVALID_ARGUMENT,
+                                "%.100s...: the path is longer than %d bytes", directory,
+                                EMB_TEXT_PATH_MAX - 1);
         return true;
     }
     return access(out->path, F_OK) == 0;

@@ -97,8 +97,8 @@ struct emb_text_state {
     bool raw_after_word, normal_after_word;
     uint8_t raw_bytes[EMB_TEXT_ADDED_BYTES_MAX + 8];
     uint8_t normal_bytes[EMB_TEXT_PATTERN_BYTES_MAX + 8];
-    bool intercept; /* normalised characters go to normal_bytes before they become words */
-    uint32_t run;   /* marks waiting to be put in order: class << 24 | code point */
+    bool intercept;      /* normalised characters go to normal_bytes before they become words */
+    uint32_t run;        /* marks waiting to be put in order: class << 24 | code point */
     uint32_t *run_marks; /* [word_chars_max + 1] */
     uint32_t word_chars, word_bytes;
     uint8_t *word;    /* [4 * word_chars_max + 16] */

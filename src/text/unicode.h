@@ -20,10 +20,10 @@
 #define EMB_TEXT_BLOCK_BITS 7
 
 /* Heads in the pools: the first of `length` code points, and two facts about the sequence. */
-#define EMB_TEXT_HEAD_STARTER 0x80000000u /* begins with class 0: marks before it stay before */
-#define EMB_TEXT_HEAD_MARKS   0x40000000u /* holds marks that are kept and may move */
+#define EMB_TEXT_HEAD_STARTER      0x80000000u /* of class 0: marks before it stay before */
+#define EMB_TEXT_HEAD_MARKS        0x40000000u /* holds marks that are kept and may move */
 #define EMB_TEXT_HEAD_LENGTH(head) ((head) >> 24 & 0x3F)
-#define EMB_TEXT_CODE(head)        ((head) & 0x1FFFFF)
+#define EMB_TEXT_CODE(head)        ((head)&0x1FFFFF)
 
 extern const uint8_t emb_text_flags_first[];
 extern const uint8_t emb_text_flags_second[];
@@ -41,7 +41,9 @@ extern const uint32_t emb_text_classes[]; /* combining class << 24 | code point,
                                   << EMB_TEXT_BLOCK_BITS |                                         \
                               ((code) & ((1u << EMB_TEXT_BLOCK_BITS) - 1))]
 
-static inline uint32_t emb_text_flags(uint32_t code) { return EMB_TEXT_LOOK_UP(flags, code); }
+static inline uint32_t emb_text_flags(uint32_t code) {
+    return EMB_TEXT_LOOK_UP(flags, code);
+}
 
 /* Bytes of the UTF-8 character that begins with this byte of valid UTF-8. */
 static inline uint32_t emb_text_utf8_length(uint8_t first) {

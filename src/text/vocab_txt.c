@@ -85,7 +85,7 @@ emb_status emb_text_describe_lines(emb_text_spec *spec, emb_text_names *names,
     spec->chinese_chars = (uint32_t)config.chinese;
     spec->clean_text = 1;
     spec->word_chars_max = DEFAULT_WORD_CHARS;
-    strcpy(spec->continuing_prefix, "##");
+    memcpy(spec->continuing_prefix, "##", sizeof "##");
     const char *literals[] = {config.pad, names->unknown, names->before, names->after, config.mask};
     for (uint32_t i = 0; i < sizeof literals / sizeof literals[0]; i++)
         EMB_TRY(emb_text_spec_add(spec, literals[i], 0, 0, 0, 0, error));

@@ -5,12 +5,14 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/tables.h"
 
-#define HASH_SEED  0xCBF29CE484222325u
-#define HASH_PRIME 0x100000001B3u
+#define HASH_SEED   0xCBF29CE484222325u
+#define HASH_PRIME  0x100000001B3u
 #define RECORD_HEAD 6 /* id, length */
 #define OFFSET_MASK 0xFFFFFFu
 
-static inline uint64_t hash_byte(uint64_t hash, uint8_t byte) { return (hash ^ byte) * HASH_PRIME; }
+static inline uint64_t hash_byte(uint64_t hash, uint8_t byte) {
+    return (hash ^ byte) * HASH_PRIME;
+}
 
 static uint64_t hash_bytes(uint64_t hash, const uint8_t *bytes, uint32_t length) {
     for (uint32_t i = 0; i < length; i++) hash = hash_byte(hash, bytes[i]);
@@ -18,7 +20,9 @@ static uint64_t hash_bytes(uint64_t hash, const uint8_t *bytes, uint32_t length)
 }
 
 /* FNV leaves its low bits to the last bytes alone; one more round spreads them. */
-static inline uint64_t hash_finish(uint64_t hash) { return (hash ^ hash >> 29) * 0xBF58476D1CE4E5B9u; }
+static inline uint64_t hash_finish(uint64_t hash) {
+    return (hash ^ hash >> 29) * 0xBF58476D1CE4E5B9u;
+}
 
 uint32_t emb_text_vocabulary_bits(uint32_t entries) {
     uint32_t bits = 4;
@@ -106,8 +110,8 @@ static uint32_t longest(const emb_text_vocabulary *vocabulary, const uint8_t *by
     for (uint32_t n = most; n > 0; n--) {
         if (n < length && (bytes[n] & 0xC0) == 0x80) continue; /* inside a character */
         uint32_t place;
-        const uint8_t *record = find(vocabulary, hashes[n], vocabulary->prefix, prefix_bytes, bytes,
-                                     n, &place);
+        const uint8_t *record =
+            find(vocabulary, hashes[n], vocabulary->prefix, prefix_bytes, bytes, n, &place);
         if (record) {
             memcpy(id, record, sizeof *id);
             return n;
@@ -128,8 +132,8 @@ uint32_t emb_text_match_word(const emb_text_tables *tables, emb_text_state *stat
                              const uint8_t *word, uint32_t length) {
     uint32_t count = 0;
     for (uint32_t at = 0; at < length;) {
-        uint32_t n = longest(&tables->vocabulary, word + at, length - at, at > 0,
-                             &state->pieces[count]);
+        uint32_t n =
+            longest(&tables->vocabulary, word + at, length - at, at > 0, &state->pieces[count]);
         if (n == 0) { /* one part unknown: the whole word is */
             state->pieces[0] = tables->unknown_id;
             count = 1;
