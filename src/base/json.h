@@ -12,7 +12,7 @@
 
 #include "embound.h"
 
-#define EMB_JSON_DEPTH_MAX 64
+#define EMB_JSON_DEPTH_MAX  64
 #define EMB_JSON_BUFFER_MIN 64
 
 typedef enum emb_json_event {
@@ -21,9 +21,9 @@ typedef enum emb_json_event {
     EMB_JSON_OBJECT_END,
     EMB_JSON_ARRAY_BEGIN,
     EMB_JSON_ARRAY_END,
-    EMB_JSON_KEY,     /* text, in pieces */
-    EMB_JSON_STRING,  /* text, in pieces */
-    EMB_JSON_NUMBER,  /* text: its characters, whole, at most 63 */
+    EMB_JSON_KEY,    /* text, in pieces */
+    EMB_JSON_STRING, /* text, in pieces */
+    EMB_JSON_NUMBER, /* text: its characters, whole, at most 63 */
     EMB_JSON_TRUE,
     EMB_JSON_FALSE,
     EMB_JSON_NULL,
@@ -92,8 +92,8 @@ emb_status emb_json_value_string(emb_json *json, emb_json_event event, char *out
                                  const char *key, emb_error *error);
 emb_status emb_json_value_u64(emb_json *json, emb_json_event event, uint64_t *out, const char *key,
                               emb_error *error);
-emb_status emb_json_value_double(emb_json *json, emb_json_event event, double *out,
-                                 const char *key, emb_error *error);
+emb_status emb_json_value_double(emb_json *json, emb_json_event event, double *out, const char *key,
+                                 emb_error *error);
 emb_status emb_json_value_bool(emb_json *json, emb_json_event event, bool *out, const char *key,
                                emb_error *error);
 

@@ -8,11 +8,13 @@
 
 #include "embound.h"
 
-#define EMB_MODEL_PATH_MAX 512
+#define EMB_MODEL_PATH_MAX    512
 #define EMB_MODEL_PROMPTS_MAX 16
 
-typedef enum emb_architecture { EMB_ARCHITECTURE_BERT = 1, EMB_ARCHITECTURE_MPNET = 2 }
-    emb_architecture;
+typedef enum emb_architecture {
+    EMB_ARCHITECTURE_BERT = 1,
+    EMB_ARCHITECTURE_MPNET = 2
+} emb_architecture;
 typedef enum emb_activation { EMB_ACTIVATION_GELU_ERF = 1 } emb_activation;
 
 /* Everything that decides sizes and arithmetic. */
@@ -29,20 +31,20 @@ typedef struct emb_shape {
     uint32_t relative_buckets;  /* MPNet: 32; 0: none */
     uint32_t relative_distance; /* MPNet: 128 */
     float norm_epsilon;
-    emb_pooling pooling;        /* never EMB_POOLING_MODEL */
+    emb_pooling pooling; /* never EMB_POOLING_MODEL */
     uint32_t normalizes;
 } emb_shape;
 
 /* Names of the tensors an encoder needs, independent of architecture. */
 typedef enum emb_tensor_role {
-    EMB_TENSOR_WORDS,          /* [vocabulary, hidden] */
-    EMB_TENSOR_POSITIONS,      /* [positions, hidden] */
-    EMB_TENSOR_TOKEN_TYPES,    /* [types, hidden]; BERT alone */
-    EMB_TENSOR_EMBED_GAIN,     /* [hidden] */
+    EMB_TENSOR_WORDS,       /* [vocabulary, hidden] */
+    EMB_TENSOR_POSITIONS,   /* [positions, hidden] */
+    EMB_TENSOR_TOKEN_TYPES, /* [types, hidden]; BERT alone */
+    EMB_TENSOR_EMBED_GAIN,  /* [hidden] */
     EMB_TENSOR_EMBED_SHIFT,
-    EMB_TENSOR_RELATIVE,       /* [buckets, heads]; MPNet alone */
-    EMB_TENSOR_QUERY,          /* per layer from here on; [hidden, hidden] */
-    EMB_TENSOR_QUERY_BIAS,     /* [hidden] */
+    EMB_TENSOR_RELATIVE,   /* [buckets, heads]; MPNet alone */
+    EMB_TENSOR_QUERY,      /* per layer from here on; [hidden, hidden] */
+    EMB_TENSOR_QUERY_BIAS, /* [hidden] */
     EMB_TENSOR_KEY,
     EMB_TENSOR_KEY_BIAS,
     EMB_TENSOR_VALUE,
@@ -51,9 +53,9 @@ typedef enum emb_tensor_role {
     EMB_TENSOR_ATTENTION_OUT_BIAS,
     EMB_TENSOR_ATTENTION_GAIN, /* [hidden] */
     EMB_TENSOR_ATTENTION_SHIFT,
-    EMB_TENSOR_FFN_IN,         /* [intermediate, hidden] */
-    EMB_TENSOR_FFN_IN_BIAS,    /* [intermediate] */
-    EMB_TENSOR_FFN_OUT,        /* [hidden, intermediate] */
+    EMB_TENSOR_FFN_IN,      /* [intermediate, hidden] */
+    EMB_TENSOR_FFN_IN_BIAS, /* [intermediate] */
+    EMB_TENSOR_FFN_OUT,     /* [hidden, intermediate] */
     EMB_TENSOR_FFN_OUT_BIAS,
     EMB_TENSOR_FFN_GAIN,
     EMB_TENSOR_FFN_SHIFT,
