@@ -537,7 +537,7 @@ static emb_status wrong_value(const emb_json *json, const char *key, const char 
 
 emb_status emb_json_value_string(emb_json *json, emb_json_event event, char *out, size_t capacity,
                                  const char *key, emb_error *error) {
-    size_t length;
+    size_t length = 0;
     if (event != EMB_JSON_STRING) return wrong_value(json, key, "a string", error);
     EMB_TRY(emb_json_string(json, out, capacity, &length, error));
     if (memchr(out, 0, length)) return wrong_value(json, key, "a string without NUL", error);
