@@ -94,6 +94,13 @@ void emb_cpu_convert(void *out, emb_format format, const float *in, uint64_t cou
 
 /* ---- small pieces ---------------------------------------------------------------------------- */
 
+/* Before a loop over an array of vectors: without it compilers keep the array in memory. */
+#ifdef __clang__
+#define EMB_CPU_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define EMB_CPU_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 static inline size_t emb_cpu_round_up(size_t value, size_t multiple) {
     return (value + multiple - 1) / multiple * multiple;
 }

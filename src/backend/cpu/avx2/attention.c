@@ -46,21 +46,27 @@ EMB_INLINE void load_queries(query_tile *t, const int vectors) {
 EMB_INLINE void score_keys(query_tile *t, const int vectors, const int keys, const float *key,
                            float *scores) {
     size_t stride = t->a->stride;
-    __m256 acc[GROUP][2];
-    for (int j = 0; j < keys; j++)
-        for (int v = 0; v < vectors; v++) acc[j][v] = _mm256_setzero_ps();
-    const float *first = key, *second = key + 2 * stride, *column = t->columns;
+    __m256 left[GROUP], right[GROUP]; /* right is not used if there is one vector */
+    EMB_CPU_UNROLL
+    for (int j = 0; j < keys; j++) left[j] = right[j] = _mm256_setzero_ps();
+    const float *first = key, *second = key + 2 * stride;
+    const float *column = t->columns;
     for (uint32_t d = 0; d < t->a->head_dim; d++, column += LANES * vectors) {
-        __m256 q[2];
-        for (int v = 0; v < vectors; v++) q[v] = _mm256_load_ps(column + LANES * v);
+        __m256 q0 = _mm256_load_ps(column), q1 = q0;
+        if (vectors > 1) q1 = _mm256_load_ps(column + LANES);
+        EMB_CPU_UNROLL
         for (int j = 0; j < keys; j++) {
-            __m256 k = _mm256_broadcast_ss((j < 2 ? first : second) + (size_t)(j % 2) * stride + d);
-            for (int v = 0; v < vectors; v++) acc[j][v] = _mm256_fmadd_ps(k, q[v], acc[j][v]);
+            const float *row = (j < 2 ? first : second) + (size_t)(j % 2) * stride;
+            __m256 k = _mm256_broadcast_ss(row + d);
+            left[j] = _mm256_fmadd_ps(k, q0, left[j]);
+            if (vectors > 1) right[j] = _mm256_fmadd_ps(k, q1, right[j]);
         }
     }
-    for (int j = 0; j < keys; j++)
-        for (int v = 0; v < vectors; v++)
-            _mm256_store_ps(scores + (j * vectors + v) * LANES, acc[j][v]);
+    EMB_CPU_UNROLL
+    for (int j = 0; j < keys; j++, scores += LANES * vectors) {
+        _mm256_store_ps(scores, left[j]);
+        if (vectors > 1) _mm256_store_ps(scores + LANES, right[j]);
+    }
 }
 
 EMB_INLINE void score_block(query_tile *t, const int vectors, uint32_t key0, uint32_t count) {
@@ -122,22 +128,29 @@ EMB_INLINE void soften(query_tile *t, const int vectors, uint32_t count, __m256 
 EMB_INLINE void gather_dims(query_tile *t, const int vectors, const int dims, uint32_t d,
                             const float *values, uint32_t count, const __m256 *fade) {
     float *sums = t->sums + (size_t)d * LANES * vectors;
-    __m256 acc[GROUP][2];
-    for (int i = 0; i < dims; i++)
-        for (int v = 0; v < vectors; v++)
-            acc[i][v] = _mm256_mul_ps(_mm256_load_ps(sums + (i * vectors + v) * LANES), fade[v]);
+    __m256 left[GROUP], right[GROUP];
+    EMB_CPU_UNROLL
+    for (int i = 0; i < dims; i++) {
+        left[i] = _mm256_mul_ps(_mm256_load_ps(sums + i * LANES * vectors), fade[0]);
+        if (vectors > 1)
+            right[i] = _mm256_mul_ps(_mm256_load_ps(sums + i * LANES * vectors + LANES), fade[1]);
+    }
     const float *value = values + d, *weight = t->weights;
     for (uint32_t j = 0; j < count; j++, value += t->a->stride, weight += LANES * vectors) {
-        __m256 w[2];
-        for (int v = 0; v < vectors; v++) w[v] = _mm256_load_ps(weight + LANES * v);
+        __m256 w0 = _mm256_load_ps(weight), w1 = w0;
+        if (vectors > 1) w1 = _mm256_load_ps(weight + LANES);
+        EMB_CPU_UNROLL
         for (int i = 0; i < dims; i++) {
             __m256 x = _mm256_broadcast_ss(value + i);
-            for (int v = 0; v < vectors; v++) acc[i][v] = _mm256_fmadd_ps(x, w[v], acc[i][v]);
+            left[i] = _mm256_fmadd_ps(x, w0, left[i]);
+            if (vectors > 1) right[i] = _mm256_fmadd_ps(x, w1, right[i]);
         }
     }
-    for (int i = 0; i < dims; i++)
-        for (int v = 0; v < vectors; v++)
-            _mm256_store_ps(sums + (i * vectors + v) * LANES, acc[i][v]);
+    EMB_CPU_UNROLL
+    for (int i = 0; i < dims; i++, sums += LANES * vectors) {
+        _mm256_store_ps(sums, left[i]);
+        if (vectors > 1) _mm256_store_ps(sums + LANES, right[i]);
+    }
 }
 
 EMB_INLINE void gather_block(query_tile *t, const int vectors, uint32_t key0, uint32_t count,

@@ -113,20 +113,25 @@ EMB_INLINE __m256 emb_avx2_gelu(__m256 x) {
 /* Turns 8 rows of 8 values into 8 columns, in place. */
 EMB_INLINE void emb_avx2_transpose(__m256 *m) {
     __m256 t[8];
+    EMB_CPU_UNROLL
     for (int i = 0; i < 8; i += 2) {
         t[i] = _mm256_unpacklo_ps(m[i], m[i + 1]);
         t[i + 1] = _mm256_unpackhi_ps(m[i], m[i + 1]);
     }
+    EMB_CPU_UNROLL
     for (int i = 0; i < 8; i += 4) {
+        EMB_CPU_UNROLL
         for (int j = 0; j < 2; j++) {
             m[i + 2 * j] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0x44);
             m[i + 2 * j + 1] = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0xee);
         }
     }
+    EMB_CPU_UNROLL
     for (int i = 0; i < 4; i++) {
         t[i] = _mm256_permute2f128_ps(m[i], m[i + 4], 0x20);
         t[i + 4] = _mm256_permute2f128_ps(m[i], m[i + 4], 0x31);
     }
+    EMB_CPU_UNROLL
     for (int i = 0; i < 8; i++) m[i] = t[i];
 }
 

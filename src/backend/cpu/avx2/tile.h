@@ -17,25 +17,29 @@ EMB_INLINE __m256 emb_avx2_weights(const void *panel, size_t at, const bool narr
 
 EMB_INLINE void emb_avx2_product(const int rows, const bool narrow, float *sums, const float *in,
                                  size_t in_stride, const void *panel, size_t depth) {
-    __m256 acc[EMB_AVX2_ROWS][2];
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < 2; v++) acc[r][v] = _mm256_setzero_ps();
+    __m256 left[EMB_AVX2_ROWS], right[EMB_AVX2_ROWS];
+    EMB_CPU_UNROLL
+    for (int r = 0; r < rows; r++) left[r] = right[r] = _mm256_setzero_ps();
     /* two pointers three rows apart reach all rows by addressing modes alone */
     const float *upper = in, *lower = in + 3 * in_stride;
     for (size_t k = 0; k < depth; k++) {
-        __m256 w[2];
-        for (int v = 0; v < 2; v++)
-            w[v] = emb_avx2_weights(panel, k * EMB_AVX2_PANEL + 8 * (size_t)v, narrow);
+        __m256 w0 = emb_avx2_weights(panel, k * EMB_AVX2_PANEL, narrow);
+        __m256 w1 = emb_avx2_weights(panel, k * EMB_AVX2_PANEL + 8, narrow);
+        EMB_CPU_UNROLL
         for (int r = 0; r < rows; r++) {
             const float *row = r < 3 ? upper : lower;
             __m256 x = _mm256_broadcast_ss(row + (size_t)(r % 3) * in_stride);
-            for (int v = 0; v < 2; v++) acc[r][v] = _mm256_fmadd_ps(x, w[v], acc[r][v]);
+            left[r] = _mm256_fmadd_ps(x, w0, left[r]);
+            right[r] = _mm256_fmadd_ps(x, w1, right[r]);
         }
         upper++;
         lower++;
     }
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < 2; v++) _mm256_store_ps(sums + r * EMB_AVX2_PANEL + 8 * v, acc[r][v]);
+    EMB_CPU_UNROLL
+    for (int r = 0; r < rows; r++) {
+        _mm256_store_ps(sums + r * EMB_AVX2_PANEL, left[r]);
+        _mm256_store_ps(sums + r * EMB_AVX2_PANEL + 8, right[r]);
+    }
 }
 
 #define EMB_AVX2_TILE(n, narrow)                                                                   \

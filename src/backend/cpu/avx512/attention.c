@@ -43,24 +43,27 @@ EMB_INLINE void load_queries(query_tile *t, const int vectors) {
 EMB_INLINE void score_keys(query_tile *t, const int vectors, const int keys, const float *key,
                            float *scores) {
     size_t stride = t->a->stride;
-    __m512 acc[8][2];
-    for (int j = 0; j < keys; j++)
-        for (int v = 0; v < vectors; v++) acc[j][v] = _mm512_setzero_ps();
+    __m512 left[8], right[8]; /* right is not used if there is one vector */
+    EMB_CPU_UNROLL
+    for (int j = 0; j < keys; j++) left[j] = right[j] = _mm512_setzero_ps();
     const float *first = key, *second = key + 3 * stride, *third = key + 6 * stride;
     const float *column = t->columns;
     for (uint32_t d = 0; d < t->a->head_dim; d++, column += 16 * vectors) {
-        __m512 q[2];
-        for (int v = 0; v < vectors; v++) q[v] = _mm512_load_ps(column + 16 * v);
+        __m512 q0 = _mm512_load_ps(column), q1 = q0;
+        if (vectors > 1) q1 = _mm512_load_ps(column + 16);
+        EMB_CPU_UNROLL
         for (int j = 0; j < keys; j++) {
-            const float *row = j < 3 ? first : j < 6 ? second : third;
-            __m512 k = _mm512_set1_ps(row[(size_t)(j % 3) * stride]);
-            for (int v = 0; v < vectors; v++) acc[j][v] = _mm512_fmadd_ps(k, q[v], acc[j][v]);
+            const float *row = (j < 3 ? first : j < 6 ? second : third) + (size_t)(j % 3) * stride;
+            __m512 k = _mm512_set1_ps(row[d]);
+            left[j] = _mm512_fmadd_ps(k, q0, left[j]);
+            if (vectors > 1) right[j] = _mm512_fmadd_ps(k, q1, right[j]);
         }
-        first++, second++, third++;
     }
-    for (int j = 0; j < keys; j++)
-        for (int v = 0; v < vectors; v++)
-            _mm512_store_ps(scores + (j * vectors + v) * 16, acc[j][v]);
+    EMB_CPU_UNROLL
+    for (int j = 0; j < keys; j++, scores += 16 * vectors) {
+        _mm512_store_ps(scores, left[j]);
+        if (vectors > 1) _mm512_store_ps(scores + 16, right[j]);
+    }
 }
 
 EMB_INLINE void score_block(query_tile *t, const int vectors, uint32_t key0, uint32_t count) {
@@ -123,21 +126,29 @@ EMB_INLINE void soften(query_tile *t, const int vectors, uint32_t count, __m512 
 EMB_INLINE void gather_dims(query_tile *t, const int vectors, const int dims, uint32_t d,
                             const float *values, uint32_t count, const __m512 *fade) {
     float *sums = t->sums + (size_t)d * 16 * vectors;
-    __m512 acc[8][2];
-    for (int i = 0; i < dims; i++)
-        for (int v = 0; v < vectors; v++)
-            acc[i][v] = _mm512_mul_ps(_mm512_load_ps(sums + (i * vectors + v) * 16), fade[v]);
+    __m512 left[8], right[8];
+    EMB_CPU_UNROLL
+    for (int i = 0; i < dims; i++) {
+        left[i] = _mm512_mul_ps(_mm512_load_ps(sums + i * 16 * vectors), fade[0]);
+        if (vectors > 1)
+            right[i] = _mm512_mul_ps(_mm512_load_ps(sums + i * 16 * vectors + 16), fade[1]);
+    }
     const float *value = values + d, *weight = t->weights;
     for (uint32_t j = 0; j < count; j++, value += t->a->stride, weight += 16 * vectors) {
-        __m512 w[2];
-        for (int v = 0; v < vectors; v++) w[v] = _mm512_load_ps(weight + 16 * v);
+        __m512 w0 = _mm512_load_ps(weight), w1 = w0;
+        if (vectors > 1) w1 = _mm512_load_ps(weight + 16);
+        EMB_CPU_UNROLL
         for (int i = 0; i < dims; i++) {
             __m512 x = _mm512_set1_ps(value[i]);
-            for (int v = 0; v < vectors; v++) acc[i][v] = _mm512_fmadd_ps(x, w[v], acc[i][v]);
+            left[i] = _mm512_fmadd_ps(x, w0, left[i]);
+            if (vectors > 1) right[i] = _mm512_fmadd_ps(x, w1, right[i]);
         }
     }
-    for (int i = 0; i < dims; i++)
-        for (int v = 0; v < vectors; v++) _mm512_store_ps(sums + (i * vectors + v) * 16, acc[i][v]);
+    EMB_CPU_UNROLL
+    for (int i = 0; i < dims; i++, sums += 16 * vectors) {
+        _mm512_store_ps(sums, left[i]);
+        if (vectors > 1) _mm512_store_ps(sums + 16, right[i]);
+    }
 }
 
 EMB_INLINE void gather_block(query_tile *t, const int vectors, uint32_t key0, uint32_t count,

@@ -126,23 +126,28 @@ EMB_INLINE __m512 emb_avx512_gelu(__m512 x) {
 /* Turns 16 rows of 16 values into 16 columns, in place. */
 EMB_INLINE void emb_avx512_transpose(__m512 *m) {
     __m512 t[16];
+    EMB_CPU_UNROLL
     for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_ps(m[i], m[i + 1]);
         t[i + 1] = _mm512_unpackhi_ps(m[i], m[i + 1]);
     }
+    EMB_CPU_UNROLL
     for (int i = 0; i < 16; i += 4) {
+        EMB_CPU_UNROLL
         for (int j = 0; j < 2; j++) {
             __m512d low = _mm512_castps_pd(t[i + j]), high = _mm512_castps_pd(t[i + j + 2]);
             m[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
             m[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
         }
     }
+    EMB_CPU_UNROLL
     for (int i = 0; i < 4; i++) {
         t[i] = _mm512_shuffle_f32x4(m[i], m[i + 4], 0x88);
         t[i + 4] = _mm512_shuffle_f32x4(m[i], m[i + 4], 0xdd);
         t[i + 8] = _mm512_shuffle_f32x4(m[i + 8], m[i + 12], 0x88);
         t[i + 12] = _mm512_shuffle_f32x4(m[i + 8], m[i + 12], 0xdd);
     }
+    EMB_CPU_UNROLL
     for (int i = 0; i < 8; i++) {
         m[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
         m[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);

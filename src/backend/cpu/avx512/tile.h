@@ -16,26 +16,35 @@ EMB_INLINE __m512 emb_avx512_weights(const void *panel, size_t at, const bool na
 
 EMB_INLINE void emb_avx512_sum(const int rows, const bool narrow, float *sums, const float *in,
                                size_t in_stride, const void *panel, size_t depth) {
-    __m512 acc[EMB_AVX512_ROWS][4];
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < 4; v++) acc[r][v] = _mm512_setzero_ps();
+    __m512 s0[EMB_AVX512_ROWS], s1[EMB_AVX512_ROWS], s2[EMB_AVX512_ROWS], s3[EMB_AVX512_ROWS];
+    EMB_CPU_UNROLL
+    for (int r = 0; r < rows; r++) s0[r] = s1[r] = s2[r] = s3[r] = _mm512_setzero_ps();
     /* two pointers three rows apart reach all rows by addressing modes alone */
     const float *upper = in, *lower = in + 3 * in_stride;
     for (size_t k = 0; k < depth; k++) {
-        __m512 w[4];
-        for (int v = 0; v < 4; v++)
-            w[v] = emb_avx512_weights(panel, k * 64 + 16 * (size_t)v, narrow);
+        __m512 w0 = emb_avx512_weights(panel, k * EMB_AVX512_PANEL, narrow);
+        __m512 w1 = emb_avx512_weights(panel, k * EMB_AVX512_PANEL + 16, narrow);
+        __m512 w2 = emb_avx512_weights(panel, k * EMB_AVX512_PANEL + 32, narrow);
+        __m512 w3 = emb_avx512_weights(panel, k * EMB_AVX512_PANEL + 48, narrow);
+        EMB_CPU_UNROLL
         for (int r = 0; r < rows; r++) {
             const float *row = r < 3 ? upper : lower;
             __m512 x = _mm512_set1_ps(row[(size_t)(r % 3) * in_stride]);
-            for (int v = 0; v < 4; v++) acc[r][v] = _mm512_fmadd_ps(x, w[v], acc[r][v]);
+            s0[r] = _mm512_fmadd_ps(x, w0, s0[r]);
+            s1[r] = _mm512_fmadd_ps(x, w1, s1[r]);
+            s2[r] = _mm512_fmadd_ps(x, w2, s2[r]);
+            s3[r] = _mm512_fmadd_ps(x, w3, s3[r]);
         }
         upper++;
         lower++;
     }
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < 4; v++)
-            _mm512_store_ps(sums + r * EMB_AVX512_PANEL + 16 * v, acc[r][v]);
+    EMB_CPU_UNROLL
+    for (int r = 0; r < rows; r++, sums += EMB_AVX512_PANEL) {
+        _mm512_store_ps(sums, s0[r]);
+        _mm512_store_ps(sums + 16, s1[r]);
+        _mm512_store_ps(sums + 32, s2[r]);
+        _mm512_store_ps(sums + 48, s3[r]);
+    }
 }
 
 #define EMB_AVX512_TILE(n, narrow)                                                                 \
