@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""Arguments of every command: what is refused, with which exit code and message; help; plan.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import json
+import os
+import pathlib
+import re
+import tempfile
+
+from common import BERT, MPNET, expect_exit, program, ready, run
+
+COMMANDS = ["plan", "encode", "tokenize", "search", "eval", "info", "bench"]
+
+# (arguments after `plan MODEL`, words of the message)
+BAD_PLAN = [
+    (["--memory", "0"], "--memory '0'"), (["--memory", "-1"], "not negative"),
+    (["--memory", "1e99"], "not a unit"), (["--memory", "10GB "], "not a unit"),
+    (["--memory", ""], "empty"), (["--memory", "GB"], "not a number"),
+    (["--memory", "1..5GB"], "digits"), (["--memory", "5XB"], "not a unit"),
+    (["--memory", "9999999999999TB"], "more than any machine"),
+    (["--memory", "0.0000001KiB"], "no work"), (["--memory"], "value is missing"),
+    (["--gpu-memory", "ten"], "--gpu-memory 'ten'"), (["--threads", "0"], "from 1 to"),
+    (["--threads", "two"], "--threads 'two'"), (["--threads", "99999999999999999999"], "from 1"),
+    (["--dim", "-3"], "--dim '-3'"), (["--dim", "0"], "from 1"), (["--max-length", "x"], "from 1"),
+    (["--dtype", "f64"], "use f32, bf16"), (["--pooling", "sum"], "use mean, cls, max"),
+    (["--long", "late"], "use chunk"), (["--long", "never"], "use chunk, truncate, error"),
+    (["--device", "tpu"], "use auto, cpu, cuda"), (["--device", "cuda:x"], "cuda:"),
+    (["--device", "cuda:"], "use auto"), (["--device", "cuda:1,,2"], "use auto"),
+    (["--normalize=yes"], "takes no value"), (["--frobnicate"], "not an option"),
+    (["-i", "x"], "no meaning for this command"), (["--prompt", "x"], "no meaning"),
+    (["another"], "only MODEL"), (["-x"], "not an option"),
+    (["--dim", "33"], "dim"), (["--chunk-tokens", "129"], "128"), (["--max-length", "2"], ""),
+    (["--dtype", "int4"], ""),
+]
+
+
+def check_usage(tally):
+    """No command, unknown commands, help, version."""
+    expect_exit(tally, run(), 64, "usage: embound COMMAND")
+    expect_exit(tally, run("frobnicate"), 64, "frobnicate", "embound --help")
+    expect_exit(tally, run("--frobnicate"), 64, "command comes first")
+    for name in ["serve", "pull", "train"]:
+        expect_exit(tally, run(name, env={"PATH": "/nonexistent"}), 64, f"embound-{name}")
+    version = run("--version")
+    tally.expect(re.fullmatch(rb"embound \d+\.\d+\.\d+\n", version.stdout), "--version")
+    for arguments in [["--help"], ["-h"], ["help"]]:
+        done = run(*arguments)
+        tally.expect(done.returncode == 0 and b"encode" in done.stdout, f"{arguments}")
+    for command in COMMANDS:
+        for arguments in [[command, "--help"], ["help", command], [command, "-h"],
+                          [command, "model", "--json", "--help"]]:
+            done = run(*arguments)
+            usage = f"usage: embound {command} ".encode()
+            tally.expect(done.returncode == 0 and done.stdout.startswith(usage), f"{arguments}")
+        if command != "info":
+            expect_exit(tally, run(command), 64, "MODEL is missing")
+        expect_exit(tally, run(command, BERT, "--frobnicate"), 64, "--frobnicate")
+
+
+def check_every_option_documented(tally):
+    """Each long option of the help is in the man page and both completions, and the other way."""
+    root = program.ROOT
+    helps = b"".join(run(command, "--help").stdout for command in COMMANDS).decode()
+    options = set(re.findall(r"--[a-z][a-z-]+", helps)) - {"--version"}
+    for name in ["docs/embound.1", "apps/cli/completion/embound.bash",
+                 "apps/cli/completion/_embound"]:
+        text = re.sub(r"(Fl |, )-([a-z])", r"--\2", (root / name).read_text())  # mdoc's options
+        missing = sorted(o for o in options if o not in text)
+        tally.expect(not missing, f"{name} lacks {missing}")
+
+
+def check_external(tally, folder):
+    """Commands that are programs of their own, beside embound or on PATH."""
+    script = folder / "embound-greet"
+    script.write_text("#!/bin/sh\necho \"$0 says $*\"\nexit 7\n")
+    script.chmod(0o755)
+    done = run("greet", "a b", "c", env={"PATH": f"{folder}:/bin"})
+    expect_exit(tally, done, 7)
+    tally.expect(b"says a b c" in done.stdout, f"greet: {done.stdout}")
+    expect_exit(tally, run("../greet", env={"PATH": str(folder)}), 64)
+
+
+def check_models(tally, folder):
+    """MODEL: missing, not a model, and found in the hub cache."""
+    expect_exit(tally, run("plan", folder / "nothing"), 66, "nothing")
+    (folder / "empty").mkdir()
+    done = run("plan", folder / "empty")
+    tally.expect(done.returncode in (65, 66) and b"config.json" in done.stderr,
+                 f"empty model: {done.returncode} {done.stderr}")
+    base = folder / "hub" / "models--some--tiny"
+    (base / "refs").mkdir(parents=True)
+    (base / "snapshots").mkdir()
+    (base / "refs" / "main").write_text("abc123")
+    os.symlink(BERT, base / "snapshots" / "abc123")
+    found = run("plan", "some/tiny", "--json", env={"HF_HUB_CACHE": str(folder / "hub")})
+    expect_exit(tally, found, 0)
+    missing = run("plan", "some/other", env={"HF_HUB_CACHE": str(folder / "hub")})
+    expect_exit(tally, missing, 66, "some/other")
+
+
+def check_plan(tally, folder):
+    """The plan as a table and as JSON; its numbers add up; a minimum that is named works."""
+    for model in [BERT, MPNET]:
+        done = run("plan", model, "--json")
+        if not expect_exit(tally, done, 0):
+            continue
+        plan = json.loads(done.stdout)
+        items = sum(i["bytes"] for r in plan["regions"] for i in r["items"])
+        tally.expect(items == plan["host_bytes"] == sum(r["bytes"] for r in plan["regions"]),
+                     f"{model.name}: items {items}, total {plan['host_bytes']}")
+        for key in ["rung", "rung_name", "lanes", "tokens_per_tile", "tokens_per_pass", "dim",
+                    "chunk_tokens_max", "host_bytes_min", "host_bytes_knee", "numerics_id"]:
+            tally.expect(plan.get(key), f"{model.name}: plan lacks {key}")
+        tally.expect(plan["fits"] is True, "fits")
+        table = run("plan", model, "--memory", "1GiB").stdout.decode()
+        for words in ["MiB", "budget", "1024.00", "it fits", "tokens per tile", "tokens per pass",
+                      "longest chunk", "smallest that works", "full speed"]:
+            tally.expect(words in table, f"{model.name}: the table lacks {words!r}")
+        small = run("plan", model, "--memory", "1MiB")
+        expect_exit(tally, small, 78, "1.0MiB", "--memory ")
+        minimum = re.search(r"--memory (\S+)", small.stderr.decode())
+        tally.expect(minimum and run("plan", model, "--memory", minimum[1]).returncode == 0,
+                     f"{model.name}: the minimum that was named does not work")
+        small = run("plan", model, "--memory", "1MiB", "--json")
+        tally.expect(json.loads(small.stdout)["fits"] is False and small.returncode == 78, "json")
+        texts = folder / "texts.txt"
+        texts.write_text("one\ntwo words\n")
+        for _ in range(3):
+            done = run("encode", model, "-i", texts, "-o", folder / "o.npy", "--memory",
+                       minimum[1] if minimum else "1")
+            expect_exit(tally, done, 0)
+        expect_exit(tally, run("encode", model, "-i", texts, "-o", folder / "p.npy", "--memory",
+                               "1MiB"), 78, "--memory")
+        tally.expect(not (folder / "p.npy").exists(), "an output in spite of exit 78")
+
+
+def check_sizes(tally):
+    """The same budget written in several ways."""
+    for text, size in [("20MiB", 20 << 20), ("20M", 20 << 20), ("20mib", 20 << 20),
+                       ("20MB", 20_000_000), ("0.5GB", 500_000_000), ("1.25g", 5 << 28),
+                       ("20971520", 20 << 20), ("20480KiB", 20 << 20), ("20971520B", 20 << 20),
+                       ("auto", 0)]:
+        done = run("plan", BERT, "--json", "--memory", text)
+        found = json.loads(done.stdout or b"{}").get("host_bytes_max")
+        tally.expect(found == size, f"--memory {text}: {found}, wanted {size} {done.stderr}")
+    done = run("plan", BERT, "--json", "--memory=20MiB", "-t1")
+    tally.expect(json.loads(done.stdout)["lanes"] == 1, "-t1")
+
+
+def check_bad(tally):
+    """Every bad value is refused as usage, with words that help."""
+    for arguments, words in BAD_PLAN:
+        expect_exit(tally, run("plan", BERT, *arguments), 64, words)
+    done = run("plan", BERT, "--device", "cuda")
+    tally.expect(done.returncode in (0, 69), f"--device cuda: {done.returncode}")
+    for arguments, words in [
+            (["encode", BERT], "no input"), (["encode", BERT, "-i", "x"], "no output"),
+            (["encode", BERT, "-i", "/dev/null", "-o", "x.bin"], "--output-format"),
+            (["encode", BERT, "-i", "-", "-i", "-", "-o", "-"], "once"),
+            (["encode", BERT, "-i", "/dev/null", "-o", "-", "--output-format", "npy"], ".npy"),
+            (["encode", BERT, "-i", "/dev/null", "-o", "-", "--progress", "x"], "auto"),
+            (["encode", BERT, "-i", "/dev/null", "-o", "-", "--prompt-name", "zz"], "zz"),
+            (["encode", BERT, "-i", "/dev/null", "-o", "-", "--prompt", "a", "--prompt-name", "b"],
+             "one of them"),
+            (["encode", BERT, "-i", "/dev/null", "-o", "-", "--input-format", "xml"], "txt"),
+            (["tokenize", BERT], "no input"), (["search", BERT, "query"], "--index"),
+            (["search", BERT, "--index", "x.npy"], "no query"),
+            (["search", BERT, "--index", "x.npy", "-k", "0", "q"], "from 1"),
+            (["search", BERT, "--index", "x.npy", "--score", "l2", "q"], "cosine, dot"),
+            (["eval", BERT], "one table"), (["eval", BERT, "-i", "-"], "name a file"),
+            (["bench", BERT, "--repeat", "0"], "from 1")]:
+        expect_exit(tally, run(*arguments), 64, words)
+
+
+def check_machine(tally, folder):
+    """info, --save-machine and plan --machine."""
+    done = run("info", BERT)
+    for words in [b"Machine", b"cores", b"kernels", b"cuda", b"tiny-bert", b"mean pooling"]:
+        tally.expect(words in done.stdout, f"info lacks {words}")
+    expect_exit(tally, run("info", BERT, "--json"), 0)
+    info = json.loads(run("info", BERT, "--json").stdout)
+    tally.expect(info["model"]["dim"] == 32 and info["machine"]["cores"] > 0, "info --json")
+    tally.expect("model" not in json.loads(run("info", "--json").stdout), "info without MODEL")
+    machine = folder / "machine.json"
+    expect_exit(tally, run("info", "--save-machine", machine), 0)
+    saved = json.loads(machine.read_text())
+    saved["cores"] = 7
+    machine.write_text(json.dumps(saved))
+    plan = run("plan", BERT, "--json", "--machine", machine)
+    if expect_exit(tally, plan, 0):
+        tally.expect(json.loads(plan.stdout)["lanes"] == 7, "the plan is not for that machine")
+    (folder / "bad.json").write_text('{"cores": }')
+    expect_exit(tally, run("plan", BERT, "--machine", folder / "bad.json"), 65, "bad.json")
+    expect_exit(tally, run("plan", BERT, "--machine", folder / "none.json"), 66, "none.json")
+    expect_exit(tally, run("info", "--save-machine", folder / "no" / "m.json"), 73, "m.json")
+    expect_exit(tally, run("info", env={"EMB_CPU": "z80"}), 64, "EMB_CPU")
+
+
+def main():
+    """All of it."""
+    tally = program.Tally()
+    if ready(tally):
+        with tempfile.TemporaryDirectory(prefix="embound-cli-") as name:
+            folder = pathlib.Path(name)
+            check_usage(tally)
+            check_every_option_documented(tally)
+            check_external(tally, folder)
+            check_models(tally, folder)
+            check_plan(tally, folder)
+            check_sizes(tally)
+            check_bad(tally)
+            check_machine(tally, folder)
+    tally.end()
+
+
+if __name__ == "__main__":
+    main()
