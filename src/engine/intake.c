@@ -187,6 +187,11 @@ static emb_status begin_piece(emb_engine *engine, const emb_piece *piece, emb_er
     if (!piece->data && piece->length)
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "a piece of %zu has no data",
                              piece->length);
+    if (piece->flags & ~(uint32_t)(EMB_PIECE_FIRST | EMB_PIECE_LAST | EMB_PIECE_IDS))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "a piece has flags 0x%x; use FIRST, LAST and IDS", piece->flags);
+    if (piece->flags & ~(uint32_t)(EMB_PIECE_FIRST | EMB_PIECE_LAST | EMB_PIECE_IDS))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "unknown piece flags %#x", piece->flags);
     bool first = piece->flags & EMB_PIECE_FIRST;
     if (first == in->text_open)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,

@@ -14,7 +14,9 @@ static void account(emb_engine *engine, emb_lane *lane, emb_status status, const
     if (status != EMB_OK) emb_engine_fail(engine, status, error);
 }
 
+/* Of a failed or cancelled engine a tile of this window may be missing: then it is never done. */
 static void finish_window(emb_engine *engine, emb_window *window) {
+    if (engine->status != EMB_OK) return;
     window->done = true;
     pthread_cond_signal(&engine->done);
 }

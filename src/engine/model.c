@@ -17,8 +17,9 @@ static emb_status check_vocabulary(const emb_model *model, emb_error *error) {
 }
 
 emb_status emb_model_open(emb_model **out, const char *path, emb_error *error) {
-    if (!out || !path)
-        return emb_error_set(error, EMB_INVALID_ARGUMENT, "model and path must not be NULL");
+    if (!out || !path || !*path)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "model and path must not be NULL, the path not empty");
     *out = NULL;
     emb_model *model = calloc(1, sizeof *model);
     if (!model) return emb_error_set(error, EMB_NO_MEMORY, "no memory to describe %s", path);
@@ -118,6 +119,7 @@ emb_status emb_tokenize(emb_tokenizer_handle *tokenizer, const char *bytes, size
 
 void emb_tokenizer_specials(const emb_tokenizer_handle *tokenizer, uint32_t *before,
                             uint32_t *after) {
-    *before = tokenizer->before_id;
-    *after = tokenizer->after_id;
+    if (!tokenizer) return;
+    if (before) *before = tokenizer->before_id;
+    if (after) *after = tokenizer->after_id;
 }

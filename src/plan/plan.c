@@ -177,6 +177,8 @@ static uint64_t smallest(const search *s) {
 static emb_status check_dtype(emb_plan *plan, const emb_limits *limits, emb_error *error) {
     plan->dtype = limits->dtype == EMB_DTYPE_DEFAULT ? EMB_DTYPE_F32 : limits->dtype;
     if (plan->dtype == EMB_DTYPE_F32 || plan->dtype == EMB_DTYPE_BF16) return EMB_OK;
+    if (plan->dtype > EMB_DTYPE_FP8)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "there is no dtype %d", (int)plan->dtype);
     return emb_error_set(error, EMB_UNSUPPORTED,
                          "this dtype is not available on a CPU yet; use f32 or bf16");
 }
@@ -210,10 +212,15 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
         return emb_error_set(error, EMB_DEVICE,
                              "no CUDA module in this build; use the device cpu or auto");
     if (limits->device > EMB_DEVICE_CUDA || limits->long_rule > EMB_LONG_ERROR ||
-        limits->pooling > EMB_POOLING_MAX || limits->normalize > EMB_SWITCH_OFF)
+        limits->pooling > EMB_POOLING_MAX || limits->normalize > EMB_SWITCH_OFF ||
+        limits->dtype > EMB_DTYPE_FP8)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "limits hold a device, long rule, pooling or switch that does not "
-                             "exist; begin with emb_limits_default()");
+                             "limits hold a device, dtype, long rule, pooling or switch that does "
+                             "not exist; begin with emb_limits_default()");
+    if (limits->caller_bytes > UINT64_MAX / 4) /* so that no sum of bytes can wrap */
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "caller_bytes %llu is more than any machine has",
+                             (unsigned long long)limits->caller_bytes);
     memset(plan, 0, sizeof *plan);
     plan->struct_bytes = sizeof *plan;
     plan->device = EMB_DEVICE_CPU;

@@ -153,7 +153,7 @@ static void bad_limits_are_refused(void **state) {
         {0, 385, 0, 0, 0, 0, EMB_INVALID_ARGUMENT, "384"},
         {0, 0, 5000, 0, 0, 0, EMB_INVALID_ARGUMENT, "threads"},
         {0, 0, 0, EMB_DTYPE_INT8, 0, 0, EMB_UNSUPPORTED, "bf16"},
-        {0, 0, 0, 77, 0, 0, EMB_UNSUPPORTED, "dtype"},
+        {0, 0, 0, 77, 0, 0, EMB_INVALID_ARGUMENT, "dtype"},
         {0, 0, 0, 0, EMB_DEVICE_CUDA, 0, EMB_DEVICE, "CUDA"},
         {0, 0, 0, 0, 0, 9, EMB_INVALID_ARGUMENT, "pooling"},
     };
