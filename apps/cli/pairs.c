@@ -209,7 +209,7 @@ static emb_status next_pairs(emb_source *source, emb_piece *pieces, uint32_t cap
             if (!skip && !csv->blank) status = end_row(pairs, &list, error);
             if (skip) pairs->row_bad = false;
             pairs->header_passed = true;
-        } else if (!skip && (csv->column > 0 || csv->text_length)) {
+        } else if (!skip && (csv->column > 0 || csv->row_bytes || csv->row_quoted)) {
             take_cell(pairs,
                       &list); /* an empty first cell may be a blank line: end_row sees to it */
         }

@@ -114,7 +114,7 @@ static void score_row(search_job *job, const float *row, uint64_t index) {
         const float *query = job->vectors + (size_t)q * job->dim;
         double sum = 0;
         for (uint32_t i = 0; i < job->dim; i++) sum += (double)row[i] * query[i];
-        double score = norm > 0 ? sum / norm : 0;
+        double score = norm == 0 ? 0 : sum / norm;
         if (isfinite(score)) offer(job, q, index, score); /* a failed row is NaN */
     }
 }

@@ -295,11 +295,11 @@ def check_memory(tally, folder):
     if not program.PEAK.exists():
         tally.skip("tests/memory/peak is not built")
         return
-    shapes = {"one long line.txt": "the cat sat " * 60_000, "lines.txt": "the cat\n" * 60_000,
-              "empty.txt": "\n" * 60_000,
-              "one.jsonl": json.dumps({"text": "the cat sat " * 60_000}),
-              "bad.jsonl": "{}\n" * 20_000,
-              "one.csv": 'id,text\n1,"' + "the cat sat\n" * 60_000 + '"\n'}
+    shapes = {"one long line.txt": "the cat sat " * 12_000, "lines.txt": "the cat\n" * 12_000,
+              "empty.txt": "\n" * 12_000,
+              "one.jsonl": json.dumps({"text": "the cat sat " * 12_000}),
+              "bad.jsonl": "{}\n" * 12_000,
+              "one.csv": 'id,text\n1,"' + "the cat sat\n" * 12_000 + '"\n'}
     for name, content in shapes.items():
         (folder / name).write_text(content)
         for budget in ("12MiB", "8MiB"):
