@@ -1,12 +1,13 @@
 /* interpose.h - how a test program steers the preloaded interposer of interpose.c.
  *
- * All are weak: their addresses are NULL when the interposer is not preloaded, and the test then
- * says "skipped".
+ * interpose_find gives false when it is not preloaded, and the test then says "skipped".
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_TESTS_INTERPOSE_H
 #define EMB_TESTS_INTERPOSE_H
 
+#include <dlfcn.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef enum interpose_class {
@@ -32,7 +33,20 @@ typedef struct interpose_state {
 } interpose_state;
 
 /* Starts counting anew; mode OFF only counts. */
-void interpose_arm(interpose_mode mode, interpose_class which, uint64_t at) __attribute__((weak));
-const interpose_state *interpose_look(void) __attribute__((weak));
+void interpose_arm(interpose_mode mode, interpose_class which, uint64_t at);
+const interpose_state *interpose_look(void);
+
+/* The same two in a test program, found at run time. */
+typedef struct interpose_calls {
+    void (*arm)(interpose_mode mode, interpose_class which, uint64_t at);
+    const interpose_state *(*look)(void);
+} interpose_calls;
+
+/* Gives false if the interposer is not preloaded. */
+static inline bool interpose_find(interpose_calls *out) {
+    *(void **)&out->arm = dlsym(RTLD_DEFAULT, "interpose_arm");
+    *(void **)&out->look = dlsym(RTLD_DEFAULT, "interpose_look");
+    return out->arm && out->look;
+}
 
 #endif
