@@ -38,7 +38,7 @@ models: ## the three real models into build/models
 
 demo: deps ## builds, gets a model, plans for 64 MiB, encodes the samples, searches them
 	@$(MAKE) --no-print-directory all
-	@examples/demo.sh
+	@tools/demo.sh
 
 bench: everything ## JSON lines of throughput, stages and peaks
 	@bench/run.sh

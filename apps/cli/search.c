@@ -192,10 +192,13 @@ static emb_status read_snippets(search_job *job, emb_error *error) {
 
 /* Makes a snippet one line of whole characters. */
 static void tidy_snippet(hit *found) {
+    static const char dots[] = "...";
     uint32_t length = found->snippet_length;
-    if (length == SNIPPET_BYTES) {
-        while (length > 0 && ((unsigned char)found->snippet[length - 1] & 0xC0) == 0x80) length--;
-        if (length > 0) length--;
+    if (length == SNIPPET_BYTES) { /* there was more: cut before a character, and say so */
+        length -= sizeof dots;
+        while (length > 0 && ((unsigned char)found->snippet[length] & 0xC0) == 0x80) length--;
+        memcpy(found->snippet + length, dots, sizeof dots - 1);
+        length += sizeof dots - 1;
     }
     for (uint32_t i = 0; i < length; i++) {
         if ((unsigned char)found->snippet[i] < 0x20 || found->snippet[i] == 0x7F) {

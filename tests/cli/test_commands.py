@@ -69,10 +69,10 @@ def write_npy(path, rows, descr="<f4", order="False", shape=None, version=1):
 
 def check_search(tally, folder):
     """Nearest rows, scores and texts against plain Python."""
-    texts = texts_of(3000) + ["last\tline with\na break"]
+    texts = texts_of(3000) + ["last\tline with\na break", "東" * 60]
     vectors = vectors_of(folder, texts)
     source, index = folder / "v.jsonl", folder / "v.npy"
-    queries = ["the moon looked", "river", texts[17]]
+    queries = ["the moon looked", "東東東", texts[17]]
     done = run("search", BERT, "--index", index, "--texts", source, "-k", "5", "--json", *queries)
     if not expect_exit(tally, done, 0):
         return
@@ -89,7 +89,9 @@ def check_search(tally, folder):
             tally.expect(abs(hit["score"] - scores[best[place]]) < 2e-6,
                          f"{query}: score {hit['score']}, wanted {scores[best[place]]}")
             tally.expect(abs(scores[hit["row"]] - hit["score"]) < 2e-6, "row and score")
-            tally.expect(hit["text"] == texts[hit["row"]].replace("\n", " ")[:119], "text")
+            text = texts[hit["row"]].translate({9: " ", 10: " "})
+            text = text if len(text.encode()) < 120 else text[:38] + "..."
+            tally.expect(hit["text"] == text, f"text {hit['text']!r}, wanted {text!r}")
     table = run("search", BERT, "--index", index, "--texts", source, texts[17]).stdout.decode()
     lines = table.splitlines()
     tally.expect(lines[0] == texts[17] and len(lines) == 4, f"table {lines}")
