@@ -5,7 +5,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/tables.h"
 
-#define NONE SIZE_MAX
+#define NONE      SIZE_MAX
+#define WORDS_MAX 192 /* one block may hold 64, and end one more */
 
 static const uint8_t key_masks[EMB_TEXT_KEY_BYTES + 1][EMB_TEXT_KEY_BYTES] = {
 #define ROW(n)                                                                                     \
@@ -27,57 +28,83 @@ static inline uint64_t lower_ascii(uint64_t bytes, uint64_t wanted) {
     return bytes | ((from & ~beyond & 0x8080808080808080u) >> 2 & wanted);
 }
 
-/* Where the words of one call come from. */
+/* A word found, before it is looked up. */
+typedef struct plain_word {
+    uint64_t key[2];
+    const emb_text_set *set; /* NULL: too long for the cache */
+    size_t start, end;
+} plain_word;
+
+/* What one call reads, and the words that it found but did not look up yet: while some are found,
+ * the cache lines of others arrive. */
 typedef struct reader {
     const emb_text_tables *tables;
     emb_text_state *state;
     const uint8_t *bytes;
     size_t length;
     uint64_t lower; /* ~0 if words are put in lower case */
+    uint32_t count;
+    plain_word words[WORDS_MAX];
 } reader;
 
+static inline void add_word(reader *from, size_t start, size_t end) {
+    plain_word *word = &from->words[from->count++];
+    size_t length = end - start;
+    word->start = start;
+    word->end = end;
+    word->set = NULL;
+    if (__builtin_expect(length > EMB_TEXT_KEY_BYTES, 0)) return;
+    uint64_t key[2] = {0, 0}, mask[2];
+    if (__builtin_expect(from->length - start >= sizeof key, 1))
+        memcpy(key, from->bytes + start, sizeof key);
+    else
+        memcpy(key, from->bytes + start, length);
+    memcpy(mask, key_masks[length], sizeof mask);
+    word->key[0] = lower_ascii(key[0] & mask[0], from->lower);
+    word->key[1] = lower_ascii(key[1] & mask[1], from->lower);
+    word->set = &from->tables->cache[emb_text_key_set(word->key[0], word->key[1])];
+    __builtin_prefetch(word->set);
+}
+
 /* A word that the cache does not hold, or has no key for, or whose ids may not fit. */
-static __attribute__((noinline)) void emit_slowly(const reader *from, size_t start, size_t end) {
+static __attribute__((noinline)) void emit_slowly(const reader *from, const plain_word *word) {
     const emb_text_tables *tables = from->tables;
     emb_text_state *state = from->state;
-    size_t length = end - start;
+    size_t length = word->end - word->start;
     if (length > tables->word_chars_max) {
         emb_text_emit(state, tables->unknown_id);
         return;
     }
     for (size_t i = 0; i < length; i++) {
-        uint8_t b = from->bytes[start + i];
+        uint8_t b = from->bytes[word->start + i];
         state->word[i] = from->lower && b >= 'A' && b <= 'Z' ? (uint8_t)(b | 0x20) : b;
     }
     emb_text_emit_word(tables, state, state->word, (uint32_t)length);
 }
 
-static inline void emit(const reader *from, size_t start, size_t end) {
+static inline uint64_t differ(const emb_text_slot *slot, const uint64_t key[2]) {
+    return (slot->key[0] ^ key[0]) | (slot->key[1] ^ key[1]);
+}
+
+/* Emits the words found so far. Gives NONE, or the end of the last word whose ids fitted. */
+static inline size_t emit_words(reader *from, bool small) {
     emb_text_state *state = from->state;
-    size_t length = end - start;
-    if (length <= EMB_TEXT_KEY_BYTES && state->capacity - state->count > EMB_TEXT_SLOT_IDS) {
-        uint64_t key[2], mask[2];
-        bool whole = from->length - start >= EMB_TEXT_KEY_BYTES;
-        memcpy(mask, key_masks[length], sizeof mask);
-        if (__builtin_expect(whole, 1)) {
-            memcpy(key, from->bytes + start, sizeof key);
-        } else {
-            key[0] = key[1] = 0;
-            memcpy(key, from->bytes + start, length);
+    for (uint32_t i = 0; i < from->count; i++) {
+        const plain_word *word = &from->words[i];
+        if (word->set && state->capacity - state->count >= EMB_TEXT_SLOT_IDS) {
+            /* by arithmetic: which of the two ways it is cannot be foreseen by a branch */
+            const emb_text_slot *slot =
+                &word->set->ways[differ(&word->set->ways[0], word->key) != 0];
+            if (__builtin_expect(differ(slot, word->key) == 0, 1)) {
+                state->count += emb_text_slot_read(slot, small, state->ids + state->count);
+                continue;
+            }
         }
-        key[0] = lower_ascii(key[0] & mask[0], from->lower);
-        key[1] = lower_ascii(key[1] & mask[1], from->lower);
-        const emb_text_set *set = &from->tables->cache[emb_text_key_set(key[0], key[1])];
-        const emb_text_slot *slot =
-            &set->ways[set->ways[0].key[0] != key[0] || set->ways[0].key[1] != key[1]];
-        if (slot->key[0] == key[0] && slot->key[1] == key[1]) {
-            /* always three: the count decides how many stay */
-            memcpy(state->ids + state->count, slot->ids, sizeof slot->ids);
-            state->count += slot->count;
-            return;
-        }
+        emit_slowly(from, word);
+        if (state->pending_end) return word->end;
     }
-    emit_slowly(from, start, end);
+    from->count = 0;
+    return NONE;
 }
 
 static void classify(emb_text_masks *masks, const reader *from, size_t base) {
@@ -92,21 +119,23 @@ static void classify(emb_text_masks *masks, const reader *from, size_t base) {
     from->tables->classify(masks, block, &from->tables->sets);
 }
 
-size_t emb_text_read_plain(const emb_text_tables *tables, emb_text_state *state,
-                           const uint8_t *bytes, size_t length) {
-    reader from = {tables, state, bytes, length, tables->lowercase ? ~(uint64_t)0 : 0};
+/* Finds words from `start` on, until there are enough or something stops; *stopped tells which.
+ * Gives where to go on: at the start of a word whose end was not seen, or behind the last. */
+static inline size_t find_words(reader *from, size_t start, bool *stopped) {
     size_t open = NONE;  /* start of a word whose end is not seen yet */
     uint64_t before = 1; /* the byte before the block is a boundary */
-    for (size_t base = 0; base < length; base += 64) {
+    size_t base = start, enough = from->state->capacity - from->state->count;
+    if (enough > WORDS_MAX - 65) enough = WORDS_MAX - 65;
+    *stopped = false;
+    for (; base < from->length && from->count <= enough; base += 64) {
         emb_text_masks masks;
-        classify(&masks, &from, base);
+        classify(&masks, from, base);
         uint64_t plain = masks.stop ? (masks.stop & -masks.stop) - 1 : ~(uint64_t)0;
         uint64_t starts = ((~masks.boundary & (masks.boundary << 1 | before)) | masks.mark) & plain;
         uint64_t edges = (masks.boundary & plain) | starts;
         if (open != NONE && edges) {
-            emit(&from, open, base + (size_t)__builtin_ctzll(edges));
+            add_word(from, open, base + (size_t)__builtin_ctzll(edges));
             open = NONE;
-            if (state->pending_end) return base + (size_t)__builtin_ctzll(edges);
         }
         while (starts) {
             size_t at = (size_t)__builtin_ctzll(starts);
@@ -116,12 +145,41 @@ size_t emb_text_read_plain(const emb_text_tables *tables, emb_text_state *state,
                 open = base + at;
                 break;
             }
-            size_t end = (size_t)__builtin_ctzll(later);
-            emit(&from, base + at, base + end);
-            if (state->pending_end) return base + end;
+            add_word(from, base + at, base + (size_t)__builtin_ctzll(later));
         }
-        if (masks.stop) return open != NONE ? open : base + (size_t)__builtin_ctzll(masks.stop);
+        if (masks.stop) {
+            *stopped = true;
+            return open != NONE ? open : base + (size_t)__builtin_ctzll(masks.stop);
+        }
         before = masks.boundary >> 63;
     }
-    return open != NONE ? open : length;
+    *stopped = base >= from->length;
+    if (open != NONE) return open;
+    return base < from->length ? base : from->length;
+}
+
+static inline size_t read_plain(const emb_text_tables *tables, emb_text_state *state,
+                                const uint8_t *bytes, size_t length, bool small) {
+    reader from;
+    from.tables = tables;
+    from.state = state;
+    from.bytes = bytes;
+    from.length = length;
+    from.lower = tables->lowercase ? ~(uint64_t)0 : 0;
+    from.count = 0;
+    bool stopped = false;
+    size_t at = 0;
+    while (!stopped) {
+        size_t next = find_words(&from, at, &stopped);
+        size_t full = emit_words(&from, small);
+        if (full != NONE) return full;
+        at = next;
+    }
+    return at;
+}
+
+size_t emb_text_read_plain(const emb_text_tables *tables, emb_text_state *state,
+                           const uint8_t *bytes, size_t length) {
+    if (tables->small_ids) return read_plain(tables, state, bytes, length, true);
+    return read_plain(tables, state, bytes, length, false);
 }

@@ -26,13 +26,18 @@ void emb_text_layout(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_le
     vocabulary->records_bytes =
         (uint32_t)emb_text_vocabulary_records_bytes(spec->vocabulary, spec->vocabulary_bytes);
     vocabulary->slots = emb_ledger_take(ledger, (uint64_t)1 << vocabulary->bits, sizeof(uint32_t));
+    vocabulary->filter_bits = emb_text_vocabulary_filter_bits(spec->vocabulary);
+    vocabulary->filter =
+        emb_ledger_take(ledger, (uint64_t)1 << vocabulary->filter_bits, sizeof(uint64_t));
     vocabulary->records = emb_ledger_take(ledger, vocabulary->records_bytes, 1);
-    tables->cache = emb_ledger_take(ledger, EMB_TEXT_CACHE_SETS, sizeof(emb_text_set));
+    tables->cache =
+        emb_ledger_take(ledger, (uint64_t)1 << EMB_TEXT_CACHE_BITS, sizeof(emb_text_set));
     tables->raw.patterns = emb_ledger_take(ledger, spec->added_count, sizeof(emb_text_pattern));
     tables->normal.patterns = emb_ledger_take(ledger, spec->added_count, sizeof(emb_text_pattern));
 
     state->run_marks = emb_ledger_take(ledger, (uint64_t)chars + 1, sizeof(uint32_t));
     state->word = emb_ledger_take(ledger, 4 * (uint64_t)chars + 16, 1);
+    state->hashes = emb_ledger_take(ledger, 4 * (uint64_t)chars + 1, sizeof(uint64_t));
     state->pieces = emb_ledger_take(ledger, (uint64_t)chars + 1, sizeof(uint32_t));
     state->pending_max = pending_max(chars);
     state->pending = emb_ledger_take(ledger, state->pending_max, sizeof(uint32_t));
@@ -121,7 +126,8 @@ emb_status emb_text_load(emb_tokenizer *tokenizer, const emb_text_spec *spec, em
     tables->word_chars_max = spec->word_chars_max;
     tables->unknown_id = spec->unknown_id;
     tables->classify = emb_text_classify_select();
-    memset(tables->cache, 0, EMB_TEXT_CACHE_SETS * sizeof(emb_text_set));
+    tables->small_ids = spec->ids_end <= UINT16_MAX;
+    memset(tables->cache, 0, sizeof(emb_text_set) << EMB_TEXT_CACHE_BITS);
     tables->raw.count = tables->normal.count = 0;
     memset(tables->raw.first, 0, sizeof tables->raw.first);
     memset(tables->normal.first, 0, sizeof tables->normal.first);

@@ -19,19 +19,26 @@
 /* Normalising makes a literal at most three times as long (a Hangul syllable: 3 bytes to 9). */
 #define EMB_TEXT_PATTERN_BYTES_MAX (3 * EMB_TEXT_ADDED_BYTES_MAX)
 #define EMB_TEXT_KEY_BYTES         16 /* longest word that the cache holds */
-#define EMB_TEXT_SLOT_IDS          3
-/* 2 x 16,384 slots = 1 MiB: stays in a level-2 cache and holds a book's vocabulary. */
-#define EMB_TEXT_CACHE_SETS 16384u
+/* 4 x 8,192 slots = 1 MiB: stays in a level-2 cache and holds most words of a book. */
+#define EMB_TEXT_CACHE_BITS 13
+#define EMB_TEXT_CACHE_WAYS 4
+/* Room behind the ids that a word adds to an array: a slot is copied whole. */
+#define EMB_TEXT_SLOT_IDS 8
 
-/* A word and its ids; one half of a cache line. Empty if count is 0. */
+/* A word and its ids; one half of a cache line. Small ids leave room for seven, others for three.
+ */
 typedef struct emb_text_slot {
-    uint64_t key[2]; /* the normalised word, padded with zeros */
-    uint32_t ids[EMB_TEXT_SLOT_IDS];
-    uint32_t count;
+    uint64_t key[2]; /* the normalised word, padded with zeros; all zeros: empty */
+    union {
+        uint16_t small[8]; /* the last is the count */
+        uint32_t wide[4];
+    } ids;
 } emb_text_slot;
 
+/* The first two ways are one cache line, which plain reading looks at; a word found in the others
+ * moves to the front. */
 typedef struct emb_text_set {
-    emb_text_slot ways[2];
+    emb_text_slot ways[EMB_TEXT_CACHE_WAYS];
 } emb_text_set;
 
 typedef struct emb_text_pattern {
@@ -71,9 +78,13 @@ typedef struct emb_text_vocabulary {
     uint32_t records_used, records_bytes;
     uint32_t entries;
     uint32_t entry_bytes_max; /* longest stored */
-    uint64_t continuing_seed; /* hash of the continuing prefix */
+    /* Two bits of one word for each entry: most strings that are none are told by these alone. */
+    uint64_t *filter; /* [1 << filter_bits] */
+    uint32_t filter_bits;
     uint32_t prefix_bytes;
     uint8_t prefix[16];
+    uint64_t prefix_hash;
+    uint64_t powers[EMB_TEXT_ENTRY_BYTES_MAX + 1]; /* of the hash's base */
 } emb_text_vocabulary;
 
 struct emb_text_tables {
@@ -84,7 +95,8 @@ struct emb_text_tables {
     emb_text_byte_sets sets;
     emb_text_matcher raw, normal;
     emb_text_vocabulary vocabulary;
-    emb_text_set *cache; /* [EMB_TEXT_CACHE_SETS] */
+    bool small_ids;      /* every id fits 16 bits */
+    emb_text_set *cache; /* [1 << EMB_TEXT_CACHE_BITS] */
 };
 
 struct emb_text_state {
@@ -102,6 +114,7 @@ struct emb_text_state {
     uint32_t *run_marks; /* [word_chars_max + 1] */
     uint32_t word_chars, word_bytes;
     uint8_t *word;    /* [4 * word_chars_max + 16] */
+    uint64_t *hashes; /* [4 * word_chars_max + 1] of what the word being looked up begins with */
     uint32_t *pieces; /* [word_chars_max] ids of the word being looked up */
     uint32_t pending_first, pending_end;
     uint32_t *pending; /* ids that did not fit the caller's array */
@@ -114,6 +127,7 @@ struct emb_text_state {
 
 /* Sizes of the index for so many entries of so many bytes in all. */
 uint32_t emb_text_vocabulary_bits(uint32_t entries);
+uint32_t emb_text_vocabulary_filter_bits(uint32_t entries);
 uint64_t emb_text_vocabulary_records_bytes(uint32_t entries, uint64_t bytes);
 void emb_text_vocabulary_clear(emb_text_vocabulary *vocabulary, const char *prefix);
 
@@ -130,13 +144,18 @@ void emb_text_emit_word(const emb_text_tables *tables, emb_text_state *state, co
 static inline uint32_t emb_text_key_set(uint64_t low, uint64_t high) {
     uint64_t h = (low ^ high * 0x9E3779B97F4A7C15u) * 0xD6E8FEB86659FD93u;
     h ^= h >> 32;
-    return (uint32_t)((h * 0xD6E8FEB86659FD93u) >> 50);
+    return (uint32_t)((h * 0xD6E8FEB86659FD93u) >> (64 - EMB_TEXT_CACHE_BITS));
 }
 
-/* Finds the ids of a word that the cache does not hold into state->pieces, and puts them into the
- * cache if they fit. Gives their number. */
-uint32_t emb_text_match_word(const emb_text_tables *tables, emb_text_state *state,
-                             const uint8_t *word, uint32_t length);
+/* Copies a slot's ids to `out`, which has room for EMB_TEXT_SLOT_IDS; gives how many count. */
+static inline uint32_t emb_text_slot_read(const emb_text_slot *slot, bool small, uint32_t *out) {
+    if (small) {
+        for (uint32_t i = 0; i < 8; i++) out[i] = slot->ids.small[i];
+        return slot->ids.small[7];
+    }
+    memcpy(out, slot->ids.wide, sizeof slot->ids.wide);
+    return slot->ids.wide[3];
+}
 
 static inline void emb_text_emit(emb_text_state *state, uint32_t id) {
     if (state->count < state->capacity && state->pending_end == 0)

@@ -5,29 +5,40 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/tables.h"
 
-#define HASH_SEED   0xCBF29CE484222325u
-#define HASH_PRIME  0x100000001B3u
+#define HASH_BASE   0x9E3779B97F4A7C15u
 #define RECORD_HEAD 6 /* id, length */
 #define OFFSET_MASK 0xFFFFFFu
 
+/* A polynomial in the base, so that the hash of any part of a word follows from two of its
+ * beginnings. */
 static inline uint64_t hash_byte(uint64_t hash, uint8_t byte) {
-    return (hash ^ byte) * HASH_PRIME;
+    return hash * HASH_BASE + byte + 1;
 }
 
-static uint64_t hash_bytes(uint64_t hash, const uint8_t *bytes, uint32_t length) {
+static uint64_t hash_bytes(const uint8_t *bytes, uint32_t length) {
+    uint64_t hash = 0;
     for (uint32_t i = 0; i < length; i++) hash = hash_byte(hash, bytes[i]);
     return hash;
 }
 
-/* FNV leaves its low bits to the last bytes alone; one more round spreads them. */
+/* The low bits of a polynomial know only the last bytes: this spreads all of them. */
 static inline uint64_t hash_finish(uint64_t hash) {
-    return (hash ^ hash >> 29) * 0xBF58476D1CE4E5B9u;
+    return (hash ^ hash >> 32) * 0xBF58476D1CE4E5B9u;
+}
+
+static inline uint64_t filter_mask(uint64_t mixed) {
+    return (uint64_t)1 << (mixed >> 8 & 63) | (uint64_t)1 << (mixed >> 14 & 63);
 }
 
 uint32_t emb_text_vocabulary_bits(uint32_t entries) {
     uint32_t bits = 4;
     while (bits < 31 && (1u << bits) < 2 * (uint64_t)entries) bits++;
     return bits;
+}
+
+uint32_t emb_text_vocabulary_filter_bits(uint32_t entries) {
+    uint32_t bits = emb_text_vocabulary_bits(entries); /* 16 to 32 bits for each entry */
+    return bits > 6 ? bits - 2 : 4;
 }
 
 uint64_t emb_text_vocabulary_records_bytes(uint32_t entries, uint64_t bytes) {
@@ -41,16 +52,17 @@ void emb_text_vocabulary_clear(emb_text_vocabulary *vocabulary, const char *pref
     vocabulary->entry_bytes_max = 0;
     vocabulary->prefix_bytes = (uint32_t)strnlen(prefix, sizeof vocabulary->prefix);
     memcpy(vocabulary->prefix, prefix, vocabulary->prefix_bytes);
-    vocabulary->continuing_seed =
-        hash_bytes(HASH_SEED, vocabulary->prefix, vocabulary->prefix_bytes);
+    vocabulary->prefix_hash = hash_bytes(vocabulary->prefix, vocabulary->prefix_bytes);
+    memset(vocabulary->filter, 0, sizeof(uint64_t) << vocabulary->filter_bits);
+    vocabulary->powers[0] = 1;
+    for (uint32_t i = 0; i < EMB_TEXT_ENTRY_BYTES_MAX; i++)
+        vocabulary->powers[i + 1] = vocabulary->powers[i] * HASH_BASE;
 }
 
-/* Gives the record of prefix + bytes, whose hash is known, or NULL; *place: its slot, or the empty
- * one where it belongs. */
-static uint8_t *find(const emb_text_vocabulary *vocabulary, uint64_t hash, const uint8_t *prefix,
-                     uint32_t prefix_bytes, const uint8_t *bytes, uint32_t length,
-                     uint32_t *place) {
-    uint64_t mixed = hash_finish(hash);
+/* Gives the record of prefix + bytes, whose finished hash is known, or NULL; *place: its slot, or
+ * the empty one where it belongs. */
+static uint8_t *find(const emb_text_vocabulary *vocabulary, uint64_t mixed, uint32_t prefix_bytes,
+                     const uint8_t *bytes, uint32_t length, uint32_t *place) {
     uint32_t mask = (1u << vocabulary->bits) - 1;
     uint32_t tag = (uint32_t)mixed & 0xFF;
     uint32_t at = (uint32_t)(mixed >> (64 - vocabulary->bits));
@@ -60,7 +72,7 @@ static uint8_t *find(const emb_text_vocabulary *vocabulary, uint64_t hash, const
         uint16_t stored;
         memcpy(&stored, record + 4, sizeof stored);
         if (stored == prefix_bytes + length &&
-            memcmp(record + RECORD_HEAD, prefix, prefix_bytes) == 0 &&
+            memcmp(record + RECORD_HEAD, vocabulary->prefix, prefix_bytes) == 0 &&
             memcmp(record + RECORD_HEAD + prefix_bytes, bytes, length) == 0) {
             *place = at;
             return record;
@@ -73,8 +85,8 @@ static uint8_t *find(const emb_text_vocabulary *vocabulary, uint64_t hash, const
 bool emb_text_vocabulary_add(emb_text_vocabulary *vocabulary, const uint8_t *bytes, uint32_t length,
                              uint32_t id, bool *replaced) {
     uint32_t place;
-    uint64_t hash = hash_bytes(HASH_SEED, bytes, length);
-    uint8_t *record = find(vocabulary, hash, NULL, 0, bytes, length, &place);
+    uint64_t mixed = hash_finish(hash_bytes(bytes, length));
+    uint8_t *record = find(vocabulary, mixed, 0, bytes, length, &place);
     *replaced = record != NULL;
     if (record) {
         memcpy(record, &id, sizeof id);
@@ -89,35 +101,56 @@ bool emb_text_vocabulary_add(emb_text_vocabulary *vocabulary, const uint8_t *byt
     memcpy(record, &id, sizeof id);
     memcpy(record + 4, &stored, sizeof stored);
     memcpy(record + RECORD_HEAD, bytes, length);
-    vocabulary->slots[place] =
-        (uint32_t)(hash_finish(hash) & 0xFF) << 24 | vocabulary->records_used;
+    vocabulary->slots[place] = (uint32_t)(mixed & 0xFF) << 24 | vocabulary->records_used;
+    vocabulary->filter[mixed >> (64 - vocabulary->filter_bits)] |= filter_mask(mixed);
     vocabulary->records_used += needed;
     vocabulary->entries++;
     if (length > vocabulary->entry_bytes_max) vocabulary->entry_bytes_max = length;
     return true;
 }
 
-/* Gives the bytes of the longest entry that `bytes` begins with, 0 if there is none. */
-static uint32_t longest(const emb_text_vocabulary *vocabulary, const uint8_t *bytes,
-                        uint32_t length, bool continuing, uint32_t *id) {
-    uint64_t hashes[EMB_TEXT_ENTRY_BYTES_MAX + 1];
-    uint32_t prefix_bytes = continuing ? vocabulary->prefix_bytes : 0;
+/* Gives the bytes of the longest entry that word[at..] begins with, 0 if there is none. hashes[i]
+ * is of the first i bytes of the word. */
+static uint32_t longest(const emb_text_vocabulary *vocabulary, const uint64_t *hashes,
+                        const uint8_t *word, uint32_t length, uint32_t at, uint32_t *id) {
+    uint32_t prefix_bytes = at > 0 ? vocabulary->prefix_bytes : 0;
     if (vocabulary->entry_bytes_max <= prefix_bytes) return 0;
     uint32_t most = vocabulary->entry_bytes_max - prefix_bytes;
-    if (most > length) most = length;
-    hashes[0] = continuing ? vocabulary->continuing_seed : HASH_SEED;
-    for (uint32_t i = 0; i < most; i++) hashes[i + 1] = hash_byte(hashes[i], bytes[i]);
+    if (most > length - at) most = length - at;
+    /* what the beginning adds to each hash, and what the prefix would */
+    uint64_t shift = (at > 0 ? vocabulary->prefix_hash : 0) - hashes[at];
     for (uint32_t n = most; n > 0; n--) {
-        if (n < length && (bytes[n] & 0xC0) == 0x80) continue; /* inside a character */
+        uint64_t mixed = hash_finish(hashes[at + n] + shift * vocabulary->powers[n]);
+        uint64_t mask = filter_mask(mixed);
+        if ((vocabulary->filter[mixed >> (64 - vocabulary->filter_bits)] & mask) != mask) continue;
+        if (at + n < length && (word[at + n] & 0xC0) == 0x80) continue; /* inside a character */
         uint32_t place;
-        const uint8_t *record =
-            find(vocabulary, hashes[n], vocabulary->prefix, prefix_bytes, bytes, n, &place);
+        const uint8_t *record = find(vocabulary, mixed, prefix_bytes, word + at, n, &place);
         if (record) {
             memcpy(id, record, sizeof *id);
             return n;
         }
     }
     return 0;
+}
+
+static uint32_t match_word(const emb_text_tables *tables, emb_text_state *state,
+                           const uint8_t *word, uint32_t length) {
+    uint32_t count = 0;
+    state->hashes[0] = 0;
+    for (uint32_t i = 0; i < length; i++)
+        state->hashes[i + 1] = hash_byte(state->hashes[i], word[i]);
+    for (uint32_t at = 0; at < length;) {
+        uint32_t n =
+            longest(&tables->vocabulary, state->hashes, word, length, at, &state->pieces[count]);
+        if (n == 0) { /* one part unknown: the whole word is */
+            state->pieces[0] = tables->unknown_id;
+            return 1;
+        }
+        count++;
+        at += n;
+    }
+    return count;
 }
 
 /* The cache's key of a word: its bytes, then zeros. A word that holds a zero has none. */
@@ -128,43 +161,50 @@ static bool make_key(uint64_t key[2], const uint8_t *word, uint32_t length) {
     return true;
 }
 
-uint32_t emb_text_match_word(const emb_text_tables *tables, emb_text_state *state,
-                             const uint8_t *word, uint32_t length) {
-    uint32_t count = 0;
-    for (uint32_t at = 0; at < length;) {
-        uint32_t n =
-            longest(&tables->vocabulary, word + at, length - at, at > 0, &state->pieces[count]);
-        if (n == 0) { /* one part unknown: the whole word is */
-            state->pieces[0] = tables->unknown_id;
-            count = 1;
-            break;
-        }
-        count++;
-        at += n;
+/* Makes room at the front of a set by moving the ways before `end` back by one. */
+static emb_text_slot *front(emb_text_set *set, uint32_t end) {
+    for (uint32_t way = end; way > 0; way--) set->ways[way] = set->ways[way - 1];
+    return &set->ways[0];
+}
+
+static void keep(const emb_text_tables *tables, emb_text_set *set, const uint64_t key[2],
+                 const uint32_t *ids, uint32_t count) {
+    if (count >= (tables->small_ids ? 8 : 4)) return;
+    emb_text_slot *slot = front(set, EMB_TEXT_CACHE_WAYS - 1);
+    memcpy(slot->key, key, sizeof slot->key);
+    memset(&slot->ids, 0, sizeof slot->ids);
+    for (uint32_t i = 0; i < count; i++) {
+        if (tables->small_ids)
+            slot->ids.small[i] = (uint16_t)ids[i];
+        else
+            slot->ids.wide[i] = ids[i];
     }
-    uint64_t key[2];
-    if (count <= EMB_TEXT_SLOT_IDS && make_key(key, word, length)) {
-        emb_text_set *set = &tables->cache[emb_text_key_set(key[0], key[1])];
-        set->ways[1] = set->ways[0];
-        memcpy(set->ways[0].key, key, sizeof key);
-        memcpy(set->ways[0].ids, state->pieces, count * sizeof(uint32_t));
-        set->ways[0].count = count;
-    }
-    return count;
+    if (tables->small_ids)
+        slot->ids.small[7] = (uint16_t)count;
+    else
+        slot->ids.wide[3] = count;
 }
 
 void emb_text_emit_word(const emb_text_tables *tables, emb_text_state *state, const uint8_t *word,
                         uint32_t length) {
     uint64_t key[2];
-    if (make_key(key, word, length)) {
-        const emb_text_set *set = &tables->cache[emb_text_key_set(key[0], key[1])];
-        for (uint32_t way = 0; way < 2; way++) {
-            const emb_text_slot *slot = &set->ways[way];
-            if (slot->key[0] != key[0] || slot->key[1] != key[1]) continue;
-            for (uint32_t i = 0; i < slot->count; i++) emb_text_emit(state, slot->ids[i]);
-            return;
+    uint32_t few[EMB_TEXT_SLOT_IDS], count, way = 0;
+    const uint32_t *ids = few;
+    bool keyed = make_key(key, word, length);
+    emb_text_set *set = keyed ? &tables->cache[emb_text_key_set(key[0], key[1])] : NULL;
+    if (keyed)
+        while (way < EMB_TEXT_CACHE_WAYS && memcmp(set->ways[way].key, key, sizeof key) != 0) way++;
+    if (keyed && way < EMB_TEXT_CACHE_WAYS) {
+        if (way >= EMB_TEXT_CACHE_WAYS / 2) {
+            emb_text_slot found = set->ways[way];
+            *front(set, way) = found;
+            way = 0;
         }
+        count = emb_text_slot_read(&set->ways[way], tables->small_ids, few);
+    } else {
+        count = match_word(tables, state, word, length);
+        ids = state->pieces;
+        if (keyed) keep(tables, set, key, ids, count);
     }
-    uint32_t count = emb_text_match_word(tables, state, word, length);
-    for (uint32_t i = 0; i < count; i++) emb_text_emit(state, state->pieces[i]);
+    for (uint32_t i = 0; i < count; i++) emb_text_emit(state, ids[i]);
 }
