@@ -23,8 +23,8 @@ def main():
             if not tally.expect(done.returncode == 0, f"{name}: {done.stderr}"):
                 continue
             result = json.loads(done.stdout)
-            score = 100 * result["spearman"]
-            print(f"{name}: Spearman {score:.3f}, Pearson {100 * result['pearson']:.3f}, "
+            score = result["spearman"]
+            print(f"{name}: Spearman {score:.3f}, Pearson {result['pearson']:.3f}, "
                   f"{result['pairs']} pairs", flush=True)
             tally.expect(result["pairs"] == 1379, f"{name}: {result['pairs']} of 1379 pairs")
             tally.expect(abs(score - WANTED[name]) <= TOLERANCE,
