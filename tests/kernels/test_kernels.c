@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 
+#include "kernels/parts.h"
 #include "kernels/rig.h"
 
 typedef struct variant {
@@ -281,12 +282,28 @@ static void test_detect(void) {
 
 /* ---- main ------------------------------------------------------------------------------------ */
 
+static const emb_cpu_kernels *find_kernels(const char *numerics) {
+    if (!strcmp(numerics, "ref-f32")) return &emb_cpu_ref_f32;
+    if (!strcmp(numerics, "ref-bf16")) return &emb_cpu_ref_bf16;
+#ifdef EMB_X86
+    if (!strcmp(numerics, "avx2-f32")) return &emb_cpu_avx2_f32;
+    if (!strcmp(numerics, "avx2-bf16")) return &emb_cpu_avx2_bf16;
+    if (!strcmp(numerics, "avx512-f32")) return &emb_cpu_avx512_f32;
+    if (!strcmp(numerics, "avx512-bf16")) return &emb_cpu_avx512_bf16;
+    if (!strcmp(numerics, "avx512-bf16dot")) return &emb_cpu_avx512_bf16dot;
+#endif
+    return NULL;
+}
+
 static void test_variant(const char *isa, bool has_bf16, emb_format format) {
     const emb_backend *backend = emb_cpu_backend(isa, has_bf16, format);
     if (!rig_check(backend != NULL, "no backend for %s", isa)) return;
     bool rounds = strstr(backend->numerics, "dot") != NULL;
     variant v = {backend, format, rounds ? 0.06 : 1e-5, rounds ? 0.99995 : 1.0 - 1e-11};
     uint64_t before = rig_total.checks, failed = rig_total.failures;
+    const emb_cpu_kernels *kernels = find_kernels(backend->numerics);
+    if (rig_check(kernels != NULL, "no kernels of %s are tested", backend->numerics))
+        parts_test(kernels, backend->numerics, format);
     test_blocks(&v);
     test_mixtures(&v);
     for (uint32_t hidden = 1; hidden <= 768; hidden = hidden * 2 + 1) {

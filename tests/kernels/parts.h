@@ -1,0 +1,11 @@
+/* parts.h - tests of the kernels under the blocks: see parts.c.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_TESTS_KERNELS_PARTS_H
+#define EMB_TESTS_KERNELS_PARTS_H
+
+#include "backend/cpu/cpu.h"
+
+void parts_test(const emb_cpu_kernels *kernels, const char *name, emb_format format);
+
+#endif
