@@ -16,9 +16,13 @@ static double *need(size_t count) {
 static void apply(double *out, const double *in, const float *weights, const float *bias,
                   uint32_t rows, uint32_t cols) {
     for (uint32_t r = 0; r < rows; r++) {
-        double sum = bias[r];
-        for (uint32_t k = 0; k < cols; k++) sum += in[k] * weights[(size_t)r * cols + k];
-        out[r] = sum;
+        double sums[8] = {bias[r]}; /* eight, or each addition waits for the one before */
+        const float *row = weights + (size_t)r * cols;
+        uint32_t k = 0;
+        for (; k + 8 <= cols; k += 8)
+            for (uint32_t i = 0; i < 8; i++) sums[i] += in[k + i] * row[k + i];
+        for (; k < cols; k++) sums[0] += in[k] * row[k];
+        out[r] = (sums[0] + sums[1] + sums[2] + sums[3]) + (sums[4] + sums[5] + sums[6] + sums[7]);
     }
 }
 
