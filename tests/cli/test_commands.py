@@ -106,7 +106,8 @@ def check_search(tally, folder):
     write_npy(scaled, [[3 * v for v in vectors[0]], [math.nan] * 32, [0.0] * 32, vectors[1]],
               version=2)
     for score, best in [("dot", 3), ("cosine", 1)]:
-        done = run("search", BERT, "--index", scaled, "--score", score, "-k", "9", "--json", texts[0])
+        done = run("search", BERT, "--index", scaled, "--score", score, "-k", "9", "--json",
+                   texts[0])
         found = read_jsonl(done.stdout)
         tally.expect(len(found) == 3 and found[0]["row"] == 0
                      and abs(found[0]["score"] - best) < 1e-4, f"--score {score}: {found}")
@@ -124,7 +125,8 @@ def check_search_refuses(tally, folder):
         write_npy(index, [row, row], **change)
         done = run("search", BERT, "--index", index, "q")
         expect_exit(tally, done, 65, "i.npy", what=name)
-    for data in [b"", b"text", b"\x93NUMPY\x01\x00\xff\xff{", b"\x93NUMPY\x09\x00\x10\x00" + b" " * 99]:
+    for data in [b"", b"text", b"\x93NUMPY\x01\x00\xff\xff{",
+                 b"\x93NUMPY\x09\x00\x10\x00" + b" " * 99]:
         index.write_bytes(data)
         expect_exit(tally, run("search", BERT, "--index", index, "q"), 65, "i.npy")
     expect_exit(tally, run("search", BERT, "--index", folder / "no.npy", "q"), 66, "no.npy")
@@ -229,7 +231,8 @@ def check_bench(tally, folder):
     again = json.loads(run("bench", BERT, "--json").stdout)
     tally.expect(stats["texts"] == 512 and stats["tokens"] == again["tokens"], "own texts")
     (folder / "b.txt").write_text("the cat\nsat\n")
-    done = run("bench", BERT, "-i", folder / "b.txt", "--repeat", "3", "--json", "--memory", "16MiB")
+    done = run("bench", BERT, "-i", folder / "b.txt", "--repeat", "3", "--json", "--memory",
+               "16MiB")
     tally.expect(json.loads(done.stdout)["texts"] == 6, "--repeat")
     table = run("bench", BERT).stdout
     for words in [b"tokenizing", b"encoding", b"a second", b"memory observed"]:

@@ -281,7 +281,7 @@ def check_progress(tally, folder):
         return text.decode()
 
     bar = on_terminal()
-    tally.expect(re.search(r"\r *100% #+ .*texts .*/s.* MiB", bar), f"no bar on a terminal: {bar!r}")
+    tally.expect(re.search(r"\r *100% #+ .*texts .*/s.* MiB", bar), f"no bar: {bar!r}")
     tally.expect("\r" not in on_terminal("--progress", "never").replace("\r\n", ""), "never")
     tally.expect(on_terminal("--quiet") == "", "--quiet on a terminal")
     piped = run("encode", BERT, "-i", source, "-o", folder / "p.npy")

@@ -48,7 +48,8 @@ CSV = [
     ("more cells", b"id,text\n1,cat,9,9\n2,sat\n", [], ["cat", "sat"]),
     ("text after a quote", b'id,text\n1,"cat" x\n2,sat\n', [], [None, "sat"]),
     ("never closed", b'id,text\n1,cat\n2,"sat\nand more\n', [], ["cat", None]),
-    ("last cell empty", b"id,text\n1,cat\n2,", [], ["cat", ""]), ("header only", b"id,text\n", [], []),
+    ("last cell empty", b"id,text\n1,cat\n2,", [], ["cat", ""]),
+    ("header only", b"id,text\n", [], []),
     ("empty", b"", [], []), ("bom", BOM + b"text,id\ncat,1\n", [], ["cat"]),
     ("quoted header", b'id,"text"\n1,cat\n', [], ["cat"]),
     ("name of digits", b"1,2,3\na,cat,c\n", ["--column", "2"], ["cat"]),
@@ -56,8 +57,8 @@ CSV = [
 
 # (line of .jsonl, options, text or None)
 JSONL = [
-    ('{"text":"the cat"}', [], "the cat"), ('{"id":{"text":"no"},"text":"sat","z":[1,{"text":2}]}', [],
-                                            "sat"),
+    ('{"text":"the cat"}', [], "the cat"),
+    ('{"id":{"text":"no"},"text":"sat","z":[1,{"text":2}]}', [], "sat"),
     (r'{"text":"a\n\"b\"\u00e9\ud83d\ude00"}', [], 'a\n"b"é😀'), ('{"text":""}', [], ""),
     ('{"body":"x y"}', ["--field", "body"], "x y"),
     ('{"a":{"c":1,"b":"deep"},"b":"flat"}', ["--field", "a.b"], "deep"),
@@ -140,9 +141,10 @@ def check_files(tally, folder):
         expect_exit(tally, done, 64, column)
     (folder / "e.csv").write_bytes(b"a,b\n1,2\n")
     expect_exit(tally, ids_of("-i", folder / "e.csv")[0], 64, "--column")
-    expect_exit(tally, ids_of("-i", folder / "e.csv", "--no-header", "--column", "a")[0], 64, "number")
-    expect_exit(tally, ids_of("-i", folder / "d.csv", "--field", "a..b", "--input-format", "jsonl")[0],
-                64, "single dots")
+    done, _ = ids_of("-i", folder / "e.csv", "--no-header", "--column", "a")
+    expect_exit(tally, done, 64, "number")
+    done, _ = ids_of("-i", folder / "d.csv", "--field", "a..b", "--input-format", "jsonl")
+    expect_exit(tally, done, 64, "single dots")
     done = run("tokenize", BERT, "-i", "-", stdin=None, preexec_fn=lambda: os.close(0))
     expect_exit(tally, done, 66, "standard input")
 
@@ -230,7 +232,8 @@ def check_invalid_utf8(tally):
         check_ids(tally, f"csv {data}",
                   *ids_of("-i", "-", "--input-format", "csv", stdin=b"text\n" + data), texts)
         check_ids(tally, f"jsonl {data}",
-                  *ids_of("-i", "-", "--input-format", "jsonl", stdin=b'{"text":"%s"}' % data), texts)
+                  *ids_of("-i", "-", "--input-format", "jsonl", stdin=b'{"text":"%s"}' % data),
+                  texts)
 
 
 def check_tokenize(tally, folder):
