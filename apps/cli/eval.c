@@ -155,8 +155,8 @@ static void print_result(const eval_job *job, const eval_result *result,
     double least = job->compared ? job->against_min : NAN;
     if (options->json) {
         emb_writer_format(out, "{\"pairs\":%u", result->pairs);
-        print_number(out, "spearman", result->spearman, 6);
-        print_number(out, "pearson", result->pearson, 6);
+        print_number(out, "spearman", result->spearman * 100, 4);
+        print_number(out, "pearson", result->pearson * 100, 4);
         if (options->against) {
             print_number(out, "cosine_mean", mean, 9);
             print_number(out, "cosine_min", least, 9);
