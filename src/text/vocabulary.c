@@ -154,8 +154,10 @@ static uint32_t match_word(const emb_text_tables *tables, emb_text_state *state,
 }
 
 /* The cache's key of a word: its bytes, then zeros. A word that holds a zero has none. */
-static bool make_key(uint64_t key[2], const uint8_t *word, uint32_t length) {
-    if (length > EMB_TEXT_KEY_BYTES || memchr(word, 0, length)) return false;
+static bool make_key(uint64_t key[2], const emb_text_tables *tables, const uint8_t *word,
+                     uint32_t length) {
+    if (length > EMB_TEXT_KEY_BYTES) return false;
+    if (!tables->clean_text && memchr(word, 0, length)) return false; /* else it was removed */
     key[0] = key[1] = 0;
     memcpy(key, word, length);
     return true;
@@ -190,7 +192,7 @@ void emb_text_emit_word(const emb_text_tables *tables, emb_text_state *state, co
     uint64_t key[2];
     uint32_t few[EMB_TEXT_SLOT_IDS], count, way = 0;
     const uint32_t *ids = few;
-    bool keyed = make_key(key, word, length);
+    bool keyed = make_key(key, tables, word, length);
     emb_text_set *set = keyed ? &tables->cache[emb_text_key_set(key[0], key[1])] : NULL;
     if (keyed)
         while (way < EMB_TEXT_CACHE_WAYS && memcmp(set->ways[way].key, key, sizeof key) != 0) way++;

@@ -30,7 +30,7 @@ import threading
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-BUILD = pathlib.Path(os.environ.get("EMB_BUILD", ROOT / "build/release"))
+BUILD = pathlib.Path(os.environ.get("EMB_BUILD", ROOT / "build"))
 ORACLE = ROOT / "build/venv-oracle/bin/python"
 try:
     import numpy as np
@@ -52,7 +52,8 @@ SCRIPTS = [range(0x20, 0x7F), range(0xA0, 0x250), range(0x300, 0x370), range(0x3
            range(0x20D0, 0x2100), range(0x3000, 0x3100), range(0x4E00, 0x5000),
            range(0xAC00, 0xAD00), range(0xF900, 0xFB00), range(0xFE00, 0xFE10),
            range(0xFF00, 0xFFF0), range(0x1D150, 0x1D1F0), range(0x1F300, 0x1F650),
-           range(0x20000, 0x20100), range(0x2F800, 0x2FA20), range(0xE0000, 0xE01F0), range(0, 0x20)]
+           range(0x20000, 0x20100), range(0x2F800, 0x2FA20), range(0xE0000, 0xE01F0),
+           range(0, 0x20)]
 
 
 # ---- tokenizers ----------------------------------------------------------------------------------
@@ -89,7 +90,8 @@ def option(key, value):
 
 
 VARIANTS = [("cased", option("lowercase", False)), ("accents", option("strip_accents", False)),
-            ("stripped-cased", lambda d: d["normalizer"].update(lowercase=False, strip_accents=True)),
+            ("stripped-cased",
+             lambda d: d["normalizer"].update(lowercase=False, strip_accents=True)),
             ("unclean", option("clean_text", False)),
             ("unsplit", option("handle_chinese_chars", False)),
             ("plain", lambda d: d.update(normalizer=None)),
@@ -164,7 +166,8 @@ def marks(count, seed):
     for _ in range(count):
         length = rng.choice((2, 3, 5, 8, 30, 99, 130))
         text = "".join(chr(rng.choice(rng.choice((pool, odd, odd)))) for _ in range(length))
-        yield (rng.choice(("", "a", "é", "\u1100", "中")) + text + rng.choice(("", "b", " "))).encode()
+        before, behind = rng.choice(("", "a", "é", "\u1100", "中")), rng.choice(("", "b", " "))
+        yield (before + text + behind).encode()
 
 
 def documentation(megabytes, seed):
@@ -174,7 +177,8 @@ def documentation(megabytes, seed):
              "/usr/share/perl", "/usr/lib/python3", "/usr/include")
     paths = [os.path.join(d, f) for root in roots for d, _, fs in os.walk(root) for f in fs]
     # the few files of each other language first, then all of them
-    other = [p for p in paths if p.split("/")[3:4] == ["man"] and not p.split("/")[4].startswith("man")]
+    other = [p for p in paths
+             if p.split("/")[3:4] == ["man"] and not p.split("/")[4].startswith("man")]
     rng.shuffle(paths)
     rng.shuffle(other)
     left, seen = megabytes * 1000000, set()
@@ -192,7 +196,7 @@ def documentation(megabytes, seed):
             n = rng.choice((40, 300, 3000, 3000, 30000))
             yield data[at:at + n]
             at += n
-            left -= n
+            left -= min(n, len(data) - at + n)
         if left <= 0:
             return
 
