@@ -168,7 +168,8 @@ def check_eval(tally, folder):
             continue
         result = json.loads(done.stdout)
         tally.expect(result["pairs"] == 120, f"{form}: {result['pairs']} pairs")
-        tally.expect(abs(result["pearson"] - 100 * pearson(scores, cosines)) < 1e-3, f"{form}: Pearson")
+        tally.expect(abs(result["pearson"] - 100 * pearson(scores, cosines)) < 1e-3,
+                     f"{form}: Pearson {result['pearson']}")
         wanted = 100 * pearson(ranks(scores), ranks(cosines))
         tally.expect(abs(result["spearman"] - wanted) < 2e-2,
                      f"{form}: Spearman {result['spearman']}, wanted {wanted}")
