@@ -4,10 +4,11 @@
     bench/tokenizer.py [--model DIR] [--text FILE] [--megabytes N] [--rounds N] [--program PROGRAM]
 
 Every line of FILE is a text. We read it again and again to N megabytes (100) each round, the peer
-once, in one batch and without threads of its own, through its faster call (encode_batch_fast:
-no offsets). All ids are compared first. Speeds are by processor time of the one thread, which
-other work on the machine disturbs least; "wall" stands beside it. Best of the rounds. Appends JSON
-lines to bench/results/tokenizer.jsonl. Needs the tokenizers wheel of tools/requirements-oracles.txt.
+once, in one batch, without threads of its own, through its faster call (encode_batch_fast: no
+offsets). All ids are compared first. Speeds are by processor time of the one thread, which other
+work on the machine disturbs least; "wall" stands beside it. Best of the rounds. Appends JSON
+lines to bench/results/tokenizer.jsonl. Needs the tokenizers wheel of tools/requirements-
+oracles.txt.
 
 SPDX-License-Identifier: Apache-2.0
 """

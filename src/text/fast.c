@@ -8,19 +8,6 @@
 #define NONE      SIZE_MAX
 #define WORDS_MAX 192 /* one block may hold 64, and end one more */
 
-static const uint8_t key_masks[EMB_TEXT_KEY_BYTES + 1][EMB_TEXT_KEY_BYTES] = {
-#define ROW(n)                                                                                     \
-    {                                                                                              \
-        (n) > 0 ? 255 : 0, (n) > 1 ? 255 : 0, (n) > 2 ? 255 : 0, (n) > 3 ? 255 : 0,                \
-            (n) > 4 ? 255 : 0, (n) > 5 ? 255 : 0, (n) > 6 ? 255 : 0, (n) > 7 ? 255 : 0,            \
-            (n) > 8 ? 255 : 0, (n) > 9 ? 255 : 0, (n) > 10 ? 255 : 0, (n) > 11 ? 255 : 0,          \
-            (n) > 12 ? 255 : 0, (n) > 13 ? 255 : 0, (n) > 14 ? 255 : 0, (n) > 15 ? 255 : 0         \
-    }
-    ROW(0), ROW(1),  ROW(2),  ROW(3),  ROW(4),  ROW(5),  ROW(6),  ROW(7), ROW(8),
-    ROW(9), ROW(10), ROW(11), ROW(12), ROW(13), ROW(14), ROW(15), ROW(16)
-#undef ROW
-};
-
 /* Lower case of eight ASCII bytes at once: the top bit of each byte says "at least A", then "more
  * than Z"; no sum leaves its byte, because every byte is below 0x80. */
 static inline uint64_t lower_ascii(uint64_t bytes, uint64_t wanted) {
@@ -59,7 +46,7 @@ static inline void add_word(reader *from, size_t start, size_t end) {
         memcpy(key, from->bytes + start, sizeof key);
     else
         memcpy(key, from->bytes + start, length);
-    memcpy(mask, key_masks[length], sizeof mask);
+    memcpy(mask, emb_text_key_masks[length], sizeof mask);
     word->key[0] = lower_ascii(key[0] & mask[0], from->lower);
     word->key[1] = lower_ascii(key[1] & mask[1], from->lower);
     word->set = &from->tables->cache[emb_text_key_set(word->key[0], word->key[1])];
@@ -79,7 +66,7 @@ static __attribute__((noinline)) void emit_slowly(const reader *from, const plai
         uint8_t b = from->bytes[word->start + i];
         state->word[i] = from->lower && b >= 'A' && b <= 'Z' ? (uint8_t)(b | 0x20) : b;
     }
-    emb_text_emit_word(tables, state, state->word, (uint32_t)length);
+    emb_text_emit_word(tables, state, (uint32_t)length);
 }
 
 static inline uint64_t differ(const emb_text_slot *slot, const uint64_t key[2]) {

@@ -23,7 +23,7 @@ static void end_word(const emb_text_tables *tables, emb_text_state *state) {
     if (state->word_chars > tables->word_chars_max)
         emb_text_emit(state, tables->unknown_id);
     else
-        emb_text_emit_word(tables, state, state->word, state->word_bytes);
+        emb_text_emit_word(tables, state, state->word_bytes);
     state->word_chars = 0;
     state->word_bytes = 0;
 }

@@ -113,7 +113,7 @@ struct emb_text_state {
     uint32_t run;        /* marks waiting to be put in order: class << 24 | code point */
     uint32_t *run_marks; /* [word_chars_max + 1] */
     uint32_t word_chars, word_bytes;
-    uint8_t *word;    /* [4 * word_chars_max + 16] */
+    uint8_t *word;    /* [4 * word_chars_max + 16]: a key may be read behind its end */
     uint64_t *hashes; /* [4 * word_chars_max + 1] of what the word being looked up begins with */
     uint32_t *pieces; /* [word_chars_max] ids of the word being looked up */
     uint32_t pending_first, pending_end;
@@ -136,9 +136,11 @@ void emb_text_vocabulary_clear(emb_text_vocabulary *vocabulary, const char *pref
 bool emb_text_vocabulary_add(emb_text_vocabulary *vocabulary, const uint8_t *bytes, uint32_t length,
                              uint32_t id, bool *replaced);
 
-/* Emits the ids of one normalised word of at most word_chars_max characters. */
-void emb_text_emit_word(const emb_text_tables *tables, emb_text_state *state, const uint8_t *word,
-                        uint32_t length);
+/* Emits the ids of the normalised word in state->word, of at most word_chars_max characters. */
+void emb_text_emit_word(const emb_text_tables *tables, emb_text_state *state, uint32_t length);
+
+/* Ones over the first bytes of a key, by their number. */
+extern const uint8_t emb_text_key_masks[EMB_TEXT_KEY_BYTES + 1][EMB_TEXT_KEY_BYTES];
 
 /* The cache line of a word of at most EMB_TEXT_KEY_BYTES bytes. */
 static inline uint32_t emb_text_key_set(uint64_t low, uint64_t high) {

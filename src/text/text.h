@@ -8,8 +8,8 @@
 
 #include "base/ledger.h"
 
-#define EMB_TEXT_PATH_MAX 512
-#define EMB_TEXT_ADDED_MAX 64       /* literal special tokens that a tokenizer may have */
+#define EMB_TEXT_PATH_MAX        512
+#define EMB_TEXT_ADDED_MAX       64 /* literal special tokens that a tokenizer may have */
 #define EMB_TEXT_ADDED_BYTES_MAX 64 /* longest of them */
 
 /* What the tokenizer file says, and the sizes that its tables will have. A value: no pointers.
@@ -18,13 +18,13 @@ typedef struct emb_text_spec {
     char path[EMB_TEXT_PATH_MAX]; /* tokenizer.json or vocab.txt */
     uint32_t is_json;
     uint32_t lowercase, strip_accents, chinese_chars, clean_text; /* 0 or 1 */
-    uint32_t vocabulary;        /* entries; ids are below ids_end */
+    uint32_t vocabulary; /* entries; ids are below ids_end */
     uint32_t ids_end;
-    uint64_t vocabulary_bytes;  /* of all entries */
-    uint32_t word_chars_max;    /* longer words are unknown (100) */
-    char continuing_prefix[16]; /* "##" */
+    uint64_t vocabulary_bytes;                /* of all entries */
+    uint32_t word_chars_max;                  /* longer words are unknown (100) */
+    char continuing_prefix[16];               /* "##" */
     uint32_t unknown_id, before_id, after_id; /* [UNK]; [CLS] or <s>; [SEP] or </s> */
-    uint32_t added_count;       /* literal tokens such as [MASK] (special or not) */
+    uint32_t added_count;                     /* literal tokens such as [MASK] (special or not) */
     struct {
         char bytes[EMB_TEXT_ADDED_BYTES_MAX];
         uint32_t length, id;

@@ -9,6 +9,19 @@
 #define RECORD_HEAD 6 /* id, length */
 #define OFFSET_MASK 0xFFFFFFu
 
+const uint8_t emb_text_key_masks[EMB_TEXT_KEY_BYTES + 1][EMB_TEXT_KEY_BYTES] = {
+#define ROW(n)                                                                                     \
+    {                                                                                              \
+        (n) > 0 ? 255 : 0, (n) > 1 ? 255 : 0, (n) > 2 ? 255 : 0, (n) > 3 ? 255 : 0,                \
+            (n) > 4 ? 255 : 0, (n) > 5 ? 255 : 0, (n) > 6 ? 255 : 0, (n) > 7 ? 255 : 0,            \
+            (n) > 8 ? 255 : 0, (n) > 9 ? 255 : 0, (n) > 10 ? 255 : 0, (n) > 11 ? 255 : 0,          \
+            (n) > 12 ? 255 : 0, (n) > 13 ? 255 : 0, (n) > 14 ? 255 : 0, (n) > 15 ? 255 : 0         \
+    }
+    ROW(0), ROW(1),  ROW(2),  ROW(3),  ROW(4),  ROW(5),  ROW(6),  ROW(7), ROW(8),
+    ROW(9), ROW(10), ROW(11), ROW(12), ROW(13), ROW(14), ROW(15), ROW(16)
+#undef ROW
+};
+
 /* A polynomial in the base, so that the hash of any part of a word follows from two of its
  * beginnings. */
 static inline uint64_t hash_byte(uint64_t hash, uint8_t byte) {
@@ -120,10 +133,10 @@ static uint32_t longest(const emb_text_vocabulary *vocabulary, const uint64_t *h
     /* what the beginning adds to each hash, and what the prefix would */
     uint64_t shift = (at > 0 ? vocabulary->prefix_hash : 0) - hashes[at];
     for (uint32_t n = most; n > 0; n--) {
+        if (at + n < length && (word[at + n] & 0xC0) == 0x80) continue; /* inside a character */
         uint64_t mixed = hash_finish(hashes[at + n] + shift * vocabulary->powers[n]);
         uint64_t mask = filter_mask(mixed);
         if ((vocabulary->filter[mixed >> (64 - vocabulary->filter_bits)] & mask) != mask) continue;
-        if (at + n < length && (word[at + n] & 0xC0) == 0x80) continue; /* inside a character */
         uint32_t place;
         const uint8_t *record = find(vocabulary, mixed, prefix_bytes, word + at, n, &place);
         if (record) {
@@ -153,13 +166,16 @@ static uint32_t match_word(const emb_text_tables *tables, emb_text_state *state,
     return count;
 }
 
-/* The cache's key of a word: its bytes, then zeros. A word that holds a zero has none. */
-static bool make_key(uint64_t key[2], const emb_text_tables *tables, const uint8_t *word,
+/* The cache's key of state->word: its bytes, then zeros. A word that holds a zero has none. */
+static bool make_key(uint64_t key[2], const emb_text_tables *tables, const emb_text_state *state,
                      uint32_t length) {
+    uint64_t mask[2];
     if (length > EMB_TEXT_KEY_BYTES) return false;
-    if (!tables->clean_text && memchr(word, 0, length)) return false; /* else it was removed */
-    key[0] = key[1] = 0;
-    memcpy(key, word, length);
+    if (!tables->clean_text && memchr(state->word, 0, length)) return false; /* else removed */
+    memcpy(key, state->word, sizeof mask);
+    memcpy(mask, emb_text_key_masks[length], sizeof mask);
+    key[0] &= mask[0];
+    key[1] &= mask[1];
     return true;
 }
 
@@ -187,12 +203,11 @@ static void keep(const emb_text_tables *tables, emb_text_set *set, const uint64_
         slot->ids.wide[3] = count;
 }
 
-void emb_text_emit_word(const emb_text_tables *tables, emb_text_state *state, const uint8_t *word,
-                        uint32_t length) {
+void emb_text_emit_word(const emb_text_tables *tables, emb_text_state *state, uint32_t length) {
     uint64_t key[2];
     uint32_t few[EMB_TEXT_SLOT_IDS], count, way = 0;
     const uint32_t *ids = few;
-    bool keyed = make_key(key, tables, word, length);
+    bool keyed = make_key(key, tables, state, length);
     emb_text_set *set = keyed ? &tables->cache[emb_text_key_set(key[0], key[1])] : NULL;
     if (keyed)
         while (way < EMB_TEXT_CACHE_WAYS && memcmp(set->ways[way].key, key, sizeof key) != 0) way++;
@@ -204,7 +219,7 @@ void emb_text_emit_word(const emb_text_tables *tables, emb_text_state *state, co
         }
         count = emb_text_slot_read(&set->ways[way], tables->small_ids, few);
     } else {
-        count = match_word(tables, state, word, length);
+        count = match_word(tables, state, state->word, length);
         ids = state->pieces;
         if (keyed) keep(tables, set, key, ids, count);
     }
