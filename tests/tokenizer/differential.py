@@ -99,21 +99,28 @@ VARIANTS = [("cased", option("lowercase", False)), ("accents", option("strip_acc
 
 
 def tokenizers_of(models, scratch):
-    """Gives (name, directory) of real models, then of variants of the first."""
+    """Gives (name, directory, reference file) of real models, then of variants of the first."""
     found = [p for name in ("all-MiniLM-L6-v2", "all-mpnet-base-v2")
              for p in [models / name] if (p / "tokenizer.json").exists()]
     if not found:
         found = sorted(p.parent for p in (ROOT / "tests/data").glob("*/tokenizer.json"))
         print("no real models: the tiny ones stand in (make models)")
     for directory in found:
-        yield directory.name, directory
+        yield directory.name, directory, directory / "tokenizer.json"
     for name, change in VARIANTS:
         document = json.loads((found[0] / "tokenizer.json").read_text())
         change(document)
         directory = scratch / name
         directory.mkdir()
         (directory / "tokenizer.json").write_text(json.dumps(document, ensure_ascii=False))
-        yield name, directory
+        yield name, directory, directory / "tokenizer.json"
+        if name == "cased":
+            lines = scratch / "vocab.txt"
+            lines.mkdir()
+            vocabulary = document["model"]["vocab"]
+            (lines / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)))
+            (lines / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+            yield "vocab.txt", lines, directory / "tokenizer.json"
 
 
 # ---- texts ---------------------------------------------------------------------------------------
@@ -246,8 +253,8 @@ def report(name, texts, mine, reference, limit):
     return differences
 
 
-def compare(program, name, directory, texts, seed):
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+def compare(program, name, directory, reference_file, texts, seed):
+    tokenizer = Tokenizer.from_file(str(reference_file))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     texts_done = bytes_done = ids = differences = 0
@@ -292,7 +299,8 @@ def main():
     scale = 20 if options.long else 1
     passed = failed = 0
     with tempfile.TemporaryDirectory() as scratch:
-        for i, (name, directory) in enumerate(tokenizers_of(options.models, pathlib.Path(scratch))):
+        found = tokenizers_of(options.models, pathlib.Path(scratch))
+        for i, (name, directory, reference) in enumerate(found):
             real = i < 2
             kinds = {"naughty": lambda: naughty(options.naughty),
                      "mixtures": lambda: mixtures(2000 * scale, i + 1),
@@ -305,7 +313,8 @@ def main():
             for kind, texts in kinds.items():
                 if options.only and not {name, kind} & set(options.only):
                     continue
-                count, size, ids, bad = compare(options.ids_of, name, directory, texts(), i + 1)
+                count, size, ids, bad = compare(options.ids_of, name, directory, reference,
+                                                texts(), i + 1)
                 print(f"{name}, {kind}: {count} texts, {size / 1e6:.1f} MB, {ids} ids, "
                       f"{bad} differ", flush=True)
                 passed, failed = passed + (bad == 0), failed + (bad != 0)
