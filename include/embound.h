@@ -325,9 +325,10 @@ EMB_API emb_status emb_engine_submit(emb_engine *engine, const emb_piece *pieces
 /* Sends what waits to be encoded now, even if its window is not full. */
 EMB_API emb_status emb_engine_flush(emb_engine *engine);
 
-/* Gives up to `capacity` finished rows in the order submitted; `count` 0 with EMB_OK means that
- * nothing is under way. timeout_ms: 0 looks only, negative waits as long as it takes. The rows of
- * the previous collect are gone.
+/* Gives up to `capacity` finished rows in the order submitted. `count` 0 with EMB_OK means that
+ * nothing is under way or, while submit has stopped inside a long text, that it can go on.
+ * timeout_ms: 0 looks only, negative waits as long as it takes. The rows of the previous collect
+ * are gone.
  * Fails: EMB_TIMEOUT, EMB_CANCELLED, or the error that stopped the engine (EMB_IO, ...). */
 EMB_API emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capacity,
                                       uint32_t *count, int timeout_ms, emb_error *error);

@@ -31,6 +31,7 @@ SYSTEM = set("""assert ctype errno fcntl float inttypes limits locale math pthre
     sys/uio sys/auxv sanitizer/asan_interface linux/futex""".split())
 VECTORS = set("immintrin cpuid arm_neon x86intrin".split())
 VECTOR_FOLDERS = ("src/backend/", "src/text/")
+CUDA = set("cuda cuda_runtime cuda_runtime_api cuda_fp16 cuda_bf16 cublasLt mma dlfcn".split())
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 
 
@@ -45,6 +46,8 @@ def judge(name, folder, quote, header):
         stem = header[:-2] if header.endswith(".h") else header
         if folder.startswith("src/") and stem not in SYSTEM:
             if stem in VECTORS and name.startswith(VECTOR_FOLDERS):
+                return None
+            if stem in CUDA and name.startswith("src/backend/cuda/"):
                 return None
             return f"system header <{header}> is not libc or POSIX"
         return None

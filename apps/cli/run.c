@@ -9,8 +9,7 @@
 #include "cli/cli.h"
 #include "fail.h"
 
-#define WAIT_MS          200 /* for rows: the bar moves and a signal is seen meanwhile */
-#define FULL_MS          5   /* for room: a window may be free long before a row is ready */
+#define WAIT_MS          200 /* the bar moves and a signal is seen meanwhile */
 #define FAILURES_PRINTED 10
 
 uint64_t emb_run_bytes(void) {
@@ -102,7 +101,7 @@ static emb_status submit_all(emb_run *run, uint32_t count, emb_error *error) {
         EMB_APP_TRY(
             emb_engine_submit(run->engine, run->pieces + done, count - done, &taken, error));
         done += taken;
-        EMB_APP_TRY(deliver(run, done < count ? FULL_MS : 0, &delivered, error));
+        EMB_APP_TRY(deliver(run, done < count ? WAIT_MS : 0, &delivered, error));
     }
     return EMB_OK;
 }

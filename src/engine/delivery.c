@@ -112,6 +112,13 @@ static bool wait_done(emb_engine *engine, emb_window *window, double deadline) {
     return done;
 }
 
+/* Frees every window whose rows are all delivered. */
+static void release_windows(emb_engine *engine) {
+    pthread_mutex_lock(&engine->mutex);
+    engine->released = engine->delivery.sequence;
+    pthread_mutex_unlock(&engine->mutex);
+}
+
 emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capacity, uint32_t *count,
                               int timeout_ms, emb_error *error) {
     if (!engine || !count || (capacity && !rows))
@@ -119,9 +126,7 @@ emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capaci
                              "collect: engine, rows and count must not be NULL");
     *count = 0;
     emb_delivery *out = &engine->delivery;
-    pthread_mutex_lock(&engine->mutex);
-    engine->released = out->sequence; /* the rows of the previous collect are gone */
-    pthread_mutex_unlock(&engine->mutex);
+    release_windows(engine); /* the rows of the previous collect are gone */
     double deadline = timeout_ms < 0 ? HUGE_VAL : emb_process_seconds() + 1e-3 * (double)timeout_ms;
     while (*count < capacity && out->sequence < engine->dispatched) {
         emb_window *window = emb_engine_window(engine, out->sequence);
@@ -131,6 +136,11 @@ emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capaci
             return emb_error_set(error, EMB_TIMEOUT, "no row was ready within %d ms", timeout_ms);
         }
         *count += take_rows(rows + *count, capacity - *count, engine, window);
+        if (*count == 0 && engine->intake.piece_open && timeout_ms != 0) {
+            /* part of a long text: no row yet, but submit waits for just this window */
+            release_windows(engine);
+            return EMB_OK;
+        }
     }
     return *count ? EMB_OK : emb_engine_status(engine, error);
 }
