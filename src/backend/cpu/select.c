@@ -123,14 +123,17 @@ emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error) {
         .convert = emb_cpu_convert,                                                                \
     }
 
+/* The knee: tokens per tile that reach 95 % of the speed of 1,024, both for texts of 32 and of 128
+ * tokens, for hidden 384 and 768 alike (Zen 4). Reproduce: bench_kernels knee avx512 f32, and with
+ * "4 768 12 3072" behind. */
 DEFINE_BACKEND(ref_f32, "ref", "ref-f32", 64);
 DEFINE_BACKEND(ref_bf16, "ref", "ref-bf16", 64);
 #ifdef EMB_X86
-DEFINE_BACKEND(avx2_f32, "avx2", "avx2-f32", 256);
-DEFINE_BACKEND(avx2_bf16, "avx2", "avx2-bf16", 256);
-DEFINE_BACKEND(avx512_f32, "avx512", "avx512-f32", 256);
-DEFINE_BACKEND(avx512_bf16, "avx512", "avx512-bf16", 256);
-DEFINE_BACKEND(avx512_bf16dot, "avx512", "avx512-bf16dot", 256);
+DEFINE_BACKEND(avx2_f32, "avx2", "avx2-f32", 128);
+DEFINE_BACKEND(avx2_bf16, "avx2", "avx2-bf16", 128);
+DEFINE_BACKEND(avx512_f32, "avx512", "avx512-f32", 128);
+DEFINE_BACKEND(avx512_bf16, "avx512", "avx512-bf16", 128);
+DEFINE_BACKEND(avx512_bf16dot, "avx512", "avx512-bf16dot", 128);
 #endif
 
 const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format format) {
