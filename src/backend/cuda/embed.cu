@@ -1,0 +1,155 @@
+/* embed.cu - what comes before the first layer: positions, the attention work list, embed + norm.
+ *
+ * One block scans the chunks, so that the work list is dense and in the order of the chunks; the
+ * other blocks write positions. Embedding takes one warp per token and one read of each row.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cuda/device.cuh"
+
+#define PREPARE_THREADS 1024
+#define EMBED_WARPS     4
+
+int emb_cuda_device_read(emb_cuda_device *device) {
+    int ordinal = 0, count = 0, major = 0, minor = 0;
+    int status = cudaGetDevice(&ordinal);
+    if (!status) {
+        status = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, ordinal);
+    }
+    if (!status) {
+        status = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
+    }
+    if (!status) {
+        status = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, ordinal);
+    }
+    device->multiprocessors = (uint32_t)count;
+    device->capability = (uint32_t)(major * 10 + minor);
+    return status;
+}
+
+/* Item 0 holds the count; a chunk of n tokens has ceil(n / 64) <= n / 64 + 1 items. */
+uint64_t emb_cuda_tiles_words(uint32_t tokens_max, uint32_t chunks_max) {
+    return 4 * (1 + (uint64_t)tokens_max / EMB_CUDA_TILE_ROWS + chunks_max);
+}
+
+/* Sum over the threads before this one; `total` is over all. Holds two barriers. */
+static __device__ uint32_t block_scan(uint32_t value, uint32_t *warp_sums, uint32_t *total) {
+    uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5, sum = value;
+    for (int step = 1; step < 32; step <<= 1) {
+        uint32_t below = __shfl_up_sync(EMB_FULL_WARP, sum, step);
+        if (lane >= (uint32_t)step) sum += below;
+    }
+    __syncthreads();
+    if (lane == 31) warp_sums[warp] = sum;
+    __syncthreads();
+    uint32_t before = 0, all = 0;
+    for (uint32_t i = 0; i < PREPARE_THREADS / 32; i++) {
+        uint32_t warp_sum = warp_sums[i];
+        if (i < warp) before += warp_sum;
+        all += warp_sum;
+    }
+    *total = all;
+    return before + sum - value;
+}
+
+static __device__ void make_tiles(uint4 *tiles, const uint32_t *starts, uint32_t chunks) {
+    __shared__ uint32_t warp_sums[PREPARE_THREADS / 32];
+    uint32_t made = 0;
+    for (uint32_t first = 0; first < chunks; first += PREPARE_THREADS) {
+        uint32_t chunk = first + threadIdx.x, start = 0, length = 0, total = 0;
+        if (chunk < chunks) {
+            start = starts[chunk];
+            length = starts[chunk + 1] - start;
+        }
+        uint32_t count = (length + EMB_CUDA_TILE_ROWS - 1) / EMB_CUDA_TILE_ROWS;
+        uint32_t place = made + block_scan(count, warp_sums, &total);
+        for (uint32_t i = 0; i < count; i++) {
+            tiles[1 + place + i] = make_uint4(start, length, i * EMB_CUDA_TILE_ROWS, 0);
+        }
+        made += total;
+    }
+    if (threadIdx.x == 0) tiles[0] = make_uint4(made, 0, 0, 0);
+}
+
+static __global__ void __launch_bounds__(PREPARE_THREADS)
+    prepare_kernel(uint4 *tiles, uint32_t *positions, const uint32_t *starts,
+                   const uint32_t *counts) {
+    uint32_t chunks = counts[1];
+    if (blockIdx.x == 0) {
+        make_tiles(tiles, starts, chunks);
+        return;
+    }
+    uint32_t lane = threadIdx.x & 31;
+    uint32_t warp = (blockIdx.x - 1) * (PREPARE_THREADS / 32) + (threadIdx.x >> 5);
+    uint32_t warps = (gridDim.x - 1) * (PREPARE_THREADS / 32);
+    for (uint32_t chunk = warp; chunk < chunks; chunk += warps) {
+        uint32_t start = starts[chunk], length = starts[chunk + 1] - start;
+        for (uint32_t i = lane; i < length; i += 32) positions[start + i] = i;
+    }
+}
+
+int emb_cuda_prepare(const emb_cuda_pack *pack, void *stream) {
+    uint32_t per_block = PREPARE_THREADS / 32;
+    uint32_t blocks = 1 + (pack->chunks_max + per_block - 1) / per_block;
+    prepare_kernel < <<blocks<129 ? blocks : 129, PREPARE_THREADS, 0, (cudaStream_t)stream>>>(
+                         (uint4 *)pack->tiles, pack->positions, pack->starts, pack->counts);
+    return cudaGetLastError();
+}
+
+/* One warp per token; a lane holds VECTORS groups of eight columns. */
+template <typename T, int VECTORS>
+static __global__ void __launch_bounds__(32 * EMBED_WARPS)
+    embed_kernel(T *out, const T *words, const uint32_t *ids, const uint32_t *indices,
+                 const uint32_t *counts, const float *positions, emb_cuda_norm norm,
+                 uint32_t hidden) {
+    uint32_t lane = threadIdx.x & 31, token = blockIdx.x * EMBED_WARPS + (threadIdx.x >> 5);
+    if (token >= counts[0]) return;
+    const T *word = words + (uint64_t)ids[token] * hidden;
+    const float *position = positions + (uint64_t)indices[token] * hidden;
+    float x[VECTORS][8], sum = 0;
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        uint32_t col = (v * 32 + lane) * 8;
+        float add[8] = {};
+        for (int i = 0; i < 8; i++) x[v][i] = 0;
+        if (col < hidden) {
+            emb_load8(x[v], word + col);
+            emb_load8(add, position + col);
+        }
+        for (int i = 0; i < 8; i++) sum += x[v][i] += add[i];
+    }
+    emb_norm_row<T, VECTORS>(out + (uint64_t)token * hidden, x, emb_warp_sum(sum), norm, hidden);
+}
+
+template <typename T, int VECTORS>
+static int embed_run(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
+                     uint32_t hidden, cudaStream_t stream) {
+    emb_cuda_norm norm = {embedding->gain, embedding->shift, embedding->epsilon};
+    uint32_t blocks = (pack->tokens_max + EMBED_WARPS - 1) / EMBED_WARPS;
+    embed_kernel<T, VECTORS><<<blocks, 32 * EMBED_WARPS, 0, stream>>>(
+        (T *)out, (const T *)embedding->words, pack->ids, pack->positions, pack->counts,
+        embedding->positions, norm, hidden);
+    return cudaGetLastError();
+}
+
+template <typename T>
+static int embed_sized(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
+                       uint32_t hidden, cudaStream_t stream) {
+    if (hidden == 0 || hidden % 8 || hidden > EMB_CUDA_HIDDEN_MAX) return cudaErrorInvalidValue;
+    if (hidden <= 512) return embed_run<T, 2>(out, pack, embedding, hidden, stream);
+    if (hidden <= 1024) return embed_run<T, 4>(out, pack, embedding, hidden, stream);
+    return embed_run<T, 8>(out, pack, embedding, hidden, stream);
+}
+
+int emb_cuda_embed(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
+                   uint32_t hidden, emb_cuda_type type, void *stream) {
+    cudaStream_t s = (cudaStream_t)stream;
+    switch (type) {
+    case EMB_CUDA_F32:
+        return embed_sized<float>(out, pack, embedding, hidden, s);
+    case EMB_CUDA_BF16:
+        return embed_sized<emb_bf16>(out, pack, embedding, hidden, s);
+    case EMB_CUDA_F16:
+        return embed_sized<emb_f16>(out, pack, embedding, hidden, s);
+    }
+    return cudaErrorInvalidValue;
+}

@@ -1,0 +1,47 @@
+/* gelu.cu - GELU in place, behind products whose epilogue has only an approximate form of it.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cuda/device.cuh"
+
+#define GELU_THREADS 256
+
+template <typename T> static __device__ __forceinline__ float gelu(float x) {
+    return emb_gelu_fast(x);
+}
+template <> __device__ __forceinline__ float gelu<float>(float x) {
+    return emb_gelu_exact(x);
+}
+
+template <typename T>
+static __global__ void __launch_bounds__(GELU_THREADS)
+    gelu_kernel(T *values, const uint32_t *counts, uint32_t cols) {
+    uint64_t place = ((uint64_t)blockIdx.x * GELU_THREADS + threadIdx.x) * 8;
+    if (place >= (uint64_t)counts[0] * cols) return;
+    float v[8];
+    emb_load8(v, values + place);
+    for (int i = 0; i < 8; i++) v[i] = gelu<T>(v[i]);
+    emb_store8(values + place, v);
+}
+
+template <typename T>
+static int gelu_run(void *values, uint32_t cols, const emb_cuda_pack *pack, cudaStream_t stream) {
+    if (cols % 8) return cudaErrorInvalidValue;
+    uint64_t vectors = (uint64_t)pack->tokens_max * cols / 8;
+    gelu_kernel<T>
+        <<<(uint32_t)((vectors + GELU_THREADS - 1) / GELU_THREADS), GELU_THREADS, 0, stream>>>(
+            (T *)values, pack->counts, cols);
+    return cudaGetLastError();
+}
+
+int emb_cuda_gelu(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_cuda_type type,
+                  void *stream) {
+    switch (type) {
+    case EMB_CUDA_F32:
+        return gelu_run<float>(values, cols, pack, (cudaStream_t)stream);
+    case EMB_CUDA_BF16:
+        return gelu_run<emb_bf16>(values, cols, pack, (cudaStream_t)stream);
+    case EMB_CUDA_F16:
+        return gelu_run<emb_f16>(values, cols, pack, (cudaStream_t)stream);
+    }
+    return cudaErrorInvalidValue;
+}

@@ -1,0 +1,28 @@
+/* linear.cu - chooses the kernel and the tile of a product; every choice gives the same bits.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cuda/device.cuh"
+
+/* The largest tile that still gives every multiprocessor work. */
+static emb_cuda_tile tile_for(const emb_cuda_linear *linear, uint32_t tokens,
+                              uint32_t multiprocessors) {
+    uint64_t large = (uint64_t)((tokens + 127) / 128) * ((linear->rows + 127) / 128);
+    uint64_t medium = (uint64_t)((tokens + 63) / 64) * ((linear->rows + 63) / 64);
+    if (large >= 2 * (uint64_t)multiprocessors) return EMB_CUDA_TILE_LARGE;
+    if (medium >= multiprocessors) return EMB_CUDA_TILE_MEDIUM;
+    return EMB_CUDA_TILE_SMALL;
+}
+
+int emb_cuda_linear_run(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
+                        emb_cuda_tile tile, const emb_cuda_pack *pack,
+                        const emb_cuda_device *device, void *stream) {
+    if (tile == EMB_CUDA_TILE_AUTO) {
+        tile = tile_for(linear, pack->tokens_max, device->multiprocessors);
+    }
+    if (linear->type == EMB_CUDA_F32) {
+        return emb_cuda_linear_f32((float *)out, (const float *)in, linear, gelu, tile, pack,
+                                   stream);
+    }
+    if (linear->type == EMB_CUDA_BF16 && device->capability < 80) return cudaErrorNotSupported;
+    return emb_cuda_linear_mma(out, in, linear, gelu, tile, pack, stream);
+}
