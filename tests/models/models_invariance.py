@@ -29,8 +29,9 @@ def budgets(folder, dtype):
     plan = json.loads(program.run(*base).stdout)
     found[plan["rung_name"]] = None
     low, high = plan["host_bytes_min"] + program.MIB, plan["host_bytes_knee"]
-    for step in range(40):
-        size = low + (high - low) * step // 40
+    sizes = [low + (high - low) * step // 20 for step in range(20)]
+    sizes += [high - (1 << shift) for shift in range(14, 23)]  # fewer tokens: just below the knee
+    for size in sizes:
         done = program.run(*base, "--memory", size)
         if done.returncode == 0:
             found.setdefault(json.loads(done.stdout)["rung_name"], size)
