@@ -1,0 +1,286 @@
+/* bench_forward.cu - whole forward passes with random weights: same bits, then device times.
+ *
+ * Each pass is captured once per bucket in a CUDA graph and replayed; own products beside
+ * cuBLASLt's, whose algorithm is the fastest of its first candidates at 16,384 tokens. Then every
+ * op by itself. `bits` checks without timing. Prints JSON lines; exits 1 if bits differ.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "cuda/forward.cuh"
+
+static emb_cuda_device device;
+static emb_cuda_blas blas;
+static bool has_blas;
+static cudaStream_t stream;
+static int failures;
+
+/* ---- time ------------------------------------------------------------------------------------ */
+
+/* Median microseconds of one launch of a graph, from samples of `each` launches. */
+static double graph_time(cudaGraphExec_t graph, int each) {
+    cudaEvent_t start, stop;
+    std::vector<double> samples;
+    REQUIRE(cudaEventCreate(&start));
+    REQUIRE(cudaEventCreate(&stop));
+    for (int i = 0; i < 3; i++) REQUIRE(cudaGraphLaunch(graph, stream));
+    for (int i = 0; i < 9; i++) {
+        float ms = 0;
+        REQUIRE(cudaEventRecord(start, stream));
+        for (int j = 0; j < each; j++) REQUIRE(cudaGraphLaunch(graph, stream));
+        REQUIRE(cudaEventRecord(stop, stream));
+        REQUIRE(cudaEventSynchronize(stop));
+        REQUIRE(cudaEventElapsedTime(&ms, start, stop));
+        samples.push_back(ms * 1000.0 / each);
+    }
+    REQUIRE(cudaEventDestroy(start));
+    REQUIRE(cudaEventDestroy(stop));
+    std::sort(samples.begin(), samples.end());
+    return samples[samples.size() / 2];
+}
+
+template <typename F> static cudaGraphExec_t capture(F work) {
+    cudaGraph_t graph;
+    cudaGraphExec_t ready;
+    REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    work();
+    REQUIRE(cudaStreamEndCapture(stream, &graph));
+    REQUIRE(cudaGraphInstantiate(&ready, graph, 0));
+    REQUIRE(cudaGraphDestroy(graph));
+    return ready;
+}
+
+/* Microseconds of ten runs of one op, divided by ten. */
+template <typename F> static double op_time(F work) {
+    cudaGraphExec_t graph = capture([&] {
+        for (int i = 0; i < 10; i++) work();
+    });
+    double us = graph_time(graph, 1) / 10;
+    REQUIRE(cudaGraphExecDestroy(graph));
+    return us;
+}
+
+/* ---- choosing the library's algorithms ------------------------------------------------------- */
+
+static void choose(random_linear &l, const random_linear *same, const activations &a,
+                   const batch &b) {
+    if (same) {
+        l.choice = same->choice, l.has_choice = same->has_choice;
+        return;
+    }
+    double best = 1e30;
+    for (uint32_t i = 0; i < 12; i++) {
+        emb_cuda_blas_choice choice;
+        if (emb_cuda_blas_choose(&choice, &blas, &l.library, b.pack.tokens_max, i)) break;
+        double us = op_time([&] {
+            REQUIRE(emb_cuda_blas_run(a.wide, a.x, &l.library, &blas, &choice, b.pack.tokens_max,
+                                      stream));
+        });
+        if (us < best) best = us, l.choice = choice, l.has_choice = 1;
+    }
+}
+
+static void choose_all(random_model &m) {
+    batch b = batch_make(std::vector<uint32_t>(128, 128), m.vocabulary);
+    random_model wider = m;
+    wider.hidden = m.intermediate; /* so that x can be the widest input */
+    wider.intermediate = 4 * m.intermediate;
+    activations a = activations_open(wider, b.tokens, 128);
+    for (uint32_t i = 0; i < m.layers; i++) {
+        choose(m.qkv[i], i ? &m.qkv[0] : NULL, a, b);
+        choose(m.attention_out[i], i ? &m.attention_out[0] : NULL, a, b);
+        choose(m.ffn_in[i], i ? &m.ffn_in[0] : NULL, a, b);
+        choose(m.ffn_out[i], i ? &m.ffn_out[0] : NULL, a, b);
+    }
+    activations_close(a);
+    batch_close(b);
+}
+
+/* ---- bits ------------------------------------------------------------------------------------ */
+
+static std::vector<uint32_t> ragged_lengths(uint32_t tokens, uint32_t low, uint32_t high) {
+    std::vector<uint32_t> lengths;
+    uint32_t sum = 0;
+    while (sum < tokens) {
+        uint32_t n = std::min(low + random_below(high - low + 1), tokens - sum);
+        lengths.push_back(n);
+        sum += n;
+    }
+    return lengths;
+}
+
+static std::vector<float> rows_of(const random_model &m, const batch &b, const emb_cuda_blas *lib,
+                                  bool graph) {
+    activations a = activations_open(m, b.pack.tokens_max, b.pack.chunks_max);
+    std::vector<float> rows(b.lengths.size() * m.hidden);
+    if (graph) {
+        cudaGraphExec_t g = capture([&] { forward(m, a, &b.pack, &device, lib, stream); });
+        REQUIRE(cudaGraphLaunch(g, stream));
+        REQUIRE(cudaStreamSynchronize(stream));
+        REQUIRE(cudaGraphExecDestroy(g));
+    } else {
+        forward(m, a, &b.pack, &device, lib, stream);
+        REQUIRE(cudaStreamSynchronize(stream));
+    }
+    REQUIRE(cudaMemcpy(rows.data(), a.rows, rows.size() * 4, cudaMemcpyDeviceToHost));
+    activations_close(a);
+    return rows;
+}
+
+/* Rows of a pack: alone, in a much larger bucket, by plain launches and by a graph. */
+static void check_bits(const random_model &m, const emb_cuda_blas *lib) {
+    std::vector<uint32_t> lengths = ragged_lengths(3000, 1, std::min(m.longest, 300u));
+    int bad = 0, cases = 0;
+    batch b = batch_make(lengths, m.vocabulary);
+    batch roomy = batch_open(40000, 700);
+    batch_fill(roomy, lengths, b.ids, m.vocabulary);
+    std::vector<float> packed = rows_of(m, b, lib, false);
+    for (float v : packed) bad += v != v;
+    std::vector<float> graph = rows_of(m, b, lib, true), large = rows_of(m, roomy, lib, true);
+    bad += memcmp(packed.data(), graph.data(), packed.size() * 4) != 0;
+    bad += memcmp(packed.data(), large.data(), packed.size() * 4) != 0;
+    for (size_t c = 0; c < lengths.size(); c += 3, cases++) {
+        batch alone = batch_open(lengths[c], 1);
+        std::vector<uint32_t> ids(b.ids.begin() + b.starts[c], b.ids.begin() + b.starts[c + 1]);
+        batch_fill(alone, {lengths[c]}, ids, m.vocabulary);
+        std::vector<float> row = rows_of(m, alone, lib, false);
+        const float *same = &packed[(lengths.size() - 1 - c) * m.hidden];
+        bad += memcmp(row.data(), same, m.hidden * 4) != 0;
+        batch_close(alone);
+    }
+    printf("{\"check\": \"forward, same bits alone, packed, in a larger bucket, by graph\", "
+           "\"model\": \"%s\", \"type\": \"%s\", \"products\": \"%s\", \"cases\": %d, "
+           "\"failed\": %d}\n",
+           m.name, TYPE_NAMES[m.type], lib ? "cublaslt" : "own", cases + 2, bad);
+    fflush(stdout);
+    failures += bad;
+    batch_close(b), batch_close(roomy);
+}
+
+/* ---- benches --------------------------------------------------------------------------------- */
+
+static void bench_pass(const random_model &m, const char *shape,
+                       const std::vector<uint32_t> &lengths, const emb_cuda_blas *lib) {
+    batch b = batch_make(lengths, m.vocabulary);
+    activations a = activations_open(m, b.tokens, (uint32_t)lengths.size());
+    cudaGraphExec_t graph = capture([&] { forward(m, a, &b.pack, &device, lib, stream); });
+    double us = graph_time(graph, b.tokens < 4096 ? 20 : 3), flop = 0;
+    double H = m.hidden, F = m.intermediate;
+    for (uint32_t n : lengths) flop += n * (m.layers * (8 * H * H + 4 * H * F + 4.0 * n * H));
+    printf("{\"bench\": \"forward\", \"model\": \"%s\", \"type\": \"%s\", \"products\": \"%s\", "
+           "\"lengths\": \"%s\", \"tokens\": %u, \"us\": %.1f, \"mtok_s\": %.3f, "
+           "\"tflop_s\": %.0f}\n",
+           m.name, TYPE_NAMES[m.type], lib ? "cublaslt" : "own", shape, b.tokens, us, b.tokens / us,
+           flop / us * 1e-6);
+    fflush(stdout);
+    REQUIRE(cudaGraphExecDestroy(graph));
+    activations_close(a), batch_close(b);
+}
+
+static void print_op(const random_model &m, const char *op, uint32_t tokens, double us,
+                     double flop) {
+    printf("{\"bench\": \"op\", \"model\": \"%s\", \"type\": \"%s\", \"op\": \"%s\", "
+           "\"tokens\": %u, \"us\": %.2f, \"tflop_s\": %.0f}\n",
+           m.name, TYPE_NAMES[m.type], op, tokens, us, flop / us * 1e-6);
+    fflush(stdout);
+}
+
+static void bench_product(const random_model &m, const char *name, const random_linear &l, int gelu,
+                          const activations &a, const batch &b) {
+    char op[64];
+    double flop = 2.0 * b.tokens * l.own.rows * l.own.cols;
+    void *wide = (char *)a.wide + (size_t)b.tokens * m.intermediate * type_bytes(m.type);
+    for (int lib = 0; lib <= (has_blas ? 1 : 0); lib++) {
+        double us = op_time([&] {
+            run_linear(wide, a.wide, l, gelu, &b.pack, &device, lib ? &blas : NULL, stream);
+        });
+        snprintf(op, sizeof op, "%s %s", name, lib ? "cublaslt" : "own");
+        print_op(m, op, b.tokens, us, flop);
+    }
+}
+
+static void bench_ops(const random_model &m, const std::vector<uint32_t> &lengths) {
+    batch b = batch_make(lengths, m.vocabulary);
+    random_model wider = m;
+    wider.hidden = m.intermediate;
+    activations a = activations_open(wider, b.tokens, (uint32_t)lengths.size());
+    std::vector<float> values = random_values(1 << 20, 1, m.type);
+    buffer some = buffer_from(values, m.type);
+    size_t total = (size_t)b.tokens * 4 * m.intermediate * type_bytes(m.type);
+    for (size_t at = 0; at < total; at += some.bytes) {
+        REQUIRE(cudaMemcpy((char *)a.wide + at, inside(some), std::min(some.bytes, total - at),
+                           cudaMemcpyDeviceToDevice));
+    }
+    emb_cuda_heads heads = {m.hidden, m.heads, m.hidden / m.heads, m.longest, m.relative};
+    double flop = 0;
+    for (uint32_t n : lengths) flop += 4.0 * n * n * m.hidden;
+    print_op(m, "prepare", b.tokens, op_time([&] { emb_cuda_prepare(&b.pack, stream); }), 0);
+    print_op(m, "embed", b.tokens,
+             op_time([&] { emb_cuda_embed(a.x, &b.pack, &m.embedding, m.hidden, m.type, stream); }),
+             0);
+    bench_product(m, "qkv", m.qkv[0], 0, a, b);
+    print_op(m, "attention", b.tokens, op_time([&] {
+                 emb_cuda_attention(a.y, a.wide, &heads, &b.pack, m.type, &device, stream);
+             }),
+             flop);
+    bench_product(m, "attention_out", m.attention_out[0], 0, a, b);
+    print_op(m, "residual_norm", b.tokens, op_time([&] {
+                 emb_cuda_residual_norm(a.x, a.wide, a.x, &m.norm, &b.pack, m.hidden, m.type,
+                                        stream);
+             }),
+             0);
+    bench_product(m, "ffn_in", m.ffn_in[0], 1, a, b);
+    bench_product(m, "ffn_out", m.ffn_out[0], 0, a, b);
+    print_op(m, "pool", b.tokens, op_time([&] {
+                 emb_cuda_pool(a.rows, a.x, &b.pack, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type,
+                               stream);
+             }),
+             0);
+    activations_close(a), batch_close(b), buffer_close(some);
+}
+
+static void bench_model(const random_model &m) {
+    for (int lib = 0; lib <= (has_blas ? 1 : 0); lib++) {
+        const emb_cuda_blas *library = lib ? &blas : NULL;
+        bench_pass(m, "one of 128", std::vector<uint32_t>(1, 128), library);
+        for (uint32_t chunks : {128u, 256u, 512u}) {
+            bench_pass(m, "128", std::vector<uint32_t>(chunks, 128), library);
+        }
+        bench_pass(m, "512", std::vector<uint32_t>(64, 512), library);
+        bench_pass(m, "ragged 8-256", ragged_lengths(65536, 8, 256), library);
+        bench_pass(m, "ragged 8-32", ragged_lengths(32768, 8, 32), library);
+    }
+    bench_ops(m, std::vector<uint32_t>(256, 128));
+    bench_ops(m, std::vector<uint32_t>(1, 128));
+}
+
+int main(int argc, char **argv) {
+    bool bits_only = argc > 1 && !strcmp(argv[1], "bits");
+    random_model models[] = {{"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_F16},
+                             {"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_BF16},
+                             {"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_F32},
+                             {"BERT-base", 12, 768, 12, 3072, 30522, 512, EMB_CUDA_F16},
+                             {"mpnet-base", 12, 768, 12, 3072, 30527, 512, EMB_CUDA_F16}};
+    REQUIRE(emb_cuda_device_read(&device));
+    REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    has_blas = emb_cuda_blas_open(&blas, NULL) == 0;
+    for (random_model &m : models) {
+        if (m.type == EMB_CUDA_BF16 && device.capability < 80) continue;
+        model_open(m);
+        if (!strcmp(m.name, "mpnet-base")) {
+            m.relative =
+                (float *)device_values((size_t)m.heads * (2 * m.longest - 1), 1, 0, EMB_CUDA_F32);
+        }
+        if (has_blas) choose_all(m);
+        check_bits(m, NULL);
+        if (has_blas) check_bits(m, &blas);
+        bool brief = m.type != EMB_CUDA_F16 || m.relative;
+        if (bits_only) continue;
+        if (brief) {
+            bench_pass(m, "128", std::vector<uint32_t>(256, 128), NULL);
+            if (has_blas) bench_pass(m, "128", std::vector<uint32_t>(256, 128), &blas);
+        } else {
+            bench_model(m);
+        }
+    }
+    REQUIRE(cudaDeviceSynchronize());
+    return failures ? 1 : 0;
+}

@@ -1,0 +1,44 @@
+#!/bin/sh
+# Builds the CUDA kernels for the device here, checks them, runs compute-sanitizer on small cases,
+# the forward bench. JSON lines go to OUT (default build/gpu). STEPS chooses among "spills check
+# sanitize bench"; ARCH names the architecture (default 90a).
+# SPDX-License-Identifier: Apache-2.0
+set -eu
+cd "$(dirname "$0")/.."
+OUT=${OUT:-build/gpu}
+arch=${ARCH:-90a}
+steps=${STEPS:-spills check sanitize bench}
+objects=build/gpu/objects
+mkdir -p "$OUT" build/gpu
+
+has() { case " $steps " in *" $1 "*) ;; *) return 1 ;; esac }
+
+ARCHS=$arch OBJECTS=$objects JOBS=${JOBS:-$(nproc)} tools/check_spills.sh
+for program in check_kernels bench_forward; do
+    nvcc -O2 -std=c++17 -Isrc -Iinclude -Itests -gencode "arch=compute_$arch,code=sm_$arch" \
+        -o "build/gpu/$program" "tests/cuda/$program.cu" "$objects"/*."$arch".o -ldl &
+done
+wait
+failed=0
+if has check; then
+    build/gpu/check_kernels | tee "$OUT/check.jsonl" || true
+    tail -n 1 "$OUT/check.jsonl" | grep -q '"check": "all".*"failed": 0}' || failed=1
+fi
+if has sanitize; then
+    for tool in memcheck racecheck synccheck; do
+        if compute-sanitizer --tool "$tool" --error-exitcode 9 build/gpu/check_kernels small \
+            >"$OUT/$tool.log" 2>&1; then
+            echo "{\"sanitizer\": \"$tool\", \"failed\": 0}"
+        else
+            echo "{\"sanitizer\": \"$tool\", \"failed\": 1}"
+            tail -n 20 "$OUT/$tool.log" >&2
+            failed=1
+        fi
+    done | tee "$OUT/sanitizer.jsonl"
+    grep -q '"failed": 1' "$OUT/sanitizer.jsonl" && failed=1
+fi
+if has bench; then
+    build/gpu/bench_forward >"$OUT/forward.jsonl" || failed=1
+    cat "$OUT/forward.jsonl"
+fi
+exit "$failed"
