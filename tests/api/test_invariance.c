@@ -108,7 +108,9 @@ static uint32_t budgets(const char *path, const emb_limits *limits, uint64_t out
     uint64_t span = plan.host_bytes_knee - plan.host_bytes_min;
     out[0] = 0;
     out[1] = plan.host_bytes_min;
-    for (uint32_t i = 2; i < BUDGETS; i++) out[i] = plan.host_bytes_min + (span >> (2 * i - 3));
+    out[2] = plan.host_bytes_knee - (16 << 10); /* fewer tokens */
+    out[3] = plan.host_bytes_min + span / 2;
+    out[4] = plan.host_bytes_min + span / 8;
     return BUDGETS;
 }
 
@@ -144,6 +146,7 @@ static void same_bits(const char *path, emb_dtype dtype, emb_pooling pooling, bo
                   rungs & 16 ? "4" : "");
     assert_int_equal(different, 0);
     assert_true(rungs & (1u << EMB_RUNG_FULL));
+    assert_true(rungs & (1u << EMB_RUNG_FEWER));
     assert_true(rungs & (1u << (streams ? EMB_RUNG_STREAM : EMB_RUNG_GATHER)));
 }
 
