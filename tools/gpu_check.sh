@@ -26,7 +26,7 @@ if has check; then
 fi
 if has sanitize; then
     for tool in memcheck racecheck synccheck; do
-        if compute-sanitizer --tool "$tool" --error-exitcode 9 build/gpu/check_kernels small \
+        if timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 build/gpu/check_kernels small \
             >"$OUT/$tool.log" 2>&1; then
             echo "{\"sanitizer\": \"$tool\", \"failed\": 0}"
         else

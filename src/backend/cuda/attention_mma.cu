@@ -253,8 +253,8 @@ static int attention_launch(const attention<T> &p, const emb_cuda_pack *pack,
                                           cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES);
         if (status) return status;
     }
-    attention_kernel<T, D,
-                     RELATIVE> < <<items<resident ? items : resident, THREADS, BYTES, stream>>>(p);
+    uint32_t blocks = items < resident ? items : resident;
+    attention_kernel<T, D, RELATIVE><<<blocks, THREADS, BYTES, stream>>>(p);
     return cudaGetLastError();
 }
 

@@ -90,8 +90,9 @@ static __global__ void __launch_bounds__(PREPARE_THREADS)
 int emb_cuda_prepare(const emb_cuda_pack *pack, void *stream) {
     uint32_t per_block = PREPARE_THREADS / 32;
     uint32_t blocks = 1 + (pack->chunks_max + per_block - 1) / per_block;
-    prepare_kernel < <<blocks<129 ? blocks : 129, PREPARE_THREADS, 0, (cudaStream_t)stream>>>(
-                         (uint4 *)pack->tiles, pack->positions, pack->starts, pack->counts);
+    if (blocks > 129) blocks = 129;
+    prepare_kernel<<<blocks, PREPARE_THREADS, 0, (cudaStream_t)stream>>>(
+        (uint4 *)pack->tiles, pack->positions, pack->starts, pack->counts);
     return cudaGetLastError();
 }
 
