@@ -63,8 +63,11 @@ EMB_API const char *emb_version(void);
 
 #define EMB_DEVICES_MAX 16
 
-typedef enum emb_device_kind { EMB_DEVICE_AUTO = 0, EMB_DEVICE_CPU = 1, EMB_DEVICE_CUDA = 2 }
-    emb_device_kind;
+typedef enum emb_device_kind {
+    EMB_DEVICE_AUTO = 0,
+    EMB_DEVICE_CPU = 1,
+    EMB_DEVICE_CUDA = 2
+} emb_device_kind;
 
 /* What the planner knows of one accelerator. */
 typedef struct emb_device_info {
@@ -80,15 +83,15 @@ typedef struct emb_device_info {
  * plan can be made for a machine that is not present. */
 typedef struct emb_machine {
     uint32_t struct_bytes;
-    uint32_t cores;               /* that this process may run on */
+    uint32_t cores; /* that this process may run on */
     char cpu_name[64];
-    char isa[16];                 /* "ref", "avx2", "avx512": the kernels that will run */
-    uint32_t has_bf16;            /* 1: a bf16 product instruction is used */
+    char isa[16];      /* "ref", "avx2", "avx512": the kernels that will run */
+    uint32_t has_bf16; /* 1: a bf16 product instruction is used */
     uint32_t page_bytes;
-    uint64_t cache_l2_bytes;      /* per core; 0 if unknown */
-    uint64_t cache_l3_bytes;      /* shared; 0 if unknown */
-    uint64_t memory_bytes;        /* of the host, or of its cgroup if that is smaller */
-    uint64_t process_base_bytes;  /* resident in this process before any engine exists */
+    uint64_t cache_l2_bytes;     /* per core; 0 if unknown */
+    uint64_t cache_l3_bytes;     /* shared; 0 if unknown */
+    uint64_t memory_bytes;       /* of the host, or of its cgroup if that is smaller */
+    uint64_t process_base_bytes; /* resident in this process before any engine exists */
     uint32_t devices_count;
     emb_device_info devices[EMB_DEVICES_MAX];
 } emb_machine;
@@ -147,7 +150,7 @@ typedef struct emb_model_info {
     char architecture[16]; /* "bert", "mpnet" */
     char name[128];        /* last part of the path */
     uint32_t layers, hidden, heads, intermediate, vocabulary, positions;
-    uint32_t window_tokens; /* longest sequence the encoder takes, special tokens included */
+    uint32_t window_tokens;  /* longest sequence the encoder takes, special tokens included */
     uint32_t default_tokens; /* max_seq_length of the model's files, at most window_tokens */
     uint32_t special_tokens; /* that wrap every chunk: 2 for BERT and MPNet */
     uint32_t dim;
@@ -205,7 +208,7 @@ typedef enum emb_region_kind {
     EMB_REGION_DEVICE = 2
 } emb_region_kind;
 
-#define EMB_ITEMS_MAX 32
+#define EMB_ITEMS_MAX   32
 #define EMB_REGIONS_MAX 8
 
 typedef struct emb_item {
@@ -239,26 +242,26 @@ typedef struct emb_plan {
     emb_dtype dtype;
     emb_long_rule long_rule;
     emb_pooling pooling;
-    uint32_t normalize;         /* 1: vectors have length one */
-    uint32_t normalize_kept;    /* 1: so have the first dim values by themselves */
+    uint32_t normalize;      /* 1: vectors have length one */
+    uint32_t normalize_kept; /* 1: so have the first dim values by themselves */
     uint32_t dim;
     uint32_t lanes;
     uint32_t windows;
-    uint32_t window_tokens;     /* tokens read ahead in one window */
+    uint32_t window_tokens; /* tokens read ahead in one window */
     uint32_t window_chunks;
-    uint32_t tokens_per_tile;   /* that one lane holds at once */
-    uint32_t tokens_per_pass;   /* that go through all layers together */
-    uint32_t chunk_tokens_max;  /* longest sequence, special tokens included */
-    uint32_t weight_slots;      /* 0: all layers resident; 1 or 2: buffers of one layer each */
+    uint32_t tokens_per_tile;  /* that one lane holds at once */
+    uint32_t tokens_per_pass;  /* that go through all layers together */
+    uint32_t chunk_tokens_max; /* longest sequence, special tokens included */
+    uint32_t weight_slots;     /* 0: all layers resident; 1 or 2: buffers of one layer each */
     uint32_t embeddings_resident;
-    uint64_t host_bytes_max;    /* the budget; 0 if none was stated */
-    uint64_t host_bytes;        /* the whole process under this plan */
-    uint64_t host_bytes_min;    /* the smallest budget that works with these limits */
-    uint64_t host_bytes_knee;   /* the smallest budget that reaches full speed */
+    uint64_t host_bytes_max;  /* the budget; 0 if none was stated */
+    uint64_t host_bytes;      /* the whole process under this plan */
+    uint64_t host_bytes_min;  /* the smallest budget that works with these limits */
+    uint64_t host_bytes_knee; /* the smallest budget that reaches full speed */
     uint64_t process_base_bytes;
     uint64_t caller_bytes;
     char isa[16];
-    char numerics_id[64];       /* equal ids promise equal bits */
+    char numerics_id[64]; /* equal ids promise equal bits */
     uint32_t regions_count;
     emb_region regions[EMB_REGIONS_MAX];
 } emb_plan;
@@ -276,8 +279,11 @@ EMB_API const char *emb_rung_name(emb_rung rung);
 
 typedef struct emb_engine emb_engine;
 
-typedef enum emb_piece_flag { EMB_PIECE_FIRST = 1, EMB_PIECE_LAST = 2, EMB_PIECE_IDS = 4 }
-    emb_piece_flag;
+typedef enum emb_piece_flag {
+    EMB_PIECE_FIRST = 1,
+    EMB_PIECE_LAST = 2,
+    EMB_PIECE_IDS = 4
+} emb_piece_flag;
 
 /* A run of a text as a source reads it. A text is one piece (FIRST | LAST) or many; pieces may end
  * anywhere, inside a character too. Borrowed until submit has taken it. */
@@ -285,7 +291,7 @@ typedef struct emb_piece {
     const void *data; /* UTF-8 bytes, or with EMB_PIECE_IDS uint32_t token ids without specials */
     size_t length;    /* bytes, or ids */
     uint32_t flags;
-    uint64_t user;    /* of the FIRST piece; comes back in the row */
+    uint64_t user; /* of the FIRST piece; comes back in the row */
 } emb_piece;
 
 /* A whole text in memory. */
@@ -299,7 +305,7 @@ typedef struct emb_text {
 
 /* One finished text. `values` points into the engine until the next collect. */
 typedef struct emb_row {
-    uint64_t text;  /* 0, 1, 2, ... in the order submitted */
+    uint64_t text; /* 0, 1, 2, ... in the order submitted */
     uint64_t user;
     emb_status status; /* EMB_OK, or why this row is NaN */
     uint32_t chunks;
@@ -347,7 +353,7 @@ typedef struct emb_engine_stats_t {
     uint32_t struct_bytes;
     uint64_t texts, texts_failed, texts_long; /* long: more tokens than one chunk holds */
     uint64_t chunks;
-    uint64_t tokens;        /* encoded, special tokens included */
+    uint64_t tokens; /* encoded, special tokens included */
     uint64_t tokens_dropped;
     uint64_t rows_computed; /* rows that went through the layers; equal to tokens: no padding */
     uint64_t bytes_read;    /* of text */

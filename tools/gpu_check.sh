@@ -26,8 +26,8 @@ if has check; then
 fi
 if has sanitize; then
     for tool in memcheck racecheck synccheck; do
-        if timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 build/gpu/check_kernels small \
-            >"$OUT/$tool.log" 2>&1; then
+        if timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+            build/gpu/check_kernels small >"$OUT/$tool.log" 2>&1; then
             echo "{\"sanitizer\": \"$tool\", \"failed\": 0}"
         else
             echo "{\"sanitizer\": \"$tool\", \"failed\": 1}"

@@ -230,10 +230,9 @@ static void bench_pack(const emb_backend *backend, emb_format format, const uint
     for (double end = seconds() + 0.5; seconds() < end;) {
         double start = seconds();
         for (uint32_t r = 0; r < linear->rows; r += EMB_PACK_ROWS)
-            m.backend->linear_pack(linear, r,
-                                   linear->rows - r < EMB_PACK_ROWS ? linear->rows - r
-                                                                    : EMB_PACK_ROWS,
-                                   m.values + (size_t)r * linear->cols);
+            m.backend->linear_pack(
+                linear, r, linear->rows - r < EMB_PACK_ROWS ? linear->rows - r : EMB_PACK_ROWS,
+                m.values + (size_t)r * linear->cols);
         double taken = seconds() - start;
         if (taken < best) best = taken;
     }

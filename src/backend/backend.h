@@ -1,8 +1,9 @@
-/* backend.h - what a backend computes: a table of block operations, so that it can fuse inside them.
+/* backend.h - what a backend computes: a table of block operations, so that it can fuse inside.
  *
  * The CPU backends (ref, avx2, avx512) live under cpu/ and are chosen by cpu/select.c. Fed by
  * encoder alone. Operations allocate nothing, read no file and never fail; a backend books all its
- * scratch in lane_layout. Legend: hidden = heads * head_dim; tokens of a tile are packed, no padding.
+ * scratch in lane_layout. Legend: hidden = heads * head_dim; tokens of a tile are packed, no
+ * padding.
  *
  * Numerics: the order of every sum over cols (K) and over keys is fixed per (format, instruction
  * set); kernels split rows and tokens only. So a chunk's bits do not depend on the tile around it.
@@ -24,10 +25,10 @@ typedef struct emb_linear {
 } emb_linear;
 
 typedef struct emb_layer {
-    emb_linear qkv;           /* [3 * hidden, hidden]: queries, keys, values */
-    emb_linear attention_out; /* [hidden, hidden] */
-    emb_linear ffn_in;        /* [intermediate, hidden] */
-    emb_linear ffn_out;       /* [hidden, intermediate] */
+    emb_linear qkv;                          /* [3 * hidden, hidden]: queries, keys, values */
+    emb_linear attention_out;                /* [hidden, hidden] */
+    emb_linear ffn_in;                       /* [intermediate, hidden] */
+    emb_linear ffn_out;                      /* [hidden, intermediate] */
     float *attention_gain, *attention_shift; /* [hidden] */
     float *ffn_gain, *ffn_shift;             /* [hidden] */
 } emb_layer;
@@ -50,8 +51,8 @@ typedef struct emb_tile {
 
 typedef struct emb_embedding {
     emb_format format;
-    const void *words;      /* [rows, hidden] in `format`, row-major; ids index its rows */
-    const float *positions; /* [chunk_tokens_max, hidden]; token type row 0 already added */
+    const void *words;         /* [rows, hidden] in `format`, row-major; ids index its rows */
+    const float *positions;    /* [chunk_tokens_max, hidden]; token type row 0 already added */
     const float *gain, *shift; /* [hidden] */
 } emb_embedding;
 
@@ -66,9 +67,9 @@ typedef struct emb_lane_scratch {
 } emb_lane_scratch;
 
 typedef struct emb_backend {
-    const char *name;        /* "ref", "avx2", "avx512" */
-    const char *numerics;    /* part of numerics_id, such as "avx512-bf16dot" */
-    uint32_t tokens_knee;    /* tokens per tile from which speed no longer grows: see bench/knee */
+    const char *name;     /* "ref", "avx2", "avx512" */
+    const char *numerics; /* part of numerics_id, such as "avx512-bf16dot" */
+    uint32_t tokens_knee; /* tokens per tile from which speed no longer grows: see bench/knee */
 
     /* Books the packed form of a [rows, cols] matrix and its bias, and fills in the linear. */
     void (*linear_layout)(emb_linear *linear, uint32_t rows, uint32_t cols, emb_format format,

@@ -18,7 +18,7 @@ typedef struct emb_ledger {
     unsigned char *base; /* NULL: measuring */
     uint64_t capacity;   /* of base */
     uint64_t bytes;      /* booked so far */
-    bool overflow;       /* a size did not fit 64 bits, or the base was too small: a bug or refuse */
+    bool overflow;       /* a size did not fit 64 bits, or the base was too small */
     uint32_t current;    /* item that takes are booked under */
     uint32_t items_count;
     emb_item items[EMB_ITEMS_MAX];

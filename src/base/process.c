@@ -110,7 +110,7 @@ static uint64_t cache_bytes(int level) {
         char path[96], text[32];
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/level", index);
         if (!read_small(path, text, sizeof text)) break;
-        if (atoi(text) != level) continue;
+        if (strtol(text, NULL, 10) != level) continue;
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
         if (!read_small(path, text, sizeof text)) break;
         char *unit;

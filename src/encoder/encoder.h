@@ -22,27 +22,27 @@ typedef struct emb_weights {
     const emb_shape *shape;
     const emb_backend *backend;
     emb_format format;
-    uint32_t slots;            /* 0: all layers resident; 1, 2: buffers of one layer each */
-    bool words_resident;       /* else rows are read from the file for each tile */
+    uint32_t slots;      /* 0: all layers resident; 1, 2: buffers of one layer each */
+    bool words_resident; /* else rows are read from the file for each tile */
     uint32_t chunk_tokens_max;
     emb_embedding embedding;
-    void *words;               /* the table behind embedding.words, if resident */
+    void *words; /* the table behind embedding.words, if resident */
     float *positions, *embed_gain, *embed_shift;
-    float *relative;           /* see emb_block_shape; NULL for BERT */
-    emb_layer *layers;         /* [layers] resident, or [slots] */
-    float *staging;            /* [EMB_PACK_ROWS, max cols] f32 rows on their way */
-    void *staging_scratch;     /* bytes as the file has them */
+    float *relative;       /* see emb_block_shape; NULL for BERT */
+    emb_layer *layers;     /* [layers] resident, or [slots] */
+    float *staging;        /* [EMB_PACK_ROWS, max cols] f32 rows on their way */
+    void *staging_scratch; /* bytes as the file has them */
     /* streaming: guarded by mutex */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    uint32_t lanes;            /* that release each layer */
-    uint64_t loaded;           /* layers loaded since open, over all passes: layer n of pass p is
-                                  number p * layers + n, in slot number % slots */
-    uint64_t wanted;           /* numbers below this may be loaded: passes begun * layers */
-    uint64_t released;         /* numbers below this are free again */
-    uint32_t releases;         /* lanes that have released number `released` */
+    uint32_t lanes;    /* that release each layer */
+    uint64_t loaded;   /* layers loaded since open, over all passes: layer n of pass p is
+                          number p * layers + n, in slot number % slots */
+    uint64_t wanted;   /* numbers below this may be loaded: passes begun * layers */
+    uint64_t released; /* numbers below this are free again */
+    uint32_t releases; /* lanes that have released number `released` */
     bool stop;
-    emb_status status;         /* of the loader; sticky */
+    emb_status status; /* of the loader; sticky */
     emb_error error;
 } emb_weights;
 
@@ -82,12 +82,12 @@ void emb_weights_release(emb_weights *weights, uint64_t number);
 /* One thread's own buffers. */
 typedef struct emb_lane {
     emb_lane_scratch scratch;
-    float *x;                /* [tokens_per_tile, hidden]; NULL if the pass holds the activations */
-    uint32_t *ids;           /* [tokens_per_tile] */
-    uint32_t *starts;        /* [chunks_per_tile + 1] */
-    uint32_t *targets;       /* [chunks_per_tile] */
-    void *gathered;          /* [tokens_per_tile, hidden] word rows, if they are not resident */
-    float *gather_row;       /* one row as f32 on its way */
+    float *x;          /* [tokens_per_tile, hidden]; NULL if the pass holds the activations */
+    uint32_t *ids;     /* [tokens_per_tile] */
+    uint32_t *starts;  /* [chunks_per_tile + 1] */
+    uint32_t *targets; /* [chunks_per_tile] */
+    void *gathered;    /* [tokens_per_tile, hidden] word rows, if they are not resident */
+    float *gather_row; /* one row as f32 on its way */
     void *gather_scratch;
     double seconds_encode, seconds_wait; /* of the tile or pass just done */
     uint64_t rows_computed, tiles;       /* that this lane took through the layers, since open */
@@ -102,13 +102,13 @@ typedef struct emb_tile_cut {
  * own (a single tile) if they are resident. */
 typedef struct emb_pass {
     const emb_token_table *table;
-    const uint32_t *order;   /* chunk numbers, longest first */
+    const uint32_t *order; /* chunk numbers, longest first */
     const emb_tile_cut *cuts;
     uint32_t cuts_count;
-    float *x;                /* activations of row0 of the first cut onwards */
-    float *vectors;          /* [chunks of the table, hidden] */
-    uint64_t number0;        /* of the pass's first layer, see emb_weights */
-    atomic_uint *next;       /* [layers + 1] next cut to take at each layer; NULL: one lane alone */
+    float *x;          /* activations of row0 of the first cut onwards */
+    float *vectors;    /* [chunks of the table, hidden] */
+    uint64_t number0;  /* of the pass's first layer, see emb_weights */
+    atomic_uint *next; /* [layers + 1] next cut to take at each layer; NULL: one lane alone */
     const atomic_bool *cancel;
 } emb_pass;
 

@@ -26,7 +26,7 @@ typedef struct emb_part {
     uint64_t user;
     uint64_t tokens, tokens_dropped; /* of the whole text; set on the last part */
     uint32_t chunk0, chunks;
-    uint32_t text_chunks;            /* of the whole text; set on the last part */
+    uint32_t text_chunks; /* of the whole text; set on the last part */
     emb_status status;
     bool first, last;
 } emb_part;
@@ -34,34 +34,34 @@ typedef struct emb_part {
 /* Chunks read ahead together, their order and tiles, and the vectors that come out. */
 typedef struct emb_window {
     emb_token_table table;
-    emb_part *parts;       /* [window_chunks] */
+    emb_part *parts; /* [window_chunks] */
     uint32_t parts_count;
-    uint32_t *order;       /* [window_chunks] */
-    emb_tile_cut *cuts;    /* [window_chunks] */
+    uint32_t *order;    /* [window_chunks] */
+    emb_tile_cut *cuts; /* [window_chunks] */
     uint32_t cuts_count;
-    atomic_uint *next;     /* [layers]; streamed passes */
-    float *vectors;        /* [window_chunks, hidden] */
-    uint64_t sequence;     /* its number since open */
-    uint64_t pass;         /* number of its pass since open */
+    atomic_uint *next; /* [layers]; streamed passes */
+    float *vectors;    /* [window_chunks, hidden] */
+    uint64_t sequence; /* its number since open */
+    uint64_t pass;     /* number of its pass since open */
     uint32_t cuts_taken, cuts_done, lanes_done;
     bool queued, done;
 } emb_window;
 
 /* Every buffer of an engine. Pointers are NULL while measuring. */
 typedef struct emb_memory {
-    void *engine;             /* [EMB_ENGINE_BYTES] the engine's own struct */
+    void *engine; /* [EMB_ENGINE_BYTES] the engine's own struct */
     emb_tokenizer tokenizer;
-    emb_thread_set threads;   /* lanes, then the loader if weights are streamed */
+    emb_thread_set threads; /* lanes, then the loader if weights are streamed */
     emb_weights weights;
     emb_block_shape blocks;
-    emb_lane *lanes;          /* [plan.lanes] */
-    emb_window *windows;      /* [plan.windows] */
-    float *pass_x;            /* [window_tokens, hidden] if weights are streamed */
-    uint32_t *open_ids;       /* [chunk_tokens_max] the chunk being filled */
-    uint32_t *fresh_ids;      /* [EMB_FRESH_IDS] from the tokenizer, not yet in a chunk */
-    uint32_t *length_counts;  /* [chunk_tokens_max + 1] for ordering */
-    double *sum;              /* [hidden] of a long text's chunk vectors */
-    float *nan_row;           /* [hidden] */
+    emb_lane *lanes;         /* [plan.lanes] */
+    emb_window *windows;     /* [plan.windows] */
+    float *pass_x;           /* [window_tokens, hidden] if weights are streamed */
+    uint32_t *open_ids;      /* [chunk_tokens_max] the chunk being filled */
+    uint32_t *fresh_ids;     /* [EMB_FRESH_IDS] from the tokenizer, not yet in a chunk */
+    uint32_t *length_counts; /* [chunk_tokens_max + 1] for ordering */
+    double *sum;             /* [hidden] of a long text's chunk vectors */
+    float *nan_row;          /* [hidden] */
 } emb_memory;
 
 #define EMB_FRESH_IDS 512
