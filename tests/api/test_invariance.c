@@ -45,12 +45,13 @@ static void make_texts(void) {
         at += strlen(word);
         pool[at++] = ' ';
     }
-    static const size_t lengths[] = {0, 1, 2, 10, 60, 200, 700, 1500, 9000, 30000};
+    static const size_t lengths[] = {0, 1, 2, 10, 60, 200, 700, 1000, 2000, 4000};
     for (uint32_t i = 0; i < TEXTS; i++) {
         size_t length = lengths[i % 10] + next_random(9);
         texts[i] = (run_text){pool + next_random((uint32_t)(at - length)), length};
     }
     texts[0].length = 0;
+    texts[TEXTS / 2] = (run_text){pool, 30000};
 }
 
 static void shuffled(uint32_t *order, bool reverse) {

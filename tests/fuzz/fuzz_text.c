@@ -13,20 +13,20 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 typedef struct setup {
+    emb_model *model;
     emb_tokenizer_handle *tokenizer;
     emb_model_info info;
 } setup;
 
 static void open_once(setup *out, const char *path) {
-    emb_model *model;
     emb_error error;
     out->info.struct_bytes = sizeof out->info;
-    if (emb_model_open(&model, path, &error) != EMB_OK ||
-        emb_tokenizer_open(&out->tokenizer, model, &error) != EMB_OK) {
+    if (emb_model_open(&out->model, path, &error) != EMB_OK ||
+        emb_tokenizer_open(&out->tokenizer, out->model, &error) != EMB_OK) {
         fprintf(stderr, "%s\n", error.message);
         abort();
     }
-    emb_model_describe(&out->info, model);
+    emb_model_describe(&out->info, out->model);
 }
 
 static size_t tokenize(const setup *with, const uint8_t *data, size_t size, size_t cut, size_t room,
