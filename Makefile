@@ -8,8 +8,8 @@ DESTDIR ?=
 FUZZ_SECONDS ?= 60
 PYTHON ?= python3
 
-.PHONY: all everything test test-models test-slow models demo bench check asan ubsan tsan fuzz \
-        torture install clean help deps
+.PHONY: all everything cuda test test-models test-slow models demo bench check asan ubsan tsan \
+        fuzz torture install clean help deps
 
 all: ## build/embound and build/libembound.so (default)
 	@mkdir -p $(BUILD)
@@ -22,6 +22,12 @@ everything: all
 
 deps:
 	@tools/deps.sh
+
+cuda: all ## build/libembound_cuda.so, which the program opens at run time (CUDA_ARCHS=90a-real)
+	@cmake --preset release -DEMB_CUDA=ON \
+	    $(if $(CUDA_ARCHS),-DCMAKE_CUDA_ARCHITECTURES="$(CUDA_ARCHS)") \
+	    >$(BUILD)/configure.log 2>&1 || { cat $(BUILD)/configure.log; exit 1; }
+	@cmake --build $(BUILD) -j $(JOBS) --target embound_cuda
 
 test: deps ## all tests that need neither network nor real models, in at most 3 minutes
 	@$(MAKE) --no-print-directory everything

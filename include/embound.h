@@ -254,13 +254,18 @@ typedef struct emb_plan {
     uint32_t chunk_tokens_max; /* longest sequence, special tokens included */
     uint32_t weight_slots;     /* 0: all layers resident; 1 or 2: buffers of one layer each */
     uint32_t embeddings_resident;
-    uint64_t host_bytes_max;  /* the budget; 0 if none was stated */
-    uint64_t host_bytes;      /* the whole process under this plan */
-    uint64_t host_bytes_min;  /* the smallest budget that works with these limits */
-    uint64_t host_bytes_knee; /* the smallest budget that reaches full speed */
+    uint64_t host_bytes_max;   /* the budget; 0 if none was stated */
+    uint64_t host_bytes;       /* the whole process under this plan */
+    uint64_t host_bytes_min;   /* the smallest budget that works with these limits */
+    uint64_t host_bytes_knee;  /* the smallest budget that reaches full speed */
+    uint32_t device_index;     /* of the GPU, if device is EMB_DEVICE_CUDA */
+    uint64_t device_bytes_max; /* as for the host, per GPU and with its context */
+    uint64_t device_bytes;
+    uint64_t device_bytes_min;
+    uint64_t device_bytes_knee;
     uint64_t process_base_bytes;
     uint64_t caller_bytes;
-    char isa[16];
+    char isa[16];         /* of the CPU's kernels; "cuda" for a GPU's */
     char numerics_id[64]; /* equal ids promise equal bits */
     uint32_t regions_count;
     emb_region regions[EMB_REGIONS_MAX];

@@ -39,7 +39,8 @@ BANNED = {
     "puts": ((), "the library never prints"), "perror": ((), "the library never prints"),
     "exit": ((), "the library never exits"), "_exit": ((), "the library never exits"),
     "abort": ((), "the library never exits"), "system": ((), "no shell"), "popen": ((), "no shell"),
-    "getenv": (("src/backend/cpu/",), "only EMB_CPU is read from the environment"),
+    "getenv": (("src/backend/cpu/", "src/backend/cuda/module.c"),
+               "only EMB_CPU and EMB_CUDA_MODULE are read from the environment"),
     "pthread_create": (("src/base/threads.c",), "threads are the plan's"),
 }
 CALL = re.compile(r"(?<![\w.>])(" + "|".join(BANNED) + r")\s*\(")

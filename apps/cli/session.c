@@ -14,12 +14,14 @@ uint64_t emb_session_round(uint64_t bytes) {
 }
 
 emb_status emb_session_probe(emb_session *session, const emb_options *options, emb_error *error) {
-    bool other_devices = options->devices.kind != EMB_DEVICE_CPU;
+    /* a plan for another machine does not ask what this one has */
+    bool other_devices = options->devices.kind != EMB_DEVICE_CPU && !options->machine_path;
     session->machine.struct_bytes = sizeof session->machine;
     emb_status status =
         emb_machine_probe(&session->machine, other_devices ? &options->devices : NULL, error);
     if (status != EMB_OK) return status;
-    if (options->devices.kind == EMB_DEVICE_CUDA && session->machine.devices_count == 0) {
+    if (other_devices && options->devices.kind == EMB_DEVICE_CUDA &&
+        session->machine.devices_count == 0) {
         return emb_app_fail(error, EMB_DEVICE,
                             "--device cuda: no CUDA device can be used here; use --device cpu");
     }

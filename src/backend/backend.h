@@ -14,7 +14,12 @@
 
 #include "base/ledger.h"
 
-typedef enum emb_format { EMB_FORMAT_F32 = 1, EMB_FORMAT_BF16 = 2 } emb_format;
+typedef enum emb_format { EMB_FORMAT_F32 = 1, EMB_FORMAT_BF16 = 2, EMB_FORMAT_F16 = 3 } emb_format;
+
+/* The ledgers of one engine: device and pinned are the host's own where there is no device. */
+typedef struct emb_books {
+    emb_ledger *host, *pinned, *device;
+} emb_books;
 
 /* A matrix applied as out = in * W^T + bias, W [rows, cols]. `packed` is private to the backend. */
 typedef struct emb_linear {
@@ -47,6 +52,7 @@ typedef struct emb_tile {
     uint32_t tokens, chunks;
     const uint32_t *ids;    /* [tokens]; used by embed alone */
     const uint32_t *starts; /* [chunks + 1], first is 0, last is tokens */
+    void *queue;            /* where a device's operations are enqueued; NULL on a CPU */
 } emb_tile;
 
 typedef struct emb_embedding {
@@ -66,9 +72,33 @@ typedef struct emb_lane_scratch {
     void *buffers[8];
 } emb_lane_scratch;
 
+/* What a device beside the CPU needs; a CPU backend has none. Operations of a device are enqueued
+ * and run in order; lanes are independent of one another. */
+typedef struct emb_device_calls {
+    /* Makes the device ready: its context, every kernel loaded and run once.
+     * Fails: EMB_DEVICE. */
+    emb_status (*open)(uint32_t device, emb_error *error);
+    /* The region of the device: one allocation, NULL if refused. */
+    void *(*take)(uint32_t device, uint64_t bytes);
+    void (*give)(void *base);
+    /* Lets the device read and write host memory; false if refused. */
+    bool (*pin)(void *base, uint64_t bytes);
+    void (*unpin)(void *base);
+    /* Creates, and ends, what a lane needs beside memory (a stream). */
+    emb_status (*lane_open)(emb_lane_scratch *scratch, uint32_t device, emb_error *error);
+    void (*lane_close)(emb_lane_scratch *scratch);
+    /* Uploads ids, starts and targets (pinned); makes them the device's in *tile and *targets. */
+    void (*begin)(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch);
+    /* Waits until everything enqueued is done. Fails: EMB_DEVICE (sticky). */
+    emb_status (*finish)(emb_lane_scratch *scratch, emb_error *error);
+} emb_device_calls;
+
+/* `in`, `out` and the embedding's vectors are the device's memory where there is one. */
 typedef struct emb_backend {
-    const char *name;     /* "ref", "avx2", "avx512" */
-    const char *numerics; /* part of numerics_id, such as "avx512-bf16dot" */
+    const char *name;               /* "ref", "avx2", "avx512", "cuda" */
+    const char *numerics;           /* part of numerics_id, such as "avx512-bf16dot" */
+    uint32_t activation_bytes;      /* of one value of in and out: 4 on a CPU */
+    const emb_device_calls *device; /* NULL on a CPU */
     uint32_t tokens_knee; /* tokens per tile from which speed no longer grows: see bench/knee */
 
     /* Books the packed form of a [rows, cols] matrix and its bias, and fills in the linear. */
@@ -84,27 +114,26 @@ typedef struct emb_backend {
                         uint32_t tokens, emb_ledger *ledger);
 
     /* out [tokens, hidden] = norm(words[id] + positions[index in chunk]). */
-    void (*embed)(float *out, const emb_tile *tile, const emb_embedding *embedding,
+    void (*embed)(void *out, const emb_tile *tile, const emb_embedding *embedding,
                   const emb_block_shape *shape);
     /* out = norm(in + attention_out(attention(qkv(in)))); out may equal in. */
-    void (*attention_block)(float *out, const float *in, const emb_tile *tile,
-                            const emb_layer *layer, const emb_block_shape *shape,
-                            emb_lane_scratch *scratch);
+    void (*attention_block)(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
+                            const emb_block_shape *shape, emb_lane_scratch *scratch);
     /* out = norm(in + ffn_out(gelu(ffn_in(in)))); out may equal in. GELU is the erf form. */
-    void (*ffn_block)(float *out, const float *in, const emb_tile *tile, const emb_layer *layer,
+    void (*ffn_block)(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                       const emb_block_shape *shape, emb_lane_scratch *scratch);
     /* Chunk c's vector goes to rows[targets[c] * hidden ...]. The sum of a mean runs in token
      * order. */
-    void (*pool)(float *rows, const uint32_t *targets, const float *in, const emb_tile *tile,
+    void (*pool)(float *rows, const uint32_t *targets, const void *in, const emb_tile *tile,
                  const emb_pool_rule *rule, const emb_block_shape *shape);
-    /* Writes count f32 values in `format` (round to nearest even): rows of a word table. */
+    /* Writes count f32 values from host memory in `format` (round to nearest even) to `out`. */
     void (*convert)(void *out, emb_format format, const float *in, uint64_t count);
 } emb_backend;
 
 #define EMB_PACK_ROWS 64
 
 static inline uint64_t emb_format_bytes(emb_format format) {
-    return format == EMB_FORMAT_BF16 ? 2 : 4;
+    return format == EMB_FORMAT_F32 ? 4 : 2;
 }
 
 /* What the CPU and the operating system allow, and what EMB_CPU asks for.
@@ -115,5 +144,29 @@ emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error);
 /* The backend of that name for that format, or NULL if this build has none. has_bf16 as detected:
  * without it bf16 weights are widened in the kernel. */
 const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format format);
+
+/* ---- CUDA ------------------------------------------------------------------------------------ */
+
+#define EMB_CUDA_ABI 1
+
+/* What the module, a shared object of its own, gives under the name emb_cuda_query. */
+typedef struct emb_cuda_module {
+    uint32_t abi;
+    /* Measures up to EMB_DEVICES_MAX devices: name, memory, and what a context costs; makes their
+     * contexts. Fails: EMB_DEVICE. */
+    emb_status (*probe)(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
+                        emb_error *error);
+    /* The operations for a device, or NULL if it lacks the format. */
+    const emb_backend *(*backend)(uint32_t compute_capability, emb_format format);
+} emb_cuda_module;
+typedef const emb_cuda_module *(*emb_cuda_query_call)(void);
+
+/* Opens the module: EMB_CUDA_MODULE if set, else libembound_cuda.so beside the program or in the
+ * library path. It stays open for good. Fails: EMB_DEVICE, saying what was looked for. */
+emb_status emb_cuda_open(const emb_cuda_module **out, emb_error *error);
+
+/* The sizes that a device's backend will book, for planning where neither device nor module is
+ * present: a table with layouts alone. NULL if the device lacks the format. */
+const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_format format);
 
 #endif

@@ -31,6 +31,12 @@ void emb_ledger_init(emb_ledger *ledger, void *base, uint64_t capacity) {
     if (base) emb_arena_poison(base, capacity);
 }
 
+void emb_ledger_init_foreign(emb_ledger *ledger, void *base, uint64_t capacity) {
+    emb_ledger_init(ledger, NULL, capacity);
+    ledger->base = base;
+    ledger->foreign = true;
+}
+
 void emb_ledger_item(emb_ledger *ledger, const char *name) {
     for (uint32_t i = 0; i < ledger->items_count; i++) {
         if (strcmp(ledger->items[i].name, name) == 0) {
@@ -65,7 +71,7 @@ static void *take(emb_ledger *ledger, uint64_t bytes, uint64_t align) {
         ledger->overflow = true;
         return NULL;
     }
-    emb_arena_unpoison(ledger->base + start, bytes);
+    if (!ledger->foreign) emb_arena_unpoison(ledger->base + start, bytes);
     return ledger->base + start;
 }
 

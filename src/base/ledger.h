@@ -18,14 +18,18 @@ typedef struct emb_ledger {
     unsigned char *base; /* NULL: measuring */
     uint64_t capacity;   /* of base */
     uint64_t bytes;      /* booked so far */
-    bool overflow;       /* a size did not fit 64 bits, or the base was too small */
-    uint32_t current;    /* item that takes are booked under */
+    bool foreign;        /* not the host's memory */
+    bool overflow;    /* a size did not fit 64 bits, or the base was too small: a bug or refuse */
+    uint32_t current; /* item that takes are booked under */
     uint32_t items_count;
     emb_item items[EMB_ITEMS_MAX];
 } emb_ledger;
 
 /* Measures if base is NULL, else binds. */
 void emb_ledger_init(emb_ledger *ledger, void *base, uint64_t capacity);
+
+/* The same for memory that the host cannot touch (a device's): nothing is marked in it. */
+void emb_ledger_init_foreign(emb_ledger *ledger, void *base, uint64_t capacity);
 
 /* Books what follows under this name (an existing item of that name grows). */
 void emb_ledger_item(emb_ledger *ledger, const char *name);

@@ -55,8 +55,9 @@ typedef struct emb_weights_config {
     bool words_resident;
 } emb_weights_config;
 
-/* Books resident weights, or slots. */
-void emb_weights_layout(emb_weights *weights, const emb_weights_config *config, emb_ledger *ledger);
+/* Books resident weights, or slots: vectors and matrices as the device's, staging as the host's. */
+void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
+                        const emb_books *books);
 
 /* After binding; paired with close. */
 void emb_weights_init(emb_weights *weights);
@@ -82,13 +83,15 @@ void emb_weights_release(emb_weights *weights, uint64_t number);
 /* One thread's own buffers. */
 typedef struct emb_lane {
     emb_lane_scratch scratch;
-    float *x;          /* [tokens_per_tile, hidden]; NULL if the pass holds the activations */
+    void *x;           /* [tokens_per_tile, hidden]; NULL if the pass holds the activations */
     uint32_t *ids;     /* [tokens_per_tile] */
     uint32_t *starts;  /* [chunks_per_tile + 1] */
     uint32_t *targets; /* [chunks_per_tile] */
     void *gathered;    /* [tokens_per_tile, hidden] word rows, if they are not resident */
     float *gather_row; /* one row as f32 on its way */
     void *gather_scratch;
+    emb_tile tile; /* being run */
+    const uint32_t *tile_targets;
     double seconds_encode, seconds_wait; /* of the tile or pass just done */
     uint64_t rows_computed, tiles;       /* that this lane took through the layers, since open */
 } emb_lane;
@@ -105,7 +108,7 @@ typedef struct emb_pass {
     const uint32_t *order; /* chunk numbers, longest first */
     const emb_tile_cut *cuts;
     uint32_t cuts_count;
-    float *x;          /* activations of row0 of the first cut onwards */
+    void *x;           /* activations of row0 of the first cut onwards */
     float *vectors;    /* [chunks of the table, hidden] */
     uint64_t number0;  /* of the pass's first layer, see emb_weights */
     atomic_uint *next; /* [layers + 1] next cut to take at each layer; NULL: one lane alone */
@@ -123,7 +126,7 @@ typedef struct emb_encoder {
 /* Books one lane. with_x: the lane holds its activations itself. */
 void emb_lane_layout(emb_lane *lane, const emb_weights_config *config,
                      const emb_block_shape *blocks, uint32_t tokens_per_tile,
-                     uint32_t chunks_per_tile, bool with_x, emb_ledger *ledger);
+                     uint32_t chunks_per_tile, bool with_x, const emb_books *books);
 
 /* Runs this lane's share of a pass: embed, layers, pool. Called by every lane of the pass.
  * Fails: EMB_IO, EMB_BAD_FILE (streaming or gathering), EMB_CANCELLED. */

@@ -12,7 +12,8 @@
 
 void emb_lane_layout(emb_lane *lane, const emb_weights_config *config,
                      const emb_block_shape *blocks, uint32_t tokens_per_tile,
-                     uint32_t chunks_per_tile, bool with_x, emb_ledger *ledger) {
+                     uint32_t chunks_per_tile, bool with_x, const emb_books *books) {
+    emb_ledger *ledger = books->pinned; /* what a device reads from the host */
     memset(lane, 0, sizeof *lane);
     emb_ledger_item(ledger, "lane buffers");
     uint64_t values = (uint64_t)tokens_per_tile * config->shape->hidden;
@@ -25,8 +26,10 @@ void emb_lane_layout(emb_lane *lane, const emb_weights_config *config,
         lane->gather_scratch =
             emb_ledger_take(ledger, emb_model_scratch_bytes(config->shape->hidden), 1);
     }
-    if (with_x) lane->x = emb_ledger_take(ledger, values, sizeof(float));
-    config->backend->lane_layout(&lane->scratch, blocks, config->format, tokens_per_tile, ledger);
+    emb_ledger_item(books->device, "lane buffers");
+    if (with_x) lane->x = emb_ledger_take(books->device, values, config->backend->activation_bytes);
+    config->backend->lane_layout(&lane->scratch, blocks, config->format, tokens_per_tile,
+                                 books->device);
 }
 
 /* Packs the cut's chunks one behind another: no padding. */
@@ -43,7 +46,7 @@ static void pack_tile(emb_tile *tile, emb_lane *lane, const emb_pass *pass,
         tokens += length;
     }
     lane->starts[cut->chunks] = tokens;
-    *tile = (emb_tile){tokens, cut->chunks, lane->ids, lane->starts};
+    *tile = (emb_tile){tokens, cut->chunks, lane->ids, lane->starts, NULL};
 }
 
 /* Reads the word rows of the tile's tokens from the file; ids then index these. */
@@ -62,33 +65,46 @@ static emb_status gather_words(emb_encoder *encoder, emb_lane *lane, uint32_t to
     return EMB_OK;
 }
 
-static emb_status embed_tile(emb_encoder *encoder, emb_lane *lane, const emb_tile *tile, float *x,
-                             emb_error *error) {
-    emb_embedding embedding = encoder->weights->embedding;
-    if (!encoder->weights->words_resident) {
+/* Packs the cut for layer n, with word rows for the first layer; hands it to the device, if any. */
+static emb_status begin_tile(emb_tile *tile, const uint32_t **targets, emb_embedding *embedding,
+                             emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
+                             const emb_tile_cut *cut, uint32_t n, emb_error *error) {
+    const emb_device_calls *device = encoder->backend->device;
+    pack_tile(tile, lane, pass, cut);
+    *targets = lane->targets;
+    *embedding = encoder->weights->embedding;
+    if (n == 0 && !encoder->weights->words_resident) {
         EMB_TRY(gather_words(encoder, lane, tile->tokens, error));
-        embedding.words = lane->gathered;
+        embedding->words = lane->gathered;
     }
-    encoder->backend->embed(x, tile, &embedding, &encoder->blocks);
+    if (device) device->begin(tile, targets, &lane->scratch);
     return EMB_OK;
 }
 
 static emb_status run_tile(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
                            const emb_tile_cut *cut, uint32_t n, const emb_layer *layer,
                            emb_error *error) {
-    float *x = lane->x ? lane->x : pass->x + (uint64_t)cut->row0 * encoder->shape->hidden;
-    emb_tile tile;
-    pack_tile(&tile, lane, pass, cut);
+    const emb_backend *backend = encoder->backend;
+    size_t row_bytes = (size_t)encoder->shape->hidden * backend->activation_bytes;
+    void *x = lane->x ? lane->x : (unsigned char *)pass->x + cut->row0 * row_bytes;
+    bool last = n + 1 == encoder->shape->layers;
+    emb_embedding embedding;
+    if (n == 0 || pass->next) /* a lane's own pass is one tile, packed once */
+        EMB_TRY(begin_tile(&lane->tile, &lane->tile_targets, &embedding, encoder, lane, pass, cut,
+                           n, error));
     if (n == 0) {
-        EMB_TRY(embed_tile(encoder, lane, &tile, x, error));
-        lane->rows_computed += tile.tokens;
+        backend->embed(x, &lane->tile, &embedding, &encoder->blocks);
+        lane->rows_computed += lane->tile.tokens;
         lane->tiles++;
     }
-    encoder->backend->attention_block(x, x, &tile, layer, &encoder->blocks, &lane->scratch);
-    encoder->backend->ffn_block(x, x, &tile, layer, &encoder->blocks, &lane->scratch);
-    if (n + 1 == encoder->shape->layers)
-        encoder->backend->pool(pass->vectors, lane->targets, x, &tile, &encoder->pool,
-                               &encoder->blocks);
+    backend->attention_block(x, x, &lane->tile, layer, &encoder->blocks, &lane->scratch);
+    backend->ffn_block(x, x, &lane->tile, layer, &encoder->blocks, &lane->scratch);
+    if (last)
+        backend->pool(pass->vectors, lane->tile_targets, x, &lane->tile, &encoder->pool,
+                      &encoder->blocks);
+    /* a device runs behind: what it reads must stay until it is done */
+    if (backend->device && (last || pass->next))
+        return backend->device->finish(&lane->scratch, error);
     return EMB_OK;
 }
 

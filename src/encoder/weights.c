@@ -15,7 +15,8 @@ static uint32_t staging_cols(const emb_shape *shape) {
     return shape->intermediate > shape->hidden ? shape->intermediate : shape->hidden;
 }
 
-static void layer_layout(emb_layer *layer, const emb_weights *weights, emb_ledger *ledger) {
+static void layer_layout(emb_layer *layer, const emb_weights *weights, const emb_books *books) {
+    emb_ledger *ledger = books->device;
     const emb_shape *s = weights->shape;
     const emb_backend *backend = weights->backend;
     emb_layer measured; /* while measuring there is no table of layers to write into */
@@ -30,9 +31,19 @@ static void layer_layout(emb_layer *layer, const emb_weights *weights, emb_ledge
     layer->ffn_shift = emb_ledger_take(ledger, s->hidden, sizeof(float));
 }
 
+/* Values that staging holds: a block of rows, or the relative bias of one head beside its buckets.
+ */
+static uint64_t staging_values(const emb_weights *w) {
+    const emb_shape *s = w->shape;
+    uint64_t rows = (uint64_t)EMB_PACK_ROWS * staging_cols(s);
+    uint64_t relative = (uint64_t)s->relative_buckets * s->heads + 2 * w->chunk_tokens_max;
+    return rows > relative ? rows : relative;
+}
+
 void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
-                        emb_ledger *ledger) {
+                        const emb_books *books) {
     const emb_shape *s = config->shape;
+    emb_ledger *ledger = books->device;
     memset(weights, 0, sizeof *weights);
     weights->files = config->files;
     weights->shape = s;
@@ -55,23 +66,29 @@ void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
         weights->relative = emb_ledger_take(
             ledger, (uint64_t)s->heads * (2 * config->chunk_tokens_max - 1), sizeof(float));
 
-    emb_ledger_item(ledger, config->slots ? "layers, streamed" : "layers");
     uint32_t kept = config->slots ? config->slots : s->layers;
-    weights->layers = emb_ledger_take(ledger, kept, sizeof *weights->layers);
+    const char *item = config->slots ? "layers, streamed" : "layers";
+    emb_ledger_item(books->host, item);
+    weights->layers = emb_ledger_take(books->host, kept, sizeof *weights->layers);
+    emb_ledger_item(ledger, item);
     for (uint32_t i = 0; i < kept; i++)
-        layer_layout(weights->layers ? &weights->layers[i] : NULL, weights, ledger);
+        layer_layout(weights->layers ? &weights->layers[i] : NULL, weights, books);
 
-    emb_ledger_item(ledger, "weight reading");
-    uint64_t values = (uint64_t)EMB_PACK_ROWS * staging_cols(s);
-    weights->staging = emb_ledger_take(ledger, values, sizeof(float));
-    weights->staging_scratch = emb_ledger_take(ledger, emb_model_scratch_bytes(values), 1);
+    emb_ledger_item(books->host, "weight reading");
+    uint64_t values = staging_values(weights);
+    weights->staging = emb_ledger_take(books->host, values, sizeof(float));
+    weights->staging_scratch = emb_ledger_take(books->host, emb_model_scratch_bytes(values), 1);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-static emb_status read_vector(emb_weights *w, emb_tensor_role role, uint32_t layer, uint32_t rows,
+/* Vectors go through staging too: `out` may be a device's memory. */
+static emb_status read_vector(emb_weights *w, emb_tensor_role role, uint32_t layer, uint32_t count,
                               float *out, emb_error *error) {
-    return emb_model_read_rows(w->files, role, layer, 0, rows, out, w->staging_scratch, error);
+    EMB_TRY(
+        emb_model_read_rows(w->files, role, layer, 0, 1, w->staging, w->staging_scratch, error));
+    w->backend->convert(out, EMB_FORMAT_F32, w->staging, count);
+    return EMB_OK;
 }
 
 /* Packs one tensor [rows, linear->cols] at row0 of the linear. */
@@ -106,7 +123,7 @@ static emb_status load_qkv(emb_weights *w, emb_linear *linear, uint32_t layer, e
         w->backend->linear_pack(linear, row0, count, w->staging);
     }
     for (uint32_t part = 0; part < 3; part++)
-        EMB_TRY(read_vector(w, biases[part], layer, 1, linear->bias + part * hidden, error));
+        EMB_TRY(read_vector(w, biases[part], layer, hidden, linear->bias + part * hidden, error));
     return EMB_OK;
 }
 
@@ -119,18 +136,19 @@ static emb_status load_layer(emb_weights *w, emb_layer *layer, uint32_t n, emb_e
     EMB_TRY(load_matrix(w, &layer->ffn_out, 0, s->hidden, EMB_TENSOR_FFN_OUT, n, error));
     const struct {
         emb_tensor_role role;
+        uint32_t count;
         float *out;
     } vectors[] = {
-        {EMB_TENSOR_ATTENTION_OUT_BIAS, layer->attention_out.bias},
-        {EMB_TENSOR_FFN_IN_BIAS, layer->ffn_in.bias},
-        {EMB_TENSOR_FFN_OUT_BIAS, layer->ffn_out.bias},
-        {EMB_TENSOR_ATTENTION_GAIN, layer->attention_gain},
-        {EMB_TENSOR_ATTENTION_SHIFT, layer->attention_shift},
-        {EMB_TENSOR_FFN_GAIN, layer->ffn_gain},
-        {EMB_TENSOR_FFN_SHIFT, layer->ffn_shift},
+        {EMB_TENSOR_ATTENTION_OUT_BIAS, s->hidden, layer->attention_out.bias},
+        {EMB_TENSOR_FFN_IN_BIAS, s->intermediate, layer->ffn_in.bias},
+        {EMB_TENSOR_FFN_OUT_BIAS, s->hidden, layer->ffn_out.bias},
+        {EMB_TENSOR_ATTENTION_GAIN, s->hidden, layer->attention_gain},
+        {EMB_TENSOR_ATTENTION_SHIFT, s->hidden, layer->attention_shift},
+        {EMB_TENSOR_FFN_GAIN, s->hidden, layer->ffn_gain},
+        {EMB_TENSOR_FFN_SHIFT, s->hidden, layer->ffn_shift},
     };
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++)
-        EMB_TRY(read_vector(w, vectors[i].role, n, 1, vectors[i].out, error));
+        EMB_TRY(read_vector(w, vectors[i].role, n, vectors[i].count, vectors[i].out, error));
     return EMB_OK;
 }
 
@@ -150,13 +168,34 @@ static uint32_t relative_bucket(int32_t distance, uint32_t buckets, uint32_t dis
 static emb_status load_relative(emb_weights *w, emb_error *error) {
     const emb_shape *s = w->shape;
     uint32_t width = 2 * w->chunk_tokens_max - 1;
+    const float *buckets = w->staging;
+    float *row = w->staging + (size_t)s->relative_buckets * s->heads;
     EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_RELATIVE, 0, 0, s->relative_buckets,
                                 w->staging, w->staging_scratch, error));
-    for (uint32_t i = 0; i < width; i++) {
-        int32_t distance = (int32_t)i - (int32_t)(w->chunk_tokens_max - 1);
-        uint32_t bucket = relative_bucket(distance, s->relative_buckets, s->relative_distance);
-        for (uint32_t head = 0; head < s->heads; head++)
-            w->relative[(uint64_t)head * width + i] = w->staging[bucket * s->heads + head];
+    for (uint32_t head = 0; head < s->heads; head++) {
+        for (uint32_t i = 0; i < width; i++) {
+            int32_t distance = (int32_t)i - (int32_t)(w->chunk_tokens_max - 1);
+            uint32_t bucket = relative_bucket(distance, s->relative_buckets, s->relative_distance);
+            row[i] = buckets[bucket * s->heads + head];
+        }
+        w->backend->convert(w->relative + (size_t)head * width, EMB_FORMAT_F32, row, width);
+    }
+    return EMB_OK;
+}
+
+/* Positions with token type row 0 added, one row at a time: the type's row stays in staging. */
+static emb_status load_positions(emb_weights *w, emb_error *error) {
+    const emb_shape *s = w->shape;
+    float *type = w->staging, *row = w->staging + s->hidden;
+    memset(type, 0, s->hidden * sizeof *type);
+    if (s->has_token_types)
+        EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_TOKEN_TYPES, 0, 0, 1, type,
+                                    w->staging_scratch, error));
+    for (uint32_t i = 0; i < w->chunk_tokens_max; i++) {
+        EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_POSITIONS, 0, s->position_offset + i, 1,
+                                    row, w->staging_scratch, error));
+        for (uint32_t c = 0; s->has_token_types && c < s->hidden; c++) row[c] += type[c];
+        w->backend->convert(w->positions + (size_t)i * s->hidden, EMB_FORMAT_F32, row, s->hidden);
     }
     return EMB_OK;
 }
@@ -171,22 +210,9 @@ static emb_status load_embeddings(emb_weights *w, emb_error *error) {
         w->backend->convert((unsigned char *)w->words + row * row_bytes, w->format, w->staging,
                             (uint64_t)rows * s->hidden);
     }
-    for (uint32_t row = 0; row < w->chunk_tokens_max; row += EMB_PACK_ROWS) {
-        uint32_t left = w->chunk_tokens_max - row,
-                 rows = left < EMB_PACK_ROWS ? left : EMB_PACK_ROWS;
-        EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_POSITIONS, 0, s->position_offset + row,
-                                    rows, w->positions + (uint64_t)row * s->hidden,
-                                    w->staging_scratch, error));
-    }
-    if (s->has_token_types) {
-        EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_TOKEN_TYPES, 0, 0, 1, w->staging,
-                                    w->staging_scratch, error));
-        for (uint32_t row = 0; row < w->chunk_tokens_max; row++)
-            for (uint32_t i = 0; i < s->hidden; i++)
-                w->positions[(uint64_t)row * s->hidden + i] += w->staging[i];
-    }
-    EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_GAIN, 0, 1, w->embed_gain, error));
-    EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_SHIFT, 0, 1, w->embed_shift, error));
+    EMB_TRY(load_positions(w, error));
+    EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_GAIN, 0, s->hidden, w->embed_gain, error));
+    EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_SHIFT, 0, s->hidden, w->embed_shift, error));
     if (s->relative_buckets) EMB_TRY(load_relative(w, error));
     w->embedding =
         (emb_embedding){w->format, w->words, w->positions, w->embed_gain, w->embed_shift};

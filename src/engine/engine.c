@@ -41,9 +41,7 @@ emb_status emb_engine_cancel(emb_engine *engine) {
 
 /* ---- open ------------------------------------------------------------------------------------ */
 
-/* The kernels that the plan counts on must be the ones of this machine: other bits otherwise. */
-static emb_status choose_backend(const emb_backend **out, const emb_plan *plan,
-                                 const emb_model *model, emb_error *error) {
+static emb_status cpu_backend(const emb_backend **out, const emb_plan *plan, emb_error *error) {
     const char *isa;
     bool has_bf16;
     EMB_TRY(emb_cpu_detect(&isa, &has_bf16, error));
@@ -53,8 +51,29 @@ static emb_status choose_backend(const emb_backend **out, const emb_plan *plan,
                              "plan again with this machine's probe",
                              plan->isa, isa);
     *out = emb_cpu_backend(isa, has_bf16, emb_plan_format(plan->dtype));
-    char numerics[sizeof plan->numerics_id];
-    emb_plan_numerics(numerics, model, *out);
+    return EMB_OK;
+}
+
+static emb_status cuda_backend(const emb_backend **out, const emb_plan *plan, emb_error *error) {
+    const emb_cuda_module *module = NULL;
+    emb_device_list wanted = {
+        .struct_bytes = sizeof wanted, .count = 1, .indices = {plan->device_index}};
+    emb_device_info info;
+    uint32_t count;
+    EMB_TRY(emb_cuda_open(&module, error));
+    EMB_TRY(module->probe(&info, &count, &wanted, error));
+    *out = module->backend(info.compute_capability, emb_plan_format(plan->dtype));
+    return EMB_OK;
+}
+
+/* The kernels that the plan counts on must be the ones of this machine: other bits otherwise. */
+static emb_status choose_backend(const emb_backend **out, const emb_plan *plan,
+                                 const emb_model *model, emb_error *error) {
+    *out = NULL;
+    EMB_TRY(plan->device == EMB_DEVICE_CUDA ? cuda_backend(out, plan, error)
+                                            : cpu_backend(out, plan, error));
+    char numerics[sizeof plan->numerics_id] = "none";
+    if (*out) emb_plan_numerics(numerics, model, *out);
     if (strcmp(numerics, plan->numerics_id) != 0)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "the plan's numerics are %s, this machine's are %s: plan again with "
@@ -63,17 +82,80 @@ static emb_status choose_backend(const emb_backend **out, const emb_plan *plan,
     return EMB_OK;
 }
 
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* The regions of an engine, and the ledgers that book in them. */
+typedef struct regions {
+    emb_ledger host, pinned, device;
+    void *host_base, *pinned_base, *device_base;
+    uint64_t host_bytes, pinned_bytes, device_bytes;
+} regions;
+
+static uint64_t arena_bytes(const emb_plan *plan, emb_region_kind kind) {
+    for (uint32_t i = 0; i < plan->regions_count && i < EMB_REGIONS_MAX; i++)
+        if (plan->regions[i].kind == kind) return plan->regions[i].arena_bytes;
+    return 0;
+}
+
+/* Books everything in the regions: measures if their bases are NULL. */
+static void book(emb_memory *memory, regions *r, const emb_model *model, const emb_plan *plan,
+                 const emb_backend *backend) {
+    emb_ledger_init(&r->host, r->host_base, r->host_bytes);
+    emb_ledger_init(&r->pinned, r->pinned_base, r->pinned_bytes);
+    emb_ledger_init_foreign(&r->device, r->device_base, r->device_bytes);
+    emb_books books = {&r->host, backend->device ? &r->pinned : &r->host,
+                       backend->device ? &r->device : &r->host};
+    emb_memory_layout(memory, model, plan, backend, &books);
+}
+
 /* Measures the plan's shapes for this model: a plan for another model must not pass. */
 static emb_status check_plan(const emb_plan *plan, const emb_model *model,
                              const emb_backend *backend, emb_error *error) {
     emb_memory memory;
-    emb_ledger ledger;
-    emb_ledger_init(&ledger, NULL, 0);
-    emb_memory_layout(&memory, model, plan, backend, &ledger);
-    if (ledger.overflow || ledger.bytes > plan->regions[0].arena_bytes)
+    regions r = {0};
+    book(&memory, &r, model, plan, backend);
+    if (r.host.overflow || r.host.bytes > arena_bytes(plan, EMB_REGION_HOST) ||
+        r.pinned.bytes > arena_bytes(plan, EMB_REGION_PINNED) ||
+        r.device.bytes > arena_bytes(plan, EMB_REGION_DEVICE))
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "the plan was not made for this model: make it again");
     return EMB_OK;
+}
+
+static void give_regions(regions *r, const emb_device_calls *device) {
+    if (device && r->device_base) device->give(r->device_base);
+    if (device && r->pinned_base) device->unpin(r->pinned_base);
+    emb_arena_close(r->pinned_base, r->pinned_bytes);
+    emb_arena_close(r->host_base, r->host_bytes);
+}
+
+static emb_status refused(emb_error *error, const char *what, uint64_t bytes) {
+    return emb_error_set(error, EMB_NO_MEMORY,
+                         "the system refused the plan's %llu bytes of %s memory; free some, raise "
+                         "its limit, or state a smaller budget",
+                         (unsigned long long)bytes, what);
+}
+
+/* One allocation per region. */
+static emb_status take_regions(regions *r, const emb_plan *plan, const emb_device_calls *device,
+                               emb_error *error) {
+    memset(r, 0, sizeof *r);
+    r->host_bytes = arena_bytes(plan, EMB_REGION_HOST);
+    r->host_base = emb_arena_open(r->host_bytes);
+    if (!r->host_base) return refused(error, "host", r->host_bytes);
+    if (!device) return EMB_OK;
+    EMB_TRY(device->open(plan->device_index, error));
+    r->pinned_bytes = arena_bytes(plan, EMB_REGION_PINNED);
+    r->device_bytes = arena_bytes(plan, EMB_REGION_DEVICE);
+    r->pinned_base = emb_arena_open(r->pinned_bytes);
+    if (!r->pinned_base) return refused(error, "pinned host", r->pinned_bytes);
+    if (!device->pin(r->pinned_base, r->pinned_bytes)) {
+        emb_arena_close(r->pinned_base, r->pinned_bytes);
+        r->pinned_base = NULL;
+        return refused(error, "pinned host", r->pinned_bytes);
+    }
+    r->device_base = device->take(plan->device_index, r->device_bytes);
+    return r->device_base ? EMB_OK : refused(error, "GPU", r->device_bytes);
 }
 
 static void init_sync(emb_engine *engine) {
@@ -86,20 +168,22 @@ static void init_sync(emb_engine *engine) {
     pthread_condattr_destroy(&monotonic);
 }
 
-static emb_engine *bind_engine(void *arena, const emb_model *model, const emb_plan *plan,
+static emb_engine *bind_engine(regions *r, const emb_model *model, const emb_plan *plan,
                                const emb_backend *backend) {
     emb_memory memory;
-    emb_ledger ledger;
-    emb_ledger_init(&ledger, arena, plan->regions[0].arena_bytes);
-    emb_memory_layout(&memory, model, plan, backend, &ledger);
+    book(&memory, r, model, plan, backend);
     emb_engine *engine = memory.engine;
     memset(engine, 0, sizeof *engine);
     engine->model = model;
     engine->backend = backend;
     engine->plan = *plan;
     engine->memory = memory;
-    engine->arena = arena;
-    engine->arena_bytes = plan->regions[0].arena_bytes;
+    engine->arena = r->host_base;
+    engine->arena_bytes = r->host_bytes;
+    engine->pinned_arena = r->pinned_base;
+    engine->pinned_bytes = r->pinned_bytes;
+    engine->device_arena = r->device_base;
+    engine->device_bytes = r->device_bytes;
     engine->encoder = (emb_encoder){
         .backend = backend,
         .blocks = memory.blocks,
@@ -112,6 +196,42 @@ static emb_engine *bind_engine(void *arena, const emb_model *model, const emb_pl
     for (uint32_t i = 0; i < model->shape.hidden; i++) memory.nan_row[i] = NAN;
     init_sync(engine);
     return engine;
+}
+
+/* Runs the smallest and the fullest tile once per lane, so that a device has loaded every kernel
+ * before the engine is ready. */
+static emb_status warm_lane(emb_engine *engine, emb_lane *lane, uint32_t tokens, emb_error *error) {
+    emb_window *window = &engine->memory.windows[0];
+    uint32_t chunk = engine->plan.chunk_tokens_max, chunks = 0;
+    for (uint32_t at = 0; at < tokens && chunks < window->table.chunks_max; chunks++) {
+        uint32_t length = tokens - at < chunk ? tokens - at : chunk;
+        for (uint32_t i = 0; i < length; i++) window->table.ids[at + i] = i % 2;
+        at += length;
+        window->table.starts[chunks + 1] = at;
+        window->order[chunks] = chunks;
+    }
+    emb_tile_cut cut = {.chunks = chunks, .tokens = window->table.starts[chunks]};
+    emb_pass pass = {.table = &window->table,
+                     .order = window->order,
+                     .cuts = &cut,
+                     .cuts_count = 1,
+                     .x = engine->memory.pass_x,
+                     .vectors = window->vectors,
+                     .cancel = &engine->cancel};
+    return emb_encoder_forward(&engine->encoder, lane, &pass, error);
+}
+
+static emb_status open_lanes(emb_engine *engine, emb_error *error) {
+    const emb_device_calls *device = engine->backend->device;
+    for (uint32_t i = 0; device && i < engine->plan.lanes; i++) {
+        emb_lane *lane = &engine->memory.lanes[i];
+        EMB_TRY(device->lane_open(&lane->scratch, engine->plan.device_index, error));
+        if (engine->plan.weight_slots) continue; /* its weights are not there yet */
+        EMB_TRY(warm_lane(engine, lane, 2, error));
+        EMB_TRY(warm_lane(engine, lane, engine->plan.tokens_per_tile, error));
+        lane->rows_computed = lane->tiles = 0;
+    }
+    return EMB_OK;
 }
 
 static emb_status start_threads(emb_engine *engine, emb_error *error) {
@@ -134,17 +254,17 @@ emb_status emb_engine_open(emb_engine **out, const emb_model *model, const emb_p
     const emb_backend *backend = NULL;
     EMB_TRY(choose_backend(&backend, plan, model, error));
     EMB_TRY(check_plan(plan, model, backend, error));
-    uint64_t bytes = plan->regions[0].arena_bytes;
-    void *arena = emb_arena_open(bytes);
-    if (!arena)
-        return emb_error_set(error, EMB_NO_MEMORY,
-                             "the system refused the plan's %llu bytes of host memory; free some, "
-                             "raise its limit, or state a smaller budget",
-                             (unsigned long long)bytes);
-    emb_engine *engine = bind_engine(arena, model, plan, backend);
+    regions r;
+    emb_status status = take_regions(&r, plan, backend->device, error);
+    if (status != EMB_OK) {
+        give_regions(&r, backend->device);
+        return status;
+    }
+    emb_engine *engine = bind_engine(&r, model, plan, backend);
     emb_weights_init(&engine->memory.weights);
-    emb_status status = emb_text_load(&engine->memory.tokenizer, &model->text, error);
+    status = emb_text_load(&engine->memory.tokenizer, &model->text, error);
     if (status == EMB_OK) status = emb_weights_load(&engine->memory.weights, error);
+    if (status == EMB_OK) status = open_lanes(engine, error);
     if (status == EMB_OK) status = start_threads(engine, error);
     if (status != EMB_OK) {
         emb_engine_close(engine);
@@ -168,7 +288,16 @@ void emb_engine_close(emb_engine *engine) {
     pthread_cond_destroy(&engine->done);
     pthread_cond_destroy(&engine->work);
     pthread_mutex_destroy(&engine->mutex);
-    emb_arena_close(engine->arena, engine->arena_bytes);
+    const emb_device_calls *device = engine->backend->device;
+    for (uint32_t i = 0; device && i < engine->plan.lanes; i++)
+        device->lane_close(&engine->memory.lanes[i].scratch);
+    regions r = {.host_base = engine->arena,
+                 .pinned_base = engine->pinned_arena,
+                 .device_base = engine->device_arena,
+                 .host_bytes = engine->arena_bytes,
+                 .pinned_bytes = engine->pinned_bytes,
+                 .device_bytes = engine->device_bytes};
+    give_regions(&r, device);
 }
 
 /* ---- use ------------------------------------------------------------------------------------- */

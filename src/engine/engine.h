@@ -39,7 +39,9 @@ struct emb_engine {
     const emb_backend *backend;
     emb_plan plan;
     emb_memory memory;
-    void *arena;
+    void *arena;                       /* the host's */
+    void *pinned_arena, *device_arena; /* NULL without a device */
+    uint64_t pinned_bytes, device_bytes;
     uint64_t arena_bytes;
     emb_encoder encoder;
     double opened_seconds;

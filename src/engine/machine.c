@@ -11,12 +11,15 @@
 
 #define MAIN_STACK_BYTES (256u << 10) /* that the caller's thread may use */
 
+static emb_status probe_gpus(emb_machine *out, const emb_device_list *devices, emb_error *error) {
+    const emb_cuda_module *module = NULL;
+    EMB_TRY(emb_cuda_open(&module, error));
+    return module->probe(out->devices, &out->devices_count, devices, error);
+}
+
 emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices, emb_error *error) {
     if (!out) return emb_error_set(error, EMB_INVALID_ARGUMENT, "machine must not be NULL");
     memset(out, 0, sizeof *out);
-    if (devices && devices->kind == EMB_DEVICE_CUDA)
-        return emb_error_set(error, EMB_DEVICE,
-                             "no CUDA module in this build; use the device cpu or auto");
     const char *isa;
     bool has_bf16;
     EMB_TRY(emb_cpu_detect(&isa, &has_bf16, error));
@@ -24,6 +27,12 @@ emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices, e
     snprintf(out->isa, sizeof out->isa, "%s", isa);
     out->has_bf16 = has_bf16;
     emb_process_host(out);
+    if (devices && devices->kind != EMB_DEVICE_CPU) {
+        emb_status status = probe_gpus(out, devices, error);
+        /* auto does without */
+        if (status != EMB_OK && devices->kind == EMB_DEVICE_CUDA) return status;
+    }
+    /* last: the base then holds what a CUDA module and its contexts cost the host */
     emb_process_populate(MAIN_STACK_BYTES);
     uint64_t now;
     emb_process_memory(&now, &out->process_base_bytes);
@@ -51,7 +60,19 @@ static const struct field machine_fields[] = {
     FIELD(FIELD_U64, process_base_bytes),
 };
 #undef FIELD
-#define FIELDS (sizeof machine_fields / sizeof machine_fields[0])
+#define FIELD(kind, name)                                                                          \
+    { #name, kind, offsetof(emb_device_info, name), sizeof((emb_device_info *)0)->name }
+static const struct field device_fields[] = {
+    FIELD(FIELD_TEXT, name),
+    FIELD(FIELD_U32, index),
+    FIELD(FIELD_U32, compute_capability),
+    FIELD(FIELD_U64, memory_bytes),
+    FIELD(FIELD_U64, context_bytes),
+    FIELD(FIELD_U64, host_bytes),
+};
+#undef FIELD
+#define MACHINE_FIELDS (sizeof machine_fields / sizeof machine_fields[0])
+#define DEVICE_FIELDS  (sizeof device_fields / sizeof device_fields[0])
 
 struct text_out {
     char *text;
@@ -76,29 +97,45 @@ static void put_quoted(struct text_out *out, const char *text) {
     put(out, "\"", 1);
 }
 
+static void put_text(struct text_out *out, const char *text) {
+    put(out, text, strlen(text));
+}
+
+/* The fields of one object, without its braces. */
+static void put_fields(struct text_out *out, const struct field *fields, size_t count,
+                       const void *object) {
+    for (size_t i = 0; i < count; i++) {
+        const void *at = (const char *)object + fields[i].offset;
+        char number[32];
+        put_text(out, i ? ",\n " : "");
+        put_quoted(out, fields[i].name);
+        put_text(out, ": ");
+        if (fields[i].kind == FIELD_TEXT) {
+            put_quoted(out, at);
+            continue;
+        }
+        uint64_t value =
+            fields[i].kind == FIELD_U32 ? *(const uint32_t *)at : *(const uint64_t *)at;
+        snprintf(number, sizeof number, "%llu", (unsigned long long)value);
+        put_text(out, number);
+    }
+}
+
 emb_status emb_machine_to_json(char *text, size_t capacity, size_t *length,
                                const emb_machine *machine, emb_error *error) {
     if (!text || !length || !machine || !capacity)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "machine_to_json: text, length and machine must not be NULL");
     struct text_out out = {text, capacity, 0};
-    for (size_t i = 0; i < FIELDS; i++) {
-        const struct field *field = &machine_fields[i];
-        const char *at = (const char *)machine + field->offset;
-        char number[32];
-        put(&out, i ? ",\n " : "{", i ? 3 : 1);
-        put_quoted(&out, field->name);
-        put(&out, ": ", 2);
-        if (field->kind == FIELD_TEXT) {
-            put_quoted(&out, at);
-            continue;
-        }
-        uint64_t value = field->kind == FIELD_U32 ? *(const uint32_t *)(const void *)at
-                                                  : *(const uint64_t *)(const void *)at;
-        put(&out, number,
-            (size_t)snprintf(number, sizeof number, "%llu", (unsigned long long)value));
+    put_text(&out, "{");
+    put_fields(&out, machine_fields, MACHINE_FIELDS, machine);
+    put_text(&out, ",\n \"devices\": [");
+    for (uint32_t i = 0; i < machine->devices_count && i < EMB_DEVICES_MAX; i++) {
+        put_text(&out, i ? ", {" : "{");
+        put_fields(&out, device_fields, DEVICE_FIELDS, &machine->devices[i]);
+        put_text(&out, "}");
     }
-    put(&out, "}\n", 2);
+    put_text(&out, "]}\n");
     *length = out.length;
     if (out.length >= capacity)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
@@ -108,9 +145,9 @@ emb_status emb_machine_to_json(char *text, size_t capacity, size_t *length,
     return EMB_OK;
 }
 
-static emb_status read_field(emb_machine *out, const struct field *field, emb_json *json,
+static emb_status read_field(void *object, const struct field *field, emb_json *json,
                              emb_error *error) {
-    void *at = (char *)out + field->offset;
+    void *at = (char *)object + field->offset;
     if (field->kind == FIELD_TEXT)
         return emb_json_next_string(json, at, field->size, field->name, error);
     uint64_t value;
@@ -126,25 +163,53 @@ static emb_status read_field(emb_machine *out, const struct field *field, emb_js
     return EMB_OK;
 }
 
-static emb_status read_key(emb_machine *out, uint32_t *seen, emb_json *json, emb_error *error) {
-    char key[64];
-    size_t length;
-    EMB_TRY(emb_json_string(json, key, sizeof key, &length, error));
-    for (size_t i = 0; i < FIELDS; i++) {
-        if (strcmp(key, machine_fields[i].name) != 0) continue;
-        if (*seen & 1u << i)
+static emb_status read_devices(emb_machine *out, emb_json *json, emb_error *error);
+
+/* The rest of an object whose brace has been read; every field must be there once. `machine` is
+ * given where a list of devices may stand. */
+static emb_status read_fields(void *object, const struct field *fields, size_t count,
+                              emb_machine *machine, emb_json *json, emb_error *error) {
+    uint32_t seen = 0;
+    for (;;) {
+        emb_json_event event;
+        char key[64];
+        size_t length, i = 0;
+        EMB_TRY(emb_json_next(json, &event, error));
+        if (event == EMB_JSON_OBJECT_END) break;
+        EMB_TRY(emb_json_string(json, key, sizeof key, &length, error));
+        while (i < count && strcmp(key, fields[i].name) != 0) i++;
+        bool devices = i == count && machine && strcmp(key, "devices") == 0;
+        if (i == count && !devices)
+            return emb_error_set(error, EMB_BAD_FILE, "machine: unknown key '%s'", key);
+        if (seen & 1u << i)
             return emb_error_set(error, EMB_BAD_FILE, "machine: %s is there twice", key);
-        *seen |= 1u << i;
-        return read_field(out, &machine_fields[i], json, error);
+        seen |= 1u << i;
+        EMB_TRY(devices ? read_devices(machine, json, error)
+                        : read_field(object, &fields[i], json, error));
     }
-    return emb_error_set(error, EMB_BAD_FILE, "machine: unknown key '%s'", key);
+    for (size_t i = 0; i < count; i++)
+        if (!(seen & 1u << i))
+            return emb_error_set(error, EMB_BAD_FILE, "machine: %s is missing", fields[i].name);
+    return EMB_OK;
 }
 
-static emb_status check_machine(const emb_machine *machine, uint32_t seen, emb_error *error) {
-    for (size_t i = 0; i < FIELDS; i++)
-        if (!(seen & 1u << i))
-            return emb_error_set(error, EMB_BAD_FILE, "machine: %s is missing",
-                                 machine_fields[i].name);
+static emb_status read_devices(emb_machine *out, emb_json *json, emb_error *error) {
+    emb_json_event event;
+    EMB_TRY(emb_json_next(json, &event, error));
+    if (event != EMB_JSON_ARRAY_BEGIN)
+        return emb_error_set(error, EMB_BAD_FILE, "machine: devices must be a list");
+    for (;;) {
+        EMB_TRY(emb_json_next(json, &event, error));
+        if (event == EMB_JSON_ARRAY_END) return EMB_OK;
+        if (event != EMB_JSON_OBJECT_BEGIN || out->devices_count == EMB_DEVICES_MAX)
+            return emb_error_set(error, EMB_BAD_FILE, "machine: devices: at most %d objects",
+                                 EMB_DEVICES_MAX);
+        EMB_TRY(read_fields(&out->devices[out->devices_count++], device_fields, DEVICE_FIELDS, NULL,
+                            json, error));
+    }
+}
+
+static emb_status check_machine(const emb_machine *machine, emb_error *error) {
     if (!emb_cpu_backend(machine->isa, machine->has_bf16, EMB_FORMAT_F32))
         return emb_error_set(error, EMB_BAD_FILE, "machine: no kernels for isa '%s'", machine->isa);
     if (machine->cores == 0 || machine->cores > 1024 || machine->page_bytes < 512 ||
@@ -166,15 +231,10 @@ emb_status emb_machine_from_json(emb_machine *out, const char *text, size_t leng
     emb_json_memory memory = {text, length};
     emb_json_init(&json, buffer, sizeof buffer, emb_json_memory_read, &memory);
     emb_json_event event;
-    uint32_t seen = 0;
     EMB_TRY(emb_json_next(&json, &event, error));
     if (event != EMB_JSON_OBJECT_BEGIN)
         return emb_error_set(error, EMB_BAD_FILE, "machine: must be a JSON object");
-    for (;;) {
-        EMB_TRY(emb_json_next(&json, &event, error));
-        if (event == EMB_JSON_OBJECT_END) break;
-        EMB_TRY(read_key(out, &seen, &json, error));
-    }
+    EMB_TRY(read_fields(out, machine_fields, MACHINE_FIELDS, out, &json, error));
     EMB_TRY(emb_json_next(&json, &event, error));
-    return check_machine(out, seen, error);
+    return check_machine(out, error);
 }

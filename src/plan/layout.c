@@ -6,11 +6,14 @@
 #include "plan/plan.h"
 
 emb_format emb_plan_format(emb_dtype dtype) {
-    return dtype == EMB_DTYPE_BF16 ? EMB_FORMAT_BF16 : EMB_FORMAT_F32;
+    return dtype == EMB_DTYPE_BF16  ? EMB_FORMAT_BF16
+           : dtype == EMB_DTYPE_F16 ? EMB_FORMAT_F16
+                                    : EMB_FORMAT_F32;
 }
 
 static void window_layout(emb_window *window, const emb_plan *plan, const emb_shape *shape,
-                          emb_ledger *ledger) {
+                          const emb_books *books) {
+    emb_ledger *ledger = books->host;
     emb_window measured;
     if (!window) window = &measured;
     memset(window, 0, sizeof *window);
@@ -24,9 +27,9 @@ static void window_layout(emb_window *window, const emb_plan *plan, const emb_sh
     window->order = emb_ledger_take(ledger, plan->window_chunks, sizeof *window->order);
     window->cuts = emb_ledger_take(ledger, plan->window_chunks, sizeof *window->cuts);
     window->next = emb_ledger_take(ledger, shape->layers, sizeof *window->next);
-    emb_ledger_item(ledger, "vectors");
-    window->vectors =
-        emb_ledger_take(ledger, (uint64_t)plan->window_chunks * shape->hidden, sizeof(float));
+    emb_ledger_item(books->pinned, "vectors");
+    window->vectors = emb_ledger_take(books->pinned, (uint64_t)plan->window_chunks * shape->hidden,
+                                      sizeof(float));
 }
 
 static void text_layout(emb_memory *memory, const emb_model *model, const emb_plan *plan,
@@ -42,7 +45,8 @@ static void text_layout(emb_memory *memory, const emb_model *model, const emb_pl
 }
 
 void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_plan *plan,
-                       const emb_backend *backend, emb_ledger *ledger) {
+                       const emb_backend *backend, const emb_books *books) {
+    emb_ledger *ledger = books->host;
     const emb_shape *shape = &model->shape;
     memset(memory, 0, sizeof *memory);
     emb_ledger_item(ledger, "engine");
@@ -61,7 +65,7 @@ void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_pla
         .chunk_tokens_max = plan->chunk_tokens_max,
         .words_resident = plan->embeddings_resident,
     };
-    emb_weights_layout(&memory->weights, &config, ledger);
+    emb_weights_layout(&memory->weights, &config, books);
     memory->blocks = (emb_block_shape){
         .hidden = shape->hidden,
         .heads = shape->heads,
@@ -74,14 +78,14 @@ void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_pla
     emb_lane measured;
     for (uint32_t i = 0; i < plan->lanes; i++)
         emb_lane_layout(memory->lanes ? &memory->lanes[i] : &measured, &config, &memory->blocks,
-                        plan->tokens_per_tile, plan->window_chunks, plan->weight_slots == 0,
-                        ledger);
+                        plan->tokens_per_tile, plan->window_chunks, plan->weight_slots == 0, books);
     for (uint32_t i = 0; i < plan->windows; i++)
-        window_layout(memory->windows ? &memory->windows[i] : NULL, plan, shape, ledger);
+        window_layout(memory->windows ? &memory->windows[i] : NULL, plan, shape, books);
     if (plan->weight_slots) {
-        emb_ledger_item(ledger, "activations of a pass");
+        emb_ledger_item(books->device, "activations of a pass");
         memory->pass_x =
-            emb_ledger_take(ledger, (uint64_t)plan->window_tokens * shape->hidden, sizeof(float));
+            emb_ledger_take(books->device, (uint64_t)plan->window_tokens * shape->hidden,
+                            backend->activation_bytes);
     }
     emb_thread_set_layout(&memory->threads, plan->lanes + (plan->weight_slots ? 1 : 0), ledger);
 }

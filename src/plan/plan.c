@@ -20,13 +20,20 @@
  * stdio, and the few pages by which per-CPU counters of resident memory lag behind. */
 #define GROWTH_BYTES (384u << 10)
 
+/* A CUDA context still grows while it is first used: streams, module data, host queues. Measured
+ * 2 MiB of each on an H200 with tools/gpu_encode.sh. */
+#define CUDA_GROWTH_BYTES (3u << 20)
+#define DEVICE_PAGE_BYTES (2u << 20) /* a GPU's memory is handed out in pages of this size */
+#define DEVICE_LANES      2          /* streams: one computes while the other's host side packs */
+
 typedef struct search {
     const emb_model *model;
     const emb_machine *machine;
     const emb_backend *backend;
-    emb_plan *plan;     /* the candidate at hand */
-    uint32_t tile_knee; /* tokens */
-    uint64_t budget;    /* UINT64_MAX: none */
+    emb_plan *plan;                      /* the candidate at hand */
+    uint32_t tile_knee;                  /* tokens */
+    const emb_device_info *gpu;          /* NULL on the CPU */
+    uint64_t host_budget, device_budget; /* UINT64_MAX: none */
 } search;
 
 emb_limits emb_limits_default(void) {
@@ -67,35 +74,60 @@ static void add_item(emb_region *region, const char *name, uint64_t bytes) {
     region->bytes += bytes;
 }
 
-/* Fills in the candidate's host region and its bytes; gives them, UINT64_MAX if they overflow. */
-static uint64_t weigh(const search *s) {
-    emb_plan *plan = s->plan;
-    emb_memory memory;
-    emb_ledger ledger;
-    emb_ledger_init(&ledger, NULL, 0);
-    emb_memory_layout(&memory, s->model, plan, s->backend, &ledger);
-    if (ledger.overflow) return UINT64_MAX;
-    uint64_t page = s->machine->page_bytes, arena = (ledger.bytes + page - 1) / page * page;
-
-    plan->regions_count = 1;
-    emb_region *region = &plan->regions[0];
+static emb_region *add_region(emb_plan *plan, emb_region_kind kind) {
+    emb_region *region = &plan->regions[plan->regions_count++];
     memset(region, 0, sizeof *region);
-    region->kind = EMB_REGION_HOST;
-    region->arena_bytes = arena;
+    region->kind = kind;
+    region->device = plan->device_index;
+    return region;
+}
+
+/* The region's own allocation: what the ledger booked, in whole pages. */
+static void add_arena(emb_region *region, const emb_ledger *ledger, uint64_t page) {
+    for (uint32_t i = 0; i < ledger->items_count; i++)
+        add_item(region, ledger->items[i].name, ledger->items[i].bytes);
+    region->arena_bytes = (ledger->bytes + page - 1) / page * page;
+    add_item(region, "page rounding", region->arena_bytes - ledger->bytes);
+}
+
+/* Fills in the candidate's regions and bytes; false if they overflow. */
+static bool weigh(const search *s) {
+    emb_plan *plan = s->plan;
+    bool cuda = plan->device == EMB_DEVICE_CUDA;
+    emb_memory memory;
+    emb_ledger host, pinned, device;
+    emb_ledger_init(&host, NULL, 0);
+    emb_ledger_init(&pinned, NULL, 0);
+    emb_ledger_init(&device, NULL, 0);
+    emb_books books = {&host, cuda ? &pinned : &host, cuda ? &device : &host};
+    emb_memory_layout(&memory, s->model, plan, s->backend, &books);
+    if (host.overflow || pinned.overflow || device.overflow) return false;
+
+    plan->regions_count = 0;
+    emb_region *region = add_region(plan, EMB_REGION_HOST);
     add_item(region, "process", plan->process_base_bytes);
-    add_item(region, "process growth", GROWTH_BYTES);
+    add_item(region, "process growth", GROWTH_BYTES + (cuda ? CUDA_GROWTH_BYTES : 0));
     add_item(region, "model description", s->model->info.description_bytes);
     add_item(region, "caller's buffers", plan->caller_bytes);
-    for (uint32_t i = 0; i < ledger.items_count; i++)
-        add_item(region, ledger.items[i].name, ledger.items[i].bytes);
-    add_item(region, "page rounding", arena - ledger.bytes);
+    add_arena(region, &host, s->machine->page_bytes);
     plan->host_bytes = region->bytes;
-    return region->bytes;
+    plan->device_bytes = 0;
+    if (!cuda) return true;
+    region = add_region(plan, EMB_REGION_PINNED);
+    add_arena(region, &pinned, s->machine->page_bytes);
+    plan->host_bytes += region->bytes;
+    region = add_region(plan, EMB_REGION_DEVICE);
+    add_item(region, "CUDA context", s->gpu->context_bytes);
+    add_item(region, "context growth", CUDA_GROWTH_BYTES);
+    add_arena(region, &device, DEVICE_PAGE_BYTES);
+    plan->device_bytes = region->bytes;
+    return true;
 }
 
 static bool fits(const search *s, uint32_t window_tokens) {
     set_windows(s->plan, window_tokens);
-    return weigh(s) <= s->budget;
+    return weigh(s) && s->plan->host_bytes <= s->host_budget &&
+           s->plan->device_bytes <= s->device_budget;
 }
 
 /* ---- the ladder ------------------------------------------------------------------------------ */
@@ -134,14 +166,21 @@ static bool try_resident(const search *s, bool words) {
     }
 }
 
-/* Layers streamed: as many tokens per pass as fit, so that each reading of a layer serves most. */
+/* Layers streamed: as many tokens per pass as fit, so that each reading of a layer serves most. On
+ * a CPU the shortest tile is as good as any; a GPU wants wide ones, as far as the pass fills them.
+ */
 static bool try_streamed(const search *s, uint32_t slots) {
     emb_plan *plan = s->plan;
     plan->weight_slots = slots;
     plan->embeddings_resident = 0;
-    plan->tokens_per_tile = plan->chunk_tokens_max;
     plan->rung = EMB_RUNG_STREAM;
-    return widest_window(s, plan->chunk_tokens_max, PASS_TOKENS_MAX);
+    uint32_t shortest = plan->chunk_tokens_max, tile = s->gpu ? s->tile_knee : shortest;
+    for (;; tile = tile / 2 > shortest ? tile / 2 : shortest) {
+        plan->tokens_per_tile = tile;
+        if (widest_window(s, tile > shortest ? plan->lanes * tile : shortest, PASS_TOKENS_MAX))
+            return true;
+        if (tile == shortest) return false;
+    }
 }
 
 /* A lane less is worse than any rung, so the number of lanes gives way last. */
@@ -155,32 +194,36 @@ static bool descend(const search *s) {
     return false;
 }
 
-/* The smallest of all candidates: one lane, shortest tile and window, in each of the four forms. */
-static uint64_t smallest(const search *s) {
+/* The smallest of all candidates, of host and of device bytes each: one lane, shortest tile and
+ * window, in each of the four forms. */
+static void smallest(const search *s, uint64_t *host_bytes, uint64_t *device_bytes) {
     static const struct { uint32_t slots, words; } forms[] = {{0, 1}, {0, 0}, {2, 0}, {1, 0}};
-    uint64_t least = UINT64_MAX;
     emb_plan *plan = s->plan;
+    *host_bytes = *device_bytes = UINT64_MAX;
     plan->lanes = 1;
     plan->tokens_per_tile = plan->chunk_tokens_max;
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         plan->weight_slots = forms[i].slots;
         plan->embeddings_resident = forms[i].words;
         set_windows(plan, plan->chunk_tokens_max);
-        uint64_t bytes = weigh(s);
-        if (bytes < least) least = bytes;
+        if (!weigh(s)) continue;
+        if (plan->host_bytes < *host_bytes) *host_bytes = plan->host_bytes;
+        if (plan->device_bytes < *device_bytes) *device_bytes = plan->device_bytes;
     }
-    return least;
 }
 
 /* ---- limits ---------------------------------------------------------------------------------- */
 
 static emb_status check_dtype(emb_plan *plan, const emb_limits *limits, emb_error *error) {
-    plan->dtype = limits->dtype == EMB_DTYPE_DEFAULT ? EMB_DTYPE_F32 : limits->dtype;
+    bool cuda = plan->device == EMB_DEVICE_CUDA;
+    plan->dtype = limits->dtype ? limits->dtype : cuda ? EMB_DTYPE_F16 : EMB_DTYPE_F32;
     if (plan->dtype == EMB_DTYPE_F32 || plan->dtype == EMB_DTYPE_BF16) return EMB_OK;
+    if (cuda && plan->dtype == EMB_DTYPE_F16) return EMB_OK;
     if (plan->dtype > EMB_DTYPE_FP8)
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "there is no dtype %d", (int)plan->dtype);
     return emb_error_set(error, EMB_UNSUPPORTED,
-                         "this dtype is not available on a CPU yet; use f32 or bf16");
+                         cuda ? "this dtype is not available on a GPU yet; use f32, f16 or bf16"
+                              : "this dtype is not available on a CPU yet; use f32 or bf16");
 }
 
 static emb_status check_tokens(emb_plan *plan, const emb_limits *limits, const emb_shape *shape,
@@ -208,9 +251,6 @@ static emb_status check_tokens(emb_plan *plan, const emb_limits *limits, const e
 /* Checks what the limits say and copies into the plan what does not depend on the budget. */
 static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_limits *limits,
                              const emb_machine *machine, emb_error *error) {
-    if (limits->device == EMB_DEVICE_CUDA)
-        return emb_error_set(error, EMB_DEVICE,
-                             "no CUDA module in this build; use the device cpu or auto");
     if (limits->device > EMB_DEVICE_CUDA || limits->long_rule > EMB_LONG_ERROR ||
         limits->pooling > EMB_POOLING_MAX || limits->normalize > EMB_SWITCH_OFF ||
         limits->dtype > EMB_DTYPE_FP8)
@@ -223,7 +263,7 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
                              (unsigned long long)limits->caller_bytes);
     memset(plan, 0, sizeof *plan);
     plan->struct_bytes = sizeof *plan;
-    plan->device = EMB_DEVICE_CPU;
+    plan->device = limits->device;
     plan->long_rule = limits->long_rule;
     EMB_TRY(check_dtype(plan, limits, error));
     EMB_TRY(check_tokens(plan, limits, &model->shape, model->info.special_tokens, error));
@@ -232,14 +272,18 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
                       (limits->normalize == EMB_SWITCH_MODEL && model->shape.normalizes);
     plan->normalize_kept = limits->normalize == EMB_SWITCH_ON && plan->dim < model->shape.hidden;
     plan->windows = WINDOWS;
-    plan->lanes = limits->threads ? limits->threads : machine->cores;
+    plan->lanes = limits->threads                   ? limits->threads
+                  : plan->device == EMB_DEVICE_CUDA ? DEVICE_LANES
+                                                    : machine->cores;
     if (plan->lanes == 0 || plan->lanes > 1024)
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "threads %u: state 1 to 1024",
                              plan->lanes);
     plan->process_base_bytes = machine->process_base_bytes;
     plan->caller_bytes = limits->caller_bytes;
     plan->host_bytes_max = limits->host_bytes_max;
-    snprintf(plan->isa, sizeof plan->isa, "%s", machine->isa);
+    plan->device_bytes_max = limits->device_bytes_max;
+    snprintf(plan->isa, sizeof plan->isa, "%s",
+             plan->device == EMB_DEVICE_CUDA ? "cuda" : machine->isa);
     return EMB_OK;
 }
 
@@ -266,36 +310,69 @@ static uint64_t ceil_mib(uint64_t bytes) {
     return (bytes + (1u << 20) - 1) >> 20;
 }
 
-emb_status emb_plan_make(emb_plan *out, const emb_model *model, const emb_limits *limits,
-                         const emb_machine *machine, emb_error *error) {
-    EMB_TRY(check_handles(out, model, limits, machine, error));
-    emb_plan base;
-    EMB_TRY(begin_plan(&base, model, limits, machine, error));
-    const emb_backend *backend =
-        emb_cpu_backend(machine->isa, machine->has_bf16, emb_plan_format(base.dtype));
-    if (!backend)
-        return emb_error_set(error, EMB_UNSUPPORTED, "this build has no kernels for '%s'",
-                             machine->isa);
-    emb_plan_numerics(base.numerics_id, model, backend);
-
-    search s = {model, machine, backend, out, backend->tokens_knee, UINT64_MAX};
-    if (s.tile_knee < base.chunk_tokens_max) s.tile_knee = base.chunk_tokens_max;
-    *out = base;
-    uint64_t least = smallest(&s);
-    *out = base;
-    descend(&s);
-    uint64_t knee = out->host_bytes;
-    *out = base;
-    if (base.host_bytes_max) s.budget = base.host_bytes_max;
-    bool found = descend(&s);
-    out->host_bytes_min = least;
-    out->host_bytes_knee = knee;
-    if (found) return EMB_OK;
+static emb_status too_small(const emb_plan *plan, emb_error *error) {
+    bool host = plan->host_bytes_max && plan->host_bytes_max < plan->host_bytes_min;
+    bool device = plan->device_bytes_max && plan->device_bytes_max < plan->device_bytes_min;
+    uint64_t stated = host ? plan->host_bytes_max : plan->device_bytes_max;
+    uint64_t least = host ? plan->host_bytes_min : plan->device_bytes_min;
+    if (!host && !device)
+        return emb_error_set(error, EMB_BUDGET,
+                             "host and GPU budget are each large enough, but not together: raise "
+                             "one of them (alone, %llu MiB of host and %llu MiB of GPU work)",
+                             (unsigned long long)ceil_mib(plan->host_bytes_min),
+                             (unsigned long long)ceil_mib(plan->device_bytes_min));
     emb_error_set(error, EMB_BUDGET,
-                  "a host budget of %llu bytes is too small for this model and these limits; the "
+                  "a %s budget of %llu bytes is too small for this model and these limits; the "
                   "smallest that works is %llu bytes (%llu MiB)",
-                  (unsigned long long)base.host_bytes_max, (unsigned long long)least,
+                  host ? "host" : "GPU", (unsigned long long)stated, (unsigned long long)least,
                   (unsigned long long)ceil_mib(least));
     if (error) error->bytes_min = least;
     return EMB_BUDGET;
+}
+
+/* Plans for one device; limits->device is not auto. */
+static emb_status plan_for(emb_plan *out, const emb_model *model, const emb_limits *limits,
+                           const emb_machine *machine, emb_error *error) {
+    emb_plan base;
+    EMB_TRY(begin_plan(&base, model, limits, machine, error));
+    bool cuda = base.device == EMB_DEVICE_CUDA;
+    if (cuda && machine->devices_count == 0)
+        return emb_error_set(
+            error, EMB_DEVICE,
+            "this machine has no GPU that can be used; use the device cpu or auto");
+    const emb_device_info *gpu = cuda ? &machine->devices[0] : NULL;
+    base.device_index = cuda ? gpu->index : 0;
+    emb_format format = emb_plan_format(base.dtype);
+    const emb_backend *backend = cuda ? emb_cuda_sizes(gpu->compute_capability, format)
+                                      : emb_cpu_backend(machine->isa, machine->has_bf16, format);
+    if (!backend)
+        return emb_error_set(error, EMB_UNSUPPORTED, "no kernels in this dtype for '%s'",
+                             cuda ? gpu->name : machine->isa);
+    emb_plan_numerics(base.numerics_id, model, backend);
+
+    search s = {model, machine, backend, out, backend->tokens_knee, gpu, UINT64_MAX, UINT64_MAX};
+    if (s.tile_knee < base.chunk_tokens_max) s.tile_knee = base.chunk_tokens_max;
+    *out = base;
+    smallest(&s, &base.host_bytes_min, &base.device_bytes_min);
+    *out = base;
+    descend(&s);
+    base.host_bytes_knee = out->host_bytes;
+    base.device_bytes_knee = out->device_bytes;
+    *out = base;
+    if (base.host_bytes_max) s.host_budget = base.host_bytes_max;
+    if (base.device_bytes_max) s.device_budget = base.device_bytes_max;
+    return descend(&s) ? EMB_OK : too_small(&base, error);
+}
+
+emb_status emb_plan_make(emb_plan *out, const emb_model *model, const emb_limits *limits,
+                         const emb_machine *machine, emb_error *error) {
+    EMB_TRY(check_handles(out, model, limits, machine, error));
+    emb_limits one = *limits;
+    if (one.device == EMB_DEVICE_AUTO) {
+        one.device = EMB_DEVICE_CUDA;
+        if (machine->devices_count && plan_for(out, model, &one, machine, NULL) == EMB_OK)
+            return EMB_OK;
+        one.device = EMB_DEVICE_CPU;
+    }
+    return plan_for(out, model, &one, machine, error);
 }

@@ -56,7 +56,7 @@ typedef struct emb_memory {
     emb_block_shape blocks;
     emb_lane *lanes;         /* [plan.lanes] */
     emb_window *windows;     /* [plan.windows] */
-    float *pass_x;           /* [window_tokens, hidden] if weights are streamed */
+    void *pass_x;            /* [window_tokens, hidden] if weights are streamed */
     uint32_t *open_ids;      /* [chunk_tokens_max] the chunk being filled */
     uint32_t *fresh_ids;     /* [EMB_FRESH_IDS] from the tokenizer, not yet in a chunk */
     uint32_t *length_counts; /* [chunk_tokens_max + 1] for ordering */
@@ -68,7 +68,7 @@ typedef struct emb_memory {
 
 /* Books (or binds) everything for these shapes. */
 void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_plan *plan,
-                       const emb_backend *backend, emb_ledger *ledger);
+                       const emb_backend *backend, const emb_books *books);
 
 /* Room for the engine's struct, which plan cannot see; engine asserts that it fits. */
 #define EMB_ENGINE_BYTES (20u << 10)

@@ -39,7 +39,7 @@ static bool make_tile(emb_tile *tile, uint32_t *starts, const uint32_t *chunks, 
     return true;
 }
 
-typedef void (*block)(float *out, const float *in, const emb_tile *tile, const emb_layer *layer,
+typedef void (*block)(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                       const emb_block_shape *shape, emb_lane_scratch *scratch);
 typedef void (*oracle)(double *out, const float *in, const emb_tile *tile, const rig_layer *rig);
 

@@ -154,7 +154,7 @@ static void bad_limits_are_refused(void **state) {
         {0, 0, 5000, 0, 0, 0, EMB_INVALID_ARGUMENT, "threads"},
         {0, 0, 0, EMB_DTYPE_INT8, 0, 0, EMB_UNSUPPORTED, "bf16"},
         {0, 0, 0, 77, 0, 0, EMB_INVALID_ARGUMENT, "dtype"},
-        {0, 0, 0, 0, EMB_DEVICE_CUDA, 0, EMB_DEVICE, "CUDA"},
+        {0, 0, 0, 0, EMB_DEVICE_CUDA, 0, EMB_DEVICE, "GPU"},
         {0, 0, 0, 0, 0, 9, EMB_INVALID_ARGUMENT, "pooling"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -31,12 +31,13 @@ static void normalize(float *row, uint32_t hidden) {
     for (uint32_t i = 0; i < hidden; i++) row[i] *= factor;
 }
 
-void emb_cpu_pool(float *rows, const uint32_t *targets, const float *in, const emb_tile *tile,
+void emb_cpu_pool(float *rows, const uint32_t *targets, const void *in, const emb_tile *tile,
                   const emb_pool_rule *rule, const emb_block_shape *shape) {
     uint32_t hidden = shape->hidden;
+    const float *values = in;
     for (uint32_t c = 0; c < tile->chunks; c++) {
         float *row = rows + (size_t)targets[c] * hidden;
-        const float *first = in + (size_t)tile->starts[c] * hidden;
+        const float *first = values + (size_t)tile->starts[c] * hidden;
         uint32_t tokens = tile->starts[c + 1] - tile->starts[c];
         if (rule->pooling == EMB_POOLING_CLS) {
             memcpy(row, first, hidden * sizeof *row);

@@ -88,7 +88,7 @@ void emb_cpu_ffn_block(const emb_cpu_kernels *kernels, float *out, const float *
 
 /* ---- common.c: what costs too little to need an instruction set ------------------------------ */
 
-void emb_cpu_pool(float *rows, const uint32_t *targets, const float *in, const emb_tile *tile,
+void emb_cpu_pool(float *rows, const uint32_t *targets, const void *in, const emb_tile *tile,
                   const emb_pool_rule *rule, const emb_block_shape *shape);
 void emb_cpu_convert(void *out, emb_format format, const float *in, uint64_t count);
 

@@ -95,16 +95,16 @@ emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error) {
         (void)format;                                                                              \
         emb_cpu_lane_layout(&emb_cpu_##id, scratch, shape, tokens, ledger);                        \
     }                                                                                              \
-    static void id##_embed(float *out, const emb_tile *tile, const emb_embedding *embedding,       \
+    static void id##_embed(void *out, const emb_tile *tile, const emb_embedding *embedding,        \
                            const emb_block_shape *shape) {                                         \
         emb_cpu_embed(&emb_cpu_##id, out, tile, embedding, shape);                                 \
     }                                                                                              \
-    static void id##_attention_block(float *out, const float *in, const emb_tile *tile,            \
+    static void id##_attention_block(void *out, const void *in, const emb_tile *tile,              \
                                      const emb_layer *layer, const emb_block_shape *shape,         \
                                      emb_lane_scratch *scratch) {                                  \
         emb_cpu_attention_block(&emb_cpu_##id, out, in, tile, layer, shape, scratch);              \
     }                                                                                              \
-    static void id##_ffn_block(float *out, const float *in, const emb_tile *tile,                  \
+    static void id##_ffn_block(void *out, const void *in, const emb_tile *tile,                    \
                                const emb_layer *layer, const emb_block_shape *shape,               \
                                emb_lane_scratch *scratch) {                                        \
         emb_cpu_ffn_block(&emb_cpu_##id, out, in, tile, layer, shape, scratch);                    \
@@ -112,6 +112,7 @@ emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error) {
     static const emb_backend id##_backend = {                                                      \
         .name = isa_name,                                                                          \
         .numerics = numerics_name,                                                                 \
+        .activation_bytes = sizeof(float),                                                         \
         .tokens_knee = knee,                                                                       \
         .linear_layout = id##_linear_layout,                                                       \
         .linear_pack = id##_linear_pack,                                                           \

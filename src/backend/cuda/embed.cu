@@ -27,10 +27,6 @@ int emb_cuda_device_read(emb_cuda_device *device) {
 }
 
 /* Item 0 holds the count; a chunk of n tokens has ceil(n / 64) <= n / 64 + 1 items. */
-uint64_t emb_cuda_tiles_words(uint32_t tokens_max, uint32_t chunks_max) {
-    return 4 * (1 + (uint64_t)tokens_max / EMB_CUDA_TILE_ROWS + chunks_max);
-}
-
 /* Sum over the threads before this one; `total` is over all. Holds two barriers. */
 static __device__ uint32_t block_scan(uint32_t value, uint32_t *warp_sums, uint32_t *total) {
     uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5, sum = value;

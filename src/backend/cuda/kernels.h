@@ -48,7 +48,9 @@ typedef struct emb_cuda_pack {
 } emb_cuda_pack;
 
 /* 32-bit words of pack->tiles; its address is a multiple of 16. */
-uint64_t emb_cuda_tiles_words(uint32_t tokens_max, uint32_t chunks_max);
+static inline uint64_t emb_cuda_tiles_words(uint32_t tokens_max, uint32_t chunks_max) {
+    return 4 * (1 + (uint64_t)tokens_max / EMB_CUDA_TILE_ROWS + chunks_max);
+}
 
 /* Fills positions (index of each token in its chunk) and the attention work list. */
 int emb_cuda_prepare(const emb_cuda_pack *pack, void *stream);

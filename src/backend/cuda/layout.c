@@ -1,0 +1,80 @@
+/* layout.c - books a CUDA backend's device memory; plain C, so that any machine can plan for a
+ * card.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cuda/layout.h"
+
+#include <string.h>
+
+#include "backend/cuda/kernels.h"
+
+static void *cut(uintptr_t *end, uint64_t count, uint64_t size) {
+    const uint64_t align = 256; /* as cudaMalloc aligns: vector loads and cuBLASLt want it */
+    uintptr_t start = *end;
+    *end += (count * size + align - 1) / align * align;
+    return (void *)start;
+}
+
+uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, emb_format format,
+                           uint32_t tokens, void *base) {
+    uintptr_t end = (uintptr_t)base;
+    uint64_t value = emb_format_bytes(format), chunks = emb_cuda_chunks_max(tokens);
+    uint64_t wide =
+        shape->intermediate > 3 * shape->hidden ? shape->intermediate : 3 * (uint64_t)shape->hidden;
+    lane->counts = cut(&end, 2, sizeof(uint32_t));
+    lane->ids = cut(&end, tokens, sizeof(uint32_t));
+    lane->starts = cut(&end, chunks + 1, sizeof(uint32_t));
+    lane->targets = cut(&end, chunks, sizeof(uint32_t));
+    lane->positions = cut(&end, tokens, sizeof(uint32_t));
+    lane->tiles = cut(&end, emb_cuda_tiles_words(tokens, (uint32_t)chunks), sizeof(uint32_t));
+    lane->wide = cut(&end, tokens * wide, value);
+    lane->context = cut(&end, (uint64_t)tokens * shape->hidden, value);
+    lane->narrow = cut(&end, (uint64_t)tokens * shape->hidden, value);
+    return end - (uintptr_t)base;
+}
+
+void emb_cuda_linear_layout(emb_linear *linear, uint32_t rows, uint32_t cols, emb_format format,
+                            emb_ledger *ledger) {
+    linear->rows = rows;
+    linear->cols = cols;
+    linear->format = format;
+    linear->packed = emb_ledger_take(ledger, (uint64_t)rows * cols, emb_format_bytes(format));
+    linear->bias = emb_ledger_take(ledger, rows, sizeof(float));
+}
+
+void emb_cuda_lane_layout(emb_lane_scratch *scratch, const emb_block_shape *shape,
+                          emb_format format, uint32_t tokens, emb_ledger *ledger) {
+    emb_cuda_lane lane;
+    memset(scratch, 0, sizeof *scratch);
+    scratch->buffers[EMB_CUDA_LANE_TOKENS] = (void *)(uintptr_t)tokens;
+    scratch->buffers[EMB_CUDA_LANE_MEMORY] =
+        emb_ledger_take(ledger, 1, emb_cuda_lane_cut(&lane, shape, format, tokens, NULL));
+}
+
+/* ---- planning without a device --------------------------------------------------------------- */
+
+const char *emb_cuda_numerics(uint32_t compute_capability, emb_format format) {
+    if (format == EMB_FORMAT_F32) return "cuda-f32";
+    if (compute_capability < 80) return format == EMB_FORMAT_F16 ? "cuda-sm75-f16" : NULL;
+    return format == EMB_FORMAT_F16 ? "cuda-sm80-f16" : "cuda-sm80-bf16";
+}
+
+#define SIZES(bytes, numerics_name)                                                                \
+    {                                                                                              \
+        .name = "cuda", .numerics = numerics_name, .activation_bytes = bytes,                      \
+        .tokens_knee = EMB_CUDA_TOKENS_KNEE, .linear_layout = emb_cuda_linear_layout,              \
+        .lane_layout = emb_cuda_lane_layout,                                                       \
+    }
+static const emb_backend sizes[] = {
+    SIZES(4, "cuda-f32"),
+    SIZES(2, "cuda-sm75-f16"),
+    SIZES(2, "cuda-sm80-f16"),
+    SIZES(2, "cuda-sm80-bf16"),
+};
+
+const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_format format) {
+    const char *numerics = emb_cuda_numerics(compute_capability, format);
+    for (size_t i = 0; numerics && i < sizeof sizes / sizeof sizes[0]; i++)
+        if (strcmp(sizes[i].numerics, numerics) == 0) return &sizes[i];
+    return NULL;
+}

@@ -1,0 +1,248 @@
+/* blocks.c - the block operations of a CUDA backend: kernels enqueued on the tile's lane.
+ *
+ * Grids are sized by the tile at hand; a row's arithmetic depends on nothing outside its chunk.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <cuda_runtime_api.h>
+#include <string.h>
+
+#include "backend/cuda/kernels.h"
+#include "backend/cuda/module/module.h"
+
+/* One lane's buffers and the tile on it. */
+typedef struct view {
+    emb_cuda_lane lane;
+    emb_cuda_pack pack;
+    emb_cuda_device device;
+    emb_cuda_type type;
+    void *stream;
+    emb_lane_scratch *scratch;
+} view;
+
+static emb_cuda_type type_of(emb_format format) {
+    return format == EMB_FORMAT_F32   ? EMB_CUDA_F32
+           : format == EMB_FORMAT_F16 ? EMB_CUDA_F16
+                                      : EMB_CUDA_BF16;
+}
+
+static void pack_view(view *v, const emb_tile *tile) {
+    v->scratch = tile->queue;
+    v->stream = v->scratch->buffers[EMB_CUDA_LANE_STREAM];
+    v->pack = (emb_cuda_pack){
+        .tokens_max = tile->tokens,
+        .chunks_max = tile->chunks,
+        .counts = v->lane.counts,
+        .ids = v->lane.ids,
+        .starts = v->lane.starts,
+        .targets = v->lane.targets,
+        .positions = v->lane.positions,
+        .tiles = v->lane.tiles,
+    };
+}
+
+static view view_of(const emb_tile *tile, const emb_block_shape *shape, emb_format format) {
+    view v;
+    emb_lane_scratch *scratch = tile->queue;
+    emb_cuda_lane_cut(&v.lane, shape, format,
+                      (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_TOKENS],
+                      scratch->buffers[EMB_CUDA_LANE_MEMORY]);
+    v.type = type_of(format);
+    pack_view(&v, tile);
+    v.device.multiprocessors = (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_PROCESSORS];
+    v.device.capability = (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_CAPABILITY];
+    return v;
+}
+
+/* The index buffers stand before everything whose place depends on shape or format. */
+void emb_cuda_begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch) {
+    static const emb_block_shape any = {.hidden = 1, .intermediate = 1};
+    view v;
+    emb_cuda_lane_cut(&v.lane, &any, EMB_FORMAT_F32,
+                      (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_TOKENS],
+                      scratch->buffers[EMB_CUDA_LANE_MEMORY]);
+    tile->queue = scratch;
+    pack_view(&v, tile);
+    cudaSetDevice((int)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_DEVICE]);
+    uint32_t counts[2] = {tile->tokens,
+                          tile->chunks}; /* pageable: copied before the call returns */
+    const struct {
+        void *to;
+        const void *from;
+        size_t words;
+    } uploads[] = {
+        {v.lane.counts, counts, 2},
+        {v.lane.ids, tile->ids, tile->tokens},
+        {v.lane.starts, tile->starts, (size_t)tile->chunks + 1},
+        {v.lane.targets, *targets, tile->chunks},
+    };
+    for (size_t i = 0; i < sizeof uploads / sizeof uploads[0]; i++)
+        emb_cuda_note(scratch, cudaMemcpyAsync(uploads[i].to, uploads[i].from,
+                                               uploads[i].words * sizeof(uint32_t),
+                                               cudaMemcpyHostToDevice, v.stream));
+    tile->ids = v.lane.ids;
+    tile->starts = v.lane.starts;
+    *targets = v.lane.targets;
+    emb_cuda_note(scratch, emb_cuda_prepare(&v.pack, v.stream));
+}
+
+static void run_embed(void *out, const emb_tile *tile, const emb_embedding *embedding,
+                      const emb_block_shape *shape) {
+    view v = view_of(tile, shape, embedding->format);
+    emb_cuda_embedding words = {embedding->words, embedding->positions, embedding->gain,
+                                embedding->shift, shape->norm_epsilon};
+    emb_cuda_note(v.scratch, emb_cuda_embed(out, &v.pack, &words, shape->hidden, v.type, v.stream));
+}
+
+static void product(view *v, void *out, const void *in, const emb_linear *linear, int gelu) {
+    emb_cuda_linear weights = {linear->packed, linear->bias, linear->rows, linear->cols, v->type};
+    emb_cuda_note(v->scratch, emb_cuda_linear_run(out, in, &weights, gelu, EMB_CUDA_TILE_AUTO,
+                                                  &v->pack, &v->device, v->stream));
+}
+
+static void residual_norm(view *v, void *out, const void *in, const float *gain, const float *shift,
+                          const emb_block_shape *shape) {
+    emb_cuda_norm norm = {gain, shift, shape->norm_epsilon};
+    emb_cuda_note(v->scratch, emb_cuda_residual_norm(out, in, v->lane.narrow, &norm, &v->pack,
+                                                     shape->hidden, v->type, v->stream));
+}
+
+static void run_attention(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
+                          const emb_block_shape *shape, emb_lane_scratch *scratch) {
+    (void)scratch;
+    view v = view_of(tile, shape, layer->qkv.format);
+    emb_cuda_heads heads = {shape->hidden, shape->heads, shape->head_dim, shape->chunk_tokens_max,
+                            shape->relative};
+    product(&v, v.lane.wide, in, &layer->qkv, 0);
+    emb_cuda_note(v.scratch, emb_cuda_attention(v.lane.context, v.lane.wide, &heads, &v.pack,
+                                                v.type, &v.device, v.stream));
+    product(&v, v.lane.narrow, v.lane.context, &layer->attention_out, 0);
+    residual_norm(&v, out, in, layer->attention_gain, layer->attention_shift, shape);
+}
+
+static void run_ffn(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
+                    const emb_block_shape *shape, emb_lane_scratch *scratch) {
+    (void)scratch;
+    view v = view_of(tile, shape, layer->ffn_in.format);
+    product(&v, v.lane.wide, in, &layer->ffn_in, 1);
+    product(&v, v.lane.narrow, v.lane.wide, &layer->ffn_out, 0);
+    residual_norm(&v, out, in, layer->ffn_gain, layer->ffn_shift, shape);
+}
+
+/* `format` is that of the activations, which pool alone cannot see from its parameters. */
+static void pool(emb_format format, float *rows, const void *in, const emb_tile *tile,
+                 const emb_pool_rule *rule, const emb_block_shape *shape) {
+    view v = view_of(tile, shape, format);
+    emb_cuda_pooling pooling = rule->pooling == EMB_POOLING_CLS   ? EMB_CUDA_POOL_CLS
+                               : rule->pooling == EMB_POOLING_MAX ? EMB_CUDA_POOL_MAX
+                                                                  : EMB_CUDA_POOL_MEAN;
+    emb_cuda_note(v.scratch, emb_cuda_pool(rows, in, &v.pack, shape->hidden, pooling,
+                                           (int)rule->normalize, v.type, v.stream));
+}
+
+/* ---- weights --------------------------------------------------------------------------------- */
+
+static uint16_t round_bf16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40);
+    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+/* To nearest, ties to even; beyond the range of f16 to infinity. */
+static uint16_t round_f16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t sign = (bits >> 16) & 0x8000u, rest = bits & 0x7fffffffu;
+    if (rest > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (rest >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and up */
+    if (rest < 0x38800000u) {                                   /* below 2^-14: subnormal */
+        float scaled; /* adding 0.5 leaves the f16 subnormal's bits at the bottom of the sum */
+        memcpy(&scaled, &rest, sizeof scaled);
+        scaled += 0.5f;
+        memcpy(&rest, &scaled, sizeof rest);
+        return (uint16_t)(sign | (rest - 0x3f000000u));
+    }
+    rest += 0xfff + ((rest >> 13) & 1);
+    return (uint16_t)(sign | ((rest - 0x38000000u) >> 13));
+}
+
+/* `out` is the device's memory or pinned. A failure is sticky and shows when lanes open. */
+static void convert(void *out, emb_format format, const float *in, uint64_t count) {
+    uint16_t narrow[2048];
+    if (format == EMB_FORMAT_F32) {
+        cudaMemcpy(out, in, count * sizeof *in, cudaMemcpyDefault);
+        return;
+    }
+    for (uint64_t done = 0; done < count;) {
+        uint64_t left = count - done, many = left < 2048 ? left : 2048;
+        for (uint64_t i = 0; i < many; i++)
+            narrow[i] =
+                format == EMB_FORMAT_F16 ? round_f16(in[done + i]) : round_bf16(in[done + i]);
+        cudaMemcpy((uint16_t *)out + done, narrow, many * sizeof *narrow, cudaMemcpyDefault);
+        done += many;
+    }
+}
+
+static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const float *values) {
+    unsigned char *to = linear->packed;
+    to += (uint64_t)row0 * linear->cols * emb_format_bytes(linear->format);
+    convert(to, linear->format, values, (uint64_t)rows * linear->cols);
+}
+
+/* ---- tables ---------------------------------------------------------------------------------- */
+
+static const emb_device_calls device_calls = {
+    .open = emb_cuda_open_device,
+    .take = emb_cuda_take,
+    .give = emb_cuda_give,
+    .pin = emb_cuda_pin,
+    .unpin = emb_cuda_unpin,
+    .lane_open = emb_cuda_lane_open,
+    .lane_close = emb_cuda_lane_close,
+    .begin = emb_cuda_begin,
+    .finish = emb_cuda_finish,
+};
+
+#define DEFINE_BACKEND(id, format, bytes, numerics_name)                                           \
+    static void id##_pool(float *rows, const uint32_t *targets, const void *in,                    \
+                          const emb_tile *tile, const emb_pool_rule *rule,                         \
+                          const emb_block_shape *shape) {                                          \
+        (void)targets;                                                                             \
+        pool(format, rows, in, tile, rule, shape);                                                 \
+    }                                                                                              \
+    static const emb_backend id##_backend = {                                                      \
+        .name = "cuda",                                                                            \
+        .numerics = numerics_name,                                                                 \
+        .activation_bytes = bytes,                                                                 \
+        .device = &device_calls,                                                                   \
+        .tokens_knee = EMB_CUDA_TOKENS_KNEE,                                                       \
+        .linear_layout = emb_cuda_linear_layout,                                                   \
+        .linear_pack = linear_pack,                                                                \
+        .lane_layout = emb_cuda_lane_layout,                                                       \
+        .embed = run_embed,                                                                        \
+        .attention_block = run_attention,                                                          \
+        .ffn_block = run_ffn,                                                                      \
+        .pool = id##_pool,                                                                         \
+        .convert = convert,                                                                        \
+    }
+
+DEFINE_BACKEND(f32, EMB_FORMAT_F32, 4, "cuda-f32");
+DEFINE_BACKEND(sm75_f16, EMB_FORMAT_F16, 2, "cuda-sm75-f16");
+DEFINE_BACKEND(sm80_f16, EMB_FORMAT_F16, 2, "cuda-sm80-f16");
+DEFINE_BACKEND(sm80_bf16, EMB_FORMAT_BF16, 2, "cuda-sm80-bf16");
+
+static const emb_backend *backend_of(uint32_t compute_capability, emb_format format) {
+    static const emb_backend *const all[] = {&f32_backend, &sm75_f16_backend, &sm80_f16_backend,
+                                             &sm80_bf16_backend};
+    const char *numerics = emb_cuda_numerics(compute_capability, format);
+    for (size_t i = 0; numerics && i < sizeof all / sizeof all[0]; i++)
+        if (strcmp(all[i]->numerics, numerics) == 0) return all[i];
+    return NULL;
+}
+
+static const emb_cuda_module module_table = {EMB_CUDA_ABI, emb_cuda_probe, backend_of};
+
+EMB_API const emb_cuda_module *emb_cuda_query(void);
+const emb_cuda_module *emb_cuda_query(void) {
+    return &module_table;
+}

@@ -1,0 +1,146 @@
+/* device.c - the host side of the CUDA module: contexts, the device's region, lanes, errors.
+ *
+ * Everything is taken at open; operations only enqueue. The first failure of a lane is kept and
+ * told by finish. CUDA errors are sticky: after one the engine ends.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/cuda/kernels.h"
+#include "backend/cuda/module/module.h"
+#include "base/error.h"
+#include "base/process.h"
+
+static emb_status failed(emb_error *error, uint32_t device, const char *what, cudaError_t reason) {
+    return emb_error_set(error, EMB_DEVICE, "CUDA device %u: %s: %s", device, what,
+                         cudaGetErrorString(reason));
+}
+
+/* ---- probe ----------------------------------------------------------------------------------- */
+
+static emb_status probe_one(emb_device_info *out, uint32_t index, emb_error *error) {
+    struct cudaDeviceProp properties;
+    uint64_t host_before, host_after, peak;
+    size_t free_bytes, total_bytes;
+    cudaError_t reason = cudaGetDeviceProperties(&properties, (int)index);
+    if (reason != cudaSuccess) return failed(error, index, "cannot be examined", reason);
+    emb_process_memory(&host_before, &peak);
+    reason = emb_cuda_warm_up(index);
+    if (reason != cudaSuccess) return failed(error, index, "cannot run kernels", reason);
+    emb_process_memory(&host_after, &peak);
+    reason = cudaMemGetInfo(&free_bytes, &total_bytes);
+    if (reason != cudaSuccess) return failed(error, index, "does not tell its memory", reason);
+    memset(out, 0, sizeof *out);
+    snprintf(out->name, sizeof out->name, "%.63s", properties.name);
+    out->index = index;
+    out->compute_capability = (uint32_t)(properties.major * 10 + properties.minor);
+    out->memory_bytes = total_bytes;
+    /* what is taken now, by this process alone where nobody else uses the card */
+    out->context_bytes = emb_cuda_process_bytes(index, total_bytes - free_bytes);
+    out->host_bytes = host_after > host_before ? host_after - host_before : 0;
+    return EMB_OK;
+}
+
+emb_status emb_cuda_probe(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
+                          emb_error *error) {
+    int present = 0;
+    *count = 0;
+    cudaError_t reason = cudaGetDeviceCount(&present);
+    if (reason != cudaSuccess)
+        return emb_error_set(error, EMB_DEVICE, "no usable CUDA device: %s",
+                             cudaGetErrorString(reason));
+    uint32_t asked = wanted ? wanted->count : 0;
+    if (asked > EMB_DEVICES_MAX) asked = EMB_DEVICES_MAX;
+    uint32_t many = asked ? asked : (uint32_t)present;
+    if (many > EMB_DEVICES_MAX) many = EMB_DEVICES_MAX;
+    for (uint32_t i = 0; i < many; i++) {
+        uint32_t index = asked ? wanted->indices[i] : i;
+        if (index >= (uint32_t)present)
+            return emb_error_set(error, EMB_DEVICE,
+                                 "there is no CUDA device %u: this machine has "
+                                 "%d",
+                                 index, present);
+        EMB_TRY(probe_one(&devices[i], index, error));
+        *count = i + 1;
+    }
+    return EMB_OK;
+}
+
+cudaError_t emb_cuda_warm_up(uint32_t device) {
+    cudaError_t reason = cudaSetDevice((int)device);
+    return reason == cudaSuccess ? cudaFree(NULL) : reason;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+emb_status emb_cuda_open_device(uint32_t device, emb_error *error) {
+    cudaError_t reason = emb_cuda_warm_up(device);
+    if (reason != cudaSuccess) return failed(error, device, "cannot run kernels", reason);
+    return EMB_OK;
+}
+
+void *emb_cuda_take(uint32_t device, uint64_t bytes) {
+    void *base = NULL;
+    if (cudaSetDevice((int)device) != cudaSuccess) return NULL;
+    if (cudaMalloc(&base, bytes) == cudaSuccess) return base;
+    cudaGetLastError(); /* refused, and told by NULL: not an error of later calls */
+    return NULL;
+}
+
+void emb_cuda_give(void *base) {
+    cudaFree(base);
+}
+
+bool emb_cuda_pin(void *base, uint64_t bytes) {
+    if (cudaHostRegister(base, bytes, cudaHostRegisterPortable) == cudaSuccess) return true;
+    cudaGetLastError();
+    return false;
+}
+
+void emb_cuda_unpin(void *base) {
+    cudaHostUnregister(base);
+}
+
+/* ---- lanes ----------------------------------------------------------------------------------- */
+
+void emb_cuda_note(emb_lane_scratch *scratch, int code) {
+    if (code != 0 && !scratch->buffers[EMB_CUDA_LANE_FAILURE])
+        scratch->buffers[EMB_CUDA_LANE_FAILURE] = (void *)(intptr_t)code;
+}
+
+emb_status emb_cuda_lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error) {
+    cudaStream_t stream;
+    cudaError_t reason = cudaSetDevice((int)device);
+    /* what failed while weights were uploaded shows here */
+    if (reason == cudaSuccess) reason = cudaDeviceSynchronize();
+    if (reason == cudaSuccess) reason = cudaGetLastError();
+    if (reason != cudaSuccess) return failed(error, device, "uploading weights failed", reason);
+    reason = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    if (reason != cudaSuccess) return failed(error, device, "no stream", reason);
+    scratch->buffers[EMB_CUDA_LANE_STREAM] = stream;
+    scratch->buffers[EMB_CUDA_LANE_DEVICE] = (void *)(uintptr_t)device;
+    emb_cuda_device about;
+    reason = (cudaError_t)emb_cuda_device_read(&about);
+    if (reason != cudaSuccess) return failed(error, device, "cannot be examined", reason);
+    scratch->buffers[EMB_CUDA_LANE_PROCESSORS] = (void *)(uintptr_t)about.multiprocessors;
+    scratch->buffers[EMB_CUDA_LANE_CAPABILITY] = (void *)(uintptr_t)about.capability;
+    return EMB_OK;
+}
+
+void emb_cuda_lane_close(emb_lane_scratch *scratch) {
+    if (scratch->buffers[EMB_CUDA_LANE_STREAM])
+        cudaStreamDestroy(scratch->buffers[EMB_CUDA_LANE_STREAM]);
+    scratch->buffers[EMB_CUDA_LANE_STREAM] = NULL;
+}
+
+emb_status emb_cuda_finish(emb_lane_scratch *scratch, emb_error *error) {
+    cudaError_t reason = cudaStreamSynchronize(scratch->buffers[EMB_CUDA_LANE_STREAM]);
+    intptr_t noted = (intptr_t)scratch->buffers[EMB_CUDA_LANE_FAILURE];
+    if (noted) reason = (cudaError_t)noted;
+    if (reason == cudaSuccess) return EMB_OK;
+    uint32_t device = (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_DEVICE];
+    return failed(error, device, "a kernel failed; rows delivered so far are valid, start again",
+                  reason);
+}

@@ -1,0 +1,157 @@
+/* wgmma.cuh - what Hopper alone has: warpgroup products, bulk tensor copies, cluster barriers.
+ *
+ * Feeds linear_wgmma.cu; sm_90a. A product of 64 rows by 192 columns and 16 of K takes both
+ * operands from shared memory, K-major in the 128-byte swizzle that the tensor copies write.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_BACKEND_CUDA_WGMMA_CUH
+#define EMB_BACKEND_CUDA_WGMMA_CUH
+
+#include <cuda.h>
+
+#include "backend/cuda/device.cuh"
+
+#define EMB_WGMMA_COLS 192
+#define EMB_WGMMA_SUMS 96 /* f32 sums a thread holds of 64 x 192 outputs */
+
+/* ---- barriers in shared memory --------------------------------------------------------------- */
+
+static __device__ __forceinline__ void emb_barrier_init(uint32_t barrier, uint32_t arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals)
+                 : "memory");
+}
+static __device__ __forceinline__ void emb_barrier_expect(uint32_t barrier, uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+                 : "memory");
+}
+static __device__ __forceinline__ void emb_barrier_wait(uint32_t barrier, uint32_t phase) {
+    uint32_t done;
+    do {
+        asm volatile("{\n.reg .pred p;\n"
+                     "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, p;\n}\n"
+                     : "=r"(done)
+                     : "r"(barrier), "r"(phase)
+                     : "memory");
+    } while (!done);
+}
+/* Arrives at the barrier of the same place in block `rank` of the cluster. */
+static __device__ __forceinline__ void emb_barrier_arrive(uint32_t barrier, uint32_t rank) {
+    asm volatile("{\n.reg .b32 remote;\nmapa.shared::cluster.u32 remote, %0, %1;\n"
+                 "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}\n" ::"r"(barrier),
+                 "r"(rank)
+                 : "memory");
+}
+static __device__ __forceinline__ uint32_t emb_cluster_rank() {
+    uint32_t rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+static __device__ __forceinline__ void emb_cluster_sync() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
+                     : "memory");
+}
+static __device__ __forceinline__ void emb_turn_wait(int turn, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(turn), "r"(threads) : "memory");
+}
+static __device__ __forceinline__ void emb_turn_give(int turn, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(turn), "r"(threads) : "memory");
+}
+
+static __device__ __forceinline__ void emb_shared_store(uint32_t to, uint32_t v) {
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(v) : "memory");
+}
+static __device__ __forceinline__ uint4 emb_shared_load16(uint32_t from) {
+    uint4 v;
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(from)
+                 : "memory");
+    return v;
+}
+
+static __device__ __forceinline__ float2 emb_shared_load2(uint32_t from) {
+    float2 v;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(from) : "memory");
+    return v;
+}
+
+/* ---- bulk tensor copies ---------------------------------------------------------------------- */
+
+static __device__ __forceinline__ void emb_tensor_load(uint32_t to, const CUtensorMap *map, int col,
+                                                       int row, uint32_t barrier) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%2, %3}], [%4];" ::"r"(to),
+                 "l"(map), "r"(col), "r"(row), "r"(barrier)
+                 : "memory");
+}
+/* To the same place in every block of `mask`, each block's barrier told. */
+static __device__ __forceinline__ void emb_tensor_share(uint32_t to, const CUtensorMap *map,
+                                                        int col, int row, uint32_t barrier,
+                                                        uint16_t mask) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+                 ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
+                 "l"(map), "r"(col), "r"(row), "r"(barrier), "h"(mask)
+                 : "memory");
+}
+
+/* ---- products -------------------------------------------------------------------------------- */
+
+static __device__ __forceinline__ void emb_wgmma_fence() {
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+static __device__ __forceinline__ void emb_wgmma_commit() {
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+template <int PENDING> static __device__ __forceinline__ void emb_wgmma_wait() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
+}
+/* Rows of 128 bytes, swizzled; groups of 8 rows 1,024 bytes apart. */
+static __device__ __forceinline__ uint64_t emb_wgmma_operand(uint32_t address) {
+    return (uint64_t)((address & 0x3ffff) >> 4) | (uint64_t)1 << 16 | (uint64_t)64 << 32 |
+           (uint64_t)1 << 62;
+}
+
+/* sums [64, 192] = a [64, 16] * b [192, 16]^T, plus what they were if `add`. */
+template <typename T>
+static __device__ __forceinline__ void emb_wgmma(float (&d)[EMB_WGMMA_SUMS], uint64_t a, uint64_t b,
+                                                 int add);
+
+#define EMB_WGMMA(T, NAME)                                                                         \
+    template <>                                                                                    \
+    __device__ __forceinline__ void emb_wgmma<T>(float(&d)[EMB_WGMMA_SUMS], uint64_t a,            \
+                                                 uint64_t b, int add) {                            \
+        asm volatile(                                                                              \
+            "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"                                           \
+            "wgmma.mma_async.sync.aligned.m64n192k16.f32." NAME "." NAME " {"                      \
+            "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "          \
+            "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "          \
+            "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "          \
+            "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "          \
+            "%62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, "          \
+            "%77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, "          \
+            "%92, %93, %94, %95"                                                                   \
+            "}, %96, %97, p, 1, 1, 0, 0;\n}\n"                                                     \
+            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),  \
+              "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]),           \
+              "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]),        \
+              "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),        \
+              "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]),        \
+              "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),        \
+              "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]), "+f"(d[42]),        \
+              "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]),        \
+              "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]),        \
+              "+f"(d[55]), "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]),        \
+              "+f"(d[61]), "+f"(d[62]), "+f"(d[63]), "+f"(d[64]), "+f"(d[65]), "+f"(d[66]),        \
+              "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]), "+f"(d[72]),        \
+              "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]),        \
+              "+f"(d[79]), "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]),        \
+              "+f"(d[85]), "+f"(d[86]), "+f"(d[87]), "+f"(d[88]), "+f"(d[89]), "+f"(d[90]),        \
+              "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95])                      \
+            : "l"(a), "l"(b), "r"(add));                                                           \
+    }
+
+EMB_WGMMA(emb_f16, "f16")
+EMB_WGMMA(emb_bf16, "bf16")
+
+#endif
