@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -36,14 +37,14 @@ class Worker:
 
     def __init__(self, name, command, to_seconds):
         self.name, self.to_seconds, self.samples, self.peak = name, to_seconds, [], None
+        self.processor = []
         self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                         text=True, cwd=ROOT)
-        self.ask(1)  # warm
-        self.samples = []
 
     def ask(self, repeats):
-        """One round; keeps its samples in seconds."""
+        """One round; keeps its samples in seconds, and processor seconds a repeat."""
+        before = self.processor_seconds()
         self.process.stdin.write(f"{repeats}\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
@@ -52,6 +53,12 @@ class Worker:
         samples, peak = self.to_seconds(line)
         self.samples += samples
         self.peak = peak or self.peak
+        self.processor.append((self.processor_seconds() - before) / repeats)
+
+    def processor_seconds(self):
+        """What the process has used so far, in ticks of 10 ms."""
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1]
+        return sum(int(word) for word in fields.split()[11:13]) / os.sysconf("SC_CLK_TCK")
 
     def close(self):
         """Ends the program."""
@@ -64,16 +71,19 @@ class Command:
 
     def __init__(self, name, model, source, dtype, threads, scratch):
         self.name, self.samples, self.peak, self.stats = name, [], None, None
+        self.processor = []
         self.scratch = scratch
         self.command = ["encode", model, "-i", source, "-o", scratch / "rows.npy", "--dtype",
                         dtype, "--threads", threads, "--quiet", "--stats", scratch / "stats.json"]
-        self.ask(1)
-        self.samples = []
 
     def ask(self, repeats):
         """One round."""
         for _ in range(repeats):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             done, self.peak, _ = program.run_with_peak(*self.command)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            self.processor.append(after.ru_utime + after.ru_stime
+                                  - before.ru_utime - before.ru_stime)
             if done.returncode:
                 raise SystemExit(f"compare: embound: {done.stderr}")
             self.stats = json.loads((self.scratch / "stats.json").read_text())
@@ -130,24 +140,27 @@ def record(kind, model, facts, workers):
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8")
                 if line.startswith("model name")), "unknown")
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    first = min(workers[0].samples)
+    first, first_processor = min(workers[0].samples), min(workers[0].processor)
     with open(RESULTS, "a", encoding="utf-8") as file:
         for worker in workers:
-            best = min(worker.samples)
+            best, processor = min(worker.samples), min(worker.processor)
             line = {"bench": kind, "date": datetime.date.today().isoformat(), "commit": commit,
                     "cpu": cpu, "model": model, "engine": worker.name, **facts,
                     "seconds_best": round(best, 6),
                     "tokens_per_second": round(facts["tokens"] / best),
-                    "embound_is_faster": round(best / first, 3), "peak_bytes": worker.peak,
+                    "processor_seconds_best": round(processor, 6),
+                    "times_embound_f32": round(best / first, 3),
+                    "processor_times_embound_f32": round(processor / first_processor, 3),
+                    "peak_bytes": worker.peak,
                     "samples": [round(sample, 6) for sample in worker.samples]}
             stats = getattr(worker, "stats", None)
             if stats:
                 line["planned_bytes"] = stats["host_bytes_planned"]
             file.write(json.dumps(line) + "\n")
             peak = f"{worker.peak / 1e6:8.1f} MB peak" if worker.peak else ""
-            print(f"{kind:8} {worker.name:28} {best * 1e3:10.2f} ms "
-                  f"{facts['tokens'] / best:9.0f} tokens/s  embound f32 is "
-                  f"{best / first:5.2f} x {peak}", flush=True)
+            print(f"{kind:8} {worker.name:32} {best * 1e3:10.2f} ms "
+                  f"{facts['tokens'] / best:8.0f} tokens/s {best / first:6.2f} x embound f32 "
+                  f"({processor / first_processor:5.2f} x processor time) {peak}", flush=True)
 
 
 def rounds(workers, count, repeats):
@@ -171,25 +184,24 @@ def latency(model, folder, count, tokens, scratch):
 
 
 def best_batch(name, folder, source, threads):
-    """The batch size at which a peer is fastest here, tried once each."""
-    times = {}
-    for batch in BATCHES[name]:
-        worker = peer(name, folder, source, threads, batch)
-        worker.ask(1)
+    """The batch size at which a peer is fastest here, on some of the texts."""
+    workers = {batch: peer(name, folder, source, threads, batch) for batch in BATCHES[name]}
+    rounds(workers.values(), 3, 1)
+    for worker in workers.values():
         worker.close()
-        times[batch] = min(worker.samples)
-    return min(times, key=times.get)
+    return min(workers, key=lambda batch: min(workers[batch].samples))
 
 
 def ragged(model, folder, count, scratch):
     """Many texts, two threads."""
-    source = scratch / "texts.jsonl"
+    source, some = scratch / "texts.jsonl", scratch / "some.jsonl"
     texts = ragged_texts(RAGGED_TEXTS)
     real.write_jsonl(source, texts)
+    real.write_jsonl(some, texts[:128])
     workers = [Command(f"embound {dtype}", folder, source, dtype, 2, scratch)
                for dtype in ("f32", "bf16")]
     for name in BATCHES:
-        batch = best_batch(name, folder, source, 2)
+        batch = best_batch(name, folder, some, 2)
         workers.append(peer(name, folder, source, 2, batch))
         workers[-1].name += f" (batch {batch})"
     rounds(workers, count, 1)

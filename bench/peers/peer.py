@@ -111,9 +111,12 @@ def main():
     engine = ENGINES[name](folder, int(threads))
     if work.isdigit():
         run = engine.one(int(work))
+        run()
     else:
         lines = pathlib.Path(work).read_text(encoding="utf-8").split("\n")
         texts = [json.loads(line)["text"] for line in lines if line]
+
+        engine.encode(texts[:32], int(batch))
 
         def run():
             return engine.encode(texts, int(batch))
