@@ -46,11 +46,19 @@ typedef enum emb_status {
     EMB_INTERNAL = 90          /* a broken invariant: please report it */
 } emb_status;
 
+typedef enum emb_region_kind {
+    EMB_REGION_HOST = 0,
+    EMB_REGION_PINNED = 1,
+    EMB_REGION_DEVICE = 2
+} emb_region_kind;
+
 /* The caller's; filled on every status but EMB_OK. The message is one line of UTF-8 that names the
- * place and says what to change. `bytes_min` is set with EMB_BUDGET. */
+ * place and says what to change. With EMB_BUDGET, `bytes_min` is the smallest budget that works for
+ * `region` (host or device); 0 if each budget would do alone, but not both together. */
 typedef struct emb_error {
     char message[256];
     uint64_t bytes_min;
+    emb_region_kind region;
 } emb_error;
 
 /* Gives the name of a status, such as "EMB_BUDGET"; never NULL. Any thread. */
@@ -201,12 +209,6 @@ typedef struct emb_limits {
 } emb_limits;
 
 EMB_API emb_limits emb_limits_default(void);
-
-typedef enum emb_region_kind {
-    EMB_REGION_HOST = 0,
-    EMB_REGION_PINNED = 1,
-    EMB_REGION_DEVICE = 2
-} emb_region_kind;
 
 #define EMB_ITEMS_MAX   32
 #define EMB_REGIONS_MAX 8

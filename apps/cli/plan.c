@@ -40,10 +40,14 @@ static void print_too_small(const emb_options *options, const emb_error *error) 
     emb_writer *out = emb_cli_stdout();
     char minimum[32];
     emb_session_minimum(minimum, sizeof minimum, error->bytes_min);
-    emb_writer_format(out, "{\"fits\":false,\"host_bytes_max\":%llu,\"host_bytes_min\":%llu",
-                      (unsigned long long)options->limits.host_bytes_max,
-                      (unsigned long long)error->bytes_min);
-    emb_writer_format(out, ",\"memory_min\":\"%s\",\"message\":", minimum);
+    const emb_limits *limits = &options->limits;
+    bool device = error->region == EMB_REGION_DEVICE;
+    const char *kind = device ? "device" : "host";
+    emb_writer_format(
+        out, "{\"fits\":false,\"%s_bytes_max\":%llu,\"%s_bytes_min\":%llu", kind,
+        (unsigned long long)(device ? limits->device_bytes_max : limits->host_bytes_max), kind,
+        (unsigned long long)error->bytes_min);
+    emb_writer_format(out, ",\"%smemory_min\":\"%s\",\"message\":", device ? "gpu_" : "", minimum);
     emb_writer_string(out, error->message, strlen(error->message));
     emb_writer_text(out, "}\n");
 }

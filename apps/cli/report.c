@@ -10,6 +10,9 @@
 typedef unsigned long long ull;
 
 static const char *const region_names[] = {"host", "pinned", "device"};
+static const char *const region_heads[] = {"Memory of the process, all of it",
+                                           "of it pinned, which the GPU reads and writes",
+                                           "Memory of the GPU, all of it"};
 
 static const char *rung_in_words(emb_rung rung) {
     switch (rung) {
@@ -37,18 +40,47 @@ static const char *long_in_words(emb_long_rule rule) {
     return "?";
 }
 
-static void table_items(emb_writer *out, const emb_plan *plan) {
+static void table_items(emb_writer *out, const emb_region *region) {
+    for (uint32_t i = 0; i < region->items_count; i++) {
+        emb_writer_format(out, "  %-40.39s %10.2f\n", region->items[i].name,
+                          MIB(region->items[i].bytes));
+    }
+}
+
+static void table_total(emb_writer *out, uint64_t bytes, uint64_t budget) {
+    emb_writer_format(out, "  %-40s %10.2f\n", "total, never exceeded", MIB(bytes));
+    if (budget) {
+        emb_writer_format(out, "  %-40s %10.2f  it fits\n", "budget", MIB(budget));
+    } else {
+        emb_writer_format(out, "  %-40s %10s  as much as full speed needs\n", "budget", "auto");
+    }
+}
+
+/* Host and pinned memory together are one budget, a GPU's is another. */
+static void table_regions(emb_writer *out, const emb_plan *plan) {
     for (uint32_t r = 0; r < plan->regions_count; r++) {
         const emb_region *region = &plan->regions[r];
-        if (plan->regions_count > 1) {
-            const char *kind = region->kind <= EMB_REGION_DEVICE ? region_names[region->kind] : "?";
-            emb_writer_format(out, "  %s memory %u\n", kind, region->device);
-        }
-        for (uint32_t i = 0; i < region->items_count; i++) {
-            emb_writer_format(out, "  %-40.39s %10.2f\n", region->items[i].name,
-                              MIB(region->items[i].bytes));
-        }
+        bool device = region->kind == EMB_REGION_DEVICE;
+        if (device) table_total(out, plan->host_bytes, plan->host_bytes_max);
+        emb_writer_format(out, "%s%-44s %6s\n", device ? "\n" : "",
+                          region->kind <= EMB_REGION_DEVICE ? region_heads[region->kind] : "?",
+                          "MiB");
+        table_items(out, region);
     }
+    if (plan->device_bytes)
+        table_total(out, plan->device_bytes, plan->device_bytes_max);
+    else
+        table_total(out, plan->host_bytes, plan->host_bytes_max);
+}
+
+/* "--memory 64MiB  --gpu-memory 600MiB" */
+static void table_budget(emb_writer *out, const char *what, const char *host, const emb_plan *plan,
+                         uint64_t device_bytes) {
+    char device[32];
+    emb_size_text(device, sizeof device, device_bytes);
+    emb_writer_format(out, "  %-26s --memory %s", what, host);
+    if (plan->device_bytes) emb_writer_format(out, "  --gpu-memory %s", device);
+    emb_writer_text(out, "\n");
 }
 
 static void table_shapes(emb_writer *out, const emb_session *session) {
@@ -78,19 +110,12 @@ void emb_report_plan_table(emb_writer *out, const emb_session *session) {
     emb_size_text(knee, sizeof knee, plan->host_bytes_knee);
     emb_writer_format(out, "Plan for %.127s (%s, %u layers, %u wide)\n\n", session->info.name,
                       session->info.architecture, session->info.layers, session->info.hidden);
-    emb_writer_format(out, "Memory of the process, all of it %14s\n", "MiB");
-    table_items(out, plan);
-    emb_writer_format(out, "  %-40s %10.2f\n", "total, never exceeded", MIB(plan->host_bytes));
-    if (plan->host_bytes_max) {
-        emb_writer_format(out, "  %-40s %10.2f  it fits\n", "budget", MIB(plan->host_bytes_max));
-    } else {
-        emb_writer_format(out, "  %-40s %10s  as much as full speed needs\n", "budget", "auto");
-    }
+    table_regions(out, plan);
     emb_writer_text(out, "\n");
     table_shapes(out, session);
     emb_writer_format(out, "\nOther budgets\n");
-    emb_writer_format(out, "  the smallest that works    --memory %s\n", minimum);
-    emb_writer_format(out, "  the smallest at full speed --memory %s\n", knee);
+    table_budget(out, "the smallest that works", minimum, plan, plan->device_bytes_min);
+    table_budget(out, "the smallest at full speed", knee, plan, plan->device_bytes_knee);
 }
 
 /* "key":value, with a comma before all but the first. */
@@ -156,6 +181,11 @@ void emb_report_plan_json(emb_writer *out, const emb_session *session) {
     field_u64(out, "host_bytes", plan->host_bytes);
     field_u64(out, "host_bytes_min", plan->host_bytes_min);
     field_u64(out, "host_bytes_knee", plan->host_bytes_knee);
+    field_u64(out, "device_index", plan->device_index);
+    field_u64(out, "device_bytes_max", plan->device_bytes_max);
+    field_u64(out, "device_bytes", plan->device_bytes);
+    field_u64(out, "device_bytes_min", plan->device_bytes_min);
+    field_u64(out, "device_bytes_knee", plan->device_bytes_knee);
     field_u64(out, "process_base_bytes", plan->process_base_bytes);
     field_u64(out, "caller_bytes", plan->caller_bytes);
     field_text(out, "memory_min", minimum);

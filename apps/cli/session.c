@@ -113,10 +113,13 @@ void emb_session_minimum(char *out, size_t capacity, uint64_t bytes_min) {
 
 int emb_session_fail(const emb_options *options, emb_status status, const emb_error *error) {
     if (status != EMB_BUDGET || error->bytes_min == 0) return emb_cli_fail(status, error);
+    bool device = error->region == EMB_REGION_DEVICE;
+    const emb_limits *limits = &options->limits;
     char minimum[32], stated[32];
     emb_session_minimum(minimum, sizeof minimum, error->bytes_min);
-    emb_size_text(stated, sizeof stated, options->limits.host_bytes_max);
-    emb_cli_say("a budget of %s is too small for this; the smallest that works is --memory %s",
-                stated, minimum);
+    emb_size_text(stated, sizeof stated,
+                  device ? limits->device_bytes_max : limits->host_bytes_max);
+    emb_cli_say("a%s budget of %s is too small for this; the smallest that works is %s %s",
+                device ? " GPU" : "", stated, device ? "--gpu-memory" : "--memory", minimum);
     return EMB_EXIT_BUDGET;
 }

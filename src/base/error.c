@@ -19,6 +19,7 @@ static void cut_at_character(char *message, size_t length) {
 emb_status emb_error_set(emb_error *error, emb_status status, const char *format, ...) {
     if (!error) return status;
     error->bytes_min = 0;
+    error->region = EMB_REGION_HOST;
     va_list arguments;
     va_start(arguments, format);
     int length = vsnprintf(error->message, sizeof error->message, format, arguments);

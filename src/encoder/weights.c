@@ -249,7 +249,7 @@ void emb_weights_loader(void *user, uint32_t index) {
         }
         uint64_t number = w->loaded;
         pthread_mutex_unlock(&w->mutex);
-        emb_error error = {{0}, 0};
+        emb_error error = {0};
         emb_status status = load_layer(w, &w->layers[number % w->slots],
                                        (uint32_t)(number % w->shape->layers), &error);
         pthread_mutex_lock(&w->mutex);

@@ -51,7 +51,7 @@ static void run_tiles(emb_engine *engine, emb_lane *lane) {
             .vectors = window->vectors,
             .cancel = &engine->cancel,
         };
-        emb_error error = {{0}, 0};
+        emb_error error = {0};
         emb_status status = emb_encoder_forward(&engine->encoder, lane, &pass, &error);
         pthread_mutex_lock(&engine->mutex);
         account(engine, lane, status, &error);
@@ -86,7 +86,7 @@ static void run_passes(emb_engine *engine, emb_lane *lane) {
             .next = window->next,
             .cancel = &engine->cancel,
         };
-        emb_error error = {{0}, 0};
+        emb_error error = {0};
         emb_status status = emb_encoder_forward(&engine->encoder, lane, &pass, &error);
         pthread_mutex_lock(&engine->mutex);
         account(engine, lane, status, &error);

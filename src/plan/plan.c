@@ -326,7 +326,10 @@ static emb_status too_small(const emb_plan *plan, emb_error *error) {
                   "smallest that works is %llu bytes (%llu MiB)",
                   host ? "host" : "GPU", (unsigned long long)stated, (unsigned long long)least,
                   (unsigned long long)ceil_mib(least));
-    if (error) error->bytes_min = least;
+    if (error) {
+        error->bytes_min = least;
+        error->region = host ? EMB_REGION_HOST : EMB_REGION_DEVICE;
+    }
     return EMB_BUDGET;
 }
 

@@ -80,7 +80,7 @@ static void make_folder(const content *good) {
 }
 
 static void open_and_close(void) {
-    emb_error error = {{0}, 0};
+    emb_error error = {0};
     emb_model *model = NULL;
     emb_model_info info = {.struct_bytes = sizeof info};
     emb_status status = emb_model_open(&model, folder, &error);

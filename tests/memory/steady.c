@@ -36,7 +36,7 @@ static emb_status cycle(run *open, run_text *texts, run_row *rows, float *values
 }
 
 static void watch(run *open, run_text *texts, run_row *rows, float *values, uint32_t count) {
-    emb_error error = {{0}, 0};
+    emb_error error = {0};
     emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
     emb_engine_stats(&stats, open->engine);
     uint64_t peak_before = stats.host_bytes_peak;
@@ -63,7 +63,7 @@ static void try_plan(const char *path, const emb_limits *limits, const emb_machi
                      run_text *texts, uint32_t count) {
     static run_row rows[BATCH];
     static float values[BATCH * DIM_MAX];
-    emb_error error = {{0}, 0};
+    emb_error error = {0};
     run open;
     int64_t balance = interpose.look()->balance;
     emb_status status = run_open(&open, path, limits, machine, &error);
@@ -88,7 +88,7 @@ int main(int count, char **arguments) {
     uint32_t texts_count = count > 2 ? (uint32_t)atoi(arguments[2]) : 2000;
 
     setvbuf(stdout, NULL, _IONBF, 0); /* or the first line would allocate while we count */
-    emb_error error = {{0}, 0};
+    emb_error error = {0};
     emb_machine machine;
     emb_limits limits = emb_limits_default();
     expect(emb_machine_probe(&machine, NULL, &error) == EMB_OK, "the machine is measured");

@@ -97,7 +97,7 @@ static const char *judge(interpose_mode mode, emb_status status, const float *va
 static bool round_of(const torture_case *scene, interpose_mode mode, interpose_class which,
                      uint64_t n) {
     static float values[TEXTS * DIM_MAX];
-    emb_error error = {{0}, 0};
+    emb_error error = {0};
     memset(values, 0, sizeof values);
     int open_before = descriptors();
     int64_t balance = interpose.look()->balance;
@@ -109,7 +109,7 @@ static bool round_of(const torture_case *scene, interpose_mode mode, interpose_c
     interpose.arm(INTERPOSE_OFF, which, 0);
     if (!wrong && interpose.look()->balance != balance) wrong = "memory is not given back";
     if (!wrong && descriptors() != open_before) wrong = "a descriptor stays open";
-    emb_error after = {{0}, 0};
+    emb_error after = {0};
     memset(values, 0, sizeof values);
     if (!wrong && touched &&
         (once(scene, values, &after) != EMB_OK || memcmp(values, expected, sizeof values) != 0)) {
@@ -124,7 +124,7 @@ static bool round_of(const torture_case *scene, interpose_mode mode, interpose_c
 }
 
 static void torture(const torture_case *scene) {
-    emb_error error = {{0}, 0};
+    emb_error error = {0};
     memset(expected, 0, sizeof expected);
     if (once(scene, expected, &error) != EMB_OK) {
         printf("FAILED: %s %s, untouched: %s\n", scene->path, scene->name, error.message);
@@ -150,7 +150,7 @@ int main(int count, char **arguments) {
     setvbuf(stdout, NULL, _IONBF, 0);
     stride = strtoul(arguments[1], NULL, 10);
     if (stride == 0) stride = 1;
-    emb_error error = {{0}, 0};
+    emb_error error = {0};
     emb_machine machine;
     if (emb_machine_probe(&machine, NULL, &error) != EMB_OK) return 1;
     for (int i = 2; i < count; i++) {

@@ -125,7 +125,7 @@ static void close_fixture(fixture *f) {
 /* Opens one with these normalizer options and added tokens. */
 static void open_json(fixture *f, const char *options, const char *added) {
     char json[8192];
-    emb_error error = {{0}, 0};
+    emb_error error = {0};
     make_directory(f);
     snprintf(json, sizeof json,
              "{\"version\":\"1.0\",\"truncation\":{\"max_length\":2},\"added_tokens\":[%s],"
@@ -554,7 +554,7 @@ static void test_template(void **unused) {
 /* Replaces `from` in a good file by `to`; expects the status and words of the message. */
 static void expect_refused(const char *from, const char *to, emb_status wanted, const char *words) {
     fixture f;
-    emb_error error = {{0}, 0};
+    emb_error error = {0};
     char json[8192], broken[8192];
     make_directory(&f);
     snprintf(json, sizeof json,
