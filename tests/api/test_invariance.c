@@ -15,7 +15,13 @@
 
 #include "support/run.h"
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define TEXTS      16 /* these builds are many times slower */
+#define LONG_BYTES 4000
+#else
 #define TEXTS      48
+#define LONG_BYTES 30000
+#endif
 #define DIM_MAX    64
 #define BUDGETS    5
 #define POOL_BYTES 40000
@@ -51,7 +57,7 @@ static void make_texts(void) {
         texts[i] = (run_text){pool + next_random((uint32_t)(at - length)), length};
     }
     texts[0].length = 0;
-    texts[TEXTS / 2] = (run_text){pool, 30000};
+    texts[TEXTS / 2] = (run_text){pool, LONG_BYTES};
 }
 
 static void shuffled(uint32_t *order, bool reverse) {
