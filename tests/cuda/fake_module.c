@@ -1,0 +1,259 @@
+/* fake_module.c - a CUDA module without CUDA: the device's memory is the host's, kernels are loops.
+ *
+ * Opened through EMB_CUDA_MODULE, it lets the host side of a device (regions, lanes, streaming,
+ * errors) run where there is no GPU, in f32. EMB_FAKE_FAIL=N makes the N-th call that can fail do
+ * so; EMB_FAKE_MEMORY is the bytes of the card.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cuda/layout.h"
+#include "base/error.h"
+
+static unsigned long calls; /* that may fail, so far */
+
+static bool fails(void) {
+    const char *wanted = getenv("EMB_FAKE_FAIL");
+    return __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) ==
+           (wanted ? strtoul(wanted, NULL, 10) : 0);
+}
+
+static emb_status lost(emb_error *error, const char *what) {
+    return emb_error_set(error, EMB_DEVICE, "fake device: %s failed", what);
+}
+
+/* ---- device calls ---------------------------------------------------------------------------- */
+
+static emb_status open_device(uint32_t device, emb_error *error) {
+    (void)device;
+    return fails() ? lost(error, "open") : EMB_OK;
+}
+
+static void *take(uint32_t device, uint64_t bytes) {
+    (void)device;
+    const char *memory = getenv("EMB_FAKE_MEMORY");
+    if (fails() || (memory && bytes > strtoull(memory, NULL, 10))) return NULL;
+    void *base = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    if (base) memset(base, 0xA5, bytes); /* what was never written must show */
+    return base;
+}
+
+static void give(void *base) {
+    free(base);
+}
+
+static bool pin(void *base, uint64_t bytes) {
+    (void)base, (void)bytes;
+    return !fails();
+}
+
+static void unpin(void *base) {
+    (void)base;
+}
+
+static emb_status lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error) {
+    (void)device;
+    scratch->buffers[EMB_CUDA_LANE_STREAM] = scratch;
+    return fails() ? lost(error, "a stream") : EMB_OK;
+}
+
+static void lane_close(emb_lane_scratch *scratch) {
+    scratch->buffers[EMB_CUDA_LANE_STREAM] = NULL;
+}
+
+static void begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch) {
+    (void)targets;
+    tile->queue = scratch;
+}
+
+static emb_status finish(emb_lane_scratch *scratch, emb_error *error) {
+    (void)scratch;
+    return fails() ? lost(error, "a kernel") : EMB_OK;
+}
+
+/* ---- kernels --------------------------------------------------------------------------------- */
+
+static void norm(float *out, const float *in, const float *add, const float *gain,
+                 const float *shift, const emb_block_shape *shape) {
+    double mean = 0, square = 0;
+    for (uint32_t i = 0; i < shape->hidden; i++) mean += in[i] + add[i];
+    mean /= shape->hidden;
+    for (uint32_t i = 0; i < shape->hidden; i++)
+        square += (in[i] + add[i] - mean) * (in[i] + add[i] - mean);
+    double scale = 1 / sqrt(square / shape->hidden + shape->norm_epsilon);
+    for (uint32_t i = 0; i < shape->hidden; i++)
+        out[i] = (float)((in[i] + add[i] - mean) * scale * gain[i] + shift[i]);
+}
+
+static void product(float *out, const float *in, const emb_linear *linear, uint32_t tokens,
+                    bool gelu) {
+    const float *weights = linear->packed;
+    for (uint32_t t = 0; t < tokens; t++) {
+        for (uint32_t r = 0; r < linear->rows; r++) {
+            double sum = linear->bias[r];
+            for (uint32_t c = 0; c < linear->cols; c++)
+                sum += (double)in[(size_t)t * linear->cols + c] *
+                       weights[(size_t)r * linear->cols + c];
+            if (gelu) sum = 0.5 * sum * (1 + erf(sum * 0.70710678118654752));
+            out[(size_t)t * linear->rows + r] = (float)sum;
+        }
+    }
+}
+
+static void embed(void *out, const emb_tile *tile, const emb_embedding *embedding,
+                  const emb_block_shape *shape) {
+    const float *words = embedding->words;
+    for (uint32_t c = 0; c < tile->chunks; c++)
+        for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++)
+            norm((float *)out + (size_t)t * shape->hidden,
+                 words + (size_t)tile->ids[t] * shape->hidden,
+                 embedding->positions + (size_t)(t - tile->starts[c]) * shape->hidden,
+                 embedding->gain, embedding->shift, shape);
+}
+
+/* One query of one head against the keys of its chunk, which begins at qkv. */
+static void attend(float *out, const float *qkv, uint32_t query, uint32_t tokens, uint32_t head,
+                   const emb_block_shape *shape) {
+    size_t stride = (size_t)3 * shape->hidden, first = (size_t)head * shape->head_dim;
+    const float *q = qkv + query * stride + first;
+    double sums[256] = {0}, total = 0;
+    for (uint32_t k = 0; k < tokens; k++) {
+        const float *key = qkv + k * stride + shape->hidden + first;
+        const float *value = key + shape->hidden;
+        double score = 0;
+        for (uint32_t i = 0; i < shape->head_dim; i++) score += (double)q[i] * key[i];
+        score /= sqrt(shape->head_dim);
+        if (shape->relative)
+            score += shape->relative[(size_t)head * (2 * shape->chunk_tokens_max - 1) + k - query +
+                                     shape->chunk_tokens_max - 1];
+        double weight = exp(score);
+        total += weight;
+        for (uint32_t i = 0; i < shape->head_dim; i++) sums[i] += weight * value[i];
+    }
+    for (uint32_t i = 0; i < shape->head_dim; i++) out[i] = (float)(sums[i] / total);
+}
+
+static emb_cuda_lane lane_of(const emb_tile *tile, const emb_block_shape *shape) {
+    emb_lane_scratch *scratch = tile->queue;
+    emb_cuda_lane lane;
+    emb_cuda_lane_cut(&lane, shape, EMB_FORMAT_F32,
+                      (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_TOKENS],
+                      scratch->buffers[EMB_CUDA_LANE_MEMORY]);
+    return lane;
+}
+
+static void norm_rows(float *out, const float *in, const float *add, const float *gain,
+                      const float *shift, uint32_t tokens, const emb_block_shape *shape) {
+    for (uint32_t t = 0; t < tokens; t++) {
+        size_t at = (size_t)t * shape->hidden;
+        norm(out + at, in + at, add + at, gain, shift, shape);
+    }
+}
+
+static void attention_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
+                            const emb_block_shape *shape, emb_lane_scratch *scratch) {
+    (void)scratch;
+    emb_cuda_lane lane = lane_of(tile, shape);
+    product(lane.wide, in, &layer->qkv, tile->tokens, false);
+    for (uint32_t c = 0; c < tile->chunks; c++) {
+        size_t start = tile->starts[c];
+        uint32_t tokens = tile->starts[c + 1] - tile->starts[c];
+        for (uint32_t q = 0; q < tokens; q++)
+            for (uint32_t h = 0; h < shape->heads; h++)
+                attend((float *)lane.context + (start + q) * shape->hidden + h * shape->head_dim,
+                       (float *)lane.wide + start * 3 * shape->hidden, q, tokens, h, shape);
+    }
+    product(lane.narrow, lane.context, &layer->attention_out, tile->tokens, false);
+    norm_rows(out, in, lane.narrow, layer->attention_gain, layer->attention_shift, tile->tokens,
+              shape);
+}
+
+static void ffn_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
+                      const emb_block_shape *shape, emb_lane_scratch *scratch) {
+    (void)scratch;
+    emb_cuda_lane lane = lane_of(tile, shape);
+    product(lane.wide, in, &layer->ffn_in, tile->tokens, true);
+    product(lane.narrow, lane.wide, &layer->ffn_out, tile->tokens, false);
+    norm_rows(out, in, lane.narrow, layer->ffn_gain, layer->ffn_shift, tile->tokens, shape);
+}
+
+/* Mean or cls: what the tiny models use. */
+static void pool(float *rows, const uint32_t *targets, const void *in, const emb_tile *tile,
+                 const emb_pool_rule *rule, const emb_block_shape *shape) {
+    for (uint32_t c = 0; c < tile->chunks; c++) {
+        uint32_t start = tile->starts[c];
+        uint32_t count = rule->pooling == EMB_POOLING_CLS ? 1 : tile->starts[c + 1] - start;
+        float *row = rows + (size_t)targets[c] * shape->hidden;
+        double square = 0;
+        for (uint32_t i = 0; i < shape->hidden; i++) {
+            double sum = 0;
+            for (uint32_t t = start; t < start + count; t++)
+                sum += ((const float *)in)[(size_t)t * shape->hidden + i];
+            row[i] = (float)(sum / count);
+            square += (double)row[i] * row[i];
+        }
+        for (uint32_t i = 0; rule->normalize && i < shape->hidden; i++)
+            row[i] = (float)(row[i] / sqrt(square));
+    }
+}
+
+static void convert(void *out, emb_format format, const float *in, uint64_t count) {
+    (void)format;
+    memcpy(out, in, count * sizeof *in);
+}
+
+static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const float *values) {
+    convert((float *)linear->packed + (size_t)row0 * linear->cols, linear->format, values,
+            (uint64_t)rows * linear->cols);
+}
+
+/* ---- the module ------------------------------------------------------------------------------ */
+
+static const emb_device_calls device_calls = {open_device, take,       give,  pin,   unpin,
+                                              lane_open,   lane_close, begin, finish};
+
+static const emb_backend f32_backend = {
+    .name = "cuda",
+    .numerics = "cuda-f32",
+    .activation_bytes = 4,
+    .device = &device_calls,
+    .tokens_knee = EMB_CUDA_TOKENS_KNEE,
+    .linear_layout = emb_cuda_linear_layout,
+    .linear_pack = linear_pack,
+    .lane_layout = emb_cuda_lane_layout,
+    .embed = embed,
+    .attention_block = attention_block,
+    .ffn_block = ffn_block,
+    .pool = pool,
+    .convert = convert,
+};
+
+static emb_status probe(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
+                        emb_error *error) {
+    *count = 0;
+    if (fails()) return lost(error, "probe");
+    if (wanted && wanted->count && wanted->indices[0] != 0)
+        return emb_error_set(error, EMB_DEVICE, "there is no fake device %u", wanted->indices[0]);
+    memset(devices, 0, sizeof *devices);
+    snprintf(devices->name, sizeof devices->name, "fake");
+    devices->compute_capability = 90;
+    devices->memory_bytes = 4ull << 30;
+    devices->context_bytes = 10 << 20;
+    *count = 1;
+    return EMB_OK;
+}
+
+static const emb_backend *backend(uint32_t compute_capability, emb_format format) {
+    (void)compute_capability;
+    return format == EMB_FORMAT_F32 ? &f32_backend : NULL;
+}
+
+static const emb_cuda_module module_table = {EMB_CUDA_ABI, probe, backend};
+
+__attribute__((visibility("default"))) const emb_cuda_module *emb_cuda_query(void);
+const emb_cuda_module *emb_cuda_query(void) {
+    return &module_table;
+}

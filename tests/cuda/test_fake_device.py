@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""The host side of a GPU on a fake device: vectors, budgets, bits, and every failing call in turn.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import array
+import ast
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("EMB_BUILD", ROOT / "build"))
+PROGRAM = BUILD / "embound"
+MODULE = BUILD / "tests" / "libembound_fake_cuda.so"
+MODELS = [ROOT / "tests/data/tiny-bert", ROOT / "tests/data/tiny-mpnet"]
+WORDS = "the quick brown fox jumps over a lazy dog while rivers run to the old sea".split()
+MIB = 1 << 20
+passed = failed = 0
+
+
+def check(truth, what):
+    """Counts one assertion."""
+    global passed, failed
+    passed, failed = passed + bool(truth), failed + (not truth)
+    if not truth:
+        print("FAILED:", what)
+
+
+def run(*arguments, **environment):
+    """Runs the program with the fake module; gives its exit status and messages."""
+    env = {**os.environ, "EMB_CUDA_MODULE": str(MODULE), **environment}
+    done = subprocess.run([str(PROGRAM), *map(str, arguments)], env=env, text=True,
+                          capture_output=True, check=False, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def rows_of(path):
+    """The rows of an .npy as floats, and as bytes."""
+    raw = pathlib.Path(path).read_bytes()
+    end = 10 + int.from_bytes(raw[8:10], "little")
+    rows, dim = ast.literal_eval(raw[10:end].decode())["shape"]
+    values = array.array("f", raw[end:])
+    return [values[i * dim:(i + 1) * dim] for i in range(rows)], raw[end:]
+
+
+def cosine(a, b):
+    """Of two rows."""
+    dot = sum(x * y for x, y in zip(a, b))
+    return dot / (sum(x * x for x in a) * sum(y * y for y in b)) ** 0.5
+
+
+def write_texts(folder):
+    """Texts from nothing to several chunks."""
+    path = folder / "texts.txt"
+    lengths = [0, 1, 2, 3, 5, 8, 13, 30, 60, 61, 62, 63, 64, 120, 400] * 3
+    path.write_text("".join(
+        " ".join(WORDS[(i * 7 + j * 3) % len(WORDS)] for j in range(n)) + "\n"
+        for i, n in enumerate(lengths)), encoding="utf-8")
+    return path
+
+
+def plan_of(model, *options):
+    """The plan as JSON."""
+    code, out, _ = run("plan", model, "--device", "cuda", "--dtype", "f32", "--json", *options)
+    return code, json.loads(out)
+
+
+def vectors_and_budgets(model, texts, folder):
+    """Same vectors as the CPU's; same bits under every budget and number of lanes."""
+    cpu, gpu = folder / "cpu.npy", folder / "gpu.npy"
+    check(run("encode", model, "-i", texts, "-o", cpu, "--device", "cpu")[0] == 0, "cpu encode")
+    base = ("encode", model, "-i", texts, "-o", gpu, "--device", "cuda", "--dtype", "f32")
+    code, _, messages = run(*base)
+    check(code == 0, f"gpu encode: {messages}")
+    expected, _ = rows_of(cpu)
+    got, bits = rows_of(gpu)
+    check(min(map(cosine, expected, got)) > 0.999999, f"{model.name}: cosine to the CPU")
+    code, plan = plan_of(model)
+    check(code == 0 and [r["kind"] for r in plan["regions"]] == ["host", "pinned", "device"],
+          "three regions")
+    check(sum(r["bytes"] for r in plan["regions"][:2]) == plan["host_bytes"] and
+          plan["regions"][2]["bytes"] == plan["device_bytes"], "regions add up")
+    rungs = set()
+    low, high = plan["device_bytes_min"], plan["device_bytes_knee"]
+    for budget in (low, low + MIB // 2, (low + high) // 2, high):
+        for threads in (1, 2):
+            options = ("--gpu-memory", budget, "--threads", threads)
+            code, smaller = plan_of(model, *options)
+            check(code == 0 and smaller["device_bytes"] <= budget, f"{model.name} plan {budget}")
+            rungs.add(smaller.get("rung"))
+            code, _, messages = run(*base, *options)
+            check(code == 0 and rows_of(gpu)[1] == bits, f"{model.name} {options}: {messages}")
+    check(len(rungs) > 1, f"rungs {rungs}")
+    code, _, messages = run("plan", model, "--device", "cuda", "--dtype", "f32", "--gpu-memory",
+                            low - 1)
+    check(code == 78 and "--gpu-memory" in messages, f"below the floor: {code} {messages}")
+
+
+def failures(model, texts, folder):
+    """Every call of the device that can fail, failed once."""
+    out = folder / "failed.npy"
+    for n in range(1, 200):
+        code, _, messages = run("encode", model, "-i", texts, "-o", out, "--device", "cuda",
+                                "--dtype", "f32", "--threads", 1, EMB_FAKE_FAIL=str(n))
+        if code == 0:
+            break
+        check(code in (69, 71) and messages.strip(), f"failure {n}: {code} {messages}")
+        check(not out.exists() and not list(folder.glob("*.tmp*")), f"failure {n} left a file")
+    check(code == 0 and 5 < n < 200, f"ran clean after {n - 1} failures")
+
+
+def refusals(model, texts, folder):
+    """What is not there is said so."""
+    out = folder / "none.npy"
+    encode = ("encode", model, "-i", texts, "-o", out)
+    code, _, messages = run(*encode, "--device", "cuda:3", "--dtype", "f32")
+    check(code == 69 and "3" in messages, f"device 3: {code} {messages}")
+    code, _, messages = run(*encode, "--device", "cuda", EMB_CUDA_MODULE="/nowhere.so")
+    check(code == 69 and "module" in messages, f"no module: {code} {messages}")
+    code, _, messages = run(*encode, "--device", "cuda", "--dtype", "f32",
+                            EMB_FAKE_MEMORY=str(1 << 16))
+    check(code == 71 and "GPU memory" in messages, f"taken memory: {code} {messages}")
+    code, out_text, _ = run("info", model, "--device", "auto")
+    check(code == 0 and "fake" in out_text, "info names the device")
+
+
+def main():
+    """Runs everything; the last line counts."""
+    if not MODULE.exists() or not PROGRAM.exists():
+        print("skipped: the fake module is not built\n0 passed, 0 failed, 1 skipped")
+        return 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        texts = write_texts(folder)
+        for model in MODELS:
+            vectors_and_budgets(model, texts, folder)
+        failures(MODELS[0], texts, folder)
+        refusals(MODELS[0], texts, folder)
+    print(f"{passed} passed, {failed} failed, 0 skipped")
+    return failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
