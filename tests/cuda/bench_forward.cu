@@ -2,7 +2,8 @@
  *
  * Each pass is captured once per bucket in a CUDA graph and replayed; own products beside
  * cuBLASLt's, whose algorithm is the fastest of its first candidates at 16,384 tokens. Then every
- * op by itself. `bits` checks without timing. Prints JSON lines; exits 1 if bits differ.
+ * op by itself. `bits` checks without timing, `quick` takes one model. Prints JSON lines; exits 1
+ * if bits differ.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/forward.cuh"
@@ -253,6 +254,7 @@ static void bench_model(const random_model &m) {
 }
 
 int main(int argc, char **argv) {
+    bool quick = argc > 1 && !strcmp(argv[1], "quick");
     bool bits_only = argc > 1 && !strcmp(argv[1], "bits");
     random_model models[] = {{"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_F16},
                              {"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_BF16},
@@ -264,6 +266,7 @@ int main(int argc, char **argv) {
     has_blas = emb_cuda_blas_open(&blas, NULL) == 0;
     for (random_model &m : models) {
         if (m.type == EMB_CUDA_BF16 && device.capability < 80) continue;
+        if (quick && (m.type != EMB_CUDA_F16 || m.hidden != models[0].hidden)) continue;
         model_open(m);
         if (!strcmp(m.name, "mpnet-base")) {
             m.relative =

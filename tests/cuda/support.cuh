@@ -174,6 +174,9 @@ static inline batch batch_open(uint32_t tokens_max, uint32_t chunks_max) {
     REQUIRE(cudaMalloc((void **)&b.memory, words * 4));
     REQUIRE(cudaMemset(b.memory, 0xff, words * 4));
     uint32_t *at = b.memory;
+    cudaDeviceProp properties;
+    REQUIRE(cudaGetDeviceProperties(&properties, 0));
+    b.pack.overlap = properties.major >= 9;
     b.pack.tokens_max = tokens_max, b.pack.chunks_max = chunks_max;
     b.pack.tiles = at, at += tiles;
     b.pack.counts = at, at += 2;

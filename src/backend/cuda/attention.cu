@@ -165,6 +165,7 @@ static __device__ void attend(const attention &p, buffers<D> &b, uint4 tile, uin
 template <typename T, int D>
 static __global__ void __launch_bounds__(THREADS) attention_kernel(attention p) {
     extern __shared__ __align__(16) unsigned char memory[];
+    emb_kernel_begin();
     uint32_t items = p.tiles[0].x * p.heads;
     for (uint32_t item = blockIdx.x; item < items; item += gridDim.x) {
         attend<T, D>(p, *reinterpret_cast<buffers<D> *>(memory), p.tiles[1 + item / p.heads],
@@ -178,14 +179,8 @@ static int attention_launch(const attention &p, const emb_cuda_pack *pack,
     constexpr int BYTES = (int)sizeof(buffers<D>);
     uint32_t items = (pack->tokens_max / EMB_CUDA_TILE_ROWS + pack->chunks_max) * p.heads;
     uint32_t resident = device->multiprocessors * 4;
-    if (BYTES > 48 * 1024) {
-        int status = cudaFuncSetAttribute(attention_kernel<T, D>,
-                                          cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES);
-        if (status) return status;
-    }
     uint32_t blocks = items < resident ? items : resident;
-    attention_kernel<T, D><<<blocks, THREADS, BYTES, stream>>>(p);
-    return cudaGetLastError();
+    return emb_launch(attention_kernel<T, D>, dim3(blocks), THREADS, BYTES, pack, stream, p);
 }
 
 template <typename T>

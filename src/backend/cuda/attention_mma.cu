@@ -89,29 +89,36 @@ static __device__ __forceinline__ void multiply_values(float (&context)[D / 8][4
     }
 }
 
-/* Scales scores (into powers of 2), adds the bias and hides keys past the chunk. A thread holds
- * columns 2 * (lane % 4) + {0, 1} of each group of 8, of rows lane / 4 and lane / 4 + 8. */
+/* Adds the bias to the scaled scores and hides keys past the chunk. A thread holds columns
+ * 2 * (lane % 4) + {0, 1} of each group of 8, of rows lane / 4 and lane / 4 + 8. */
 template <bool RELATIVE>
 static __device__ __forceinline__ void mask(float (&scores)[KEYS / 8][4], float scale,
                                             const float *bias, uint32_t warp_row, uint32_t keys) {
     uint32_t lane = threadIdx.x & 31, row = warp_row + (lane >> 2);
+    if (!RELATIVE && keys == KEYS) return;
 #pragma unroll
     for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             uint32_t key = n * 8 + (lane & 3) * 2 + (i & 1), r = row + (i >> 1) * 8;
-            float add = RELATIVE ? bias[key + ROWS - 1 - r] : 0.0f;
-            float score = RELATIVE ? fmaf(scores[n][i], scale, add) : scores[n][i] * scale;
-            scores[n][i] = key < keys ? score : -INFINITY;
+            if (RELATIVE) scores[n][i] = fmaf(scores[n][i], scale, bias[key + ROWS - 1 - r]);
+            if (key >= keys) scores[n][i] = -INFINITY;
         }
     }
 }
 
-/* Turns scores into weights relative to the largest score so far; rescales what came before. */
+static __device__ __forceinline__ float power2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* Turns scores into weights relative to the largest score so far; rescales what came before.
+ * `scale` makes powers of 2 of the scores. */
 template <int D>
 static __device__ __forceinline__ void soften(float (&scores)[KEYS / 8][4],
                                               float (&context)[D / 8][4], float (&largest)[2],
-                                              float (&sums)[2]) {
+                                              float (&sums)[2], float scale) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         float top = largest[half];
@@ -121,13 +128,13 @@ static __device__ __forceinline__ void soften(float (&scores)[KEYS / 8][4],
         }
         top = fmaxf(top, __shfl_xor_sync(EMB_FULL_WARP, top, 1));
         top = fmaxf(top, __shfl_xor_sync(EMB_FULL_WARP, top, 2));
-        float keep = exp2f(largest[half] - top), sum = 0;
+        float keep = power2((largest[half] - top) * scale), sum = 0, offset = -top * scale;
         largest[half] = top;
 #pragma unroll
         for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll
             for (int i = 2 * half; i < 2 * half + 2; i++) {
-                scores[n][i] = exp2f(scores[n][i] - top);
+                scores[n][i] = power2(fmaf(scores[n][i], scale, offset));
                 sum += scores[n][i];
             }
         }
@@ -221,7 +228,7 @@ static __device__ __forceinline__ void attend(const attention<T> &p, unsigned ch
             float scores[KEYS / 8][4] = {};
             multiply_keys<T, D>(scores, queries, at, keys);
             mask<RELATIVE>(scores, p.scale, bias, warp_row, keys);
-            soften<D>(scores, context, largest, sums);
+            soften<D>(scores, context, largest, sums, RELATIVE ? 1.0f : p.scale);
             multiply_values<T, D>(context, scores, at + B::TILE, keys);
         }
         __syncthreads();
@@ -236,6 +243,7 @@ static __device__ __forceinline__ void attend(const attention<T> &p, unsigned ch
 template <typename T, int D, bool RELATIVE>
 static __global__ void __launch_bounds__(THREADS) attention_kernel(attention<T> p) {
     extern __shared__ __align__(128) unsigned char memory[];
+    emb_kernel_begin();
     uint32_t items = p.tiles[0].x * p.heads;
     for (uint32_t item = blockIdx.x; item < items; item += gridDim.x) {
         attend<T, D, RELATIVE>(p, memory, p.tiles[1 + item / p.heads], item % p.heads);
@@ -247,15 +255,13 @@ static int attention_launch(const attention<T> &p, const emb_cuda_pack *pack,
                             const emb_cuda_device *device, cudaStream_t stream) {
     constexpr int BYTES = buffers<D>::BYTES;
     uint32_t items = (pack->tokens_max / EMB_CUDA_TILE_ROWS + pack->chunks_max) * p.heads;
-    uint32_t resident = device->multiprocessors * (D == 32 ? 8 : D == 64 ? 5 : 3);
-    if (BYTES > 48 * 1024) {
-        int status = cudaFuncSetAttribute(attention_kernel<T, D, RELATIVE>,
-                                          cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES);
-        if (status) return status;
-    }
-    uint32_t blocks = items < resident ? items : resident;
-    attention_kernel<T, D, RELATIVE><<<blocks, THREADS, BYTES, stream>>>(p);
-    return cudaGetLastError();
+    int resident = 0; /* blocks of a multiprocessor: one wave of them walks all items */
+    int status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+        &resident, attention_kernel<T, D, RELATIVE>, THREADS, BYTES);
+    if (status) return status;
+    uint32_t blocks = device->multiprocessors * (resident > 0 ? (uint32_t)resident : 1u);
+    return emb_launch(attention_kernel<T, D, RELATIVE>, dim3(items < blocks ? items : blocks),
+                      THREADS, BYTES, pack, stream, p);
 }
 
 template <typename T, int D>

@@ -69,6 +69,7 @@ static __device__ void make_tiles(uint4 *tiles, const uint32_t *starts, uint32_t
 static __global__ void __launch_bounds__(PREPARE_THREADS)
     prepare_kernel(uint4 *tiles, uint32_t *positions, const uint32_t *starts,
                    const uint32_t *counts) {
+    emb_kernel_begin();
     uint32_t chunks = counts[1];
     if (blockIdx.x == 0) {
         make_tiles(tiles, starts, chunks);
@@ -87,9 +88,8 @@ int emb_cuda_prepare(const emb_cuda_pack *pack, void *stream) {
     uint32_t per_block = PREPARE_THREADS / 32;
     uint32_t blocks = 1 + (pack->chunks_max + per_block - 1) / per_block;
     if (blocks > 129) blocks = 129;
-    prepare_kernel<<<blocks, PREPARE_THREADS, 0, (cudaStream_t)stream>>>(
-        (uint4 *)pack->tiles, pack->positions, pack->starts, pack->counts);
-    return cudaGetLastError();
+    return emb_launch(prepare_kernel, dim3(blocks), PREPARE_THREADS, 0, pack, (cudaStream_t)stream,
+                      (uint4 *)pack->tiles, pack->positions, pack->starts, pack->counts);
 }
 
 /* One warp per token; a lane holds VECTORS groups of eight columns. */
@@ -98,6 +98,7 @@ static __global__ void __launch_bounds__(32 * EMBED_WARPS)
     embed_kernel(T *out, const T *words, const uint32_t *ids, const uint32_t *indices,
                  const uint32_t *counts, const float *positions, emb_cuda_norm norm,
                  uint32_t hidden) {
+    emb_kernel_begin();
     uint32_t lane = threadIdx.x & 31, token = blockIdx.x * EMBED_WARPS + (threadIdx.x >> 5);
     if (token >= counts[0]) return;
     const T *word = words + (uint64_t)ids[token] * hidden;
@@ -122,10 +123,9 @@ static int embed_run(void *out, const emb_cuda_pack *pack, const emb_cuda_embedd
                      uint32_t hidden, cudaStream_t stream) {
     emb_cuda_norm norm = {embedding->gain, embedding->shift, embedding->epsilon};
     uint32_t blocks = (pack->tokens_max + EMBED_WARPS - 1) / EMBED_WARPS;
-    embed_kernel<T, VECTORS><<<blocks, 32 * EMBED_WARPS, 0, stream>>>(
-        (T *)out, (const T *)embedding->words, pack->ids, pack->positions, pack->counts,
-        embedding->positions, norm, hidden);
-    return cudaGetLastError();
+    return emb_launch(embed_kernel<T, VECTORS>, dim3(blocks), 32 * EMBED_WARPS, 0, pack, stream,
+                      (T *)out, (const T *)embedding->words, pack->ids, pack->positions,
+                      pack->counts, embedding->positions, norm, hidden);
 }
 
 template <typename T>
@@ -134,7 +134,7 @@ static int embed_sized(void *out, const emb_cuda_pack *pack, const emb_cuda_embe
     if (hidden == 0 || hidden % 8 || hidden > EMB_CUDA_HIDDEN_MAX) return cudaErrorInvalidValue;
     if (hidden <= 512) return embed_run<T, 2>(out, pack, embedding, hidden, stream);
     if (hidden <= 1024) return embed_run<T, 4>(out, pack, embedding, hidden, stream);
-    return embed_run<T, 8>(out, pack, embedding, hidden, stream);
+    return embed_run<T, 6>(out, pack, embedding, hidden, stream);
 }
 
 int emb_cuda_embed(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,

@@ -15,6 +15,7 @@ template <> __device__ __forceinline__ float gelu<float>(float x) {
 template <typename T>
 static __global__ void __launch_bounds__(GELU_THREADS)
     gelu_kernel(T *values, const uint32_t *counts, uint32_t cols) {
+    emb_kernel_begin();
     uint64_t place = ((uint64_t)blockIdx.x * GELU_THREADS + threadIdx.x) * 8;
     if (place >= (uint64_t)counts[0] * cols) return;
     float v[8];
@@ -27,10 +28,9 @@ template <typename T>
 static int gelu_run(void *values, uint32_t cols, const emb_cuda_pack *pack, cudaStream_t stream) {
     if (cols % 8) return cudaErrorInvalidValue;
     uint64_t vectors = (uint64_t)pack->tokens_max * cols / 8;
-    gelu_kernel<T>
-        <<<(uint32_t)((vectors + GELU_THREADS - 1) / GELU_THREADS), GELU_THREADS, 0, stream>>>(
-            (T *)values, pack->counts, cols);
-    return cudaGetLastError();
+    uint32_t blocks = (uint32_t)((vectors + GELU_THREADS - 1) / GELU_THREADS);
+    return emb_launch(gelu_kernel<T>, dim3(blocks), GELU_THREADS, 0, pack, stream, (T *)values,
+                      pack->counts, cols);
 }
 
 int emb_cuda_gelu(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_cuda_type type,

@@ -39,12 +39,13 @@ int emb_cuda_device_read(emb_cuda_device *device);
 /* The chunks that go through the encoder together, packed. All pointers are device pointers. */
 typedef struct emb_cuda_pack {
     uint32_t tokens_max, chunks_max; /* of the bucket: what grids are sized by */
-    const uint32_t *counts;          /* [2]: tokens, chunks of this batch */
-    const uint32_t *ids;             /* [tokens_max] */
-    const uint32_t *starts;          /* [chunks_max + 1], first is 0 */
-    const uint32_t *targets;         /* [chunks_max]: row that a chunk's vector goes to */
-    uint32_t *positions;             /* [tokens_max], made by emb_cuda_prepare */
-    uint32_t *tiles;                 /* [emb_cuda_tiles_words()], made by emb_cuda_prepare */
+    uint32_t overlap; /* 1: a kernel may be set up while the one before it ends; sm_90 and up */
+    const uint32_t *counts;  /* [2]: tokens, chunks of this batch */
+    const uint32_t *ids;     /* [tokens_max] */
+    const uint32_t *starts;  /* [chunks_max + 1], first is 0 */
+    const uint32_t *targets; /* [chunks_max]: row that a chunk's vector goes to */
+    uint32_t *positions;     /* [tokens_max], made by emb_cuda_prepare */
+    uint32_t *tiles;         /* [emb_cuda_tiles_words()], made by emb_cuda_prepare */
 } emb_cuda_pack;
 
 /* 32-bit words of pack->tiles; its address is a multiple of 16. */
@@ -89,7 +90,8 @@ typedef enum emb_cuda_tile {
     EMB_CUDA_TILE_AUTO = 0,
     EMB_CUDA_TILE_SMALL = 1,
     EMB_CUDA_TILE_MEDIUM = 2,
-    EMB_CUDA_TILE_LARGE = 3
+    EMB_CUDA_TILE_LARGE = 3,
+    EMB_CUDA_TILE_PAIR = 4 /* Hopper, 16-bit types: warpgroup products by pairs of blocks */
 } emb_cuda_tile;
 
 /* out [tokens, rows] = in [tokens, cols] * W^T + bias, then GELU (erf form) if `gelu`. Own kernels:
@@ -103,6 +105,9 @@ int emb_cuda_linear_mma(void *out, const void *in, const emb_cuda_linear *linear
                         emb_cuda_tile tile, const emb_cuda_pack *pack, void *stream);
 int emb_cuda_linear_f32(float *out, const float *in, const emb_cuda_linear *linear, int gelu,
                         emb_cuda_tile tile, const emb_cuda_pack *pack, void *stream);
+
+int emb_cuda_linear_wgmma(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
+                          const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream);
 
 /* values [tokens, cols] = GELU(values): behind a product of cuBLASLt. */
 int emb_cuda_gelu(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_cuda_type type,
@@ -133,7 +138,7 @@ typedef enum emb_cuda_pooling {
 } emb_cuda_pooling;
 
 /* Chunk c's vector to rows[targets[c] * hidden ...], divided by max(length, 1e-12) if `normalize`.
- * A mean adds tokens i, i + 8, i + 16 ... for i = 0..7 and then the eight sums, in order. */
+ * A mean adds tokens w, w + 16, ... for w = 0..15, then those sixteen sums in a fixed order. */
 int emb_cuda_pool(float *rows, const void *in, const emb_cuda_pack *pack, uint32_t hidden,
                   emb_cuda_pooling pooling, int normalize, emb_cuda_type type, void *stream);
 

@@ -5,10 +5,15 @@
 
 /* The largest tile that still gives every multiprocessor work. */
 static emb_cuda_tile tile_for(const emb_cuda_linear *linear, uint32_t tokens,
-                              uint32_t multiprocessors) {
+                              const emb_cuda_device *device) {
+    uint64_t multiprocessors = device->multiprocessors;
+    uint64_t pair = (uint64_t)((tokens + 255) / 256) * ((linear->rows + 191) / 192);
     uint64_t large = (uint64_t)((tokens + 127) / 128) * ((linear->rows + 127) / 128);
     uint64_t medium = (uint64_t)((tokens + 63) / 64) * ((linear->rows + 63) / 64);
-    if (large >= 2 * (uint64_t)multiprocessors) return EMB_CUDA_TILE_LARGE;
+    if (linear->type != EMB_CUDA_F32 && device->capability == 90 && 3 * pair >= multiprocessors) {
+        return EMB_CUDA_TILE_PAIR;
+    }
+    if (large >= 2 * multiprocessors) return EMB_CUDA_TILE_LARGE;
     if (medium >= multiprocessors) return EMB_CUDA_TILE_MEDIUM;
     return EMB_CUDA_TILE_SMALL;
 }
@@ -17,12 +22,16 @@ int emb_cuda_linear_run(void *out, const void *in, const emb_cuda_linear *linear
                         emb_cuda_tile tile, const emb_cuda_pack *pack,
                         const emb_cuda_device *device, void *stream) {
     if (tile == EMB_CUDA_TILE_AUTO) {
-        tile = tile_for(linear, pack->tokens_max, device->multiprocessors);
+        tile = tile_for(linear, pack->tokens_max, device);
     }
     if (linear->type == EMB_CUDA_F32) {
         return emb_cuda_linear_f32((float *)out, (const float *)in, linear, gelu, tile, pack,
                                    stream);
     }
     if (linear->type == EMB_CUDA_BF16 && device->capability < 80) return cudaErrorNotSupported;
+    if (tile == EMB_CUDA_TILE_PAIR) {
+        if (device->capability != 90) return cudaErrorNotSupported;
+        return emb_cuda_linear_wgmma(out, in, linear, gelu, pack, device, stream);
+    }
     return emb_cuda_linear_mma(out, in, linear, gelu, tile, pack, stream);
 }

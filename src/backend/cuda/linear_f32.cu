@@ -108,6 +108,7 @@ static __global__ void __launch_bounds__((BM / TM) * (BN / TN)) linear_kernel(pr
     typedef operand<BN, THREADS> weight_operand;
     __shared__ __align__(16) float in_tile[2][BK * in_operand::STRIDE];
     __shared__ __align__(16) float weight_tile[2][BK * weight_operand::STRIDE];
+    emb_kernel_begin();
     uint32_t rows = p.counts[0], block_m = blockIdx.y * BM, block_n = blockIdx.x * BN;
     if (block_m >= rows) return;
     uint32_t lane_m = threadIdx.x / LANES_N, lane_n = threadIdx.x % LANES_N;
@@ -133,10 +134,10 @@ static __global__ void __launch_bounds__((BM / TM) * (BN / TN)) linear_kernel(pr
 }
 
 template <int BM, int BN, int TM, int TN>
-static int linear_run(const product &p, uint32_t tokens_max, cudaStream_t stream) {
-    dim3 grid((p.N + BN - 1) / BN, (tokens_max + BM - 1) / BM);
-    linear_kernel<BM, BN, TM, TN><<<grid, (BM / TM) * (BN / TN), 0, stream>>>(p);
-    return cudaGetLastError();
+static int linear_run(const product &p, const emb_cuda_pack *pack, cudaStream_t stream) {
+    dim3 grid((p.N + BN - 1) / BN, (pack->tokens_max + BM - 1) / BM);
+    return emb_launch(linear_kernel<BM, BN, TM, TN>, grid, (BM / TM) * (BN / TN), 0, pack, stream,
+                      p);
 }
 
 int emb_cuda_linear_f32(float *out, const float *in, const emb_cuda_linear *linear, int gelu,
@@ -148,7 +149,7 @@ int emb_cuda_linear_f32(float *out, const float *in, const emb_cuda_linear *line
     if (linear->rows % 4 || linear->cols % 4 || !linear->rows || !linear->cols) {
         return cudaErrorInvalidValue;
     }
-    if (tile == EMB_CUDA_TILE_SMALL) return linear_run<32, 32, 4, 4>(p, pack->tokens_max, s);
-    if (tile == EMB_CUDA_TILE_MEDIUM) return linear_run<64, 64, 4, 4>(p, pack->tokens_max, s);
-    return linear_run<128, 128, 8, 8>(p, pack->tokens_max, s);
+    if (tile == EMB_CUDA_TILE_SMALL) return linear_run<32, 32, 4, 4>(p, pack, s);
+    if (tile == EMB_CUDA_TILE_MEDIUM) return linear_run<64, 64, 4, 4>(p, pack, s);
+    return linear_run<128, 128, 8, 8>(p, pack, s);
 }

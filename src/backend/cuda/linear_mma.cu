@@ -122,16 +122,22 @@ template <typename T, typename S>
 static __global__ void __launch_bounds__(THREADS, 2) linear_kernel(product<T> p) {
     extern __shared__ __align__(128) unsigned char memory[];
     uint32_t rows = p.counts[0], block_m = blockIdx.y * S::BM, block_n = blockIdx.x * S::BN;
-    if (block_m >= rows) return;
+    if (block_m >= rows) {
+        emb_kernel_begin();
+        return;
+    }
     uint32_t ring = emb_shared(memory), warp = threadIdx.x >> 5;
     uint32_t warp_m = warp / S::WARPS_N * S::WM, warp_n = warp % S::WARPS_N * S::WN;
     uint32_t steps = (p.K + S::BK - 1) / S::BK;
     float sums[S::WM / 16][S::WN / 8][4] = {};
+    for (uint32_t step = 0; step < S::STAGES - 1 && step < steps; step++) { /* W waits for none */
+        load_tile<T, S::BN, S::PIECES>(ring + step * S::STAGE_BYTES + S::BM * S::BK * 2, p.weight,
+                                       block_n, p.N, step * S::BK, p.K);
+    }
+    emb_kernel_begin();
     for (uint32_t step = 0; step < S::STAGES - 1; step++) {
-        uint32_t stage = ring + step * S::STAGE_BYTES;
         if (step < steps) {
-            load_tile<T, S::BM, S::PIECES>(stage, p.in, block_m, rows, step * S::BK, p.K);
-            load_tile<T, S::BN, S::PIECES>(stage + S::BM * S::BK * 2, p.weight, block_n, p.N,
+            load_tile<T, S::BM, S::PIECES>(ring + step * S::STAGE_BYTES, p.in, block_m, rows,
                                            step * S::BK, p.K);
         }
         emb_copy_commit();
@@ -157,18 +163,12 @@ static __global__ void __launch_bounds__(THREADS, 2) linear_kernel(product<T> p)
 }
 
 template <typename T, typename S>
-static int linear_run(const product<T> &p, uint32_t tokens_max, cudaStream_t stream) {
-    dim3 grid((p.N + S::BN - 1) / S::BN, (tokens_max + S::BM - 1) / S::BM);
-    if (S::BYTES > 48 * 1024) {
-        int status = cudaFuncSetAttribute(linear_kernel<T, S>,
-                                          cudaFuncAttributeMaxDynamicSharedMemorySize, S::BYTES);
-        if (status) return status;
-    }
-    linear_kernel<T, S><<<grid, THREADS, S::BYTES, stream>>>(p);
-    return cudaGetLastError();
+static int linear_run(const product<T> &p, const emb_cuda_pack *pack, cudaStream_t stream) {
+    dim3 grid((p.N + S::BN - 1) / S::BN, (pack->tokens_max + S::BM - 1) / S::BM);
+    return emb_launch(linear_kernel<T, S>, grid, THREADS, S::BYTES, pack, stream, p);
 }
 
-typedef tile_shape<32, 32, 64, 16, 16, 4> small_tile;
+typedef tile_shape<32, 32, 128, 16, 16, 4> small_tile;
 typedef tile_shape<64, 64, 64, 32, 32, 4> medium_tile;
 typedef tile_shape<128, 128, 32, 64, 64, 4> large_tile;
 
@@ -179,12 +179,12 @@ static int linear_tiled(void *out, const void *in, const emb_cuda_linear *linear
                     linear->bias, pack->counts,  linear->rows,
                     linear->cols, gelu};
     if (tile == EMB_CUDA_TILE_SMALL) {
-        return linear_run<T, small_tile>(p, pack->tokens_max, stream);
+        return linear_run<T, small_tile>(p, pack, stream);
     }
     if (tile == EMB_CUDA_TILE_MEDIUM) {
-        return linear_run<T, medium_tile>(p, pack->tokens_max, stream);
+        return linear_run<T, medium_tile>(p, pack, stream);
     }
-    return linear_run<T, large_tile>(p, pack->tokens_max, stream);
+    return linear_run<T, large_tile>(p, pack, stream);
 }
 
 int emb_cuda_linear_mma(void *out, const void *in, const emb_cuda_linear *linear, int gelu,

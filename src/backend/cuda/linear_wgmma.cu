@@ -185,6 +185,7 @@ static __global__ void __cluster_dims__(PAIR, 1, 1) __launch_bounds__(THREADS, 1
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     emb_cluster_sync();
+    emb_kernel_begin();
     if (threadIdx.x < 128) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
         if (threadIdx.x == 0) load_tiles(base, s, &in, &weight);
@@ -227,11 +228,8 @@ static int linear_launch(void *out, const CUtensorMap &in, const CUtensorMap &we
     uint32_t tiles = pairs * ((linear->rows + TILE_N - 1) / TILE_N);
     uint32_t resident = device->multiprocessors / PAIR, blocks = tiles;
     if (blocks > resident) blocks = resident;
-    int status =
-        cudaFuncSetAttribute(linear_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES);
-    if (status) return status;
-    linear_kernel<T><<<blocks * PAIR, THREADS, BYTES, stream>>>(in, weight, p);
-    return cudaGetLastError();
+    return emb_launch(linear_kernel<T>, dim3(blocks * PAIR), THREADS, BYTES, pack, stream, in,
+                      weight, p);
 }
 
 int emb_cuda_linear_wgmma(void *out, const void *in, const emb_cuda_linear *linear, int gelu,

@@ -9,6 +9,7 @@ template <typename T, int VECTORS>
 static __global__ void __launch_bounds__(32 * NORM_WARPS)
     norm_kernel(T *out, const T *in, const T *residual, const uint32_t *counts, emb_cuda_norm norm,
                 uint32_t hidden) {
+    emb_kernel_begin();
     uint32_t lane = threadIdx.x & 31, token = blockIdx.x * NORM_WARPS + (threadIdx.x >> 5);
     if (token >= counts[0]) return;
     uint64_t row = (uint64_t)token * hidden;
@@ -31,17 +32,13 @@ template <typename T>
 static int norm_run(void *out, const void *in, const void *residual, const emb_cuda_norm *norm,
                     const emb_cuda_pack *pack, uint32_t hidden, cudaStream_t stream) {
     if (hidden == 0 || hidden % 8 || hidden > EMB_CUDA_HIDDEN_MAX) return cudaErrorInvalidValue;
-    dim3 grid((pack->tokens_max + NORM_WARPS - 1) / NORM_WARPS), block(32 * NORM_WARPS);
-    T *y = (T *)out;
-    const T *x = (const T *)in, *r = (const T *)residual;
-    if (hidden <= 512) {
-        norm_kernel<T, 2><<<grid, block, 0, stream>>>(y, x, r, pack->counts, *norm, hidden);
-    } else if (hidden <= 1024) {
-        norm_kernel<T, 4><<<grid, block, 0, stream>>>(y, x, r, pack->counts, *norm, hidden);
-    } else {
-        norm_kernel<T, 8><<<grid, block, 0, stream>>>(y, x, r, pack->counts, *norm, hidden);
-    }
-    return cudaGetLastError();
+    void (*kernel)(T *, const T *, const T *, const uint32_t *, emb_cuda_norm, uint32_t) =
+        hidden <= 512    ? norm_kernel<T, 2>
+        : hidden <= 1024 ? norm_kernel<T, 4>
+                         : norm_kernel<T, 6>;
+    return emb_launch(kernel, dim3((pack->tokens_max + NORM_WARPS - 1) / NORM_WARPS),
+                      32 * NORM_WARPS, 0, pack, stream, (T *)out, (const T *)in,
+                      (const T *)residual, pack->counts, *norm, hidden);
 }
 
 int emb_cuda_residual_norm(void *out, const void *in, const void *residual,
