@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes a Python environment with the reference implementations that tests and benches compare
-# against: sentence-transformers, torch (CPU), tokenizers, onnxruntime. About 0.8 GB of downloads,
-# 2.5 GB installed. VENV=DIR chooses the place (default build/venv-oracle). Does nothing if made.
+# against: sentence-transformers, torch (CPU), tokenizers, onnxruntime. About 0.7 GB of downloads,
+# 2 GB installed. VENV=DIR chooses the place (default build/venv-oracle). Does nothing if made.
 #
 # torch's wheel is linked against GPU libraries. The two that run at load time are installed; for
 # the others, which a CPU never calls, libraries of the same names whose symbols trap satisfy the

@@ -1,7 +1,8 @@
 """What the suites on real weights share: which models there are, real texts, encode to an array.
 
-Models come from `make models`; texts from the folder EMB_DATA (default ../shared/data beside the
-repository): texts/abstracts.txt, naughty/blns.json, stsb/sts-test.csv. Absent ones are skipped.
+Models come from `make models` (EMB_ONLY=NAME takes one alone); texts from the folder EMB_DATA
+(default ../shared/data beside the repository): texts/abstracts.txt, naughty/blns.json,
+stsb/sts-test.csv. Absent ones are skipped.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -34,8 +35,9 @@ def have(tally, *paths):
 
 def models(tally, names=NAMES):
     """The models that are there, as (name, path)."""
+    only = os.environ.get("EMB_ONLY")
     return [(name, MODELS / name) for name in names
-            if have(tally, MODELS / name / "model.safetensors")]
+            if only in (None, name) and have(tally, MODELS / name / "model.safetensors")]
 
 
 def abstracts():
