@@ -71,9 +71,12 @@ def run_one(tally, name, folder, dtype, memory, budget, source, rows, scratch):
     return 0, ""
 
 
-def try_model(tally, name, folder, dtype, source, rows, scratch):
-    """All budgets of one model; each minimum that is named once."""
+def try_model(tally, name, folder, dtype, scale, scratch):
+    """All budgets of one model; each minimum that is named once, on a tenth of the texts, since
+    it is slow by nature."""
     tried = set()
+    source, short = scratch / "texts.txt", scratch / "short.txt"
+    rows, short_rows = write_input(source, scale), write_input(short, scale * 10)
     for mib in BUDGETS_MIB:
         code, message = run_one(tally, name, folder, dtype, f"{mib}MiB", mib * program.MIB, source,
                                 rows, scratch)
@@ -86,7 +89,7 @@ def try_model(tally, name, folder, dtype, source, rows, scratch):
         if least and least not in tried:
             tried.add(least)
             code, _ = run_one(tally, name, folder, dtype, least.replace(" ", ""), least_bytes + 1,
-                              source, rows, scratch)
+                              short, short_rows, scratch)
             tally.expect(code == 0, f"{what}: the minimum {least} gives exit {code}")
 
 
@@ -97,8 +100,6 @@ def run_matrix(dtype):
     if not real.have(tally, real.DATA / "texts" / "abstracts.txt", program.PEAK):
         tally.end()
     with tempfile.TemporaryDirectory(prefix="embound-memory-") as place:
-        source = pathlib.Path(place) / "texts.txt"
-        rows = write_input(source, scale)
         for name, folder in real.models(tally, (real.L6, real.MPNET)):
-            try_model(tally, name, folder, dtype, source, rows, pathlib.Path(place))
+            try_model(tally, name, folder, dtype, scale, pathlib.Path(place))
     tally.end()
