@@ -163,7 +163,7 @@ static __device__ void attend(const attention &p, buffers<D> &b, uint4 tile, uin
 }
 
 template <typename T, int D>
-static __global__ void __launch_bounds__(THREADS) attention_kernel(attention p) {
+static __global__ void __launch_bounds__(THREADS, 1) attention_kernel(attention p) {
     extern __shared__ __align__(16) unsigned char memory[];
     emb_kernel_begin();
     uint32_t items = p.tiles[0].x * p.heads;
@@ -211,7 +211,8 @@ int emb_cuda_attention(void *out, const void *qkv, const emb_cuda_heads *heads,
     if (heads->hidden != heads->heads * heads->head_dim) return cudaErrorInvalidValue;
     if (type == EMB_CUDA_F32) return attention_plain<float>(out, qkv, heads, pack, device, s);
     if (type == EMB_CUDA_BF16 && device->capability < 80) return cudaErrorNotSupported;
-    if (heads->head_dim % 8 == 0) {
+    bool fits = device->capability >= 80 || heads->head_dim <= 64; /* in shared memory */
+    if (heads->head_dim % 8 == 0 && fits) {
         return emb_cuda_attention_mma(out, qkv, heads, pack, type, device, stream);
     }
     if (type == EMB_CUDA_F16) return attention_plain<emb_f16>(out, qkv, heads, pack, device, s);

@@ -23,13 +23,26 @@ template <typename T> struct attention {
     float scale; /* of a score, times log2 e */
 };
 
+/* Queries of this item and the next, keys and values of this block and the next, the bias. */
 template <int D> struct buffers {
-    static constexpr int STAGES = D <= 64 ? 2 : 1;
-    static constexpr int PIECES = D / 8;
     static constexpr int TILE = 64 * D * 2; /* bytes of 64 rows */
-    static constexpr int BIAS = TILE * (1 + 2 * STAGES);
-    static constexpr int BYTES = BIAS + 128 * 4;
+    static constexpr int KEYS_AT = 2 * TILE;
+    static constexpr int BIAS_AT = 6 * TILE;
+    static constexpr int BYTES = BIAS_AT + 128 * 4;
 };
+
+/* One block of keys of one work item. `flip` tells which buffer has the item's queries. */
+struct cursor {
+    uint4 tile; /* first token and length of the chunk, first query row */
+    uint32_t item, block, flip;
+};
+
+template <typename T>
+static __device__ __forceinline__ void step(cursor &c, const attention<T> &p, uint32_t items) {
+    if (++c.block * KEYS < c.tile.y) return;
+    c.block = 0, c.flip ^= 1, c.item += gridDim.x;
+    if (c.item < items) c.tile = p.tiles[1 + c.item / p.heads];
+}
 
 /* 64 rows of one head from token `first`; zeros past `count` rows and past head_dim. */
 template <typename T, int D>
@@ -45,23 +58,25 @@ static __device__ __forceinline__ void load_rows(uint32_t to, const T *from, uin
     }
 }
 
-/* scores [16, 64] = queries [16, D] * keys [64, D]^T; groups of 16 keys past `keys` stay as they
- * are. */
+/* scores [16, 64] = a warp's 16 rows of the query tile * keys [64, D]^T; groups of 16 keys past
+ * `keys` stay as they are. Queries are read again for each block: registers are dearer. */
 template <typename T, int D>
-static __device__ __forceinline__ void multiply_keys(float (&scores)[KEYS / 8][4],
-                                                     const uint32_t (&queries)[D / 16][4],
-                                                     uint32_t tile, uint32_t keys) {
+static __device__ __forceinline__ void multiply_keys(float (&scores)[KEYS / 8][4], uint32_t queries,
+                                                     uint32_t warp_row, uint32_t tile,
+                                                     uint32_t keys) {
     uint32_t lane = threadIdx.x & 31;
     uint32_t row = ((lane >> 4) << 3) + (lane & 7), piece = (lane >> 3) & 1;
 #pragma unroll
-    for (int n = 0; n < KEYS / 16; n++) {
-        if (n * 16 >= keys) continue;
+    for (int d = 0; d < D / 16; d++) {
+        uint32_t a[4];
+        emb_ldmatrix(a, queries + emb_swizzle<D / 8>(warp_row + (lane & 15), 2 * d + (lane >> 4)));
 #pragma unroll
-        for (int d = 0; d < D / 16; d++) {
+        for (int n = 0; n < KEYS / 16; n++) {
+            if (n * 16 >= keys) continue;
             uint32_t b[4];
             emb_ldmatrix(b, tile + emb_swizzle<D / 8>(row + n * 16, 2 * d + piece));
-            emb_mma<T>(scores[2 * n], queries[d], b[0], b[1]);
-            emb_mma<T>(scores[2 * n + 1], queries[d], b[2], b[3]);
+            emb_mma<T>(scores[2 * n], a, b[0], b[1]);
+            emb_mma<T>(scores[2 * n + 1], a, b[2], b[3]);
         }
     }
 }
@@ -150,10 +165,10 @@ static __device__ __forceinline__ void soften(float (&scores)[KEYS / 8][4],
 /* Divides by the sums and writes a warp's 16 rows, by way of its own rows of the query tile. */
 template <typename T, int D>
 static __device__ __forceinline__ void finish(const attention<T> &p, float (&context)[D / 8][4],
-                                              float (&sums)[2], T *staged, T *out,
+                                              float (&sums)[2], unsigned char *tile, T *out,
                                               uint32_t warp_row, uint32_t rows) {
     uint32_t lane = threadIdx.x & 31, row = warp_row + (lane >> 2);
-    unsigned char *tile = reinterpret_cast<unsigned char *>(staged);
+    __syncwarp(); /* all lanes have read the queries that lay here */
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         float sum = sums[half];
@@ -191,62 +206,75 @@ static __device__ __forceinline__ void load_bias(float *bias, const attention<T>
     bias[threadIdx.x] = inside ? p.relative[(int)head * span + place] * LOG2E : 0.0f;
 }
 
-template <typename T, int D, bool RELATIVE>
-static __device__ __forceinline__ void attend(const attention<T> &p, unsigned char *memory,
-                                              uint4 tile, uint32_t head) {
-    typedef buffers<D> B;
-    uint32_t stride = 3 * p.hidden, shared = emb_shared(memory), length = tile.y;
-    const T *base = p.qkv + (uint64_t)tile.x * stride + head * p.head_dim;
-    float *bias = reinterpret_cast<float *>(memory + B::BIAS);
-    uint32_t rows = min(length - tile.z, (uint32_t)ROWS), blocks = (length + KEYS - 1) / KEYS;
-    uint32_t warp_row = (threadIdx.x >> 5) * 16, lane = threadIdx.x & 31;
-    load_rows<T, D>(shared, base + (uint64_t)tile.z * stride, stride, rows, p.head_dim);
-    float context[D / 8][4] = {}, largest[2] = {-1e30f, -1e30f}, sums[2] = {};
-    uint32_t queries[D / 16][4];
-    for (uint32_t block = 0; block < blocks + B::STAGES - 1; block++) {
-        if (block < blocks) { /* keys and values of this block set out */
-            uint32_t key = block * KEYS, at = shared + B::TILE * (1 + 2 * (block % B::STAGES));
-            const T *from = base + (uint64_t)key * stride + p.hidden;
-            load_rows<T, D>(at, from, stride, length - key, p.head_dim);
-            load_rows<T, D>(at + B::TILE, from + p.hidden, stride, length - key, p.head_dim);
-        }
-        emb_copy_commit();
-        if (block + 1 < (uint32_t)B::STAGES) continue;
-        uint32_t now = block - (B::STAGES - 1), keys = min(length - now * KEYS, (uint32_t)KEYS);
-        uint32_t at = shared + B::TILE * (1 + 2 * (now % B::STAGES));
-        if (RELATIVE) load_bias<T>(bias, p, head, tile.z, now * KEYS);
-        emb_copy_wait<B::STAGES - 1>();
-        __syncthreads();
-        if (warp_row < rows) {
-            if (now == 0) {
-#pragma unroll
-                for (int d = 0; d < D / 16; d++) {
-                    emb_ldmatrix(queries[d], shared + emb_swizzle<D / 8>(warp_row + (lane & 15),
-                                                                         2 * d + (lane >> 4)));
-                }
-            }
-            float scores[KEYS / 8][4] = {};
-            multiply_keys<T, D>(scores, queries, at, keys);
-            mask<RELATIVE>(scores, p.scale, bias, warp_row, keys);
-            soften<D>(scores, context, largest, sums, RELATIVE ? 1.0f : p.scale);
-            multiply_values<T, D>(context, scores, at + B::TILE, keys);
-        }
-        __syncthreads();
+/* Sets out for what a cursor points at: keys and values to `stage`, queries if they are new. */
+template <typename T, int D>
+static __device__ __forceinline__ void load_block(const cursor &c, const attention<T> &p,
+                                                  uint32_t shared, uint32_t stage) {
+    constexpr uint32_t TILE = buffers<D>::TILE;
+    uint32_t stride = 3 * p.hidden, key = c.block * KEYS, left = c.tile.y - key;
+    const T *base = p.qkv + (uint64_t)c.tile.x * stride + c.item % p.heads * p.head_dim;
+    const T *from = base + (uint64_t)key * stride + p.hidden;
+    uint32_t at = shared + buffers<D>::KEYS_AT + stage * 2 * TILE;
+    if (c.block == 0) {
+        load_rows<T, D>(shared + c.flip * TILE, base + (uint64_t)c.tile.z * stride, stride,
+                        c.tile.y - c.tile.z, p.head_dim);
     }
-    if (warp_row < rows) {
-        T *out = p.out + (uint64_t)(tile.x + tile.z) * p.hidden + head * p.head_dim;
-        finish<T, D>(p, context, sums, reinterpret_cast<T *>(memory), out, warp_row, rows);
-    }
-    __syncthreads();
+    load_rows<T, D>(at, from, stride, left, p.head_dim);
+    load_rows<T, D>(at + TILE, from + p.hidden, stride, left, p.head_dim);
 }
 
+/* What a warp holds of its 16 query rows. */
+template <int D> struct progress { float context[D / 8][4], largest[2], sums[2]; };
+
+template <int D> static __device__ __forceinline__ void begin(progress<D> &state) {
+#pragma unroll
+    for (int d = 0; d < D / 8; d++) {
+        for (int i = 0; i < 4; i++) state.context[d][i] = 0;
+    }
+    state.largest[0] = state.largest[1] = -1e30f;
+    state.sums[0] = state.sums[1] = 0;
+}
+
+/* Blocks of keys follow one another across work items; the next one is always under way. */
 template <typename T, int D, bool RELATIVE>
-static __global__ void __launch_bounds__(THREADS) attention_kernel(attention<T> p) {
+static __global__ void __launch_bounds__(THREADS, D == 32   ? 5
+                                                  : D == 64 ? 4
+                                                            : 2) attention_kernel(attention<T> p) {
     extern __shared__ __align__(128) unsigned char memory[];
+    typedef buffers<D> B;
     emb_kernel_begin();
-    uint32_t items = p.tiles[0].x * p.heads;
-    for (uint32_t item = blockIdx.x; item < items; item += gridDim.x) {
-        attend<T, D, RELATIVE>(p, memory, p.tiles[1 + item / p.heads], item % p.heads);
+    uint32_t items = p.tiles[0].x * p.heads, shared = emb_shared(memory);
+    uint32_t warp_row = (threadIdx.x >> 5) * 16, stage = 0;
+    float *bias = reinterpret_cast<float *>(memory + B::BIAS_AT);
+    if (blockIdx.x >= items) return;
+    cursor now = {p.tiles[1 + blockIdx.x / p.heads], blockIdx.x, 0, 0}, ahead = now;
+    progress<D> state;
+    load_block<T, D>(ahead, p, shared, stage);
+    emb_copy_commit();
+    for (step(ahead, p, items); now.item < items; step(now, p, items), step(ahead, p, items)) {
+        uint32_t rows = min(now.tile.y - now.tile.z, (uint32_t)ROWS), head = now.item % p.heads;
+        uint32_t left = now.tile.y - now.block * KEYS, keys = min(left, (uint32_t)KEYS);
+        uint32_t at = shared + B::KEYS_AT + stage * 2 * B::TILE;
+        if (ahead.item < items) load_block<T, D>(ahead, p, shared, stage ^ 1);
+        emb_copy_commit();
+        if (RELATIVE) load_bias<T>(bias, p, head, now.tile.z, now.block * KEYS);
+        emb_copy_wait<1>();
+        __syncthreads();
+        if (warp_row < rows) {
+            if (now.block == 0) begin<D>(state);
+            float scores[KEYS / 8][4] = {};
+            multiply_keys<T, D>(scores, shared + now.flip * B::TILE, warp_row, at, keys);
+            mask<RELATIVE>(scores, p.scale, bias, warp_row, keys);
+            soften<D>(scores, state.context, state.largest, state.sums, RELATIVE ? 1.0f : p.scale);
+            multiply_values<T, D>(state.context, scores, at + B::TILE, keys);
+            if (left <= KEYS) {
+                T *out = p.out + (uint64_t)(now.tile.x + now.tile.z) * p.hidden;
+                finish<T, D>(p, state.context, state.sums, memory + now.flip * B::TILE,
+                             out + head * p.head_dim, warp_row, rows);
+            }
+        }
+        __syncthreads();
+        stage ^= 1;
     }
 }
 

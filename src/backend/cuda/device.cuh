@@ -158,16 +158,26 @@ static __device__ __forceinline__ void emb_kernel_begin() {
 #endif
 }
 
-template <typename... P, typename... A>
+/* Blocks come in clusters of CLUSTER. */
+template <int CLUSTER = 1, typename... P, typename... A>
 static int emb_launch(void (*kernel)(P...), dim3 grid, uint32_t threads, size_t shared_bytes,
                       const emb_cuda_pack *pack, cudaStream_t stream, A... arguments) {
-    cudaLaunchAttribute attribute;
+    cudaLaunchAttribute attributes[2];
+    uint32_t count = 0;
     cudaLaunchConfig_t config = {};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
+    if (pack->overlap) {
+        attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (CLUSTER > 1) {
+        attributes[count].id = cudaLaunchAttributeClusterDimension;
+        attributes[count].val.clusterDim.x = CLUSTER;
+        attributes[count].val.clusterDim.y = attributes[count].val.clusterDim.z = 1;
+        count++;
+    }
     config.gridDim = grid, config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared_bytes, config.stream = stream;
-    config.attrs = &attribute, config.numAttrs = pack->overlap ? 1 : 0;
+    config.attrs = attributes, config.numAttrs = count;
     if (shared_bytes > 32 * 1024) { /* 48 KB with what the kernel itself declares */
         int status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                           (int)shared_bytes);

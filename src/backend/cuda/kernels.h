@@ -126,7 +126,8 @@ int emb_cuda_attention(void *out, const void *qkv, const emb_cuda_heads *heads,
                        const emb_cuda_pack *pack, emb_cuda_type type, const emb_cuda_device *device,
                        void *stream);
 
-/* What emb_cuda_attention chose for 16-bit types and head_dim a multiple of 8. */
+/* What emb_cuda_attention chose for 16-bit types and head_dim a multiple of 8 (on sm_75, up to 64).
+ */
 int emb_cuda_attention_mma(void *out, const void *qkv, const emb_cuda_heads *heads,
                            const emb_cuda_pack *pack, emb_cuda_type type,
                            const emb_cuda_device *device, void *stream);

@@ -30,6 +30,8 @@ template <typename T> struct product {
     int gelu;
 };
 
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
 /* Where things lie in shared memory, as offsets from its first multiple of 1,024. */
 #define OUT_AT   (STAGES * STAGE_BYTES)
 #define BIAS_AT  (OUT_AT + 8 * OUT_BYTES)
@@ -163,8 +165,10 @@ static __device__ __forceinline__ void compute_tiles(uint32_t base, const schedu
     }
 }
 
+#endif
+
 template <typename T>
-static __global__ void __cluster_dims__(PAIR, 1, 1) __launch_bounds__(THREADS, 1)
+static __global__ void __launch_bounds__(THREADS, 1)
     linear_kernel(const __grid_constant__ CUtensorMap in,
                   const __grid_constant__ CUtensorMap weight, product<T> p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -196,6 +200,8 @@ static __global__ void __cluster_dims__(PAIR, 1, 1) __launch_bounds__(THREADS, 1
         compute_tiles(base, s, p, rows, group);
     }
     emb_cluster_sync(); /* neither block leaves while the other may still reach into it */
+#else
+    __trap(); /* built without sm_90a: never a silent wrong answer */
 #endif
 }
 
@@ -228,8 +234,8 @@ static int linear_launch(void *out, const CUtensorMap &in, const CUtensorMap &we
     uint32_t tiles = pairs * ((linear->rows + TILE_N - 1) / TILE_N);
     uint32_t resident = device->multiprocessors / PAIR, blocks = tiles;
     if (blocks > resident) blocks = resident;
-    return emb_launch(linear_kernel<T>, dim3(blocks * PAIR), THREADS, BYTES, pack, stream, in,
-                      weight, p);
+    return emb_launch<PAIR>(linear_kernel<T>, dim3(blocks * PAIR), THREADS, BYTES, pack, stream, in,
+                            weight, p);
 }
 
 int emb_cuda_linear_wgmma(void *out, const void *in, const emb_cuda_linear *linear, int gelu,

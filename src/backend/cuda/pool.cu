@@ -67,7 +67,7 @@ static __device__ float block_sum(float value, float *warp_sums) {
 }
 
 template <typename T, int VECTORS>
-static __global__ void __launch_bounds__(POOL_THREADS)
+static __global__ void __launch_bounds__(POOL_THREADS, 1)
     pool_kernel(float *rows, const T *in, const uint32_t *counts, const uint32_t *starts,
                 const uint32_t *targets, uint32_t hidden, int pooling, int normalize) {
     extern __shared__ float parts[]; /* [POOL_PARTS, hidden] */
