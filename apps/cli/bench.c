@@ -135,6 +135,7 @@ int emb_command_bench(emb_session *session, emb_options *options) {
     job.run.rows_callback = drop_rows;
     job.run.quiet = options->quiet;
     job.run.progress = emb_cli_wants_progress(options);
+    job.run.status = options->status;
     status = run_passes(&job, options, memory, &error);
     emb_source_close(&job.source);
     if (status != EMB_OK) return emb_session_fail(options, status, &error);

@@ -39,7 +39,8 @@ typedef enum emb_cli_command {
     EMB_CLI_SEARCH = 1 << 3,
     EMB_CLI_EVAL = 1 << 4,
     EMB_CLI_INFO = 1 << 5,
-    EMB_CLI_BENCH = 1 << 6
+    EMB_CLI_BENCH = 1 << 6,
+    EMB_CLI_MONITOR = 1 << 7
 } emb_cli_command;
 
 typedef enum emb_cli_progress { EMB_CLI_AUTO, EMB_CLI_ALWAYS, EMB_CLI_NEVER } emb_cli_progress;
@@ -68,6 +69,9 @@ typedef struct emb_options {
     const char *index_path, *texts_path, *against, *columns;
     uint32_t k, repeat;
     bool score_dot;
+    bool status;          /* leave a file for `embound monitor` */
+    double interval;      /* seconds */
+    uint32_t reports_max; /* 0: until it is stopped */
 } emb_options;
 
 typedef enum emb_cli_parse { EMB_CLI_RUN, EMB_CLI_HELP, EMB_CLI_BAD } emb_cli_parse;
@@ -161,6 +165,54 @@ void emb_session_minimum(char *out, size_t capacity, uint64_t bytes_min);
 /* emb_cli_fail, which for EMB_BUDGET names a minimum that can be pasted. */
 int emb_session_fail(const emb_options *options, emb_status status, const emb_error *error);
 
+/* ---- the file in which a running engine says what it does ------------------------------------ */
+
+#define EMB_STATUS_BYTES 4096
+#define EMB_STATUS_MARKS 8
+
+typedef struct emb_status_mark {
+    uint64_t tokens;
+    double seconds;
+} emb_status_mark;
+
+typedef struct emb_status_file {
+    const emb_session *session;
+    char *buffer;     /* [EMB_STATUS_BYTES] */
+    int folder;       /* descriptor; -1: no file is kept */
+    uint64_t started; /* of this process, in the system's ticks */
+    double written;
+    uint32_t writes;
+    emb_status_mark marks[EMB_STATUS_MARKS]; /* the latest writes */
+    char name[24], temporary[24];
+} emb_status_file;
+
+/* Makes the folder if need be and writes the file. Needs: buffer, an open engine. Fails: EMB_IO. */
+emb_status emb_status_file_open(emb_status_file *file, const emb_session *session,
+                                emb_error *error);
+
+/* Replaces the file if it is a second old. Where that fails, says so and gives up the file. */
+void emb_status_file_write(emb_status_file *file);
+
+/* Removes the file. Does nothing if there is none. */
+void emb_status_file_close(emb_status_file *file);
+
+/* Removes the file that is open, if any. Async-signal-safe, for a second signal. */
+void emb_status_file_abort(void);
+
+/* What such a file says. */
+typedef struct emb_engine_status {
+    uint64_t pid, started;
+    char model[128], device[16], dtype[16];
+    uint64_t host_bytes_planned, host_bytes_now, host_bytes_peak;
+    uint64_t device_bytes_planned; /* per GPU; 0: none is used */
+    uint64_t texts, tokens;
+    double seconds, tokens_per_second; /* the latter over the last seconds */
+    double age_seconds;                /* of the file */
+} emb_engine_status;
+
+/* Reads the files of this user's engines, by process number; removes those of dead processes. */
+uint32_t emb_status_read_all(emb_engine_status *out, uint32_t capacity);
+
 /* ---- the loop over submit and collect -------------------------------------------------------- */
 
 #define EMB_RUN_PIECES    256
@@ -179,6 +231,7 @@ typedef struct emb_run {
     emb_error_log *log;
     bool quiet;
     bool progress;
+    bool status; /* keep a status file meanwhile */
     const char *label;
     uint64_t host_bytes_max;
     uint64_t submitted, collected, failed; /* texts */
@@ -187,6 +240,8 @@ typedef struct emb_run {
     uint8_t *failed_bits;                  /* [EMB_RUN_IN_FLIGHT / 8], by text number */
     double started, drawn;
     bool bar_visible;
+    const emb_session *session;
+    emb_status_file status_file;
 } emb_run;
 
 uint64_t emb_run_bytes(void);
@@ -227,6 +282,7 @@ int emb_command_search(emb_session *session, emb_options *options);
 int emb_command_eval(emb_session *session, emb_options *options);
 int emb_command_info(emb_session *session, emb_options *options);
 int emb_command_bench(emb_session *session, emb_options *options);
+int emb_command_monitor(emb_session *session, emb_options *options);
 
 /* Bytes that `encode` keeps for itself: what `plan` books too. */
 uint64_t emb_encode_bytes(uint32_t dim);

@@ -83,6 +83,7 @@ static int open_job(encode_job *job, emb_session *session, emb_options *options)
     job->run.user = job;
     job->run.quiet = options->quiet;
     job->run.progress = emb_cli_wants_progress(options);
+    job->run.status = options->status;
     return EMB_EXIT_OK;
 }
 

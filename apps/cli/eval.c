@@ -120,6 +120,7 @@ static emb_status run_model(eval_job *job, emb_session *session, const emb_optio
     job->run.user = job;
     job->run.quiet = options->quiet;
     job->run.progress = emb_cli_wants_progress(options);
+    job->run.status = options->status;
     job->texts = 0;
     emb_status status = emb_run_all(&job->run, error);
     emb_source_close(&job->pairs.source);

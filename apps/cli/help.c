@@ -16,6 +16,7 @@ const char *emb_cli_usage(void) {
            "  eval      score a model on rated sentence pairs, or compare two models\n"
            "  bench     measure speed and memory\n"
            "  info      show this machine, the kernels in use, a model\n"
+           "  monitor   show GPUs and running engines, a line a second\n"
            "  serve, pull, train  are programs of their own (embound-serve, ...)\n"
            "\n"
            "MODEL is a sentence-transformers directory, a .safetensors file beside its "
@@ -75,6 +76,8 @@ static const char help_plan[] =
     "      --machine FILE    plan for the machine that `info --save-machine` "
     "described\n" HELP_PLAN;
 
+#define HELP_STATUS "      --status          let `embound monitor` see this run\n"
+
 static const char help_encode[] =
     "usage: embound encode MODEL -i FILE... -o FILE [options]\n"
     "\n"
@@ -84,7 +87,7 @@ static const char help_encode[] =
     "\n"
     "input and output\n" HELP_INPUT
     "  -o, --output FILE     .npy or .jsonl; - is standard output (jsonl)\n"
-    "      --output-format F npy, jsonl\n" HELP_RUN HELP_PLAN HELP_PROMPT;
+    "      --output-format F npy, jsonl\n" HELP_STATUS HELP_RUN HELP_PLAN HELP_PROMPT;
 
 static const char help_tokenize[] =
     "usage: embound tokenize MODEL -i FILE... [-o FILE] [options]\n"
@@ -119,7 +122,7 @@ static const char help_eval[] =
     "      --no-quotes       a quote is a character like any other\n"
     "      --against MODEL   also mean and minimum cosine to another model's vectors "
     "of\n"
-    "                        the same texts\n" HELP_RUN HELP_PLAN HELP_PROMPT;
+    "                        the same texts\n" HELP_STATUS HELP_RUN HELP_PLAN HELP_PROMPT;
 
 static const char help_info[] =
     "usage: embound info [MODEL] [options]\n"
@@ -138,8 +141,21 @@ static const char help_bench[] =
     "Encodes and throws the vectors away; shows speed by stage and planned and "
     "observed\n"
     "memory. Without -i it makes up texts, the same ones every time.\n"
-    "\n" HELP_INPUT
-    "      --repeat N        go through the input N times\n" HELP_RUN HELP_PLAN HELP_PROMPT;
+    "\n" HELP_INPUT "      --repeat N        go through the input N times\n" HELP_STATUS HELP_RUN
+        HELP_PLAN HELP_PROMPT;
+
+static const char help_monitor[] =
+    "usage: embound monitor [options]\n"
+    "\n"
+    "Shows, once a second until it is stopped, a line for each GPU (share of time in use,\n"
+    "memory, power, temperature, clocks, what holds the clocks down) with its compute\n"
+    "processes, and a line for each of your engines that were started with --status.\n"
+    "Exit 69 if there is neither a GPU that NVML knows nor an engine.\n"
+    "\n"
+    "      --interval S      seconds from one report to the next, default 1\n"
+    "      --count N         stop after N reports\n"
+    "      --json            one JSON object a report\n"
+    "  -q, --quiet           do not say why no GPU is shown\n";
 
 const char *emb_cli_help(emb_cli_command command) {
     switch (command) {
@@ -157,6 +173,8 @@ const char *emb_cli_help(emb_cli_command command) {
         return help_info;
     case EMB_CLI_BENCH:
         return help_bench;
+    case EMB_CLI_MONITOR:
+        return help_monitor;
     }
     return emb_cli_usage();
 }

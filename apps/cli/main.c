@@ -24,10 +24,11 @@ static const command commands[] = {
     {"eval", EMB_CLI_EVAL, emb_command_eval},
     {"info", EMB_CLI_INFO, emb_command_info},
     {"bench", EMB_CLI_BENCH, emb_command_bench},
+    {"monitor", EMB_CLI_MONITOR, emb_command_monitor},
 };
 
 /* Programs of their own, and what is planned but not there yet. */
-static const char *const programs[] = {"serve", "pull", "train", "quantize", "monitor"};
+static const char *const programs[] = {"serve", "pull", "train", "quantize"};
 
 static const command *find_command(const char *name) {
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
@@ -76,7 +77,9 @@ static int run_command(const command *which, int count, char **arguments) {
         return EMB_EXIT_USAGE;
     }
     emb_signals_install();
-    emb_status status = emb_session_probe(&session, &options, &error);
+    emb_status status = EMB_OK;
+    /* who only watches takes nothing on a GPU */
+    if (which->id != EMB_CLI_MONITOR) status = emb_session_probe(&session, &options, &error);
     int code = status == EMB_OK ? which->run(&session, &options) : emb_cli_fail(status, &error);
     emb_session_close(&session);
     return emb_cli_finish(code);

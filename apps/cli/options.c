@@ -2,6 +2,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -10,7 +11,7 @@
 #define RUNS  (EMB_CLI_ENCODE | EMB_CLI_SEARCH | EMB_CLI_EVAL | EMB_CLI_BENCH)
 #define PLANS (RUNS | EMB_CLI_PLAN)
 #define READS (EMB_CLI_ENCODE | EMB_CLI_TOKENIZE | EMB_CLI_BENCH)
-#define ALL   (PLANS | EMB_CLI_TOKENIZE | EMB_CLI_INFO)
+#define ALL   (PLANS | EMB_CLI_TOKENIZE | EMB_CLI_INFO | EMB_CLI_MONITOR)
 
 typedef enum option_id {
     OPT_INPUT,
@@ -49,6 +50,9 @@ typedef enum option_id {
     OPT_COLUMNS,
     OPT_AGAINST,
     OPT_REPEAT,
+    OPT_STATUS,
+    OPT_INTERVAL,
+    OPT_COUNT,
     OPT_HELP
 } option_id;
 
@@ -98,6 +102,9 @@ static const option_entry table[] = {
     {"--columns", 0, true, OPT_COLUMNS, EMB_CLI_EVAL},
     {"--against", 0, true, OPT_AGAINST, EMB_CLI_EVAL},
     {"--repeat", 0, true, OPT_REPEAT, EMB_CLI_BENCH},
+    {"--status", 0, false, OPT_STATUS, EMB_CLI_ENCODE | EMB_CLI_EVAL | EMB_CLI_BENCH},
+    {"--interval", 0, true, OPT_INTERVAL, EMB_CLI_MONITOR},
+    {"--count", 0, true, OPT_COUNT, EMB_CLI_MONITOR},
     {"--help", 'h', false, OPT_HELP, ALL},
 };
 
@@ -152,6 +159,18 @@ static emb_status parse_number(uint32_t *out, const char *option, const char *va
                             option, value, min, max);
     }
     *out = (uint32_t)number;
+    return EMB_OK;
+}
+
+static emb_status parse_seconds(double *out, const char *option, const char *value,
+                                emb_error *error) {
+    char *end;
+    double seconds = isdigit((unsigned char)*value) ? strtod(value, &end) : 0;
+    if (seconds < 0.05 || seconds > 86400 || *end != '\0') {
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT, "%s '%s': seconds, from 0.05 to 86400",
+                            option, value);
+    }
+    *out = seconds;
     return EMB_OK;
 }
 
@@ -273,6 +292,9 @@ static emb_status set_path_option(emb_options *options, option_id id, const char
     case OPT_NO_SPECIALS:
         options->no_specials = true;
         break;
+    case OPT_STATUS:
+        options->status = true;
+        break;
     case OPT_NORMALIZE:
         options->limits.normalize = EMB_SWITCH_ON;
         break;
@@ -311,6 +333,10 @@ static emb_status set_option(emb_options *options, const option_entry *which, co
         return parse_number(&options->k, name, value, 1, EMB_CLI_K_MAX, error);
     case OPT_REPEAT:
         return parse_number(&options->repeat, name, value, 1, 1000000, error);
+    case OPT_INTERVAL:
+        return parse_seconds(&options->interval, name, value, error);
+    case OPT_COUNT:
+        return parse_number(&options->reports_max, name, value, 1, UINT32_MAX, error);
     case OPT_MAX_LENGTH:
         return parse_number(&limits->chunk_tokens_max, name, value, 1, 1u << 20, error);
     case OPT_POOLING:
@@ -357,6 +383,11 @@ static const option_entry *find_option(const char *word, const char **attached) 
 }
 
 static emb_status take_word(emb_options *options, const char *word, emb_error *error) {
+    if (options->command == EMB_CLI_MONITOR) {
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                            "'%s': monitor shows every GPU and engine; it takes options alone",
+                            word);
+    }
     if (!options->model) {
         options->model = word;
         return EMB_OK;
@@ -413,6 +444,7 @@ emb_cli_parse emb_options_parse(emb_options *options, emb_cli_command command, i
     options->limits = emb_limits_default();
     options->devices.struct_bytes = sizeof options->devices;
     options->k = 3;
+    options->interval = 1;
     bool only_words = false;
     for (int at = 0; at < count; at++) {
         const char *word = arguments[at];
@@ -427,7 +459,7 @@ emb_cli_parse emb_options_parse(emb_options *options, emb_cli_command command, i
             if (status != EMB_OK) return EMB_CLI_BAD;
         }
     }
-    if (!options->model && command != EMB_CLI_INFO) {
+    if (!options->model && !(command & (EMB_CLI_INFO | EMB_CLI_MONITOR))) {
         emb_app_fail(error, EMB_INVALID_ARGUMENT, "MODEL is missing: name a model directory");
         return EMB_CLI_BAD;
     }

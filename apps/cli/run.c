@@ -15,7 +15,7 @@
 uint64_t emb_run_bytes(void) {
     return emb_session_round(EMB_RUN_PIECES * sizeof(emb_piece)) +
            emb_session_round(EMB_RUN_ROWS * sizeof(emb_row)) +
-           emb_session_round(EMB_RUN_IN_FLIGHT / 8);
+           emb_session_round(EMB_RUN_IN_FLIGHT / 8) + emb_session_round(EMB_STATUS_BYTES);
 }
 
 void emb_run_bind(emb_run *run, emb_session *session) {
@@ -23,6 +23,9 @@ void emb_run_bind(emb_run *run, emb_session *session) {
     run->pieces = emb_session_take(session, EMB_RUN_PIECES * sizeof(emb_piece));
     run->rows = emb_session_take(session, EMB_RUN_ROWS * sizeof(emb_row));
     run->failed_bits = emb_session_take(session, EMB_RUN_IN_FLIGHT / 8);
+    run->status_file.buffer = emb_session_take(session, EMB_STATUS_BYTES);
+    run->status_file.folder = -1;
+    run->session = session;
     run->host_bytes_max = session->plan.host_bytes_max;
     run->engine = session->engine;
     run->started = emb_cli_seconds();
@@ -78,6 +81,7 @@ static emb_status deliver(emb_run *run, int timeout_ms, uint32_t *count, emb_err
         if (timeout_ms) *count = UINT32_MAX; /* work is under way, none is ready */
     }
     if (run->progress) emb_progress_draw(run, false);
+    emb_status_file_write(&run->status_file);
     if (status != EMB_OK || *count == 0 || *count == UINT32_MAX) return status;
     for (uint32_t i = 0; i < *count; i++) {
         emb_row *row = &run->rows[i];
@@ -146,7 +150,11 @@ static emb_status run_loop(emb_run *run, emb_error *error) {
 }
 
 emb_status emb_run_all(emb_run *run, emb_error *error) {
+    if (run->status) {
+        EMB_APP_TRY(emb_status_file_open(&run->status_file, run->session, error));
+    }
     emb_status status = run_loop(run, error);
+    emb_status_file_close(&run->status_file);
     if (run->progress && status == EMB_OK) emb_progress_draw(run, true);
     emb_progress_clear(run);
     if (emb_signals_received()) return EMB_CANCELLED;

@@ -19,6 +19,7 @@ static void on_signal(int number) {
     received = number;
     if (!first || !running) {
         emb_output_abort_all();
+        emb_status_file_abort();
         _exit(128 + number);
     }
     (void)!write(wake_pipe[1], "!", 1);
