@@ -120,8 +120,10 @@ def check_engine(tally, folder):
     tally.expect(seen["device"] == "cpu" and seen["dtype"] == "f32", f"{seen}")
     tally.expect(seen["texts"] >= 500 and seen["tokens"] >= 6 * seen["texts"], f"{seen}")
     tally.expect(seen["tokens_per_second"] > 0 and seen["age_seconds"] < 10, f"{seen}")
-    tally.expect(0 < seen["host_bytes_now"] <= seen["host_bytes_peak"]
-                 <= seen["host_bytes_planned"], f"{seen}")
+    # that the peak stays below the plan is for tests/memory, which know of sanitizers
+    tally.expect(0 < seen["host_bytes_now"] <= seen["host_bytes_peak"], f"{seen}")
+    plan = json.loads(run("plan", BERT, "--json", env=env).stdout)["host_bytes"]
+    tally.expect(abs(seen["host_bytes_planned"] - plan) < MIB, f"planned {plan}: {seen}")
     tally.expect(seen["device_bytes_planned"] == 0 and seen["device_bytes_observed"] is None,
                  f"{seen}")
     done = monitor("--count", "1", env=env)
