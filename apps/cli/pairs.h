@@ -35,7 +35,8 @@ typedef struct emb_pairs {
 emb_status emb_pairs_inspect(emb_pairs *pairs, const char *path, const char *columns,
                              const emb_source_options *options, void *buffer, emb_error *error);
 
-/* Starts reading; may be called again to read once more. scores: [rows_max]. */
+/* Starts reading; may be called again to read once more. scores: [rows_max]. The source fails with
+ * EMB_BAD_FILE if the table has come to hold more rows than those. */
 emb_status emb_pairs_open(emb_pairs *pairs, const emb_source_options *options, double *scores,
                           int stop_descriptor, void *memory, emb_error *error);
 
