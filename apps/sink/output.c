@@ -60,7 +60,14 @@ static emb_status name_temporary(emb_output *output, emb_error *error) {
  * renamed it away; then the lock is on a file without that name, and it must be made anew. */
 static emb_status open_locked(emb_output *output, emb_error *error) {
     for (;;) {
-        int descriptor = open(output->temporary, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
+        int descriptor = open(output->temporary, flags, 0666);
+        if (descriptor < 0 && errno == ELOOP) {
+            return emb_app_fail(error, EMB_IO,
+                                "%.200s: is a symbolic link, where the output is to be written "
+                                "first; remove it",
+                                output->temporary);
+        }
         if (descriptor < 0) {
             return emb_app_fail(error, EMB_IO, "%.200s: cannot be created: %s", output->path,
                                 strerror(errno));

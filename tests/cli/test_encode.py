@@ -215,6 +215,12 @@ def check_lock(tally, folder):
     part.write_bytes(b"rest of a killed job" * 1000)
     expect_exit(tally, run("encode", BERT, "-i", source, "-o", out), 0)
     tally.expect(read_npy(out)[0] == 5 and not part.exists(), "after a killed job")
+    victim = folder / "victim"
+    victim.write_bytes(b"precious")
+    os.symlink(victim, part)
+    expect_exit(tally, run("encode", BERT, "-i", source, "-o", out), 73, ".lock.npy.part",
+                "symbolic link")
+    tally.expect(victim.read_bytes() == b"precious" and part.is_symlink(), "wrote through a link")
 
 
 def start(*arguments, **more):
