@@ -118,7 +118,9 @@ int emb_command_bench(emb_session *session, emb_options *options) {
     emb_error error = {0};
     void *memory = NULL;
     uint64_t bytes = emb_session_round(EMB_SOURCE_BYTES) + emb_run_bytes();
-    emb_status status = emb_session_open_model(session, options->model, &error);
+    emb_status status =
+        emb_cli_check_output(options->stats_path, options->inputs, options->inputs_count, &error);
+    if (status == EMB_OK) status = emb_session_open_model(session, options->model, &error);
     if (status == EMB_OK) {
         status = emb_session_prompt(&options->source.prompt, session, options, &error);
     }

@@ -86,6 +86,15 @@ emb_status emb_size_parse(uint64_t *out, const char *text, const char *option, e
 /* "43.2MiB": at least `bytes`, and emb_size_parse reads it back. */
 void emb_size_text(char *out, size_t capacity, uint64_t bytes);
 
+/* Refuses an output (NULL: none) that is one of the inputs. Fails: EMB_INVALID_ARGUMENT. */
+emb_status emb_cli_check_output(const char *output, const char *const *inputs, uint32_t count,
+                                emb_error *error);
+
+/* Refuses --stats (NULL: none) in the file of another output. what: "vectors", "failed rows".
+ * Fails: EMB_INVALID_ARGUMENT. */
+emb_status emb_cli_check_stats(const char *stats, const char *output, const char *what,
+                               emb_error *error);
+
 const char *emb_cli_usage(void);
 const char *emb_cli_help(emb_cli_command command);
 
@@ -231,9 +240,7 @@ typedef struct emb_run {
     emb_error_log *log;
     bool quiet;
     bool progress;
-    bool status; /* keep a status file meanwhile */
-    const char *label;
-    uint64_t host_bytes_max;
+    bool status;                           /* keep a status file meanwhile */
     uint64_t submitted, collected, failed; /* texts */
     emb_piece *pieces;                     /* [EMB_RUN_PIECES] */
     emb_row *rows;                         /* [EMB_RUN_ROWS] */

@@ -22,8 +22,9 @@ uint64_t emb_encode_bytes(uint32_t dim) {
            emb_run_bytes();
 }
 
-/* What can be refused before the model is opened. */
-static emb_status check_paths(emb_options *options, emb_error *error) {
+/* What can be refused before the model is opened. The list of failed rows is only given its name.
+ */
+static emb_status check_paths(emb_options *options, emb_error_log *log, emb_error *error) {
     static emb_input probe;
     if (options->inputs_count == 0) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
@@ -35,18 +36,14 @@ static emb_status check_paths(emb_options *options, emb_error *error) {
     }
     EMB_APP_TRY(emb_sink_choose_format(&options->output_format, options->output, error));
     EMB_APP_TRY(emb_input_open(&probe, options->inputs, options->inputs_count, -1, error));
-    const char *outputs[] = {options->output, options->stats_path};
-    for (size_t i = 0; i < 2; i++) {
-        uint32_t which;
-        if (outputs[i] &&
-            emb_output_is_input(outputs[i], options->inputs, options->inputs_count, &which)) {
-            return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                                "%.80s is the input %.80s: it would be overwritten; choose another "
-                                "name",
-                                outputs[i], options->inputs[which]);
-        }
+    emb_error_log_init(log, options->output);
+    const char *outputs[] = {options->output, options->stats_path, log->path};
+    for (size_t i = 0; i < 3; i++) {
+        EMB_APP_TRY(
+            emb_cli_check_output(outputs[i], options->inputs, options->inputs_count, error));
     }
-    return EMB_OK;
+    EMB_APP_TRY(emb_cli_check_stats(options->stats_path, options->output, "vectors", error));
+    return emb_cli_check_stats(options->stats_path, log->path, "failed rows", error);
 }
 
 static emb_status write_rows(void *user, const emb_row *rows, uint32_t count, emb_error *error) {
@@ -130,7 +127,7 @@ int emb_command_encode(emb_session *session, emb_options *options) {
     static encode_job job;
     emb_error error = {0};
     job.log.output.descriptor = -1;
-    emb_status status = check_paths(options, &error);
+    emb_status status = check_paths(options, &job.log, &error);
     if (status == EMB_OK) status = emb_session_open_model(session, options->model, &error);
     if (status == EMB_OK) {
         status = emb_session_prompt(&options->source.prompt, session, options, &error);

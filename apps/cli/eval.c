@@ -230,7 +230,8 @@ int emb_command_eval(emb_session *session, emb_options *options) {
         return EMB_EXIT_USAGE;
     }
     const char *path = options->inputs_count ? options->inputs[0] : options->words[0];
-    emb_status status = inspect(&job, session, options, path, &error);
+    emb_status status = emb_cli_check_output(options->stats_path, &path, 1, &error);
+    if (status == EMB_OK) status = inspect(&job, session, options, path, &error);
     if (status == EMB_OK) status = run_job(&job, session, options, &result, &error);
     emb_signals_set_engine(NULL);
     if (status != EMB_OK) return emb_session_fail(options, status, &error);

@@ -204,9 +204,9 @@ static emb_status next_pairs(emb_source *source, emb_piece *pieces, uint32_t cap
         } else if (event == EMB_CSV_END) {
             done = true;
         } else if (pairs->pairs == pairs->rows_max) {
-            status = emb_app_fail(error, EMB_BAD_FILE,
-                                  "%s: the table changed while it was read; run again",
-                                  pairs->path);
+            status =
+                emb_app_fail(error, EMB_BAD_FILE,
+                             "%s: the table changed while it was read; run again", pairs->path);
         } else if (event == EMB_CSV_BAD) {
             pairs->row_bad = true;
         } else if (event == EMB_CSV_ROW_END) {

@@ -26,7 +26,6 @@ void emb_run_bind(emb_run *run, emb_session *session) {
     run->status_file.buffer = emb_session_take(session, EMB_STATUS_BYTES);
     run->status_file.folder = -1;
     run->session = session;
-    run->host_bytes_max = session->plan.host_bytes_max;
     run->engine = session->engine;
     run->started = emb_cli_seconds();
 }

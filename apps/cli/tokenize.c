@@ -99,15 +99,11 @@ static emb_status tokenize_all(tokenize_job *job, emb_error *error) {
 /* Gives an exit code. */
 static int open_output(tokenize_job *job, const emb_options *options) {
     emb_error error = {0};
-    uint32_t which;
     job->out = emb_cli_stdout();
     if (!options->output || strcmp(options->output, "-") == 0) return EMB_EXIT_OK;
-    if (emb_output_is_input(options->output, options->inputs, options->inputs_count, &which)) {
-        emb_cli_say("%s is an input: it would be overwritten; choose another name",
-                    options->output);
-        return EMB_EXIT_USAGE;
-    }
-    emb_status status = emb_output_open(&job->output, options->output, &error);
+    emb_status status =
+        emb_cli_check_output(options->output, options->inputs, options->inputs_count, &error);
+    if (status == EMB_OK) status = emb_output_open(&job->output, options->output, &error);
     if (status != EMB_OK) {
         int code = emb_cli_fail(status, &error);
         return status == EMB_IO ? EMB_EXIT_CREATE : code;

@@ -24,19 +24,45 @@ void emb_output_abort_all(void) {
     }
 }
 
+static bool stat_output(const char *path, struct stat *status) {
+    return (strcmp(path, "-") == 0 ? fstat(1, status) : stat(path, status)) == 0;
+}
+
+static bool is_one_file(const struct stat *first, const struct stat *second) {
+    return first->st_dev == second->st_dev && first->st_ino == second->st_ino;
+}
+
 bool emb_output_is_input(const char *path, const char *const *inputs, uint32_t count,
                          uint32_t *which) {
     struct stat output, input;
-    int outcome = strcmp(path, "-") == 0 ? fstat(1, &output) : stat(path, &output);
-    if (outcome != 0 || !S_ISREG(output.st_mode)) return false;
+    if (!stat_output(path, &output) || !S_ISREG(output.st_mode)) return false;
     for (uint32_t i = 0; i < count; i++) {
-        outcome = strcmp(inputs[i], "-") == 0 ? fstat(0, &input) : stat(inputs[i], &input);
-        if (outcome == 0 && input.st_dev == output.st_dev && input.st_ino == output.st_ino) {
+        int outcome = strcmp(inputs[i], "-") == 0 ? fstat(0, &input) : stat(inputs[i], &input);
+        if (outcome == 0 && is_one_file(&input, &output)) {
             *which = i;
             return true;
         }
     }
     return false;
+}
+
+/* Gives the directory of a path and the name in it. */
+static const char *stat_directory(const char *path, struct stat *status) {
+    const char *slash = strrchr(path, '/');
+    char directory[PATH_MAX] = ".";
+    if (slash) snprintf(directory, sizeof directory, "%.*s", (int)(slash - path) + 1, path);
+    return stat(directory, status) == 0 ? (slash ? slash + 1 : path) : NULL;
+}
+
+bool emb_output_is_same(const char *first, const char *second) {
+    struct stat a, b;
+    bool equal = strcmp(first, second) == 0;
+    if (equal && strcmp(first, "-") == 0) return true;
+    bool first_exists = stat_output(first, &a), second_exists = stat_output(second, &b);
+    if (first_exists && second_exists) return S_ISREG(a.st_mode) && is_one_file(&a, &b);
+    if (equal || first_exists || second_exists) return equal;
+    const char *name = stat_directory(first, &a), *other = stat_directory(second, &b);
+    return name && other && strcmp(name, other) == 0 && is_one_file(&a, &b);
 }
 
 static emb_status open_direct(emb_output *output, const char *path, emb_error *error) {

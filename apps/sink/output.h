@@ -38,6 +38,10 @@ void emb_output_abort(emb_output *output);
 /* Removes the temporary files of every open output. Async-signal-safe, for a second signal. */
 void emb_output_abort_all(void);
 
+/* Would both outputs go into one file, whether it is there yet or not? Special files do not count,
+ * standard output does. */
+bool emb_output_is_same(const char *first, const char *second);
+
 /* Is path the same file as one of these? Gives its index in `which`. */
 bool emb_output_is_input(const char *path, const char *const *inputs, uint32_t count,
                          uint32_t *which);

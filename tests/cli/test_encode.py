@@ -205,6 +205,46 @@ def check_places(tally, folder):
     tally.expect(not left, f"left behind: {left}")
 
 
+def check_clashes(tally, folder):
+    """Outputs that would go into one file, or into an input, are refused before any work."""
+    source = write(folder)
+    before = source.read_bytes()
+    for out in ("o.jsonl", "o.npy"):
+        job = ["encode", BERT, "-i", source, "-o"]
+        for there in (False, True):
+            for stats in (out, f"./{out}", f"{out}.errors.jsonl", folder / out):
+                done = run(*job, out, "--stats", stats, cwd=folder)
+                expect_exit(tally, done, 64, "--stats", "choose another name")
+            tally.expect((folder / out).exists() == there, f"{out} after a refusal")
+            expect_exit(tally, run(*job, folder / out), 0)
+            made = (folder / out).read_bytes()
+        os.symlink(folder / out, folder / "link")
+        os.link(folder / out, folder / "hard")
+        for stats in ("link", "hard"):
+            expect_exit(tally, run(*job, out, "--stats", stats, cwd=folder), 64, "--stats")
+            (folder / stats).unlink()
+        tally.expect((folder / out).read_bytes() == made, f"{out} was changed")
+    with open(folder / "o.jsonl", "ab") as held:
+        expect_exit(tally, run(*job, "-", "--stats", folder / "o.jsonl", stdout=held), 64)
+    expect_exit(tally, run(*job, "-", "--stats", "-"), 64, "--stats")
+    expect_exit(tally, run(*job, "/dev/null", "--stats", "/dev/null"), 0)
+    expect_exit(tally, run(*job, folder / "o.npy", "--stats", folder / "s.json"), 0)
+    failed = folder / "z.npy.errors.jsonl"
+    failed.write_bytes(before)
+    done = run("encode", BERT, "-i", failed, "-o", folder / "z.npy")
+    expect_exit(tally, done, 64, "overwritten")
+    tally.expect(failed.exists() and failed.read_bytes() == before, "the input was removed")
+    table = folder / "p.csv"
+    table.write_text("score,sentence1,sentence2\n1,a,b\n2,the cat,sat\n3,moon,moon\n")
+    for arguments, path in [(["eval", BERT, table], table), (["bench", BERT, "-i", source], source),
+                            (["search", BERT, "--index", folder / "o.npy", "q"], folder / "o.npy"),
+                            (["search", BERT, "--index", folder / "o.npy", "--texts", source, "q"],
+                             source)]:
+        held = path.read_bytes()
+        expect_exit(tally, run(*arguments, "--stats", path), 64, "overwritten")
+        tally.expect(path.read_bytes() == held, f"{arguments[0]} --stats changed its input")
+
+
 def check_lock(tally, folder):
     """A second job on the same output is told so; the place left by a killed job is reused."""
     source, out = write(folder), folder / "lock.npy"
@@ -326,8 +366,8 @@ def main():
     """All of it."""
     tally = program.Tally()
     if ready(tally):
-        checks = [check_outputs, check_options, check_failed_rows, check_places, check_lock,
-                  check_signals, check_progress, check_memory]
+        checks = [check_outputs, check_options, check_failed_rows, check_places, check_clashes,
+                  check_lock, check_signals, check_progress, check_memory]
         for check in checks:
             with tempfile.TemporaryDirectory(prefix="embound-cli-") as name:
                 check(tally, pathlib.Path(name))
