@@ -55,6 +55,7 @@ struct emb_source {
     bool carriage_return; /* txt: the block before ended with one */
     emb_csv csv;
     uint32_t column; /* csv: 0-based */
+    uint32_t width;  /* csv: cells of the file's first row; 0: none was read yet */
     bool row_bad;    /* csv: the row being read breaks the rules */
     emb_json json;
     unsigned char *text; /* jsonl: the unescaped text is gathered here */

@@ -67,6 +67,7 @@ static emb_status choose_column(emb_source *source, emb_error *error) {
     uint32_t found = NO_COLUMN, cells = 0;
     uint32_t number = column_number(source->options.column);
     const char *file = emb_input_name(&source->input, source->input.next - 1);
+    source->width = 0;
     if (source->options.no_header) {
         if (source->options.column && number == NO_COLUMN) {
             return emb_app_fail(error, EMB_INVALID_ARGUMENT,
@@ -80,6 +81,7 @@ static emb_status choose_column(emb_source *source, emb_error *error) {
     if (number != NO_COLUMN && found == NO_COLUMN && number < cells) found = number;
     if (!source->options.column && cells == 1) found = 0;
     source->column = found;
+    source->width = cells;
     if (found != NO_COLUMN || cells == 0) return EMB_OK;
     if (source->options.column) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
@@ -103,11 +105,18 @@ static emb_status open_file(emb_source *source, bool *done, emb_error *error) {
     return choose_column(source, error);
 }
 
-/* Ends the text of the row just read. A blank line in a table of several columns is no row, as
- * for every reader of such tables. */
+/* In a table of several columns a blank line is no row, as for every reader of such tables; in one
+ * of a single column it is an empty text. Before a first row the column asked for must tell. */
+static bool passes_over(const emb_source *source) {
+    bool several = source->width ? source->width > 1 : source->column > 0;
+    return source->csv.blank && several;
+}
+
+/* Ends the text of the row just read, if it is one. */
 static emb_status end_row(emb_source *source, emb_piece_list *list, bool bad, emb_error *error) {
     const emb_csv *csv = &source->csv;
-    if (csv->blank && source->column > 0) return EMB_OK;
+    if (passes_over(source)) return EMB_OK;
+    if (source->width == 0 && !csv->blank) source->width = csv->cells;
     emb_source_end(source, list);
     const char *file = emb_input_name(&source->input, source->input.next - 1);
     if (bad) {
