@@ -4,17 +4,12 @@
 #include "sink/sink.h"
 
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 
 #include "fail.h"
+#include "suffix.h"
 
 #define WRITER_BYTES (64u << 10)
-
-static bool has_suffix(const char *path, const char *suffix) {
-    size_t path_length = strlen(path), length = strlen(suffix);
-    return path_length > length && strcasecmp(path + path_length - length, suffix) == 0;
-}
 
 size_t emb_sink_bytes(uint32_t dim) {
     return WRITER_BYTES + ((size_t)dim * sizeof(float) + 63) / 64 * 64;
@@ -25,9 +20,10 @@ emb_status emb_sink_choose_format(emb_sink_format *format, const char *path, emb
     bool stream = strcmp(path, "-") == 0 || (stat(path, &status) == 0 && !S_ISREG(status.st_mode) &&
                                              !S_ISDIR(status.st_mode));
     if (*format == EMB_SINK_AUTO) {
-        if (has_suffix(path, ".npy")) {
+        if (emb_app_has_suffix(path, ".npy")) {
             *format = EMB_SINK_NPY;
-        } else if (stream || has_suffix(path, ".jsonl") || has_suffix(path, ".ndjson")) {
+        } else if (stream || emb_app_has_suffix(path, ".jsonl") ||
+                   emb_app_has_suffix(path, ".ndjson")) {
             *format = EMB_SINK_JSONL;
         } else {
             return emb_app_fail(error, EMB_INVALID_ARGUMENT,

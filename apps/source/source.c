@@ -4,9 +4,9 @@
 #include "source/source.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "fail.h"
+#include "suffix.h"
 
 #define LINE_BITS 40
 
@@ -32,21 +32,16 @@ static const struct {
     {".sqlite", "databases are not read yet; export to .jsonl or .csv"},
 };
 
-static bool has_suffix(const char *path, const char *suffix) {
-    size_t path_length = strlen(path), length = strlen(suffix);
-    return path_length > length && strcasecmp(path + path_length - length, suffix) == 0;
-}
-
 emb_status emb_source_format_of(emb_source_format *out, const char *path, emb_error *error) {
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
-        if (has_suffix(path, refused[i].suffix)) {
+        if (emb_app_has_suffix(path, refused[i].suffix)) {
             return emb_app_fail(error, EMB_INVALID_ARGUMENT, "%s: %s (or state --input-format)",
                                 path, refused[i].advice);
         }
     }
     *out = EMB_SOURCE_TXT;
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
-        if (has_suffix(path, suffixes[i].suffix)) *out = suffixes[i].format;
+        if (emb_app_has_suffix(path, suffixes[i].suffix)) *out = suffixes[i].format;
     }
     return EMB_OK;
 }
