@@ -37,17 +37,32 @@ emb_status emb_session_open_model(emb_session *session, const char *path, emb_er
     return EMB_OK;
 }
 
+static emb_status make_plan(emb_session *session, emb_error *error) {
+    session->plan.struct_bytes = sizeof session->plan;
+    return emb_plan_make(&session->plan, session->model, &session->limits, &session->machine,
+                         error);
+}
+
+/* What --dtype auto means depends on the device, which the plan in the default dtype finds. */
 emb_status emb_session_plan(emb_session *session, const emb_options *options, uint64_t caller_bytes,
                             emb_error *error) {
     uint64_t page = session->machine.page_bytes ? session->machine.page_bytes : 4096;
     session->limits = options->limits;
     session->limits.caller_bytes = (caller_bytes + page - 1) / page * page;
-    if (options->dtype_auto && session->machine.has_bf16) {
-        session->limits.dtype = EMB_DTYPE_BF16;
+    if (options->devices_all && session->machine.devices_count > 1) {
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                            "--device cuda:all: there are %u, and one GPU is used for now; state "
+                            "cuda:N",
+                            session->machine.devices_count);
     }
-    session->plan.struct_bytes = sizeof session->plan;
-    return emb_plan_make(&session->plan, session->model, &session->limits, &session->machine,
-                         error);
+    emb_status status = make_plan(session, error);
+    if (!options->dtype_auto || !session->machine.has_bf16) return status;
+    bool cuda = session->limits.device == EMB_DEVICE_CUDA ||
+                (status == EMB_OK && session->plan.device == EMB_DEVICE_CUDA);
+    if (cuda) return status;
+    session->limits.device = EMB_DEVICE_CPU;
+    session->limits.dtype = EMB_DTYPE_BF16;
+    return make_plan(session, error);
 }
 
 emb_status emb_session_open_block(emb_session *session, emb_error *error) {

@@ -27,7 +27,8 @@ BAD_PLAN = [
     (["--dtype", "f64"], "use f32, bf16"), (["--pooling", "sum"], "use mean, cls, max"),
     (["--long", "late"], "use chunk"), (["--long", "never"], "use chunk, truncate, error"),
     (["--device", "tpu"], "use auto, cpu, cuda"), (["--device", "cuda:x"], "cuda:"),
-    (["--device", "cuda:"], "use auto"), (["--device", "cuda:1,,2"], "use auto"),
+    (["--device", "cuda:"], "use auto"), (["--device", "cuda:1,,2"], "one GPU for now"),
+    (["--device", "cuda:0,1"], "one GPU for now"), (["--device", "cuda:0x"], "cuda:"),
     (["--normalize=yes"], "takes no value"), (["--frobnicate"], "not an option"),
     (["-i", "x"], "no meaning for this command"), (["--prompt", "x"], "no meaning"),
     (["another"], "only MODEL"), (["-x"], "not an option"),
@@ -174,6 +175,37 @@ def check_bad(tally):
         expect_exit(tally, run(*arguments), 64, words)
 
 
+def check_devices(tally, folder, machine):
+    """How many GPUs a plan takes, and what --dtype auto is on which device."""
+    path = folder / "gpus.json"
+    gpu = {"name": "one", "index": 0, "compute_capability": 90, "memory_bytes": 8 << 30,
+           "context_bytes": 400 << 20, "host_bytes": 100 << 20}
+    plan = ["plan", BERT, "--json", "--machine", path]
+
+    def dtype_and_device(devices, *options, has_bf16=1):
+        path.write_text(json.dumps({**machine, "isa": "avx512", "has_bf16": has_bf16,
+                                    "devices": devices}))
+        done = run(*plan, *options)
+        expect_exit(tally, done, 0)
+        found = json.loads(done.stdout or b"{}")
+        return found.get("dtype"), found.get("device")
+
+    for devices, options, wanted in [
+            ([gpu], ["--device", "cuda"], ("f16", "cuda")), ([gpu], [], ("f16", "cuda")),
+            ([gpu], ["--device", "cpu"], ("bf16", "cpu")), ([], [], ("bf16", "cpu")),
+            ([gpu], ["--device", "cuda:all"], ("f16", "cuda")),
+            ([gpu], ["--gpu-memory", "1MiB"], ("bf16", "cpu"))]:
+        found = dtype_and_device(devices, "--dtype", "auto", *options)
+        tally.expect(found == wanted, f"--dtype auto {options}, {len(devices)} GPUs: {found}")
+    found = dtype_and_device([], "--dtype", "auto", has_bf16=0)
+    tally.expect(found == ("f32", "cpu"), f"--dtype auto without bf16: {found}")
+    two = [gpu, {**gpu, "name": "two", "index": 1}]
+    tally.expect(dtype_and_device(two, "--device", "cuda") == ("f16", "cuda"), "two GPUs")
+    expect_exit(tally, run(*plan, "--device", "cuda:all"), 64, "one GPU", "there are 2")
+    done = run("info", "--device", "cuda:0,1")
+    tally.expect(done.returncode in (0, 69), f"info of two GPUs: {done.returncode} {done.stderr}")
+
+
 def check_machine(tally, folder):
     """info, --save-machine and plan --machine."""
     done = run("info", BERT)
@@ -191,6 +223,7 @@ def check_machine(tally, folder):
     plan = run("plan", BERT, "--json", "--machine", machine)
     if expect_exit(tally, plan, 0):
         tally.expect(json.loads(plan.stdout)["lanes"] == 7, "the plan is not for that machine")
+    check_devices(tally, folder, saved)
     (folder / "bad.json").write_text('{"cores": }')
     expect_exit(tally, run("plan", BERT, "--machine", folder / "bad.json"), 65, "bad.json")
     expect_exit(tally, run("plan", BERT, "--machine", folder / "none.json"), 66, "none.json")
