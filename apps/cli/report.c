@@ -201,7 +201,7 @@ void emb_report_summary(const emb_engine_stats_t *stats, const emb_session *sess
                 (ull)stats->texts_long, session->plan.chunk_tokens_max, (ull)stats->texts_failed);
     emb_cli_say("%llu tokens in %.2f s: %.0f texts/s, %.0f tokens/s", (ull)stats->tokens,
                 stats->seconds, (double)stats->texts / seconds, (double)stats->tokens / seconds);
-    if (stats->tokens_dropped) {
+    if (stats->tokens_dropped && session->plan.long_rule == EMB_LONG_TRUNCATE) {
         emb_cli_say("%llu tokens were cut off (--long truncate)", (ull)stats->tokens_dropped);
     }
     emb_cli_say("memory: %.2f MiB planned, %.2f MiB observed peak", MIB(stats->host_bytes_planned),

@@ -145,6 +145,7 @@ def check_failed_rows(tally, folder):
     done = run("encode", BERT, "-i", source, "-o", out, "--long", "error", "--stats",
                folder / "s.json")
     expect_exit(tally, done, 65, "longer than the model's window", "--long chunk", "line 4")
+    tally.expect(b"cut off" not in done.stderr, f"a refused text was cut off? {done.stderr}")
     listed = read_jsonl(errors.read_bytes())
     tally.expect([(e["index"], e["status"]) for e in listed] == [(3, "EMB_TOO_LONG")], "too long")
     tally.expect(json.loads((folder / "s.json").read_text())["texts_failed"] == 1, "stats")
