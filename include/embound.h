@@ -256,11 +256,12 @@ typedef struct emb_plan {
     uint32_t chunk_tokens_max; /* longest sequence, special tokens included */
     uint32_t weight_slots;     /* 0: all layers resident; 1 or 2: buffers of one layer each */
     uint32_t embeddings_resident;
-    uint64_t host_bytes_max;   /* the budget; 0 if none was stated */
-    uint64_t host_bytes;       /* the whole process under this plan */
-    uint64_t host_bytes_min;   /* the smallest budget that works with these limits */
-    uint64_t host_bytes_knee;  /* the smallest budget that reaches full speed */
-    uint32_t device_index;     /* of the GPU, if device is EMB_DEVICE_CUDA */
+    uint64_t host_bytes_max;  /* the budget; 0 if none was stated */
+    uint64_t host_bytes;      /* the whole process under this plan */
+    uint64_t host_bytes_min;  /* the smallest budget that works with these limits */
+    uint64_t host_bytes_knee; /* the smallest budget that reaches full speed */
+    uint32_t device_index;    /* of the GPU, if device is EMB_DEVICE_CUDA */
+    uint32_t compute_capability;
     uint64_t device_bytes_max; /* as for the host, per GPU and with its context */
     uint64_t device_bytes;
     uint64_t device_bytes_min;
@@ -339,19 +340,22 @@ EMB_API emb_status emb_engine_submit(emb_engine *engine, const emb_piece *pieces
 EMB_API emb_status emb_engine_flush(emb_engine *engine);
 
 /* Gives up to `capacity` finished rows in the order submitted. `count` 0 with EMB_OK means that
- * nothing is under way or, while submit has stopped inside a long text, that it can go on.
+ * nothing is under way (what waits in a window that is not full is not: flush it first) or, while
+ * submit has stopped inside a long text, that it can go on.
  * timeout_ms: 0 looks only, negative waits as long as it takes. The rows of the previous collect
  * are gone.
  * Fails: EMB_TIMEOUT, EMB_CANCELLED, or the error that stopped the engine (EMB_IO, ...). */
 EMB_API emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capacity,
                                       uint32_t *count, int timeout_ms, emb_error *error);
 
-/* Stops the work as soon as each lane has finished its tile; later calls give EMB_CANCELLED.
+/* Stops the work as soon as each lane has finished its tile; later calls give EMB_CANCELLED, and the
+ * engine can only be closed.
  * Threads: any; async-signal-safe. */
 EMB_API emb_status emb_engine_cancel(emb_engine *engine);
 
 /* Encodes whole texts: rows is [count, dim]. A failed text is a row of NaN, and the first such
- * failure is the status, after all texts were tried. The engine must be idle. */
+ * failure is the status, after all texts were tried. The engine must be idle: every row of earlier
+ * texts collected. After any other error the engine can only be closed. */
 EMB_API emb_status emb_engine_embed(float *rows, emb_engine *engine, const emb_text *texts,
                                     uint32_t count, emb_error *error);
 

@@ -75,9 +75,11 @@ typedef struct emb_lane_scratch {
 /* What a device beside the CPU needs; a CPU backend has none. Operations of a device are enqueued
  * and run in order; lanes are independent of one another. */
 typedef struct emb_device_calls {
-    /* Makes the device ready: its context, every kernel loaded and run once.
-     * Fails: EMB_DEVICE. */
+    /* Makes the device's context, if it is not there yet. Fails: EMB_DEVICE. */
     emb_status (*open)(uint32_t device, emb_error *error);
+    /* Waits until everything that linear_pack and convert wrote has arrived; tells their failures.
+     * Lanes may read it only then. Fails: EMB_DEVICE. Threads: any. */
+    emb_status (*uploaded)(uint32_t device, emb_error *error);
     /* The region of the device: one allocation, NULL if refused. */
     void *(*take)(uint32_t device, uint64_t bytes);
     void (*give)(void *base);
@@ -166,7 +168,9 @@ typedef const emb_cuda_module *(*emb_cuda_query_call)(void);
 emb_status emb_cuda_open(const emb_cuda_module **out, emb_error *error);
 
 /* The sizes that a device's backend will book, for planning where neither device nor module is
- * present: a table with layouts alone. NULL if the device lacks the format. */
-const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_format format);
+ * present: a table with layouts alone. NULL if the device lacks the format, or the kernels this
+ * shape (hidden, head_dim and intermediate are read). */
+const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_format format,
+                                  const emb_block_shape *shape);
 
 #endif

@@ -23,6 +23,7 @@ typedef struct emb_weights {
     const emb_backend *backend;
     emb_format format;
     uint32_t slots;      /* 0: all layers resident; 1, 2: buffers of one layer each */
+    uint32_t device;     /* index, if the backend has one */
     bool words_resident; /* else rows are read from the file for each tile */
     uint32_t chunk_tokens_max;
     emb_embedding embedding;
@@ -51,7 +52,7 @@ typedef struct emb_weights_config {
     const emb_shape *shape;
     const emb_backend *backend;
     emb_format format;
-    uint32_t slots, lanes, chunk_tokens_max;
+    uint32_t slots, lanes, chunk_tokens_max, device;
     bool words_resident;
 } emb_weights_config;
 
@@ -111,7 +112,7 @@ typedef struct emb_pass {
     void *x;           /* activations of row0 of the first cut onwards */
     float *vectors;    /* [chunks of the table, hidden] */
     uint64_t number0;  /* of the pass's first layer, see emb_weights */
-    atomic_uint *next; /* [layers + 1] next cut to take at each layer; NULL: one lane alone */
+    atomic_uint *next; /* [layers] next cut to take at each layer; NULL: one lane alone */
     const atomic_bool *cancel;
 } emb_pass;
 
@@ -132,5 +133,11 @@ void emb_lane_layout(emb_lane *lane, const emb_weights_config *config,
  * Fails: EMB_IO, EMB_BAD_FILE (streaming or gathering), EMB_CANCELLED. */
 emb_status emb_encoder_forward(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
                                emb_error *error);
+
+/* Runs a pass of one tile once through a lane with the first layer's weights in every layer's
+ * place: so that a device has loaded every kernel before the engine is ready. The vectors mean
+ * nothing. Streamed weights must not have begun. Fails as forward does. */
+emb_status emb_encoder_warm(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
+                            emb_error *error);
 
 #endif

@@ -126,7 +126,7 @@ static emb_status stopped(emb_weights *weights, emb_error *error) {
 emb_status emb_encoder_forward(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
                                emb_error *error) {
     double before = emb_process_seconds();
-    lane->seconds_wait = 0;
+    lane->seconds_encode = lane->seconds_wait = 0;
     for (uint32_t n = 0; n < encoder->shape->layers; n++) {
         const emb_layer *layer =
             emb_weights_acquire(encoder->weights, pass->number0 + n, &lane->seconds_wait);
@@ -140,5 +140,14 @@ emb_status emb_encoder_forward(emb_encoder *encoder, emb_lane *lane, const emb_p
         emb_weights_release(encoder->weights, pass->number0 + n);
     }
     lane->seconds_encode = emb_process_seconds() - before - lane->seconds_wait;
+    return EMB_OK;
+}
+
+emb_status emb_encoder_warm(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
+                            emb_error *error) {
+    const emb_layer *layer = encoder->weights->layers;
+    EMB_TRY(run_tile(encoder, lane, pass, pass->cuts, 0, layer, error));
+    uint32_t last = encoder->shape->layers - 1;
+    if (last) EMB_TRY(run_tile(encoder, lane, pass, pass->cuts, last, layer, error));
     return EMB_OK;
 }

@@ -52,6 +52,7 @@ void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
     weights->slots = config->slots;
     weights->lanes = config->lanes;
     weights->words_resident = config->words_resident;
+    weights->device = config->device;
     weights->chunk_tokens_max = config->chunk_tokens_max;
 
     emb_ledger_item(ledger, "embeddings");
@@ -219,6 +220,12 @@ static emb_status load_embeddings(emb_weights *w, emb_error *error) {
     return EMB_OK;
 }
 
+/* Lanes of a device may read what was loaded only once it has arrived there. */
+static emb_status wait_uploaded(const emb_weights *w, emb_error *error) {
+    const emb_device_calls *device = w->backend->device;
+    return device ? device->uploaded(w->device, error) : EMB_OK;
+}
+
 void emb_weights_init(emb_weights *weights) {
     pthread_mutex_init(&weights->mutex, NULL);
     pthread_cond_init(&weights->changed, NULL);
@@ -226,9 +233,13 @@ void emb_weights_init(emb_weights *weights) {
 
 emb_status emb_weights_load(emb_weights *weights, emb_error *error) {
     EMB_TRY(load_embeddings(weights, error));
-    for (uint32_t n = 0; weights->slots == 0 && n < weights->shape->layers; n++)
+    /* a device warms its lanes with the first layer, also where layers will be streamed */
+    uint32_t first = weights->slots == 0        ? weights->shape->layers
+                     : weights->backend->device ? 1
+                                                : 0;
+    for (uint32_t n = 0; n < first; n++)
         EMB_TRY(load_layer(weights, &weights->layers[n], n, error));
-    return EMB_OK;
+    return wait_uploaded(weights, error);
 }
 
 void emb_weights_close(emb_weights *weights) {
@@ -252,6 +263,7 @@ void emb_weights_loader(void *user, uint32_t index) {
         emb_error error = {0};
         emb_status status = load_layer(w, &w->layers[number % w->slots],
                                        (uint32_t)(number % w->shape->layers), &error);
+        if (status == EMB_OK) status = wait_uploaded(w, &error);
         pthread_mutex_lock(&w->mutex);
         if (status == EMB_OK) {
             w->loaded = number + 1;

@@ -125,6 +125,7 @@ emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capaci
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "collect: engine, rows and count must not be NULL");
     *count = 0;
+    if (atomic_load(&engine->cancel)) return emb_error_set(error, EMB_CANCELLED, "cancelled");
     emb_delivery *out = &engine->delivery;
     release_windows(engine); /* the rows of the previous collect are gone */
     double deadline = timeout_ms < 0 ? HUGE_VAL : emb_process_seconds() + 1e-3 * (double)timeout_ms;

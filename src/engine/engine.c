@@ -56,13 +56,8 @@ static emb_status cpu_backend(const emb_backend **out, const emb_plan *plan, emb
 
 static emb_status cuda_backend(const emb_backend **out, const emb_plan *plan, emb_error *error) {
     const emb_cuda_module *module = NULL;
-    emb_device_list wanted = {
-        .struct_bytes = sizeof wanted, .count = 1, .indices = {plan->device_index}};
-    emb_device_info info;
-    uint32_t count;
     EMB_TRY(emb_cuda_open(&module, error));
-    EMB_TRY(module->probe(&info, &count, &wanted, error));
-    *out = module->backend(info.compute_capability, emb_plan_format(plan->dtype));
+    *out = module->backend(plan->compute_capability, emb_plan_format(plan->dtype));
     return EMB_OK;
 }
 
@@ -81,6 +76,8 @@ static emb_status choose_backend(const emb_backend **out, const emb_plan *plan,
                              plan->numerics_id, numerics);
     return EMB_OK;
 }
+
+#define EMB_PAGE_BYTES_MAX (2u << 20) /* of any region */
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
@@ -108,15 +105,27 @@ static void book(emb_memory *memory, regions *r, const emb_model *model, const e
     emb_memory_layout(memory, model, plan, backend, &books);
 }
 
+/* What was measured is the plan's allocation, rounded up to the region's pages. */
+static bool same_arena(const emb_ledger *ledger, const emb_plan *plan, emb_region_kind kind) {
+    uint64_t bytes = arena_bytes(plan, kind);
+    for (uint64_t page = 512; page <= EMB_PAGE_BYTES_MAX; page *= 2)
+        if ((ledger->bytes + page - 1) / page * page == bytes) return true;
+    return false;
+}
+
 /* Measures the plan's shapes for this model: a plan for another model must not pass. */
 static emb_status check_plan(const emb_plan *plan, const emb_model *model,
                              const emb_backend *backend, emb_error *error) {
     emb_memory memory;
     regions r = {0};
     book(&memory, &r, model, plan, backend);
-    if (r.host.overflow || r.host.bytes > arena_bytes(plan, EMB_REGION_HOST) ||
-        r.pinned.bytes > arena_bytes(plan, EMB_REGION_PINNED) ||
-        r.device.bytes > arena_bytes(plan, EMB_REGION_DEVICE))
+    const emb_shape *shape = &model->shape;
+    if (r.host.overflow || r.pinned.overflow || r.device.overflow || plan->windows == 0 ||
+        plan->dim == 0 || plan->dim > shape->hidden ||
+        plan->chunk_tokens_max > shape->window_tokens ||
+        !same_arena(&r.host, plan, EMB_REGION_HOST) ||
+        !same_arena(&r.pinned, plan, EMB_REGION_PINNED) ||
+        !same_arena(&r.device, plan, EMB_REGION_DEVICE))
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "the plan was not made for this model: make it again");
     return EMB_OK;
@@ -218,7 +227,7 @@ static emb_status warm_lane(emb_engine *engine, emb_lane *lane, uint32_t tokens,
                      .x = engine->memory.pass_x,
                      .vectors = window->vectors,
                      .cancel = &engine->cancel};
-    return emb_encoder_forward(&engine->encoder, lane, &pass, error);
+    return emb_encoder_warm(&engine->encoder, lane, &pass, error);
 }
 
 static emb_status open_lanes(emb_engine *engine, emb_error *error) {
@@ -226,7 +235,6 @@ static emb_status open_lanes(emb_engine *engine, emb_error *error) {
     for (uint32_t i = 0; device && i < engine->plan.lanes; i++) {
         emb_lane *lane = &engine->memory.lanes[i];
         EMB_TRY(device->lane_open(&lane->scratch, engine->plan.device_index, error));
-        if (engine->plan.weight_slots) continue; /* its weights are not there yet */
         EMB_TRY(warm_lane(engine, lane, 2, error));
         EMB_TRY(warm_lane(engine, lane, engine->plan.tokens_per_tile, error));
         lane->rows_computed = lane->tiles = 0;
@@ -335,7 +343,7 @@ static emb_status copy_rows(float *rows, emb_engine *engine, uint64_t first_text
 
 static uint32_t pieces_of(emb_piece pieces[2], const emb_text *text) {
     uint32_t kind = text->is_ids ? EMB_PIECE_IDS : 0, count = 0;
-    if (text->prompt && !text->is_ids)
+    if (text->prompt)
         pieces[count++] =
             (emb_piece){text->prompt, strlen(text->prompt), EMB_PIECE_FIRST, text->user};
     uint32_t first = count == 0 ? EMB_PIECE_FIRST : 0;
@@ -353,8 +361,9 @@ emb_status emb_engine_embed(float *rows, emb_engine *engine, const emb_text *tex
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "embed: collect the rows of earlier texts first");
     for (uint32_t i = 0; i < count; i++)
-        if (!texts[i].data && texts[i].length)
-            return emb_error_set(error, EMB_INVALID_ARGUMENT, "embed: text %u has no data", i);
+        if ((!texts[i].data && texts[i].length) || (texts[i].is_ids && texts[i].prompt))
+            return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                                 "embed: text %u has no data, or a prompt before ids", i);
     uint64_t first_text = engine->delivery.text;
     emb_status worst = EMB_OK;
     uint32_t got = 0;

@@ -11,10 +11,13 @@
 
 /* The text being read: the caller's thread alone. */
 typedef struct emb_intake {
-    bool text_open;    /* between a FIRST piece and the end of its LAST */
-    bool piece_open;   /* a piece is partly read: submit must begin with it again */
-    size_t piece_used; /* bytes or ids of it read so far */
-    bool text_done;    /* every id is out of the tokenizer */
+    bool text_open;      /* between a FIRST piece and the end of its LAST */
+    bool piece_open;     /* a piece is partly read: submit must begin with it again */
+    size_t piece_used;   /* bytes or ids of it read so far */
+    size_t piece_length; /* of the piece that is open */
+    uint32_t piece_flags;
+    bool ids;       /* the text comes as ids */
+    bool text_done; /* every id is out of the tokenizer */
     uint64_t user;
     emb_status status; /* of the text so far */
     uint64_t tokens;   /* encoded so far, special tokens included */

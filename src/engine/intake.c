@@ -127,8 +127,8 @@ static bool drain_fresh(emb_engine *engine) {
 /* Closes the text's last chunk and completes its last part; false if there is no room. */
 static bool finish_text(emb_engine *engine) {
     emb_intake *in = &engine->intake;
-    bool failed = in->status != EMB_OK;
-    if (failed) {
+    if (in->status != EMB_OK) {
+        in->dropped = 0; /* of a row that is given, alone */
         emb_window *window = window_with_room(engine, 0);
         if (!window) return false;
         current_part(engine, window);
@@ -143,7 +143,7 @@ static bool finish_text(emb_engine *engine) {
     part->tokens_dropped = in->dropped;
     part->text_chunks = in->chunks;
     engine->stats.texts++;
-    engine->stats.texts_long += in->chunks > 1 || in->dropped > 0;
+    engine->stats.texts_long += in->chunks > 1 || in->dropped > 0 || in->status == EMB_TOO_LONG;
     engine->stats.chunks += in->chunks;
     engine->stats.tokens += in->tokens;
     engine->stats.tokens_dropped += in->dropped;
@@ -190,20 +190,33 @@ static emb_status begin_piece(emb_engine *engine, const emb_piece *piece, emb_er
     if (piece->flags & ~(uint32_t)(EMB_PIECE_FIRST | EMB_PIECE_LAST | EMB_PIECE_IDS))
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "a piece has flags 0x%x; use FIRST, LAST and IDS", piece->flags);
-    if (piece->flags & ~(uint32_t)(EMB_PIECE_FIRST | EMB_PIECE_LAST | EMB_PIECE_IDS))
-        return emb_error_set(error, EMB_INVALID_ARGUMENT, "unknown piece flags %#x", piece->flags);
     bool first = piece->flags & EMB_PIECE_FIRST;
     if (first == in->text_open)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              first ? "a text begins before the LAST piece of the one before"
                                    : "a text must begin with a FIRST piece");
+    bool ids = piece->flags & EMB_PIECE_IDS;
+    if (!first && ids != in->ids)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "a text is either bytes or ids, in all of its pieces");
     if (first) {
         in->text_open = true;
+        in->ids = ids;
         in->user = piece->user;
         emb_text_begin(&engine->memory.tokenizer);
     }
     in->piece_open = true;
+    in->piece_length = piece->length;
+    in->piece_flags = piece->flags;
     return EMB_OK;
+}
+
+/* A piece that was taken in part must come again. */
+static emb_status resume_piece(const emb_intake *in, const emb_piece *piece, emb_error *error) {
+    if (piece->length == in->piece_length && piece->flags == in->piece_flags) return EMB_OK;
+    return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                         "a piece of %zu was taken up to %zu: submit the same piece again first",
+                         in->piece_length, in->piece_used);
 }
 
 /* Reads the piece as far as windows allow; true once it is used up (and, after a LAST piece, the
@@ -235,7 +248,8 @@ emb_status emb_engine_submit(emb_engine *engine, const emb_piece *pieces, uint32
     emb_status status = EMB_OK;
     while (*taken < count && status == EMB_OK) {
         const emb_piece *piece = &pieces[*taken];
-        if (!engine->intake.piece_open) status = begin_piece(engine, piece, error);
+        status = engine->intake.piece_open ? resume_piece(&engine->intake, piece, error)
+                                           : begin_piece(engine, piece, error);
         if (status != EMB_OK || !take_piece(engine, piece)) break;
         ++*taken;
     }

@@ -63,6 +63,7 @@ void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_pla
         .slots = plan->weight_slots,
         .lanes = plan->lanes,
         .chunk_tokens_max = plan->chunk_tokens_max,
+        .device = plan->device_index,
         .words_resident = plan->embeddings_resident,
     };
     emb_weights_layout(&memory->weights, &config, books);

@@ -10,11 +10,13 @@
 #include "base/error.h"
 #include "plan/plan.h"
 
-#define WINDOWS          3  /* read ahead, encode, deliver: 2 * devices + 1 */
-#define TOKENS_PER_CHUNK 16 /* a window holds tokens / this many chunks, and at least */
-#define CHUNKS_MIN       16
-#define PASS_TOKENS_MAX  65536 /* beyond it the time to read a layer vanishes beside its use */
-#define WINDOW_TILES     4     /* tiles per lane in a full window: keeps lanes even at its end */
+#define BYTES_SANE_MAX    (1ull << 56) /* sums of what is stated cannot wrap below it */
+#define WINDOWS           3            /* read ahead, encode, deliver: 2 * devices + 1 */
+#define TOKENS_PER_CHUNK  16           /* a window holds tokens / this many chunks, and at least */
+#define CHUNKS_MIN        16
+#define PASS_TOKENS_MAX   65536 /* beyond it the time to read a layer vanishes beside its use */
+#define WINDOW_TOKENS_MAX (1u << 24)
+#define WINDOW_TILES      4 /* tiles per lane in a full window: keeps lanes even at its end */
 
 /* What the C library and the kernel may still add after the probe: heap headers, page tables of
  * stdio, and the few pages by which per-CPU counters of resident memory lag behind. */
@@ -106,6 +108,7 @@ static bool weigh(const search *s) {
     plan->regions_count = 0;
     emb_region *region = add_region(plan, EMB_REGION_HOST);
     add_item(region, "process", plan->process_base_bytes);
+    if (cuda) add_item(region, "CUDA on the host", s->gpu->host_bytes);
     add_item(region, "process growth", GROWTH_BYTES + (cuda ? CUDA_GROWTH_BYTES : 0));
     add_item(region, "model description", s->model->info.description_bytes);
     add_item(region, "caller's buffers", plan->caller_bytes);
@@ -155,7 +158,8 @@ static bool try_resident(const search *s, bool words) {
     uint32_t shortest = plan->chunk_tokens_max;
     for (uint32_t tile = s->tile_knee;; tile = tile / 2 > shortest ? tile / 2 : shortest) {
         plan->tokens_per_tile = tile;
-        uint32_t full = WINDOW_TILES * plan->lanes * tile;
+        uint64_t wanted = (uint64_t)WINDOW_TILES * plan->lanes * tile;
+        uint32_t full = wanted < WINDOW_TOKENS_MAX ? (uint32_t)wanted : WINDOW_TOKENS_MAX;
         bool complete = tile == s->tile_knee && fits(s, full);
         /* below one tile a lane would idle; only the last try accepts that */
         if (complete || widest_window(s, tile > shortest ? plan->lanes * tile : shortest, full)) {
@@ -219,8 +223,6 @@ static emb_status check_dtype(emb_plan *plan, const emb_limits *limits, emb_erro
     plan->dtype = limits->dtype ? limits->dtype : cuda ? EMB_DTYPE_F16 : EMB_DTYPE_F32;
     if (plan->dtype == EMB_DTYPE_F32 || plan->dtype == EMB_DTYPE_BF16) return EMB_OK;
     if (cuda && plan->dtype == EMB_DTYPE_F16) return EMB_OK;
-    if (plan->dtype > EMB_DTYPE_FP8)
-        return emb_error_set(error, EMB_INVALID_ARGUMENT, "there is no dtype %d", (int)plan->dtype);
     return emb_error_set(error, EMB_UNSUPPORTED,
                          cuda ? "this dtype is not available on a GPU yet; use f32, f16 or bf16"
                               : "this dtype is not available on a CPU yet; use f32 or bf16");
@@ -257,10 +259,6 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "limits hold a device, dtype, long rule, pooling or switch that does "
                              "not exist; begin with emb_limits_default()");
-    if (limits->caller_bytes > UINT64_MAX / 4) /* so that no sum of bytes can wrap */
-        return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "caller_bytes %llu is more than any machine has",
-                             (unsigned long long)limits->caller_bytes);
     memset(plan, 0, sizeof *plan);
     plan->struct_bytes = sizeof *plan;
     plan->device = limits->device;
@@ -297,8 +295,15 @@ static emb_status check_handles(const emb_plan *out, const emb_model *model,
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "struct_bytes differs: begin with emb_limits_default() and "
                              "emb_machine_probe(), and compile against this library's header");
-    if (machine->page_bytes == 0)
-        return emb_error_set(error, EMB_INVALID_ARGUMENT, "the machine's page_bytes is 0");
+    if (machine->page_bytes == 0 || machine->devices_count > EMB_DEVICES_MAX)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "the machine's page_bytes is 0, or it has too many devices");
+    uint64_t largest = machine->process_base_bytes | limits->caller_bytes;
+    for (uint32_t i = 0; i < machine->devices_count; i++)
+        largest |= machine->devices[i].context_bytes | machine->devices[i].host_bytes;
+    if (largest > BYTES_SANE_MAX)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "the machine or the limits state bytes beyond 2^56");
     return EMB_OK;
 }
 
@@ -310,10 +315,15 @@ static uint64_t ceil_mib(uint64_t bytes) {
     return (bytes + (1u << 20) - 1) >> 20;
 }
 
-static emb_status too_small(const emb_plan *plan, emb_error *error) {
-    bool host = plan->host_bytes_max && plan->host_bytes_max < plan->host_bytes_min;
-    bool device = plan->device_bytes_max && plan->device_bytes_max < plan->device_bytes_min;
-    uint64_t stated = host ? plan->host_bytes_max : plan->device_bytes_max;
+/* What was stated; else all that the machine has; else as much as wanted. */
+static uint64_t budget_of(uint64_t stated, uint64_t present) {
+    return stated ? stated : present ? present : UINT64_MAX;
+}
+
+static emb_status too_small(const search *s, const emb_plan *plan, emb_error *error) {
+    bool host = s->host_budget < plan->host_bytes_min;
+    bool device = s->device_budget < plan->device_bytes_min;
+    uint64_t budget = host ? s->host_budget : s->device_budget;
     uint64_t least = host ? plan->host_bytes_min : plan->device_bytes_min;
     if (!host && !device)
         return emb_error_set(error, EMB_BUDGET,
@@ -324,7 +334,7 @@ static emb_status too_small(const emb_plan *plan, emb_error *error) {
     emb_error_set(error, EMB_BUDGET,
                   "a %s budget of %llu bytes is too small for this model and these limits; the "
                   "smallest that works is %llu bytes (%llu MiB)",
-                  host ? "host" : "GPU", (unsigned long long)stated, (unsigned long long)least,
+                  host ? "host" : "GPU", (unsigned long long)budget, (unsigned long long)least,
                   (unsigned long long)ceil_mib(least));
     if (error) {
         error->bytes_min = least;
@@ -345,11 +355,16 @@ static emb_status plan_for(emb_plan *out, const emb_model *model, const emb_limi
             "this machine has no GPU that can be used; use the device cpu or auto");
     const emb_device_info *gpu = cuda ? &machine->devices[0] : NULL;
     base.device_index = cuda ? gpu->index : 0;
+    base.compute_capability = cuda ? gpu->compute_capability : 0;
     emb_format format = emb_plan_format(base.dtype);
-    const emb_backend *backend = cuda ? emb_cuda_sizes(gpu->compute_capability, format)
+    const emb_block_shape sizes = {.hidden = model->shape.hidden,
+                                   .head_dim = model->shape.head_dim,
+                                   .intermediate = model->shape.intermediate};
+    const emb_backend *backend = cuda ? emb_cuda_sizes(gpu->compute_capability, format, &sizes)
                                       : emb_cpu_backend(machine->isa, machine->has_bf16, format);
     if (!backend)
-        return emb_error_set(error, EMB_UNSUPPORTED, "no kernels in this dtype for '%s'",
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "no kernels in this dtype and for this model's sizes on '%s'",
                              cuda ? gpu->name : machine->isa);
     emb_plan_numerics(base.numerics_id, model, backend);
 
@@ -362,9 +377,9 @@ static emb_status plan_for(emb_plan *out, const emb_model *model, const emb_limi
     base.host_bytes_knee = out->host_bytes;
     base.device_bytes_knee = out->device_bytes;
     *out = base;
-    if (base.host_bytes_max) s.host_budget = base.host_bytes_max;
-    if (base.device_bytes_max) s.device_budget = base.device_bytes_max;
-    return descend(&s) ? EMB_OK : too_small(&base, error);
+    s.host_budget = budget_of(base.host_bytes_max, machine->memory_bytes);
+    s.device_budget = budget_of(base.device_bytes_max, gpu ? gpu->memory_bytes : 0);
+    return descend(&s) ? EMB_OK : too_small(&s, &base, error);
 }
 
 emb_status emb_plan_make(emb_plan *out, const emb_model *model, const emb_limits *limits,

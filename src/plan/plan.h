@@ -44,7 +44,7 @@ typedef struct emb_window {
     uint64_t sequence; /* its number since open */
     uint64_t pass;     /* number of its pass since open */
     uint32_t cuts_taken, cuts_done, lanes_done;
-    bool queued, done;
+    bool done;
 } emb_window;
 
 /* Every buffer of an engine. Pointers are NULL while measuring. */

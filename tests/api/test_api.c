@@ -199,6 +199,51 @@ static void pieces_out_of_order(void **unused) {
     run_close(&own);
 }
 
+/* A piece taken in part must come again; bytes and ids do not mix; ids take no prompt. */
+static void pieces_that_change(void **unused) {
+    (void)unused;
+    run own;
+    uint32_t taken = 0;
+    static char words[200000];
+    for (size_t i = 0; i < sizeof words; i++) words[i] = i % 2 ? ' ' : 'a';
+    emb_limits limits = emb_limits_default();
+    assert_int_equal(run_open(&own, BERT, &limits, NULL, &error), EMB_OK);
+    emb_piece long_text = {words, sizeof words, EMB_PIECE_FIRST | EMB_PIECE_LAST, 0};
+    assert_int_equal(emb_engine_submit(own.engine, &long_text, 1, &taken, &error), EMB_OK);
+    assert_int_equal(taken, 0); /* longer than all windows */
+    emb_piece other = {"ab", 2, EMB_PIECE_FIRST | EMB_PIECE_LAST, 0};
+    REFUSED(emb_engine_submit(own.engine, &other, 1, &taken, &error));
+    run_close(&own);
+    assert_int_equal(run_open(&own, BERT, &limits, NULL, &error), EMB_OK);
+    uint32_t ids[2] = {7, 8};
+    emb_piece mixed[2] = {{"hello", 5, EMB_PIECE_FIRST, 0},
+                          {ids, 2, EMB_PIECE_LAST | EMB_PIECE_IDS, 0}};
+    REFUSED(emb_engine_submit(own.engine, mixed, 2, &taken, &error));
+    run_close(&own);
+    float row[32];
+    emb_text prompted = {.data = ids, .length = 2, .is_ids = 1, .prompt = "query: "};
+    REFUSED(emb_engine_embed(row, shared.engine, &prompted, 1, &error));
+}
+
+/* A plan is for one model; with another, vectors would be read past their buffers. */
+static void plan_of_another_model(void **unused) {
+    (void)unused;
+    emb_model *other = NULL;
+    emb_engine *engine = NULL;
+    emb_plan plan;
+    emb_limits limits = emb_limits_default();
+    assert_int_equal(emb_plan_make(&plan, shared.model, &limits, &shared.machine, &error), EMB_OK);
+    assert_int_equal(emb_model_open(&other, "tests/data/tiny-mpnet", &error), EMB_OK);
+    REFUSED(emb_engine_open(&engine, other, &plan, &error));
+    plan.dim = 4000;
+    REFUSED(emb_engine_open(&engine, shared.model, &plan, &error));
+    plan.dim = 32;
+    plan.window_tokens *= 2;
+    REFUSED(emb_engine_open(&engine, shared.model, &plan, &error));
+    assert_null(engine);
+    emb_model_close(other);
+}
+
 static void nothing_under_way(void **unused) {
     (void)unused;
     emb_row row;
@@ -348,6 +393,8 @@ int main(void) {
         cmocka_unit_test(plan_arguments),
         cmocka_unit_test(engine_arguments),
         cmocka_unit_test(pieces_out_of_order),
+        cmocka_unit_test(pieces_that_change),
+        cmocka_unit_test(plan_of_another_model),
         cmocka_unit_test(nothing_under_way),
         cmocka_unit_test(embed_texts_and_ids),
         cmocka_unit_test(failed_row_is_nan),

@@ -32,6 +32,11 @@ static emb_status open_device(uint32_t device, emb_error *error) {
     return fails() ? lost(error, "open") : EMB_OK;
 }
 
+static emb_status uploaded(uint32_t device, emb_error *error) {
+    (void)device;
+    return fails() ? lost(error, "an upload") : EMB_OK;
+}
+
 static void *take(uint32_t device, uint64_t bytes) {
     (void)device;
     const char *memory = getenv("EMB_FAKE_MEMORY");
@@ -212,7 +217,7 @@ static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const 
 
 /* ---- the module ------------------------------------------------------------------------------ */
 
-static const emb_device_calls device_calls = {open_device, take,       give,  pin,   unpin,
+static const emb_device_calls device_calls = {open_device, uploaded, take,       give,  pin,   unpin,
                                               lane_open,   lane_close, begin, finish};
 
 static const emb_backend f32_backend = {

@@ -136,6 +136,29 @@ static void mpnet_f32_streams_under_96_mib(void **state) {
     assert_true(plan.weight_slots >= 1);
 }
 
+/* Nothing stated: still not more than the machine has. */
+static void the_machine_bounds_the_plan(void **state) {
+    (void)state;
+    emb_machine machine = two_cores();
+    emb_model model = shape_of(12, 768, 12, true);
+    emb_limits limits = emb_limits_default();
+    emb_plan plan;
+    emb_error error;
+    machine.memory_bytes = 100 * MIB;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_OK);
+    assert_true(plan.host_bytes <= machine.memory_bytes);
+    machine.memory_bytes = 10 * MIB;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_BUDGET);
+    machine = two_cores();
+    machine.process_base_bytes = UINT64_MAX;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_INVALID_ARGUMENT);
+    machine = two_cores();
+    machine.cores = 1024;
+    model.shape.positions = model.shape.window_tokens = limits.chunk_tokens_max = 1u << 20;
+    emb_status status = emb_plan_make(&plan, &model, &limits, &machine, &error);
+    assert_true(status == EMB_BUDGET || plan.window_tokens >= limits.chunk_tokens_max);
+}
+
 static void bad_limits_are_refused(void **state) {
     (void)state;
     emb_machine machine = two_cores();
@@ -227,6 +250,7 @@ int main(void) {
         cmocka_unit_test(every_budget_is_kept_or_refused),
         cmocka_unit_test(no_budget_means_the_knee),
         cmocka_unit_test(mpnet_f32_streams_under_96_mib),
+        cmocka_unit_test(the_machine_bounds_the_plan),
         cmocka_unit_test(bad_limits_are_refused),
         cmocka_unit_test(tiles_hold_every_chunk_once),
     };

@@ -9,7 +9,7 @@
 #include "backend/cuda/kernels.h"
 
 static void *cut(uintptr_t *end, uint64_t count, uint64_t size) {
-    const uint64_t align = 256; /* as cudaMalloc aligns: vector loads and cuBLASLt want it */
+    const uint64_t align = EMB_ALIGN;
     uintptr_t start = *end;
     *end += (count * size + align - 1) / align * align;
     return (void *)start;
@@ -72,7 +72,11 @@ static const emb_backend sizes[] = {
     SIZES(2, "cuda-sm80-bf16"),
 };
 
-const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_format format) {
+const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_format format,
+                                  const emb_block_shape *shape) {
+    if (compute_capability < 75 || shape->hidden > EMB_CUDA_HIDDEN_MAX || shape->hidden % 8 ||
+        shape->intermediate % 8 || shape->head_dim > EMB_CUDA_HEAD_DIM_MAX || shape->head_dim % 8)
+        return NULL;
     const char *numerics = emb_cuda_numerics(compute_capability, format);
     for (size_t i = 0; numerics && i < sizeof sizes / sizeof sizes[0]; i++)
         if (strcmp(sizes[i].numerics, numerics) == 0) return &sizes[i];

@@ -37,6 +37,8 @@ static void pack_view(view *v, const emb_tile *tile) {
         .targets = v->lane.targets,
         .positions = v->lane.positions,
         .tiles = v->lane.tiles,
+        /* a kernel may start while the one before ends; the launch attribute is Hopper's */
+        .overlap = (uintptr_t)v->scratch->buffers[EMB_CUDA_LANE_CAPABILITY] >= 90,
     };
 }
 
@@ -166,7 +168,7 @@ static uint16_t round_f16(float value) {
     return (uint16_t)(sign | ((rest - 0x38000000u) >> 13));
 }
 
-/* `out` is the device's memory or pinned. A failure is sticky and shows when lanes open. */
+/* `out` is the device's memory or pinned. A failure is told by emb_cuda_uploaded. */
 static void convert(void *out, emb_format format, const float *in, uint64_t count) {
     uint16_t narrow[2048];
     if (format == EMB_FORMAT_F32) {
@@ -193,6 +195,7 @@ static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const 
 
 static const emb_device_calls device_calls = {
     .open = emb_cuda_open_device,
+    .uploaded = emb_cuda_uploaded,
     .take = emb_cuda_take,
     .give = emb_cuda_give,
     .pin = emb_cuda_pin,

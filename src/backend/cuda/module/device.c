@@ -81,6 +81,14 @@ emb_status emb_cuda_open_device(uint32_t device, emb_error *error) {
     return EMB_OK;
 }
 
+emb_status emb_cuda_uploaded(uint32_t device, emb_error *error) {
+    cudaError_t reason = cudaSetDevice((int)device);
+    if (reason == cudaSuccess) reason = cudaStreamSynchronize(0);
+    if (reason == cudaSuccess) reason = cudaGetLastError();
+    if (reason != cudaSuccess) return failed(error, device, "uploading weights failed", reason);
+    return EMB_OK;
+}
+
 void *emb_cuda_take(uint32_t device, uint64_t bytes) {
     void *base = NULL;
     if (cudaSetDevice((int)device) != cudaSuccess) return NULL;
@@ -113,11 +121,7 @@ void emb_cuda_note(emb_lane_scratch *scratch, int code) {
 emb_status emb_cuda_lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error) {
     cudaStream_t stream;
     cudaError_t reason = cudaSetDevice((int)device);
-    /* what failed while weights were uploaded shows here */
-    if (reason == cudaSuccess) reason = cudaDeviceSynchronize();
-    if (reason == cudaSuccess) reason = cudaGetLastError();
-    if (reason != cudaSuccess) return failed(error, device, "uploading weights failed", reason);
-    reason = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    if (reason == cudaSuccess) reason = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     if (reason != cudaSuccess) return failed(error, device, "no stream", reason);
     scratch->buffers[EMB_CUDA_LANE_STREAM] = stream;
     scratch->buffers[EMB_CUDA_LANE_DEVICE] = (void *)(uintptr_t)device;

@@ -17,6 +17,7 @@ uint64_t emb_cuda_process_bytes(uint32_t device, uint64_t otherwise);
 emb_status emb_cuda_probe(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
                           emb_error *error);
 emb_status emb_cuda_open_device(uint32_t device, emb_error *error);
+emb_status emb_cuda_uploaded(uint32_t device, emb_error *error);
 void *emb_cuda_take(uint32_t device, uint64_t bytes);
 void emb_cuda_give(void *base);
 bool emb_cuda_pin(void *base, uint64_t bytes);
