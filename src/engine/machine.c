@@ -1,8 +1,11 @@
 /* machine.c - measures this machine for the planner, and keeps such measures as JSON.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "backend/backend.h"
 #include "base/error.h"
@@ -17,6 +20,54 @@ static emb_status probe_gpus(emb_machine *out, const emb_device_list *devices, e
     return module->probe(out->devices, &out->devices_count, devices, error);
 }
 
+/* What a child process tells. */
+typedef struct probe_report {
+    uint32_t count;
+    emb_device_info devices[EMB_DEVICES_MAX];
+} probe_report;
+
+static bool read_whole(int from, void *out, size_t bytes) {
+    for (size_t done = 0; done < bytes;) {
+        ssize_t got = read(from, (char *)out + done, bytes - done);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return false;
+        done += (size_t)got;
+    }
+    return true;
+}
+
+/* Looks in a child process, so that this one gets no module and no contexts before a plan has
+ * chosen the device: a CPU's budget must not pay for them. Finds nothing where that fails. */
+static void probe_apart(emb_machine *out, const emb_device_list *devices) {
+    int ends[2];
+    if (pipe(ends) != 0) return;
+    pid_t child = fork();
+    if (child == 0) {
+        emb_machine found;
+        uint64_t now, before, after;
+        emb_process_memory(&now, &before);
+        probe_report report = {0};
+        if (probe_gpus(&found, devices, NULL) == EMB_OK) {
+            emb_process_memory(&now, &after);
+            report.count = found.devices_count;
+            memcpy(report.devices, found.devices, sizeof report.devices);
+            report.devices[0].host_bytes = after > before ? after - before : 0;
+        }
+        bool told = write(ends[1], &report, sizeof report) == (ssize_t)sizeof report;
+        _exit(told ? 0 : 1);
+    }
+    close(ends[1]);
+    probe_report report;
+    if (child > 0 && read_whole(ends[0], &report, sizeof report) &&
+        report.count <= EMB_DEVICES_MAX) {
+        out->devices_count = report.count;
+        memcpy(out->devices, report.devices, sizeof out->devices);
+    }
+    close(ends[0]);
+    while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR) {
+    }
+}
+
 emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices, emb_error *error) {
     if (!out) return emb_error_set(error, EMB_INVALID_ARGUMENT, "machine must not be NULL");
     memset(out, 0, sizeof *out);
@@ -27,15 +78,19 @@ emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices, e
     snprintf(out->isa, sizeof out->isa, "%s", isa);
     out->has_bf16 = has_bf16;
     emb_process_host(out);
-    if (devices && devices->kind != EMB_DEVICE_CPU) {
-        emb_status status = probe_gpus(out, devices, error);
-        /* auto does without */
-        if (status != EMB_OK && devices->kind == EMB_DEVICE_CUDA) return status;
-    }
-    /* last: the base then holds what a CUDA module and its contexts cost the host */
     emb_process_populate(MAIN_STACK_BYTES);
-    uint64_t now;
+    uint64_t now, after;
     emb_process_memory(&now, &out->process_base_bytes);
+    if (!out->process_base_bytes)
+        return emb_error_set(error, EMB_IO,
+                             "cannot read this process's memory from /proc: no VmHWM in "
+                             "/proc/self/status; mount /proc");
+    if (devices && devices->kind == EMB_DEVICE_AUTO) probe_apart(out, devices);
+    if (!devices || devices->kind != EMB_DEVICE_CUDA) return EMB_OK;
+    EMB_TRY(probe_gpus(out, devices, error));
+    emb_process_memory(&now, &after);
+    /* all that a GPU costs this process: module, context, driver */
+    if (out->devices_count) out->devices[0].host_bytes = after - out->process_base_bytes;
     return EMB_OK;
 }
 
@@ -163,14 +218,13 @@ static emb_status read_field(void *object, const struct field *field, emb_json *
     return EMB_OK;
 }
 
-static emb_status read_devices(emb_machine *out, emb_json *json, emb_error *error);
-
-/* The rest of an object whose brace has been read; every field must be there once. `machine` is
- * given where a list of devices may stand. */
+/* The rest of an object whose brace has been read. Stops before the value of the key `list` (NULL:
+ * there is none) and says so in *at_list; called again, it goes on. At the end every field must
+ * have been there once. */
 static emb_status read_fields(void *object, const struct field *fields, size_t count,
-                              emb_machine *machine, emb_json *json, emb_error *error) {
-    uint32_t seen = 0;
-    for (;;) {
+                              const char *list, uint32_t *seen, bool *at_list, emb_json *json,
+                              emb_error *error) {
+    for (*at_list = false; !*at_list;) {
         emb_json_event event;
         char key[64];
         size_t length, i = 0;
@@ -178,17 +232,16 @@ static emb_status read_fields(void *object, const struct field *fields, size_t c
         if (event == EMB_JSON_OBJECT_END) break;
         EMB_TRY(emb_json_string(json, key, sizeof key, &length, error));
         while (i < count && strcmp(key, fields[i].name) != 0) i++;
-        bool devices = i == count && machine && strcmp(key, "devices") == 0;
-        if (i == count && !devices)
+        *at_list = i == count && list && strcmp(key, list) == 0;
+        if (i == count && !*at_list)
             return emb_error_set(error, EMB_BAD_FILE, "machine: unknown key '%s'", key);
-        if (seen & 1u << i)
+        if (*seen & 1u << i)
             return emb_error_set(error, EMB_BAD_FILE, "machine: %s is there twice", key);
-        seen |= 1u << i;
-        EMB_TRY(devices ? read_devices(machine, json, error)
-                        : read_field(object, &fields[i], json, error));
+        *seen |= 1u << i;
+        if (!*at_list) EMB_TRY(read_field(object, &fields[i], json, error));
     }
-    for (size_t i = 0; i < count; i++)
-        if (!(seen & 1u << i))
+    for (size_t i = 0; i < count && !*at_list; i++)
+        if (!(*seen & 1u << i))
             return emb_error_set(error, EMB_BAD_FILE, "machine: %s is missing", fields[i].name);
     return EMB_OK;
 }
@@ -199,13 +252,15 @@ static emb_status read_devices(emb_machine *out, emb_json *json, emb_error *erro
     if (event != EMB_JSON_ARRAY_BEGIN)
         return emb_error_set(error, EMB_BAD_FILE, "machine: devices must be a list");
     for (;;) {
+        uint32_t seen = 0;
+        bool at_list;
         EMB_TRY(emb_json_next(json, &event, error));
         if (event == EMB_JSON_ARRAY_END) return EMB_OK;
         if (event != EMB_JSON_OBJECT_BEGIN || out->devices_count == EMB_DEVICES_MAX)
             return emb_error_set(error, EMB_BAD_FILE, "machine: devices: at most %d objects",
                                  EMB_DEVICES_MAX);
         EMB_TRY(read_fields(&out->devices[out->devices_count++], device_fields, DEVICE_FIELDS, NULL,
-                            json, error));
+                            &seen, &at_list, json, error));
     }
 }
 
@@ -234,7 +289,12 @@ emb_status emb_machine_from_json(emb_machine *out, const char *text, size_t leng
     EMB_TRY(emb_json_next(&json, &event, error));
     if (event != EMB_JSON_OBJECT_BEGIN)
         return emb_error_set(error, EMB_BAD_FILE, "machine: must be a JSON object");
-    EMB_TRY(read_fields(out, machine_fields, MACHINE_FIELDS, out, &json, error));
+    uint32_t seen = 0;
+    for (bool at_list = true; at_list;) {
+        EMB_TRY(read_fields(out, machine_fields, MACHINE_FIELDS, "devices", &seen, &at_list, &json,
+                            error));
+        if (at_list) EMB_TRY(read_devices(out, &json, error));
+    }
     EMB_TRY(emb_json_next(&json, &event, error));
     return check_machine(out, error);
 }
