@@ -348,8 +348,8 @@ EMB_API emb_status emb_engine_flush(emb_engine *engine);
 EMB_API emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capacity,
                                       uint32_t *count, int timeout_ms, emb_error *error);
 
-/* Stops the work as soon as each lane has finished its tile; later calls give EMB_CANCELLED, and the
- * engine can only be closed.
+/* Stops the work as soon as each lane has finished its tile; later calls give EMB_CANCELLED, and
+ * the engine can only be closed.
  * Threads: any; async-signal-safe. */
 EMB_API emb_status emb_engine_cancel(emb_engine *engine);
 

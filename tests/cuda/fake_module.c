@@ -217,8 +217,8 @@ static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const 
 
 /* ---- the module ------------------------------------------------------------------------------ */
 
-static const emb_device_calls device_calls = {open_device, uploaded, take,       give,  pin,   unpin,
-                                              lane_open,   lane_close, begin, finish};
+static const emb_device_calls device_calls = {open_device, uploaded,  take,       give,  pin,
+                                              unpin,       lane_open, lane_close, begin, finish};
 
 static const emb_backend f32_backend = {
     .name = "cuda",
