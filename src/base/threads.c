@@ -3,20 +3,24 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/threads.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/error.h"
 
 void emb_thread_set_layout(emb_thread_set *set, uint32_t count, emb_ledger *ledger) {
+    uint64_t guard = (uint64_t)sysconf(_SC_PAGESIZE);
     emb_ledger_item(ledger, "thread stacks");
     set->count = count;
     set->threads = emb_ledger_take(ledger, count, sizeof *set->threads);
     for (uint32_t i = 0; i < count; i++) {
-        void *stack = emb_ledger_take_pages(ledger, EMB_STACK_BYTES);
+        unsigned char *lowest = emb_ledger_take_pages(ledger, guard + EMB_STACK_BYTES);
         if (!set->threads) continue;
         memset(&set->threads[i], 0, sizeof set->threads[i]);
-        set->threads[i].stack = stack;
+        set->threads[i].stack = lowest ? lowest + guard : NULL;
     }
 }
 
@@ -32,6 +36,12 @@ emb_status emb_thread_start(emb_thread_set *set, uint32_t index, emb_thread_main
     thread->main = main;
     thread->user = user;
     thread->index = index;
+    size_t guard = (size_t)sysconf(_SC_PAGESIZE);
+    if (mprotect((unsigned char *)thread->stack - guard, guard, PROT_NONE) != 0)
+        return emb_error_set(error, EMB_NO_MEMORY,
+                             "cannot guard the stack of thread %u of %u: %s; allow more memory "
+                             "mappings (vm.max_map_count) or ask for fewer threads",
+                             index + 1, set->count, strerror(errno));
     pthread_attr_t attributes;
     if (pthread_attr_init(&attributes) != 0)
         return emb_error_set(error, EMB_NO_MEMORY, "no memory for a thread's attributes");

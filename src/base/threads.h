@@ -16,7 +16,7 @@ typedef void (*emb_thread_main)(void *user, uint32_t index);
 
 typedef struct emb_thread {
     pthread_t handle;
-    void *stack;
+    void *stack; /* lowest byte; the page below is the guard */
     emb_thread_main main;
     void *user;
     uint32_t index;
@@ -28,7 +28,8 @@ typedef struct emb_thread_set {
     uint32_t count;
 } emb_thread_set;
 
-/* Books the stacks and the table. */
+/* Books the table and the stacks, each above one page that start makes a guard: overflow is then a
+ * fault, never the neighbour's data. */
 void emb_thread_set_layout(emb_thread_set *set, uint32_t count, emb_ledger *ledger);
 
 /* Starts thread `index`; its main runs once. All signals are blocked in it.
