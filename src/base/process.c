@@ -3,8 +3,11 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/process.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,26 +30,153 @@ static size_t read_small(const char *path, char *out, size_t capacity) {
     return length;
 }
 
-/* Touches one mapping if it belongs to a file (the program or a library) and can be read. */
-static void populate_mapping(const char *line, size_t page) {
-    unsigned long long start, end, inode;
-    char rights[5], device[16];
-    if (sscanf(line, "%llx-%llx %4s %*x %15s %llu", &start, &end, rights, device, &inode) != 5)
-        return;
-    if (inode == 0 || rights[0] != 'r') return;
-#ifdef MADV_POPULATE_READ
-    if (madvise((void *)(uintptr_t)start, (size_t)(end - start), MADV_POPULATE_READ) == 0) return;
-#endif
-    for (unsigned long long at = start; at < end; at += page)
-        (void)*(volatile const char *)(uintptr_t)at;
+/* ---- files of lines, in constant memory ------------------------------------------------------ */
+
+struct lines {
+    int file;
+    size_t start, length; /* of what is read and not yet given */
+    bool cut;             /* the line at start is the rest of one too long for the buffer */
+    char text[2048];
+};
+
+static bool lines_open(struct lines *in, const char *path) {
+    in->file = open(path, O_RDONLY | O_CLOEXEC);
+    in->start = in->length = 0;
+    in->cut = false;
+    return in->file >= 0;
 }
 
-static void populate_stack(uint64_t bytes) {
-    volatile char frame[4096];
-    frame[0] = frame[4095] = 1;
-    /* below this frame; the kernel grows the stack as the pages are touched in order */
-    for (uint64_t depth = sizeof frame; depth < bytes; depth += sizeof frame)
-        *((volatile char *)frame - depth) = 1;
+/* The next line without its end, valid until the next call; of a line longer than the buffer only
+ * its beginning. NULL at the end. */
+static const char *lines_next(struct lines *in) {
+    for (;;) {
+        char *line = in->text + in->start;
+        char *end = memchr(line, '\n', in->length - in->start);
+        if (end) {
+            *end = '\0';
+            in->start = (size_t)(end + 1 - in->text);
+            bool rest = in->cut;
+            in->cut = false;
+            if (rest) continue;
+            return line;
+        }
+        in->length -= in->start;
+        memmove(in->text, line, in->length);
+        in->start = 0;
+        if (in->length == sizeof in->text - 1) {
+            in->text[in->length] = '\0';
+            in->length = 0;
+            bool rest = in->cut;
+            in->cut = true;
+            if (rest) continue;
+            return in->text;
+        }
+        ssize_t got = read(in->file, in->text + in->length, sizeof in->text - 1 - in->length);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return NULL;
+        in->length += (size_t)got;
+    }
+}
+
+/* ---- residence ------------------------------------------------------------------------------- */
+
+#define EXECUTABLES_AT_ONCE 256
+
+struct file_id {
+    uint64_t device, inode;
+};
+
+struct mapping {
+    uint64_t start, end;
+    struct file_id file;
+    bool readable, executable;
+};
+
+/* False for what cannot be of a program or library: shared, of no file, of a device. */
+static bool parse_mapping(struct mapping *out, const char *line) {
+    unsigned long long start, end, inode;
+    unsigned major_number, minor_number;
+    char rights[5];
+    int path = 0;
+    if (sscanf(line, "%llx-%llx %4s %*x %x:%x %llu %n", &start, &end, rights, &major_number,
+               &minor_number, &inode, &path) != 6)
+        return false;
+    if (inode == 0 || rights[3] != 'p' || strncmp(line + path, "/dev/", 5) == 0) return false;
+    out->start = start;
+    out->end = end;
+    out->file.device = (uint64_t)major_number << 32 | minor_number;
+    out->file.inode = inode;
+    out->readable = rights[0] == 'r';
+    out->executable = rights[2] == 'x';
+    return true;
+}
+
+/* Programs and libraries are the files that this process has mapped executable. Gives those after
+ * the first `skip`; one may come twice. */
+static size_t list_executables(struct file_id *out, size_t capacity, size_t skip) {
+    struct lines maps;
+    if (!lines_open(&maps, "/proc/self/maps")) return 0;
+    size_t count = 0;
+    const char *line;
+    struct mapping mapping;
+    while (count < capacity && (line = lines_next(&maps))) {
+        if (!parse_mapping(&mapping, line) || !mapping.executable) continue;
+        if (skip) {
+            skip--;
+        } else {
+            out[count++] = mapping.file;
+        }
+    }
+    close(maps.file);
+    return count;
+}
+
+static bool is_listed(const struct file_id *files, size_t count, struct file_id file) {
+    for (size_t i = 0; i < count; i++)
+        if (files[i].device == file.device && files[i].inode == file.inode) return true;
+    return false;
+}
+
+/* For kernels that do not know MADV_POPULATE_READ. Read through the kernel: what cannot be read,
+ * as beyond a file's end, is then an error and no signal. */
+static void populate_through_file(uint64_t start, uint64_t end, uint32_t page) {
+    int memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+    if (memory < 0) return;
+    char byte;
+    for (uint64_t at = start; at < end; at += page)
+        if (pread(memory, &byte, 1, (off_t)at) != 1) break;
+    close(memory);
+}
+
+/* Tried on a page of our own, so that a refusal can only mean the advice. */
+static bool kernel_populates(uint32_t page) {
+#ifdef MADV_POPULATE_READ
+    char own = 0;
+    void *at = (void *)((uintptr_t)&own & ~(uintptr_t)(page - 1));
+    return madvise(at, page, MADV_POPULATE_READ) == 0 || errno != EINVAL;
+#else
+    (void)page;
+    return false;
+#endif
+}
+
+static void populate_files(const struct file_id *files, size_t count, uint32_t page) {
+    struct lines maps;
+    if (!lines_open(&maps, "/proc/self/maps")) return;
+    bool advise = kernel_populates(page);
+    const char *line;
+    struct mapping mapping;
+    while ((line = lines_next(&maps))) {
+        if (!parse_mapping(&mapping, line) || !mapping.readable) continue;
+        if (!is_listed(files, count, mapping.file)) continue;
+#ifdef MADV_POPULATE_READ
+        if (advise)
+            madvise((void *)(uintptr_t)mapping.start, (size_t)(mapping.end - mapping.start),
+                    MADV_POPULATE_READ);
+#endif
+        if (!advise) populate_through_file(mapping.start, mapping.end, page);
+    }
+    close(maps.file);
 }
 
 /* The stack below the frame is not ours to write as far as a sanitizer knows. */
@@ -58,45 +188,64 @@ static void populate_stack(uint64_t bytes) {
 #endif
 #endif
 
-void emb_process_populate(uint64_t stack_bytes) {
 #ifndef EMB_HAS_ASAN
-    populate_stack(stack_bytes);
-#else
-    (void)stack_bytes, (void)populate_stack;
-#endif
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    int maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-    if (maps < 0) return;
-    char buffer[2048];
-    size_t length = 0;
-    ssize_t got;
-    while ((got = read(maps, buffer + length, sizeof buffer - 1 - length)) > 0) {
-        length += (size_t)got;
-        buffer[length] = '\0';
-        char *line = buffer, *end;
-        while ((end = strchr(line, '\n'))) {
-            *end = '\0';
-            populate_mapping(line, page);
-            line = end + 1;
-        }
-        length -= (size_t)(line - buffer);
-        memmove(buffer, line, length);
-        if (length == sizeof buffer - 1) length = 0; /* a path longer than the buffer: skip it */
-    }
-    close(maps);
+/* The lowest address of the calling thread's stack that may be touched; UINTPTR_MAX if unknown. */
+static uintptr_t stack_floor(uintptr_t frame, uint32_t page) {
+    pthread_attr_t attributes;
+    void *low;
+    size_t size, guard;
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0) return UINTPTR_MAX;
+    bool known = pthread_attr_getstack(&attributes, &low, &size) == 0 &&
+                 pthread_attr_getguardsize(&attributes, &guard) == 0;
+    pthread_attr_destroy(&attributes);
+    /* a frame elsewhere is that of a coroutine or of a signal's own stack */
+    if (!known || frame < (uintptr_t)low || frame - (uintptr_t)low >= size) return UINTPTR_MAX;
+    return (uintptr_t)low + guard + page;
 }
 
-static uint64_t kib_after(const char *text, const char *key) {
-    const char *at = strstr(text, key);
-    return at ? strtoull(at + strlen(key), NULL, 10) << 10 : 0;
+static void populate_stack(uint64_t bytes, uint32_t page) {
+    volatile char here = 0;
+    uintptr_t frame = (uintptr_t)&here, floor = stack_floor(frame, page);
+    /* the kernel grows the stack as the pages are touched in order; what they hold stays */
+    for (uint64_t depth = page; depth < bytes && frame > depth && frame - depth >= floor;
+         depth += page) {
+        volatile char *at = (volatile char *)(frame - depth);
+        *at = *at;
+    }
+}
+#endif
+
+void emb_process_populate(uint64_t stack_bytes) {
+    uint32_t page = (uint32_t)sysconf(_SC_PAGESIZE);
+#ifndef EMB_HAS_ASAN
+    populate_stack(stack_bytes, page);
+#else
+    (void)stack_bytes;
+#endif
+    struct file_id files[EXECUTABLES_AT_ONCE];
+    for (size_t skip = 0;; skip += EXECUTABLES_AT_ONCE) {
+        size_t count = list_executables(files, EXECUTABLES_AT_ONCE, skip);
+        if (count) populate_files(files, count, page);
+        if (count < EXECUTABLES_AT_ONCE) break;
+    }
+}
+
+/* If the line has this key, its value. */
+static void read_kib(uint64_t *out, const char *line, const char *key) {
+    size_t length = strlen(key);
+    if (strncmp(line, key, length) == 0) *out = strtoull(line + length, NULL, 10) << 10;
 }
 
 void emb_process_memory(uint64_t *bytes_now, uint64_t *bytes_peak) {
-    char text[2048];
     *bytes_now = *bytes_peak = 0;
-    if (!read_small("/proc/self/status", text, sizeof text)) return;
-    *bytes_peak = kib_after(text, "VmHWM:");
-    *bytes_now = kib_after(text, "VmRSS:");
+    struct lines status;
+    if (!lines_open(&status, "/proc/self/status")) return;
+    const char *line;
+    while ((!*bytes_now || !*bytes_peak) && (line = lines_next(&status))) {
+        read_kib(bytes_peak, line, "VmHWM:");
+        read_kib(bytes_now, line, "VmRSS:");
+    }
+    close(status.file);
 }
 
 double emb_process_seconds(void) {
@@ -120,12 +269,58 @@ static uint64_t cache_bytes(int level) {
     return 0;
 }
 
+/* The least limit of a cgroup and those above it. Where a container sees the path of its host, only
+ * the root is there, and it is the container's own. */
+static uint64_t least_limit(const char *root, const char *group, const char *file) {
+    uint64_t least = UINT64_MAX;
+    size_t length = strlen(group);
+    for (;;) {
+        char path[2200], text[32];
+        while (length && group[length - 1] == '/') length--;
+        int written = snprintf(path, sizeof path, "%s%.*s/%s", root, (int)length, group, file);
+        if (written > 0 && (size_t)written < sizeof path && read_small(path, text, sizeof text) &&
+            text[0] >= '0' && text[0] <= '9') {
+            uint64_t limit = strtoull(text, NULL, 10);
+            if (limit < least) least = limit;
+        }
+        if (!length) return least;
+        while (length && group[length - 1] != '/') length--;
+    }
+}
+
+/* True if "a,b,c" names the controller. */
+static bool has_controller(const char *list, size_t length, const char *name) {
+    for (const char *end = list + length; list < end;) {
+        size_t one = strcspn(list, ",:");
+        if (one == strlen(name) && memcmp(list, name, one) == 0) return true;
+        list += one + 1;
+    }
+    return false;
+}
+
 static uint64_t cgroup_bytes(void) {
-    char text[32];
-    if (!read_small("/sys/fs/cgroup/memory.max", text, sizeof text) &&
-        !read_small("/sys/fs/cgroup/memory/memory.limit_in_bytes", text, sizeof text))
-        return UINT64_MAX;
-    return text[0] == 'm' ? UINT64_MAX : strtoull(text, NULL, 10);
+    static const char root[] = "/sys/fs/cgroup", old_root[] = "/sys/fs/cgroup/memory";
+    static const char limit[] = "memory.max", old_limit[] = "memory.limit_in_bytes";
+    struct lines groups;
+    if (!lines_open(&groups, "/proc/self/cgroup")) {
+        uint64_t bytes = least_limit(root, "", limit), old = least_limit(old_root, "", old_limit);
+        return old < bytes ? old : bytes;
+    }
+    uint64_t least = UINT64_MAX;
+    const char *line;
+    while ((line = lines_next(&groups))) { /* "4:memory:/path", in version 2 "0::/path" */
+        const char *list = strchr(line, ':');
+        const char *path = list ? strchr(list + 1, ':') : NULL;
+        if (!path) continue;
+        list++;
+        uint64_t bytes = UINT64_MAX;
+        if (path == list) bytes = least_limit(root, path + 1, limit);
+        if (has_controller(list, (size_t)(path - list), "memory"))
+            bytes = least_limit(old_root, path + 1, old_limit);
+        if (bytes < least) least = bytes;
+    }
+    close(groups.file);
+    return least;
 }
 
 static void cpu_name(char *out, size_t capacity) {

@@ -6,8 +6,9 @@
 
 #include "embound.h"
 
-/* Makes every page of the program, its libraries and the first `stack_bytes` of the calling
- * thread's stack resident, so that the process base cannot grow later. */
+/* Makes the pages of the program and its libraries resident, and of the calling thread's stack the
+ * next `stack_bytes` as far as it reaches, so that the process base cannot grow later. Leaves
+ * mappings of other files alone. */
 void emb_process_populate(uint64_t stack_bytes);
 
 /* Resident bytes now and at their highest (VmRSS, VmHWM); 0 where the system does not say.
@@ -17,7 +18,8 @@ void emb_process_memory(uint64_t *bytes_now, uint64_t *bytes_peak);
 /* Monotonic seconds. */
 double emb_process_seconds(void);
 
-/* Fills cores, page size, caches and memory of the host (or of its cgroup if smaller), CPU name. */
+/* Fills cores, page size, caches, CPU name, and memory: the host's, or the least limit of this
+ * process's cgroup and those above it. */
 void emb_process_host(emb_machine *out);
 
 #endif
