@@ -109,7 +109,13 @@ static int run_job(encode_job *job, emb_session *session, emb_options *options) 
     emb_status status = emb_run_all(&job->run, &error);
     if (status == EMB_OK) status = finish_job(job, &error);
     if (status != EMB_OK) {
-        if (job->sink.output.closed_by_reader) return EMB_EXIT_OUTPUT;
+        const emb_output *output = &job->sink.output;
+        if (output->closed_by_reader) return EMB_EXIT_OUTPUT;
+        if (status == EMB_CANCELLED && output->direct && output->lines) {
+            emb_cli_say("interrupted after %llu rows", (unsigned long long)output->lines);
+            int number = emb_signals_received();
+            return number ? 128 + number : EMB_EXIT_INTERRUPTED;
+        }
         return emb_session_fail(options, status, &error);
     }
     emb_engine_stats_t stats = {.struct_bytes = sizeof stats};

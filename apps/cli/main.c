@@ -6,9 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
+
+#define STACK_BYTES_MIN (1u << 20)
 
 typedef struct command {
     const char *name;
@@ -66,6 +69,16 @@ static int run_other(const char *name, char **arguments) {
     return EMB_EXIT_USAGE;
 }
 
+/* The planned stack lies within this; less would end in a fault, with no word about why. */
+static bool stack_is_too_small(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= STACK_BYTES_MIN) return false;
+    emb_cli_say("the system allows a stack of %llu KiB, and 1 MiB is needed: raise it with "
+                "ulimit -s 1024",
+                (unsigned long long)limit.rlim_cur / 1024);
+    return true;
+}
+
 static int run_command(const command *which, int count, char **arguments) {
     static emb_options options;
     static emb_session session;
@@ -76,6 +89,7 @@ static int run_command(const command *which, int count, char **arguments) {
         emb_cli_say("%s", error.message);
         return EMB_EXIT_USAGE;
     }
+    if (stack_is_too_small()) return EMB_EXIT_SYSTEM;
     emb_signals_install();
     emb_status status = EMB_OK;
     /* who only watches takes nothing on a GPU */
@@ -99,6 +113,10 @@ int main(int count, char **arguments) {
     bool help = strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0;
     if (help) {
         const command *about = count > 2 ? find_command(arguments[2]) : NULL;
+        if (count > 2 && !about) {
+            emb_cli_say("'%s' is not a command; see embound --help", arguments[2]);
+            return EMB_EXIT_USAGE;
+        }
         return print_and_finish(about ? emb_cli_help(about->id) : emb_cli_usage());
     }
     const command *which = find_command(name);

@@ -89,6 +89,7 @@ int emb_cli_finish(int code) {
     emb_error error;
     if (emb_writer_flush(&stdout_writer, &error) == EMB_OK) return code;
     /* a reader that has seen enough (head) is no news */
-    if (!stdout_output.closed_by_reader) emb_cli_say("%s", error.message);
+    if (!stdout_output.closed_by_reader && !emb_signals_received())
+        emb_cli_say("%s", error.message);
     return code == EMB_EXIT_OK ? EMB_EXIT_OUTPUT : code;
 }

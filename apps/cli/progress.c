@@ -19,8 +19,8 @@ double emb_cli_seconds(void) {
 }
 
 bool emb_cli_wants_progress(const emb_options *options) {
-    if (options->progress == EMB_CLI_ALWAYS) return true;
-    return options->progress == EMB_CLI_AUTO && !options->quiet && isatty(2);
+    if (options->quiet) return false;
+    return options->progress == EMB_CLI_ALWAYS || (options->progress == EMB_CLI_AUTO && isatty(2));
 }
 
 /* What was read, less what waits in the engine. 0 if the size of the input is not known. */

@@ -30,6 +30,7 @@ static void on_signal(int number) {
 void emb_signals_install(void) {
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
     (void)!pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK);
+    emb_output_set_stop(wake_pipe[0]);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         struct sigaction old, action = {.sa_handler = on_signal};
         sigemptyset(&action.sa_mask);
@@ -37,7 +38,9 @@ void emb_signals_install(void) {
         if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN) continue;
         sigaction(numbers[i], &action, NULL);
     }
-    signal(SIGPIPE, SIG_IGN); /* a write then fails, and the temporary files can be removed */
+    /* a write then fails, and the temporary files can be removed */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 void emb_signals_set_engine(emb_engine *engine) {

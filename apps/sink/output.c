@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -14,9 +15,16 @@
 #include "fail.h"
 
 #define OPEN_MAX_OUTPUTS 4
+#define PIPE_BYTES       4096 /* a pipe that is writable takes as much without waiting */
 
 /* Names of the temporary files that exist now, for emb_output_abort_all. */
 static const char *volatile temporaries[OPEN_MAX_OUTPUTS];
+
+static int stop_descriptor = -1;
+
+void emb_output_set_stop(int descriptor) {
+    stop_descriptor = descriptor;
+}
 
 void emb_output_abort_all(void) {
     for (int i = 0; i < OPEN_MAX_OUTPUTS; i++) {
@@ -165,11 +173,30 @@ static emb_status write_failed(emb_output *output, emb_error *error) {
     return emb_app_fail(error, EMB_IO, "%.200s: cannot be written: %s", path, strerror(errno));
 }
 
+/* Waits until a reader takes more or the job is to stop: a write to a pipe that nobody reads would
+ * otherwise hold an interrupted job for ever. */
+static bool wait_writable(const emb_output *output) {
+    struct pollfd polls[2] = {{.fd = output->descriptor, .events = POLLOUT},
+                              {.fd = stop_descriptor, .events = POLLIN}};
+    while (poll(polls, 2, -1) < 0 && errno == EINTR) {
+    }
+    return (polls[1].revents & POLLIN) == 0;
+}
+
+static void count_lines(emb_output *output, const char *bytes, size_t length) {
+    for (size_t i = 0; i < length; i++) output->lines += bytes[i] == '\n';
+}
+
 emb_status emb_output_write(emb_output *output, const void *data, size_t length, emb_error *error) {
     for (const char *bytes = data; length;) {
-        ssize_t written = write(output->descriptor, bytes, length);
-        if (written < 0 && errno == EINTR) continue;
+        if (output->direct && !wait_writable(output)) {
+            return emb_app_fail(error, EMB_CANCELLED, "%.200s: interrupted", output->path);
+        }
+        size_t some = output->direct && length > PIPE_BYTES ? PIPE_BYTES : length;
+        ssize_t written = write(output->descriptor, bytes, some);
+        if (written < 0 && (errno == EINTR || (errno == EAGAIN && output->direct))) continue;
         if (written <= 0) return write_failed(output, error);
+        if (output->direct) count_lines(output, bytes, (size_t)written);
         bytes += written;
         length -= (size_t)written;
     }

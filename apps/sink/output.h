@@ -17,6 +17,7 @@ typedef struct emb_output {
     bool direct;           /* no file of our own behind it: nothing to rename or remove */
     bool closed_by_reader; /* EPIPE: the reader went away, which is no news to the user */
     uint32_t slot;
+    uint64_t lines; /* direct: line ends written */
     char path[PATH_MAX];
     char temporary[PATH_MAX];
 } emb_output;
@@ -24,7 +25,10 @@ typedef struct emb_output {
 /* Fails: EMB_IO (cannot be created), EMB_TIMEOUT (another job is writing it). */
 emb_status emb_output_open(emb_output *output, const char *path, emb_error *error);
 
-/* Write all bytes, through EINTR and short writes. Fail: EMB_IO. */
+/* Once this descriptor is readable, writes that wait for a reader give up. -1: none. */
+void emb_output_set_stop(int descriptor);
+
+/* Write all bytes, through EINTR and short writes. Fail: EMB_IO, EMB_CANCELLED. */
 emb_status emb_output_write(emb_output *output, const void *data, size_t length, emb_error *error);
 emb_status emb_output_write_at(emb_output *output, const void *data, size_t length, uint64_t offset,
                                emb_error *error);

@@ -10,6 +10,7 @@ import os
 import pathlib
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -307,6 +308,41 @@ def check_signals(tally, folder):
             tally.expect(out.read_bytes() == b"old" and not part.exists(), f"{name}: output")
 
 
+def check_blocked(tally, folder):
+    """One signal ends a job whose reader has paused, and it says how many rows came through."""
+    source = write(folder, ["the cat sat on the mat"] * 20_000)
+    for number, code in [(signal.SIGINT, 130), (signal.SIGTERM, 143)]:
+        with start("encode", BERT, "-i", source, "-o", "-") as job:
+            first = job.stdout.readline()
+            time.sleep(0.3)
+            job.send_signal(number)
+            try:
+                job.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                job.kill()
+            lines = (first + job.stdout.read()).count(b"\n")
+            message = job.stderr.read().decode()
+        tally.expect(job.returncode == code, f"blocked, {number.name}: {job.returncode} {message}")
+        tally.expect(f"interrupted after {lines} rows" in message, f"{lines} rows: {message}")
+
+
+def check_limits(tally, folder):
+    """Limits of the system end in an exit code and a sentence, and leave nothing behind."""
+    source, out = write(folder, ["the cat sat on the mat"] * 500), folder / "limit.npy"
+
+    def limited(which, limit):
+        return run("encode", BERT, "-i", source, "-o", out,
+                   preexec_fn=lambda: resource.setrlimit(which, (limit, limit)))
+
+    expect_exit(tally, limited(resource.RLIMIT_FSIZE, 10 << 10), 74, "limit.npy",
+                what="ulimit -f 10")
+    tally.expect(not leftovers(folder) and not out.exists(), f"left: {leftovers(folder)}")
+    for kib in (64, 128, 256):
+        expect_exit(tally, limited(resource.RLIMIT_STACK, kib << 10), 71, f"{kib} KiB",
+                    "ulimit -s", what=f"ulimit -s {kib}")
+    expect_exit(tally, limited(resource.RLIMIT_STACK, 1 << 20), 0, what="ulimit -s 1024")
+
+
 def check_progress(tally, folder):
     """A bar on a terminal, none elsewhere, none with --quiet or --progress never."""
     source = write(folder, ["the cat sat on the mat"] * 2000)
@@ -335,6 +371,8 @@ def check_progress(tally, folder):
     tally.expect(b"\r" not in piped.stderr and b"\x1b" not in piped.stderr, "a bar in a pipe")
     piped = run("encode", BERT, "-i", source, "-o", folder / "p.npy", "--progress", "always")
     tally.expect(b"\r" in piped.stderr, "--progress always")
+    silent = run("encode", BERT, "-i", source, "-o", folder / "p.npy", "--progress", "always", "-q")
+    tally.expect(silent.stderr == b"", "--progress always --quiet")
 
 
 def check_memory(tally, folder):
@@ -368,7 +406,8 @@ def main():
     tally = program.Tally()
     if ready(tally):
         checks = [check_outputs, check_options, check_failed_rows, check_places, check_clashes,
-                  check_lock, check_signals, check_progress, check_memory]
+                  check_lock, check_signals, check_blocked, check_limits, check_progress,
+                  check_memory]
         for check in checks:
             with tempfile.TemporaryDirectory(prefix="embound-cli-") as name:
                 check(tally, pathlib.Path(name))
