@@ -87,6 +87,9 @@ emb_status emb_size_parse(uint64_t *out, const char *text, const char *option, e
 /* "43.2MiB": at least `bytes`, and emb_size_parse reads it back. */
 void emb_size_text(char *out, size_t capacity, uint64_t bytes);
 
+/* "43.25MiB", "10 bytes": at most `bytes`, closely enough to be known again by who stated it. */
+void emb_size_stated(char *out, size_t capacity, uint64_t bytes);
+
 /* Refuses an output (NULL: none) that is one of the inputs. Fails: EMB_INVALID_ARGUMENT. */
 emb_status emb_cli_check_output(const char *output, const char *const *inputs, uint32_t count,
                                 emb_error *error);

@@ -189,6 +189,25 @@ static emb_status run_against(eval_job *job, emb_session *session, const emb_opt
     return run_model(job, session, options, compare_rows, error);
 }
 
+/* The budget must do for both models before either works: plans the second too, and of two that do
+ * not fit names the one that takes more. The session is left as it was. */
+static emb_status check_budgets(const eval_job *job, emb_session *session,
+                                const emb_options *options, emb_error *error) {
+    emb_error second = {0};
+    EMB_APP_TRY(emb_session_open_model(session, options->model, error));
+    uint64_t caller_bytes = eval_bytes(job->pairs_max, session->info.dim, true);
+    emb_status status = emb_session_plan(session, options, caller_bytes, error);
+    emb_session_close_model(session);
+    if (status != EMB_OK && status != EMB_BUDGET) return status;
+    emb_status other = emb_session_open_model(session, options->against, &second);
+    if (other == EMB_OK) other = emb_session_plan(session, options, caller_bytes, &second);
+    emb_session_close_model(session);
+    bool greater = second.region == error->region && second.bytes_min > error->bytes_min;
+    if (other == EMB_OK || (status != EMB_OK && other == EMB_BUDGET && !greater)) return status;
+    *error = second;
+    return other;
+}
+
 /* Looks the table through in memory that is given back before the plan is made. */
 static emb_status inspect(eval_job *job, emb_session *session, const emb_options *options,
                           const char *path, emb_error *error) {
@@ -203,8 +222,9 @@ static emb_status inspect(eval_job *job, emb_session *session, const emb_options
 
 static emb_status run_job(eval_job *job, emb_session *session, const emb_options *options,
                           eval_result *result, emb_error *error) {
-    EMB_APP_TRY(emb_session_open_model(session, options->model, error));
     bool against = options->against != NULL;
+    if (against) EMB_APP_TRY(check_budgets(job, session, options, error));
+    EMB_APP_TRY(emb_session_open_model(session, options->model, error));
     uint64_t caller_bytes = eval_bytes(job->pairs_max, session->info.dim, against);
     EMB_APP_TRY(emb_session_plan(session, options, caller_bytes, error));
     job->dim = session->plan.dim;

@@ -50,13 +50,19 @@ static emb_status bad_index(const char *path, const char *why, emb_error *error)
 static emb_status parse_header(search_job *job, const char *path, uint64_t bytes,
                                emb_error *error) {
     const char *text = job->header;
-    const char *shape = strstr(text, "'shape':");
+    const char *shape = strstr(text, "'shape':"), *order = strstr(text, "'fortran_order':");
     if (!strstr(text, "'<f4'")) return bad_index(path, "its numbers are not f32", error);
-    if (!strstr(text, "'fortran_order': False")) {
+    if (order) order += strlen("'fortran_order':");
+    while (order && *order == ' ') order++;
+    if (!order || strncmp(order, "False", 5) != 0) {
         return bad_index(path, "its order is by columns", error);
     }
     const char *open = shape ? strchr(shape, '(') : NULL;
     char *end = NULL;
+    while (open && open[1] == ' ') open++;
+    if (open && (open[1] == '-' || strstr(open, ",-") || strstr(open, ", -"))) {
+        return bad_index(path, "its shape is negative", error);
+    }
     if (open) job->rows = strtoull(open + 1, &end, 10);
     if (!end || *end != ',') return bad_index(path, "its shape is not (rows, dim)", error);
     uint64_t dim = strtoull(end + 1, &end, 10);
@@ -82,9 +88,15 @@ static emb_status open_index(search_job *job, const char *path, emb_error *error
         return bad_index(path, "not an .npy file", error);
     }
     const unsigned char *bytes = (const unsigned char *)job->header;
+    if (bytes[6] < 1 || bytes[6] > 2 || bytes[7] != 0) {
+        char why[64];
+        snprintf(why, sizeof why, "version %u.%u of .npy is not supported", bytes[6], bytes[7]);
+        return bad_index(path, why, error);
+    }
     size_t prefix = bytes[6] == 1 ? 10 : 12;
     size_t length = bytes[8] | (size_t)bytes[9] << 8;
-    if (bytes[6] > 2 || prefix + length > (size_t)got) {
+    if (bytes[6] == 2) length |= (size_t)bytes[10] << 16 | (size_t)bytes[11] << 24;
+    if (prefix + length > (size_t)got) {
         return bad_index(path, "its header is too long", error);
     }
     job->data_offset = prefix + length;

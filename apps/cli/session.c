@@ -132,8 +132,8 @@ int emb_session_fail(const emb_options *options, emb_status status, const emb_er
     const emb_limits *limits = &options->limits;
     char minimum[32], stated[32];
     emb_session_minimum(minimum, sizeof minimum, error->bytes_min);
-    emb_size_text(stated, sizeof stated,
-                  device ? limits->device_bytes_max : limits->host_bytes_max);
+    emb_size_stated(stated, sizeof stated,
+                    device ? limits->device_bytes_max : limits->host_bytes_max);
     emb_cli_say("a%s budget of %s is too small for this; the smallest that works is %s %s",
                 device ? " GPU" : "", stated, device ? "--gpu-memory" : "--memory", minimum);
     return EMB_EXIT_BUDGET;

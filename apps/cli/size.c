@@ -59,3 +59,15 @@ void emb_size_text(char *out, size_t capacity, uint64_t bytes) {
     snprintf(out, capacity, "%llu.%lluMiB", (unsigned long long)(tenths / 10),
              (unsigned long long)(tenths % 10));
 }
+
+void emb_size_stated(char *out, size_t capacity, uint64_t bytes) {
+    if (bytes < 1048576) {
+        snprintf(out, capacity, "%llu bytes", (unsigned long long)bytes);
+        return;
+    }
+    unsigned thousandths = (unsigned)(bytes % 1048576 * 1000 / 1048576);
+    int length =
+        snprintf(out, capacity, "%llu.%03u", (unsigned long long)(bytes / 1048576), thousandths);
+    while (out[length - 1] == '0' && out[length - 2] != '.') length--;
+    snprintf(out + length, capacity - (size_t)length, "MiB");
+}

@@ -48,6 +48,25 @@ static void end_line(tokenize_job *job, bool failed) {
     job->index++;
 }
 
+/* A text that failed has no ids: those of an empty text would look like success. */
+static void write_failed(tokenize_job *job) {
+    if (job->json) {
+        emb_writer_text(job->out, "{\"index\":");
+        emb_writer_u64(job->out, job->index);
+        emb_writer_text(job->out, ",\"ids\":null,\"error\":\"EMB_BAD_TEXT\"}");
+    }
+    emb_writer_put(job->out, "\n", 1);
+    job->index++;
+}
+
+/* How many of the pieces come before the text that failed. One that began with earlier pieces is
+ * written already up to here, so that its ids stay. */
+static uint32_t pieces_before_failed(const tokenize_job *job, uint32_t count) {
+    uint32_t at = count;
+    while (at > 0 && !(job->pieces[at - 1].flags & EMB_PIECE_FIRST)) at--;
+    return at > 0 ? at - 1 : count;
+}
+
 /* Ids come out in portions of IDS_MAX; the last call of a text gives those still held back. */
 static emb_status take_piece(tokenize_job *job, const emb_piece *piece, bool failed,
                              emb_error *error) {
@@ -81,9 +100,11 @@ static emb_status tokenize_all(tokenize_job *job, emb_error *error) {
             *error = reason;
             return status;
         }
-        for (uint32_t i = 0; i < count; i++) {
+        uint32_t good = failed ? pieces_before_failed(job, count) : count;
+        for (uint32_t i = 0; i < good; i++) {
             EMB_APP_TRY(take_piece(job, &job->pieces[i], failed && i + 1 == count, error));
         }
+        if (good < count) write_failed(job);
         if (failed) {
             emb_cli_say("row %llu failed: %s", (unsigned long long)job->index - 1, reason.message);
             job->failed++;

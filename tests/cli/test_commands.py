@@ -125,6 +125,16 @@ def check_search_refuses(tally, folder):
         write_npy(index, [row, row], **change)
         done = run("search", BERT, "--index", index, "q")
         expect_exit(tally, done, 65, "i.npy", what=name)
+    write_npy(index, [row, row], shape="(-2, 32)")
+    expect_exit(tally, run("search", BERT, "--index", index, "q"), 65, "negative")
+    write_npy(index, [row, row])
+    good = index.read_bytes()
+    for version in (b"\x03\x00", b"\x01\x01", b"\x00\x00"):
+        index.write_bytes(good[:6] + version + good[8:])
+        expect_exit(tally, run("search", BERT, "--index", index, "q"), 65,
+                    f"version {version[0]}.{version[1]} of .npy is not supported")
+    index.write_bytes(good.replace(b"'fortran_order': False, ", b"'fortran_order':False,  "))
+    expect_exit(tally, run("search", BERT, "--index", index, "q"), 0, what="no space")
     for data in [b"", b"text", b"\x93NUMPY\x01\x00\xff\xff{",
                  b"\x93NUMPY\x09\x00\x10\x00" + b" " * 99]:
         index.write_bytes(data)
@@ -184,6 +194,12 @@ def check_eval(tally, folder):
     tally.expect(json.loads((folder / "s.json").read_text())["texts"] == 240, "eval --stats")
     done = run("eval", BERT, folder / "pairs.sts", "--against", MPNET)
     expect_exit(tally, done, 64, "48", "32")
+    for models in [(BERT, MPNET), (MPNET, BERT)]:
+        command = ["eval", models[0], folder / "pairs.sts", "--against", models[1], "--dim", "32"]
+        small = run(*command, "-m", "1MiB")
+        expect_exit(tally, small, 78, "--memory")
+        minimum = re.search(r"--memory (\S+)", small.stderr.decode())
+        expect_exit(tally, run(*command, "-m", minimum[1] if minimum else "1"), 0)
     narrow = run("eval", BERT, folder / "pairs.sts", "--against", MPNET, "--dim", "32", "--json")
     expect_exit(tally, narrow, 0)
     other = [cosine(a, b) for a, b in zip(
@@ -224,6 +240,22 @@ def check_eval_tables(tally, folder):
     expect_exit(tally, run("eval", BERT, "-i", path, "--memory", "2MiB"), 78, "--memory")
 
 
+def check_tokenize(tally, folder):
+    """A failed row has no ids, unlike an empty text."""
+    path = folder / "t.jsonl"
+    path.write_text('{"text":""}\n{"text":"cat"\n{"no":1}\n{"text":"cat"}\n')
+    empty, broken, lacking, cat = run("tokenize", BERT, "-i", path).stdout.decode().splitlines()
+    tally.expect(len(empty.split()) == 2 and len(cat.split()) == 3, f"good {empty!r} {cat!r}")
+    tally.expect(broken == lacking == "", f"failed rows: {broken!r} {lacking!r}")
+    done = run("tokenize", BERT, "-i", path, "--json")
+    expect_exit(tally, done, 65, "row 1 failed", "row 2 failed")
+    rows = read_jsonl(done.stdout)
+    tally.expect([row["index"] for row in rows] == [0, 1, 2, 3], "numbers")
+    tally.expect([row["ids"] is None for row in rows] == [False, True, True, False], "null")
+    tally.expect([row.get("error") for row in rows] == [None] + ["EMB_BAD_TEXT"] * 2 + [None],
+                 f"errors {rows}")
+
+
 def check_bench(tally, folder):
     """bench with its own texts and with the user's."""
     done = run("bench", BERT, "--json")
@@ -246,7 +278,7 @@ def main():
     tally = program.Tally()
     if ready(tally):
         for check in [check_search, check_search_refuses, check_eval, check_eval_tables,
-                      check_bench]:
+                      check_tokenize, check_bench]:
             with tempfile.TemporaryDirectory(prefix="embound-cli-") as name:
                 check(tally, pathlib.Path(name))
     tally.end()
