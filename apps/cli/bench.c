@@ -118,6 +118,11 @@ int emb_command_bench(emb_session *session, emb_options *options) {
     emb_error error = {0};
     void *memory = NULL;
     uint64_t bytes = emb_session_round(EMB_SOURCE_BYTES) + emb_run_bytes();
+    for (uint32_t i = 0; i < options->inputs_count && options->repeat > 1; i++) {
+        if (strcmp(options->inputs[i], "-") != 0) continue;
+        emb_cli_say("--repeat: standard input can be read once only; state a file");
+        return EMB_EXIT_USAGE;
+    }
     emb_status status =
         emb_cli_check_output(options->stats_path, options->inputs, options->inputs_count, &error);
     if (status == EMB_OK) status = emb_session_open_model(session, options->model, &error);

@@ -243,9 +243,6 @@ static emb_status set_long(emb_options *options, const char *value, emb_error *e
 /* Options that say where texts come from and where results go. */
 static emb_status set_path_option(emb_options *options, option_id id, const char *value) {
     switch (id) {
-    case OPT_OUTPUT:
-        options->output = value;
-        break;
     case OPT_FIELD:
         options->source.field = value;
         break;
@@ -320,6 +317,10 @@ static emb_status set_option(emb_options *options, const option_entry *which, co
     switch (which->id) {
     case OPT_INPUT:
         return set_input(options, value, error);
+    case OPT_OUTPUT:
+        if (options->output) return refuse("-o", value, "one output only", error);
+        options->output = value;
+        return EMB_OK;
     case OPT_MEMORY:
         return emb_size_parse(&limits->host_bytes_max, value, name, error);
     case OPT_GPU_MEMORY:

@@ -62,6 +62,20 @@ static emb_status choose_format(emb_source_format *format, const char *const *pa
     return EMB_OK;
 }
 
+/* An option of another format would change nothing, and the user believes it does. */
+static emb_status check_options(const emb_source_options *options, emb_error *error) {
+    bool table = options->format == EMB_SOURCE_CSV || options->format == EMB_SOURCE_TSV;
+    const char *option = NULL;
+    if (options->field && options->format != EMB_SOURCE_JSONL) option = "--field";
+    if (options->column && !table) option = "--column";
+    if (options->no_header && !table) option = "--no-header";
+    if (options->no_quotes && !table) option = "--no-quotes";
+    if (!option) return EMB_OK;
+    return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                        "%s has no meaning for this input; state its format with --input-format",
+                        option);
+}
+
 static void bind_buffers(emb_source *source, unsigned char *memory) {
     source->buffer = memory;
     source->capacity = EMB_SOURCE_BYTES;
@@ -78,6 +92,7 @@ emb_status emb_source_open(emb_source *source, const emb_source_options *options
     memset(source, 0, sizeof *source);
     source->options = *options;
     EMB_APP_TRY(choose_format(&source->options.format, paths, paths_count, error));
+    EMB_APP_TRY(check_options(&source->options, error));
     EMB_APP_TRY(emb_input_open(&source->input, paths, paths_count, stop_descriptor, error));
     source->prompt_length = options->prompt ? strlen(options->prompt) : 0;
     bind_buffers(source, memory);

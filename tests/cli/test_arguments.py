@@ -42,6 +42,7 @@ def check_usage(tally):
     expect_exit(tally, run(), 64, "usage: embound COMMAND")
     expect_exit(tally, run("frobnicate"), 64, "frobnicate", "embound --help")
     expect_exit(tally, run("--frobnicate"), 64, "command comes first")
+    expect_exit(tally, run("help", "frobnicate"), 64, "'frobnicate' is not a command")
     for name in ["serve", "pull", "train"]:
         expect_exit(tally, run(name, env={"PATH": "/nonexistent"}), 64, f"embound-{name}")
     version = run("--version")
@@ -146,6 +147,13 @@ def check_sizes(tally):
         done = run("plan", BERT, "--json", "--memory", text)
         found = json.loads(done.stdout or b"{}").get("host_bytes_max")
         tally.expect(found == size, f"--memory {text}: {found}, wanted {size} {done.stderr}")
+    for text, shown in [("10", "10 bytes"), ("1000K", "1024000 bytes"), ("1MiB", "1.0MiB"),
+                        ("1.25MiB", "1.25MiB"), ("1200KB", "1.144MiB")]:
+        expect_exit(tally, run("plan", BERT, "-m", text), 78, f"a budget of {shown} is too small")
+    plan = json.loads(run("plan", BERT, "--json").stdout)
+    near = run("plan", BERT, "-m", str(plan["host_bytes_min"] - (64 << 10)))
+    stated, least = re.findall(r"([\d.]+)MiB", near.stderr.decode()) or ("0", "0")
+    tally.expect(near.returncode == 78 and float(stated) < float(least), f"near: {near.stderr}")
     done = run("plan", BERT, "--json", "--memory=20MiB", "-t1")
     tally.expect(json.loads(done.stdout)["lanes"] == 1, "-t1")
 
@@ -171,6 +179,14 @@ def check_bad(tally):
             (["search", BERT, "--index", "x.npy", "-k", "0", "q"], "from 1"),
             (["search", BERT, "--index", "x.npy", "--score", "l2", "q"], "cosine, dot"),
             (["eval", BERT], "one table"), (["eval", BERT, "-i", "-"], "name a file"),
+            (["encode", BERT, "-i", "/dev/null", "-o", "-", "-o", "x.npy"], "one output"),
+            (["encode", BERT, "-i", "-", "-o", "-", "--column", "text"], "--column"),
+            (["encode", BERT, "-i", "-", "-o", "-", "--no-header"], "--no-header"),
+            (["tokenize", BERT, "-i", "-", "--input-format", "jsonl", "--no-quotes"],
+             "--no-quotes"),
+            (["tokenize", BERT, "-i", "-", "--input-format", "csv", "--field", "t"], "--field"),
+            (["tokenize", BERT, "-i", "-", "--field", "t"], "--field"),
+            (["bench", BERT, "-i", "-", "--repeat", "2"], "once"),
             (["bench", BERT, "--repeat", "0"], "from 1")]:
         expect_exit(tally, run(*arguments), 64, words)
 
