@@ -9,13 +9,15 @@
 #include "cli/cli.h"
 #include "fail.h"
 
-#define IDS_MAX 4096
+#define IDS_MAX   4096
+#define OUT_BYTES (128u << 10) /* half of it holds the line being written */
+#define ID_BYTES  11           /* at most, with what separates it */
 
 typedef struct tokenize_job {
     emb_source source;
     emb_output output;
-    emb_writer file_writer;
-    emb_writer *out;
+    emb_writer out;
+    size_t line_start; /* in the writer's buffer */
     emb_tokenizer_handle *tokenizer;
     uint32_t before, after;
     bool json, specials;
@@ -23,48 +25,42 @@ typedef struct tokenize_job {
     emb_piece pieces[EMB_RUN_PIECES];
     uint32_t ids[IDS_MAX];
     unsigned char memory[EMB_SOURCE_BYTES];
-    char buffer[4096];
+    char buffer[OUT_BYTES];
 } tokenize_job;
 
 static void write_id(tokenize_job *job, uint32_t id) {
-    if (job->ids_in_line++) emb_writer_put(job->out, job->json ? "," : " ", 1);
-    emb_writer_u64(job->out, id);
+    if (job->ids_in_line++) emb_writer_put(&job->out, job->json ? "," : " ", 1);
+    emb_writer_u64(&job->out, id);
 }
 
 static void begin_line(tokenize_job *job) {
+    if (job->out.used > OUT_BYTES / 2) emb_writer_flush(&job->out, NULL);
+    job->line_start = job->out.used;
     job->ids_in_line = 0;
     if (job->json) {
-        emb_writer_text(job->out, "{\"index\":");
-        emb_writer_u64(job->out, job->index);
-        emb_writer_text(job->out, ",\"ids\":[");
+        emb_writer_text(&job->out, "{\"index\":");
+        emb_writer_u64(&job->out, job->index);
+        emb_writer_text(&job->out, ",\"ids\":[");
     }
     if (job->specials) write_id(job, job->before);
 }
 
+/* A text that failed has no ids, for they would look like success: they are taken back, unless the
+ * line is so long that its beginning may have been written. */
 static void end_line(tokenize_job *job, bool failed) {
-    if (job->specials) write_id(job, job->after);
-    if (job->json) emb_writer_text(job->out, failed ? "],\"error\":\"EMB_BAD_TEXT\"}" : "]}");
-    emb_writer_put(job->out, "\n", 1);
-    job->index++;
-}
-
-/* A text that failed has no ids: those of an empty text would look like success. */
-static void write_failed(tokenize_job *job) {
-    if (job->json) {
-        emb_writer_text(job->out, "{\"index\":");
-        emb_writer_u64(job->out, job->index);
-        emb_writer_text(job->out, ",\"ids\":null,\"error\":\"EMB_BAD_TEXT\"}");
+    bool taken_back = failed && job->ids_in_line < OUT_BYTES / 2 / ID_BYTES - 16;
+    const char *end = failed ? "],\"error\":\"EMB_BAD_TEXT\"}" : "]}";
+    if (taken_back) {
+        job->out.used = job->line_start;
+        end = ",\"ids\":null,\"error\":\"EMB_BAD_TEXT\"}";
+        if (job->json) emb_writer_text(&job->out, "{\"index\":");
+        if (job->json) emb_writer_u64(&job->out, job->index);
+    } else if (job->specials) {
+        write_id(job, job->after);
     }
-    emb_writer_put(job->out, "\n", 1);
+    if (job->json) emb_writer_text(&job->out, end);
+    emb_writer_put(&job->out, "\n", 1);
     job->index++;
-}
-
-/* How many of the pieces come before the text that failed. One that began with earlier pieces is
- * written already up to here, so that its ids stay. */
-static uint32_t pieces_before_failed(const tokenize_job *job, uint32_t count) {
-    uint32_t at = count;
-    while (at > 0 && !(job->pieces[at - 1].flags & EMB_PIECE_FIRST)) at--;
-    return at > 0 ? at - 1 : count;
 }
 
 /* Ids come out in portions of IDS_MAX; the last call of a text gives those still held back. */
@@ -100,18 +96,16 @@ static emb_status tokenize_all(tokenize_job *job, emb_error *error) {
             *error = reason;
             return status;
         }
-        uint32_t good = failed ? pieces_before_failed(job, count) : count;
-        for (uint32_t i = 0; i < good; i++) {
+        for (uint32_t i = 0; i < count; i++) {
             EMB_APP_TRY(take_piece(job, &job->pieces[i], failed && i + 1 == count, error));
         }
-        if (good < count) write_failed(job);
         if (failed) {
             emb_cli_say("row %llu failed: %s", (unsigned long long)job->index - 1, reason.message);
             job->failed++;
         }
-        if (job->out->status != EMB_OK) {
-            *error = job->out->error;
-            return job->out->status;
+        if (job->out.status != EMB_OK) {
+            *error = job->out.error;
+            return job->out.status;
         }
         if (count == 0) return EMB_OK;
     }
@@ -120,30 +114,25 @@ static emb_status tokenize_all(tokenize_job *job, emb_error *error) {
 /* Gives an exit code. */
 static int open_output(tokenize_job *job, const emb_options *options) {
     emb_error error = {0};
-    job->out = emb_cli_stdout();
-    if (!options->output || strcmp(options->output, "-") == 0) return EMB_EXIT_OK;
-    emb_status status =
-        emb_cli_check_output(options->output, options->inputs, options->inputs_count, &error);
-    if (status == EMB_OK) status = emb_output_open(&job->output, options->output, &error);
+    const char *path = options->output ? options->output : "-";
+    emb_status status = emb_cli_check_output(path, options->inputs, options->inputs_count, &error);
+    if (status == EMB_OK) status = emb_output_open(&job->output, path, &error);
     if (status != EMB_OK) {
         int code = emb_cli_fail(status, &error);
         return status == EMB_IO ? EMB_EXIT_CREATE : code;
     }
-    emb_writer_init(&job->file_writer, &job->output, job->buffer, sizeof job->buffer);
-    job->out = &job->file_writer;
+    emb_writer_init(&job->out, &job->output, job->buffer, sizeof job->buffer);
     return EMB_EXIT_OK;
 }
 
 static int run_job(tokenize_job *job) {
     emb_error error = {0};
     emb_status status = tokenize_all(job, &error);
-    bool file = job->out == &job->file_writer;
-    if (status == EMB_OK) status = emb_writer_flush(job->out, &error);
-    if (status == EMB_OK && file) status = emb_output_commit(&job->output, &error);
+    if (status == EMB_OK) status = emb_writer_flush(&job->out, &error);
+    if (status == EMB_OK) status = emb_output_commit(&job->output, &error);
     if (status != EMB_OK) {
-        if (file) emb_output_abort(&job->output);
-        bool quiet = job->out->output->closed_by_reader;
-        return quiet ? EMB_EXIT_OUTPUT : emb_cli_fail(status, &error);
+        emb_output_abort(&job->output);
+        return job->output.closed_by_reader ? EMB_EXIT_OUTPUT : emb_cli_fail(status, &error);
     }
     return job->failed ? EMB_EXIT_DATA : EMB_EXIT_OK;
 }

@@ -254,6 +254,14 @@ def check_tokenize(tally, folder):
     tally.expect([row["ids"] is None for row in rows] == [False, True, True, False], "null")
     tally.expect([row.get("error") for row in rows] == [None] + ["EMB_BAD_TEXT"] * 2 + [None],
                  f"errors {rows}")
+    path = folder / "t.csv"  # blocks of input end inside failed rows too
+    path.write_text("text,b\n" + 'the cat,x\n"the cat sat" on,x\n' * 20_000)
+    lines = run("tokenize", BERT, "-i", path).stdout.decode().splitlines()
+    tally.expect(len(lines) == 40_000 and all(lines[0::2]) and not any(lines[1::2]), "blocks")
+    path.write_text("text\n" + '"' + "cat " * 200_000 + '"x\ncat\n')
+    rows = read_jsonl(run("tokenize", BERT, "-i", path, "--json").stdout)
+    tally.expect(len(rows) == 2 and rows[0]["error"] == "EMB_BAD_TEXT" and len(rows[1]["ids"]) == 3,
+                 "a long text that failed")
 
 
 def check_bench(tally, folder):
