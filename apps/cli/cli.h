@@ -94,6 +94,10 @@ void emb_size_stated(char *out, size_t capacity, uint64_t bytes);
 emb_status emb_cli_check_output(const char *output, const char *const *inputs, uint32_t count,
                                 emb_error *error);
 
+/* Refuses an output (NULL: none) that exists in the model's folder, or one below it.
+ * Fails: EMB_INVALID_ARGUMENT. */
+emb_status emb_cli_check_model(const char *output, const char *model, emb_error *error);
+
 /* Refuses --stats (NULL: none) in the file of another output. what: "vectors", "failed rows".
  * Fails: EMB_INVALID_ARGUMENT. */
 emb_status emb_cli_check_stats(const char *stats, const char *output, const char *what,

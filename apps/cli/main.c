@@ -79,13 +79,22 @@ static bool stack_is_too_small(void) {
     return true;
 }
 
+static emb_status check_outputs(const emb_options *options, emb_error *error) {
+    const char *outputs[] = {options->output, options->stats_path, options->save_machine_path};
+    emb_status status = EMB_OK;
+    for (size_t i = 0; i < 3 && status == EMB_OK; i++) {
+        status = emb_cli_check_model(outputs[i], options->model, error);
+    }
+    return status;
+}
+
 static int run_command(const command *which, int count, char **arguments) {
     static emb_options options;
     static emb_session session;
     emb_error error = {0};
     emb_cli_parse parse = emb_options_parse(&options, which->id, count, arguments, &error);
     if (parse == EMB_CLI_HELP) return print_and_finish(emb_cli_help(which->id));
-    if (parse == EMB_CLI_BAD) {
+    if (parse == EMB_CLI_BAD || check_outputs(&options, &error) != EMB_OK) {
         emb_cli_say("%s", error.message);
         return EMB_EXIT_USAGE;
     }

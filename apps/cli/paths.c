@@ -1,8 +1,47 @@
-/* paths.c - refuses outputs that would overwrite an input or one another, before any work.
+/* paths.c - refuses outputs that would overwrite an input, the model or one another, before any
+ * work.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
 #include "cli/cli.h"
 #include "fail.h"
+
+/* The folder that a path stands in; false if it does not fit. */
+static bool folder_of(const char *path, char *out, size_t capacity) {
+    const char *slash = strrchr(path, '/');
+    size_t length = slash ? (size_t)(slash - path) + 1 : 0;
+    if (length + 2 > capacity) return false;
+    snprintf(out, capacity, "%.*s.", (int)length, path);
+    return true;
+}
+
+static bool same_file(const struct stat *a, const struct stat *b) {
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+emb_status emb_cli_check_model(const char *output, const char *model, emb_error *error) {
+    char folder[PATH_MAX], found[PATH_MAX], above[PATH_MAX + 4];
+    struct stat file, about, beside, over;
+    if (!output || !model || stat(output, &file) != 0 || !S_ISREG(file.st_mode)) return EMB_OK;
+    model = emb_cli_find_model(model, found, sizeof found);
+    if (stat(model, &about) != 0) return EMB_OK;
+    if (!S_ISDIR(about.st_mode) &&
+        (!folder_of(model, folder, sizeof folder) || stat(folder, &about) != 0))
+        return EMB_OK;
+    if (!folder_of(output, folder, sizeof folder) || stat(folder, &beside) != 0) return EMB_OK;
+    snprintf(above, sizeof above, "%s/..", folder); /* 1_Pooling/config.json */
+    bool inside =
+        same_file(&beside, &about) || (stat(above, &over) == 0 && same_file(&over, &about));
+    if (!inside) return EMB_OK;
+    return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                        "%.80s is a file of the model: it would be overwritten; choose another "
+                        "name",
+                        output);
+}
 
 emb_status emb_cli_check_output(const char *output, const char *const *inputs, uint32_t count,
                                 emb_error *error) {

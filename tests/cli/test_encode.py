@@ -11,6 +11,7 @@ import pathlib
 import pty
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -247,6 +248,21 @@ def check_clashes(tally, folder):
         tally.expect(path.read_bytes() == held, f"{arguments[0]} --stats changed its input")
 
 
+def check_model_files(tally, folder):
+    """A file of the model is never an output; a new file beside it may be."""
+    model, source = folder / "model", write(folder)
+    shutil.copytree(BERT, model)
+    for name in ("model.safetensors", "config.json", "1_Pooling/config.json"):
+        kept = (model / name).read_bytes()
+        for job in (["encode", model, "-i", source, "-o", model / name, "--output-format", "npy"],
+                    ["encode", model, "-i", source, "-o", folder / "m.npy", "--stats",
+                     model / name],
+                    ["info", model, "--save-machine", model / name]):
+            expect_exit(tally, run(*job), 64, "file of the model")
+        tally.expect((model / name).read_bytes() == kept, f"{name} was changed")
+    expect_exit(tally, run("encode", model, "-i", source, "-o", model / "new.npy"), 0)
+
+
 def check_lock(tally, folder):
     """A second job on the same output is told so; the place left by a killed job is reused."""
     source, out = write(folder), folder / "lock.npy"
@@ -406,6 +422,7 @@ def main():
     tally = program.Tally()
     if ready(tally):
         checks = [check_outputs, check_options, check_failed_rows, check_places, check_clashes,
+                  check_model_files,
                   check_lock, check_signals, check_blocked, check_limits, check_progress,
                   check_memory]
         for check in checks:
