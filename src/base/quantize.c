@@ -1,0 +1,176 @@
+/* quantize.c - rounds rows of f32 to int8, groups of them to int4, values to fp8, and back.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "base/quantize.h"
+
+#include <math.h>
+#include <string.h>
+
+#define CODE_MAX  15     /* int4 */
+#define RANGE_MIN 1e-30f /* below it a row or group is all zeros: its scale would lose its bits */
+#define FP8_MAX   448.0f
+
+/* To nearest, ties to even, for magnitudes below 2^22: as rintf, but without a call. */
+static float nearest(float value) {
+    const float shift = 12582912.0f; /* 1.5 * 2^23 */
+    return (value + shift) - shift;
+}
+
+static float largest(const float *values, size_t count) {
+    float most = 0;
+    for (size_t i = 0; i < count; i++) most = fabsf(values[i]) > most ? fabsf(values[i]) : most;
+    return most;
+}
+
+static void quantize_row(int8_t *codes, float *scale, const float *values, uint32_t count) {
+    float most = largest(values, count);
+    *scale = most < RANGE_MIN ? 0 : most / 127;
+    float inverse = most < RANGE_MIN ? 0 : 127 / most;
+    for (uint32_t i = 0; i < count; i++) codes[i] = (int8_t)nearest(values[i] * inverse);
+}
+
+/* ---- int4 ------------------------------------------------------------------------------------ */
+
+/* A way to spread 0..15 over a range. */
+typedef struct spread {
+    float scale, inverse, zero;
+} spread;
+
+static float code_of(const spread *s, float value) {
+    float code = nearest(value * s->inverse) + s->zero;
+    code = code < 0 ? 0 : code;
+    return code > CODE_MAX ? CODE_MAX : code;
+}
+
+static float error_of(const spread *s, const float *values, const float *importance,
+                      uint32_t count) {
+    float sum = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        float off = values[i] - s->scale * (code_of(s, values[i]) - s->zero);
+        sum += importance[i] * off * off;
+    }
+    return sum;
+}
+
+/* The scale that fits the codes of `s` best, its zero kept; `s` again if that is none. */
+static spread refit(const spread *s, const float *values, const float *importance, uint32_t count) {
+    float above = 0, below = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        float step = code_of(s, values[i]) - s->zero;
+        above += importance[i] * values[i] * step;
+        below += importance[i] * step * step;
+    }
+    float scale = below > 0 ? above / below : 0;
+    if (!(scale * CODE_MAX > RANGE_MIN)) return *s;
+    return (spread){scale, 1 / scale, s->zero};
+}
+
+/* Narrower ranges cut the outermost values and serve the others better; both ends are tried apart,
+ * for the zero moves with them. More cuts than these gain less than 0.3 % of the error. */
+static spread find_spread(const float *values, const float *importance, uint32_t count, float low,
+                          float high) {
+    static const float cuts[] = {1, 0.88f};
+    enum { CUTS = sizeof cuts / sizeof cuts[0] };
+    spread best = {0};
+    float least = INFINITY;
+    for (uint32_t i = 0; i < CUTS * CUTS; i++) {
+        float from = low * cuts[i / CUTS], to = high * cuts[i % CUTS];
+        float scale = (to - from) / CODE_MAX;
+        spread tried = {scale, 1 / scale, nearest(-from / scale)};
+        for (uint32_t again = 0; again < 2; again++) {
+            float error = error_of(&tried, values, importance, count);
+            if (error < least) {
+                least = error;
+                best = tried;
+            }
+            if (!again) tried = refit(&tried, values, importance, count);
+        }
+    }
+    return best;
+}
+
+void emb_quantize_group(int8_t *codes, float *scale, uint8_t *zero, const float *values,
+                        const float *importance, uint32_t count) {
+    float same[EMB_QUANTIZE_GROUP_MAX], low = 0, high = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        same[i] = 1;
+        low = values[i] < low ? values[i] : low;
+        high = values[i] > high ? values[i] : high;
+    }
+    *scale = 0;
+    *zero = 0;
+    memset(codes, 0, count);
+    if (high - low < RANGE_MIN) return;
+    /* importances of one size: their sum must neither overflow nor vanish */
+    float most = importance ? largest(importance, count) : 0;
+    for (uint32_t i = 0; i < count && most > 0; i++) same[i] = importance[i] / most;
+    spread best = find_spread(values, same, count, low, high);
+    *scale = best.scale;
+    *zero = (uint8_t)best.zero;
+    for (uint32_t i = 0; i < count; i++) codes[i] = (int8_t)code_of(&best, values[i]);
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+void emb_quantize_rows(emb_quantized_rows *out, const float *values) {
+    uint32_t groups = out->cols / out->group;
+    for (uint32_t r = 0; r < out->rows; r++) {
+        const float *row = values + (size_t)r * out->cols;
+        int8_t *codes = out->values + (size_t)r * out->cols;
+        if (out->bits == 8) {
+            quantize_row(codes, &out->scales[r], row, out->cols);
+            continue;
+        }
+        for (uint32_t g = 0; g < groups; g++) {
+            size_t at = (size_t)r * groups + g, first = (size_t)g * out->group;
+            emb_quantize_group(codes + first, &out->scales[at], &out->zeros[at], row + first, NULL,
+                               out->group);
+        }
+    }
+}
+
+void emb_quantize_restore(float *out, const emb_quantized_rows *rows) {
+    uint32_t groups = rows->bits == 8 ? 1 : rows->cols / rows->group;
+    uint32_t group = rows->bits == 8 ? rows->cols : rows->group;
+    for (size_t at = 0; at < (size_t)rows->rows * groups; at++) {
+        int32_t zero = rows->bits == 8 ? 0 : rows->zeros[at];
+        float scale = rows->scales[at];
+        for (size_t i = at * group; i < (at + 1) * group; i++)
+            out[i] = scale * (float)(rows->values[i] - zero);
+    }
+}
+
+/* ---- fp8 ------------------------------------------------------------------------------------- */
+
+/* |value| <= 448. Below 2^-6 the steps are 2^-9, above it an eighth of the power of two. */
+static uint8_t round_fp8(float value) {
+    uint32_t bits;
+    float most = fabsf(value);
+    uint8_t sign = signbit(value) ? 0x80 : 0;
+    if (most < 0x1p-6f) return sign | (uint8_t)nearest(most * 0x1p9f);
+    memcpy(&bits, &most, sizeof bits);
+    bits += 0x7FFFF + ((bits >> 20) & 1); /* 20 bits of mantissa go */
+    uint32_t code = (bits >> 20) - (120u << 3);
+    return sign | (uint8_t)(code > 0x7E ? 0x7E : code);
+}
+
+void emb_quantize_fp8(uint8_t *out, float *scales, const float *values, uint32_t rows,
+                      uint32_t cols) {
+    for (uint32_t r = 0; r < rows; r++) {
+        const float *row = values + (size_t)r * cols;
+        float most = largest(row, cols), inverse = most < RANGE_MIN ? 0 : FP8_MAX / most;
+        scales[r] = most < RANGE_MIN ? 0 : most / FP8_MAX;
+        for (uint32_t i = 0; i < cols; i++) out[(size_t)r * cols + i] = round_fp8(row[i] * inverse);
+    }
+}
+
+float emb_quantize_widen_fp8(uint8_t value) {
+    uint32_t rest = value & 0x7F;
+    float sign = value & 0x80 ? -1.0f : 1.0f;
+    if (rest == 0x7F) return NAN;
+    if (rest < 8) return sign * (float)rest * 0x1p-9f;
+    uint32_t bits = (rest << 20) + (120u << 23);
+    float most;
+    memcpy(&most, &bits, sizeof most);
+    return sign * most;
+}

@@ -1,0 +1,48 @@
+/* quantize.h - rows of a matrix in 8 or 4 bits: pure arithmetic, the same for stored and on the
+ * fly.
+ *
+ * Whoever quantises the same f32 values gets the same bits, so a directory written by `embound
+ * quantize` and --dtype int8 on full-precision files agree. Allocates nothing, never fails. All
+ * functions: any thread.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_BASE_QUANTIZE_H
+#define EMB_BASE_QUANTIZE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define EMB_QUANTIZE_GROUP 32 /* of int4 where nothing else is asked for */
+
+/* Rows of a matrix as quantised models hold them: value = scale * (q - zero). */
+typedef struct emb_quantized_rows {
+    uint32_t bits; /* 8 or 4 */
+    uint32_t rows, cols;
+    uint32_t group; /* int4: values that share a scale (32 or 64) along cols; int8: cols */
+    int8_t *values; /* [rows, cols] one value a byte, unpacked; int8: -127..127; int4: 0..15 */
+    float *scales;  /* int8: [rows]; int4: [rows, cols / group]; 0 where all values are 0 */
+    uint8_t *zeros; /* int4: [rows, cols / group], 0..15; int8: NULL */
+} emb_quantized_rows;
+
+/* Quantises f32 values [rows, cols] to nearest: for 8 bits symmetrically by the largest magnitude
+ * of a row, for 4 bits by the range of a group that leaves the least squared error.
+ * Needs: finite values; out's sizes and buffers set; cols a multiple of group. */
+void emb_quantize_rows(emb_quantized_rows *out, const float *values);
+
+/* Gives f32 values [rows, cols] back. */
+void emb_quantize_restore(float *out, const emb_quantized_rows *rows);
+
+/* Quantises one group of `count` values (at most EMB_QUANTIZE_GROUP_MAX) to 0..15. importance
+ * [count] weighs the squared errors; NULL: all alike. */
+#define EMB_QUANTIZE_GROUP_MAX 64
+void emb_quantize_group(int8_t *codes, float *scale, uint8_t *zero, const float *values,
+                        const float *importance, uint32_t count);
+
+/* Quantises f32 values [rows, cols] to fp8 E4M3 bytes with a scale a row: value = scale * fp8. */
+void emb_quantize_fp8(uint8_t *out, float *scales, const float *values, uint32_t rows,
+                      uint32_t cols);
+
+/* One E4M3 byte as f32; 0x7F and 0xFF are NaN. */
+float emb_quantize_widen_fp8(uint8_t value);
+
+#endif
