@@ -200,7 +200,8 @@ typedef struct emb_limits {
     emb_long_rule long_rule;
     emb_pooling pooling;
     emb_switch normalize;
-    uint32_t threads;          /* compute lanes at most; 0: one per core */
+    uint32_t threads;          /* compute lanes at most; 0: one per core, or two per GPU */
+    uint32_t devices_max;      /* GPUs used together, the machine's first ones; 0: one */
     uint32_t chunk_tokens_max; /* special tokens included; 0: the model's default_tokens */
     uint32_t dim;              /* keep the first dim values (Matryoshka); 0: all */
     uint64_t host_bytes_max;   /* the whole process; 0: as much as full speed needs (the knee) */
@@ -221,7 +222,7 @@ typedef struct emb_item {
 /* One memory kind on one device, and what its bytes are for. */
 typedef struct emb_region {
     emb_region_kind kind;
-    uint32_t device;
+    uint32_t devices;     /* how many GPUs have such a region each; 1 for host and pinned */
     uint64_t bytes;       /* sum of the items */
     uint64_t arena_bytes; /* of these, the part that the engine allocates, in one piece */
     uint32_t items_count;
@@ -247,7 +248,7 @@ typedef struct emb_plan {
     uint32_t normalize;      /* 1: vectors have length one */
     uint32_t normalize_kept; /* 1: so have the first dim values by themselves */
     uint32_t dim;
-    uint32_t lanes;
+    uint32_t lanes; /* on all GPUs together: a multiple of their number */
     uint32_t windows;
     uint32_t window_tokens; /* tokens read ahead in one window */
     uint32_t window_chunks;
@@ -260,7 +261,8 @@ typedef struct emb_plan {
     uint64_t host_bytes;      /* the whole process under this plan */
     uint64_t host_bytes_min;  /* the smallest budget that works with these limits */
     uint64_t host_bytes_knee; /* the smallest budget that reaches full speed */
-    uint32_t device_index;    /* of the GPU, if device is EMB_DEVICE_CUDA */
+    uint32_t devices_count;   /* GPUs that share the work, each with its own weights; 1 on a CPU */
+    uint32_t devices[EMB_DEVICES_MAX]; /* their indices */
     uint32_t compute_capability;
     uint64_t device_bytes_max; /* as for the host, per GPU and with its context */
     uint64_t device_bytes;

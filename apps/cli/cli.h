@@ -61,7 +61,6 @@ typedef struct emb_options {
     emb_source_options source;
     emb_limits limits;
     emb_device_list devices;
-    bool devices_all; /* cuda:all */
     bool dtype_auto;
     const char *prompt_name;
     emb_cli_progress progress;

@@ -36,7 +36,7 @@ const char *emb_cli_usage(void) {
     "  -m, --memory SIZE     hard cap on the whole process: 96MiB, 1.5GB, 64M; default auto,\n"    \
     "                        as much as full speed needs\n"                                        \
     "      --gpu-memory SIZE the same for each GPU\n"                                              \
-    "      --device D        auto, cpu, cuda, cuda:N, cuda:all; one GPU for now\n"                 \
+    "      --device D        auto, cpu, cuda, cuda:N, cuda:N,N..., cuda:all\n"                     \
     "      --dtype T         f32, bf16, f16, int8, int4, fp8, auto; default f32 (CPU), f16\n"      \
     "  -t, --threads N       compute threads at most\n"                                            \
     "\nvectors\n"                                                                                  \

@@ -174,7 +174,22 @@ static emb_status parse_seconds(double *out, const char *option, const char *val
     return EMB_OK;
 }
 
-/* auto | cpu | cuda[:N|:all], and for `info`, which only looks, cuda:N,N... too */
+/* One more number of cuda:N,N...; several GPUs share the work. */
+static emb_status add_gpu(emb_options *options, const char *number, emb_error *error) {
+    emb_device_list *list = &options->devices;
+    uint32_t index = 0;
+    EMB_APP_TRY(parse_number(&index, "--device cuda:", number, 0, 255, error));
+    for (uint32_t i = 0; i < list->count; i++) {
+        if (list->indices[i] == index) {
+            return refuse("--device", number, "state each GPU once", error);
+        }
+    }
+    list->indices[list->count++] = index;
+    options->limits.devices_max = list->count;
+    return EMB_OK;
+}
+
+/* auto | cpu | cuda[:N,N...|:all]; plain cuda is the first GPU, and `info` looks at all */
 static emb_status parse_device(emb_options *options, const char *value, emb_error *error) {
     emb_device_list *list = &options->devices;
     list->count = 0;
@@ -182,10 +197,10 @@ static emb_status parse_device(emb_options *options, const char *value, emb_erro
     if (strcmp(value, "auto") == 0) list->kind = EMB_DEVICE_AUTO;
     if (strcmp(value, "cpu") == 0) list->kind = EMB_DEVICE_CPU;
     options->limits.device = list->kind;
-    options->devices_all = strcmp(value, "cuda:all") == 0;
+    options->limits.devices_max = strcmp(value, "cuda:all") == 0 ? EMB_DEVICES_MAX : 1;
     bool named = list->kind != EMB_DEVICE_CUDA;
-    if (named || strcmp(value, "cuda") == 0 || options->devices_all) return EMB_OK;
-    const char *advice = "use auto, cpu, cuda, cuda:N or cuda:all";
+    if (named || strcmp(value, "cuda") == 0 || strcmp(value, "cuda:all") == 0) return EMB_OK;
+    const char *advice = "use auto, cpu, cuda, cuda:N, cuda:N,N or cuda:all";
     if (strncmp(value, "cuda:", 5) != 0) return refuse("--device", value, advice, error);
     for (const char *at = value + 5;; at++) {
         char number[8];
@@ -195,15 +210,10 @@ static emb_status parse_device(emb_options *options, const char *value, emb_erro
         }
         memcpy(number, at, length);
         number[length] = '\0';
-        EMB_APP_TRY(
-            parse_number(&list->indices[list->count++], "--device cuda:", number, 0, 255, error));
+        EMB_APP_TRY(add_gpu(options, number, error));
         at += length;
-        if (*at == '\0') break;
-        if (options->command != EMB_CLI_INFO) {
-            return refuse("--device", value, "one GPU for now: state one number", error);
-        }
+        if (*at == '\0') return EMB_OK;
     }
-    return EMB_OK;
 }
 
 static emb_status set_input(emb_options *options, const char *value, emb_error *error) {

@@ -36,6 +36,26 @@ static emb_status load_machine(emb_machine *out, const char *path, emb_error *er
     return emb_app_fail(error, status, "%.100s: %.140s", path, inner.message);
 }
 
+/* Keeps the GPUs that --device names, in its order: what a probe of them would have found. */
+static emb_status keep_devices(emb_machine *machine, const emb_device_list *list,
+                               emb_error *error) {
+    if (list->kind != EMB_DEVICE_CUDA || list->count == 0) return EMB_OK;
+    emb_device_info kept[EMB_DEVICES_MAX];
+    for (uint32_t i = 0; i < list->count; i++) {
+        uint32_t at = 0;
+        while (at < machine->devices_count && machine->devices[at].index != list->indices[i]) at++;
+        if (at == machine->devices_count) {
+            return emb_app_fail(error, EMB_DEVICE,
+                                "--device cuda:%u: the machine's file has no GPU of that index",
+                                list->indices[i]);
+        }
+        kept[i] = machine->devices[at];
+    }
+    memcpy(machine->devices, kept, list->count * sizeof *kept);
+    machine->devices_count = list->count;
+    return EMB_OK;
+}
+
 static void print_too_small(const emb_options *options, const emb_error *error) {
     emb_writer *out = emb_cli_stdout();
     char minimum[32];
@@ -57,6 +77,7 @@ int emb_command_plan(emb_session *session, emb_options *options) {
     emb_status status = EMB_OK;
     if (options->machine_path) {
         status = load_machine(&session->machine, options->machine_path, &error);
+        if (status == EMB_OK) status = keep_devices(&session->machine, &options->devices, &error);
     }
     if (status == EMB_OK) status = emb_session_open_model(session, options->model, &error);
     if (status == EMB_OK) {

@@ -1,6 +1,7 @@
 /* report.c - the plan as a table and as JSON, the summary after a run, and --stats.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -62,9 +63,13 @@ static void table_regions(emb_writer *out, const emb_plan *plan) {
         const emb_region *region = &plan->regions[r];
         bool device = region->kind == EMB_REGION_DEVICE;
         if (device) table_total(out, plan->host_bytes, plan->host_bytes_max);
-        emb_writer_format(out, "%s%-44s %6s\n", device ? "\n" : "",
-                          region->kind <= EMB_REGION_DEVICE ? region_heads[region->kind] : "?",
-                          "MiB");
+        char head[64];
+        snprintf(head, sizeof head, "%s",
+                 region->kind <= EMB_REGION_DEVICE ? region_heads[region->kind] : "?");
+        if (region->devices > 1) {
+            snprintf(head, sizeof head, "Memory of each of %u GPUs", region->devices);
+        }
+        emb_writer_format(out, "%s%-44s %6s\n", device ? "\n" : "", head, "MiB");
         table_items(out, region);
     }
     if (plan->device_bytes)
@@ -138,7 +143,7 @@ static void json_regions(emb_writer *out, const emb_plan *plan) {
         const emb_region *region = &plan->regions[r];
         const char *kind = region->kind <= EMB_REGION_DEVICE ? region_names[region->kind] : "?";
         emb_writer_format(out, "%s{\"kind\":\"%s\"", r ? "," : "", kind);
-        field_u64(out, "device", region->device);
+        field_u64(out, "devices", region->devices);
         field_u64(out, "bytes", region->bytes);
         field_u64(out, "arena_bytes", region->arena_bytes);
         emb_writer_text(out, ",\"items\":[");
@@ -181,7 +186,11 @@ void emb_report_plan_json(emb_writer *out, const emb_session *session) {
     field_u64(out, "host_bytes", plan->host_bytes);
     field_u64(out, "host_bytes_min", plan->host_bytes_min);
     field_u64(out, "host_bytes_knee", plan->host_bytes_knee);
-    field_u64(out, "device_index", plan->device_index);
+    emb_writer_text(out, ",\"devices\":[");
+    for (uint32_t i = 0; plan->device == EMB_DEVICE_CUDA && i < plan->devices_count; i++) {
+        emb_writer_format(out, "%s%u", i ? "," : "", plan->devices[i]);
+    }
+    emb_writer_text(out, "]");
     field_u64(out, "device_bytes_max", plan->device_bytes_max);
     field_u64(out, "device_bytes", plan->device_bytes);
     field_u64(out, "device_bytes_min", plan->device_bytes_min);

@@ -17,8 +17,14 @@ emb_status emb_session_probe(emb_session *session, const emb_options *options, e
     /* a plan for another machine does not ask what this one has */
     bool other_devices = options->devices.kind != EMB_DEVICE_CPU && !options->machine_path;
     session->machine.struct_bytes = sizeof session->machine;
+    emb_device_list devices = options->devices;
+    bool first = devices.kind == EMB_DEVICE_CUDA && devices.count == 0;
+    if (first && options->limits.devices_max == 1 && options->command != EMB_CLI_INFO) {
+        devices.count = 1; /* no context on a GPU that is not used */
+        devices.indices[0] = 0;
+    }
     emb_status status =
-        emb_machine_probe(&session->machine, other_devices ? &options->devices : NULL, error);
+        emb_machine_probe(&session->machine, other_devices ? &devices : NULL, error);
     if (status != EMB_OK) return status;
     if (other_devices && options->devices.kind == EMB_DEVICE_CUDA &&
         session->machine.devices_count == 0) {
@@ -49,12 +55,6 @@ emb_status emb_session_plan(emb_session *session, const emb_options *options, ui
     uint64_t page = session->machine.page_bytes ? session->machine.page_bytes : 4096;
     session->limits = options->limits;
     session->limits.caller_bytes = (caller_bytes + page - 1) / page * page;
-    if (options->devices_all && session->machine.devices_count > 1) {
-        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "--device cuda:all: there are %u, and one GPU is used for now; state "
-                            "cuda:N",
-                            session->machine.devices_count);
-    }
     emb_status status = make_plan(session, error);
     if (!options->dtype_auto || !session->machine.has_bf16) return status;
     bool cuda = session->limits.device == EMB_DEVICE_CUDA ||

@@ -13,6 +13,11 @@
 
 /* ---- status ---------------------------------------------------------------------------------- */
 
+static void stop_loaders(emb_engine *engine) {
+    for (uint32_t d = 0; d < engine->plan.devices_count; d++)
+        emb_weights_stop(&engine->memory.sites[d].weights);
+}
+
 void emb_engine_fail(emb_engine *engine, emb_status status, const emb_error *error) {
     if (engine->status == EMB_OK) {
         engine->status = status;
@@ -21,7 +26,7 @@ void emb_engine_fail(emb_engine *engine, emb_status status, const emb_error *err
     engine->stop = true;
     pthread_cond_broadcast(&engine->work);
     pthread_cond_broadcast(&engine->done);
-    if (engine->plan.weight_slots) emb_weights_stop(&engine->memory.weights);
+    if (engine->plan.weight_slots) stop_loaders(engine);
 }
 
 emb_status emb_engine_status(emb_engine *engine, emb_error *error) {
@@ -83,9 +88,10 @@ static emb_status choose_backend(const emb_backend **out, const emb_plan *plan,
 
 /* The regions of an engine, and the ledgers that book in them. */
 typedef struct regions {
-    emb_ledger host, pinned, device;
-    void *host_base, *pinned_base, *device_base;
-    uint64_t host_bytes, pinned_bytes, device_bytes;
+    emb_site_books books;
+    uint32_t devices;
+    void *host_base, *pinned_base, *device_bases[EMB_DEVICES_MAX];
+    uint64_t host_bytes, pinned_bytes, device_bytes; /* the last: of each GPU */
 } regions;
 
 static uint64_t arena_bytes(const emb_plan *plan, emb_region_kind kind) {
@@ -97,12 +103,11 @@ static uint64_t arena_bytes(const emb_plan *plan, emb_region_kind kind) {
 /* Books everything in the regions: measures if their bases are NULL. */
 static void book(emb_memory *memory, regions *r, const emb_model *model, const emb_plan *plan,
                  const emb_backend *backend) {
-    emb_ledger_init(&r->host, r->host_base, r->host_bytes);
-    emb_ledger_init(&r->pinned, r->pinned_base, r->pinned_bytes);
-    emb_ledger_init_foreign(&r->device, r->device_base, r->device_bytes);
-    emb_books books = {&r->host, backend->device ? &r->pinned : &r->host,
-                       backend->device ? &r->device : &r->host};
-    emb_memory_layout(memory, model, plan, backend, &books);
+    emb_ledger_init(&r->books.host, r->host_base, r->host_bytes);
+    emb_ledger_init(&r->books.pinned, r->pinned_base, r->pinned_bytes);
+    for (uint32_t d = 0; d < plan->devices_count; d++)
+        emb_ledger_init_foreign(&r->books.devices[d], r->device_bases[d], r->device_bytes);
+    emb_memory_layout(memory, model, plan, backend, &r->books);
 }
 
 /* What was measured is the plan's allocation, rounded up to the region's pages. */
@@ -118,21 +123,25 @@ static emb_status check_plan(const emb_plan *plan, const emb_model *model,
                              const emb_backend *backend, emb_error *error) {
     emb_memory memory;
     regions r = {0};
-    book(&memory, &r, model, plan, backend);
+    bool sites = plan->devices_count > 0 && plan->devices_count <= EMB_DEVICES_MAX &&
+                 plan->lanes % plan->devices_count == 0;
+    if (sites) book(&memory, &r, model, plan, backend);
     const emb_shape *shape = &model->shape;
-    if (r.host.overflow || r.pinned.overflow || r.device.overflow || plan->windows == 0 ||
-        plan->dim == 0 || plan->dim > shape->hidden ||
+    const emb_site_books *books = &r.books;
+    if (!sites || books->host.overflow || books->pinned.overflow || books->devices[0].overflow ||
+        plan->windows == 0 || plan->dim == 0 || plan->dim > shape->hidden ||
         plan->chunk_tokens_max > shape->window_tokens ||
-        !same_arena(&r.host, plan, EMB_REGION_HOST) ||
-        !same_arena(&r.pinned, plan, EMB_REGION_PINNED) ||
-        !same_arena(&r.device, plan, EMB_REGION_DEVICE))
+        !same_arena(&books->host, plan, EMB_REGION_HOST) ||
+        !same_arena(&books->pinned, plan, EMB_REGION_PINNED) ||
+        !same_arena(&books->devices[0], plan, EMB_REGION_DEVICE))
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "the plan was not made for this model: make it again");
     return EMB_OK;
 }
 
 static void give_regions(regions *r, const emb_device_calls *device) {
-    if (device && r->device_base) device->give(r->device_base);
+    for (uint32_t d = 0; device && d < EMB_DEVICES_MAX; d++)
+        if (r->device_bases[d]) device->give(r->device_bases[d]);
     if (device && r->pinned_base) device->unpin(r->pinned_base);
     emb_arena_close(r->pinned_base, r->pinned_bytes);
     emb_arena_close(r->host_base, r->host_bytes);
@@ -153,7 +162,8 @@ static emb_status take_regions(regions *r, const emb_plan *plan, const emb_devic
     r->host_base = emb_arena_open(r->host_bytes);
     if (!r->host_base) return refused(error, "host", r->host_bytes);
     if (!device) return EMB_OK;
-    EMB_TRY(device->open(plan->device_index, error));
+    for (uint32_t d = 0; d < plan->devices_count; d++)
+        EMB_TRY(device->open(plan->devices[d], error));
     r->pinned_bytes = arena_bytes(plan, EMB_REGION_PINNED);
     r->device_bytes = arena_bytes(plan, EMB_REGION_DEVICE);
     r->pinned_base = emb_arena_open(r->pinned_bytes);
@@ -163,8 +173,11 @@ static emb_status take_regions(regions *r, const emb_plan *plan, const emb_devic
         r->pinned_base = NULL;
         return refused(error, "pinned host", r->pinned_bytes);
     }
-    r->device_base = device->take(plan->device_index, r->device_bytes);
-    return r->device_base ? EMB_OK : refused(error, "GPU", r->device_bytes);
+    for (uint32_t d = 0; d < plan->devices_count; d++) {
+        r->device_bases[d] = device->take(plan->devices[d], r->device_bytes);
+        if (!r->device_bases[d]) return refused(error, "GPU", r->device_bytes);
+    }
+    return EMB_OK;
 }
 
 static void init_sync(emb_engine *engine) {
@@ -191,15 +204,19 @@ static emb_engine *bind_engine(regions *r, const emb_model *model, const emb_pla
     engine->arena_bytes = r->host_bytes;
     engine->pinned_arena = r->pinned_base;
     engine->pinned_bytes = r->pinned_bytes;
-    engine->device_arena = r->device_base;
+    memcpy(engine->device_arenas, r->device_bases, sizeof engine->device_arenas);
     engine->device_bytes = r->device_bytes;
-    engine->encoder = (emb_encoder){
-        .backend = backend,
-        .blocks = memory.blocks,
-        .pool = {plan->pooling, plan->normalize},
-        .weights = &engine->memory.weights,
-        .shape = &model->shape,
-    };
+    for (uint32_t d = 0; d < plan->devices_count; d++) {
+        emb_site *site = &memory.sites[d];
+        site->encoder = (emb_encoder){
+            .backend = backend,
+            .blocks = site->blocks,
+            .pool = {plan->pooling, plan->normalize},
+            .weights = &site->weights,
+            .shape = &model->shape,
+        };
+        emb_weights_init(&site->weights);
+    }
     engine->stats.struct_bytes = sizeof engine->stats;
     engine->stats.host_bytes_planned = plan->host_bytes;
     for (uint32_t i = 0; i < model->shape.hidden; i++) memory.nan_row[i] = NAN;
@@ -209,7 +226,8 @@ static emb_engine *bind_engine(regions *r, const emb_model *model, const emb_pla
 
 /* Runs the smallest and the fullest tile once per lane, so that a device has loaded every kernel
  * before the engine is ready. */
-static emb_status warm_lane(emb_engine *engine, emb_lane *lane, uint32_t tokens, emb_error *error) {
+static emb_status warm_lane(emb_engine *engine, uint32_t index, uint32_t tokens, emb_error *error) {
+    emb_site *site = &engine->memory.sites[index % engine->plan.devices_count];
     emb_window *window = &engine->memory.windows[0];
     uint32_t chunk = engine->plan.chunk_tokens_max, chunks = 0;
     for (uint32_t at = 0; at < tokens && chunks < window->table.chunks_max; chunks++) {
@@ -224,19 +242,20 @@ static emb_status warm_lane(emb_engine *engine, emb_lane *lane, uint32_t tokens,
                      .order = window->order,
                      .cuts = &cut,
                      .cuts_count = 1,
-                     .x = engine->memory.pass_x,
+                     .x = site->pass_x,
                      .vectors = window->vectors,
                      .cancel = &engine->cancel};
-    return emb_encoder_warm(&engine->encoder, lane, &pass, error);
+    return emb_encoder_warm(&site->encoder, &engine->memory.lanes[index], &pass, error);
 }
 
 static emb_status open_lanes(emb_engine *engine, emb_error *error) {
     const emb_device_calls *device = engine->backend->device;
     for (uint32_t i = 0; device && i < engine->plan.lanes; i++) {
         emb_lane *lane = &engine->memory.lanes[i];
-        EMB_TRY(device->lane_open(&lane->scratch, engine->plan.device_index, error));
-        EMB_TRY(warm_lane(engine, lane, 2, error));
-        EMB_TRY(warm_lane(engine, lane, engine->plan.tokens_per_tile, error));
+        uint32_t gpu = engine->plan.devices[i % engine->plan.devices_count];
+        EMB_TRY(device->lane_open(&lane->scratch, gpu, error));
+        EMB_TRY(warm_lane(engine, i, 2, error));
+        EMB_TRY(warm_lane(engine, i, engine->plan.tokens_per_tile, error));
         lane->rows_computed = lane->tiles = 0;
     }
     return EMB_OK;
@@ -246,9 +265,9 @@ static emb_status start_threads(emb_engine *engine, emb_error *error) {
     emb_thread_set *set = &engine->memory.threads;
     for (uint32_t i = 0; i < engine->plan.lanes; i++)
         EMB_TRY(emb_thread_start(set, i, emb_engine_lane, engine, error));
-    if (engine->plan.weight_slots)
-        EMB_TRY(emb_thread_start(set, engine->plan.lanes, emb_weights_loader,
-                                 &engine->memory.weights, error));
+    for (uint32_t d = 0; engine->plan.weight_slots && d < engine->plan.devices_count; d++)
+        EMB_TRY(emb_thread_start(set, engine->plan.lanes + d, emb_weights_loader,
+                                 &engine->memory.sites[d].weights, error));
     return EMB_OK;
 }
 
@@ -269,9 +288,9 @@ emb_status emb_engine_open(emb_engine **out, const emb_model *model, const emb_p
         return status;
     }
     emb_engine *engine = bind_engine(&r, model, plan, backend);
-    emb_weights_init(&engine->memory.weights);
     status = emb_text_load(&engine->memory.tokenizer, &model->text, error);
-    if (status == EMB_OK) status = emb_weights_load(&engine->memory.weights, error);
+    for (uint32_t d = 0; status == EMB_OK && d < plan->devices_count; d++)
+        status = emb_weights_load(&engine->memory.sites[d].weights, error);
     if (status == EMB_OK) status = open_lanes(engine, error);
     if (status == EMB_OK) status = start_threads(engine, error);
     if (status != EMB_OK) {
@@ -290,9 +309,10 @@ void emb_engine_close(emb_engine *engine) {
     engine->stop = true;
     pthread_cond_broadcast(&engine->work);
     pthread_mutex_unlock(&engine->mutex);
-    emb_weights_stop(&engine->memory.weights);
+    stop_loaders(engine);
     emb_thread_set_join(&engine->memory.threads);
-    emb_weights_close(&engine->memory.weights);
+    for (uint32_t d = 0; d < engine->plan.devices_count; d++)
+        emb_weights_close(&engine->memory.sites[d].weights);
     pthread_cond_destroy(&engine->done);
     pthread_cond_destroy(&engine->work);
     pthread_mutex_destroy(&engine->mutex);
@@ -301,10 +321,10 @@ void emb_engine_close(emb_engine *engine) {
         device->lane_close(&engine->memory.lanes[i].scratch);
     regions r = {.host_base = engine->arena,
                  .pinned_base = engine->pinned_arena,
-                 .device_base = engine->device_arena,
                  .host_bytes = engine->arena_bytes,
                  .pinned_bytes = engine->pinned_bytes,
                  .device_bytes = engine->device_bytes};
+    memcpy(r.device_bases, engine->device_arenas, sizeof r.device_bases);
     give_regions(&r, device);
 }
 

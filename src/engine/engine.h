@@ -42,11 +42,11 @@ struct emb_engine {
     const emb_backend *backend;
     emb_plan plan;
     emb_memory memory;
-    void *arena;                       /* the host's */
-    void *pinned_arena, *device_arena; /* NULL without a device */
+    void *arena;                          /* the host's */
+    void *pinned_arena;                   /* NULL without a GPU */
+    void *device_arenas[EMB_DEVICES_MAX]; /* of each GPU */
     uint64_t pinned_bytes, device_bytes;
     uint64_t arena_bytes;
-    emb_encoder encoder;
     double opened_seconds;
     atomic_bool cancel;
 

@@ -38,10 +38,13 @@ static void dispatch(emb_engine *engine) {
     if (streamed) {
         for (uint32_t n = 0; n < engine->model->shape.layers; n++)
             atomic_store(&window->next[n], 0);
-        emb_weights_begin_pass(&engine->memory.weights);
+        /* sites take turns: their windows are of one size, and rows are wanted in order */
+        window->site = (uint32_t)(engine->passes % engine->plan.devices_count);
+        window->pass = engine->passes / engine->plan.devices_count;
+        emb_weights_begin_pass(&engine->memory.sites[window->site].weights);
     }
     pthread_mutex_lock(&engine->mutex);
-    if (streamed) window->pass = engine->passes++;
+    if (streamed) engine->passes++;
     window->done = window->cuts_count == 0;
     engine->dispatched++;
     engine->stats.windows++;

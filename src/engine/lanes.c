@@ -32,7 +32,7 @@ static emb_window *window_with_tiles(emb_engine *engine) {
 }
 
 /* Weights resident: each tile is a pass of its own, and lanes do not wait for one another. */
-static void run_tiles(emb_engine *engine, emb_lane *lane) {
+static void run_tiles(emb_engine *engine, emb_site *site, emb_lane *lane) {
     pthread_mutex_lock(&engine->mutex);
     while (!engine->stop) {
         emb_window *window = window_with_tiles(engine);
@@ -52,7 +52,7 @@ static void run_tiles(emb_engine *engine, emb_lane *lane) {
             .cancel = &engine->cancel,
         };
         emb_error error = {0};
-        emb_status status = emb_encoder_forward(&engine->encoder, lane, &pass, &error);
+        emb_status status = emb_encoder_forward(&site->encoder, lane, &pass, &error);
         pthread_mutex_lock(&engine->mutex);
         account(engine, lane, status, &error);
         if (++window->cuts_done == window->cuts_count) finish_window(engine, window);
@@ -60,8 +60,10 @@ static void run_tiles(emb_engine *engine, emb_lane *lane) {
     pthread_mutex_unlock(&engine->mutex);
 }
 
-/* Weights streamed: all lanes go through every window together, layer by layer. */
-static void run_passes(emb_engine *engine, emb_lane *lane) {
+/* Weights streamed: all lanes of a site go through a window together, layer by layer. */
+static void run_passes(emb_engine *engine, emb_site *site, emb_lane *lane) {
+    uint32_t number = (uint32_t)(site - engine->memory.sites);
+    uint32_t lanes = engine->plan.lanes / engine->plan.devices_count;
     uint64_t sequence = 0;
     pthread_mutex_lock(&engine->mutex);
     while (!engine->stop) {
@@ -70,8 +72,8 @@ static void run_passes(emb_engine *engine, emb_lane *lane) {
             continue;
         }
         emb_window *window = emb_engine_window(engine, sequence);
-        if (window->sequence != sequence || window->cuts_count == 0) {
-            sequence++; /* it held failed texts alone, and may be gone already */
+        if (window->sequence != sequence || window->cuts_count == 0 || window->site != number) {
+            sequence++; /* another site's, or of failed texts alone; it may be gone already */
             continue;
         }
         pthread_mutex_unlock(&engine->mutex);
@@ -80,17 +82,17 @@ static void run_passes(emb_engine *engine, emb_lane *lane) {
             .order = window->order,
             .cuts = window->cuts,
             .cuts_count = window->cuts_count,
-            .x = engine->memory.pass_x,
+            .x = site->pass_x,
             .vectors = window->vectors,
             .number0 = window->pass * engine->model->shape.layers,
             .next = window->next,
             .cancel = &engine->cancel,
         };
         emb_error error = {0};
-        emb_status status = emb_encoder_forward(&engine->encoder, lane, &pass, &error);
+        emb_status status = emb_encoder_forward(&site->encoder, lane, &pass, &error);
         pthread_mutex_lock(&engine->mutex);
         account(engine, lane, status, &error);
-        if (++window->lanes_done == engine->plan.lanes) finish_window(engine, window);
+        if (++window->lanes_done == lanes) finish_window(engine, window);
         sequence++;
     }
     pthread_mutex_unlock(&engine->mutex);
@@ -98,8 +100,9 @@ static void run_passes(emb_engine *engine, emb_lane *lane) {
 
 void emb_engine_lane(void *user, uint32_t index) {
     emb_engine *engine = user;
+    emb_site *site = &engine->memory.sites[index % engine->plan.devices_count];
     if (engine->plan.weight_slots)
-        run_passes(engine, &engine->memory.lanes[index]);
+        run_passes(engine, site, &engine->memory.lanes[index]);
     else
-        run_tiles(engine, &engine->memory.lanes[index]);
+        run_tiles(engine, site, &engine->memory.lanes[index]);
 }

@@ -44,15 +44,40 @@ static void text_layout(emb_memory *memory, const emb_model *model, const emb_pl
     memory->nan_row = emb_ledger_take(ledger, model->shape.hidden, sizeof(float));
 }
 
+/* Weights of a site, and what else belongs to it as a whole. */
+static void site_layout(emb_site *site, const emb_plan *plan, const emb_weights_config *config,
+                        const emb_books *books) {
+    const emb_shape *shape = config->shape;
+    emb_weights_layout(&site->weights, config, books);
+    site->blocks = (emb_block_shape){
+        .hidden = shape->hidden,
+        .heads = shape->heads,
+        .head_dim = shape->head_dim,
+        .intermediate = shape->intermediate,
+        .chunk_tokens_max = plan->chunk_tokens_max,
+        .norm_epsilon = shape->norm_epsilon,
+        .relative = site->weights.relative,
+    };
+    site->pass_x = NULL;
+    if (!plan->weight_slots) return;
+    emb_ledger_item(books->device, "activations of a pass");
+    site->pass_x = emb_ledger_take(books->device, (uint64_t)plan->window_tokens * shape->hidden,
+                                   config->backend->activation_bytes);
+}
+
 void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_plan *plan,
-                       const emb_backend *backend, const emb_books *books) {
-    emb_ledger *ledger = books->host;
+                       const emb_backend *backend, emb_site_books *books) {
+    emb_ledger *ledger = &books->host;
     const emb_shape *shape = &model->shape;
+    uint32_t sites = plan->devices_count;
+    bool cuda = backend->device != NULL || plan->device == EMB_DEVICE_CUDA;
+    emb_books at = {ledger, cuda ? &books->pinned : ledger, NULL};
     memset(memory, 0, sizeof *memory);
     emb_ledger_item(ledger, "engine");
     memory->engine = emb_ledger_take(ledger, 1, EMB_ENGINE_BYTES);
     memory->lanes = emb_ledger_take(ledger, plan->lanes, sizeof *memory->lanes);
     memory->windows = emb_ledger_take(ledger, plan->windows, sizeof *memory->windows);
+    memory->sites = emb_ledger_take(ledger, sites, sizeof *memory->sites);
     text_layout(memory, model, plan, ledger);
 
     emb_weights_config config = {
@@ -61,32 +86,23 @@ void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_pla
         .backend = backend,
         .format = emb_plan_format(plan->dtype),
         .slots = plan->weight_slots,
-        .lanes = plan->lanes,
+        .lanes = plan->lanes / sites,
         .chunk_tokens_max = plan->chunk_tokens_max,
-        .device = plan->device_index,
         .words_resident = plan->embeddings_resident,
     };
-    emb_weights_layout(&memory->weights, &config, books);
-    memory->blocks = (emb_block_shape){
-        .hidden = shape->hidden,
-        .heads = shape->heads,
-        .head_dim = shape->head_dim,
-        .intermediate = shape->intermediate,
-        .chunk_tokens_max = plan->chunk_tokens_max,
-        .norm_epsilon = shape->norm_epsilon,
-        .relative = memory->weights.relative,
-    };
-    emb_lane measured;
-    for (uint32_t i = 0; i < plan->lanes; i++)
-        emb_lane_layout(memory->lanes ? &memory->lanes[i] : &measured, &config, &memory->blocks,
-                        plan->tokens_per_tile, plan->window_chunks, plan->weight_slots == 0, books);
-    for (uint32_t i = 0; i < plan->windows; i++)
-        window_layout(memory->windows ? &memory->windows[i] : NULL, plan, shape, books);
-    if (plan->weight_slots) {
-        emb_ledger_item(books->device, "activations of a pass");
-        memory->pass_x =
-            emb_ledger_take(books->device, (uint64_t)plan->window_tokens * shape->hidden,
-                            backend->activation_bytes);
+    emb_site one_site; /* while measuring there are no tables to write into */
+    emb_lane one_lane;
+    for (uint32_t d = 0; d < sites; d++) {
+        at.device = cuda ? &books->devices[d] : ledger;
+        config.device = plan->devices[d];
+        emb_site *site = memory->sites ? &memory->sites[d] : &one_site;
+        site_layout(site, plan, &config, &at);
+        for (uint32_t i = d; i < plan->lanes; i += sites)
+            emb_lane_layout(memory->lanes ? &memory->lanes[i] : &one_lane, &config, &site->blocks,
+                            plan->tokens_per_tile, plan->window_chunks, plan->weight_slots == 0,
+                            &at);
     }
-    emb_thread_set_layout(&memory->threads, plan->lanes + (plan->weight_slots ? 1 : 0), ledger);
+    for (uint32_t i = 0; i < plan->windows; i++)
+        window_layout(memory->windows ? &memory->windows[i] : NULL, plan, shape, &at);
+    emb_thread_set_layout(&memory->threads, plan->lanes + (plan->weight_slots ? sites : 0), ledger);
 }

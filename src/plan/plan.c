@@ -11,7 +11,7 @@
 #include "plan/plan.h"
 
 #define BYTES_SANE_MAX    (1ull << 56) /* sums of what is stated cannot wrap below it */
-#define WINDOWS           3            /* read ahead, encode, deliver: 2 * devices + 1 */
+#define WINDOWS           3            /* read ahead, encode, deliver */
 #define TOKENS_PER_CHUNK  16           /* a window holds tokens / this many chunks, and at least */
 #define CHUNKS_MIN        16
 #define PASS_TOKENS_MAX   65536 /* beyond it the time to read a layer vanishes beside its use */
@@ -35,7 +35,9 @@ typedef struct search {
     const emb_backend *backend;
     emb_plan *plan;                      /* the candidate at hand */
     uint32_t tile_knee;                  /* tokens */
-    const emb_device_info *gpu;          /* NULL on the CPU */
+    const emb_device_info *gpu;          /* the first of several; NULL on the CPU */
+    uint64_t context_bytes;              /* of the GPU where it is largest */
+    uint64_t cuda_host_bytes;            /* of all contexts together */
     uint64_t host_budget, device_budget; /* UINT64_MAX: none */
 } search;
 
@@ -62,7 +64,10 @@ const char *emb_rung_name(emb_rung rung) {
 
 /* ---- weighing -------------------------------------------------------------------------------- */
 
+/* Resident weights: lanes of all GPUs share each window. Streamed: a window is one GPU's, so that
+ * each needs one to encode and one read ahead. */
 static void set_windows(emb_plan *plan, uint32_t window_tokens) {
+    plan->windows = plan->weight_slots ? WINDOWS + 2 * (plan->devices_count - 1) : WINDOWS;
     plan->window_tokens = window_tokens;
     plan->window_chunks = window_tokens / TOKENS_PER_CHUNK;
     if (plan->window_chunks < CHUNKS_MIN) plan->window_chunks = CHUNKS_MIN;
@@ -81,7 +86,7 @@ static emb_region *add_region(emb_plan *plan, emb_region_kind kind) {
     emb_region *region = &plan->regions[plan->regions_count++];
     memset(region, 0, sizeof *region);
     region->kind = kind;
-    region->device = plan->device_index;
+    region->devices = kind == EMB_REGION_DEVICE ? plan->devices_count : 1;
     return region;
 }
 
@@ -98,32 +103,32 @@ static bool weigh(const search *s) {
     emb_plan *plan = s->plan;
     bool cuda = plan->device == EMB_DEVICE_CUDA;
     emb_memory memory;
-    emb_ledger host, pinned, device;
-    emb_ledger_init(&host, NULL, 0);
-    emb_ledger_init(&pinned, NULL, 0);
-    emb_ledger_init(&device, NULL, 0);
-    emb_books books = {&host, cuda ? &pinned : &host, cuda ? &device : &host};
+    emb_site_books books;
+    emb_ledger_init(&books.host, NULL, 0);
+    emb_ledger_init(&books.pinned, NULL, 0);
+    for (uint32_t d = 0; d < plan->devices_count; d++) emb_ledger_init(&books.devices[d], NULL, 0);
     emb_memory_layout(&memory, s->model, plan, s->backend, &books);
-    if (host.overflow || pinned.overflow || device.overflow) return false;
+    if (books.host.overflow || books.pinned.overflow || books.devices[0].overflow) return false;
 
     plan->regions_count = 0;
     emb_region *region = add_region(plan, EMB_REGION_HOST);
     add_item(region, "process", plan->process_base_bytes);
-    if (cuda) add_item(region, "CUDA on the host", s->gpu->host_bytes);
-    add_item(region, "process growth", GROWTH_BYTES + (cuda ? CUDA_HOST_GROWTH_BYTES : 0));
+    if (cuda) add_item(region, "CUDA on the host", s->cuda_host_bytes);
+    add_item(region, "process growth",
+             GROWTH_BYTES + (cuda ? plan->devices_count * CUDA_HOST_GROWTH_BYTES : 0));
     add_item(region, "model description", s->model->info.description_bytes);
     add_item(region, "caller's buffers", plan->caller_bytes);
-    add_arena(region, &host, s->machine->page_bytes);
+    add_arena(region, &books.host, s->machine->page_bytes);
     plan->host_bytes = region->bytes;
     plan->device_bytes = 0;
     if (!cuda) return true;
     region = add_region(plan, EMB_REGION_PINNED);
-    add_arena(region, &pinned, s->machine->page_bytes);
+    add_arena(region, &books.pinned, s->machine->page_bytes);
     plan->host_bytes += region->bytes;
     region = add_region(plan, EMB_REGION_DEVICE);
-    add_item(region, "CUDA context", s->gpu->context_bytes);
+    add_item(region, "CUDA context", s->context_bytes);
     add_item(region, "context growth", CUDA_DEVICE_GROWTH_BYTES);
-    add_arena(region, &device, DEVICE_PAGE_BYTES);
+    add_arena(region, &books.devices[0], DEVICE_PAGE_BYTES);
     plan->device_bytes = region->bytes;
     return true;
 }
@@ -190,7 +195,8 @@ static bool try_streamed(const search *s, uint32_t slots) {
 
 /* A lane less is worse than any rung, so the number of lanes gives way last. */
 static bool descend(const search *s) {
-    for (uint32_t lanes = s->plan->lanes; lanes > 0; lanes--) {
+    uint32_t devices = s->plan->devices_count;
+    for (uint32_t lanes = s->plan->lanes; lanes > 0; lanes -= devices) {
         s->plan->lanes = lanes;
         if (try_resident(s, true) || try_resident(s, false) || try_streamed(s, 2) ||
             try_streamed(s, 1))
@@ -205,7 +211,7 @@ static void smallest(const search *s, uint64_t *host_bytes, uint64_t *device_byt
     static const struct { uint32_t slots, words; } forms[] = {{0, 1}, {0, 0}, {2, 0}, {1, 0}};
     emb_plan *plan = s->plan;
     *host_bytes = *device_bytes = UINT64_MAX;
-    plan->lanes = 1;
+    plan->lanes = plan->devices_count;
     plan->tokens_per_tile = plan->chunk_tokens_max;
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         plan->weight_slots = forms[i].slots;
@@ -251,6 +257,44 @@ static emb_status check_tokens(emb_plan *plan, const emb_limits *limits, const e
     return EMB_OK;
 }
 
+/* Bits must not depend on which GPU took a tile: all have the same kernels. */
+static emb_status choose_gpus(emb_plan *plan, const emb_limits *limits, const emb_machine *machine,
+                              emb_error *error) {
+    if (machine->devices_count == 0)
+        return emb_error_set(
+            error, EMB_DEVICE,
+            "this machine has no GPU that can be used; use the device cpu or auto");
+    uint32_t wanted = limits->devices_max ? limits->devices_max : 1;
+    plan->devices_count = wanted < machine->devices_count ? wanted : machine->devices_count;
+    plan->compute_capability = machine->devices[0].compute_capability;
+    for (uint32_t i = 0; i < plan->devices_count; i++) {
+        const emb_device_info *gpu = &machine->devices[i];
+        plan->devices[i] = gpu->index;
+        if (gpu->compute_capability != plan->compute_capability)
+            return emb_error_set(error, EMB_UNSUPPORTED,
+                                 "GPU %u (%s) and GPU %u (%s) differ in compute capability, and so "
+                                 "in bits: use one of them, or those that are alike",
+                                 machine->devices[0].index, machine->devices[0].name, gpu->index,
+                                 gpu->name);
+    }
+    return EMB_OK;
+}
+
+/* A GPU has a lane at least. */
+static emb_status check_lanes(emb_plan *plan, const emb_limits *limits, const emb_machine *machine,
+                              emb_error *error) {
+    plan->devices_count = 1;
+    if (plan->device == EMB_DEVICE_CUDA) EMB_TRY(choose_gpus(plan, limits, machine, error));
+    uint32_t lanes = limits->threads                   ? limits->threads
+                     : plan->device == EMB_DEVICE_CUDA ? DEVICE_LANES * plan->devices_count
+                                                       : machine->cores;
+    if (lanes == 0 || lanes > 1024)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "threads %u: state 1 to 1024", lanes);
+    plan->lanes =
+        lanes < plan->devices_count ? plan->devices_count : lanes - lanes % plan->devices_count;
+    return EMB_OK;
+}
+
 /* Checks what the limits say and copies into the plan what does not depend on the budget. */
 static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_limits *limits,
                              const emb_machine *machine, emb_error *error) {
@@ -270,13 +314,7 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
     plan->normalize = limits->normalize == EMB_SWITCH_ON ||
                       (limits->normalize == EMB_SWITCH_MODEL && model->shape.normalizes);
     plan->normalize_kept = limits->normalize == EMB_SWITCH_ON && plan->dim < model->shape.hidden;
-    plan->windows = WINDOWS;
-    plan->lanes = limits->threads                   ? limits->threads
-                  : plan->device == EMB_DEVICE_CUDA ? DEVICE_LANES
-                                                    : machine->cores;
-    if (plan->lanes == 0 || plan->lanes > 1024)
-        return emb_error_set(error, EMB_INVALID_ARGUMENT, "threads %u: state 1 to 1024",
-                             plan->lanes);
+    EMB_TRY(check_lanes(plan, limits, machine, error));
     plan->process_base_bytes = machine->process_base_bytes;
     plan->caller_bytes = limits->caller_bytes;
     plan->host_bytes_max = limits->host_bytes_max;
@@ -344,19 +382,26 @@ static emb_status too_small(const search *s, const emb_plan *plan, emb_error *er
     return EMB_BUDGET;
 }
 
-/* Plans for one device; limits->device is not auto. */
+/* What the plan's GPUs cost beside our own memory; gives the memory of the smallest, 0 if unknown
+ * or on the CPU. */
+static uint64_t weigh_gpus(search *s, const emb_plan *plan) {
+    uint64_t card_bytes = s->gpu ? s->gpu->memory_bytes : 0;
+    for (uint32_t i = 0; s->gpu && i < plan->devices_count; i++) {
+        const emb_device_info *gpu = &s->gpu[i];
+        s->cuda_host_bytes += gpu->host_bytes;
+        if (gpu->context_bytes > s->context_bytes) s->context_bytes = gpu->context_bytes;
+        if (gpu->memory_bytes < card_bytes) card_bytes = gpu->memory_bytes;
+    }
+    return card_bytes;
+}
+
+/* Plans for one kind of device; limits->device is not auto. */
 static emb_status plan_for(emb_plan *out, const emb_model *model, const emb_limits *limits,
                            const emb_machine *machine, emb_error *error) {
     emb_plan base;
     EMB_TRY(begin_plan(&base, model, limits, machine, error));
     bool cuda = base.device == EMB_DEVICE_CUDA;
-    if (cuda && machine->devices_count == 0)
-        return emb_error_set(
-            error, EMB_DEVICE,
-            "this machine has no GPU that can be used; use the device cpu or auto");
     const emb_device_info *gpu = cuda ? &machine->devices[0] : NULL;
-    base.device_index = cuda ? gpu->index : 0;
-    base.compute_capability = cuda ? gpu->compute_capability : 0;
     emb_format format = emb_plan_format(base.dtype);
     const emb_block_shape sizes = {.hidden = model->shape.hidden,
                                    .head_dim = model->shape.head_dim,
@@ -369,7 +414,15 @@ static emb_status plan_for(emb_plan *out, const emb_model *model, const emb_limi
                              cuda ? gpu->name : machine->isa);
     emb_plan_numerics(base.numerics_id, model, backend);
 
-    search s = {model, machine, backend, out, backend->tokens_knee, gpu, UINT64_MAX, UINT64_MAX};
+    search s = {.model = model,
+                .machine = machine,
+                .backend = backend,
+                .plan = out,
+                .tile_knee = backend->tokens_knee,
+                .gpu = gpu,
+                .host_budget = UINT64_MAX,
+                .device_budget = UINT64_MAX};
+    uint64_t card_bytes = weigh_gpus(&s, &base);
     if (s.tile_knee < base.chunk_tokens_max) s.tile_knee = base.chunk_tokens_max;
     *out = base;
     smallest(&s, &base.host_bytes_min, &base.device_bytes_min);
@@ -379,7 +432,7 @@ static emb_status plan_for(emb_plan *out, const emb_model *model, const emb_limi
     base.device_bytes_knee = out->device_bytes;
     *out = base;
     s.host_budget = budget_of(base.host_bytes_max, machine->memory_bytes);
-    s.device_budget = budget_of(base.device_bytes_max, gpu ? gpu->memory_bytes : 0);
+    s.device_budget = budget_of(base.device_bytes_max, card_bytes);
     return descend(&s) ? EMB_OK : too_small(&s, &base, error);
 }
 

@@ -42,21 +42,28 @@ typedef struct emb_window {
     atomic_uint *next; /* [layers]; streamed passes */
     float *vectors;    /* [window_chunks, hidden] */
     uint64_t sequence; /* its number since open */
-    uint64_t pass;     /* number of its pass since open */
+    uint64_t pass;     /* number of its pass on its site since open */
+    uint32_t site;     /* that encodes it; streamed passes */
     uint32_t cuts_taken, cuts_done, lanes_done;
     bool done;
 } emb_window;
+
+/* Where the model is: the CPU, or one GPU of several. Each site has all the weights. */
+typedef struct emb_site {
+    emb_weights weights;
+    emb_block_shape blocks;
+    void *pass_x;        /* [window_tokens, hidden] if weights are streamed */
+    emb_encoder encoder; /* the engine's to fill */
+} emb_site;
 
 /* Every buffer of an engine. Pointers are NULL while measuring. */
 typedef struct emb_memory {
     void *engine; /* [EMB_ENGINE_BYTES] the engine's own struct */
     emb_tokenizer tokenizer;
-    emb_thread_set threads; /* lanes, then the loader if weights are streamed */
-    emb_weights weights;
-    emb_block_shape blocks;
-    emb_lane *lanes;         /* [plan.lanes] */
+    emb_thread_set threads;  /* lanes, then a loader per site if weights are streamed */
+    emb_site *sites;         /* [plan.devices_count] */
+    emb_lane *lanes;         /* [plan.lanes]; lane i belongs to site i % devices_count */
     emb_window *windows;     /* [plan.windows] */
-    void *pass_x;            /* [window_tokens, hidden] if weights are streamed */
     uint32_t *open_ids;      /* [chunk_tokens_max] the chunk being filled */
     uint32_t *fresh_ids;     /* [EMB_FRESH_IDS] from the tokenizer, not yet in a chunk */
     uint32_t *length_counts; /* [chunk_tokens_max + 1] for ordering */
@@ -66,9 +73,14 @@ typedef struct emb_memory {
 
 #define EMB_FRESH_IDS 512
 
+/* The ledgers of an engine: one of each GPU's memory. While measuring, GPUs need the same. */
+typedef struct emb_site_books {
+    emb_ledger host, pinned, devices[EMB_DEVICES_MAX];
+} emb_site_books;
+
 /* Books (or binds) everything for these shapes. */
 void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_plan *plan,
-                       const emb_backend *backend, const emb_books *books);
+                       const emb_backend *backend, emb_site_books *books);
 
 /* Room for the engine's struct, which plan cannot see; engine asserts that it fits. */
 #define EMB_ENGINE_BYTES (20u << 10)

@@ -27,8 +27,8 @@ BAD_PLAN = [
     (["--dtype", "f64"], "use f32, bf16"), (["--pooling", "sum"], "use mean, cls, max"),
     (["--long", "late"], "use chunk"), (["--long", "never"], "use chunk, truncate, error"),
     (["--device", "tpu"], "use auto, cpu, cuda"), (["--device", "cuda:x"], "cuda:"),
-    (["--device", "cuda:"], "use auto"), (["--device", "cuda:1,,2"], "one GPU for now"),
-    (["--device", "cuda:0,1"], "one GPU for now"), (["--device", "cuda:0x"], "cuda:"),
+    (["--device", "cuda:"], "use auto"), (["--device", "cuda:1,,2"], "cuda:N,N"),
+    (["--device", "cuda:0,0"], "each GPU once"), (["--device", "cuda:0x"], "cuda:"),
     (["--normalize=yes"], "takes no value"), (["--frobnicate"], "not an option"),
     (["-i", "x"], "no meaning for this command"), (["--prompt", "x"], "no meaning"),
     (["another"], "only MODEL"), (["-x"], "not an option"),
@@ -217,7 +217,18 @@ def check_devices(tally, folder, machine):
     tally.expect(found == ("f32", "cpu"), f"--dtype auto without bf16: {found}")
     two = [gpu, {**gpu, "name": "two", "index": 1}]
     tally.expect(dtype_and_device(two, "--device", "cuda") == ("f16", "cuda"), "two GPUs")
-    expect_exit(tally, run(*plan, "--device", "cuda:all"), 64, "one GPU", "there are 2")
+    for device, wanted in [("cuda", [0]), ("cuda:1", [1]), ("cuda:1,0", [1, 0]),
+                           ("cuda:all", [0, 1])]:
+        done = run(*plan, "--device", device)
+        expect_exit(tally, done, 0)
+        found = json.loads(done.stdout or b"{}")
+        tally.expect(found.get("devices") == wanted, f"{device}: {found.get('devices')}")
+        tally.expect(found["regions"][-1]["devices"] == len(wanted) and
+                     found["lanes"] == 2 * len(wanted), f"{device}: lanes {found['lanes']}")
+    expect_exit(tally, run(*plan, "--device", "cuda:2"), 69, "no GPU of that index")
+    expect_exit(tally, run(*plan, "--device", "cuda:0,0"), 64, "each GPU once")
+    dtype_and_device([gpu, {**two[1], "compute_capability": 80}], "--device", "cuda:1")
+    expect_exit(tally, run(*plan, "--device", "cuda:all"), 64, "compute capability")
     done = run("info", "--device", "cuda:0,1")
     tally.expect(done.returncode in (0, 69), f"info of two GPUs: {done.returncode} {done.stderr}")
 

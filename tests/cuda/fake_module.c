@@ -2,7 +2,7 @@
  *
  * Opened through EMB_CUDA_MODULE, it lets the host side of a device (regions, lanes, streaming,
  * errors) run where there is no GPU, in f32. EMB_FAKE_FAIL=N makes the N-th call that can fail do
- * so; EMB_FAKE_MEMORY is the bytes of the card.
+ * so; EMB_FAKE_MEMORY is the bytes of the card, EMB_FAKE_DEVICES the number of cards.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
@@ -238,16 +238,23 @@ static const emb_backend f32_backend = {
 
 static emb_status probe(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
                         emb_error *error) {
+    const char *number = getenv("EMB_FAKE_DEVICES");
+    uint32_t present = number ? (uint32_t)strtoul(number, NULL, 10) : 1;
     *count = 0;
     if (fails()) return lost(error, "probe");
-    if (wanted && wanted->count && wanted->indices[0] != 0)
-        return emb_error_set(error, EMB_DEVICE, "there is no fake device %u", wanted->indices[0]);
-    memset(devices, 0, sizeof *devices);
-    snprintf(devices->name, sizeof devices->name, "fake");
-    devices->compute_capability = 90;
-    devices->memory_bytes = 4ull << 30;
-    devices->context_bytes = 10 << 20;
-    *count = 1;
+    uint32_t asked = wanted ? wanted->count : 0;
+    for (uint32_t i = 0; i < (asked ? asked : present); i++) {
+        uint32_t index = asked ? wanted->indices[i] : i;
+        if (index >= present)
+            return emb_error_set(error, EMB_DEVICE, "there is no fake device %u", index);
+        memset(&devices[i], 0, sizeof devices[i]);
+        snprintf(devices[i].name, sizeof devices[i].name, "fake %u", index);
+        devices[i].index = index;
+        devices[i].compute_capability = 90;
+        devices[i].memory_bytes = 4ull << 30;
+        devices[i].context_bytes = 10 << 20;
+        *count = i + 1;
+    }
     return EMB_OK;
 }
 

@@ -100,6 +100,35 @@ def vectors_and_budgets(model, texts, folder):
     check(code == 78 and "--gpu-memory" in messages, f"below the floor: {code} {messages}")
 
 
+def several(model, texts, folder):
+    """Two and three GPUs: the same bits under every rung, and the memory of each."""
+    one, many = folder / "one.npy", folder / "many.npy"
+    base = ("encode", model, "-i", texts, "--dtype", "f32")
+    code, _, messages = run(*base, "-o", one, "--device", "cuda")
+    check(code == 0, f"one GPU: {messages}")
+    _, plan = plan_of(model)
+    budgets = (plan["device_bytes_min"], plan["device_bytes_min"] + MIB // 2,
+               plan["device_bytes_knee"])
+    for device in ("cuda:all", "cuda:2,0", "cuda:1"):
+        for budget in budgets:
+            code, _, messages = run(*base, "-o", many, "--device", device, "--gpu-memory", budget,
+                                    EMB_FAKE_DEVICES="3")
+            check(code == 0 and many.read_bytes() == one.read_bytes(),
+                  f"{device} {budget}: {code} {messages}")
+    code, out, _ = run("plan", model, "--device", "cuda:all", "--dtype", "f32", "--json",
+                       EMB_FAKE_DEVICES="3")
+    shared = json.loads(out)
+    check(code == 0 and shared["devices"] == [0, 1, 2] and shared["lanes"] == 3 * plan["lanes"] and
+          shared["device_bytes"] == plan["device_bytes"], "each GPU takes what one takes")
+    for n in range(1, 200):
+        code, _, messages = run(*base, "-o", many, "--device", "cuda:all", "--threads", 1,
+                                EMB_FAKE_DEVICES="2", EMB_FAKE_FAIL=str(n))
+        if code == 0:
+            break
+        check(code in (69, 71) and messages.strip(), f"two GPUs, failure {n}: {code} {messages}")
+    check(code == 0 and n > 10, f"two GPUs ran clean after {n - 1} failures")
+
+
 def failures(model, texts, folder):
     """Every call of the device that can fail, failed once."""
     out = folder / "failed.npy"
@@ -138,6 +167,7 @@ def main():
         texts = write_texts(folder)
         for model in MODELS:
             vectors_and_budgets(model, texts, folder)
+        several(MODELS[0], texts, folder)
         failures(MODELS[0], texts, folder)
         refusals(MODELS[0], texts, folder)
     print(f"{passed} passed, {failed} failed, 0 skipped")
