@@ -15,7 +15,7 @@ all: ## build/embound and build/libembound.so (default)
 	@mkdir -p $(BUILD)
 	@cmake --preset release -DCMAKE_INSTALL_PREFIX=$(PREFIX) >$(BUILD)/configure.log 2>&1 || \
 	    { cat $(BUILD)/configure.log; exit 1; }
-	@cmake --build $(BUILD) -j $(JOBS) --target embound embound_cli
+	@cmake --build $(BUILD) -j $(JOBS) --target embound embound_cli embound_docs
 
 everything: all
 	@cmake --build $(BUILD) -j $(JOBS)

@@ -68,7 +68,7 @@ typedef struct emb_options {
     bool json, quiet, no_specials;
     const char *index_path, *texts_path, *against, *columns;
     uint32_t k, repeat;
-    bool score_dot;
+    uint32_t score;       /* 0: cosine, 1: dot */
     bool status;          /* leave a file for `embound monitor` */
     double interval;      /* seconds */
     uint32_t reports_max; /* 0: until it is stopped */
@@ -102,8 +102,36 @@ emb_status emb_cli_check_model(const char *output, const char *model, emb_error 
 emb_status emb_cli_check_stats(const char *stats, const char *output, const char *what,
                                emb_error *error);
 
-const char *emb_cli_usage(void);
-const char *emb_cli_help(emb_cli_command command);
+/* ---- commands: give an exit code ------------------------------------------------------------- */
+
+typedef struct emb_session emb_session;
+
+typedef struct emb_command_entry {
+    const char *name;
+    emb_cli_command id;
+    int (*run)(emb_session *session, emb_options *options);
+    const char *usage; /* what stands after the name */
+    const char *summary, *about;
+} emb_command_entry;
+
+extern const emb_command_entry emb_command_list[];
+extern const size_t emb_command_list_count;
+
+int emb_command_plan(emb_session *session, emb_options *options);
+int emb_command_encode(emb_session *session, emb_options *options);
+int emb_command_tokenize(emb_session *session, emb_options *options);
+int emb_command_search(emb_session *session, emb_options *options);
+int emb_command_eval(emb_session *session, emb_options *options);
+int emb_command_info(emb_session *session, emb_options *options);
+int emb_command_bench(emb_session *session, emb_options *options);
+int emb_command_monitor(emb_session *session, emb_options *options);
+
+/* Prints --help of the program, of a command. */
+void emb_help_print_usage(emb_writer *writer);
+void emb_help_print(emb_writer *writer, const emb_command_entry *command);
+
+/* Prints the completion for "bash", "zsh" or "fish"; false: for no other. */
+bool emb_completion_print(emb_writer *writer, const char *shell);
 
 /* ---- printing -------------------------------------------------------------------------------- */
 
@@ -286,17 +314,6 @@ void emb_report_plan_table(emb_writer *writer, const emb_session *session);
 void emb_report_plan_json(emb_writer *writer, const emb_session *session);
 const char *emb_dtype_name(emb_dtype dtype);
 const char *emb_pooling_name(emb_pooling pooling);
-
-/* ---- commands: give an exit code ------------------------------------------------------------- */
-
-int emb_command_plan(emb_session *session, emb_options *options);
-int emb_command_encode(emb_session *session, emb_options *options);
-int emb_command_tokenize(emb_session *session, emb_options *options);
-int emb_command_search(emb_session *session, emb_options *options);
-int emb_command_eval(emb_session *session, emb_options *options);
-int emb_command_info(emb_session *session, emb_options *options);
-int emb_command_bench(emb_session *session, emb_options *options);
-int emb_command_monitor(emb_session *session, emb_options *options);
 
 /* Bytes that `encode` keeps for itself: what `plan` books too. */
 uint64_t emb_encode_bytes(uint32_t dim);

@@ -13,29 +13,12 @@
 
 #define STACK_BYTES_MIN (1u << 20)
 
-typedef struct command {
-    const char *name;
-    emb_cli_command id;
-    int (*run)(emb_session *session, emb_options *options);
-} command;
-
-static const command commands[] = {
-    {"plan", EMB_CLI_PLAN, emb_command_plan},
-    {"encode", EMB_CLI_ENCODE, emb_command_encode},
-    {"tokenize", EMB_CLI_TOKENIZE, emb_command_tokenize},
-    {"search", EMB_CLI_SEARCH, emb_command_search},
-    {"eval", EMB_CLI_EVAL, emb_command_eval},
-    {"info", EMB_CLI_INFO, emb_command_info},
-    {"bench", EMB_CLI_BENCH, emb_command_bench},
-    {"monitor", EMB_CLI_MONITOR, emb_command_monitor},
-};
-
 /* Programs of their own, and what is planned but not there yet. */
 static const char *const programs[] = {"serve", "pull", "train", "quantize"};
 
-static const command *find_command(const char *name) {
-    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
-        if (strcmp(commands[i].name, name) == 0) return &commands[i];
+static const emb_command_entry *find_command(const char *name) {
+    for (size_t i = 0; i < emb_command_list_count; i++) {
+        if (strcmp(emb_command_list[i].name, name) == 0) return &emb_command_list[i];
     }
     return NULL;
 }
@@ -48,11 +31,6 @@ static void hold_standard_descriptors(void) {
         if (fcntl(descriptor, F_GETFD) != -1 || errno != EBADF) continue;
         (void)!open("/dev/null", descriptor == 1 ? O_RDONLY : O_WRONLY);
     }
-}
-
-static int print_and_finish(const char *text) {
-    emb_writer_text(emb_cli_stdout(), text);
-    return emb_cli_finish(EMB_EXIT_OK);
 }
 
 static int run_other(const char *name, char **arguments) {
@@ -88,12 +66,15 @@ static emb_status check_outputs(const emb_options *options, emb_error *error) {
     return status;
 }
 
-static int run_command(const command *which, int count, char **arguments) {
+static int run_command(const emb_command_entry *which, int count, char **arguments) {
     static emb_options options;
     static emb_session session;
     emb_error error = {0};
     emb_cli_parse parse = emb_options_parse(&options, which->id, count, arguments, &error);
-    if (parse == EMB_CLI_HELP) return print_and_finish(emb_cli_help(which->id));
+    if (parse == EMB_CLI_HELP) {
+        emb_help_print(emb_cli_stdout(), which);
+        return emb_cli_finish(EMB_EXIT_OK);
+    }
     if (parse == EMB_CLI_BAD || check_outputs(&options, &error) != EMB_OK) {
         emb_cli_say("%s", error.message);
         return EMB_EXIT_USAGE;
@@ -108,11 +89,40 @@ static int run_command(const command *which, int count, char **arguments) {
     return emb_cli_finish(code);
 }
 
+static void print_usage_error(void) {
+    static char buffer[4096];
+    emb_output output = {.descriptor = 2, .direct = true, .path = "standard error"};
+    emb_writer writer = {.output = &output, .buffer = buffer, .capacity = sizeof buffer};
+    emb_error error;
+    emb_help_print_usage(&writer);
+    (void)emb_writer_flush(&writer, &error); /* there is nowhere left to say so */
+}
+
+/* help, help COMMAND, help --completion SHELL */
+static int run_help(int count, char **arguments) {
+    const char *about = count > 0 ? arguments[0] : NULL;
+    const emb_command_entry *which = about ? find_command(about) : NULL;
+    if (which) {
+        emb_help_print(emb_cli_stdout(), which);
+    } else if (about && strcmp(about, "--completion") == 0) {
+        if (count < 2 || !emb_completion_print(emb_cli_stdout(), arguments[1])) {
+            emb_cli_say("help --completion: state bash, zsh or fish");
+            return EMB_EXIT_USAGE;
+        }
+    } else if (about) {
+        emb_cli_say("'%s' is not a command; see embound --help", about);
+        return EMB_EXIT_USAGE;
+    } else {
+        emb_help_print_usage(emb_cli_stdout());
+    }
+    return emb_cli_finish(EMB_EXIT_OK);
+}
+
 int main(int count, char **arguments) {
     hold_standard_descriptors();
     const char *name = count > 1 ? arguments[1] : "";
     if (count < 2) {
-        emb_cli_err(emb_cli_usage(), strlen(emb_cli_usage()));
+        print_usage_error();
         return EMB_EXIT_USAGE;
     }
     if (strcmp(name, "--version") == 0) {
@@ -120,15 +130,8 @@ int main(int count, char **arguments) {
         return emb_cli_finish(EMB_EXIT_OK);
     }
     bool help = strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0;
-    if (help) {
-        const command *about = count > 2 ? find_command(arguments[2]) : NULL;
-        if (count > 2 && !about) {
-            emb_cli_say("'%s' is not a command; see embound --help", arguments[2]);
-            return EMB_EXIT_USAGE;
-        }
-        return print_and_finish(about ? emb_cli_help(about->id) : emb_cli_usage());
-    }
-    const command *which = find_command(name);
+    if (help) return run_help(count - 2, arguments + 2);
+    const emb_command_entry *which = find_command(name);
     if (which) return run_command(which, count - 2, arguments + 2);
     if (name[0] == '-') {
         emb_cli_say("'%s': the command comes first; see embound --help", name);

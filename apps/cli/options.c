@@ -1,122 +1,19 @@
-/* options.c - reads the arguments of a command into emb_options; knows which option goes where.
+/* options.c - reads the arguments of a command into emb_options, as option_list.c says.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/option_list.h"
 #include "fail.h"
-
-#define RUNS  (EMB_CLI_ENCODE | EMB_CLI_SEARCH | EMB_CLI_EVAL | EMB_CLI_BENCH)
-#define PLANS (RUNS | EMB_CLI_PLAN)
-#define READS (EMB_CLI_ENCODE | EMB_CLI_TOKENIZE | EMB_CLI_BENCH)
-#define ALL   (PLANS | EMB_CLI_TOKENIZE | EMB_CLI_INFO | EMB_CLI_MONITOR)
-
-typedef enum option_id {
-    OPT_INPUT,
-    OPT_OUTPUT,
-    OPT_INPUT_FORMAT,
-    OPT_OUTPUT_FORMAT,
-    OPT_WHOLE_FILE,
-    OPT_FIELD,
-    OPT_COLUMN,
-    OPT_NO_HEADER,
-    OPT_NO_QUOTES,
-    OPT_MEMORY,
-    OPT_GPU_MEMORY,
-    OPT_DEVICE,
-    OPT_DTYPE,
-    OPT_THREADS,
-    OPT_MAX_LENGTH,
-    OPT_LONG,
-    OPT_POOLING,
-    OPT_NORMALIZE,
-    OPT_NO_NORMALIZE,
-    OPT_DIM,
-    OPT_PROMPT,
-    OPT_PROMPT_NAME,
-    OPT_PROGRESS,
-    OPT_STATS,
-    OPT_JSON,
-    OPT_QUIET,
-    OPT_MACHINE,
-    OPT_SAVE_MACHINE,
-    OPT_NO_SPECIALS,
-    OPT_INDEX,
-    OPT_TEXTS,
-    OPT_K,
-    OPT_SCORE,
-    OPT_COLUMNS,
-    OPT_AGAINST,
-    OPT_REPEAT,
-    OPT_STATUS,
-    OPT_INTERVAL,
-    OPT_COUNT,
-    OPT_HELP
-} option_id;
-
-typedef struct option_entry {
-    const char *name;
-    char letter;
-    bool takes_value;
-    option_id id;
-    unsigned commands;
-} option_entry;
-
-static const option_entry table[] = {
-    {"--input", 'i', true, OPT_INPUT, READS | EMB_CLI_EVAL},
-    {"--output", 'o', true, OPT_OUTPUT, EMB_CLI_ENCODE | EMB_CLI_TOKENIZE},
-    {"--input-format", 0, true, OPT_INPUT_FORMAT, READS | EMB_CLI_SEARCH},
-    {"--output-format", 0, true, OPT_OUTPUT_FORMAT, EMB_CLI_ENCODE},
-    {"--whole-file", 0, false, OPT_WHOLE_FILE, READS},
-    {"--field", 0, true, OPT_FIELD, READS | EMB_CLI_SEARCH},
-    {"--column", 0, true, OPT_COLUMN, READS | EMB_CLI_SEARCH},
-    {"--no-header", 0, false, OPT_NO_HEADER, READS | EMB_CLI_SEARCH | EMB_CLI_EVAL},
-    {"--no-quotes", 0, false, OPT_NO_QUOTES, READS | EMB_CLI_SEARCH | EMB_CLI_EVAL},
-    {"--memory", 'm', true, OPT_MEMORY, PLANS},
-    {"--gpu-memory", 0, true, OPT_GPU_MEMORY, PLANS},
-    {"--device", 0, true, OPT_DEVICE, PLANS | EMB_CLI_INFO},
-    {"--dtype", 0, true, OPT_DTYPE, PLANS},
-    {"--threads", 't', true, OPT_THREADS, PLANS},
-    {"--max-length", 0, true, OPT_MAX_LENGTH, PLANS},
-    {"--chunk-tokens", 0, true, OPT_MAX_LENGTH, PLANS},
-    {"--long", 0, true, OPT_LONG, PLANS},
-    {"--pooling", 0, true, OPT_POOLING, PLANS},
-    {"--normalize", 0, false, OPT_NORMALIZE, PLANS},
-    {"--no-normalize", 0, false, OPT_NO_NORMALIZE, PLANS},
-    {"--dim", 0, true, OPT_DIM, PLANS},
-    {"--prompt", 0, true, OPT_PROMPT, RUNS | EMB_CLI_TOKENIZE},
-    {"--prompt-name", 0, true, OPT_PROMPT_NAME, RUNS | EMB_CLI_TOKENIZE},
-    {"--progress", 0, true, OPT_PROGRESS, RUNS},
-    {"--stats", 0, true, OPT_STATS, RUNS},
-    {"--json", 0, false, OPT_JSON, ALL},
-    {"--quiet", 'q', false, OPT_QUIET, ALL},
-    {"--machine", 0, true, OPT_MACHINE, EMB_CLI_PLAN},
-    {"--save-machine", 0, true, OPT_SAVE_MACHINE, EMB_CLI_INFO},
-    {"--no-specials", 0, false, OPT_NO_SPECIALS, EMB_CLI_TOKENIZE},
-    {"--index", 0, true, OPT_INDEX, EMB_CLI_SEARCH},
-    {"--texts", 0, true, OPT_TEXTS, EMB_CLI_SEARCH},
-    {"--top", 'k', true, OPT_K, EMB_CLI_SEARCH},
-    {"--score", 0, true, OPT_SCORE, EMB_CLI_SEARCH},
-    {"--columns", 0, true, OPT_COLUMNS, EMB_CLI_EVAL},
-    {"--against", 0, true, OPT_AGAINST, EMB_CLI_EVAL},
-    {"--repeat", 0, true, OPT_REPEAT, EMB_CLI_BENCH},
-    {"--status", 0, false, OPT_STATUS, EMB_CLI_ENCODE | EMB_CLI_EVAL | EMB_CLI_BENCH},
-    {"--interval", 0, true, OPT_INTERVAL, EMB_CLI_MONITOR},
-    {"--count", 0, true, OPT_COUNT, EMB_CLI_MONITOR},
-    {"--help", 'h', false, OPT_HELP, ALL},
-};
 
 static const char *const dtypes[] = {"default", "f32", "bf16", "f16", "int8", "int4", "fp8"};
 static const char *const poolings[] = {"model", "mean", "cls", "max"};
-static const char *const long_rules[] = {"chunk", "truncate", "error"};
-static const char *const progresses[] = {"auto", "always", "never"};
-static const char *const inputs[] = {"auto", "txt", "whole", "jsonl", "csv", "tsv"};
-static const char *const outputs[] = {"auto", "npy", "jsonl"};
-static const char *const scores[] = {"cosine", "dot"};
 
 #define COUNT(names) (sizeof(names) / sizeof(names)[0])
+
+_Static_assert(sizeof(emb_pooling) == sizeof(uint32_t), "set_option stores enums as numbers");
 
 const char *emb_dtype_name(emb_dtype dtype) {
     return (size_t)dtype < COUNT(dtypes) ? dtypes[dtype] : "?";
@@ -131,17 +28,22 @@ static emb_status refuse(const char *option, const char *value, const char *advi
     return emb_app_fail(error, EMB_INVALID_ARGUMENT, "%s '%s': %s", option, value, advice);
 }
 
-/* Position of a word in a list; `first` leaves out names that only the code uses. */
-static emb_status choose(uint32_t *out, const char *option, const char *value,
-                         const char *const *names, size_t count, size_t first, emb_error *error) {
+/* Place of a value in a list of words with blanks between. */
+static emb_status choose(uint32_t *out, const char *option, const char *value, const char *words,
+                         emb_error *error) {
     char list[128] = "use ";
-    for (size_t i = first; i < count; i++) {
-        if (strcmp(value, names[i]) == 0) {
-            *out = (uint32_t)i;
+    size_t length = strlen(value), used = 4;
+    uint32_t place = 0;
+    for (const char *word = words; *word; place++) {
+        size_t width = strcspn(word, " ");
+        if (width == length && memcmp(word, value, length) == 0) {
+            *out = place;
             return EMB_OK;
         }
-        size_t used = strlen(list);
-        snprintf(list + used, sizeof list - used, "%s%s", i > first ? ", " : "", names[i]);
+        int wrote = snprintf(list + used, sizeof list - used, "%s%.*s", place ? ", " : "",
+                             (int)width, word);
+        used = used + (size_t)wrote < sizeof list ? used + (size_t)wrote : sizeof list - 1;
+        word += width + (word[width] == ' ');
     }
     return refuse(option, value, list, error);
 }
@@ -229,173 +131,106 @@ static emb_status set_input(emb_options *options, const char *value, emb_error *
     return EMB_OK;
 }
 
-static emb_status set_dtype(emb_options *options, const char *value, emb_error *error) {
-    options->dtype_auto = strcmp(value, "auto") == 0;
-    if (options->dtype_auto) return EMB_OK;
+static emb_status set_dtype(emb_options *options, const emb_option_entry *which, const char *value,
+                            emb_error *error) {
     uint32_t chosen = 0;
-    if (choose(&chosen, "--dtype", value, dtypes, COUNT(dtypes), 1, error) != EMB_OK) {
-        return refuse("--dtype", value, "use f32, bf16, f16, int8, int4, fp8 or auto", error);
-    }
-    options->limits.dtype = (emb_dtype)chosen;
+    EMB_APP_TRY(choose(&chosen, which->name, value, which->words, error));
+    options->dtype_auto = strcmp(value, "auto") == 0;
+    if (!options->dtype_auto) options->limits.dtype = (emb_dtype)(chosen + EMB_DTYPE_F32);
     return EMB_OK;
 }
 
-static emb_status set_long(emb_options *options, const char *value, emb_error *error) {
+static emb_status set_long(emb_options *options, const emb_option_entry *which, const char *value,
+                           emb_error *error) {
     if (strcmp(value, "late") == 0) {
-        return refuse("--long", value, "late chunking is not done yet; use chunk", error);
+        return refuse(which->name, value, "late chunking is not done yet; use chunk", error);
     }
     uint32_t chosen = 0;
-    EMB_APP_TRY(choose(&chosen, "--long", value, long_rules, COUNT(long_rules), 0, error));
+    EMB_APP_TRY(choose(&chosen, which->name, value, which->words, error));
     options->limits.long_rule = (emb_long_rule)chosen;
     return EMB_OK;
 }
 
-/* Options that say where texts come from and where results go. */
-static emb_status set_path_option(emb_options *options, option_id id, const char *value) {
-    switch (id) {
-    case OPT_FIELD:
-        options->source.field = value;
-        break;
-    case OPT_COLUMN:
-        options->source.column = value;
-        break;
-    case OPT_NO_HEADER:
-        options->source.no_header = true;
-        break;
-    case OPT_NO_QUOTES:
-        options->source.no_quotes = true;
-        break;
-    case OPT_WHOLE_FILE:
-        options->source.format = EMB_SOURCE_WHOLE;
-        break;
-    case OPT_PROMPT:
-        options->source.prompt = value;
-        break;
-    case OPT_PROMPT_NAME:
-        options->prompt_name = value;
-        break;
-    case OPT_STATS:
-        options->stats_path = value;
-        break;
-    case OPT_MACHINE:
-        options->machine_path = value;
-        break;
-    case OPT_SAVE_MACHINE:
-        options->save_machine_path = value;
-        break;
-    case OPT_INDEX:
-        options->index_path = value;
-        break;
-    case OPT_TEXTS:
-        options->texts_path = value;
-        break;
-    case OPT_COLUMNS:
-        options->columns = value;
-        break;
-    case OPT_AGAINST:
-        options->against = value;
-        break;
-    case OPT_JSON:
-        options->json = true;
-        break;
-    case OPT_QUIET:
-        options->quiet = true;
-        break;
-    case OPT_NO_SPECIALS:
-        options->no_specials = true;
-        break;
-    case OPT_STATUS:
-        options->status = true;
-        break;
-    case OPT_NORMALIZE:
-        options->limits.normalize = EMB_SWITCH_ON;
-        break;
-    case OPT_NO_NORMALIZE:
-        options->limits.normalize = EMB_SWITCH_OFF;
-        break;
-    default:
-        return EMB_INTERNAL;
-    }
-    return EMB_OK;
-}
-
-static emb_status set_option(emb_options *options, const option_entry *which, const char *value,
-                             emb_error *error) {
-    const char *name = which->name;
-    emb_limits *limits = &options->limits;
-    uint32_t chosen = 0;
-    switch (which->id) {
-    case OPT_INPUT:
+/* Options that more than storing their value has to be done for. */
+static emb_status set_special(emb_options *options, const emb_option_entry *which,
+                              const char *value, emb_error *error) {
+    switch (which->kind) {
+    case EMB_OPTION_INPUT:
         return set_input(options, value, error);
-    case OPT_OUTPUT:
+    case EMB_OPTION_OUTPUT:
         if (options->output) return refuse("-o", value, "one output only", error);
         options->output = value;
         return EMB_OK;
-    case OPT_MEMORY:
-        return emb_size_parse(&limits->host_bytes_max, value, name, error);
-    case OPT_GPU_MEMORY:
-        return emb_size_parse(&limits->device_bytes_max, value, name, error);
-    case OPT_DEVICE:
+    case EMB_OPTION_DEVICE:
         return parse_device(options, value, error);
-    case OPT_DTYPE:
-        return set_dtype(options, value, error);
-    case OPT_LONG:
-        return set_long(options, value, error);
-    case OPT_THREADS:
-        return parse_number(&limits->threads, name, value, 1, 1024, error);
-    case OPT_DIM:
-        return parse_number(&limits->dim, name, value, 1, 65536, error);
-    case OPT_K:
-        return parse_number(&options->k, name, value, 1, EMB_CLI_K_MAX, error);
-    case OPT_REPEAT:
-        return parse_number(&options->repeat, name, value, 1, 1000000, error);
-    case OPT_INTERVAL:
-        return parse_seconds(&options->interval, name, value, error);
-    case OPT_COUNT:
-        return parse_number(&options->reports_max, name, value, 1, UINT32_MAX, error);
-    case OPT_MAX_LENGTH:
-        return parse_number(&limits->chunk_tokens_max, name, value, 1, 1u << 20, error);
-    case OPT_POOLING:
-        EMB_APP_TRY(choose(&chosen, name, value, poolings, COUNT(poolings), 1, error));
-        limits->pooling = (emb_pooling)chosen;
-        return EMB_OK;
-    case OPT_INPUT_FORMAT:
-        EMB_APP_TRY(choose(&chosen, name, value, inputs, COUNT(inputs), 1, error));
-        options->source.format = (emb_source_format)chosen;
-        return EMB_OK;
-    case OPT_OUTPUT_FORMAT:
-        EMB_APP_TRY(choose(&chosen, name, value, outputs, COUNT(outputs), 1, error));
-        options->output_format = (emb_sink_format)chosen;
-        return EMB_OK;
-    case OPT_PROGRESS:
-        EMB_APP_TRY(choose(&chosen, name, value, progresses, COUNT(progresses), 0, error));
-        options->progress = (emb_cli_progress)chosen;
-        return EMB_OK;
-    case OPT_SCORE:
-        EMB_APP_TRY(choose(&chosen, name, value, scores, COUNT(scores), 0, error));
-        options->score_dot = chosen == 1;
-        return EMB_OK;
+    case EMB_OPTION_DTYPE:
+        return set_dtype(options, which, value, error);
+    case EMB_OPTION_LONG:
+        return set_long(options, which, value, error);
+    case EMB_OPTION_SECONDS:
+        return parse_seconds(&options->interval, which->name, value, error);
     default:
-        return set_path_option(options, which->id, value);
+        return emb_app_fail(error, EMB_INTERNAL, "%s: nothing reads it", which->name);
     }
 }
 
-/* Finds --name, --name=value, -x or -xvalue. `attached` is the value in the same word, or NULL. */
-static const option_entry *find_option(const char *word, const char **attached) {
-    *attached = NULL;
-    for (size_t i = 0; i < COUNT(table); i++) {
-        size_t length = strlen(table[i].name);
-        if (strncmp(word, table[i].name, length) == 0 &&
-            (word[length] == '\0' || word[length] == '=')) {
-            if (word[length] == '=') *attached = word + length + 1;
-            return &table[i];
-        }
-        if (table[i].letter && word[1] == table[i].letter) {
-            if (word[2]) *attached = word + 2;
-            return &table[i];
-        }
+static emb_status set_option(emb_options *options, const emb_option_entry *which, const char *value,
+                             emb_error *error) {
+    const char *name = which->name;
+    void *place = (char *)options + which->offset;
+    uint32_t number = which->min;
+    uint64_t bytes = 0;
+    switch (which->kind) {
+    case EMB_OPTION_FLAG:
+        *(bool *)place = true;
+        return EMB_OK;
+    case EMB_OPTION_TEXT:
+        memcpy(place, &value, sizeof value);
+        return EMB_OK;
+    case EMB_OPTION_SIZE:
+        EMB_APP_TRY(emb_size_parse(&bytes, value, name, error));
+        memcpy(place, &bytes, sizeof bytes);
+        return EMB_OK;
+    case EMB_OPTION_NUMBER:
+        EMB_APP_TRY(parse_number(&number, name, value, which->min, which->max, error));
+        break;
+    case EMB_OPTION_CHOICE:
+        EMB_APP_TRY(choose(&number, name, value, which->words, error));
+        number += which->min;
+        break;
+    case EMB_OPTION_CONSTANT:
+        break;
+    default:
+        return set_special(options, which, value, error);
     }
-    return NULL;
+    memcpy(place, &number, sizeof number); /* an enum is as wide: asserted above */
+    return EMB_OK;
+}
+
+/* --name, --name=value, -x or -xvalue; `attached` is the value in the same word, or NULL. */
+static bool is_option(const emb_option_entry *entry, const char *word, const char **attached) {
+    size_t length = strlen(entry->name);
+    *attached = NULL;
+    if (strncmp(word, entry->name, length) == 0 && (word[length] == '\0' || word[length] == '=')) {
+        if (word[length] == '=') *attached = word + length + 1;
+        return true;
+    }
+    if (!entry->letter || word[1] != entry->letter) return false;
+    if (word[2]) *attached = word + 2;
+    return true;
+}
+
+/* The entry for this command; else one for another, so that it can be said. */
+static const emb_option_entry *find_option(const char *word, unsigned command,
+                                           const char **attached) {
+    const emb_option_entry *other = NULL;
+    for (size_t i = 0; i < emb_option_list_count; i++) {
+        const emb_option_entry *entry = &emb_option_list[i];
+        if (!is_option(entry, word, attached)) continue;
+        if (entry->commands & command) return entry;
+        other = entry;
+    }
+    return other;
 }
 
 static emb_status take_word(emb_options *options, const char *word, emb_error *error) {
@@ -427,27 +262,27 @@ static emb_status take_word(emb_options *options, const char *word, emb_error *e
 static emb_status take_option(emb_options *options, int *at, int count, char **arguments,
                               bool *help, emb_error *error) {
     const char *word = arguments[*at], *value;
-    const option_entry *which = find_option(word, &value);
+    const emb_option_entry *which = find_option(word, options->command, &value);
     if (!which) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                             "'%s' is not an option; see embound COMMAND --help", word);
     }
-    *help = which->id == OPT_HELP;
+    *help = which->kind == EMB_OPTION_HELP;
     if (*help) return EMB_OK;
     if (!(which->commands & options->command)) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                             "%s has no meaning for this command; see its --help", which->name);
     }
-    if (!which->takes_value && value) {
+    if (!which->value && value) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT, "%s takes no value", which->name);
     }
-    if (which->takes_value && !value) {
+    if (which->value && !value) {
         if (*at + 1 == count) {
             return emb_app_fail(error, EMB_INVALID_ARGUMENT, "%s: a value is missing", which->name);
         }
         value = arguments[++*at];
     }
-    if (which->takes_value && *value == '\0' && which->id != OPT_PROMPT) {
+    if (which->value && *value == '\0' && !which->may_be_empty) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT, "%s: the value is empty", which->name);
     }
     return set_option(options, which, value, error);

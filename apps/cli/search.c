@@ -258,7 +258,7 @@ static emb_status open_job(search_job *job, emb_session *session, emb_options *o
                            emb_error *error) {
     job->queries = options->words_count;
     job->k = options->k;
-    job->dot = options->score_dot;
+    job->dot = options->score == 1;
     const char *inputs[] = {options->index_path, options->texts_path};
     EMB_APP_TRY(emb_cli_check_output(options->stats_path, inputs, inputs[1] ? 2 : 1, error));
     EMB_APP_TRY(open_index(job, options->index_path, error));

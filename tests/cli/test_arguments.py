@@ -7,11 +7,13 @@ import json
 import os
 import pathlib
 import re
+import shutil
+import subprocess
 import tempfile
 
 from common import BERT, MPNET, expect_exit, program, ready, run
 
-COMMANDS = ["plan", "encode", "tokenize", "search", "eval", "info", "bench"]
+COMMANDS = ["plan", "encode", "tokenize", "search", "eval", "info", "bench", "monitor"]
 
 # (arguments after `plan MODEL`, words of the message)
 BAD_PLAN = [
@@ -51,26 +53,72 @@ def check_usage(tally):
         done = run(*arguments)
         tally.expect(done.returncode == 0 and b"encode" in done.stdout, f"{arguments}")
     for command in COMMANDS:
+        model = [] if command == "monitor" else [BERT]
         for arguments in [[command, "--help"], ["help", command], [command, "-h"],
-                          [command, "model", "--json", "--help"]]:
+                          [command, *model, "--json", "--help"]]:
             done = run(*arguments)
             usage = f"usage: embound {command} ".encode()
             tally.expect(done.returncode == 0 and done.stdout.startswith(usage), f"{arguments}")
-        if command != "info":
+        if command not in ("info", "monitor"):
             expect_exit(tally, run(command), 64, "MODEL is missing")
-        expect_exit(tally, run(command, BERT, "--frobnicate"), 64, "--frobnicate")
+        expect_exit(tally, run(command, *model, "--frobnicate"), 64, "--frobnicate")
 
 
 def check_every_option_documented(tally):
-    """Each long option of the help is in the man page and both completions, and the other way."""
-    root = program.ROOT
-    helps = b"".join(run(command, "--help").stdout for command in COMMANDS).decode()
-    options = set(re.findall(r"--[a-z][a-z-]+", helps)) - {"--version"}
-    for name in ["docs/embound.1", "apps/cli/completion/embound.bash",
-                 "apps/cli/completion/_embound"]:
-        text = re.sub(r"(Fl |, )-([a-z])", r"--\2", (root / name).read_text())  # mdoc's options
-        missing = sorted(o for o in options if o not in text)
-        tally.expect(not missing, f"{name} lacks {missing}")
+    """Each long option of each command's help is in the manual and in what shells are given."""
+    manual = (program.BUILD / "docs" / "embound.1").read_text()
+    manual = re.sub(r"Fl -([a-z])", r"--\1", manual)  # mdoc's options
+    fish = run("help", "--completion", "fish").stdout.decode()
+    zsh = run("help", "--completion", "zsh").stdout.decode()
+    for command in COMMANDS:
+        shown = run(command, "--help").stdout.decode()
+        options = re.findall(r"^ {2}(?:-\w, | {4})(--[a-z-]+)", shown, re.M)
+        tally.expect("--help" in options, f"{command} --help lists {options}")
+        ours = zsh[zsh.index(f"\n{command})\n"):].split(";;")[0]
+        for option in options:
+            there = re.search(rf"_from[a-z ]* {command}\b[^']*' -l {option[2:]}\b", fish)
+            tally.expect(there, f"fish: {command} {option}")
+            tally.expect(re.search(rf"{option}['\[}}]", ours), f"zsh: {command} {option}")
+            tally.expect(f"{option}\n" in manual or f"{option} " in manual, f"manual: {option}")
+
+
+def complete(words):
+    """What bash is given for the last of these words."""
+    script = (f"source /dev/stdin; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; "
+              "_embound; echo \"${COMPREPLY[@]}\"")
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False,
+                          input=run("help", "--completion", "bash").stdout.decode(), timeout=60)
+    return done.stdout.split() if done.returncode == 0 else [done.stderr]
+
+
+def check_completion(tally):
+    """What bash completes, and that each shell can read its file."""
+    for words, wanted in [(["embound", "enc"], ["encode"]),
+                          (["embound", "help", "to"], ["tokenize"]),
+                          (["embound", "plan", "m", "--dt"], ["--dtype"]),
+                          (["embound", "plan", "m", "--dtype", "bf"], ["bf16"]),
+                          (["embound", "encode", "-o", "READ"], ["README.md"])]:
+        got = complete(words)
+        tally.expect(got == wanted, f"{words}: {got}, wanted {wanted}")
+    expect_exit(tally, run("help", "--completion"), 64, "bash, zsh or fish")
+    expect_exit(tally, run("help", "--completion", "tcsh"), 64, "bash, zsh or fish")
+    for shell in ["bash", "zsh", "fish"]:
+        if not shutil.which(shell):
+            tally.skip(f"{shell} is not installed")
+            continue
+        text = run("help", "--completion", shell).stdout
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(text)
+            file.flush()
+            done = subprocess.run([shell, "-n", file.name], capture_output=True, check=False)
+        tally.expect(done.returncode == 0 and not done.stderr, f"{shell} -n: {done.stderr}")
+    page = str(program.BUILD / "docs" / "embound.1")
+    if shutil.which("mandoc"):
+        done = subprocess.run(["mandoc", "-Tlint", "-Wwarning", page], capture_output=True,
+                              text=True, check=False)
+        tally.expect(done.returncode == 0, f"mandoc: {done.stdout}")
+    else:
+        tally.skip("mandoc is not installed")
 
 
 def check_external(tally, folder):
@@ -266,6 +314,7 @@ def main():
             folder = pathlib.Path(name)
             check_usage(tally)
             check_every_option_documented(tally)
+            check_completion(tally)
             check_external(tally, folder)
             check_models(tally, folder)
             check_plan(tally, folder)

@@ -1,0 +1,43 @@
+/* command_list.c - every command: its name, what runs it, and what --help says of it.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "cli/cli.h"
+
+const emb_command_entry emb_command_list[] = {
+    {"plan", EMB_CLI_PLAN, emb_command_plan, "MODEL [options]",
+     "show what a budget gives, byte by byte, before any work",
+     "Shows what `encode` with the same options takes, item by item, and how it works inside the "
+     "budget. Exit 0 if it fits, 78 if not, naming the smallest that works."},
+    {"encode", EMB_CLI_ENCODE, emb_command_encode, "MODEL -i FILE... -o FILE [options]",
+     "turn texts into vectors (txt, jsonl, csv, tsv -> npy, jsonl)",
+     "Writes one vector a text, in input order. The output appears under its name only when it is "
+     "complete. Rows that fail are NaN (npy) or null (jsonl), are listed in OUT.errors.jsonl, and "
+     "make the exit code 65."},
+    {"tokenize", EMB_CLI_TOKENIZE, emb_command_tokenize, "MODEL -i FILE... [-o FILE] [options]",
+     "print the token ids of texts",
+     "Prints the token ids of each text on a line, special tokens included. Texts are not cut into "
+     "chunks."},
+    {"search", EMB_CLI_SEARCH, emb_command_search, "MODEL --index FILE.npy [options] QUERY...",
+     "find the texts nearest to a query",
+     "Prints the nearest rows of the index for each query: score, row, text. The input options are "
+     "those of --texts."},
+    {"eval", EMB_CLI_EVAL, emb_command_eval, "MODEL -i FILE [options]",
+     "score a model on rated sentence pairs, or compare two models",
+     "Spearman and Pearson correlation (x 100) between cosine and score over rated sentence "
+     "pairs."},
+    {"bench", EMB_CLI_BENCH, emb_command_bench, "MODEL [options]", "measure speed and memory",
+     "Encodes and throws the vectors away; shows speed by stage and planned and observed memory. "
+     "Without -i it makes up texts, the same ones every time."},
+    {"info", EMB_CLI_INFO, emb_command_info, "[MODEL] [options]",
+     "show this machine, the kernels in use, a model",
+     "Shows the machine, the kernels in use, devices that are not used and why, and what a model's "
+     "files say."},
+    {"monitor", EMB_CLI_MONITOR, emb_command_monitor, "[options]",
+     "show GPUs and running engines, a line a second",
+     "Shows, once a second until it is stopped, a line for each GPU (share of time in use, memory, "
+     "power, temperature, clocks, what holds the clocks down) with its compute processes, and a "
+     "line for each of your engines that were started with --status. Exit 69 if there is neither a "
+     "GPU that NVML knows nor an engine."},
+};
+
+const size_t emb_command_list_count = sizeof emb_command_list / sizeof emb_command_list[0];

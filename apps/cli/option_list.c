@@ -1,0 +1,228 @@
+/* option_list.c - every option: add a line here, and a field in emb_options (cli.h).
+ *
+ * The manual's text is compiled into the generator of the manual only (apps/manual), so that it
+ * takes no memory in the program.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "cli/option_list.h"
+
+#include <stddef.h>
+
+#ifdef EMB_WITH_MANUAL
+#define MANUAL(text) .manual = text
+#else
+#define MANUAL(text) .manual = NULL
+#endif
+#define ONLY_HELP MANUAL("")
+
+#define RUNS  (EMB_CLI_ENCODE | EMB_CLI_SEARCH | EMB_CLI_EVAL | EMB_CLI_BENCH)
+#define PLANS (RUNS | EMB_CLI_PLAN)
+#define READS (EMB_CLI_ENCODE | EMB_CLI_TOKENIZE | EMB_CLI_BENCH)
+#define TABLE (READS | EMB_CLI_SEARCH)
+#define LOOKS (EMB_CLI_PLAN | EMB_CLI_INFO)
+#define ALL   (PLANS | EMB_CLI_TOKENIZE | EMB_CLI_INFO | EMB_CLI_MONITOR)
+
+#define AT(field)                  .offset = offsetof(emb_options, field)
+#define FLAG(field)                .kind = EMB_OPTION_FLAG, AT(field)
+#define CONSTANT(field, set)       .kind = EMB_OPTION_CONSTANT, AT(field), .min = set
+#define TEXT(field)                .kind = EMB_OPTION_TEXT, AT(field)
+#define PATH(field)                TEXT(field), .words = EMB_WORDS_FILES
+#define NUMBER(field, low, high)   .kind = EMB_OPTION_NUMBER, AT(field), .min = low, .max = high
+#define CHOICE(field, first, list) .kind = EMB_OPTION_CHOICE, AT(field), .min = first, .words = list
+#define SIZE(field)                .kind = EMB_OPTION_SIZE, AT(field), .words = SIZES
+#define SPECIAL(name)              .kind = EMB_OPTION_##name
+
+#define SIZES "auto 64MiB 96MiB 256MiB 1GiB"
+
+/* name, letter, value's name, commands, group, how it is read, --help, manual */
+const emb_option_entry emb_option_list[] = {
+    /* of single commands */
+    {"--machine", 0, "FILE", EMB_CLI_PLAN, EMB_GROUP_COMMAND, PATH(machine_path),
+     .help = "plan for the machine that info --save-machine described",
+     MANUAL(".Cm plan :\nplan for the machine described in\n.Ar file .")},
+    {"--save-machine", 0, "F", EMB_CLI_INFO, EMB_GROUP_COMMAND, PATH(save_machine_path),
+     .help = "write the machine as JSON, for plan --machine",
+     MANUAL(".Cm info :\ndescribe this machine in\n.Ar f ,\nas JSON.")},
+    {"--no-specials", 0, NULL, EMB_CLI_TOKENIZE, EMB_GROUP_COMMAND, FLAG(no_specials),
+     .help = "without the special tokens around the text",
+     MANUAL(".Cm tokenize :\nwithout the special tokens.")},
+    {"--index", 0, "FILE", EMB_CLI_SEARCH, EMB_GROUP_COMMAND, PATH(index_path),
+     .help = "vectors written by embound encode",
+     MANUAL("Vectors written by\n.Cm encode ,\nor another\n.Pa .npy\nfile of version 1.0 or 2.0 "
+            "with 32-bit floats in rows.")},
+    {"--texts", 0, "FILE", EMB_CLI_SEARCH, EMB_GROUP_COMMAND, PATH(texts_path),
+     .help = "the texts they were made from, to show their beginnings",
+     MANUAL("The texts they were made from; its format options are those of an input.")},
+    {"--top", 'k', "N", EMB_CLI_SEARCH, EMB_GROUP_COMMAND, NUMBER(k, 1, EMB_CLI_K_MAX),
+     .help = "rows a query, default 3", MANUAL("Rows a query; the default is 3.")},
+    {"--score", 0, "S", EMB_CLI_SEARCH, EMB_GROUP_COMMAND, CHOICE(score, 0, "cosine dot"),
+     .help = "cosine (default) or dot", MANUAL(".Cm cosine\n(default) or\n.Cm dot .")},
+    {"--columns", 0, "S,A,B", EMB_CLI_EVAL, EMB_GROUP_COMMAND, TEXT(columns),
+     .help = "score and sentences, as names or numbers; default score,sentence1,sentence2 with a "
+             "header row, else 5,6,7",
+     MANUAL("Columns of the table of pairs, score and two sentences, as names or numbers.\nThe "
+            "default is\n.Li score,sentence1,sentence2\nwith a header row, and 5,6,7 without.\n"
+            "Whether there is a header row is seen from the score, unless\n.Fl -no-header\nis "
+            "given.\nA table with tabs in its first line is read without quoting.")},
+    {"--against", 0, "MODEL", EMB_CLI_EVAL, EMB_GROUP_COMMAND, PATH(against),
+     .help = "also mean and minimum cosine to another model's vectors of the same texts",
+     MANUAL("Also print mean and minimum cosine between the vectors that the two models give the "
+            "same texts.\nThe budget must do for both models, one after the other.")},
+    {"--repeat", 0, "N", EMB_CLI_BENCH, EMB_GROUP_COMMAND, NUMBER(repeat, 1, 1000000),
+     .help = "go through the input N times",
+     MANUAL(".Cm bench :\ngo through the input\n.Ar N\ntimes; refused with standard input, which "
+            "can be read once only.")},
+    {"--interval", 0, "S", EMB_CLI_MONITOR, EMB_GROUP_COMMAND, SPECIAL(SECONDS),
+     .help = "seconds from one report to the next, default 1",
+     MANUAL(".Cm monitor :\nseconds from one report to the next, 0.05 to 86400; the default is "
+            "1.")},
+    {"--count", 0, "N", EMB_CLI_MONITOR, EMB_GROUP_COMMAND, NUMBER(reports_max, 1, UINT32_MAX),
+     .help = "stop after N reports", MANUAL(".Cm monitor :\nstop after\n.Ar N\nreports.")},
+
+    /* input */
+    {"--input", 'i', "FILE", READS, EMB_GROUP_INPUT, SPECIAL(INPUT), .words = EMB_WORDS_FILES,
+     .help = "texts; may be repeated, - is standard input",
+     MANUAL("May be repeated; the files are read one after another.\n.Sq -\nis standard input.")},
+    {"--input", 'i', "FILE", EMB_CLI_EVAL, EMB_GROUP_INPUT, SPECIAL(INPUT),
+     .words = EMB_WORDS_FILES, .help = "csv, or tab separated (then without quoting)", ONLY_HELP},
+    {"--input-format", 0, "F", TABLE, EMB_GROUP_INPUT,
+     CHOICE(source.format, 1, "txt whole jsonl csv tsv"),
+     .help = "format: txt, whole, jsonl, csv, tsv; default: by suffix, else txt",
+     MANUAL(".Cm txt :\none text a line, ending in LF or CRLF; an empty line is an empty text.\n"
+            ".Cm whole :\none text a file.\n.Cm jsonl :\none object a line; blank lines are "
+            "passed over.\n.Cm csv , tsv :\ntables with quoting as in RFC 4180; a blank line is "
+            "an empty text if there is a single column,\nelse it is passed over.\nThe default "
+            "goes by the suffix of the first file, else txt.\nA byte order mark at the start of a "
+            "file is passed over.\nBytes that are not UTF-8 become U+FFFD.")},
+    {"--whole-file", 0, NULL, READS, EMB_GROUP_INPUT, CONSTANT(source.format, EMB_SOURCE_WHOLE),
+     .help = "one text a file instead of one a line",
+     MANUAL("The same as\n.Fl -input-format Cm whole .")},
+    {"--field", 0, "NAME", TABLE, EMB_GROUP_INPUT, TEXT(source.field),
+     .help = "jsonl: the field with the text; default text, and a.b is b inside a",
+     MANUAL("jsonl: the field that holds the text; the default is\n.Li text .\n.Li a.b\nis b "
+            "inside a.")},
+    {"--column", 0, "C", TABLE, EMB_GROUP_INPUT, TEXT(source.column),
+     .help = "csv, tsv: the column with the text, name or number; default text, or the only one",
+     MANUAL("csv, tsv: its name in the header row, or its number, from 1.\nThe default is\n.Li "
+            "text ,\nor the only column.")},
+    {"--no-header", 0, NULL, TABLE, EMB_GROUP_INPUT, FLAG(source.no_header),
+     .help = "csv, tsv: the first line is data", MANUAL("The first line is data.")},
+    {"--no-header", 0, NULL, EMB_CLI_EVAL, EMB_GROUP_INPUT, FLAG(source.no_header),
+     .help = "the first line is data (default: seen from its score)", ONLY_HELP},
+    {"--no-quotes", 0, NULL, TABLE | EMB_CLI_EVAL, EMB_GROUP_INPUT, FLAG(source.no_quotes),
+     .help = "csv, tsv: a quote is a character like any other",
+     MANUAL("A quote is a character like any other.")},
+
+    /* output */
+    {"--output", 'o', "FILE", EMB_CLI_ENCODE, EMB_GROUP_OUTPUT, SPECIAL(OUTPUT),
+     .words = EMB_WORDS_FILES, .help = "vectors, .npy or .jsonl; - is standard output (jsonl)",
+     MANUAL(".Pa .npy :\nNumPy array of 32-bit floats, one row a text.\n.Pa .jsonl :\n.Li "
+            "{\"index\":0,\"embedding\":[...],\"tokens\":9}\na line; of a failed row\n.Li "
+            "\\(dqembedding\\(dq\nis null and\n.Li \\(dqerror\\(dq\nnames the status.\n.Sq -\nis "
+            "standard output, as jsonl.")},
+    {"--output", 'o', "FILE", EMB_CLI_TOKENIZE, EMB_GROUP_OUTPUT, SPECIAL(OUTPUT),
+     .words = EMB_WORDS_FILES, .help = "default: standard output", ONLY_HELP},
+    {"--output-format", 0, "F", EMB_CLI_ENCODE, EMB_GROUP_OUTPUT,
+     CHOICE(output_format, 1, "npy jsonl"), .help = "format: npy, jsonl; default: by suffix",
+     MANUAL(".Cm npy\nor\n.Cm jsonl ,\ninstead of the suffix.")},
+
+    /* memory and machine */
+    {"--memory", 'm', "SIZE", PLANS, EMB_GROUP_MEMORY, SIZE(limits.host_bytes_max),
+     .help = "hard cap on the whole process; 96MiB, 1.5GB, 64M; default auto, as much as full "
+             "speed needs",
+     MANUAL("Hard cap on the whole process: program, weights, buffers, thread stacks.\nA number "
+            "with a unit:\n.Li K , M , G , T\nand\n.Li KiB , MiB ...\nare powers of 1024,\n.Li KB "
+            ", MB ...\npowers of 1000.\nThe default,\n.Cm auto ,\nis as much as full speed "
+            "needs.")},
+    {"--gpu-memory", 0, "SIZE", PLANS, EMB_GROUP_MEMORY, SIZE(limits.device_bytes_max),
+     .help = "the same for each GPU", MANUAL("The same for each GPU.")},
+    {"--device", 0, "D", PLANS, EMB_GROUP_MEMORY, SPECIAL(DEVICE),
+     .words = "auto cpu cuda cuda:0 cuda:0,1 cuda:all",
+     .help = "where to compute: auto, cpu, cuda, cuda:N, cuda:N,N..., cuda:all",
+     MANUAL(
+         ".Cm auto , cpu , cuda , cuda : Ns Ar N , cuda : Ns Ar N , Ns Ar N\nor\n.Cm cuda:all .\n"
+         ".Cm cuda\nis the first GPU.\nSeveral share the work, each with all of the weights; "
+         "they must be of one compute capability, so\nthat bits do not depend on who worked.")},
+    {"--device", 0, "D", EMB_CLI_INFO, EMB_GROUP_COMMAND, SPECIAL(DEVICE), .words = "auto cpu cuda",
+     .help = "devices to look at", ONLY_HELP},
+    {"--dtype", 0, "T", PLANS, EMB_GROUP_MEMORY, SPECIAL(DTYPE),
+     .words = "f32 bf16 f16 int8 int4 fp8 auto",
+     .help = "numbers: f32, bf16, f16, int8, int4, fp8, auto; default f32 (CPU), f16 (GPU)",
+     MANUAL(".Cm f32 , bf16 , f16 , int8 , int4 , fp8\nor\n.Cm auto ,\nthe fastest on the device "
+            "used whose quality is known to hold: f16 on a GPU, bf16 on a CPU that\nmultiplies "
+            "it, else f32.\nThe default is f32 on a CPU, f16 on a GPU.\n.Cm f16\nis for GPUs "
+            "alone;\n.Cm int8 , int4\nand\n.Cm fp8\nare refused for now.")},
+    {"--threads", 't', "N", PLANS, EMB_GROUP_MEMORY, NUMBER(limits.threads, 1, 1024),
+     .help = "compute threads at most",
+     MANUAL("Compute threads at most; the default is one a core.")},
+
+    /* vectors */
+    {"--max-length", 0, "N", PLANS, EMB_GROUP_VECTORS, NUMBER(limits.chunk_tokens_max, 1, 1u << 20),
+     .help = "longest chunk in tokens, special tokens included",
+     MANUAL("The longest chunk in tokens, special tokens included.\nIt may exceed the\n.Li "
+            "max_seq_length\nthat the model's files state, up to the model's window.")},
+    {"--chunk-tokens", 0, "N", PLANS, EMB_GROUP_VECTORS,
+     NUMBER(limits.chunk_tokens_max, 1, 1u << 20), .help = "the same as --max-length",
+     MANUAL("The same.")},
+    {"--long", 0, "RULE", PLANS, EMB_GROUP_VECTORS, SPECIAL(LONG), .words = "chunk truncate error",
+     .help = "longer texts: chunk (mean over chunks, default), truncate, error",
+     MANUAL("What happens to longer texts.\n.Cm chunk\n(default): they are cut into chunks, and "
+            "their vector is the mean over the chunks.\n.Cm truncate :\nonly the beginning "
+            "counts.\n.Cm error :\nthey are failed rows.")},
+    {"--pooling", 0, "P", PLANS, EMB_GROUP_VECTORS, CHOICE(limits.pooling, 1, "mean cls max"),
+     .help = "pooling: mean, cls, max; default: the model's",
+     MANUAL(".Cm mean , cls\nor\n.Cm max ,\ninstead of what the model's files say.")},
+    {"--normalize", 0, NULL, PLANS, EMB_GROUP_VECTORS, CONSTANT(limits.normalize, EMB_SWITCH_ON),
+     .help = "give vectors the length one",
+     MANUAL("Give vectors the length one, whatever the model's files say.")},
+    {"--no-normalize", 0, NULL, PLANS, EMB_GROUP_VECTORS,
+     CONSTANT(limits.normalize, EMB_SWITCH_OFF), .help = "leave vectors as long as they are",
+     MANUAL("Leave them as long as they are.")},
+    {"--dim", 0, "N", PLANS, EMB_GROUP_VECTORS, NUMBER(limits.dim, 1, 65536),
+     .help = "keep the first N values (Matryoshka models)",
+     MANUAL("Keep the first\n.Ar N\nvalues, for models trained for that.")},
+    {"--prompt", 0, "TEXT", RUNS | EMB_CLI_TOKENIZE, EMB_GROUP_VECTORS, TEXT(source.prompt),
+     .may_be_empty = true, .help = "put before every text",
+     MANUAL("Put\n.Ar text\nbefore every text.")},
+    {"--prompt-name", 0, "N", RUNS | EMB_CLI_TOKENIZE, EMB_GROUP_VECTORS, TEXT(prompt_name),
+     .help = "the prompt of that name in the model's files",
+     MANUAL("The prompt of that name in the model's files.\nWithout either, the model's default "
+            "prompt, if it has one.")},
+
+    /* the run itself */
+    {"--status", 0, NULL, EMB_CLI_ENCODE | EMB_CLI_EVAL | EMB_CLI_BENCH, EMB_GROUP_RUN,
+     FLAG(status), .help = "let embound monitor see this run",
+     MANUAL(".Cm encode , eval , bench :\nkeep a small file about this run, renewed every second "
+            "while work goes on, for\n.Cm monitor .")},
+    {"--progress", 0, "WHEN", RUNS, EMB_GROUP_RUN, CHOICE(progress, 0, "auto always never"),
+     .help = "auto (on a terminal), always, never",
+     MANUAL("A moving line on standard error:\n.Cm always , never\nor\n.Cm auto ,\nif that is a "
+            "terminal.")},
+    {"--stats", 0, "FILE", RUNS, EMB_GROUP_RUN, PATH(stats_path),
+     .help = "one JSON object with counts, seconds and peak bytes",
+     MANUAL("Write one JSON object: texts, tokens, seconds by stage, planned and observed peak "
+            "bytes, rung,\npasses.\nA\n.Ar file\nthat is an input, the output or its list of "
+            "failed rows is refused.")},
+    {"--json", 0, NULL, RUNS, EMB_GROUP_RUN, FLAG(json),
+     .help = "results as JSON on standard output", MANUAL("Results as JSON on standard output.")},
+    {"--json", 0, NULL, LOOKS, EMB_GROUP_RUN, FLAG(json), .help = "one JSON object", ONLY_HELP},
+    {"--json", 0, NULL, EMB_CLI_TOKENIZE, EMB_GROUP_RUN, FLAG(json),
+     .help = "{\"index\":0,\"ids\":[...]} a line", ONLY_HELP},
+    {"--json", 0, NULL, EMB_CLI_MONITOR, EMB_GROUP_RUN, FLAG(json),
+     .help = "one JSON object a report", ONLY_HELP},
+    {"--quiet", 'q', NULL, ALL & ~EMB_CLI_MONITOR, EMB_GROUP_RUN, FLAG(quiet),
+     .help = "errors only",
+     MANUAL("Errors only; no moving line either, whatever\n.Fl -progress\nsays.")},
+    {"--quiet", 'q', NULL, EMB_CLI_MONITOR, EMB_GROUP_RUN, FLAG(quiet),
+     .help = "do not say why no GPU is shown", ONLY_HELP},
+    {"--help", 'h', NULL, ALL, EMB_GROUP_RUN, SPECIAL(HELP), .help = "this list",
+     MANUAL("The options of a command.")},
+};
+
+const size_t emb_option_list_count = sizeof emb_option_list / sizeof emb_option_list[0];
+
+const char *emb_option_group_name(emb_option_group group) {
+    static const char *const names[EMB_GROUPS] = {
+        "of single commands", "input", "output", "memory and machine", "vectors", "run and report"};
+    return names[group];
+}
