@@ -136,7 +136,7 @@ EMB_API emb_status emb_machine_from_json(emb_machine *out, const char *text, siz
 typedef struct emb_model emb_model;
 
 typedef enum emb_dtype {
-    EMB_DTYPE_DEFAULT = 0, /* f32 on a CPU, f16 on a GPU, as users of both expect */
+    EMB_DTYPE_DEFAULT = 0, /* that of a quantised model; else f32 on a CPU, f16 on a GPU */
     EMB_DTYPE_F32 = 1,
     EMB_DTYPE_BF16 = 2,
     EMB_DTYPE_F16 = 3,
@@ -163,11 +163,13 @@ typedef struct emb_model_info {
     uint32_t special_tokens; /* that wrap every chunk: 2 for BERT and MPNet */
     uint32_t dim;
     emb_pooling pooling;
-    uint32_t normalizes; /* 1: the model normalises its vectors */
-    emb_dtype stored_dtype;
+    uint32_t normalizes;    /* 1: the model normalises its vectors */
+    emb_dtype stored_dtype; /* of the matrices */
     uint64_t parameters;
     uint64_t file_bytes;
     uint64_t description_bytes; /* host bytes that the open model itself holds */
+    uint32_t stored_group;      /* values that share a scale in an int4 model; else 0 */
+    uint32_t smooths;           /* 1: a quantised model that scales inputs of its matrices */
 } emb_model_info;
 
 /* Opens a sentence-transformers directory, a plain Hugging Face directory, or a .safetensors file

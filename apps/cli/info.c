@@ -67,9 +67,11 @@ static void print_model(emb_writer *out, const emb_model_info *info) {
     emb_writer_format(out, "  architecture     %.15s, %u layers, %u wide, %u heads, %u inside\n",
                       info->architecture, info->layers, info->hidden, info->heads,
                       info->intermediate);
-    emb_writer_format(out, "  parameters       %.2f million, stored as %s in %.1f MiB\n",
-                      (double)info->parameters / 1e6, emb_dtype_name(info->stored_dtype),
-                      MIB(info->file_bytes));
+    char group[48] = "";
+    if (info->stored_group) snprintf(group, sizeof group, " (groups of %u)", info->stored_group);
+    emb_writer_format(out, "  parameters       %.2f million, stored as %s%s%s in %.1f MiB\n",
+                      (double)info->parameters / 1e6, emb_dtype_name(info->stored_dtype), group,
+                      info->smooths ? ", inputs scaled" : "", MIB(info->file_bytes));
     emb_writer_format(out, "  vocabulary       %u tokens\n", info->vocabulary);
     emb_writer_format(out,
                       "  window           %u tokens at most, %u by default, %u of them "
@@ -90,9 +92,11 @@ static void json_model(emb_writer *out, const emb_model_info *info) {
                       info->window_tokens, info->default_tokens, info->special_tokens);
     emb_writer_format(out, ",\"dim\":%u,\"pooling\":\"%s\",\"normalizes\":%s", info->dim,
                       emb_pooling_name(info->pooling), info->normalizes ? "true" : "false");
-    emb_writer_format(out, ",\"stored_dtype\":\"%s\",\"parameters\":%llu,\"file_bytes\":%llu}",
-                      emb_dtype_name(info->stored_dtype), (unsigned long long)info->parameters,
-                      (unsigned long long)info->file_bytes);
+    emb_writer_format(out, ",\"stored_dtype\":\"%s\",\"stored_group\":%u,\"smooths\":%s",
+                      emb_dtype_name(info->stored_dtype), info->stored_group,
+                      info->smooths ? "true" : "false");
+    emb_writer_format(out, ",\"parameters\":%llu,\"file_bytes\":%llu}",
+                      (unsigned long long)info->parameters, (unsigned long long)info->file_bytes);
 }
 
 int emb_command_info(emb_session *session, emb_options *options) {

@@ -112,31 +112,34 @@ void emb_quantize_group(int8_t *codes, float *scale, uint8_t *zero, const float 
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
+/* The shape of scales and zeros: for int8 one group a row. */
+static uint32_t group_of(const emb_quantized_rows *rows) {
+    return rows->bits == 8 || rows->group > rows->cols ? rows->cols : rows->group;
+}
+
 void emb_quantize_rows(emb_quantized_rows *out, const float *values) {
-    uint32_t groups = out->cols / out->group;
-    for (uint32_t r = 0; r < out->rows; r++) {
-        const float *row = values + (size_t)r * out->cols;
-        int8_t *codes = out->values + (size_t)r * out->cols;
-        if (out->bits == 8) {
-            quantize_row(codes, &out->scales[r], row, out->cols);
-            continue;
-        }
-        for (uint32_t g = 0; g < groups; g++) {
-            size_t at = (size_t)r * groups + g, first = (size_t)g * out->group;
-            emb_quantize_group(codes + first, &out->scales[at], &out->zeros[at], row + first, NULL,
-                               out->group);
-        }
+    uint32_t group = group_of(out), groups = emb_quantized_groups(out->cols, group);
+    for (size_t at = 0; at < (size_t)out->rows * groups; at++) {
+        uint32_t first = (uint32_t)(at % groups) * group;
+        uint32_t count = out->cols - first < group ? out->cols - first : group;
+        size_t place = at / groups * out->cols + first;
+        if (out->bits == 8)
+            quantize_row(out->values + place, &out->scales[at], values + place, count);
+        else
+            emb_quantize_group(out->values + place, &out->scales[at], &out->zeros[at],
+                               values + place, NULL, count);
     }
 }
 
 void emb_quantize_restore(float *out, const emb_quantized_rows *rows) {
-    uint32_t groups = rows->bits == 8 ? 1 : rows->cols / rows->group;
-    uint32_t group = rows->bits == 8 ? rows->cols : rows->group;
+    uint32_t group = group_of(rows), groups = emb_quantized_groups(rows->cols, group);
     for (size_t at = 0; at < (size_t)rows->rows * groups; at++) {
+        uint32_t first = (uint32_t)(at % groups) * group;
+        uint32_t count = rows->cols - first < group ? rows->cols - first : group;
         int32_t zero = rows->bits == 8 ? 0 : rows->zeros[at];
-        float scale = rows->scales[at];
-        for (size_t i = at * group; i < (at + 1) * group; i++)
-            out[i] = scale * (float)(rows->values[i] - zero);
+        size_t place = at / groups * rows->cols + first;
+        for (size_t i = place; i < place + count; i++)
+            out[i] = rows->scales[at] * (float)(rows->values[i] - zero);
     }
 }
 

@@ -18,15 +18,21 @@
 typedef struct emb_quantized_rows {
     uint32_t bits; /* 8 or 4 */
     uint32_t rows, cols;
-    uint32_t group; /* int4: values that share a scale (32 or 64) along cols; int8: cols */
+    uint32_t group; /* int4: values that share a scale (32 or 64) along cols; the last group of a
+                       row may be shorter; int8: unused */
     int8_t *values; /* [rows, cols] one value a byte, unpacked; int8: -127..127; int4: 0..15 */
-    float *scales;  /* int8: [rows]; int4: [rows, cols / group]; 0 where all values are 0 */
-    uint8_t *zeros; /* int4: [rows, cols / group], 0..15; int8: NULL */
+    float *scales;  /* int8: [rows]; int4: [rows, groups]; 0 where all values are 0 */
+    uint8_t *zeros; /* int4: [rows, groups], 0..15; int8: NULL */
 } emb_quantized_rows;
+
+/* Scales in a row of `cols` values. */
+static inline uint32_t emb_quantized_groups(uint32_t cols, uint32_t group) {
+    return (cols + group - 1) / group;
+}
 
 /* Quantises f32 values [rows, cols] to nearest: for 8 bits symmetrically by the largest magnitude
  * of a row, for 4 bits by the range of a group that leaves the least squared error.
- * Needs: finite values; out's sizes and buffers set; cols a multiple of group. */
+ * Needs: finite values; out's sizes and buffers set. */
 void emb_quantize_rows(emb_quantized_rows *out, const float *values);
 
 /* Gives f32 values [rows, cols] back. */

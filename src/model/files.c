@@ -246,7 +246,10 @@ void emb_model_files_describe(emb_model_info *out, const emb_model_files *files,
     out->dim = shape->hidden;
     out->pooling = shape->pooling;
     out->normalizes = shape->normalizes;
-    out->stored_dtype = (emb_dtype)files->tensors[EMB_TENSOR_QUERY].dtype;
+    out->stored_dtype = emb_model_stored_dtype(files);
+    out->stored_group = emb_model_stored_group(files, EMB_TENSOR_QUERY, 0);
+    for (uint32_t i = 0; i < files->tensors_count; i++)
+        out->smooths |= files->tensors[i].parts[EMB_PART_SMOOTH].rank != 0;
     for (uint32_t i = 0; i < files->tensors_count; i++)
         out->parameters += (uint64_t)files->tensors[i].rows * files->tensors[i].cols;
     out->file_bytes = files->file_bytes;

@@ -120,11 +120,27 @@ emb_status emb_safetensors_scan(int descriptor, uint64_t file_bytes, const char 
 
 /* ---- tensors.c: the tensors an encoder needs ------------------------------------------------- */
 
+/* Tensors that a quantised matrix has beside its values: its name and a suffix. */
+typedef enum emb_quantized_part {
+    EMB_PART_SCALES, /* ".scales": F32 [rows], int4 [rows, groups] */
+    EMB_PART_ZEROS,  /* ".zeros": U8 [rows, groups]; int4 alone */
+    EMB_PART_SMOOTH, /* ".smooth": F32 [cols] */
+    EMB_PARTS
+} emb_quantized_part;
+
+typedef struct emb_tensor_part {
+    uint64_t offset;
+    uint32_t dims[2];
+    uint8_t shard, rank; /* rank 0: absent */
+} emb_tensor_part;
+
 typedef struct emb_tensor {
     uint64_t offset; /* in the file */
     uint32_t rows, cols;
     uint8_t shard;
-    uint8_t dtype; /* emb_dtype; 0: not found yet */
+    uint8_t dtype;  /* emb_dtype; 0: not found yet */
+    uint16_t group; /* int4: values that share a scale */
+    emb_tensor_part parts[EMB_PARTS];
 } emb_tensor;
 
 /* What emb_tensors_bind works on while one shard is scanned. */
@@ -143,6 +159,41 @@ emb_status emb_tensors_complete(const emb_model_files *files, const emb_shape *s
                                 emb_error *error);
 
 uint32_t emb_tensors_count(const emb_shape *shape);
+
+/* The slot of a role, or NULL. */
+const emb_tensor *emb_tensors_find(const emb_model_files *files, emb_tensor_role role,
+                                   uint32_t layer);
+
+/* EMB_BAD_FILE: shard and tensor, then what is wrong with the element. */
+emb_status emb_tensors_blame(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
+                             const char *suffix, uint64_t element, const char *what,
+                             emb_error *error);
+
+/* ---- quantized.c: matrices in 8 or 4 bits ---------------------------------------------------- */
+
+/* Whether a role may be quantised: the matrices of a layer, and the word embedding to int8. */
+bool emb_quantized_allowed(emb_tensor_role role);
+
+/* Cuts the suffix of a part off a tensor's name and gives the part; EMB_PARTS: it has none. */
+emb_quantized_part emb_quantized_cut(char *name);
+
+/* Takes a part's place and shape. Fails: EMB_BAD_FILE (there twice, wrong dtype or rank). */
+emb_status emb_quantized_bind(emb_tensor *slot, emb_quantized_part part,
+                              const emb_tensor_header *tensor, uint8_t shard, emb_error *error);
+
+/* Checks that a slot's parts are those its dtype needs, in the right shapes, and fills `group`.
+ * `name` is the values'. Fails: EMB_BAD_FILE, EMB_UNSUPPORTED. */
+emb_status emb_quantized_check(emb_tensor *slot, emb_tensor_role role, const char *name,
+                               emb_error *error);
+
+/* Reads rows of a quantised tensor as f32, as emb_model_read_rows does. */
+emb_status emb_quantized_read_rows(const emb_model_files *files, emb_tensor_role role,
+                                   uint32_t layer, uint32_t row0, uint32_t rows, float *out,
+                                   void *scratch, emb_error *error);
+
+static inline bool emb_quantized_dtype(uint8_t dtype) {
+    return dtype == EMB_DTYPE_INT8 || dtype == EMB_DTYPE_INT4 || dtype == EMB_DTYPE_FP8;
+}
 
 /* ---- files.c --------------------------------------------------------------------------------- */
 

@@ -6,6 +6,9 @@
 #ifndef EMB_MODEL_MODEL_H
 #define EMB_MODEL_MODEL_H
 
+#include <stdbool.h>
+
+#include "base/quantize.h"
 #include "embound.h"
 
 #define EMB_MODEL_PATH_MAX    512
@@ -88,5 +91,29 @@ emb_status emb_model_read_rows(const emb_model_files *files, emb_tensor_role rol
                                uint32_t row0, uint32_t rows, float *out, void *scratch,
                                emb_error *error);
 size_t emb_model_scratch_bytes(size_t values);
+
+/* What the matrices are stored as: f32, f16 or bf16, or int8, int4 or fp8; read_rows gives f32 of
+ * any of them. Of a quantised model all matrices are, and the word embedding is int8. */
+emb_dtype emb_model_stored_dtype(const emb_model_files *files);
+
+/* Values that share a scale in an int4 matrix. */
+uint32_t emb_model_stored_group(const emb_model_files *files, emb_tensor_role role, uint32_t layer);
+
+/* Reads rows of a matrix (or of the word embedding) that is stored as int8 or int4, as it is.
+ * Needs: out's buffers, for `rows` rows; scratch as for read_rows. Gives out's sizes too. For fp8
+ * the values are its bytes, and bits is 8.
+ * Fails: as read_rows; EMB_BAD_FILE also for a scale that is negative or not finite, a zero above
+ * 15, and the int8 value -128. Threads: as read_rows. */
+emb_status emb_model_read_quantized(const emb_model_files *files, emb_tensor_role role,
+                                    uint32_t layer, uint32_t row0, uint32_t rows,
+                                    emb_quantized_rows *out, void *scratch, emb_error *error);
+
+/* Whether the input of this matrix is multiplied by factors before it is quantised; queries, keys
+ * and values share an input, and so the factors of the query. */
+bool emb_model_has_smooth(const emb_model_files *files, emb_tensor_role role, uint32_t layer);
+
+/* Reads those factors into out [cols]. Fails: EMB_IO, EMB_BAD_FILE (not finite, or not above 0). */
+emb_status emb_model_read_smooth(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
+                                 float *out, emb_error *error);
 
 #endif

@@ -117,11 +117,17 @@ static uint32_t read_layer(const char **at) {
     return layer;
 }
 
-static emb_status find_role(const emb_shape *shape, const char *full, emb_tensor_role *role,
-                            uint32_t *layer, emb_error *error) {
+static emb_status unknown(const emb_shape *shape, const char *full, emb_error *error) {
+    return emb_error_set(error, EMB_UNSUPPORTED,
+                         "tensor \"%s\": not part of a %s encoder as supported here", full,
+                         shape->architecture == EMB_ARCHITECTURE_BERT ? "bert" : "mpnet");
+}
+
+/* `full` is the tensor's name for messages, `name` the same without the suffix of a part. */
+static emb_status find_role(const emb_shape *shape, const char *name, const char *full,
+                            emb_tensor_role *role, uint32_t *layer, emb_error *error) {
     static const char in_layer[] = "encoder.layer.";
     const char *const *names = names_of(shape->architecture);
-    const char *name = full;
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
         if (strncmp(full, prefixes[i], strlen(prefixes[i])) == 0) name += strlen(prefixes[i]);
     uint32_t first = 0, end = EMB_TENSOR_QUERY;
@@ -148,10 +154,7 @@ static emb_status find_role(const emb_shape *shape, const char *full, emb_tensor
         if (strcmp(name, ignored[i]) == 0) return EMB_OK;
     /* Heads behind the encoder do not matter; an unknown part inside it would change the vectors.
      */
-    if (!encoder) return EMB_OK;
-    return emb_error_set(error, EMB_UNSUPPORTED,
-                         "tensor \"%s\": not part of a %s encoder as supported here", full,
-                         shape->architecture == EMB_ARCHITECTURE_BERT ? "bert" : "mpnet");
+    return encoder ? unknown(shape, full, error) : EMB_OK;
 }
 
 /* ---- shapes ---------------------------------------------------------------------------------- */
@@ -205,19 +208,22 @@ static void write_shape(char *out, size_t capacity, uint32_t rank, uint64_t rows
                  rank > 2 ? ", ..." : "");
 }
 
+/* packed: two values a byte along cols. */
 static emb_status check_shape(const emb_shape *shape, emb_tensor_role role,
-                              const emb_tensor_header *t, emb_tensor *out, emb_error *error) {
+                              const emb_tensor_header *t, bool packed, emb_tensor *out,
+                              emb_error *error) {
     char expected[64], found[64];
     uint64_t rows, cols;
     uint32_t rank = expected_shape(shape, role, &rows, &cols);
     uint64_t rows_found = rank == 2 ? t->dims[0] : 1, cols_found = t->dims[rank - 1];
+    uint64_t bytes = packed ? (cols + 1) / 2 : cols;
     bool good = rows ? rows_found == rows : rows_found > 0 && rows_found <= UINT32_MAX;
-    if (t->rank == rank && cols_found == cols && good) {
+    if (t->rank == rank && cols_found == bytes && good) {
         out->rows = (uint32_t)rows_found;
         out->cols = (uint32_t)cols;
         return EMB_OK;
     }
-    write_shape(expected, sizeof expected, rank, rows ? rows : 2, cols);
+    write_shape(expected, sizeof expected, rank, rows ? rows : 2, bytes);
     write_shape(found, sizeof found, t->rank, t->dims[0], t->dims[t->rank != 1]);
     return emb_error_set(error, EMB_BAD_FILE,
                          "tensor \"%s\": \"shape\" is %s, but config.json asks for %s", t->name,
@@ -226,35 +232,74 @@ static emb_status check_shape(const emb_shape *shape, emb_tensor_role role,
 
 /* ---- binding --------------------------------------------------------------------------------- */
 
-static uint8_t dtype_of(const char *name) {
+/* U8 holds two 4-bit values a byte; word embeddings are never that small. */
+static uint8_t dtype_of(const char *name, emb_tensor_role role) {
+    bool matrix = emb_quantized_allowed(role), words = role == EMB_TENSOR_WORDS;
     if (strcmp(name, "F32") == 0) return EMB_DTYPE_F32;
     if (strcmp(name, "F16") == 0) return EMB_DTYPE_F16;
     if (strcmp(name, "BF16") == 0) return EMB_DTYPE_BF16;
+    if (strcmp(name, "I8") == 0 && matrix) return EMB_DTYPE_INT8;
+    if (strcmp(name, "U8") == 0 && matrix && !words) return EMB_DTYPE_INT4;
+    if (strcmp(name, "F8_E4M3") == 0 && matrix && !words) return EMB_DTYPE_FP8;
     return 0;
+}
+
+/* What is in the header, or the values of a quantised matrix, whose parts may have come before. */
+static emb_status bind_values(const emb_binding *b, emb_tensor *slot, emb_tensor_role role,
+                              const emb_tensor_header *tensor, emb_error *error) {
+    if (slot->dtype != 0)
+        return emb_error_set(error, EMB_BAD_FILE,
+                             "tensor \"%s\": the same tensor is there under another name or in "
+                             "another shard",
+                             tensor->name);
+    uint8_t dtype = dtype_of(tensor->dtype, role);
+    if (dtype == 0)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "tensor \"%s\": \"dtype\" is \"%s\", which is not supported: only "
+                             "F32, F16 and BF16 are, and what `embound quantize` writes",
+                             tensor->name, tensor->dtype);
+    EMB_TRY(check_shape(b->shape, role, tensor, dtype == EMB_DTYPE_INT4, slot, error));
+    slot->dtype = dtype;
+    slot->shard = b->shard;
+    slot->offset = tensor->begin;
+    return EMB_OK;
 }
 
 emb_status emb_tensors_bind(void *binding, const emb_tensor_header *tensor, emb_error *error) {
     const emb_binding *b = binding;
     emb_tensor_role role;
     uint32_t layer;
-    EMB_TRY(find_role(b->shape, tensor->name, &role, &layer, error));
+    char name[EMB_TENSOR_NAME_MAX];
+    memcpy(name, tensor->name, sizeof name);
+    emb_quantized_part part = emb_quantized_cut(name);
+    EMB_TRY(find_role(b->shape, name, tensor->name, &role, &layer, error));
     if (role == ROLE_NONE) return EMB_OK;
     emb_tensor *slot = &b->files->tensors[slot_of(role, layer)];
-    if (slot->dtype != 0)
-        return emb_error_set(error, EMB_BAD_FILE,
-                             "tensor \"%s\": the same tensor is there under another name or in "
-                             "another shard",
-                             tensor->name);
-    uint8_t dtype = dtype_of(tensor->dtype);
-    if (dtype == 0)
+    if (part == EMB_PARTS) return bind_values(b, slot, role, tensor, error);
+    if (!emb_quantized_allowed(role)) return unknown(b->shape, tensor->name, error);
+    return emb_quantized_bind(slot, part, tensor, b->shard, error);
+}
+
+/* Mixed models would need a choice of kernels per matrix. */
+static emb_status check_alike(const emb_model_files *files, const emb_shape *shape,
+                              emb_error *error) {
+    char name[EMB_TENSOR_NAME_MAX], first[EMB_TENSOR_NAME_MAX];
+    uint8_t dtype = files->tensors[EMB_TENSOR_QUERY].dtype;
+    bool quantised = emb_quantized_dtype(dtype);
+    for (uint32_t i = 0; i < files->tensors_count; i++) {
+        uint32_t layer = i < EMB_TENSOR_QUERY ? 0 : (i - EMB_TENSOR_QUERY) / EMB_LAYER_ROLES;
+        emb_tensor_role role = (emb_tensor_role)(i - layer * EMB_LAYER_ROLES);
+        uint8_t found = files->tensors[i].dtype;
+        if (!emb_quantized_allowed(role)) continue;
+        uint8_t wanted = role == EMB_TENSOR_WORDS && quantised ? (uint8_t)EMB_DTYPE_INT8 : dtype;
+        if (quantised ? found == wanted : !emb_quantized_dtype(found)) continue;
+        write_name(name, sizeof name, shape->architecture, role, layer);
+        write_name(first, sizeof first, shape->architecture, EMB_TENSOR_QUERY, 0);
         return emb_error_set(error, EMB_UNSUPPORTED,
-                             "tensor \"%s\": \"dtype\" is \"%s\", which is not supported: only "
-                             "F32, F16 and BF16 are",
-                             tensor->name, tensor->dtype);
-    EMB_TRY(check_shape(b->shape, role, tensor, slot, error));
-    slot->dtype = dtype;
-    slot->shard = b->shard;
-    slot->offset = tensor->begin;
+                             "tensor \"%.90s\" is quantised otherwise than \"%.90s\": in a "
+                             "quantised model all matrices are alike, and word embeddings I8",
+                             name, first);
+    }
     return EMB_OK;
 }
 
@@ -264,12 +309,16 @@ emb_status emb_tensors_complete(const emb_model_files *files, const emb_shape *s
         uint32_t layer = i < EMB_TENSOR_QUERY ? 0 : (i - EMB_TENSOR_QUERY) / EMB_LAYER_ROLES;
         emb_tensor_role role = (emb_tensor_role)(i - layer * EMB_LAYER_ROLES);
         char name[EMB_TENSOR_NAME_MAX];
-        if (files->tensors[i].dtype != 0 || !names_of(shape->architecture)[role]) continue;
+        if (!names_of(shape->architecture)[role]) continue;
         write_name(name, sizeof name, shape->architecture, role, layer);
-        return emb_error_set(error, EMB_BAD_FILE, "tensor \"%s\" is missing from %s%s", name,
-                             files->shards[0], files->shards_count > 1 ? " and its shards" : "");
+        if (files->tensors[i].dtype == 0)
+            return emb_error_set(error, EMB_BAD_FILE, "tensor \"%s\" is missing from %s%s", name,
+                                 files->shards[0],
+                                 files->shards_count > 1 ? " and its shards" : "");
+        if (emb_quantized_allowed(role))
+            EMB_TRY(emb_quantized_check(&files->tensors[i], role, name, error));
     }
-    return EMB_OK;
+    return check_alike(files, shape, error);
 }
 
 /* ---- rows ------------------------------------------------------------------------------------ */
@@ -336,26 +385,41 @@ static emb_status read_values(const emb_model_files *files, const emb_tensor *t,
     return EMB_OK;
 }
 
+const emb_tensor *emb_tensors_find(const emb_model_files *files, emb_tensor_role role,
+                                   uint32_t layer) {
+    if ((uint32_t)role >= EMB_TENSOR_ROLES) return NULL;
+    uint32_t slot = slot_of(role, layer);
+    bool there = slot < files->tensors_count && files->tensors[slot].dtype != 0;
+    return there ? &files->tensors[slot] : NULL;
+}
+
+emb_status emb_tensors_blame(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
+                             const char *suffix, uint64_t element, const char *what,
+                             emb_error *error) {
+    char name[EMB_TENSOR_NAME_MAX];
+    const emb_tensor *t = emb_tensors_find(files, role, layer);
+    write_name(name, sizeof name, files->architecture, role, layer);
+    return emb_error_set(error, EMB_BAD_FILE, "%s: tensor \"%s%s\", element %" PRIu64 " is %s",
+                         files->shards[t->shard], name, suffix, element, what);
+}
+
 emb_status emb_model_read_rows(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
                                uint32_t row0, uint32_t rows, float *out, void *scratch,
                                emb_error *error) {
-    char name[EMB_TENSOR_NAME_MAX];
-    uint32_t slot = slot_of(role, layer);
-    if ((uint32_t)role >= EMB_TENSOR_ROLES || slot >= files->tensors_count ||
-        files->tensors[slot].dtype == 0)
+    const emb_tensor *t = emb_tensors_find(files, role, layer);
+    if (!t)
         return emb_error_set(error, EMB_INTERNAL, "the model has no tensor of role %d in layer %u",
                              (int)role, layer);
-    const emb_tensor *t = &files->tensors[slot];
     if (row0 > t->rows || rows > t->rows - row0)
         return emb_error_set(error, EMB_INTERNAL, "rows %u to %u of %u in role %d", row0,
                              row0 + rows, t->rows, (int)role);
     uint64_t first = (uint64_t)row0 * t->cols;
     size_t count = (size_t)rows * t->cols;
-    EMB_TRY(read_values(files, t, first, count, out, scratch, error));
+    if (emb_quantized_dtype(t->dtype))
+        EMB_TRY(emb_quantized_read_rows(files, role, layer, row0, rows, out, scratch, error));
+    else
+        EMB_TRY(read_values(files, t, first, count, out, scratch, error));
     size_t bad = first_not_finite(out, count);
     if (bad == count) return EMB_OK;
-    write_name(name, sizeof name, files->architecture, role, layer);
-    return emb_error_set(error, EMB_BAD_FILE,
-                         "%s: tensor \"%s\", element %" PRIu64 " is NaN or infinite",
-                         files->shards[t->shard], name, first + bad);
+    return emb_tensors_blame(files, role, layer, "", first + bad, "NaN or infinite", error);
 }

@@ -225,9 +225,32 @@ static void smallest(const search *s, uint64_t *host_bytes, uint64_t *device_byt
 
 /* ---- limits ---------------------------------------------------------------------------------- */
 
-static emb_status check_dtype(emb_plan *plan, const emb_limits *limits, emb_error *error) {
+static bool is_quantised(emb_dtype dtype) {
+    return dtype == EMB_DTYPE_INT8 || dtype == EMB_DTYPE_INT4 || dtype == EMB_DTYPE_FP8;
+}
+
+/* A quantised model keeps its dtype, or is widened; from one to another its error would double. */
+static emb_status check_stored(const emb_plan *plan, emb_dtype stored, emb_error *error) {
+    static const char *const names[] = {"", "f32", "bf16", "f16", "int8", "int4", "fp8"};
+    if (!is_quantised(stored) || !is_quantised(plan->dtype)) return EMB_OK;
+    if (stored != plan->dtype)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "the model is stored as %s and cannot be made %s: quantise the "
+                             "original, or use %s, f32 or bf16",
+                             names[stored], names[plan->dtype], names[stored]);
+    if (stored == EMB_DTYPE_FP8 && plan->device != EMB_DEVICE_CUDA)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "the model is stored as fp8, which a CPU has no instructions for: use "
+                             "--dtype f32 or bf16, which widen it");
+    return EMB_OK;
+}
+
+static emb_status check_dtype(emb_plan *plan, const emb_limits *limits, emb_dtype stored,
+                              emb_error *error) {
     bool cuda = plan->device == EMB_DEVICE_CUDA;
-    plan->dtype = limits->dtype ? limits->dtype : cuda ? EMB_DTYPE_F16 : EMB_DTYPE_F32;
+    emb_dtype usual = cuda ? EMB_DTYPE_F16 : EMB_DTYPE_F32;
+    plan->dtype = limits->dtype ? limits->dtype : is_quantised(stored) ? stored : usual;
+    EMB_TRY(check_stored(plan, stored, error));
     if (plan->dtype == EMB_DTYPE_F32 || plan->dtype == EMB_DTYPE_BF16) return EMB_OK;
     if (cuda && plan->dtype == EMB_DTYPE_F16) return EMB_OK;
     return emb_error_set(error, EMB_UNSUPPORTED,
@@ -308,7 +331,7 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
     plan->struct_bytes = sizeof *plan;
     plan->device = limits->device;
     plan->long_rule = limits->long_rule;
-    EMB_TRY(check_dtype(plan, limits, error));
+    EMB_TRY(check_dtype(plan, limits, model->info.stored_dtype, error));
     EMB_TRY(check_tokens(plan, limits, &model->shape, model->info.special_tokens, error));
     plan->pooling = limits->pooling ? limits->pooling : model->shape.pooling;
     plan->normalize = limits->normalize == EMB_SWITCH_ON ||

@@ -116,6 +116,88 @@ static size_t put_value(unsigned char *at, const char *dtype, float value) {
     return 2;
 }
 
+int8_t builder_code(size_t i, uint32_t bits) {
+    if (bits == 8) return (int8_t)((int)(i * 37 % 255) - 127);
+    return (int8_t)(bits == 4 ? i * 7 % 16 : i * 37 % 0x7F); /* no NaN of fp8 */
+}
+
+float builder_scale(size_t row) {
+    return 0.25f * (float)(row + 1);
+}
+
+uint8_t builder_zero(size_t row) {
+    return (uint8_t)(row * 5 % 16);
+}
+
+float builder_smooth(size_t col) {
+    return 0.5f * (float)(col + 1);
+}
+
+size_t builder_find(const model_builder *b, const char *name) {
+    char quoted[160];
+    snprintf(quoted, sizeof quoted, "\"%s\":", name);
+    const char *at = strstr(b->header, quoted);
+    CHECK(at);
+    at = strstr(at, "\"data_offsets\":[");
+    CHECK(at);
+    return strtoul(at + 16, NULL, 10);
+}
+
+/* The entry of a tensor whose data were put since `begin`. */
+static void add_entry(const model_builder *b, const char *name, const char *dtype,
+                      const char *shape, size_t begin, FILE *header) {
+    fprintf(header, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}",
+            begin ? "," : "", name, dtype, shape, begin, b->data_bytes);
+}
+
+static bool is_matrix(const char *name) {
+    size_t letters = strlen(name);
+    bool weight = letters > 7 && strcmp(name + letters - 7, ".weight") == 0;
+    return weight && !strstr(name, "LayerNorm") &&
+           (strstr(name, "encoder.layer.") || strstr(name, "word_embeddings"));
+}
+
+/* A part of a matrix: its values, by function of the place; a zero for each row, if `zeros`. */
+static void add_part(model_builder *b, const char *name, const char *suffix, size_t count,
+                     float value(size_t), const char *shape, FILE *header) {
+    char full[160];
+    size_t begin = b->data_bytes;
+    for (size_t i = 0; i < count; i++) {
+        if (value)
+            b->data_bytes += put_value(b->data + b->data_bytes, "F32", value(i));
+        else
+            b->data[b->data_bytes++] = builder_zero(i);
+    }
+    snprintf(full, sizeof full, "%s%s", name, suffix);
+    add_entry(b, full, value ? "F32" : "U8", shape, begin, header);
+}
+
+static void add_matrix(model_builder *b, const model_style *style, const tensor *t, FILE *header) {
+    size_t rows = strtoul(t->shape, NULL, 10), cols = strtoul(strchr(t->shape, ',') + 1, NULL, 10);
+    size_t begin = b->data_bytes;
+    bool words = strstr(t->name, "word_embeddings") != NULL;
+    uint32_t bits = words ? 8 : style->bits;
+    char shape[64];
+    for (size_t i = 0; i < t->values; i++) {
+        uint8_t code = (uint8_t)builder_code(i, bits);
+        if (bits != 4)
+            b->data[b->data_bytes++] = code;
+        else if (i % 2)
+            b->data[b->data_bytes - 1] |= (uint8_t)(code << 4);
+        else
+            b->data[b->data_bytes++] = code;
+    }
+    snprintf(shape, sizeof shape, "%zu,%zu", rows, bits == 4 ? cols / 2 : cols);
+    add_entry(b, t->name, bits == 8 ? "I8" : bits == 4 ? "U8" : "F8_E4M3", shape, begin, header);
+    snprintf(shape, sizeof shape, bits == 4 ? "%zu,1" : "%zu", rows);
+    add_part(b, t->name, ".scales", rows, builder_scale, shape, header);
+    if (bits == 4) add_part(b, t->name, ".zeros", rows, NULL, shape, header);
+    bool shares = strstr(t->name, "self.key") || strstr(t->name, "self.value");
+    snprintf(shape, sizeof shape, "%zu", cols);
+    if (style->smooth && !words && !shares)
+        add_part(b, t->name, ".smooth", cols, builder_smooth, shape, header);
+}
+
 /* One entry of the header, and its data. */
 static void add_tensor(model_builder *b, const model_style *style, const tensor *t, FILE *header) {
     const char *dtype = style->dtype ? style->dtype : "F32";
@@ -124,11 +206,14 @@ static void add_tensor(model_builder *b, const model_style *style, const tensor 
     snprintf(name, sizeof name, "%s%s", style->prefix ? style->prefix : "", t->name);
     char *norm = style->old_norms ? strstr(name, "LayerNorm.") : NULL;
     if (norm) memcpy(norm + 10, norm[10] == 'w' ? "gamma" : "beta", norm[10] == 'w' ? 6 : 5);
+    if (style->bits && is_matrix(t->name)) {
+        add_matrix(b, style, t, header);
+        return;
+    }
     for (size_t i = 0; i < t->values; i++)
         b->data_bytes += put_value(b->data + b->data_bytes, dtype, builder_value(i));
     CHECK(b->data_bytes <= BUILDER_DATA);
-    fprintf(header, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}",
-            begin ? "," : "", name, dtype, t->shape, begin, b->data_bytes);
+    add_entry(b, name, dtype, t->shape, begin, header);
 }
 
 void builder_init(model_builder *b, const model_style *style) {

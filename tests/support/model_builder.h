@@ -31,6 +31,8 @@ typedef struct model_style {
     bool mpnet, reversed, old_norms, plain;
     const char *prefix; /* of tensor names */
     const char *dtype;  /* "F32", "F16", "BF16" */
+    uint32_t bits;      /* 8, 4: matrices are quantised; 1: to fp8; 0: they are not */
+    bool smooth;        /* inputs of matrices are scaled */
 } model_style;
 
 /* Makes a good model in memory, and an empty folder for it. */
@@ -64,5 +66,15 @@ bool builder_check(const model_style *style, const builder_case *c);
 
 /* Element `i` of every tensor of a good model: exact in every dtype. */
 float builder_value(size_t i);
+
+/* Of a quantised one: element `i` of any matrix (int8 or fp8 byte; int4: 0 to 15), and what belongs
+ * to its row or column. */
+int8_t builder_code(size_t i, uint32_t bits);
+float builder_scale(size_t row);
+uint8_t builder_zero(size_t row);
+float builder_smooth(size_t col);
+
+/* Where in `data` the tensor of that name begins. */
+size_t builder_find(const model_builder *b, const char *name);
 
 #endif
