@@ -1,6 +1,6 @@
 /* latency.c - how long one text of so many tokens takes, through the public interface alone.
  *
- *   latency MODEL TOKENS DTYPE THREADS
+ *   latency MODEL TOKENS DTYPE THREADS [cpu|cuda [auto|on|off]]    (the last: CUDA graphs)
  *
  * For each number N read from standard input, encodes the text N times and prints N times in
  * milliseconds on one line. Waits for the next number, so that a driver can interleave programs.
@@ -37,14 +37,24 @@ static emb_dtype read_dtype(const char *name) {
     return EMB_DTYPE_DEFAULT;
 }
 
-static emb_status open_bench(bench *b, char **arguments, emb_error *error) {
+static emb_switch read_graphs(const char *name) {
+    return strcmp(name, "on") == 0    ? EMB_SWITCH_ON
+           : strcmp(name, "off") == 0 ? EMB_SWITCH_OFF
+                                      : EMB_SWITCH_MODEL;
+}
+
+static emb_status open_bench(bench *b, int count, char **arguments, emb_error *error) {
     emb_machine machine;
-    emb_status status = emb_machine_probe(&machine, NULL, error);
+    emb_limits limits = emb_limits_default();
+    limits.device = EMB_DEVICE_CPU;
+    if (count > 5 && strcmp(arguments[5], "cuda") == 0) limits.device = EMB_DEVICE_CUDA;
+    if (count > 6) limits.graphs = read_graphs(arguments[6]);
+    emb_device_list devices = {.struct_bytes = sizeof devices, .kind = limits.device, .count = 1};
+    emb_status status = emb_machine_probe(&machine, &devices, error);
     if (status == EMB_OK) status = emb_model_open(&b->model, arguments[1], error);
     if (status != EMB_OK) return status;
     b->info.struct_bytes = sizeof b->info;
     emb_model_describe(&b->info, b->model);
-    emb_limits limits = emb_limits_default();
     limits.dtype = read_dtype(arguments[3]);
     limits.threads = (uint32_t)atoi(arguments[4]);
     limits.chunk_tokens_max = (uint32_t)atoi(arguments[2]);
@@ -72,12 +82,14 @@ static emb_status run(bench *b, const emb_text *text, long repeats, emb_error *e
 int main(int count, char **arguments) {
     static bench b;
     emb_error error = {0};
-    long tokens = count == 5 ? atol(arguments[2]) : 0;
+    long tokens = count >= 5 ? atol(arguments[2]) : 0;
     if (tokens < 3 || tokens > TOKENS_MAX) {
-        fprintf(stderr, "usage: latency MODEL TOKENS DTYPE THREADS (3 to %d tokens)\n", TOKENS_MAX);
+        fprintf(stderr,
+                "usage: latency MODEL TOKENS DTYPE THREADS [DEVICE [GRAPHS]] (3 to %d tokens)\n",
+                TOKENS_MAX);
         return 64;
     }
-    emb_status status = open_bench(&b, arguments, &error);
+    emb_status status = open_bench(&b, count, arguments, &error);
     if (status == EMB_OK) {
         b.row = malloc(b.info.dim * sizeof *b.row);
         if (!b.row) return 71;

@@ -206,7 +206,9 @@ typedef struct emb_limits {
     uint32_t devices_max;      /* GPUs used together, the machine's first ones; 0: one */
     uint32_t chunk_tokens_max; /* special tokens included; 0: the model's default_tokens */
     uint32_t dim;              /* keep the first dim values (Matryoshka); 0: all */
-    uint64_t host_bytes_max;   /* the whole process; 0: as much as full speed needs (the knee) */
+    emb_switch graphs;       /* record a GPU's forward once and replay it: as resident weights allow
+                                (MODEL), or fail (ON), or never (OFF). Same bits in any case */
+    uint64_t host_bytes_max; /* the whole process; 0: as much as full speed needs (the knee) */
     uint64_t device_bytes_max; /* per device, context included; 0: the knee */
     uint64_t caller_bytes;     /* host bytes the caller keeps for itself beside the engine */
 } emb_limits;
@@ -259,6 +261,7 @@ typedef struct emb_plan {
     uint32_t chunk_tokens_max; /* longest sequence, special tokens included */
     uint32_t weight_slots;     /* 0: all layers resident; 1 or 2: buffers of one layer each */
     uint32_t embeddings_resident;
+    emb_switch graphs;        /* as in the limits; OFF on a CPU */
     uint64_t host_bytes_max;  /* the budget; 0 if none was stated */
     uint64_t host_bytes;      /* the whole process under this plan */
     uint64_t host_bytes_min;  /* the smallest budget that works with these limits */
@@ -373,6 +376,7 @@ typedef struct emb_engine_stats_t {
     uint64_t rows_computed; /* rows that went through the layers; equal to tokens: no padding */
     uint64_t bytes_read;    /* of text */
     uint64_t passes, windows, tiles;
+    uint64_t graphs;         /* recordings that a GPU's lanes replay; 0: none */
     double seconds;          /* since open */
     double seconds_tokenize; /* on the caller's thread */
     double seconds_encode;   /* summed over lanes */

@@ -14,7 +14,7 @@ mkdir -p "$OUT" build/gpu
 has() { case " $steps " in *" $1 "*) ;; *) return 1 ;; esac }
 
 ARCHS=$arch OBJECTS=$objects JOBS=${JOBS:-$(nproc)} tools/check_spills.sh
-for program in check_kernels bench_forward; do
+for program in check_kernels check_graph bench_forward; do
     nvcc -O2 -std=c++17 -Isrc -Iinclude -Itests -gencode "arch=compute_$arch,code=sm_$arch" \
         -o "build/gpu/$program" "tests/cuda/$program.cu" "$objects"/*."$arch".o -ldl &
 done
@@ -38,6 +38,7 @@ if has sanitize; then
     grep -q '"failed": 1' "$OUT/sanitizer.jsonl" && failed=1
 fi
 if has bench; then
+    build/gpu/check_graph | tee "$OUT/graph.jsonl" || failed=1
     build/gpu/bench_forward >"$OUT/forward.jsonl" || failed=1
     cat "$OUT/forward.jsonl"
 fi

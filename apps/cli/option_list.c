@@ -152,6 +152,11 @@ const emb_option_entry emb_option_list[] = {
             "used whose quality is known to hold: f16 on a GPU, bf16 on a CPU that\nmultiplies "
             "it, else f32.\nThe default is f32 on a CPU, f16 on a GPU.\n.Cm f16\nis for GPUs "
             "alone;\n.Cm int8 , int4\nand\n.Cm fp8\nare refused for now.")},
+    {"--graphs", 0, "WHEN", PLANS, EMB_GROUP_MEMORY, CHOICE(limits.graphs, 0, "auto on off"),
+     .help = "record a GPU's work once and replay it, with the same bits: auto, on, off",
+     MANUAL("Whether a GPU's work is recorded once as CUDA graphs and replayed: fewer launches, "
+            "the same bits.\n.Cm auto ,\nthe default, does so while the layers are resident and "
+            "the device can;\n.Cm on\nfails where that is not so.")},
     {"--threads", 't', "N", PLANS, EMB_GROUP_MEMORY, NUMBER(limits.threads, 1, 1024),
      .help = "compute threads at most",
      MANUAL("Compute threads at most; the default is one a core.")},

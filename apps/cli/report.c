@@ -182,6 +182,10 @@ void emb_report_plan_json(emb_writer *out, const emb_session *session) {
     field_u64(out, "chunk_tokens_max", plan->chunk_tokens_max);
     field_u64(out, "weight_slots", plan->weight_slots);
     field_u64(out, "embeddings_resident", plan->embeddings_resident);
+    field_text(out, "graphs",
+               plan->graphs == EMB_SWITCH_ON    ? "on"
+               : plan->graphs == EMB_SWITCH_OFF ? "off"
+                                                : "auto");
     field_u64(out, "host_bytes_max", plan->host_bytes_max);
     field_u64(out, "host_bytes", plan->host_bytes);
     field_u64(out, "host_bytes_min", plan->host_bytes_min);
@@ -234,6 +238,7 @@ void emb_report_stats(emb_writer *out, const emb_engine_stats_t *stats,
     field_u64(out, "passes", stats->passes);
     field_u64(out, "windows", stats->windows);
     field_u64(out, "tiles", stats->tiles);
+    field_u64(out, "graphs", stats->graphs);
     field_double(out, "seconds", stats->seconds);
     field_double(out, "seconds_tokenize", stats->seconds_tokenize);
     field_double(out, "seconds_encode", stats->seconds_encode);

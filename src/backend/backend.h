@@ -53,7 +53,32 @@ typedef struct emb_tile {
     const uint32_t *ids;    /* [tokens]; used by embed alone */
     const uint32_t *starts; /* [chunks + 1], first is 0, last is tokens */
     void *queue;            /* where a device's operations are enqueued; NULL on a CPU */
+    uint32_t *indices;      /* the block that ids, starts and targets are in */
 } emb_tile;
+
+/* A lane's indices are one block of words, which one copy uploads: EMB_INDEX_HEAD words for the
+ * backend, starts [chunks_max + 1], ids [tokens_max], and the targets [chunks_max] right behind the
+ * ids in use. Each chunk has two special tokens at least. */
+#define EMB_INDEX_HEAD 4
+static inline uint32_t emb_chunks_max(uint32_t tokens_max) {
+    return tokens_max / 2 + 1;
+}
+static inline uint64_t emb_index_ids(uint32_t tokens_max) {
+    return EMB_INDEX_HEAD + (uint64_t)emb_chunks_max(tokens_max) + 1;
+}
+static inline uint64_t emb_index_words(uint32_t tokens_max) {
+    return emb_index_ids(tokens_max) + tokens_max + emb_chunks_max(tokens_max);
+}
+
+/* Tiles of a device have one of a few sizes: T tokens, the most a lane holds, half of it, a
+ * quarter, ... down to EMB_BUCKET_TOKENS_MIN. Gives the bucket's tokens; 0 past the last. */
+#define EMB_BUCKETS_MAX       8
+#define EMB_BUCKET_TOKENS_MIN 128
+static inline uint32_t emb_bucket_tokens(uint32_t tokens_max, uint32_t bucket) {
+    if (bucket >= EMB_BUCKETS_MAX) return 0;
+    uint32_t tokens = (uint32_t)(((uint64_t)tokens_max + (1u << bucket) - 1) >> bucket);
+    return bucket == 0 || tokens >= EMB_BUCKET_TOKENS_MIN ? tokens : 0;
+}
 
 typedef struct emb_embedding {
     emb_format format;
@@ -70,6 +95,7 @@ typedef struct emb_pool_rule {
 /* One lane's scratch: opaque to everyone but the backend. */
 typedef struct emb_lane_scratch {
     void *buffers[8];
+    void *state; /* [lane_state_bytes] of the host, zeroed at open */
 } emb_lane_scratch;
 
 /* What a device beside the CPU needs; a CPU backend has none. Operations of a device are enqueued
@@ -89,8 +115,16 @@ typedef struct emb_device_calls {
     /* Creates, and ends, what a lane needs beside memory (a stream). */
     emb_status (*lane_open)(emb_lane_scratch *scratch, uint32_t device, emb_error *error);
     void (*lane_close)(emb_lane_scratch *scratch);
-    /* Uploads ids, starts and targets (pinned); makes them the device's in *tile and *targets. */
-    void (*begin)(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch);
+    /* Records what is enqueued for a tile of up to `tokens` tokens, from here to `recorded`,
+     * instead of running it: embed and every layer, with resident weights. Makes *tile; for open
+     * alone. */
+    void (*record)(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch);
+    /* Ends the recording and readies it. A failure (EMB_DEVICE) leaves the lane as it was before
+     * `record`: tiles of that size are enqueued operation by operation, with the same bits. */
+    emb_status (*recorded)(emb_lane_scratch *scratch, emb_error *error);
+    /* Uploads ids, starts and targets (pinned); makes them the device's in *tile and *targets.
+     * True: a recording that fits the tile was replayed as well, and pool alone is left. */
+    bool (*begin)(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch);
     /* Waits until everything enqueued is done. Fails: EMB_DEVICE (sticky). */
     emb_status (*finish)(emb_lane_scratch *scratch, emb_error *error);
 } emb_device_calls;
@@ -102,6 +136,7 @@ typedef struct emb_backend {
     uint32_t activation_bytes;      /* of one value of in and out: 4 on a CPU */
     const emb_device_calls *device; /* NULL on a CPU */
     uint32_t tokens_knee; /* tokens per tile from which speed no longer grows: see bench/knee */
+    uint32_t lane_state_bytes; /* host bytes of a lane's state; 0 on a CPU */
 
     /* Books the packed form of a [rows, cols] matrix and its bias, and fills in the linear. */
     void (*linear_layout)(emb_linear *linear, uint32_t rows, uint32_t cols, emb_format format,
@@ -149,7 +184,7 @@ const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format fo
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
-#define EMB_CUDA_ABI 1
+#define EMB_CUDA_ABI 2
 
 /* What the module, a shared object of its own, gives under the name emb_cuda_query. */
 typedef struct emb_cuda_module {

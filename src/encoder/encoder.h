@@ -85,14 +85,16 @@ void emb_weights_release(emb_weights *weights, uint64_t number);
 typedef struct emb_lane {
     emb_lane_scratch scratch;
     void *x;           /* [tokens_per_tile, hidden]; NULL if the pass holds the activations */
+    uint32_t *indices; /* [emb_index_words()] with ids, starts and targets */
     uint32_t *ids;     /* [tokens_per_tile] */
-    uint32_t *starts;  /* [chunks_per_tile + 1] */
-    uint32_t *targets; /* [chunks_per_tile] */
+    uint32_t *starts;  /* [chunks + 1] */
+    uint32_t *targets; /* [chunks] of the tile at hand */
     void *gathered;    /* [tokens_per_tile, hidden] word rows, if they are not resident */
     float *gather_row; /* one row as f32 on its way */
     void *gather_scratch;
     emb_tile tile; /* being run */
     const uint32_t *tile_targets;
+    bool replayed; /* a recording takes the tile through embed and all layers */
     double seconds_encode, seconds_wait; /* of the tile or pass just done */
     uint64_t rows_computed, tiles;       /* that this lane took through the layers, since open */
 } emb_lane;
@@ -126,8 +128,8 @@ typedef struct emb_encoder {
 
 /* Books one lane. with_x: the lane holds its activations itself. */
 void emb_lane_layout(emb_lane *lane, const emb_weights_config *config,
-                     const emb_block_shape *blocks, uint32_t tokens_per_tile,
-                     uint32_t chunks_per_tile, bool with_x, const emb_books *books);
+                     const emb_block_shape *blocks, uint32_t tokens_per_tile, bool with_x,
+                     const emb_books *books);
 
 /* Runs this lane's share of a pass: embed, layers, pool. Called by every lane of the pass.
  * Fails: EMB_IO, EMB_BAD_FILE (streaming or gathering), EMB_CANCELLED. */
@@ -139,5 +141,10 @@ emb_status emb_encoder_forward(emb_encoder *encoder, emb_lane *lane, const emb_p
  * nothing. Streamed weights must not have begun. Fails as forward does. */
 emb_status emb_encoder_warm(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
                             emb_error *error);
+
+/* Records embed and all layers for tiles of up to `tokens` tokens on a device's lane, after it was
+ * warmed. Needs resident layers. Fails: EMB_DEVICE; the lane then works without a recording. */
+emb_status emb_encoder_record(emb_encoder *encoder, emb_lane *lane, uint32_t tokens,
+                              emb_error *error);
 
 #endif

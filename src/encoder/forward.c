@@ -11,15 +11,18 @@
 #include "encoder/encoder.h"
 
 void emb_lane_layout(emb_lane *lane, const emb_weights_config *config,
-                     const emb_block_shape *blocks, uint32_t tokens_per_tile,
-                     uint32_t chunks_per_tile, bool with_x, const emb_books *books) {
+                     const emb_block_shape *blocks, uint32_t tokens_per_tile, bool with_x,
+                     const emb_books *books) {
     emb_ledger *ledger = books->pinned; /* what a device reads from the host */
     memset(lane, 0, sizeof *lane);
     emb_ledger_item(ledger, "lane buffers");
     uint64_t values = (uint64_t)tokens_per_tile * config->shape->hidden;
-    lane->ids = emb_ledger_take(ledger, tokens_per_tile, sizeof *lane->ids);
-    lane->starts = emb_ledger_take(ledger, (uint64_t)chunks_per_tile + 1, sizeof *lane->starts);
-    lane->targets = emb_ledger_take(ledger, chunks_per_tile, sizeof *lane->targets);
+    lane->indices =
+        emb_ledger_take(ledger, emb_index_words(tokens_per_tile), sizeof *lane->indices);
+    if (lane->indices) {
+        lane->starts = lane->indices + EMB_INDEX_HEAD;
+        lane->ids = lane->indices + emb_index_ids(tokens_per_tile);
+    }
     if (!config->words_resident) {
         lane->gathered = emb_ledger_take(ledger, values, emb_format_bytes(config->format));
         lane->gather_row = emb_ledger_take(ledger, config->shape->hidden, sizeof(float));
@@ -30,6 +33,10 @@ void emb_lane_layout(emb_lane *lane, const emb_weights_config *config,
     if (with_x) lane->x = emb_ledger_take(books->device, values, config->backend->activation_bytes);
     config->backend->lane_layout(&lane->scratch, blocks, config->format, tokens_per_tile,
                                  books->device);
+    if (config->backend->lane_state_bytes) {
+        emb_ledger_item(books->host, "lane buffers");
+        lane->scratch.state = emb_ledger_take(books->host, config->backend->lane_state_bytes, 1);
+    }
 }
 
 /* Packs the cut's chunks one behind another: no padding. */
@@ -37,6 +44,7 @@ static void pack_tile(emb_tile *tile, emb_lane *lane, const emb_pass *pass,
                       const emb_tile_cut *cut) {
     const emb_token_table *table = pass->table;
     uint32_t tokens = 0;
+    lane->targets = lane->ids + cut->tokens;
     for (uint32_t i = 0; i < cut->chunks; i++) {
         uint32_t chunk = pass->order[cut->order0 + i];
         uint32_t start = table->starts[chunk], length = table->starts[chunk + 1] - start;
@@ -46,7 +54,11 @@ static void pack_tile(emb_tile *tile, emb_lane *lane, const emb_pass *pass,
         tokens += length;
     }
     lane->starts[cut->chunks] = tokens;
-    *tile = (emb_tile){tokens, cut->chunks, lane->ids, lane->starts, NULL};
+    *tile = (emb_tile){.tokens = tokens,
+                       .chunks = cut->chunks,
+                       .ids = lane->ids,
+                       .starts = lane->starts,
+                       .indices = lane->indices};
 }
 
 /* Reads the word rows of the tile's tokens from the file; ids then index these. */
@@ -77,7 +89,7 @@ static emb_status begin_tile(emb_tile *tile, const uint32_t **targets, emb_embed
         EMB_TRY(gather_words(encoder, lane, tile->tokens, error));
         embedding->words = lane->gathered;
     }
-    if (device) device->begin(tile, targets, &lane->scratch);
+    lane->replayed = device && device->begin(tile, targets, &lane->scratch);
     return EMB_OK;
 }
 
@@ -93,12 +105,14 @@ static emb_status run_tile(emb_encoder *encoder, emb_lane *lane, const emb_pass 
         EMB_TRY(begin_tile(&lane->tile, &lane->tile_targets, &embedding, encoder, lane, pass, cut,
                            n, error));
     if (n == 0) {
-        backend->embed(x, &lane->tile, &embedding, &encoder->blocks);
+        if (!lane->replayed) backend->embed(x, &lane->tile, &embedding, &encoder->blocks);
         lane->rows_computed += lane->tile.tokens;
         lane->tiles++;
     }
-    backend->attention_block(x, x, &lane->tile, layer, &encoder->blocks, &lane->scratch);
-    backend->ffn_block(x, x, &lane->tile, layer, &encoder->blocks, &lane->scratch);
+    if (!lane->replayed) {
+        backend->attention_block(x, x, &lane->tile, layer, &encoder->blocks, &lane->scratch);
+        backend->ffn_block(x, x, &lane->tile, layer, &encoder->blocks, &lane->scratch);
+    }
     if (last)
         backend->pool(pass->vectors, lane->tile_targets, x, &lane->tile, &encoder->pool,
                       &encoder->blocks);
@@ -150,4 +164,21 @@ emb_status emb_encoder_warm(emb_encoder *encoder, emb_lane *lane, const emb_pass
     uint32_t last = encoder->shape->layers - 1;
     if (last) EMB_TRY(run_tile(encoder, lane, pass, pass->cuts, last, layer, error));
     return EMB_OK;
+}
+
+emb_status emb_encoder_record(emb_encoder *encoder, emb_lane *lane, uint32_t tokens,
+                              emb_error *error) {
+    const emb_backend *backend = encoder->backend;
+    emb_embedding embedding = encoder->weights->embedding;
+    if (!encoder->weights->words_resident) embedding.words = lane->gathered;
+    emb_tile *tile = &lane->tile;
+    void *x = lane->x;
+    backend->device->record(tile, tokens, &lane->scratch);
+    backend->embed(x, tile, &embedding, &encoder->blocks);
+    for (uint32_t n = 0; n < encoder->shape->layers; n++) {
+        const emb_layer *layer = &encoder->weights->layers[n];
+        backend->attention_block(x, x, tile, layer, &encoder->blocks, &lane->scratch);
+        backend->ffn_block(x, x, tile, layer, &encoder->blocks, &lane->scratch);
+    }
+    return backend->device->recorded(&lane->scratch, error);
 }

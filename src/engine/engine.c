@@ -224,8 +224,6 @@ static emb_engine *bind_engine(regions *r, const emb_model *model, const emb_pla
     return engine;
 }
 
-/* Runs the smallest and the fullest tile once per lane, so that a device has loaded every kernel
- * before the engine is ready. */
 static emb_status warm_lane(emb_engine *engine, uint32_t index, uint32_t tokens, emb_error *error) {
     emb_site *site = &engine->memory.sites[index % engine->plan.devices_count];
     emb_window *window = &engine->memory.windows[0];
@@ -248,14 +246,35 @@ static emb_status warm_lane(emb_engine *engine, uint32_t index, uint32_t tokens,
     return emb_encoder_warm(&site->encoder, &engine->memory.lanes[index], &pass, error);
 }
 
+/* Records the forward of every bucket. Where that fails, and nobody insists on it, the lane goes on
+ * without: then only a device that still works passes `finish`. */
+static emb_status record_lane(emb_engine *engine, uint32_t index, emb_error *error) {
+    const emb_plan *plan = &engine->plan;
+    emb_site *site = &engine->memory.sites[index % plan->devices_count];
+    emb_lane *lane = &engine->memory.lanes[index];
+    if (plan->graphs == EMB_SWITCH_OFF || plan->weight_slots) return EMB_OK;
+    for (uint32_t i = 0, tokens; (tokens = emb_bucket_tokens(plan->tokens_per_tile, i)); i++) {
+        emb_status status = emb_encoder_record(&site->encoder, lane, tokens, error);
+        if (status != EMB_OK && plan->graphs == EMB_SWITCH_ON) return status;
+        if (status != EMB_OK) break;
+        engine->stats.graphs++;
+    }
+    return engine->backend->device->finish(&lane->scratch, error);
+}
+
+/* Runs the smallest tile and each bucket once per lane, so that a device has loaded every kernel
+ * before the engine is ready. */
 static emb_status open_lanes(emb_engine *engine, emb_error *error) {
     const emb_device_calls *device = engine->backend->device;
     for (uint32_t i = 0; device && i < engine->plan.lanes; i++) {
         emb_lane *lane = &engine->memory.lanes[i];
         uint32_t gpu = engine->plan.devices[i % engine->plan.devices_count];
+        uint32_t most = engine->plan.tokens_per_tile;
         EMB_TRY(device->lane_open(&lane->scratch, gpu, error));
         EMB_TRY(warm_lane(engine, i, 2, error));
-        EMB_TRY(warm_lane(engine, i, engine->plan.tokens_per_tile, error));
+        for (uint32_t b = 0, tokens; (tokens = emb_bucket_tokens(most, b)); b++)
+            EMB_TRY(warm_lane(engine, i, tokens, error));
+        EMB_TRY(record_lane(engine, i, error));
         lane->rows_computed = lane->tiles = 0;
     }
     return EMB_OK;

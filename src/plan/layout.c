@@ -99,8 +99,7 @@ void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_pla
         site_layout(site, plan, &config, &at);
         for (uint32_t i = d; i < plan->lanes; i += sites)
             emb_lane_layout(memory->lanes ? &memory->lanes[i] : &one_lane, &config, &site->blocks,
-                            plan->tokens_per_tile, plan->window_chunks, plan->weight_slots == 0,
-                            &at);
+                            plan->tokens_per_tile, plan->weight_slots == 0, &at);
     }
     for (uint32_t i = 0; i < plan->windows; i++)
         window_layout(memory->windows ? &memory->windows[i] : NULL, plan, shape, &at);

@@ -26,8 +26,14 @@
  * on the host and 2 on an H200 with bench/gpu_encode.py. */
 #define CUDA_HOST_GROWTH_BYTES   (6u << 20)
 #define CUDA_DEVICE_GROWTH_BYTES (3u << 20)
-#define DEVICE_PAGE_BYTES        (2u << 20) /* a GPU's memory is handed out in pages of this size */
-#define DEVICE_LANES             2 /* streams: one computes while the other's host side packs */
+/* A recording's nodes, as tests/cuda/check_graph.cu measures them. */
+#define CUDA_NODE_HOST_BYTES   4096
+#define CUDA_NODE_DEVICE_BYTES 2048
+#define NODES_PER_LAYER        8 /* launches, cuBLASLt's GELU among them */
+#define NODES_BEFORE_LAYERS    2
+
+#define DEVICE_PAGE_BYTES (2u << 20) /* a GPU's memory is handed out in pages of this size */
+#define DEVICE_LANES      2          /* streams: one computes while the other's host side packs */
 
 typedef struct search {
     const emb_model *model;
@@ -98,6 +104,16 @@ static void add_arena(emb_region *region, const emb_ledger *ledger, uint64_t pag
     add_item(region, "page rounding", region->arena_bytes - ledger->bytes);
 }
 
+/* Nodes of all recordings: each lane has one for each bucket of tokens. */
+static uint64_t graph_nodes(const search *s) {
+    const emb_plan *plan = s->plan;
+    if (plan->graphs == EMB_SWITCH_OFF || plan->weight_slots) return 0;
+    uint64_t buckets = 0;
+    while (emb_bucket_tokens(plan->tokens_per_tile, (uint32_t)buckets)) buckets++;
+    return plan->lanes * buckets *
+           (NODES_BEFORE_LAYERS + (uint64_t)NODES_PER_LAYER * s->model->shape.layers);
+}
+
 /* Fills in the candidate's regions and bytes; false if they overflow. */
 static bool weigh(const search *s) {
     emb_plan *plan = s->plan;
@@ -116,6 +132,7 @@ static bool weigh(const search *s) {
     if (cuda) add_item(region, "CUDA on the host", s->cuda_host_bytes);
     add_item(region, "process growth",
              GROWTH_BYTES + (cuda ? plan->devices_count * CUDA_HOST_GROWTH_BYTES : 0));
+    add_item(region, "CUDA graphs", graph_nodes(s) * CUDA_NODE_HOST_BYTES);
     add_item(region, "model description", s->model->info.description_bytes);
     add_item(region, "caller's buffers", plan->caller_bytes);
     add_arena(region, &books.host, s->machine->page_bytes);
@@ -128,6 +145,7 @@ static bool weigh(const search *s) {
     region = add_region(plan, EMB_REGION_DEVICE);
     add_item(region, "CUDA context", s->context_bytes);
     add_item(region, "context growth", CUDA_DEVICE_GROWTH_BYTES);
+    add_item(region, "CUDA graphs", graph_nodes(s) / plan->devices_count * CUDA_NODE_DEVICE_BYTES);
     add_arena(region, &books.devices[0], DEVICE_PAGE_BYTES);
     plan->device_bytes = region->bytes;
     return true;
@@ -181,6 +199,7 @@ static bool try_resident(const search *s, bool words) {
  */
 static bool try_streamed(const search *s, uint32_t slots) {
     emb_plan *plan = s->plan;
+    if (plan->graphs == EMB_SWITCH_ON) return false; /* recordings need resident layers */
     plan->weight_slots = slots;
     plan->embeddings_resident = 0;
     plan->rung = EMB_RUNG_STREAM;
@@ -217,7 +236,7 @@ static void smallest(const search *s, uint64_t *host_bytes, uint64_t *device_byt
         plan->weight_slots = forms[i].slots;
         plan->embeddings_resident = forms[i].words;
         set_windows(plan, plan->chunk_tokens_max);
-        if (!weigh(s)) continue;
+        if (!weigh(s) || (plan->weight_slots && plan->graphs == EMB_SWITCH_ON)) continue;
         if (plan->host_bytes < *host_bytes) *host_bytes = plan->host_bytes;
         if (plan->device_bytes < *device_bytes) *device_bytes = plan->device_bytes;
     }
@@ -323,7 +342,7 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
                              const emb_machine *machine, emb_error *error) {
     if (limits->device > EMB_DEVICE_CUDA || limits->long_rule > EMB_LONG_ERROR ||
         limits->pooling > EMB_POOLING_MAX || limits->normalize > EMB_SWITCH_OFF ||
-        limits->dtype > EMB_DTYPE_FP8)
+        limits->dtype > EMB_DTYPE_FP8 || limits->graphs > EMB_SWITCH_OFF)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "limits hold a device, dtype, long rule, pooling or switch that does "
                              "not exist; begin with emb_limits_default()");
@@ -337,6 +356,7 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
     plan->normalize = limits->normalize == EMB_SWITCH_ON ||
                       (limits->normalize == EMB_SWITCH_MODEL && model->shape.normalizes);
     plan->normalize_kept = limits->normalize == EMB_SWITCH_ON && plan->dim < model->shape.hidden;
+    plan->graphs = plan->device == EMB_DEVICE_CUDA ? limits->graphs : EMB_SWITCH_OFF;
     EMB_TRY(check_lanes(plan, limits, machine, error));
     plan->process_base_bytes = machine->process_base_bytes;
     plan->caller_bytes = limits->caller_bytes;

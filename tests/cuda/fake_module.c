@@ -1,8 +1,9 @@
 /* fake_module.c - a CUDA module without CUDA: the device's memory is the host's, kernels are loops.
  *
  * Opened through EMB_CUDA_MODULE, it lets the host side of a device (regions, lanes, streaming,
- * errors) run where there is no GPU, in f32. EMB_FAKE_FAIL=N makes the N-th call that can fail do
- * so; EMB_FAKE_MEMORY is the bytes of the card, EMB_FAKE_DEVICES the number of cards.
+ * errors) run where there is no GPU, in f32. A recording is a list of calls. EMB_FAKE_FAIL=N makes
+ * the N-th call that can fail do so, EMB_FAKE_GRAPHS=N all recordings from the N-th on;
+ * EMB_FAKE_MEMORY is the bytes of the card, EMB_FAKE_DEVICES the number of cards.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
@@ -59,19 +60,86 @@ static void unpin(void *base) {
     (void)base;
 }
 
+/* ---- recordings ------------------------------------------------------------------------------ */
+
+enum { CALLS_MAX = 256 };
+
+/* One call of the forward: embed, or a block of a layer. */
+typedef struct call {
+    int kind;
+    void *out;
+    const void *in;
+    const emb_layer *layer;
+    emb_embedding embedding;
+    const emb_block_shape *shape;
+} call;
+enum { CALL_EMBED, CALL_ATTENTION, CALL_FFN };
+
+/* A lane's. Recordings of all sizes hold the same calls: one list serves them. */
+typedef struct fake_state {
+    call *calls;      /* [CALLS_MAX] */
+    uint32_t count;   /* of calls in the recording at hand */
+    uint32_t tokens;  /* that it is for; 0: nothing is being recorded */
+    uint32_t longest; /* tile that a recording fits; 0: none */
+    uint32_t recordings;
+} fake_state;
+
 static emb_status lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error) {
+    fake_state *state = scratch->state;
     (void)device;
-    scratch->buffers[EMB_CUDA_LANE_STREAM] = scratch;
-    return fails() ? lost(error, "a stream") : EMB_OK;
+    if (fails()) return lost(error, "a stream");
+    state->calls = calloc(CALLS_MAX, sizeof *state->calls);
+    return state->calls ? EMB_OK : lost(error, "memory");
 }
 
 static void lane_close(emb_lane_scratch *scratch) {
-    scratch->buffers[EMB_CUDA_LANE_STREAM] = NULL;
+    free(((fake_state *)scratch->state)->calls);
 }
 
-static void begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch) {
+static void record(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch) {
+    fake_state *state = scratch->state;
+    *tile = (emb_tile){.tokens = tokens, .chunks = emb_chunks_max(tokens), .queue = scratch};
+    state->tokens = tokens;
+    state->count = 0;
+}
+
+static emb_status recorded(emb_lane_scratch *scratch, emb_error *error) {
+    fake_state *state = scratch->state;
+    const char *broken = getenv("EMB_FAKE_GRAPHS");
+    uint32_t tokens = state->tokens;
+    state->tokens = 0;
+    if (broken && ++state->recordings >= strtoul(broken, NULL, 10)) return lost(error, "recording");
+    if (tokens > state->longest) state->longest = tokens;
+    return EMB_OK;
+}
+
+/* Notes the call if it is to be recorded. */
+static bool noted(const emb_tile *tile, call what) {
+    fake_state *state = ((emb_lane_scratch *)tile->queue)->state;
+    if (!state->tokens) return false;
+    if (state->count < CALLS_MAX) state->calls[state->count++] = what;
+    return true;
+}
+
+static void embed(void *out, const emb_tile *tile, const emb_embedding *embedding,
+                  const emb_block_shape *shape);
+static void attention_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
+                            const emb_block_shape *shape, emb_lane_scratch *scratch);
+static void ffn_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
+                      const emb_block_shape *shape, emb_lane_scratch *scratch);
+
+static bool begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch) {
+    const fake_state *state = scratch->state;
     (void)targets;
     tile->queue = scratch;
+    if (tile->tokens > state->longest) return false;
+    for (const call *c = state->calls; c < state->calls + state->count; c++) {
+        if (c->kind == CALL_EMBED) embed(c->out, tile, &c->embedding, c->shape);
+        if (c->kind == CALL_ATTENTION)
+            attention_block(c->out, c->in, tile, c->layer, c->shape, scratch);
+        if (c->kind == CALL_FFN) ffn_block(c->out, c->in, tile, c->layer, c->shape, scratch);
+    }
+    return true;
 }
 
 static emb_status finish(emb_lane_scratch *scratch, emb_error *error) {
@@ -110,6 +178,7 @@ static void product(float *out, const float *in, const emb_linear *linear, uint3
 
 static void embed(void *out, const emb_tile *tile, const emb_embedding *embedding,
                   const emb_block_shape *shape) {
+    if (noted(tile, (call){CALL_EMBED, out, NULL, NULL, *embedding, shape})) return;
     const float *words = embedding->words;
     for (uint32_t c = 0; c < tile->chunks; c++)
         for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++)
@@ -161,6 +230,7 @@ static void norm_rows(float *out, const float *in, const float *add, const float
 static void attention_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                             const emb_block_shape *shape, emb_lane_scratch *scratch) {
     (void)scratch;
+    if (noted(tile, (call){CALL_ATTENTION, out, in, layer, {0}, shape})) return;
     emb_cuda_lane lane = lane_of(tile, shape);
     product(lane.wide, in, &layer->qkv, tile->tokens, false);
     for (uint32_t c = 0; c < tile->chunks; c++) {
@@ -179,6 +249,7 @@ static void attention_block(void *out, const void *in, const emb_tile *tile, con
 static void ffn_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                       const emb_block_shape *shape, emb_lane_scratch *scratch) {
     (void)scratch;
+    if (noted(tile, (call){CALL_FFN, out, in, layer, {0}, shape})) return;
     emb_cuda_lane lane = lane_of(tile, shape);
     product(lane.wide, in, &layer->ffn_in, tile->tokens, true);
     product(lane.narrow, lane.wide, &layer->ffn_out, tile->tokens, false);
@@ -217,8 +288,20 @@ static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const 
 
 /* ---- the module ------------------------------------------------------------------------------ */
 
-static const emb_device_calls device_calls = {open_device, uploaded,  take,       give,  pin,
-                                              unpin,       lane_open, lane_close, begin, finish};
+static const emb_device_calls device_calls = {
+    .open = open_device,
+    .uploaded = uploaded,
+    .take = take,
+    .give = give,
+    .pin = pin,
+    .unpin = unpin,
+    .lane_open = lane_open,
+    .lane_close = lane_close,
+    .record = record,
+    .recorded = recorded,
+    .begin = begin,
+    .finish = finish,
+};
 
 static const emb_backend f32_backend = {
     .name = "cuda",
@@ -226,6 +309,7 @@ static const emb_backend f32_backend = {
     .activation_bytes = 4,
     .device = &device_calls,
     .tokens_knee = EMB_CUDA_TOKENS_KNEE,
+    .lane_state_bytes = EMB_CUDA_STATE_BYTES,
     .linear_layout = emb_cuda_linear_layout,
     .linear_pack = linear_pack,
     .lane_layout = emb_cuda_lane_layout,

@@ -142,6 +142,54 @@ def failures(model, texts, folder):
     check(code == 0 and 5 < n < 200, f"ran clean after {n - 1} failures")
 
 
+def stats_of(model, texts, folder, *options, **environment):
+    """Encodes; gives the exit status, the statistics (or messages) and the bytes of the vectors."""
+    out, stats = folder / "graphs.npy", folder / "stats.json"
+    code, _, messages = run("encode", model, "-i", texts, "-o", out, "--stats", stats, "--device",
+                            "cuda", "--dtype", "f32", *options, **environment)
+    if code:
+        return code, messages, b""
+    return code, json.loads(stats.read_text(encoding="utf-8")), rows_of(out)[1]
+
+
+def graphs(model, texts, folder):
+    """Recorded and plain forwards have the same bits; a device that cannot record does without."""
+    code, plain, bits = stats_of(model, texts, folder, "--graphs", "off")
+    check(code == 0 and plain["graphs"] == 0, f"graphs off: {plain}")
+    for options, environment, few in ((("--threads", 1), {}, False),
+                                      (("--graphs", "on", "--threads", 2), {}, False),
+                                      ((), {"EMB_FAKE_GRAPHS": "1"}, True),
+                                      ((), {"EMB_FAKE_GRAPHS": "3"}, False)):
+        code, stats, got = stats_of(model, texts, folder, *options, **environment)
+        check(code == 0 and (stats["graphs"] == 0) == few and got == bits,
+              f"{model.name} {options} {environment}: {stats}")
+    code, message, _ = stats_of(model, texts, folder, "--graphs", "on", EMB_FAKE_GRAPHS="2")
+    check(code == 69 and "record" in message, f"graphs on, but they fail: {code} {message}")
+    items = [{i["name"]: i["bytes"] for i in r["items"]} for r in plan_of(model)[1]["regions"]]
+    check("CUDA graphs" in items[0] and "CUDA graphs" in items[2], "items of the graphs")
+    code, off = plan_of(model, "--graphs", "off")
+    check(not any("CUDA graphs" in [i["name"] for i in r["items"]] for r in off["regions"]),
+          "no items without graphs")
+    code, message, _ = stats_of(model, texts, folder, "--graphs", "maybe")
+    check(code == 64 and "auto, on, off" in message, f"graphs maybe: {code} {message}")
+
+
+def streamed_has_no_graphs(folder):
+    """A plan that streams its layers records nothing, and --graphs on never streams."""
+    deep = BUILD / "tests/deep-bert"
+    texts = write_texts(folder)
+    low = plan_of(deep)[1]["device_bytes_min"]
+    code, smallest = plan_of(deep, "--gpu-memory", low)
+    check(code == 0 and smallest["weight_slots"] > 0, "the smallest plan streams")
+    code, stats, _ = stats_of(deep, texts, folder, "--gpu-memory", low)
+    check(code == 0 and stats["graphs"] == 0, f"streamed: {stats}")
+    code, refused = plan_of(deep, "--gpu-memory", low, "--graphs", "on")
+    check(code == 78 and refused["device_bytes_min"] > low, f"streamed, graphs on: {refused}")
+    code, stats, _ = stats_of(deep, texts, folder, "--gpu-memory", refused["device_bytes_min"],
+                              "--graphs", "on")
+    check(code == 0 and stats["graphs"] > 0, f"the minimum with graphs: {stats}")
+
+
 def refusals(model, texts, folder):
     """What is not there is said so."""
     out = folder / "none.npy"
@@ -167,6 +215,8 @@ def main():
         texts = write_texts(folder)
         for model in MODELS:
             vectors_and_budgets(model, texts, folder)
+            graphs(model, texts, folder)
+        streamed_has_no_graphs(folder)
         several(MODELS[0], texts, folder)
         failures(MODELS[0], texts, folder)
         refusals(MODELS[0], texts, folder)

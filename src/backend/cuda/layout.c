@@ -18,13 +18,12 @@ static void *cut(uintptr_t *end, uint64_t count, uint64_t size) {
 uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, emb_format format,
                            uint32_t tokens, void *base) {
     uintptr_t end = (uintptr_t)base;
-    uint64_t value = emb_format_bytes(format), chunks = emb_cuda_chunks_max(tokens);
+    uint64_t value = emb_format_bytes(format), chunks = emb_chunks_max(tokens);
     uint64_t wide =
         shape->intermediate > 3 * shape->hidden ? shape->intermediate : 3 * (uint64_t)shape->hidden;
-    lane->counts = cut(&end, 2, sizeof(uint32_t));
-    lane->ids = cut(&end, tokens, sizeof(uint32_t));
-    lane->starts = cut(&end, chunks + 1, sizeof(uint32_t));
-    lane->targets = cut(&end, chunks, sizeof(uint32_t));
+    lane->indices = cut(&end, emb_index_words(tokens), sizeof(uint32_t));
+    lane->starts = lane->indices + EMB_INDEX_HEAD;
+    lane->ids = lane->indices + emb_index_ids(tokens);
     lane->positions = cut(&end, tokens, sizeof(uint32_t));
     lane->tiles = cut(&end, emb_cuda_tiles_words(tokens, (uint32_t)chunks), sizeof(uint32_t));
     lane->wide = cut(&end, tokens * wide, value);
@@ -63,7 +62,7 @@ const char *emb_cuda_numerics(uint32_t compute_capability, emb_format format) {
     {                                                                                              \
         .name = "cuda", .numerics = numerics_name, .activation_bytes = bytes,                      \
         .tokens_knee = EMB_CUDA_TOKENS_KNEE, .linear_layout = emb_cuda_linear_layout,              \
-        .lane_layout = emb_cuda_lane_layout,                                                       \
+        .lane_state_bytes = EMB_CUDA_STATE_BYTES, .lane_layout = emb_cuda_lane_layout,             \
     }
 static const emb_backend sizes[] = {
     SIZES(4, "cuda-f32"),

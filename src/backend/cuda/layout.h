@@ -11,32 +11,24 @@
 /* Where things stand in emb_lane_scratch.buffers. */
 enum {
     EMB_CUDA_LANE_MEMORY = 0, /* the lane's device memory */
-    EMB_CUDA_LANE_TOKENS,     /* that it was booked for, as an integer */
-    EMB_CUDA_LANE_STREAM,
-    EMB_CUDA_LANE_FAILURE,    /* first cudaError_t since finish, as an integer */
-    EMB_CUDA_LANE_DEVICE,     /* index, as an integer */
-    EMB_CUDA_LANE_PROCESSORS, /* of the device, as an integer */
-    EMB_CUDA_LANE_CAPABILITY  /* 90 for 9.0, as an integer */
+    EMB_CUDA_LANE_TOKENS      /* that it was booked for, as an integer */
 };
+
+/* Room for the module's struct, which the core cannot see; the module asserts that it fits. */
+#define EMB_CUDA_STATE_BYTES 1024
 
 /* A lane's device memory, cut. Attention and feed-forward never run at the same time, so `wide`
  * serves queries, keys and values as well as the intermediate. */
 typedef struct emb_cuda_lane {
-    uint32_t *counts;    /* [2] tokens, chunks */
-    uint32_t *ids;       /* [tokens] */
+    uint32_t *indices;   /* [emb_index_words()]: tokens, chunks, and what follows */
     uint32_t *starts;    /* [chunks + 1] */
-    uint32_t *targets;   /* [chunks] */
+    uint32_t *ids;       /* [tokens], then targets */
     uint32_t *positions; /* [tokens] */
     uint32_t *tiles;     /* attention's work list */
     void *wide;          /* [tokens, max(3 * hidden, intermediate)] */
     void *context;       /* [tokens, hidden] */
     void *narrow;        /* [tokens, hidden] */
 } emb_cuda_lane;
-
-/* Most chunks that a tile of so many tokens can hold: each has two special tokens at least. */
-static inline uint32_t emb_cuda_chunks_max(uint32_t tokens) {
-    return tokens / 2 + 1;
-}
 
 /* Cuts the lane at base (NULL: measures); gives its bytes. */
 uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, emb_format format,

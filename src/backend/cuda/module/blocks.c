@@ -9,114 +9,75 @@
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/module/module.h"
 
-/* One lane's buffers and the tile on it. */
-typedef struct view {
-    emb_cuda_lane lane;
-    emb_cuda_pack pack;
-    emb_cuda_device device;
-    emb_cuda_type type;
-    void *stream;
-    emb_lane_scratch *scratch;
-} view;
-
 static emb_cuda_type type_of(emb_format format) {
     return format == EMB_FORMAT_F32   ? EMB_CUDA_F32
            : format == EMB_FORMAT_F16 ? EMB_CUDA_F16
                                       : EMB_CUDA_BF16;
 }
 
-static void pack_view(view *v, const emb_tile *tile) {
-    v->scratch = tile->queue;
-    v->stream = v->scratch->buffers[EMB_CUDA_LANE_STREAM];
-    v->pack = (emb_cuda_pack){
-        .tokens_max = tile->tokens,
-        .chunks_max = tile->chunks,
-        .counts = v->lane.counts,
-        .ids = v->lane.ids,
-        .starts = v->lane.starts,
-        .targets = v->lane.targets,
-        .positions = v->lane.positions,
-        .tiles = v->lane.tiles,
-        /* a kernel may start while the one before ends; the launch attribute is Hopper's */
-        .overlap = (uintptr_t)v->scratch->buffers[EMB_CUDA_LANE_CAPABILITY] >= 90,
-    };
-}
-
-static view view_of(const emb_tile *tile, const emb_block_shape *shape, emb_format format) {
-    view v;
+emb_cuda_view emb_cuda_view_of(const emb_tile *tile, const emb_block_shape *shape,
+                               emb_format format) {
+    emb_cuda_view v;
     emb_lane_scratch *scratch = tile->queue;
     emb_cuda_lane_cut(&v.lane, shape, format,
                       (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_TOKENS],
                       scratch->buffers[EMB_CUDA_LANE_MEMORY]);
     v.type = type_of(format);
-    pack_view(&v, tile);
-    v.device.multiprocessors = (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_PROCESSORS];
-    v.device.capability = (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_CAPABILITY];
+    v.state = scratch->state;
+    v.pack = (emb_cuda_pack){
+        .tokens_max = tile->tokens,
+        .chunks_max = tile->chunks,
+        .counts = v.lane.indices,
+        .ids = v.lane.ids,
+        .starts = v.lane.starts,
+        .targets = v.lane.ids + tile->tokens,
+        .positions = v.lane.positions,
+        .tiles = v.lane.tiles,
+        /* a kernel may start while the one before ends; the launch attribute is Hopper's, and
+         * what stands before it must be a kernel, not a graph */
+        .overlap = v.state->device.capability >= 90 && !v.state->replayed,
+    };
     return v;
 }
 
 /* The index buffers stand before everything whose place depends on shape or format. */
-void emb_cuda_begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch) {
+emb_cuda_view emb_cuda_view_indices(const emb_tile *tile) {
     static const emb_block_shape any = {.hidden = 1, .intermediate = 1};
-    view v;
-    emb_cuda_lane_cut(&v.lane, &any, EMB_FORMAT_F32,
-                      (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_TOKENS],
-                      scratch->buffers[EMB_CUDA_LANE_MEMORY]);
-    tile->queue = scratch;
-    pack_view(&v, tile);
-    cudaSetDevice((int)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_DEVICE]);
-    uint32_t counts[2] = {tile->tokens,
-                          tile->chunks}; /* pageable: copied before the call returns */
-    const struct {
-        void *to;
-        const void *from;
-        size_t words;
-    } uploads[] = {
-        {v.lane.counts, counts, 2},
-        {v.lane.ids, tile->ids, tile->tokens},
-        {v.lane.starts, tile->starts, (size_t)tile->chunks + 1},
-        {v.lane.targets, *targets, tile->chunks},
-    };
-    for (size_t i = 0; i < sizeof uploads / sizeof uploads[0]; i++)
-        emb_cuda_note(scratch, cudaMemcpyAsync(uploads[i].to, uploads[i].from,
-                                               uploads[i].words * sizeof(uint32_t),
-                                               cudaMemcpyHostToDevice, v.stream));
-    tile->ids = v.lane.ids;
-    tile->starts = v.lane.starts;
-    *targets = v.lane.targets;
-    emb_cuda_note(scratch, emb_cuda_prepare(&v.pack, v.stream));
+    return emb_cuda_view_of(tile, &any, EMB_FORMAT_F32);
 }
 
 static void run_embed(void *out, const emb_tile *tile, const emb_embedding *embedding,
                       const emb_block_shape *shape) {
-    view v = view_of(tile, shape, embedding->format);
+    emb_cuda_view v = emb_cuda_view_of(tile, shape, embedding->format);
     emb_cuda_embedding words = {embedding->words, embedding->positions, embedding->gain,
                                 embedding->shift, shape->norm_epsilon};
-    emb_cuda_note(v.scratch, emb_cuda_embed(out, &v.pack, &words, shape->hidden, v.type, v.stream));
+    emb_cuda_note(v.state,
+                  emb_cuda_embed(out, &v.pack, &words, shape->hidden, v.type, v.state->stream));
 }
 
-static void product(view *v, void *out, const void *in, const emb_linear *linear, int gelu) {
+static void product(emb_cuda_view *v, void *out, const void *in, const emb_linear *linear,
+                    int gelu) {
     emb_cuda_linear weights = {linear->packed, linear->bias, linear->rows, linear->cols, v->type};
-    emb_cuda_note(v->scratch, emb_cuda_linear_run(out, in, &weights, gelu, EMB_CUDA_TILE_AUTO,
-                                                  &v->pack, &v->device, v->stream));
+    emb_cuda_note(v->state, emb_cuda_linear_run(out, in, &weights, gelu, EMB_CUDA_TILE_AUTO,
+                                                &v->pack, &v->state->device, v->state->stream));
 }
 
-static void residual_norm(view *v, void *out, const void *in, const float *gain, const float *shift,
-                          const emb_block_shape *shape) {
+static void residual_norm(emb_cuda_view *v, void *out, const void *in, const float *gain,
+                          const float *shift, const emb_block_shape *shape) {
     emb_cuda_norm norm = {gain, shift, shape->norm_epsilon};
-    emb_cuda_note(v->scratch, emb_cuda_residual_norm(out, in, v->lane.narrow, &norm, &v->pack,
-                                                     shape->hidden, v->type, v->stream));
+    emb_cuda_note(v->state, emb_cuda_residual_norm(out, in, v->lane.narrow, &norm, &v->pack,
+                                                   shape->hidden, v->type, v->state->stream));
 }
 
 static void run_attention(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                           const emb_block_shape *shape, emb_lane_scratch *scratch) {
     (void)scratch;
-    view v = view_of(tile, shape, layer->qkv.format);
+    emb_cuda_view v = emb_cuda_view_of(tile, shape, layer->qkv.format);
     emb_cuda_heads heads = {shape->hidden, shape->heads, shape->head_dim, shape->chunk_tokens_max,
                             shape->relative};
     product(&v, v.lane.wide, in, &layer->qkv, 0);
-    emb_cuda_note(v.scratch, emb_cuda_attention(v.lane.context, v.lane.wide, &heads, &v.pack,
-                                                v.type, &v.device, v.stream));
+    emb_cuda_note(v.state, emb_cuda_attention(v.lane.context, v.lane.wide, &heads, &v.pack, v.type,
+                                              &v.state->device, v.state->stream));
     product(&v, v.lane.narrow, v.lane.context, &layer->attention_out, 0);
     residual_norm(&v, out, in, layer->attention_gain, layer->attention_shift, shape);
 }
@@ -124,7 +85,7 @@ static void run_attention(void *out, const void *in, const emb_tile *tile, const
 static void run_ffn(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                     const emb_block_shape *shape, emb_lane_scratch *scratch) {
     (void)scratch;
-    view v = view_of(tile, shape, layer->ffn_in.format);
+    emb_cuda_view v = emb_cuda_view_of(tile, shape, layer->ffn_in.format);
     product(&v, v.lane.wide, in, &layer->ffn_in, 1);
     product(&v, v.lane.narrow, v.lane.wide, &layer->ffn_out, 0);
     residual_norm(&v, out, in, layer->ffn_gain, layer->ffn_shift, shape);
@@ -133,12 +94,12 @@ static void run_ffn(void *out, const void *in, const emb_tile *tile, const emb_l
 /* `format` is that of the activations, which pool alone cannot see from its parameters. */
 static void pool(emb_format format, float *rows, const void *in, const emb_tile *tile,
                  const emb_pool_rule *rule, const emb_block_shape *shape) {
-    view v = view_of(tile, shape, format);
+    emb_cuda_view v = emb_cuda_view_of(tile, shape, format);
     emb_cuda_pooling pooling = rule->pooling == EMB_POOLING_CLS   ? EMB_CUDA_POOL_CLS
                                : rule->pooling == EMB_POOLING_MAX ? EMB_CUDA_POOL_MAX
                                                                   : EMB_CUDA_POOL_MEAN;
-    emb_cuda_note(v.scratch, emb_cuda_pool(rows, in, &v.pack, shape->hidden, pooling,
-                                           (int)rule->normalize, v.type, v.stream));
+    emb_cuda_note(v.state, emb_cuda_pool(rows, in, &v.pack, shape->hidden, pooling,
+                                         (int)rule->normalize, v.type, v.state->stream));
 }
 
 /* ---- weights --------------------------------------------------------------------------------- */
@@ -202,6 +163,8 @@ static const emb_device_calls device_calls = {
     .unpin = emb_cuda_unpin,
     .lane_open = emb_cuda_lane_open,
     .lane_close = emb_cuda_lane_close,
+    .record = emb_cuda_record,
+    .recorded = emb_cuda_recorded,
     .begin = emb_cuda_begin,
     .finish = emb_cuda_finish,
 };
@@ -219,6 +182,7 @@ static const emb_device_calls device_calls = {
         .activation_bytes = bytes,                                                                 \
         .device = &device_calls,                                                                   \
         .tokens_knee = EMB_CUDA_TOKENS_KNEE,                                                       \
+        .lane_state_bytes = EMB_CUDA_STATE_BYTES,                                                  \
         .linear_layout = emb_cuda_linear_layout,                                                   \
         .linear_pack = linear_pack,                                                                \
         .lane_layout = emb_cuda_lane_layout,                                                       \

@@ -13,7 +13,8 @@
 #include "base/error.h"
 #include "base/process.h"
 
-static emb_status failed(emb_error *error, uint32_t device, const char *what, cudaError_t reason) {
+emb_status emb_cuda_failed(emb_error *error, uint32_t device, const char *what,
+                           cudaError_t reason) {
     return emb_error_set(error, EMB_DEVICE, "CUDA device %u: %s: %s", device, what,
                          cudaGetErrorString(reason));
 }
@@ -25,13 +26,14 @@ static emb_status probe_one(emb_device_info *out, uint32_t index, emb_error *err
     uint64_t host_before, host_after, peak;
     size_t free_bytes, total_bytes;
     cudaError_t reason = cudaGetDeviceProperties(&properties, (int)index);
-    if (reason != cudaSuccess) return failed(error, index, "cannot be examined", reason);
+    if (reason != cudaSuccess) return emb_cuda_failed(error, index, "cannot be examined", reason);
     emb_process_memory(&host_before, &peak);
     reason = emb_cuda_warm_up(index);
-    if (reason != cudaSuccess) return failed(error, index, "cannot run kernels", reason);
+    if (reason != cudaSuccess) return emb_cuda_failed(error, index, "cannot run kernels", reason);
     emb_process_memory(&host_after, &peak);
     reason = cudaMemGetInfo(&free_bytes, &total_bytes);
-    if (reason != cudaSuccess) return failed(error, index, "does not tell its memory", reason);
+    if (reason != cudaSuccess)
+        return emb_cuda_failed(error, index, "does not tell its memory", reason);
     memset(out, 0, sizeof *out);
     snprintf(out->name, sizeof out->name, "%.63s", properties.name);
     out->index = index;
@@ -77,7 +79,7 @@ cudaError_t emb_cuda_warm_up(uint32_t device) {
 
 emb_status emb_cuda_open_device(uint32_t device, emb_error *error) {
     cudaError_t reason = emb_cuda_warm_up(device);
-    if (reason != cudaSuccess) return failed(error, device, "cannot run kernels", reason);
+    if (reason != cudaSuccess) return emb_cuda_failed(error, device, "cannot run kernels", reason);
     return EMB_OK;
 }
 
@@ -85,7 +87,8 @@ emb_status emb_cuda_uploaded(uint32_t device, emb_error *error) {
     cudaError_t reason = cudaSetDevice((int)device);
     if (reason == cudaSuccess) reason = cudaStreamSynchronize(0);
     if (reason == cudaSuccess) reason = cudaGetLastError();
-    if (reason != cudaSuccess) return failed(error, device, "uploading weights failed", reason);
+    if (reason != cudaSuccess)
+        return emb_cuda_failed(error, device, "uploading weights failed", reason);
     return EMB_OK;
 }
 
@@ -113,38 +116,54 @@ void emb_cuda_unpin(void *base) {
 
 /* ---- lanes ----------------------------------------------------------------------------------- */
 
-void emb_cuda_note(emb_lane_scratch *scratch, int code) {
-    if (code != 0 && !scratch->buffers[EMB_CUDA_LANE_FAILURE])
-        scratch->buffers[EMB_CUDA_LANE_FAILURE] = (void *)(intptr_t)code;
+void emb_cuda_note(emb_cuda_state *state, int code) {
+    if (code != 0 && state->failure == cudaSuccess) state->failure = (cudaError_t)code;
 }
 
 emb_status emb_cuda_lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error) {
-    cudaStream_t stream;
+    emb_cuda_state *state = scratch->state;
+    memset(state, 0, sizeof *state);
+    state->index = device;
     cudaError_t reason = cudaSetDevice((int)device);
-    if (reason == cudaSuccess) reason = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-    if (reason != cudaSuccess) return failed(error, device, "no stream", reason);
-    scratch->buffers[EMB_CUDA_LANE_STREAM] = stream;
-    scratch->buffers[EMB_CUDA_LANE_DEVICE] = (void *)(uintptr_t)device;
-    emb_cuda_device about;
-    reason = (cudaError_t)emb_cuda_device_read(&about);
-    if (reason != cudaSuccess) return failed(error, device, "cannot be examined", reason);
-    scratch->buffers[EMB_CUDA_LANE_PROCESSORS] = (void *)(uintptr_t)about.multiprocessors;
-    scratch->buffers[EMB_CUDA_LANE_CAPABILITY] = (void *)(uintptr_t)about.capability;
+    if (reason == cudaSuccess)
+        reason = cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking);
+    if (reason != cudaSuccess) return emb_cuda_failed(error, device, "no stream", reason);
+    reason = (cudaError_t)emb_cuda_device_read(&state->device);
+    if (reason != cudaSuccess) return emb_cuda_failed(error, device, "cannot be examined", reason);
     return EMB_OK;
 }
 
 void emb_cuda_lane_close(emb_lane_scratch *scratch) {
-    if (scratch->buffers[EMB_CUDA_LANE_STREAM])
-        cudaStreamDestroy(scratch->buffers[EMB_CUDA_LANE_STREAM]);
-    scratch->buffers[EMB_CUDA_LANE_STREAM] = NULL;
+    emb_cuda_state *state = scratch->state;
+    emb_cuda_forget(state);
+    if (state->stream) cudaStreamDestroy(state->stream);
+    state->stream = NULL;
+}
+
+bool emb_cuda_begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch) {
+    emb_cuda_state *state = scratch->state;
+    tile->queue = scratch;
+    tile->indices[0] = tile->tokens;
+    tile->indices[1] = tile->chunks;
+    emb_cuda_view v = emb_cuda_view_indices(tile);
+    emb_cuda_note(state, cudaSetDevice((int)state->index));
+    const uint32_t *end = *targets + tile->chunks;
+    emb_cuda_note(state, cudaMemcpyAsync(v.lane.indices, tile->indices,
+                                         (size_t)(end - tile->indices) * sizeof *end,
+                                         cudaMemcpyHostToDevice, state->stream));
+    tile->ids = v.lane.ids;
+    tile->starts = v.lane.starts;
+    *targets = v.pack.targets;
+    if (emb_cuda_replay(state, tile->tokens)) return true;
+    emb_cuda_note(state, emb_cuda_prepare(&v.pack, state->stream));
+    return false;
 }
 
 emb_status emb_cuda_finish(emb_lane_scratch *scratch, emb_error *error) {
-    cudaError_t reason = cudaStreamSynchronize(scratch->buffers[EMB_CUDA_LANE_STREAM]);
-    intptr_t noted = (intptr_t)scratch->buffers[EMB_CUDA_LANE_FAILURE];
-    if (noted) reason = (cudaError_t)noted;
+    emb_cuda_state *state = scratch->state;
+    cudaError_t reason = cudaStreamSynchronize(state->stream);
+    if (state->failure != cudaSuccess) reason = state->failure;
     if (reason == cudaSuccess) return EMB_OK;
-    uint32_t device = (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_DEVICE];
-    return failed(error, device, "a kernel failed; rows delivered so far are valid, start again",
-                  reason);
+    return emb_cuda_failed(error, state->index,
+                           "a kernel failed; rows delivered so far are valid, start again", reason);
 }

@@ -6,7 +6,40 @@
 
 #include <cuda_runtime_api.h>
 
+#include "backend/cuda/kernels.h"
 #include "backend/cuda/layout.h"
+
+/* A lane's, in emb_lane_scratch.state. */
+typedef struct emb_cuda_state {
+    cudaStream_t stream;
+    cudaError_t failure; /* first since open */
+    uint32_t index;      /* of the device */
+    emb_cuda_device device;
+    uint32_t recording; /* tokens of the tile being recorded; 0: none is */
+    bool replayed;      /* the tile at hand runs from a recording */
+    uint32_t graphs_count;
+    struct emb_cuda_recorded {
+        uint32_t tokens; /* that the graph's grids are sized for */
+        cudaGraphExec_t graph;
+    } graphs[EMB_BUCKETS_MAX];
+} emb_cuda_state;
+
+_Static_assert(sizeof(emb_cuda_state) <= EMB_CUDA_STATE_BYTES, "layout books too little for state");
+
+/* The lane's device memory, its state, and the pack of the tile at hand. */
+typedef struct emb_cuda_view {
+    emb_cuda_lane lane;
+    emb_cuda_pack pack;
+    emb_cuda_state *state;
+    emb_cuda_type type;
+} emb_cuda_view;
+
+/* The view for the tile's queue. */
+emb_cuda_view emb_cuda_view_of(const emb_tile *tile, const emb_block_shape *shape,
+                               emb_format format);
+
+/* The same where shape and format are not known: of the lane, indices alone are in their place. */
+emb_cuda_view emb_cuda_view_indices(const emb_tile *tile);
 
 /* Makes the context of a device. */
 cudaError_t emb_cuda_warm_up(uint32_t device);
@@ -24,10 +57,18 @@ bool emb_cuda_pin(void *base, uint64_t bytes);
 void emb_cuda_unpin(void *base);
 emb_status emb_cuda_lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error);
 void emb_cuda_lane_close(emb_lane_scratch *scratch);
-void emb_cuda_begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch);
+bool emb_cuda_begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch);
 emb_status emb_cuda_finish(emb_lane_scratch *scratch, emb_error *error);
+void emb_cuda_record(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch);
+emb_status emb_cuda_recorded(emb_lane_scratch *scratch, emb_error *error);
+
+/* Launches the recording for so many tokens; false if there is none. */
+bool emb_cuda_replay(emb_cuda_state *state, uint32_t tokens);
+void emb_cuda_forget(emb_cuda_state *state);
 
 /* Keeps the lane's first failure (a cudaError_t); 0 is none. */
-void emb_cuda_note(emb_lane_scratch *scratch, int code);
+void emb_cuda_note(emb_cuda_state *state, int code);
+
+emb_status emb_cuda_failed(emb_error *error, uint32_t device, const char *what, cudaError_t reason);
 
 #endif
