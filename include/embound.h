@@ -85,6 +85,7 @@ typedef struct emb_device_info {
     uint64_t memory_bytes;       /* total on the card */
     uint64_t context_bytes;      /* device bytes a context costs before our first allocation */
     uint64_t host_bytes;         /* host bytes a context costs */
+    uint64_t cublaslt_bytes;     /* host bytes that cuBLASLt adds; 0: not measured */
 } emb_device_info;
 
 /* What the planner knows of the hardware and of this process. Saved and loaded as JSON, so that a
@@ -104,12 +105,19 @@ typedef struct emb_machine {
     emb_device_info devices[EMB_DEVICES_MAX];
 } emb_machine;
 
+/* Who multiplies matrices on a GPU. Not the same bits. */
+typedef enum emb_gemm {
+    EMB_GEMM_OWN = 0,     /* kernels of the module */
+    EMB_GEMM_CUBLASLT = 1 /* NVIDIA's library, opened at run time; costs host memory */
+} emb_gemm;
+
 /* Which devices to look at; NULL means the CPU alone. */
 typedef struct emb_device_list {
     uint32_t struct_bytes;
     emb_device_kind kind;
     uint32_t count; /* 0: all of that kind */
     uint32_t indices[EMB_DEVICES_MAX];
+    emb_gemm gemm; /* with EMB_GEMM_CUBLASLT the library is opened and measured as well */
 } emb_device_list;
 
 /* Measures the machine: instruction sets, cores, caches, and the process base, for which it makes
@@ -206,6 +214,7 @@ typedef struct emb_limits {
     uint32_t devices_max;      /* GPUs used together, the machine's first ones; 0: one */
     uint32_t chunk_tokens_max; /* special tokens included; 0: the model's default_tokens */
     uint32_t dim;              /* keep the first dim values (Matryoshka); 0: all */
+    emb_gemm gemm;             /* on a GPU */
     emb_switch graphs;       /* record a GPU's forward once and replay it: as resident weights allow
                                 (MODEL), or fail (ON), or never (OFF). Same bits in any case */
     uint64_t host_bytes_max; /* the whole process; 0: as much as full speed needs (the knee) */
@@ -261,6 +270,7 @@ typedef struct emb_plan {
     uint32_t chunk_tokens_max; /* longest sequence, special tokens included */
     uint32_t weight_slots;     /* 0: all layers resident; 1 or 2: buffers of one layer each */
     uint32_t embeddings_resident;
+    emb_gemm gemm;            /* as in the limits; OWN on a CPU */
     emb_switch graphs;        /* as in the limits; OFF on a CPU */
     uint64_t host_bytes_max;  /* the budget; 0 if none was stated */
     uint64_t host_bytes;      /* the whole process under this plan */

@@ -136,7 +136,7 @@ int emb_command_bench(emb_session *session, emb_options *options) {
         status = open_source(&job, options, memory, &error);
     }
     if (status == EMB_OK) status = emb_session_open_engine(session, &error);
-    if (status != EMB_OK) return emb_session_fail(options, status, &error);
+    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
     emb_run_bind(&job.run, session);
     job.run.source = &job.source;
     job.run.rows_callback = drop_rows;
@@ -145,7 +145,7 @@ int emb_command_bench(emb_session *session, emb_options *options) {
     job.run.status = options->status;
     status = run_passes(&job, options, memory, &error);
     emb_source_close(&job.source);
-    if (status != EMB_OK) return emb_session_fail(options, status, &error);
+    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
     emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
     emb_engine_stats(&stats, session->engine);
     if (options->json)

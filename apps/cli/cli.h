@@ -206,8 +206,9 @@ emb_status emb_session_prompt(const char **prompt, const emb_session *session,
 /* "43.3MiB": a budget that works when the plan's minimum is bytes_min. */
 void emb_session_minimum(char *out, size_t capacity, uint64_t bytes_min);
 
-/* emb_cli_fail, which for EMB_BUDGET names a minimum that can be pasted. */
-int emb_session_fail(const emb_options *options, emb_status status, const emb_error *error);
+/* emb_cli_fail, which for EMB_BUDGET names minima that can be pasted. */
+int emb_session_fail(const emb_session *session, const emb_options *options, emb_status status,
+                     const emb_error *error);
 
 /* ---- the file in which a running engine says what it does ------------------------------------ */
 

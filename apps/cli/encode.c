@@ -72,7 +72,7 @@ static int open_job(encode_job *job, emb_session *session, emb_options *options)
     job->sink_open = true;
     emb_error_log_init(&job->log, job->sink.output.direct ? NULL : options->output);
     status = emb_session_open_engine(session, &error);
-    if (status != EMB_OK) return emb_session_fail(options, status, &error);
+    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
     emb_run_bind(&job->run, session);
     job->run.source = &job->source;
     job->run.log = &job->log;
@@ -116,7 +116,7 @@ static int run_job(encode_job *job, emb_session *session, emb_options *options) 
             int number = emb_signals_received();
             return number ? 128 + number : EMB_EXIT_INTERRUPTED;
         }
-        return emb_session_fail(options, status, &error);
+        return emb_session_fail(session, options, status, &error);
     }
     emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
     emb_engine_stats(&stats, session->engine);
@@ -142,7 +142,7 @@ int emb_command_encode(emb_session *session, emb_options *options) {
         uint64_t caller_bytes = emb_encode_bytes(session->info.dim);
         status = emb_session_plan(session, options, caller_bytes, &error);
     }
-    if (status != EMB_OK) return emb_session_fail(options, status, &error);
+    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
     int code = open_job(&job, session, options);
     if (code == EMB_EXIT_OK) code = run_job(&job, session, options);
     emb_signals_set_engine(NULL);

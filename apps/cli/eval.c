@@ -254,7 +254,7 @@ int emb_command_eval(emb_session *session, emb_options *options) {
     if (status == EMB_OK) status = inspect(&job, session, options, path, &error);
     if (status == EMB_OK) status = run_job(&job, session, options, &result, &error);
     emb_signals_set_engine(NULL);
-    if (status != EMB_OK) return emb_session_fail(options, status, &error);
+    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
     if (result.pairs < 2) {
         emb_cli_say("%s: fewer than two usable pairs", path);
         return EMB_EXIT_DATA;

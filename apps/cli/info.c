@@ -107,7 +107,7 @@ int emb_command_info(emb_session *session, emb_options *options) {
     if (status == EMB_OK && options->model) {
         status = emb_session_open_model(session, options->model, &error);
     }
-    if (status != EMB_OK) return emb_session_fail(options, status, &error);
+    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
     emb_writer *out = emb_cli_stdout();
     if (options->json) {
         emb_writer_format(out, "{\"version\":\"%s\",\"machine\":", emb_version());

@@ -152,6 +152,11 @@ const emb_option_entry emb_option_list[] = {
             "used whose quality is known to hold: f16 on a GPU, bf16 on a CPU that\nmultiplies "
             "it, else f32.\nThe default is f32 on a CPU, f16 on a GPU.\n.Cm f16\nis for GPUs "
             "alone;\n.Cm int8 , int4\nand\n.Cm fp8\nare refused for now.")},
+    {"--gemm", 0, "WHOSE", PLANS, EMB_GROUP_MEMORY, CHOICE(limits.gemm, 0, "own cublaslt"),
+     .help = "products on a GPU: own (default), or cublaslt, which takes more host memory",
+     MANUAL("Who multiplies matrices on a GPU:\n.Cm own\nkernels (the default), or NVIDIA's\n.Cm "
+            "cublaslt ,\na library looked for when it is asked for, which takes about 150 MiB of "
+            "host memory.\nThe two do not give the same bits.")},
     {"--graphs", 0, "WHEN", PLANS, EMB_GROUP_MEMORY, CHOICE(limits.graphs, 0, "auto on off"),
      .help = "record a GPU's work once and replay it, with the same bits: auto, on, off",
      MANUAL("Whether a GPU's work is recorded once as CUDA graphs and replayed: fewer launches, "

@@ -86,7 +86,7 @@ int emb_command_plan(emb_session *session, emb_options *options) {
     }
     if (status != EMB_OK) {
         if (status == EMB_BUDGET && options->json) print_too_small(options, &error);
-        return emb_session_fail(options, status, &error);
+        return emb_session_fail(session, options, status, &error);
     }
     if (options->json) {
         emb_report_plan_json(emb_cli_stdout(), session);

@@ -182,6 +182,7 @@ void emb_report_plan_json(emb_writer *out, const emb_session *session) {
     field_u64(out, "chunk_tokens_max", plan->chunk_tokens_max);
     field_u64(out, "weight_slots", plan->weight_slots);
     field_u64(out, "embeddings_resident", plan->embeddings_resident);
+    field_text(out, "gemm", plan->gemm == EMB_GEMM_CUBLASLT ? "cublaslt" : "own");
     field_text(out, "graphs",
                plan->graphs == EMB_SWITCH_ON    ? "on"
                : plan->graphs == EMB_SWITCH_OFF ? "off"

@@ -303,7 +303,7 @@ int emb_command_search(emb_session *session, emb_options *options) {
     if (emb_signals_received()) status = EMB_CANCELLED;
     int code = EMB_EXIT_OK;
     if (status != EMB_OK) {
-        code = emb_session_fail(options, status, &error);
+        code = emb_session_fail(session, options, status, &error);
     } else {
         print_hits(&job, options);
     }

@@ -18,6 +18,7 @@ emb_status emb_session_probe(emb_session *session, const emb_options *options, e
     bool other_devices = options->devices.kind != EMB_DEVICE_CPU && !options->machine_path;
     session->machine.struct_bytes = sizeof session->machine;
     emb_device_list devices = options->devices;
+    devices.gemm = options->limits.gemm;
     bool first = devices.kind == EMB_DEVICE_CUDA && devices.count == 0;
     if (first && options->limits.devices_max == 1 && options->command != EMB_CLI_INFO) {
         devices.count = 1; /* no context on a GPU that is not used */
@@ -126,7 +127,32 @@ void emb_session_minimum(char *out, size_t capacity, uint64_t bytes_min) {
     emb_size_text(out, capacity, bytes_min + BASE_MARGIN_BYTES);
 }
 
-int emb_session_fail(const emb_options *options, emb_status status, const emb_error *error) {
+/* The host bytes that a GPU needs with this way of multiplying; 0 if that is not the question. */
+static uint64_t minimum_with(const emb_session *session, emb_gemm gemm) {
+    emb_limits limits = session->limits;
+    emb_plan plan = {.struct_bytes = sizeof plan};
+    emb_error error = {0};
+    limits.gemm = gemm;
+    limits.host_bytes_max = 1;
+    if (limits.device != EMB_DEVICE_CUDA || !session->model) return 0;
+    emb_status status = emb_plan_make(&plan, session->model, &limits, &session->machine, &error);
+    return status == EMB_BUDGET && error.region == EMB_REGION_HOST ? error.bytes_min : 0;
+}
+
+/* Both ways of multiplying on a GPU, of which the budget may do for one. */
+static void say_gemm_minima(const emb_session *session) {
+    char own[32], library[32];
+    uint64_t own_bytes = minimum_with(session, EMB_GEMM_OWN);
+    uint64_t library_bytes = minimum_with(session, EMB_GEMM_CUBLASLT);
+    if (!own_bytes || !library_bytes) return;
+    emb_session_minimum(own, sizeof own, own_bytes);
+    emb_session_minimum(library, sizeof library, library_bytes);
+    emb_cli_say("on a GPU, --gemm own needs --memory %s, --gemm cublaslt needs --memory %s", own,
+                library);
+}
+
+int emb_session_fail(const emb_session *session, const emb_options *options, emb_status status,
+                     const emb_error *error) {
     if (status != EMB_BUDGET || error->bytes_min == 0) return emb_cli_fail(status, error);
     bool device = error->region == EMB_REGION_DEVICE;
     const emb_limits *limits = &options->limits;
@@ -136,5 +162,6 @@ int emb_session_fail(const emb_options *options, emb_status status, const emb_er
                     device ? limits->device_bytes_max : limits->host_bytes_max);
     emb_cli_say("a%s budget of %s is too small for this; the smallest that works is %s %s",
                 device ? " GPU" : "", stated, device ? "--gpu-memory" : "--memory", minimum);
+    if (!device) say_gemm_minima(session);
     return EMB_EXIT_BUDGET;
 }

@@ -26,7 +26,8 @@ typedef struct emb_linear {
     uint32_t rows, cols;
     emb_format format;
     void *packed;
-    float *bias; /* [rows] */
+    float *bias;       /* [rows] */
+    void *bias_narrow; /* NULL, or [rows] of `format`: a backend that wants the bias so, too */
 } emb_linear;
 
 typedef struct emb_layer {
@@ -142,7 +143,7 @@ typedef struct emb_backend {
     void (*linear_layout)(emb_linear *linear, uint32_t rows, uint32_t cols, emb_format format,
                           emb_ledger *ledger);
     /* Packs rows [row0, row0 + rows) from values [rows, cols]. row0 is a multiple of
-     * EMB_PACK_ROWS, and rows too unless it reaches the last row. The bias is the caller's to fill.
+     * EMB_PACK_ROWS, and rows too unless it reaches the last row. Biases are the caller's to fill.
      * Disjoint row ranges may be packed by different threads. */
     void (*linear_pack)(emb_linear *linear, uint32_t row0, uint32_t rows, const float *values);
 
@@ -184,7 +185,7 @@ const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format fo
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
-#define EMB_CUDA_ABI 2
+#define EMB_CUDA_ABI 3
 
 /* What the module, a shared object of its own, gives under the name emb_cuda_query. */
 typedef struct emb_cuda_module {
@@ -194,7 +195,7 @@ typedef struct emb_cuda_module {
     emb_status (*probe)(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
                         emb_error *error);
     /* The operations for a device, or NULL if it lacks the format. */
-    const emb_backend *(*backend)(uint32_t compute_capability, emb_format format);
+    const emb_backend *(*backend)(uint32_t compute_capability, emb_format format, emb_gemm gemm);
 } emb_cuda_module;
 typedef const emb_cuda_module *(*emb_cuda_query_call)(void);
 
@@ -205,7 +206,7 @@ emb_status emb_cuda_open(const emb_cuda_module **out, emb_error *error);
 /* The sizes that a device's backend will book, for planning where neither device nor module is
  * present: a table with layouts alone. NULL if the device lacks the format, or the kernels this
  * shape (hidden, head_dim and intermediate are read). */
-const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_format format,
+const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_format format, emb_gemm gemm,
                                   const emb_block_shape *shape);
 
 #endif

@@ -92,6 +92,17 @@ static emb_status read_vector(emb_weights *w, emb_tensor_role role, uint32_t lay
     return EMB_OK;
 }
 
+/* The same for rows [row0, row0 + count) of a linear's bias. */
+static emb_status read_bias(emb_weights *w, emb_tensor_role role, uint32_t layer, uint32_t row0,
+                            uint32_t count, const emb_linear *linear, emb_error *error) {
+    EMB_TRY(read_vector(w, role, layer, count, linear->bias + row0, error));
+    unsigned char *narrow = linear->bias_narrow;
+    if (narrow)
+        w->backend->convert(narrow + row0 * emb_format_bytes(linear->format), linear->format,
+                            w->staging, count);
+    return EMB_OK;
+}
+
 /* Packs one tensor [rows, linear->cols] at row0 of the linear. */
 static emb_status load_matrix(emb_weights *w, emb_linear *linear, uint32_t row0, uint32_t rows,
                               emb_tensor_role role, uint32_t layer, emb_error *error) {
@@ -124,7 +135,7 @@ static emb_status load_qkv(emb_weights *w, emb_linear *linear, uint32_t layer, e
         w->backend->linear_pack(linear, row0, count, w->staging);
     }
     for (uint32_t part = 0; part < 3; part++)
-        EMB_TRY(read_vector(w, biases[part], layer, hidden, linear->bias + part * hidden, error));
+        EMB_TRY(read_bias(w, biases[part], layer, part * hidden, hidden, linear, error));
     return EMB_OK;
 }
 
@@ -135,21 +146,21 @@ static emb_status load_layer(emb_weights *w, emb_layer *layer, uint32_t n, emb_e
         load_matrix(w, &layer->attention_out, 0, s->hidden, EMB_TENSOR_ATTENTION_OUT, n, error));
     EMB_TRY(load_matrix(w, &layer->ffn_in, 0, s->intermediate, EMB_TENSOR_FFN_IN, n, error));
     EMB_TRY(load_matrix(w, &layer->ffn_out, 0, s->hidden, EMB_TENSOR_FFN_OUT, n, error));
+    EMB_TRY(
+        read_bias(w, EMB_TENSOR_ATTENTION_OUT_BIAS, n, 0, s->hidden, &layer->attention_out, error));
+    EMB_TRY(read_bias(w, EMB_TENSOR_FFN_IN_BIAS, n, 0, s->intermediate, &layer->ffn_in, error));
+    EMB_TRY(read_bias(w, EMB_TENSOR_FFN_OUT_BIAS, n, 0, s->hidden, &layer->ffn_out, error));
     const struct {
         emb_tensor_role role;
-        uint32_t count;
         float *out;
     } vectors[] = {
-        {EMB_TENSOR_ATTENTION_OUT_BIAS, s->hidden, layer->attention_out.bias},
-        {EMB_TENSOR_FFN_IN_BIAS, s->intermediate, layer->ffn_in.bias},
-        {EMB_TENSOR_FFN_OUT_BIAS, s->hidden, layer->ffn_out.bias},
-        {EMB_TENSOR_ATTENTION_GAIN, s->hidden, layer->attention_gain},
-        {EMB_TENSOR_ATTENTION_SHIFT, s->hidden, layer->attention_shift},
-        {EMB_TENSOR_FFN_GAIN, s->hidden, layer->ffn_gain},
-        {EMB_TENSOR_FFN_SHIFT, s->hidden, layer->ffn_shift},
+        {EMB_TENSOR_ATTENTION_GAIN, layer->attention_gain},
+        {EMB_TENSOR_ATTENTION_SHIFT, layer->attention_shift},
+        {EMB_TENSOR_FFN_GAIN, layer->ffn_gain},
+        {EMB_TENSOR_FFN_SHIFT, layer->ffn_shift},
     };
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++)
-        EMB_TRY(read_vector(w, vectors[i].role, n, vectors[i].count, vectors[i].out, error));
+        EMB_TRY(read_vector(w, vectors[i].role, n, s->hidden, vectors[i].out, error));
     return EMB_OK;
 }
 

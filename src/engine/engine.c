@@ -62,7 +62,7 @@ static emb_status cpu_backend(const emb_backend **out, const emb_plan *plan, emb
 static emb_status cuda_backend(const emb_backend **out, const emb_plan *plan, emb_error *error) {
     const emb_cuda_module *module = NULL;
     EMB_TRY(emb_cuda_open(&module, error));
-    *out = module->backend(plan->compute_capability, emb_plan_format(plan->dtype));
+    *out = module->backend(plan->compute_capability, emb_plan_format(plan->dtype), plan->gemm);
     return EMB_OK;
 }
 

@@ -26,6 +26,12 @@ typedef struct probe_report {
     emb_device_info devices[EMB_DEVICES_MAX];
 } probe_report;
 
+/* What a GPU costs the host was measured with the library, which is told apart. */
+static void part_library(emb_device_info *device) {
+    if (device->cublaslt_bytes > device->host_bytes) device->cublaslt_bytes = device->host_bytes;
+    device->host_bytes -= device->cublaslt_bytes;
+}
+
 static bool read_whole(int from, void *out, size_t bytes) {
     for (size_t done = 0; done < bytes;) {
         ssize_t got = read(from, (char *)out + done, bytes - done);
@@ -52,6 +58,7 @@ static void probe_apart(emb_machine *out, const emb_device_list *devices) {
             report.count = found.devices_count;
             memcpy(report.devices, found.devices, sizeof report.devices);
             report.devices[0].host_bytes = after > before ? after - before : 0;
+            part_library(&report.devices[0]);
         }
         bool told = write(ends[1], &report, sizeof report) == (ssize_t)sizeof report;
         _exit(told ? 0 : 1);
@@ -90,14 +97,17 @@ emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices, e
     EMB_TRY(probe_gpus(out, devices, error));
     emb_process_memory(&now, &after);
     /* all that a GPU costs this process: module, context, driver */
-    if (out->devices_count) out->devices[0].host_bytes = after - out->process_base_bytes;
+    if (out->devices_count) {
+        out->devices[0].host_bytes = after - out->process_base_bytes;
+        part_library(&out->devices[0]);
+    }
     return EMB_OK;
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
 /* One table serves writing and reading, so that they cannot drift. */
-enum field_kind { FIELD_TEXT, FIELD_U32, FIELD_U64 };
+enum field_kind { FIELD_TEXT, FIELD_U32, FIELD_U64, FIELD_U64_IF_KNOWN };
 
 struct field {
     const char *name;
@@ -124,6 +134,7 @@ static const struct field device_fields[] = {
     FIELD(FIELD_U64, memory_bytes),
     FIELD(FIELD_U64, context_bytes),
     FIELD(FIELD_U64, host_bytes),
+    FIELD(FIELD_U64_IF_KNOWN, cublaslt_bytes),
 };
 #undef FIELD
 #define MACHINE_FIELDS (sizeof machine_fields / sizeof machine_fields[0])
@@ -162,6 +173,7 @@ static void put_fields(struct text_out *out, const struct field *fields, size_t 
     for (size_t i = 0; i < count; i++) {
         const void *at = (const char *)object + fields[i].offset;
         char number[32];
+        if (fields[i].kind == FIELD_U64_IF_KNOWN && !*(const uint64_t *)at) continue;
         put_text(out, i ? ",\n " : "");
         put_quoted(out, fields[i].name);
         put_text(out, ": ");
@@ -207,7 +219,7 @@ static emb_status read_field(void *object, const struct field *field, emb_json *
         return emb_json_next_string(json, at, field->size, field->name, error);
     uint64_t value;
     EMB_TRY(emb_json_next_u64(json, &value, field->name, error));
-    if (field->kind == FIELD_U64) {
+    if (field->kind != FIELD_U32) {
         *(uint64_t *)at = value;
         return EMB_OK;
     }
@@ -241,7 +253,7 @@ static emb_status read_fields(void *object, const struct field *fields, size_t c
         if (!*at_list) EMB_TRY(read_field(object, &fields[i], json, error));
     }
     for (size_t i = 0; i < count && !*at_list; i++)
-        if (!(*seen & 1u << i))
+        if (!(*seen & 1u << i) && fields[i].kind != FIELD_U64_IF_KNOWN)
             return emb_error_set(error, EMB_BAD_FILE, "machine: %s is missing", fields[i].name);
     return EMB_OK;
 }

@@ -26,6 +26,12 @@
  * on the host and 2 on an H200 with bench/gpu_encode.py. */
 #define CUDA_HOST_GROWTH_BYTES   (6u << 20)
 #define CUDA_DEVICE_GROWTH_BYTES (3u << 20)
+/* cuBLASLt where the probe has not opened it, and what it still takes for the kernels of a model's
+ * products: measured with bench/gpu_encode.py. */
+#define CUBLASLT_HOST_BYTES   (152u << 20)
+#define CUBLASLT_GROWTH_BYTES (8u << 20)
+#define CUBLASLT_DEVICE_BYTES (8u << 20)
+
 /* A recording's nodes, as tests/cuda/check_graph.cu measures them. */
 #define CUDA_NODE_HOST_BYTES   4096
 #define CUDA_NODE_DEVICE_BYTES 2048
@@ -44,6 +50,7 @@ typedef struct search {
     const emb_device_info *gpu;          /* the first of several; NULL on the CPU */
     uint64_t context_bytes;              /* of the GPU where it is largest */
     uint64_t cuda_host_bytes;            /* of all contexts together */
+    uint64_t cublaslt_bytes;             /* of the host; 0: it is not used */
     uint64_t host_budget, device_budget; /* UINT64_MAX: none */
 } search;
 
@@ -132,6 +139,7 @@ static bool weigh(const search *s) {
     if (cuda) add_item(region, "CUDA on the host", s->cuda_host_bytes);
     add_item(region, "process growth",
              GROWTH_BYTES + (cuda ? plan->devices_count * CUDA_HOST_GROWTH_BYTES : 0));
+    add_item(region, "cuBLASLt on the host", s->cublaslt_bytes);
     add_item(region, "CUDA graphs", graph_nodes(s) * CUDA_NODE_HOST_BYTES);
     add_item(region, "model description", s->model->info.description_bytes);
     add_item(region, "caller's buffers", plan->caller_bytes);
@@ -145,6 +153,7 @@ static bool weigh(const search *s) {
     region = add_region(plan, EMB_REGION_DEVICE);
     add_item(region, "CUDA context", s->context_bytes);
     add_item(region, "context growth", CUDA_DEVICE_GROWTH_BYTES);
+    if (plan->gemm == EMB_GEMM_CUBLASLT) add_item(region, "cuBLASLt", CUBLASLT_DEVICE_BYTES);
     add_item(region, "CUDA graphs", graph_nodes(s) / plan->devices_count * CUDA_NODE_DEVICE_BYTES);
     add_arena(region, &books.devices[0], DEVICE_PAGE_BYTES);
     plan->device_bytes = region->bytes;
@@ -342,7 +351,8 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
                              const emb_machine *machine, emb_error *error) {
     if (limits->device > EMB_DEVICE_CUDA || limits->long_rule > EMB_LONG_ERROR ||
         limits->pooling > EMB_POOLING_MAX || limits->normalize > EMB_SWITCH_OFF ||
-        limits->dtype > EMB_DTYPE_FP8 || limits->graphs > EMB_SWITCH_OFF)
+        limits->dtype > EMB_DTYPE_FP8 || limits->graphs > EMB_SWITCH_OFF ||
+        limits->gemm > EMB_GEMM_CUBLASLT)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "limits hold a device, dtype, long rule, pooling or switch that does "
                              "not exist; begin with emb_limits_default()");
@@ -356,6 +366,7 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
     plan->normalize = limits->normalize == EMB_SWITCH_ON ||
                       (limits->normalize == EMB_SWITCH_MODEL && model->shape.normalizes);
     plan->normalize_kept = limits->normalize == EMB_SWITCH_ON && plan->dim < model->shape.hidden;
+    plan->gemm = plan->device == EMB_DEVICE_CUDA ? limits->gemm : EMB_GEMM_OWN;
     plan->graphs = plan->device == EMB_DEVICE_CUDA ? limits->graphs : EMB_SWITCH_OFF;
     EMB_TRY(check_lanes(plan, limits, machine, error));
     plan->process_base_bytes = machine->process_base_bytes;
@@ -434,7 +445,11 @@ static uint64_t weigh_gpus(search *s, const emb_plan *plan) {
         s->cuda_host_bytes += gpu->host_bytes;
         if (gpu->context_bytes > s->context_bytes) s->context_bytes = gpu->context_bytes;
         if (gpu->memory_bytes < card_bytes) card_bytes = gpu->memory_bytes;
+        if (gpu->cublaslt_bytes > s->cublaslt_bytes) s->cublaslt_bytes = gpu->cublaslt_bytes;
     }
+    if (!s->cublaslt_bytes) s->cublaslt_bytes = CUBLASLT_HOST_BYTES;
+    s->cublaslt_bytes += CUBLASLT_GROWTH_BYTES;
+    if (plan->gemm != EMB_GEMM_CUBLASLT) s->cublaslt_bytes = 0;
     return card_bytes;
 }
 
@@ -449,8 +464,9 @@ static emb_status plan_for(emb_plan *out, const emb_model *model, const emb_limi
     const emb_block_shape sizes = {.hidden = model->shape.hidden,
                                    .head_dim = model->shape.head_dim,
                                    .intermediate = model->shape.intermediate};
-    const emb_backend *backend = cuda ? emb_cuda_sizes(gpu->compute_capability, format, &sizes)
-                                      : emb_cpu_backend(machine->isa, machine->has_bf16, format);
+    const emb_backend *backend =
+        cuda ? emb_cuda_sizes(gpu->compute_capability, format, base.gemm, &sizes)
+             : emb_cpu_backend(machine->isa, machine->has_bf16, format);
     if (!backend)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "no kernels in this dtype and for this model's sizes on '%s'",

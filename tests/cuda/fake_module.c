@@ -3,7 +3,8 @@
  * Opened through EMB_CUDA_MODULE, it lets the host side of a device (regions, lanes, streaming,
  * errors) run where there is no GPU, in f32. A recording is a list of calls. EMB_FAKE_FAIL=N makes
  * the N-th call that can fail do so, EMB_FAKE_GRAPHS=N all recordings from the N-th on;
- * EMB_FAKE_MEMORY is the bytes of the card, EMB_FAKE_DEVICES the number of cards.
+ * EMB_FAKE_MEMORY is the bytes of the card, EMB_FAKE_DEVICES the number of cards, EMB_FAKE_CUBLASLT
+ * the host bytes of a cuBLASLt, which is missing without it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
@@ -303,22 +304,26 @@ static const emb_device_calls device_calls = {
     .finish = finish,
 };
 
-static const emb_backend f32_backend = {
-    .name = "cuda",
-    .numerics = "cuda-f32",
-    .activation_bytes = 4,
-    .device = &device_calls,
-    .tokens_knee = EMB_CUDA_TOKENS_KNEE,
-    .lane_state_bytes = EMB_CUDA_STATE_BYTES,
-    .linear_layout = emb_cuda_linear_layout,
-    .linear_pack = linear_pack,
-    .lane_layout = emb_cuda_lane_layout,
-    .embed = embed,
-    .attention_block = attention_block,
-    .ffn_block = ffn_block,
-    .pool = pool,
-    .convert = convert,
-};
+#define FAKE_BACKEND(numerics_name, layout)                                                        \
+    {                                                                                              \
+        .name = "cuda", .numerics = numerics_name, .activation_bytes = 4, .device = &device_calls, \
+        .tokens_knee = EMB_CUDA_TOKENS_KNEE, .lane_state_bytes = EMB_CUDA_STATE_BYTES,             \
+        .linear_layout = layout, .linear_pack = linear_pack, .lane_layout = emb_cuda_lane_layout,  \
+        .embed = embed, .attention_block = attention_block, .ffn_block = ffn_block, .pool = pool,  \
+        .convert = convert,                                                                        \
+    }
+static const emb_backend f32_backend = FAKE_BACKEND("cuda-f32", emb_cuda_linear_layout);
+static const emb_backend cublaslt_backend =
+    FAKE_BACKEND("cuda-f32-cublaslt", emb_cuda_linear_layout_cublaslt);
+
+static emb_status probe_library(emb_device_info *device, const emb_device_list *wanted,
+                                emb_error *error) {
+    const char *library = getenv("EMB_FAKE_CUBLASLT");
+    if (!wanted || wanted->gemm != EMB_GEMM_CUBLASLT) return EMB_OK;
+    if (!library) return emb_error_set(error, EMB_DEVICE, "fake device: no cuBLASLt (--gemm own)");
+    device->cublaslt_bytes = strtoull(library, NULL, 10);
+    return EMB_OK;
+}
 
 static emb_status probe(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
                         emb_error *error) {
@@ -339,11 +344,12 @@ static emb_status probe(emb_device_info *devices, uint32_t *count, const emb_dev
         devices[i].context_bytes = 10 << 20;
         *count = i + 1;
     }
-    return EMB_OK;
+    return probe_library(devices, wanted, error);
 }
 
-static const emb_backend *backend(uint32_t compute_capability, emb_format format) {
+static const emb_backend *backend(uint32_t compute_capability, emb_format format, emb_gemm gemm) {
     (void)compute_capability;
+    if (format == EMB_FORMAT_F32 && gemm == EMB_GEMM_CUBLASLT) return &cublaslt_backend;
     return format == EMB_FORMAT_F32 ? &f32_backend : NULL;
 }
 

@@ -154,16 +154,18 @@ def stats_of(model, texts, folder, *options, **environment):
 
 def graphs(model, texts, folder):
     """Recorded and plain forwards have the same bits; a device that cannot record does without."""
-    code, plain, bits = stats_of(model, texts, folder, "--graphs", "off")
+    small = ("--gpu-memory", plan_of(model)[1]["device_bytes_min"] + MIB // 2)
+    code, plain, bits = stats_of(model, texts, folder, *small, "--graphs", "off")
     check(code == 0 and plain["graphs"] == 0, f"graphs off: {plain}")
     for options, environment, few in ((("--threads", 1), {}, False),
                                       (("--graphs", "on", "--threads", 2), {}, False),
                                       ((), {"EMB_FAKE_GRAPHS": "1"}, True),
                                       ((), {"EMB_FAKE_GRAPHS": "3"}, False)):
-        code, stats, got = stats_of(model, texts, folder, *options, **environment)
+        code, stats, got = stats_of(model, texts, folder, *small, *options, **environment)
         check(code == 0 and (stats["graphs"] == 0) == few and got == bits,
               f"{model.name} {options} {environment}: {stats}")
-    code, message, _ = stats_of(model, texts, folder, "--graphs", "on", EMB_FAKE_GRAPHS="2")
+    code, message, _ = stats_of(model, texts, folder, *small, "--graphs", "on",
+                                EMB_FAKE_GRAPHS="2")
     check(code == 69 and "record" in message, f"graphs on, but they fail: {code} {message}")
     items = [{i["name"]: i["bytes"] for i in r["items"]} for r in plan_of(model)[1]["regions"]]
     check("CUDA graphs" in items[0] and "CUDA graphs" in items[2], "items of the graphs")
@@ -188,6 +190,31 @@ def streamed_has_no_graphs(folder):
     code, stats, _ = stats_of(deep, texts, folder, "--gpu-memory", refused["device_bytes_min"],
                               "--graphs", "on")
     check(code == 0 and stats["graphs"] > 0, f"the minimum with graphs: {stats}")
+
+
+def products(model, texts, folder):
+    """cuBLASLt: items, numerics and host bytes of its own; what is missing is said so."""
+    small = ("--gpu-memory", plan_of(model)[1]["device_bytes_min"] + 9 * MIB)
+    library = {"EMB_FAKE_CUBLASLT": "1000"}
+    options = ("plan", model, "--device", "cuda", "--dtype", "f32", "--json", *small)
+    own = json.loads(run(*options)[1])
+    code, out, messages = run(*options, "--gemm", "cublaslt", **library)
+    check(code == 0, f"plan with cuBLASLt: {messages}")
+    other = json.loads(out)
+    check(own["numerics_id"] + "-cublaslt" == other["numerics_id"] and own["gemm"] == "own" and
+          other["gemm"] == "cublaslt", f"numerics {other['numerics_id']}")
+    items = [[i["name"] for i in r["items"]] for r in other["regions"]]
+    check("cuBLASLt on the host" in items[0] and "cuBLASLt" in items[2], f"items {items}")
+    code, stats, bits = stats_of(model, texts, folder, *small, "--gemm", "cublaslt", **library)
+    check(code == 0 and bits and stats["numerics_id"] == other["numerics_id"], f"run: {stats}")
+    code, messages, _ = stats_of(model, texts, folder, "--gemm", "cublaslt")
+    check(code == 69 and "--gemm own" in messages, f"no library: {code} {messages}")
+    code, messages, _ = stats_of(model, texts, folder, "--memory", "1MiB")
+    check(code == 78 and "--gemm own needs --memory" in messages and
+          "--gemm cublaslt needs --memory" in messages, f"budget: {code} {messages}")
+    minima = [word for word in messages.split() if word[0].isdigit() and "MiB" in word]
+    code, message, _ = stats_of(model, texts, folder, *small, "--memory", minima[-2].rstrip(","))
+    check(code == 0, f"the minimum of own products, {minima}: {message}")
 
 
 def refusals(model, texts, folder):
@@ -218,6 +245,7 @@ def main():
             graphs(model, texts, folder)
         streamed_has_no_graphs(folder)
         several(MODELS[0], texts, folder)
+        products(MODELS[0], texts, folder)
         failures(MODELS[0], texts, folder)
         refusals(MODELS[0], texts, folder)
     print(f"{passed} passed, {failed} failed, 0 skipped")

@@ -91,6 +91,7 @@ void emb_cpu_linear_layout(const emb_cpu_kernels *kernels, emb_linear *linear, u
     linear->packed = emb_ledger_take(ledger, padded,
                                      emb_cpu_packed_depth(kernels, cols) * kernels->weight_bytes);
     linear->bias = emb_ledger_take(ledger, rows, sizeof(float));
+    linear->bias_narrow = NULL;
 }
 
 void emb_cpu_lane_layout(const emb_cpu_kernels *kernels, emb_lane_scratch *scratch,

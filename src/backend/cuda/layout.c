@@ -39,6 +39,14 @@ void emb_cuda_linear_layout(emb_linear *linear, uint32_t rows, uint32_t cols, em
     linear->format = format;
     linear->packed = emb_ledger_take(ledger, (uint64_t)rows * cols, emb_format_bytes(format));
     linear->bias = emb_ledger_take(ledger, rows, sizeof(float));
+    linear->bias_narrow = NULL;
+}
+
+void emb_cuda_linear_layout_cublaslt(emb_linear *linear, uint32_t rows, uint32_t cols,
+                                     emb_format format, emb_ledger *ledger) {
+    emb_cuda_linear_layout(linear, rows, cols, format, ledger);
+    if (format != EMB_FORMAT_F32)
+        linear->bias_narrow = emb_ledger_take(ledger, rows, emb_format_bytes(format));
 }
 
 void emb_cuda_lane_layout(emb_lane_scratch *scratch, const emb_block_shape *shape,
@@ -52,31 +60,39 @@ void emb_cuda_lane_layout(emb_lane_scratch *scratch, const emb_block_shape *shap
 
 /* ---- planning without a device --------------------------------------------------------------- */
 
-const char *emb_cuda_numerics(uint32_t compute_capability, emb_format format) {
-    if (format == EMB_FORMAT_F32) return "cuda-f32";
-    if (compute_capability < 80) return format == EMB_FORMAT_F16 ? "cuda-sm75-f16" : NULL;
-    return format == EMB_FORMAT_F16 ? "cuda-sm80-f16" : "cuda-sm80-bf16";
+const char *emb_cuda_numerics(uint32_t compute_capability, emb_format format, emb_gemm gemm) {
+    bool own = gemm == EMB_GEMM_OWN;
+    if (format == EMB_FORMAT_F32) return own ? "cuda-f32" : "cuda-f32-cublaslt";
+    if (compute_capability >= 80 && format == EMB_FORMAT_BF16)
+        return own ? "cuda-sm80-bf16" : "cuda-sm80-bf16-cublaslt";
+    if (format != EMB_FORMAT_F16) return NULL;
+    if (compute_capability < 80) return own ? "cuda-sm75-f16" : "cuda-sm75-f16-cublaslt";
+    return own ? "cuda-sm80-f16" : "cuda-sm80-f16-cublaslt";
 }
 
-#define SIZES(bytes, numerics_name)                                                                \
+#define SIZES(bytes, numerics_name, layout)                                                        \
     {                                                                                              \
         .name = "cuda", .numerics = numerics_name, .activation_bytes = bytes,                      \
-        .tokens_knee = EMB_CUDA_TOKENS_KNEE, .linear_layout = emb_cuda_linear_layout,              \
+        .tokens_knee = EMB_CUDA_TOKENS_KNEE, .linear_layout = layout,                              \
         .lane_state_bytes = EMB_CUDA_STATE_BYTES, .lane_layout = emb_cuda_lane_layout,             \
     }
 static const emb_backend sizes[] = {
-    SIZES(4, "cuda-f32"),
-    SIZES(2, "cuda-sm75-f16"),
-    SIZES(2, "cuda-sm80-f16"),
-    SIZES(2, "cuda-sm80-bf16"),
+    SIZES(4, "cuda-f32", emb_cuda_linear_layout),
+    SIZES(4, "cuda-f32-cublaslt", emb_cuda_linear_layout_cublaslt),
+    SIZES(2, "cuda-sm75-f16", emb_cuda_linear_layout),
+    SIZES(2, "cuda-sm75-f16-cublaslt", emb_cuda_linear_layout_cublaslt),
+    SIZES(2, "cuda-sm80-f16", emb_cuda_linear_layout),
+    SIZES(2, "cuda-sm80-f16-cublaslt", emb_cuda_linear_layout_cublaslt),
+    SIZES(2, "cuda-sm80-bf16", emb_cuda_linear_layout),
+    SIZES(2, "cuda-sm80-bf16-cublaslt", emb_cuda_linear_layout_cublaslt),
 };
 
-const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_format format,
+const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_format format, emb_gemm gemm,
                                   const emb_block_shape *shape) {
     if (compute_capability < 75 || shape->hidden > EMB_CUDA_HIDDEN_MAX || shape->hidden % 8 ||
         shape->intermediate % 8 || shape->head_dim > EMB_CUDA_HEAD_DIM_MAX || shape->head_dim % 8)
         return NULL;
-    const char *numerics = emb_cuda_numerics(compute_capability, format);
+    const char *numerics = emb_cuda_numerics(compute_capability, format, gemm);
     for (size_t i = 0; numerics && i < sizeof sizes / sizeof sizes[0]; i++)
         if (strcmp(sizes[i].numerics, numerics) == 0) return &sizes[i];
     return NULL;

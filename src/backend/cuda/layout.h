@@ -36,11 +36,14 @@ uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, em
 
 void emb_cuda_linear_layout(emb_linear *linear, uint32_t rows, uint32_t cols, emb_format format,
                             emb_ledger *ledger);
+/* For cuBLASLt, which adds a bias of the products' own format. */
+void emb_cuda_linear_layout_cublaslt(emb_linear *linear, uint32_t rows, uint32_t cols,
+                                     emb_format format, emb_ledger *ledger);
 void emb_cuda_lane_layout(emb_lane_scratch *scratch, const emb_block_shape *shape,
                           emb_format format, uint32_t tokens, emb_ledger *ledger);
 
 /* Knee and name, shared by the sizes and the module's tables. */
 #define EMB_CUDA_TOKENS_KNEE 8192
-const char *emb_cuda_numerics(uint32_t compute_capability, emb_format format);
+const char *emb_cuda_numerics(uint32_t compute_capability, emb_format format, emb_gemm gemm);
 
 #endif

@@ -55,13 +55,6 @@ static void run_embed(void *out, const emb_tile *tile, const emb_embedding *embe
                   emb_cuda_embed(out, &v.pack, &words, shape->hidden, v.type, v.state->stream));
 }
 
-static void product(emb_cuda_view *v, void *out, const void *in, const emb_linear *linear,
-                    int gelu) {
-    emb_cuda_linear weights = {linear->packed, linear->bias, linear->rows, linear->cols, v->type};
-    emb_cuda_note(v->state, emb_cuda_linear_run(out, in, &weights, gelu, EMB_CUDA_TILE_AUTO,
-                                                &v->pack, &v->state->device, v->state->stream));
-}
-
 static void residual_norm(emb_cuda_view *v, void *out, const void *in, const float *gain,
                           const float *shift, const emb_block_shape *shape) {
     emb_cuda_norm norm = {gain, shift, shape->norm_epsilon};
@@ -75,10 +68,11 @@ static void run_attention(void *out, const void *in, const emb_tile *tile, const
     emb_cuda_view v = emb_cuda_view_of(tile, shape, layer->qkv.format);
     emb_cuda_heads heads = {shape->hidden, shape->heads, shape->head_dim, shape->chunk_tokens_max,
                             shape->relative};
-    product(&v, v.lane.wide, in, &layer->qkv, 0);
+    emb_cuda_product_run(&v, EMB_CUDA_QKV, v.lane.wide, in, &layer->qkv);
     emb_cuda_note(v.state, emb_cuda_attention(v.lane.context, v.lane.wide, &heads, &v.pack, v.type,
                                               &v.state->device, v.state->stream));
-    product(&v, v.lane.narrow, v.lane.context, &layer->attention_out, 0);
+    emb_cuda_product_run(&v, EMB_CUDA_ATTENTION_OUT, v.lane.narrow, v.lane.context,
+                         &layer->attention_out);
     residual_norm(&v, out, in, layer->attention_gain, layer->attention_shift, shape);
 }
 
@@ -86,8 +80,8 @@ static void run_ffn(void *out, const void *in, const emb_tile *tile, const emb_l
                     const emb_block_shape *shape, emb_lane_scratch *scratch) {
     (void)scratch;
     emb_cuda_view v = emb_cuda_view_of(tile, shape, layer->ffn_in.format);
-    product(&v, v.lane.wide, in, &layer->ffn_in, 1);
-    product(&v, v.lane.narrow, v.lane.wide, &layer->ffn_out, 0);
+    emb_cuda_product_run(&v, EMB_CUDA_FFN_IN, v.lane.wide, in, &layer->ffn_in);
+    emb_cuda_product_run(&v, EMB_CUDA_FFN_OUT, v.lane.narrow, v.lane.wide, &layer->ffn_out);
     residual_norm(&v, out, in, layer->ffn_gain, layer->ffn_shift, shape);
 }
 
@@ -154,54 +148,58 @@ static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const 
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
-static const emb_device_calls device_calls = {
-    .open = emb_cuda_open_device,
-    .uploaded = emb_cuda_uploaded,
-    .take = emb_cuda_take,
-    .give = emb_cuda_give,
-    .pin = emb_cuda_pin,
-    .unpin = emb_cuda_unpin,
-    .lane_open = emb_cuda_lane_open,
-    .lane_close = emb_cuda_lane_close,
-    .record = emb_cuda_record,
-    .recorded = emb_cuda_recorded,
-    .begin = emb_cuda_begin,
-    .finish = emb_cuda_finish,
-};
+#define DEVICE_CALLS(open_lane)                                                                    \
+    {                                                                                              \
+        .open = emb_cuda_open_device, .uploaded = emb_cuda_uploaded, .take = emb_cuda_take,        \
+        .give = emb_cuda_give, .pin = emb_cuda_pin, .unpin = emb_cuda_unpin,                       \
+        .lane_open = open_lane, .lane_close = emb_cuda_lane_close, .record = emb_cuda_record,      \
+        .recorded = emb_cuda_recorded, .begin = emb_cuda_begin, .finish = emb_cuda_finish,         \
+    }
+static const emb_device_calls own_calls = DEVICE_CALLS(emb_cuda_lane_open);
+static const emb_device_calls cublaslt_calls = DEVICE_CALLS(emb_cuda_lane_open_cublaslt);
 
-#define DEFINE_BACKEND(id, format, bytes, numerics_name)                                           \
+#define DEFINE_BACKEND(id, format_bytes, numerics_name, calls, layout, pool_call)                  \
+    static const emb_backend id = {                                                                \
+        .name = "cuda",                                                                            \
+        .numerics = numerics_name,                                                                 \
+        .activation_bytes = format_bytes,                                                          \
+        .device = &calls,                                                                          \
+        .tokens_knee = EMB_CUDA_TOKENS_KNEE,                                                       \
+        .lane_state_bytes = EMB_CUDA_STATE_BYTES,                                                  \
+        .linear_layout = layout,                                                                   \
+        .linear_pack = linear_pack,                                                                \
+        .lane_layout = emb_cuda_lane_layout,                                                       \
+        .embed = run_embed,                                                                        \
+        .attention_block = run_attention,                                                          \
+        .ffn_block = run_ffn,                                                                      \
+        .pool = pool_call,                                                                         \
+        .convert = convert,                                                                        \
+    }
+
+/* Own products, and cuBLASLt's. */
+#define DEFINE_BACKENDS(id, format, format_bytes, numerics_name)                                   \
     static void id##_pool(float *rows, const uint32_t *targets, const void *in,                    \
                           const emb_tile *tile, const emb_pool_rule *rule,                         \
                           const emb_block_shape *shape) {                                          \
         (void)targets;                                                                             \
         pool(format, rows, in, tile, rule, shape);                                                 \
     }                                                                                              \
-    static const emb_backend id##_backend = {                                                      \
-        .name = "cuda",                                                                            \
-        .numerics = numerics_name,                                                                 \
-        .activation_bytes = bytes,                                                                 \
-        .device = &device_calls,                                                                   \
-        .tokens_knee = EMB_CUDA_TOKENS_KNEE,                                                       \
-        .lane_state_bytes = EMB_CUDA_STATE_BYTES,                                                  \
-        .linear_layout = emb_cuda_linear_layout,                                                   \
-        .linear_pack = linear_pack,                                                                \
-        .lane_layout = emb_cuda_lane_layout,                                                       \
-        .embed = run_embed,                                                                        \
-        .attention_block = run_attention,                                                          \
-        .ffn_block = run_ffn,                                                                      \
-        .pool = id##_pool,                                                                         \
-        .convert = convert,                                                                        \
-    }
+    DEFINE_BACKEND(id##_own, format_bytes, numerics_name, own_calls, emb_cuda_linear_layout,       \
+                   id##_pool);                                                                     \
+    DEFINE_BACKEND(id##_cublaslt, format_bytes, numerics_name "-cublaslt", cublaslt_calls,         \
+                   emb_cuda_linear_layout_cublaslt, id##_pool)
 
-DEFINE_BACKEND(f32, EMB_FORMAT_F32, 4, "cuda-f32");
-DEFINE_BACKEND(sm75_f16, EMB_FORMAT_F16, 2, "cuda-sm75-f16");
-DEFINE_BACKEND(sm80_f16, EMB_FORMAT_F16, 2, "cuda-sm80-f16");
-DEFINE_BACKEND(sm80_bf16, EMB_FORMAT_BF16, 2, "cuda-sm80-bf16");
+DEFINE_BACKENDS(f32, EMB_FORMAT_F32, 4, "cuda-f32");
+DEFINE_BACKENDS(sm75_f16, EMB_FORMAT_F16, 2, "cuda-sm75-f16");
+DEFINE_BACKENDS(sm80_f16, EMB_FORMAT_F16, 2, "cuda-sm80-f16");
+DEFINE_BACKENDS(sm80_bf16, EMB_FORMAT_BF16, 2, "cuda-sm80-bf16");
 
-static const emb_backend *backend_of(uint32_t compute_capability, emb_format format) {
-    static const emb_backend *const all[] = {&f32_backend, &sm75_f16_backend, &sm80_f16_backend,
-                                             &sm80_bf16_backend};
-    const char *numerics = emb_cuda_numerics(compute_capability, format);
+static const emb_backend *backend_of(uint32_t compute_capability, emb_format format,
+                                     emb_gemm gemm) {
+    static const emb_backend *const all[] = {
+        &f32_own,      &f32_cublaslt,      &sm75_f16_own,  &sm75_f16_cublaslt,
+        &sm80_f16_own, &sm80_f16_cublaslt, &sm80_bf16_own, &sm80_bf16_cublaslt};
+    const char *numerics = emb_cuda_numerics(compute_capability, format, gemm);
     for (size_t i = 0; numerics && i < sizeof all / sizeof all[0]; i++)
         if (strcmp(all[i]->numerics, numerics) == 0) return all[i];
     return NULL;

@@ -67,6 +67,9 @@ emb_status emb_cuda_probe(emb_device_info *devices, uint32_t *count, const emb_d
         EMB_TRY(probe_one(&devices[i], index, error));
         *count = i + 1;
     }
+    /* once a process, so told of the first device alone */
+    if (*count && wanted && wanted->gemm == EMB_GEMM_CUBLASLT)
+        EMB_TRY(emb_cuda_products_probe(&devices[0].cublaslt_bytes, devices[0].index, error));
     return EMB_OK;
 }
 
@@ -133,9 +136,28 @@ emb_status emb_cuda_lane_open(emb_lane_scratch *scratch, uint32_t device, emb_er
     return EMB_OK;
 }
 
+emb_status emb_cuda_lane_open_cublaslt(emb_lane_scratch *scratch, uint32_t device,
+                                       emb_error *error) {
+    EMB_TRY(emb_cuda_lane_open(scratch, device, error));
+    return emb_cuda_products_open(scratch, error);
+}
+
+emb_status emb_cuda_lane_failed(emb_error *error, const emb_cuda_state *state, const char *what,
+                                cudaError_t reason) {
+    if (state->failure == cudaSuccess) return emb_cuda_failed(error, state->index, what, reason);
+    if (!state->blas_status) return emb_cuda_failed(error, state->index, what, state->failure);
+    return emb_error_set(error, EMB_DEVICE,
+                         "CUDA device %u: %s: cuBLASLt %s (status %d); own products may work "
+                         "(--gemm own)",
+                         state->index, what,
+                         state->blas_status < 0 ? "has no algorithm without a workspace" : "failed",
+                         state->blas_status);
+}
+
 void emb_cuda_lane_close(emb_lane_scratch *scratch) {
     emb_cuda_state *state = scratch->state;
     emb_cuda_forget(state);
+    emb_cuda_products_close(state);
     if (state->stream) cudaStreamDestroy(state->stream);
     state->stream = NULL;
 }
@@ -162,8 +184,7 @@ bool emb_cuda_begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *
 emb_status emb_cuda_finish(emb_lane_scratch *scratch, emb_error *error) {
     emb_cuda_state *state = scratch->state;
     cudaError_t reason = cudaStreamSynchronize(state->stream);
-    if (state->failure != cudaSuccess) reason = state->failure;
-    if (reason == cudaSuccess) return EMB_OK;
-    return emb_cuda_failed(error, state->index,
-                           "a kernel failed; rows delivered so far are valid, start again", reason);
+    if (reason == cudaSuccess && state->failure == cudaSuccess) return EMB_OK;
+    return emb_cuda_lane_failed(
+        error, state, "a kernel failed; rows delivered so far are valid, start again", reason);
 }

@@ -23,7 +23,7 @@ emb_status emb_cuda_recorded(emb_lane_scratch *scratch, emb_error *error) {
     cudaGraph_t graph = NULL;
     cudaGraphExec_t ready = NULL;
     cudaError_t reason = cudaStreamEndCapture(state->stream, &graph);
-    if (state->failure != cudaSuccess) reason = state->failure;
+    if (reason == cudaSuccess) reason = state->failure;
     if (reason == cudaSuccess) reason = cudaGraphInstantiate(&ready, graph, 0);
     /* what a first launch would take on the device, it takes now */
     if (reason == cudaSuccess) reason = cudaGraphUpload(ready, state->stream);
@@ -36,9 +36,11 @@ emb_status emb_cuda_recorded(emb_lane_scratch *scratch, emb_error *error) {
         return EMB_OK;
     }
     if (ready) cudaGraphExecDestroy(ready);
+    emb_cuda_lane_failed(error, state, "its work cannot be recorded", reason);
     state->failure = cudaSuccess; /* of the recording; a broken context fails what comes next */
+    state->blas_status = 0;
     cudaGetLastError();
-    return emb_cuda_failed(error, state->index, "its work cannot be recorded", reason);
+    return EMB_DEVICE;
 }
 
 bool emb_cuda_replay(emb_cuda_state *state, uint32_t tokens) {

@@ -9,10 +9,20 @@
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/layout.h"
 
+/* The products of a layer. */
+typedef enum emb_cuda_product {
+    EMB_CUDA_QKV,
+    EMB_CUDA_ATTENTION_OUT,
+    EMB_CUDA_FFN_IN, /* GELU behind it */
+    EMB_CUDA_FFN_OUT,
+    EMB_CUDA_PRODUCTS
+} emb_cuda_product;
+
 /* A lane's, in emb_lane_scratch.state. */
 typedef struct emb_cuda_state {
     cudaStream_t stream;
     cudaError_t failure; /* first since open */
+    int blas_status;     /* behind it, if cuBLASLt failed */
     uint32_t index;      /* of the device */
     emb_cuda_device device;
     uint32_t recording; /* tokens of the tile being recorded; 0: none is */
@@ -22,6 +32,8 @@ typedef struct emb_cuda_state {
         uint32_t tokens; /* that the graph's grids are sized for */
         cudaGraphExec_t graph;
     } graphs[EMB_BUCKETS_MAX];
+    emb_cuda_blas blas; /* a handle: cuBLASLt multiplies */
+    emb_cuda_blas_choice choices[EMB_CUDA_PRODUCTS];
 } emb_cuda_state;
 
 _Static_assert(sizeof(emb_cuda_state) <= EMB_CUDA_STATE_BYTES, "layout books too little for state");
@@ -56,6 +68,8 @@ void emb_cuda_give(void *base);
 bool emb_cuda_pin(void *base, uint64_t bytes);
 void emb_cuda_unpin(void *base);
 emb_status emb_cuda_lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error);
+emb_status emb_cuda_lane_open_cublaslt(emb_lane_scratch *scratch, uint32_t device,
+                                       emb_error *error);
 void emb_cuda_lane_close(emb_lane_scratch *scratch);
 bool emb_cuda_begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch);
 emb_status emb_cuda_finish(emb_lane_scratch *scratch, emb_error *error);
@@ -68,6 +82,21 @@ void emb_cuda_forget(emb_cuda_state *state);
 
 /* Keeps the lane's first failure (a cudaError_t); 0 is none. */
 void emb_cuda_note(emb_cuda_state *state, int code);
+
+/* Tells the lane's first failure, or `reason`. */
+emb_status emb_cuda_lane_failed(emb_error *error, const emb_cuda_state *state, const char *what,
+                                cudaError_t reason);
+
+/* Opens cuBLASLt for a lane. Fails: EMB_DEVICE, naming what was looked for. */
+emb_status emb_cuda_products_open(emb_lane_scratch *scratch, emb_error *error);
+void emb_cuda_products_close(emb_cuda_state *state);
+
+/* out [tokens, rows] = in [tokens, cols] * W^T + bias, then GELU if it belongs to the product. */
+void emb_cuda_product_run(emb_cuda_view *v, emb_cuda_product which, void *out, const void *in,
+                          const emb_linear *linear);
+
+/* Opens cuBLASLt, multiplies once, and gives the host bytes that it took. Fails: EMB_DEVICE. */
+emb_status emb_cuda_products_probe(uint64_t *host_bytes, uint32_t device, emb_error *error);
 
 emb_status emb_cuda_failed(emb_error *error, uint32_t device, const char *what, cudaError_t reason);
 
