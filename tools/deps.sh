@@ -20,6 +20,8 @@ need git git
 need python3 python3
 need libcmocka-dev /usr/include/cmocka.h
 need zlib1g-dev /usr/include/zlib.h
+curl=$(find /usr/include -path "*/curl/curl.h" 2>/dev/null | head -n 1)
+need libcurl4-openssl-dev "${curl:-/usr/include/curl/curl.h}"
 if [ "${EMB_DEPS:-}" = check ]; then
     need clang clang
     need clang-format-14 clang-format-14

@@ -40,7 +40,8 @@ typedef enum emb_cli_command {
     EMB_CLI_EVAL = 1 << 4,
     EMB_CLI_INFO = 1 << 5,
     EMB_CLI_BENCH = 1 << 6,
-    EMB_CLI_MONITOR = 1 << 7
+    EMB_CLI_MONITOR = 1 << 7,
+    EMB_CLI_PULL = 1 << 8
 } emb_cli_command;
 
 typedef enum emb_cli_progress { EMB_CLI_AUTO, EMB_CLI_ALWAYS, EMB_CLI_NEVER } emb_cli_progress;
@@ -72,6 +73,8 @@ typedef struct emb_options {
     bool status;          /* leave a file for `embound monitor` */
     double interval;      /* seconds */
     uint32_t reports_max; /* 0: until it is stopped */
+    const char *revision;
+    bool offline;
 } emb_options;
 
 typedef enum emb_cli_parse { EMB_CLI_RUN, EMB_CLI_HELP, EMB_CLI_BAD } emb_cli_parse;
@@ -125,6 +128,7 @@ int emb_command_eval(emb_session *session, emb_options *options);
 int emb_command_info(emb_session *session, emb_options *options);
 int emb_command_bench(emb_session *session, emb_options *options);
 int emb_command_monitor(emb_session *session, emb_options *options);
+int emb_command_pull(emb_session *session, emb_options *options);
 
 /* Prints --help of the program, of a command. */
 void emb_help_print_usage(emb_writer *writer);
@@ -321,8 +325,5 @@ uint64_t emb_encode_bytes(uint32_t dim);
 
 /* Runs `embound-NAME` from beside the program or from PATH. Returns only if there is none. */
 void emb_cli_run_external(const char *name, char **arguments);
-
-/* Finds a model directory: a path, or an organisation/name in the hub cache. */
-const char *emb_cli_find_model(const char *name, char *out, size_t capacity);
 
 #endif

@@ -38,6 +38,12 @@ const emb_command_entry emb_command_list[] = {
      "power, temperature, clocks, what holds the clocks down) with its compute processes, and a "
      "line for each of your engines that were started with --status. Exit 69 if there is neither a "
      "GPU that NVML knows nor an engine."},
+    {"pull", EMB_CLI_PULL, emb_command_pull, "MODEL[@REVISION] [options]",
+     "get a model from the hub into the local hub cache",
+     "Gets the files of a model that embound needs (configuration, tokenizer, safetensors) from "
+     "the "
+     "hub into its standard cache, checks every one, and prints where they are. What was cut is "
+     "resumed. All commands take the name instead of a path then."},
 };
 
 const size_t emb_command_list_count = sizeof emb_command_list / sizeof emb_command_list[0];

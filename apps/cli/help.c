@@ -40,7 +40,7 @@ void emb_help_print_usage(emb_writer *writer) {
         "  serve, train  are programs of their own (embound-serve, ...)\n"
         "\n"
         "MODEL is a sentence-transformers directory, a .safetensors file beside its\n"
-        "config.json, or the name of a model in the local hub cache.\n"
+        "config.json, or the name of a model that embound pull has put into the hub cache.\n"
         "\n"
         "  embound COMMAND --help   the options of a command\n"
         "  embound --version\n"

@@ -14,7 +14,7 @@
 #define STACK_BYTES_MIN (1u << 20)
 
 /* Programs of their own, and what is planned but not there yet. */
-static const char *const programs[] = {"serve", "pull", "train", "quantize"};
+static const char *const programs[] = {"serve", "train", "quantize"};
 
 static const emb_command_entry *find_command(const char *name) {
     for (size_t i = 0; i < emb_command_list_count; i++) {
@@ -82,8 +82,9 @@ static int run_command(const emb_command_entry *which, int count, char **argumen
     if (stack_is_too_small()) return EMB_EXIT_SYSTEM;
     emb_signals_install();
     emb_status status = EMB_OK;
-    /* who only watches takes nothing on a GPU */
-    if (which->id != EMB_CLI_MONITOR) status = emb_session_probe(&session, &options, &error);
+    /* who only watches takes nothing on a GPU, and a pull plans nothing */
+    bool plans = which->id != EMB_CLI_MONITOR && which->id != EMB_CLI_PULL;
+    if (plans) status = emb_session_probe(&session, &options, &error);
     int code = status == EMB_OK ? which->run(&session, &options) : emb_cli_fail(status, &error);
     emb_session_close(&session);
     return emb_cli_finish(code);

@@ -20,7 +20,7 @@
 #define READS (EMB_CLI_ENCODE | EMB_CLI_TOKENIZE | EMB_CLI_BENCH)
 #define TABLE (READS | EMB_CLI_SEARCH)
 #define LOOKS (EMB_CLI_PLAN | EMB_CLI_INFO)
-#define ALL   (PLANS | EMB_CLI_TOKENIZE | EMB_CLI_INFO | EMB_CLI_MONITOR)
+#define ALL   (PLANS | EMB_CLI_TOKENIZE | EMB_CLI_INFO | EMB_CLI_MONITOR | EMB_CLI_PULL)
 
 #define AT(field)                  .offset = offsetof(emb_options, field)
 #define FLAG(field)                .kind = EMB_OPTION_FLAG, AT(field)
@@ -78,6 +78,15 @@ const emb_option_entry emb_option_list[] = {
             "1.")},
     {"--count", 0, "N", EMB_CLI_MONITOR, EMB_GROUP_COMMAND, NUMBER(reports_max, 1, UINT32_MAX),
      .help = "stop after N reports", MANUAL(".Cm monitor :\nstop after\n.Ar N\nreports.")},
+    {"--revision", 0, "REV", EMB_CLI_PULL, EMB_GROUP_COMMAND, TEXT(revision),
+     .help = "branch, tag or commit, default main; the same as MODEL@REV",
+     MANUAL(
+         ".Cm pull :\nbranch, tag or commit; the default is main.\nThe same as\n.Ar model Ns @ Ns "
+         "Ar rev .")},
+    {"--offline", 0, NULL, EMB_CLI_PULL, EMB_GROUP_COMMAND, FLAG(offline),
+     .help = "only look whether it is in the cache",
+     MANUAL(".Cm pull :\nonly look whether the model is in the cache, as with\n.Ev "
+            "HF_HUB_OFFLINE .")},
 
     /* input */
     {"--input", 'i', "FILE", READS, EMB_GROUP_INPUT, SPECIAL(INPUT), .words = EMB_WORDS_FILES,
@@ -204,8 +213,8 @@ const emb_option_entry emb_option_list[] = {
      FLAG(status), .help = "let embound monitor see this run",
      MANUAL(".Cm encode , eval , bench :\nkeep a small file about this run, renewed every second "
             "while work goes on, for\n.Cm monitor .")},
-    {"--progress", 0, "WHEN", RUNS, EMB_GROUP_RUN, CHOICE(progress, 0, "auto always never"),
-     .help = "auto (on a terminal), always, never",
+    {"--progress", 0, "WHEN", RUNS | EMB_CLI_PULL, EMB_GROUP_RUN,
+     CHOICE(progress, 0, "auto always never"), .help = "auto (on a terminal), always, never",
      MANUAL("A moving line on standard error:\n.Cm always , never\nor\n.Cm auto ,\nif that is a "
             "terminal.")},
     {"--stats", 0, "FILE", RUNS, EMB_GROUP_RUN, PATH(stats_path),
@@ -215,7 +224,8 @@ const emb_option_entry emb_option_list[] = {
             "failed rows is refused.")},
     {"--json", 0, NULL, RUNS, EMB_GROUP_RUN, FLAG(json),
      .help = "results as JSON on standard output", MANUAL("Results as JSON on standard output.")},
-    {"--json", 0, NULL, LOOKS, EMB_GROUP_RUN, FLAG(json), .help = "one JSON object", ONLY_HELP},
+    {"--json", 0, NULL, LOOKS | EMB_CLI_PULL, EMB_GROUP_RUN, FLAG(json), .help = "one JSON object",
+     ONLY_HELP},
     {"--json", 0, NULL, EMB_CLI_TOKENIZE, EMB_GROUP_RUN, FLAG(json),
      .help = "{\"index\":0,\"ids\":[...]} a line", ONLY_HELP},
     {"--json", 0, NULL, EMB_CLI_MONITOR, EMB_GROUP_RUN, FLAG(json),

@@ -9,6 +9,7 @@
 
 #include "cli/cli.h"
 #include "fail.h"
+#include "hub/hub.h"
 
 /* The folder that a path stands in; false if it does not fit. */
 static bool folder_of(const char *path, char *out, size_t capacity) {
@@ -27,7 +28,7 @@ emb_status emb_cli_check_model(const char *output, const char *model, emb_error 
     char folder[PATH_MAX], found[PATH_MAX], above[PATH_MAX + 4];
     struct stat file, about, beside, over;
     if (!output || !model || stat(output, &file) != 0 || !S_ISREG(file.st_mode)) return EMB_OK;
-    model = emb_cli_find_model(model, found, sizeof found);
+    if (emb_hub_find(found, model, NULL) == EMB_OK) model = found;
     if (stat(model, &about) != 0) return EMB_OK;
     if (!S_ISDIR(about.st_mode) &&
         (!folder_of(model, folder, sizeof folder) || stat(folder, &about) != 0))

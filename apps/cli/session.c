@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "fail.h"
+#include "hub/hub.h"
 
 #define TAKE_ALIGN 64
 
@@ -37,8 +38,15 @@ emb_status emb_session_probe(emb_session *session, const emb_options *options, e
 
 emb_status emb_session_open_model(emb_session *session, const char *path, emb_error *error) {
     char found[PATH_MAX];
-    path = emb_cli_find_model(path, found, sizeof found);
-    EMB_APP_TRY(emb_model_open(&session->model, path, error));
+    EMB_APP_TRY(emb_hub_find(found, path, error));
+    emb_status status = emb_model_open(&session->model, found, error);
+    if (status == EMB_NOT_FOUND && strcmp(found, path) != 0) {
+        return emb_app_fail(error, status,
+                            "%.100s is in the hub cache in part only: embound pull "
+                            "%.100s",
+                            path, path);
+    }
+    if (status != EMB_OK) return status;
     session->info.struct_bytes = sizeof session->info;
     emb_model_describe(&session->info, session->model);
     return EMB_OK;

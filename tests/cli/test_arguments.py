@@ -13,7 +13,8 @@ import tempfile
 
 from common import BERT, MPNET, expect_exit, program, ready, run
 
-COMMANDS = ["plan", "encode", "tokenize", "search", "eval", "info", "bench", "monitor"]
+COMMANDS = ["plan", "encode", "tokenize", "search", "eval", "info", "bench", "monitor",
+            "pull"]
 
 # (arguments after `plan MODEL`, words of the message)
 BAD_PLAN = [
@@ -45,7 +46,7 @@ def check_usage(tally):
     expect_exit(tally, run("frobnicate"), 64, "frobnicate", "embound --help")
     expect_exit(tally, run("--frobnicate"), 64, "command comes first")
     expect_exit(tally, run("help", "frobnicate"), 64, "'frobnicate' is not a command")
-    for name in ["serve", "pull", "train"]:
+    for name in ["serve", "train"]:
         expect_exit(tally, run(name, env={"PATH": "/nonexistent"}), 64, f"embound-{name}")
     version = run("--version")
     tally.expect(re.fullmatch(rb"embound \d+\.\d+\.\d+\n", version.stdout), "--version")
