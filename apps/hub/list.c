@@ -275,7 +275,7 @@ emb_status emb_hub_describe(emb_hub_job *job, emb_hub_file *file, emb_error *err
         return emb_app_fail(error, EMB_BAD_FILE, "%.80s gives %.60s of another commit",
                             job->settings.endpoint, file->path);
     }
-    snprintf(file->etag, sizeof file->etag, "%s", etag);
+    snprintf(file->etag, sizeof file->etag, "%.64s", etag);
     file->bytes = bytes;
     return EMB_OK;
 }
