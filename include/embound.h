@@ -261,7 +261,8 @@ typedef struct emb_plan {
     uint32_t normalize;      /* 1: vectors have length one */
     uint32_t normalize_kept; /* 1: so have the first dim values by themselves */
     uint32_t dim;
-    uint32_t lanes; /* on all GPUs together: a multiple of their number */
+    uint32_t lanes;   /* on all GPUs together: a multiple of their number */
+    uint32_t readers; /* threads that tokenise, the caller's among them */
     uint32_t windows;
     uint32_t window_tokens; /* tokens read ahead in one window */
     uint32_t window_chunks;

@@ -174,6 +174,7 @@ void emb_report_plan_json(emb_writer *out, const emb_session *session) {
     field_u64(out, "normalize", plan->normalize);
     field_u64(out, "dim", plan->dim);
     field_u64(out, "lanes", plan->lanes);
+    field_u64(out, "readers", plan->readers);
     field_u64(out, "windows", plan->windows);
     field_u64(out, "window_tokens", plan->window_tokens);
     field_u64(out, "window_chunks", plan->window_chunks);

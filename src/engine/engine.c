@@ -123,8 +123,8 @@ static emb_status check_plan(const emb_plan *plan, const emb_model *model,
                              const emb_backend *backend, emb_error *error) {
     emb_memory memory;
     regions r = {0};
-    bool sites = plan->devices_count > 0 && plan->devices_count <= EMB_DEVICES_MAX &&
-                 plan->lanes % plan->devices_count == 0;
+    bool sites = plan->readers > 0 && plan->devices_count > 0 &&
+                 plan->devices_count <= EMB_DEVICES_MAX && plan->lanes % plan->devices_count == 0;
     if (sites) book(&memory, &r, model, plan, backend);
     const emb_shape *shape = &model->shape;
     const emb_site_books *books = &r.books;
@@ -188,6 +188,9 @@ static void init_sync(emb_engine *engine) {
     pthread_cond_init(&engine->work, NULL);
     pthread_cond_init(&engine->done, &monotonic);
     pthread_condattr_destroy(&monotonic);
+    pthread_mutex_init(&engine->ahead.mutex, NULL);
+    pthread_cond_init(&engine->ahead.work, NULL);
+    pthread_cond_init(&engine->ahead.done, NULL);
 }
 
 static emb_engine *bind_engine(regions *r, const emb_model *model, const emb_plan *plan,
@@ -287,6 +290,8 @@ static emb_status start_threads(emb_engine *engine, emb_error *error) {
     for (uint32_t d = 0; engine->plan.weight_slots && d < engine->plan.devices_count; d++)
         EMB_TRY(emb_thread_start(set, engine->plan.lanes + d, emb_weights_loader,
                                  &engine->memory.sites[d].weights, error));
+    for (uint32_t i = 1; i < engine->plan.readers; i++)
+        EMB_TRY(emb_thread_start(set, set->count - i, emb_engine_reader, engine, error));
     return EMB_OK;
 }
 
@@ -308,6 +313,8 @@ emb_status emb_engine_open(emb_engine **out, const emb_model *model, const emb_p
     }
     emb_engine *engine = bind_engine(&r, model, plan, backend);
     status = emb_text_load(&engine->memory.tokenizer, &model->text, error);
+    for (uint32_t i = 1; status == EMB_OK && i < plan->readers; i++)
+        emb_text_share(&engine->memory.readers[i].tokenizer, &engine->memory.tokenizer);
     for (uint32_t d = 0; status == EMB_OK && d < plan->devices_count; d++)
         status = emb_weights_load(&engine->memory.sites[d].weights, error);
     if (status == EMB_OK) status = open_lanes(engine, error);
@@ -329,9 +336,13 @@ void emb_engine_close(emb_engine *engine) {
     pthread_cond_broadcast(&engine->work);
     pthread_mutex_unlock(&engine->mutex);
     stop_loaders(engine);
+    emb_engine_stop_readers(engine);
     emb_thread_set_join(&engine->memory.threads);
     for (uint32_t d = 0; d < engine->plan.devices_count; d++)
         emb_weights_close(&engine->memory.sites[d].weights);
+    pthread_cond_destroy(&engine->ahead.done);
+    pthread_cond_destroy(&engine->ahead.work);
+    pthread_mutex_destroy(&engine->ahead.mutex);
     pthread_cond_destroy(&engine->done);
     pthread_cond_destroy(&engine->work);
     pthread_mutex_destroy(&engine->mutex);

@@ -22,8 +22,9 @@ typedef struct emb_intake {
     emb_status status; /* of the text so far */
     uint64_t tokens;   /* encoded so far, special tokens included */
     uint64_t dropped;
-    uint32_t chunks;     /* closed so far */
-    uint32_t open_count; /* ids in memory.open_ids */
+    uint32_t chunks;       /* closed so far */
+    uint32_t open_count;   /* ids in memory.open_ids */
+    const uint32_t *fresh; /* ids that are not in a chunk yet */
     uint32_t fresh_used, fresh_count;
     uint64_t part_window; /* window that holds the text's latest part, if has_part */
     bool has_part;
@@ -36,6 +37,17 @@ typedef struct emb_delivery {
     uint64_t text;     /* number of the next row */
     uint64_t summed;   /* chunks in memory.sum */
 } emb_delivery;
+
+/* Tokenising on several threads: the caller's thread hands out, and all take the next text. */
+typedef struct emb_ahead {
+    pthread_mutex_t mutex; /* guards what follows but `next` */
+    pthread_cond_t work, done;
+    uint64_t round; /* of work handed out */
+    uint32_t busy;  /* readers that have not finished it */
+    uint32_t texts;
+    bool stop;
+    atomic_uint next; /* text of the round that is not taken yet */
+} emb_ahead;
 
 struct emb_engine {
     const emb_model *model;
@@ -51,6 +63,7 @@ struct emb_engine {
     atomic_bool cancel;
 
     emb_intake intake;
+    emb_ahead ahead;
     emb_delivery delivery;
 
     pthread_mutex_t mutex; /* guards what follows */
@@ -77,6 +90,15 @@ void emb_engine_fail(emb_engine *engine, emb_status status, const emb_error *err
 
 /* Gives the sticky status, with its message, or EMB_CANCELLED. Takes the mutex. (engine.c) */
 emb_status emb_engine_status(emb_engine *engine, emb_error *error);
+
+/* Tokenises the whole texts that these pieces begin with, as many as free windows will probably
+ * hold, into memory.ahead_texts; gives their number: 0 if there are none, or too few to share.
+ * The caller's thread, between texts. (ahead.c) */
+uint32_t emb_engine_read_ahead(emb_engine *engine, const emb_piece *pieces, uint32_t count);
+
+/* A reader's main, readers but the caller's own; and their end. (ahead.c) */
+void emb_engine_reader(void *engine, uint32_t index);
+void emb_engine_stop_readers(emb_engine *engine);
 
 /* A lane's main: takes tiles of queued windows until stop. (lanes.c) */
 void emb_engine_lane(void *engine, uint32_t index);

@@ -119,7 +119,7 @@ static bool drain_fresh(emb_engine *engine) {
             continue;
         }
         uint32_t count = left < room ? left : room;
-        memcpy(engine->memory.open_ids + in->open_count, engine->memory.fresh_ids + in->fresh_used,
+        memcpy(engine->memory.open_ids + in->open_count, in->fresh + in->fresh_used,
                count * sizeof(uint32_t));
         in->open_count += count;
         in->fresh_used += count;
@@ -166,6 +166,7 @@ static void feed_ids(emb_engine *engine, const emb_piece *piece) {
             in->status = EMB_BAD_TEXT;
         engine->memory.fresh_ids[i] = from[i];
     }
+    in->fresh = engine->memory.fresh_ids;
     in->fresh_used = 0;
     in->fresh_count = count;
     in->piece_used += count;
@@ -179,6 +180,7 @@ static void feed_bytes(emb_engine *engine, const emb_piece *piece) {
     emb_text_feed(&engine->memory.tokenizer, bytes, piece->length - in->piece_used,
                   piece->flags & EMB_PIECE_LAST, engine->memory.fresh_ids, EMB_FRESH_IDS, &used,
                   &count, &in->text_done);
+    in->fresh = engine->memory.fresh_ids;
     in->fresh_used = 0;
     in->fresh_count = (uint32_t)count;
     in->piece_used += used;
@@ -240,6 +242,41 @@ static bool take_piece(emb_engine *engine, const emb_piece *piece) {
     return true;
 }
 
+/* Puts a text that was tokenised ahead into chunks; the last of its pieces stays open if there is
+ * no room. Gives the pieces used up. */
+static uint32_t take_ahead(emb_engine *engine, const emb_ahead_text *text) {
+    emb_intake *in = &engine->intake;
+    const emb_piece *last = &text->pieces[text->pieces_count - 1];
+    *in = (emb_intake){.text_open = true,
+                       .piece_open = true,
+                       .piece_used = last->length,
+                       .piece_length = last->length,
+                       .piece_flags = last->flags,
+                       .text_done = true,
+                       .user = text->pieces->user,
+                       .fresh = text->ids,
+                       .fresh_count = text->ids_count};
+    for (uint32_t i = 0; i < text->pieces_count; i++)
+        engine->stats.bytes_read += text->pieces[i].length;
+    return text->pieces_count - !take_piece(engine, last);
+}
+
+/* Tokenises what there is room for on all readers; gives the pieces used up. Stops at a text that
+ * is not whole here, and where windows are full. */
+static uint32_t submit_ahead(emb_engine *engine, const emb_piece *pieces, uint32_t count) {
+    uint32_t taken = 0;
+    while (!engine->intake.text_open) {
+        uint32_t texts = emb_engine_read_ahead(engine, pieces + taken, count - taken);
+        if (texts == 0) break;
+        for (uint32_t i = 0; i < texts && !engine->intake.text_open; i++) {
+            const emb_ahead_text *text = &engine->memory.ahead_texts[i];
+            if (text->ids_count == EMB_AHEAD_FAILED) return taken;
+            taken += take_ahead(engine, text);
+        }
+    }
+    return taken;
+}
+
 emb_status emb_engine_submit(emb_engine *engine, const emb_piece *pieces, uint32_t count,
                              uint32_t *taken, emb_error *error) {
     if (!engine || !taken || (count && !pieces))
@@ -250,6 +287,9 @@ emb_status emb_engine_submit(emb_engine *engine, const emb_piece *pieces, uint32
     double before = emb_process_seconds();
     emb_status status = EMB_OK;
     while (*taken < count && status == EMB_OK) {
+        if (!engine->intake.text_open && engine->plan.readers > 1)
+            *taken += submit_ahead(engine, pieces + *taken, count - *taken);
+        if (*taken == count) break;
         const emb_piece *piece = &pieces[*taken];
         status = engine->intake.piece_open ? resume_piece(&engine->intake, piece, error)
                                            : begin_piece(engine, piece, error);

@@ -32,6 +32,23 @@ static void window_layout(emb_window *window, const emb_plan *plan, const emb_sh
                                       sizeof(float));
 }
 
+/* Readers beside the caller's own thread. */
+static void readers_layout(emb_memory *memory, const emb_model *model, const emb_plan *plan,
+                           emb_ledger *ledger) {
+    if (plan->readers <= 1) return;
+    emb_ledger_item(ledger, "text being read");
+    memory->readers = emb_ledger_take(ledger, plan->readers, sizeof *memory->readers);
+    memory->ahead_texts = emb_ledger_take(ledger, EMB_AHEAD_TEXTS, sizeof *memory->ahead_texts);
+    emb_reader measured;
+    for (uint32_t i = 0; i < plan->readers; i++) {
+        emb_reader *reader = memory->readers ? &memory->readers[i] : &measured;
+        reader->tokenizer = memory->tokenizer;
+        if (i) emb_text_layout_shared(&reader->tokenizer, &model->text, ledger);
+        emb_ledger_item(ledger, "text being read");
+        reader->ids = emb_ledger_take(ledger, EMB_AHEAD_IDS, sizeof *reader->ids);
+    }
+}
+
 static void text_layout(emb_memory *memory, const emb_model *model, const emb_plan *plan,
                         emb_ledger *ledger) {
     emb_text_layout(&memory->tokenizer, &model->text, ledger);
@@ -79,6 +96,7 @@ void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_pla
     memory->windows = emb_ledger_take(ledger, plan->windows, sizeof *memory->windows);
     memory->sites = emb_ledger_take(ledger, sites, sizeof *memory->sites);
     text_layout(memory, model, plan, ledger);
+    readers_layout(memory, model, plan, ledger);
 
     emb_weights_config config = {
         .files = model->files,
@@ -103,5 +121,7 @@ void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_pla
     }
     for (uint32_t i = 0; i < plan->windows; i++)
         window_layout(memory->windows ? &memory->windows[i] : NULL, plan, shape, &at);
-    emb_thread_set_layout(&memory->threads, plan->lanes + (plan->weight_slots ? sites : 0), ledger);
+    emb_thread_set_layout(&memory->threads,
+                          plan->lanes + (plan->weight_slots ? sites : 0) + plan->readers - 1,
+                          ledger);
 }

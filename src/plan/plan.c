@@ -40,6 +40,7 @@
 
 #define DEVICE_PAGE_BYTES (2u << 20) /* a GPU's memory is handed out in pages of this size */
 #define DEVICE_LANES      2          /* streams: one computes while the other's host side packs */
+#define DEVICE_READERS    4          /* threads that tokenise for it */
 
 typedef struct search {
     const emb_model *model;
@@ -224,6 +225,10 @@ static bool try_streamed(const search *s, uint32_t slots) {
 /* A lane less is worse than any rung, so the number of lanes gives way last. */
 static bool descend(const search *s) {
     uint32_t devices = s->plan->devices_count;
+    if (s->plan->readers > 1) { /* for full speed alone */
+        if (try_resident(s, true) && s->plan->rung == EMB_RUNG_FULL) return true;
+        s->plan->readers = 1;
+    }
     for (uint32_t lanes = s->plan->lanes; lanes > 0; lanes -= devices) {
         s->plan->lanes = lanes;
         if (try_resident(s, true) || try_resident(s, false) || try_streamed(s, 2) ||
@@ -240,6 +245,7 @@ static void smallest(const search *s, uint64_t *host_bytes, uint64_t *device_byt
     emb_plan *plan = s->plan;
     *host_bytes = *device_bytes = UINT64_MAX;
     plan->lanes = plan->devices_count;
+    plan->readers = 1;
     plan->tokens_per_tile = plan->chunk_tokens_max;
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         plan->weight_slots = forms[i].slots;
@@ -343,6 +349,10 @@ static emb_status check_lanes(emb_plan *plan, const emb_limits *limits, const em
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "threads %u: state 1 to 1024", lanes);
     plan->lanes =
         lanes < plan->devices_count ? plan->devices_count : lanes - lanes % plan->devices_count;
+    /* on a CPU tokenising is under a hundredth of the work; a GPU outruns one thread */
+    uint32_t readers = DEVICE_READERS * plan->devices_count;
+    if (readers > machine->cores) readers = machine->cores;
+    plan->readers = plan->device == EMB_DEVICE_CUDA && readers > 1 ? readers : 1;
     return EMB_OK;
 }
 

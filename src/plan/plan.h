@@ -48,6 +48,25 @@ typedef struct emb_window {
     bool done;
 } emb_window;
 
+/* One that tokenises whole texts ahead of the intake. The first is the caller's own thread. */
+typedef struct emb_reader {
+    emb_tokenizer tokenizer;
+    uint32_t *ids; /* [EMB_AHEAD_IDS] */
+    uint32_t used;
+} emb_reader;
+
+/* A text tokenised ahead. */
+typedef struct emb_ahead_text {
+    const emb_piece *pieces;
+    uint32_t pieces_count;
+    uint32_t ids_count; /* EMB_AHEAD_FAILED: its ids did not fit */
+    const uint32_t *ids;
+} emb_ahead_text;
+
+#define EMB_AHEAD_TEXTS  256
+#define EMB_AHEAD_IDS    65536
+#define EMB_AHEAD_FAILED UINT32_MAX
+
 /* Where the model is: the CPU, or one GPU of several. Each site has all the weights. */
 typedef struct emb_site {
     emb_weights weights;
@@ -60,15 +79,17 @@ typedef struct emb_site {
 typedef struct emb_memory {
     void *engine; /* [EMB_ENGINE_BYTES] the engine's own struct */
     emb_tokenizer tokenizer;
-    emb_thread_set threads;  /* lanes, then a loader per site if weights are streamed */
-    emb_site *sites;         /* [plan.devices_count] */
-    emb_lane *lanes;         /* [plan.lanes]; lane i belongs to site i % devices_count */
-    emb_window *windows;     /* [plan.windows] */
-    uint32_t *open_ids;      /* [chunk_tokens_max] the chunk being filled */
-    uint32_t *fresh_ids;     /* [EMB_FRESH_IDS] from the tokenizer, not yet in a chunk */
-    uint32_t *length_counts; /* [chunk_tokens_max + 1] for ordering */
-    double *sum;             /* [hidden] of a long text's chunk vectors */
-    float *nan_row;          /* [hidden] */
+    emb_thread_set threads; /* lanes, a loader per site if weights are streamed, readers but one */
+    emb_reader *readers;    /* [plan.readers]; NULL if there is one alone */
+    emb_ahead_text *ahead_texts; /* [EMB_AHEAD_TEXTS] with them */
+    emb_site *sites;             /* [plan.devices_count] */
+    emb_lane *lanes;             /* [plan.lanes]; lane i belongs to site i % devices_count */
+    emb_window *windows;         /* [plan.windows] */
+    uint32_t *open_ids;          /* [chunk_tokens_max] the chunk being filled */
+    uint32_t *fresh_ids;         /* [EMB_FRESH_IDS] from the tokenizer, not yet in a chunk */
+    uint32_t *length_counts;     /* [chunk_tokens_max + 1] for ordering */
+    double *sum;                 /* [hidden] of a long text's chunk vectors */
+    float *nan_row;              /* [hidden] */
 } emb_memory;
 
 #define EMB_FRESH_IDS 512

@@ -11,16 +11,30 @@ static uint32_t pending_max(uint32_t word_chars_max) {
     return 2 * word_chars_max + 8 * (EMB_TEXT_ADDED_BYTES_MAX + EMB_TEXT_PATTERN_BYTES_MAX + 16);
 }
 
-void emb_text_layout(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_ledger *ledger) {
-    emb_text_tables tables_none, *tables;
+/* What every tokenizer has for itself: the tables' struct, the word cache, the state. */
+static emb_text_tables *layout_own(emb_tokenizer *tokenizer, emb_text_tables *measured,
+                                   const emb_text_spec *spec, emb_ledger *ledger) {
     emb_text_state state_none, *state;
     uint32_t chars = spec->word_chars_max;
     emb_ledger_item(ledger, "tokenizer");
     tokenizer->tables = emb_ledger_take(ledger, 1, sizeof(emb_text_tables));
     tokenizer->state = emb_ledger_take(ledger, 1, sizeof(emb_text_state));
-    tables = tokenizer->tables ? tokenizer->tables : &tables_none;
+    emb_text_tables *tables = tokenizer->tables ? tokenizer->tables : measured;
     state = tokenizer->state ? tokenizer->state : &state_none;
+    tables->cache =
+        emb_ledger_take(ledger, (uint64_t)1 << EMB_TEXT_CACHE_BITS, sizeof(emb_text_set));
+    state->run_marks = emb_ledger_take(ledger, (uint64_t)chars + 1, sizeof(uint32_t));
+    state->word = emb_ledger_take(ledger, 4 * (uint64_t)chars + 16, 1);
+    state->hashes = emb_ledger_take(ledger, 4 * (uint64_t)chars + 1, sizeof(uint64_t));
+    state->pieces = emb_ledger_take(ledger, (uint64_t)chars + 1, sizeof(uint32_t));
+    state->pending_max = pending_max(chars);
+    state->pending = emb_ledger_take(ledger, state->pending_max, sizeof(uint32_t));
+    return tables;
+}
 
+void emb_text_layout(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_ledger *ledger) {
+    emb_text_tables measured;
+    emb_text_tables *tables = layout_own(tokenizer, &measured, spec, ledger);
     emb_text_vocabulary *vocabulary = &tables->vocabulary;
     vocabulary->bits = emb_text_vocabulary_bits(spec->vocabulary);
     vocabulary->records_bytes =
@@ -30,17 +44,28 @@ void emb_text_layout(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_le
     vocabulary->filter =
         emb_ledger_take(ledger, (uint64_t)1 << vocabulary->filter_bits, sizeof(uint64_t));
     vocabulary->records = emb_ledger_take(ledger, vocabulary->records_bytes, 1);
-    tables->cache =
-        emb_ledger_take(ledger, (uint64_t)1 << EMB_TEXT_CACHE_BITS, sizeof(emb_text_set));
     tables->raw.patterns = emb_ledger_take(ledger, spec->added_count, sizeof(emb_text_pattern));
     tables->normal.patterns = emb_ledger_take(ledger, spec->added_count, sizeof(emb_text_pattern));
+}
 
-    state->run_marks = emb_ledger_take(ledger, (uint64_t)chars + 1, sizeof(uint32_t));
-    state->word = emb_ledger_take(ledger, 4 * (uint64_t)chars + 16, 1);
-    state->hashes = emb_ledger_take(ledger, 4 * (uint64_t)chars + 1, sizeof(uint64_t));
-    state->pieces = emb_ledger_take(ledger, (uint64_t)chars + 1, sizeof(uint32_t));
-    state->pending_max = pending_max(chars);
-    state->pending = emb_ledger_take(ledger, state->pending_max, sizeof(uint32_t));
+void emb_text_layout_shared(emb_tokenizer *tokenizer, const emb_text_spec *spec,
+                            emb_ledger *ledger) {
+    emb_text_tables measured;
+    layout_own(tokenizer, &measured, spec, ledger);
+}
+
+static void clear_own(emb_tokenizer *tokenizer) {
+    memset(tokenizer->tables->cache, 0, sizeof(emb_text_set) << EMB_TEXT_CACHE_BITS);
+    emb_text_begin(tokenizer);
+    tokenizer->state->ids = NULL;
+    tokenizer->state->capacity = tokenizer->state->count = 0;
+}
+
+void emb_text_share(emb_tokenizer *tokenizer, const emb_tokenizer *loaded) {
+    emb_text_set *cache = tokenizer->tables->cache;
+    *tokenizer->tables = *loaded->tables;
+    tokenizer->tables->cache = cache;
+    clear_own(tokenizer);
 }
 
 static emb_status add_literals(emb_tokenizer *tokenizer, const emb_text_spec *spec,
@@ -118,7 +143,6 @@ static emb_status load_entry(void *user, const uint8_t *bytes, uint32_t length, 
 
 emb_status emb_text_load(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_error *error) {
     emb_text_tables *tables = tokenizer->tables;
-    emb_text_state *state = tokenizer->state;
     tables->lowercase = spec->lowercase;
     tables->strip_accents = spec->strip_accents;
     tables->chinese_chars = spec->chinese_chars;
@@ -127,13 +151,10 @@ emb_status emb_text_load(emb_tokenizer *tokenizer, const emb_text_spec *spec, em
     tables->unknown_id = spec->unknown_id;
     tables->classify = emb_text_classify_select();
     tables->small_ids = spec->ids_end <= UINT16_MAX;
-    memset(tables->cache, 0, sizeof(emb_text_set) << EMB_TEXT_CACHE_BITS);
     tables->raw.count = tables->normal.count = 0;
     memset(tables->raw.first, 0, sizeof tables->raw.first);
     memset(tables->normal.first, 0, sizeof tables->normal.first);
-    emb_text_begin(tokenizer);
-    state->ids = NULL;
-    state->capacity = state->count = 0;
+    clear_own(tokenizer);
     EMB_TRY(add_literals(tokenizer, spec, error));
     fill_byte_sets(tables);
     emb_text_vocabulary_clear(&tables->vocabulary, spec->continuing_prefix);

@@ -49,6 +49,14 @@ typedef struct emb_tokenizer {
 /* Books (or binds) tables and state under the item "tokenizer". Sizes depend on the spec alone. */
 void emb_text_layout(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_ledger *ledger);
 
+/* Books (or binds) a further tokenizer, which shares the tables of another but for the word cache,
+ * so that both may read at the same time. */
+void emb_text_layout_shared(emb_tokenizer *tokenizer, const emb_text_spec *spec,
+                            emb_ledger *ledger);
+
+/* Completes such a tokenizer from one that is loaded, and must outlive it. */
+void emb_text_share(emb_tokenizer *tokenizer, const emb_tokenizer *loaded);
+
 /* Fills the tables from the file; needs no memory beyond what layout booked.
  * Fails: EMB_BAD_FILE (also if the file changed since describe), EMB_IO. */
 emb_status emb_text_load(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_error *error);
