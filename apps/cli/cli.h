@@ -4,6 +4,7 @@
 #ifndef EMB_CLI_CLI_H
 #define EMB_CLI_CLI_H
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "embound.h"
@@ -272,10 +273,14 @@ uint32_t emb_status_read_all(emb_engine_status *out, uint32_t capacity);
 typedef emb_status (*emb_run_rows)(void *user, const emb_row *rows, uint32_t count,
                                    emb_error *error);
 
+/* Called before rows that were given out become invalid. */
+typedef emb_status (*emb_run_settle)(void *user, emb_error *error);
+
 typedef struct emb_run {
     emb_engine *engine;
     emb_source *source;
     emb_run_rows rows_callback;
+    emb_run_settle settle_callback; /* NULL: rows are used up when rows_callback returns */
     void *user;
     emb_error_log *log;
     bool quiet;
@@ -321,7 +326,38 @@ const char *emb_dtype_name(emb_dtype dtype);
 const char *emb_pooling_name(emb_pooling pooling);
 
 /* Bytes that `encode` keeps for itself: what `plan` books too. */
-uint64_t emb_encode_bytes(uint32_t dim);
+uint64_t emb_encode_bytes(const emb_options *options, uint32_t dim);
+
+/* ---- rows written behind the caller's back ----------------------------------------------------
+ */
+
+#define EMB_BEHIND_STACK_BYTES (128u << 10)
+
+/* A thread that hands rows to a sink. Guarded by the mutex, but for `open` and `sink`. */
+typedef struct emb_behind {
+    bool open;
+    emb_sink *sink;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t work, done;
+    const emb_row *rows;
+    uint32_t count; /* 0: nothing to write */
+    bool stop;
+    emb_status status; /* of the rows before; sticky by its use */
+    emb_error error;
+} emb_behind;
+
+/* Bytes of memory that open wants. */
+uint64_t emb_behind_bytes(void);
+emb_status emb_behind_open(emb_behind *behind, emb_sink *sink, void *memory, emb_error *error);
+
+/* Hands rows over; they stay borrowed until settled. Fails as the rows before did. */
+emb_status emb_behind_rows(emb_behind *behind, const emb_row *rows, uint32_t count,
+                           emb_error *error);
+
+/* Waits until nothing is borrowed any more. Fails: EMB_IO. */
+emb_status emb_behind_settle(emb_behind *behind, emb_error *error);
+void emb_behind_close(emb_behind *behind);
 
 /* Runs `embound-NAME` from beside the program or from PATH. Returns only if there is none. */
 void emb_cli_run_external(const char *name, char **arguments);

@@ -14,11 +14,18 @@ typedef struct encode_job {
     emb_sink sink;
     emb_error_log log;
     emb_run run;
+    emb_behind behind;
     bool sink_open;
 } encode_job;
 
-uint64_t emb_encode_bytes(uint32_t dim) {
-    return emb_session_round(EMB_SOURCE_BYTES) + emb_session_round(emb_sink_bytes(dim)) +
+/* Only a GPU needs rows to be written beside the reading of texts; the plan may choose one. */
+static bool may_write_behind(const emb_options *options) {
+    return options->devices.kind != EMB_DEVICE_CPU && options->output_format != EMB_SINK_JSONL;
+}
+
+uint64_t emb_encode_bytes(const emb_options *options, uint32_t dim) {
+    uint64_t behind = may_write_behind(options) ? emb_session_round(emb_behind_bytes()) : 0;
+    return behind + emb_session_round(EMB_SOURCE_BYTES) + emb_session_round(emb_sink_bytes(dim)) +
            emb_run_bytes();
 }
 
@@ -48,7 +55,13 @@ static emb_status check_paths(emb_options *options, emb_error_log *log, emb_erro
 
 static emb_status write_rows(void *user, const emb_row *rows, uint32_t count, emb_error *error) {
     encode_job *job = user;
+    if (job->behind.open) return emb_behind_rows(&job->behind, rows, count, error);
     return job->sink.rows(&job->sink, rows, count, error);
+}
+
+static emb_status settle_rows(void *user, emb_error *error) {
+    encode_job *job = user;
+    return emb_behind_settle(&job->behind, error);
 }
 
 /* Opens what can fail quickly before what takes long. Gives an exit code. */
@@ -71,12 +84,17 @@ static int open_job(encode_job *job, emb_session *session, emb_options *options)
     }
     job->sink_open = true;
     emb_error_log_init(&job->log, job->sink.output.direct ? NULL : options->output);
-    status = emb_session_open_engine(session, &error);
+    if (may_write_behind(options) && session->plan.device == EMB_DEVICE_CUDA) {
+        memory = emb_session_take(session, emb_behind_bytes());
+        status = emb_behind_open(&job->behind, &job->sink, memory, &error);
+    }
+    if (status == EMB_OK) status = emb_session_open_engine(session, &error);
     if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
     emb_run_bind(&job->run, session);
     job->run.source = &job->source;
     job->run.log = &job->log;
     job->run.rows_callback = write_rows;
+    job->run.settle_callback = settle_rows;
     job->run.user = job;
     job->run.quiet = options->quiet;
     job->run.progress = emb_cli_wants_progress(options);
@@ -139,13 +157,14 @@ int emb_command_encode(emb_session *session, emb_options *options) {
         status = emb_session_prompt(&options->source.prompt, session, options, &error);
     }
     if (status == EMB_OK) {
-        uint64_t caller_bytes = emb_encode_bytes(session->info.dim);
+        uint64_t caller_bytes = emb_encode_bytes(options, session->info.dim);
         status = emb_session_plan(session, options, caller_bytes, &error);
     }
     if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
     int code = open_job(&job, session, options);
     if (code == EMB_EXIT_OK) code = run_job(&job, session, options);
     emb_signals_set_engine(NULL);
+    emb_behind_close(&job.behind);
     if (job.sink_open) job.sink.abort(&job.sink);
     emb_error_log_abort(&job.log);
     emb_source_close(&job.source);

@@ -81,7 +81,7 @@ int emb_command_plan(emb_session *session, emb_options *options) {
     }
     if (status == EMB_OK) status = emb_session_open_model(session, options->model, &error);
     if (status == EMB_OK) {
-        uint64_t caller_bytes = emb_encode_bytes(session->info.dim);
+        uint64_t caller_bytes = emb_encode_bytes(options, session->info.dim);
         status = emb_session_plan(session, options, caller_bytes, &error);
     }
     if (status != EMB_OK) {

@@ -72,6 +72,7 @@ static bool take_failed_bit(emb_run *run, uint64_t index) {
 /* Collects what is ready (or waits for it) and hands it on. */
 static emb_status deliver(emb_run *run, int timeout_ms, uint32_t *count, emb_error *error) {
     *count = 0;
+    if (run->settle_callback) EMB_APP_TRY(run->settle_callback(run->user, error));
     emb_status status =
         emb_engine_collect(run->engine, run->rows, EMB_RUN_ROWS, count, timeout_ms, error);
     if (status == EMB_TIMEOUT) {
@@ -153,6 +154,14 @@ emb_status emb_run_all(emb_run *run, emb_error *error) {
         EMB_APP_TRY(emb_status_file_open(&run->status_file, run->session, error));
     }
     emb_status status = run_loop(run, error);
+    if (run->settle_callback) {
+        emb_error last = {0};
+        emb_status settled = run->settle_callback(run->user, &last);
+        if (status == EMB_OK && settled != EMB_OK) {
+            status = settled;
+            *error = last;
+        }
+    }
     emb_status_file_close(&run->status_file);
     if (run->progress && status == EMB_OK) emb_progress_draw(run, true);
     emb_progress_clear(run);

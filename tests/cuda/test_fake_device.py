@@ -8,6 +8,7 @@ import ast
 import json
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 import tempfile
@@ -129,6 +130,29 @@ def several(model, texts, folder):
     check(code == 0 and n > 10, f"two GPUs ran clean after {n - 1} failures")
 
 
+def many_texts(model, folder):
+    """Texts read ahead by several threads and rows written by another: order, bits, a full disk."""
+    texts, out, few = folder / "many.csv", folder / "ahead.npy", folder / "alone.npy"
+    rows = [" ".join(WORDS[(i * 5 + j) % len(WORDS)] for j in range(i % 9)) for i in range(400)]
+    rows[300] = rows[350] = " ".join(WORDS * 30)
+    texts.write_text("text\n" + "".join(f'"{row}"\n' for row in rows) + '"open', encoding="utf-8")
+    base = ("encode", model, "-i", texts, "--device", "cuda", "--dtype", "f32", "--prompt", "the ")
+    _, plan = plan_of(model)
+    check(plan["readers"] == min(4, len(os.sched_getaffinity(0))), f"readers {plan['readers']}")
+    small = plan["device_bytes_min"] + MIB // 2
+    check(plan_of(model, "--gpu-memory", small)[1]["readers"] == 1, "one reader below full speed")
+    for path, options in ((out, ()), (few, ("--gpu-memory", small))):
+        code, _, messages = run(*base, "-o", path, *options)
+        check(code == 65 and "401" in messages, f"many texts {options}: {code} {messages}")
+    check(out.read_bytes() == few.read_bytes(), "read ahead or not: the same bits")
+    limit = (resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+    done = subprocess.run([PROGRAM, *map(str, base), "-o", folder / "full.npy"], check=False,
+                          env={**os.environ, "EMB_CUDA_MODULE": str(MODULE)}, timeout=60,
+                          capture_output=True, preexec_fn=lambda: resource.setrlimit(*limit))
+    check(done.returncode == 74 and not list(folder.glob("full.npy*")),
+          f"file size limit: {done.returncode} {done.stderr}")
+
+
 def failures(model, texts, folder):
     """Every call of the device that can fail, failed once."""
     out = folder / "failed.npy"
@@ -246,6 +270,7 @@ def main():
         streamed_has_no_graphs(folder)
         several(MODELS[0], texts, folder)
         products(MODELS[0], texts, folder)
+        many_texts(MODELS[0], folder)
         failures(MODELS[0], texts, folder)
         refusals(MODELS[0], texts, folder)
     print(f"{passed} passed, {failed} failed, 0 skipped")
