@@ -10,7 +10,7 @@
 typedef struct emb_hub_file {
     char path[208]; /* in the repository */
     char etag[65];  /* its SHA-256, or git's SHA-1: the name of its blob */
-    uint64_t bytes;
+    uint64_t bytes; /* UINT64_MAX: not known yet */
 } emb_hub_file;
 
 typedef struct emb_hub_job {
@@ -43,10 +43,6 @@ emb_status emb_hub_fetch(emb_hub_job *job, const emb_hub_file *file, emb_error *
 /* What an HTTP status means that is not 200. what: a file, or NULL for the model itself. */
 emb_status emb_hub_refusal(const emb_hub_job *job, const emb_http_answer *answer, const char *what,
                            emb_error *error);
-
-/* Asks until there is an answer that waiting would not change. As emb_http_ask, from byte 0. */
-emb_status emb_hub_ask(emb_hub_job *job, emb_http_answer *answer, const char *url,
-                       emb_http_sink sink, void *user, emb_error *error);
 
 /* Whether another attempt is due after that one; if so, waits for it. `error` keeps what went wrong
  * unless waiting itself fails. */

@@ -35,16 +35,6 @@ bool emb_hub_again(emb_hub_job *job, const emb_http_answer *answer, uint32_t *at
     return false;
 }
 
-emb_status emb_hub_ask(emb_hub_job *job, emb_http_answer *answer, const char *url,
-                       emb_http_sink sink, void *user, emb_error *error) {
-    uint32_t attempt = 0;
-    emb_status status;
-    do {
-        status = emb_http_ask(job->http, answer, url, 0, sink, user, error);
-    } while (emb_hub_again(job, answer, &attempt, &status, error));
-    return status;
-}
-
 static emb_status no_access(const emb_hub_job *job, bool gated, emb_error *error) {
     const char *token = job->settings.token[0] ? "the token that was sent does not open it"
                                                : "set HF_TOKEN to a token that may read it";
@@ -120,7 +110,7 @@ static void escape(char *out, size_t capacity, const char *text) {
     out[used] = '\0';
 }
 
-static emb_status add_file(emb_hub_job *job, const char *path, emb_error *error) {
+static emb_status add_file(emb_hub_job *job, const char *path, uint64_t bytes, emb_error *error) {
     if (!emb_hub_wants_file(path)) return EMB_OK;
     if (job->files_count == FILES_MAX) {
         return emb_app_fail(error, EMB_UNSUPPORTED, "%s: more than %d files", job->name.repo,
@@ -129,30 +119,47 @@ static emb_status add_file(emb_hub_job *job, const char *path, emb_error *error)
     emb_hub_file *file = &job->files[job->files_count++];
     memset(file, 0, sizeof *file);
     snprintf(file->path, sizeof file->path, "%.200s", path); /* no longer: it is wanted */
+    file->bytes = bytes;
     return EMB_OK;
 }
 
-/* [{"rfilename": "config.json", ...}, ...] */
+/* A key, cut off where it is longer than any that is known. */
+static void read_key(emb_json *json, char *out, size_t capacity) {
+    size_t length;
+    emb_error longer;
+    if (emb_json_string(json, out, capacity, &length, &longer) != EMB_OK) out[0] = '\0';
+}
+
+/* {"rfilename": "config.json", "size": 612, ...}, its brace read already. */
+static emb_status read_sibling(emb_hub_job *job, emb_json *json, emb_error *error) {
+    char key[16], path[1024] = "";
+    uint64_t bytes = UINT64_MAX;
+    emb_json_event event;
+    for (;;) {
+        EMB_APP_TRY(emb_json_next(json, &event, error));
+        if (event != EMB_JSON_KEY) return add_file(job, path, bytes, error);
+        read_key(json, key, sizeof key);
+        if (strcmp(key, "rfilename") == 0) {
+            EMB_APP_TRY(emb_json_next_string(json, path, sizeof path, key, error));
+        } else if (strcmp(key, "size") == 0) {
+            EMB_APP_TRY(emb_json_next_u64(json, &bytes, key, error));
+        } else {
+            EMB_APP_TRY(emb_json_skip(json, error));
+        }
+    }
+}
+
 static emb_status read_siblings(emb_hub_job *job, emb_json *json, emb_error *error) {
     emb_json_event event;
     EMB_APP_TRY(emb_json_next(json, &event, error));
-    if (event != EMB_JSON_ARRAY_BEGIN) return EMB_OK;
-    uint32_t depth = json->depth;
-    while (json->depth >= depth) {
+    if (event != EMB_JSON_ARRAY_BEGIN) return emb_app_fail(error, EMB_BAD_FILE, "no list of files");
+    for (;;) {
         EMB_APP_TRY(emb_json_next(json, &event, error));
-        if (event != EMB_JSON_KEY) continue;
-        char key[16], path[1024];
-        size_t length;
-        emb_error longer;
-        if (emb_json_string(json, key, sizeof key, &length, &longer) != EMB_OK) key[0] = '\0';
-        if (strcmp(key, "rfilename") != 0) {
-            EMB_APP_TRY(emb_json_skip(json, error));
-            continue;
-        }
-        EMB_APP_TRY(emb_json_next_string(json, path, sizeof path, "rfilename", error));
-        EMB_APP_TRY(add_file(job, path, error));
+        if (event == EMB_JSON_ARRAY_END) return EMB_OK;
+        if (event != EMB_JSON_OBJECT_BEGIN)
+            return emb_app_fail(error, EMB_BAD_FILE, "a file that is no object");
+        EMB_APP_TRY(read_sibling(job, json, error));
     }
-    return EMB_OK;
 }
 
 static emb_status parse_listing(emb_hub_job *job, const listing *list, emb_error *error) {
@@ -165,9 +172,7 @@ static emb_status parse_listing(emb_hub_job *job, const listing *list, emb_error
     for (;;) {
         EMB_APP_TRY(emb_json_next(&json, &event, error));
         if (event != EMB_JSON_KEY) break;
-        size_t length;
-        emb_error longer;
-        if (emb_json_string(&json, key, sizeof key, &length, &longer) != EMB_OK) key[0] = '\0';
+        read_key(&json, key, sizeof key);
         if (strcmp(key, "sha") == 0) {
             EMB_APP_TRY(emb_json_next_string(&json, job->commit, sizeof job->commit, key, error));
         } else if (strcmp(key, "siblings") == 0) {
@@ -207,13 +212,11 @@ static emb_status choose(emb_hub_job *job, emb_error *error) {
         emb_hub_file file = job->files[i];
         bool whole = strstr(file.path, "model.safetensors") && !strstr(file.path, ".index.json");
         bool part = !whole && strstr(file.path, ".safetensors");
-        if (part && has_beside(job, file.path, "model.safetensors")) {
-            /* the whole file stands where it was; the rest moves up over the shards */
-            continue;
-        }
-        weights = weights || whole || part;
-        config = config || strcmp(file.path, "config.json") == 0 ||
-                 strstr(file.path, "/config.json") != NULL;
+        if (part && has_beside(job, file.path, "model.safetensors")) continue;
+        bool encoder = !strchr(file.path, '/') || strncmp(file.path, "0_", 2) == 0;
+        const char *name = strrchr(file.path, '/') ? strrchr(file.path, '/') + 1 : file.path;
+        weights = weights || (encoder && (whole || (part && !strstr(name, ".json"))));
+        config = config || (encoder && strcmp(name, "config.json") == 0);
         job->files[kept++] = file;
     }
     job->files_count = kept;
@@ -229,7 +232,7 @@ emb_status emb_hub_list(emb_hub_job *job, emb_error *error) {
     emb_http_answer answer;
     listing list = {0};
     escape(revision, sizeof revision, job->name.revision);
-    snprintf(url, sizeof url, "%s/api/models/%s/revision/%s", job->settings.endpoint,
+    snprintf(url, sizeof url, "%s/api/models/%s/revision/%s?blobs=true", job->settings.endpoint,
              job->name.repo, revision);
     emb_status status;
     uint32_t attempt = 0;
@@ -259,11 +262,17 @@ emb_status emb_hub_describe(emb_hub_job *job, emb_hub_file *file, emb_error *err
     emb_http_answer answer;
     snprintf(url, sizeof url, "%s/%s/resolve/%s/%s", job->settings.endpoint, job->name.repo,
              job->commit, file->path);
-    EMB_APP_TRY(emb_hub_ask(job, &answer, url, NULL, NULL, error));
+    uint32_t attempt = 0;
+    emb_status status;
+    do {
+        status = emb_http_ask(job->http, &answer, url, 0, NULL, NULL, error);
+    } while (emb_hub_again(job, &answer, &attempt, &status, error));
+    if (status != EMB_OK) return status;
     if (answer.status != 200 && !answer.elsewhere)
         return emb_hub_refusal(job, &answer, file->path, error);
     const char *etag = answer.linked_etag[0] ? answer.linked_etag : answer.etag;
     uint64_t bytes = answer.linked_size != UINT64_MAX ? answer.linked_size : answer.length;
+    if (bytes == UINT64_MAX) bytes = file->bytes; /* of the listing, where that knows */
     size_t letters = strlen(etag);
     bool checksum = (letters == 64 || letters == 40) && strspn(etag, CHECKSUM_LETTERS) == letters;
     if (!checksum || bytes == UINT64_MAX) {

@@ -109,8 +109,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if what == "tree":
             self.send_json([entry(p, d) for p, d in sorted(files.items())])
         else:
+            sizes = "blobs=true" in self.path and self.hub.sizes
             self.send_json({"id": repo, "sha": commit, "private": False, "tags": [],
-                            "siblings": [{"rfilename": p} for p in sorted(files)]})
+                            "siblings": [{"rfilename": p} | ({"size": len(d)} if sizes else {})
+                                         for p, d in sorted(files.items())]})
 
     def resolve(self, path):
         """/ORG/NAME/resolve/REV/FILE and what its relative redirect leads to."""
@@ -177,7 +179,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data) - begin))
+        if self.command == "GET" or self.hub.lengths:
+            self.send_header("Content-Length", str(len(data) - begin))
         self.end_headers()
         if self.command == "HEAD":
             return
@@ -230,6 +233,8 @@ class FakeHub:
         self.fault = None
         self.lie = {}  # path in a repository -> what is sent instead
         self.token = None  # asked for everywhere on the hub
+        self.sizes = True  # the listing says how long files are
+        self.lengths = True  # so do the answers to HEAD
         self.pause = 0  # seconds before each 16 KiB of a large file
         self.servers = {}
         for name, address in [("hub", "127.0.0.1"), ("store", "127.0.0.2")]:

@@ -4,6 +4,7 @@
 SPDX-License-Identifier: Apache-2.0
 """
 import concurrent.futures
+import fcntl
 import hashlib
 import json
 import os
@@ -198,6 +199,9 @@ def check_shards(suite):
     suite.hub.repos["lab/sharded"] = Repo(plain | shards)
     suite.hub.repos["lab/both"] = Repo(suite.files | shards)
     suite.hub.repos["lab/pickled"] = Repo(plain)
+    index = {"model.safetensors.index.json": b"{}", "2_Dense/model.safetensors": b"x"}
+    suite.hub.repos["lab/index"] = Repo(plain | index)
+    suite.hub.repos["lab/parts"] = Repo({"1_Pooling/config.json": b"{}", WEIGHTS: b"x"})
     suite.hub.repos["lab/empty"] = Repo({"README.md": b"x"})
     suite.hub.repos["lab/other"] = Repo(suite.files | {"config.json": b'{"model_type":"gpt9"}'})
     cache = suite.cache()
@@ -207,6 +211,8 @@ def check_shards(suite):
     there = {p.name for p in folder_of(cache, "lab/both").glob("snapshots/*/*")}
     tally.expect(WEIGHTS in there and not any("-of-" in p for p in there), f"both: {there}")
     suite.expect(suite.pull(cache, name="lab/pickled"), 64, "no safetensors", "pickled")
+    suite.expect(suite.pull(cache, name="lab/index"), 64, "no safetensors")
+    suite.expect(suite.pull(cache, name="lab/parts"), 64, "no config.json")
     suite.expect(suite.pull(cache, name="lab/empty"), 64, "no config.json")
     done = suite.pull(cache, name="lab/other")
     tally.expect(done.returncode in (64, 65) and "cannot use it" in done.stderr, done.stderr)
@@ -215,6 +221,16 @@ def check_shards(suite):
     suite.hub.repos["lab/hostile"] = Repo(hostile)
     suite.expect(suite.pull(cache, name="lab/hostile"), 0, what="paths that lead elsewhere")
     tally.expect(suite.is_whole(cache, "lab/hostile", suite.files), "they are left out")
+
+
+def check_lengths(suite):
+    """Lengths from the listing, from the answers, from neither."""
+    for suite.hub.sizes, suite.hub.lengths in [(True, False), (False, True)]:
+        cache = suite.cache()
+        suite.expect(suite.pull(cache), 0)
+        suite.tally.expect(suite.is_whole(cache), "lengths")
+    suite.hub.lengths = False
+    suite.expect(suite.pull(suite.cache()), 65, "no length")
 
 
 def check_token(suite):
@@ -499,6 +515,18 @@ def check_at_once(suite):
     tally.expect(suite.is_whole(cache), "at once")
     gets = [r[2].split("/")[-1].split("?")[0] for r in hub.asked("store")]
     tally.expect(sorted(gets) == sorted(set(gets)), f"fetched twice: {gets}")
+    cache = suite.cache()
+    env = environment(hub, cache)
+    digest = hashlib.sha256(suite.files[WEIGHTS]).hexdigest()
+    lock = cache / ".locks" / folder_of(cache).name / f"{digest}.lock"
+    lock.parent.mkdir(parents=True)
+    with open(lock, "w", encoding="ascii") as held:  # as the hub's own tools do it
+        fcntl.flock(held, fcntl.LOCK_EX)
+        process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
+        time.sleep(1)
+        tally.expect(process.poll() is None and not hub.asked("store", part=digest)[1:],
+                     "it waits for another program's lock")
+    tally.expect(process.wait(60) == 0 and suite.is_whole(cache), "and goes on")
     draw = random.Random(3)
     cache = suite.cache()
     env = environment(hub, cache)
@@ -535,7 +563,7 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         list(pool.map(run, [check_cuts, check_network, check_refusals, check_lies, check_places,
                             check_at_once, check_tls, check_whole, check_revisions, check_shards,
-                            check_token, check_offline]))
+                            check_lengths, check_token, check_offline]))
     tally.end()
 
 
