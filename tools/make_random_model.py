@@ -22,6 +22,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PRESETS = {
     "minilm-l6": {"layers": 6, "hidden": 384, "heads": 12, "intermediate": 1536, "vocab": 30522},
     "bert-base": {"layers": 12, "hidden": 768, "heads": 12, "intermediate": 3072, "vocab": 30522},
+    "mpnet-base": {"architecture": "mpnet", "layers": 12, "hidden": 768, "heads": 12,
+                   "intermediate": 3072, "vocab": 30527, "positions": 514},
 }
 AFFIXES = ("s ed ing er est ly ness ment tion able less ful ism ist ity al ic ous ive ize en es th "
            "ation ings ers um us ine ogen osis itis ology gram graph ward wise").split()

@@ -1,9 +1,13 @@
 /* fake_nvml.c - two GPUs that are not there, for tests/cli/test_monitor.py through EMB_NVML.
  *
- * EMB_FAKE_NVML: "none" no GPU, "broken" refuses to start, else the number of the process that is
- * shown on GPU 0 beside a foreign one. GPU 1 answers to nothing but its name.
+ * EMB_FAKE_NVML: "none" no GPU, "broken" refuses to start, a folder (its path begins with /) that
+ * tests/cuda/fake_module.c writes to, else the number of the process that is shown on GPU 0 beside
+ * a foreign one. GPU 1 answers to nothing but its name.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +32,7 @@ int nvmlShutdown(void);
 const char *nvmlErrorString(int result);
 int nvmlDeviceGetCount_v2(unsigned *count);
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device);
+int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, void **device);
 int nvmlDeviceGetName(void *device, char *name, unsigned capacity);
 int nvmlDeviceGetMemoryInfo(void *device, memory *out);
 int nvmlDeviceGetUtilizationRates(void *device, utilization *out);
@@ -67,6 +72,11 @@ int nvmlDeviceGetCount_v2(unsigned *count) {
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
     *device = &devices[index];
+    return OK;
+}
+
+int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, void **device) {
+    *device = &devices[strcmp(bus, "0000:01:00.0") != 0];
     return OK;
 }
 
@@ -110,8 +120,29 @@ int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *
     return answers(device) ? OK : NOT_SUPPORTED;
 }
 
+/* The living processes of the folder, with the bytes that each has entered. */
+static int read_folder(const char *folder, unsigned *count, process *out) {
+    unsigned capacity = *count;
+    DIR *entries = opendir(folder);
+    if (!entries) return NOT_SUPPORTED;
+    *count = 0;
+    for (struct dirent *entry; *count < capacity && (entry = readdir(entries)) != NULL;) {
+        int pid = (int)strtol(entry->d_name, NULL, 10);
+        char path[512];
+        snprintf(path, sizeof path, "%s/%d", folder, pid);
+        FILE *file = pid > 0 && kill(pid, 0) == 0 ? fopen(path, "r") : NULL;
+        unsigned long long bytes;
+        if (file && fscanf(file, "%llu", &bytes) == 1)
+            out[(*count)++] = (process){(unsigned)pid, bytes, ~0u, ~0u};
+        if (file) fclose(file);
+    }
+    closedir(entries);
+    return OK;
+}
+
 int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, process *out) {
     if (!answers(device)) return NOT_SUPPORTED;
+    if (mode()[0] == '/') return read_folder(mode(), count, out);
     if (*count < 2) return INSUFFICIENT_SIZE;
     out[0] = (process){(unsigned)strtoul(mode(), NULL, 10), 540ull << 20, ~0u, ~0u};
     out[1] = (process){4000000000u, ~0ull, ~0u, ~0u};

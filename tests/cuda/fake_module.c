@@ -11,11 +11,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backend/cuda/layout.h"
 #include "base/error.h"
 
+#define CONTEXT_BYTES (10u << 20)
+
 static unsigned long calls; /* that may fail, so far */
+static uint64_t taken;      /* bytes, so far */
 
 static bool fails(void) {
     const char *wanted = getenv("EMB_FAKE_FAIL");
@@ -25,6 +29,19 @@ static bool fails(void) {
 
 static emb_status lost(emb_error *error, const char *what) {
     return emb_error_set(error, EMB_DEVICE, "fake device: %s failed", what);
+}
+
+/* The card's books, as a driver keeps them for NVML: EMB_FAKE_HELD is a folder, where the file named
+ * by this process gets the bytes that it took (tests/cli/fake_nvml.c). */
+static void enter_held(uint64_t bytes) {
+    const char *folder = getenv("EMB_FAKE_HELD");
+    if (!folder) return;
+    char path[512];
+    snprintf(path, sizeof path, "%s/%d", folder, (int)getpid());
+    FILE *file = fopen(path, "w");
+    if (!file) return;
+    fprintf(file, "%llu\n", (unsigned long long)(bytes + CONTEXT_BYTES));
+    fclose(file);
 }
 
 /* ---- device calls ---------------------------------------------------------------------------- */
@@ -45,6 +62,7 @@ static void *take(uint32_t device, uint64_t bytes) {
     if (fails() || (memory && bytes > strtoull(memory, NULL, 10))) return NULL;
     void *base = aligned_alloc(256, (bytes + 255) / 256 * 256);
     if (base) memset(base, 0xA5, bytes); /* what was never written must show */
+    if (base) enter_held(__atomic_add_fetch(&taken, bytes, __ATOMIC_RELAXED));
     return base;
 }
 
@@ -341,7 +359,7 @@ static emb_status probe(emb_device_info *devices, uint32_t *count, const emb_dev
         devices[i].index = index;
         devices[i].compute_capability = 90;
         devices[i].memory_bytes = 4ull << 30;
-        devices[i].context_bytes = 10 << 20;
+        devices[i].context_bytes = CONTEXT_BYTES;
         *count = i + 1;
     }
     return probe_library(devices, wanted, error);

@@ -10,6 +10,7 @@
 
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/module/module.h"
+#include "backend/cuda/module/nvml.h"
 #include "base/error.h"
 #include "base/process.h"
 
@@ -23,10 +24,14 @@ emb_status emb_cuda_failed(emb_error *error, uint32_t device, const char *what,
 
 static emb_status probe_one(emb_device_info *out, uint32_t index, emb_error *error) {
     struct cudaDeviceProp properties;
-    uint64_t host_before, host_after, peak;
+    uint64_t host_before, host_after, peak, used_before = 0;
     size_t free_bytes, total_bytes;
+    char bus[32];
     cudaError_t reason = cudaGetDeviceProperties(&properties, (int)index);
+    if (reason == cudaSuccess) reason = cudaDeviceGetPCIBusId(bus, sizeof bus, (int)index);
     if (reason != cudaSuccess) return emb_cuda_failed(error, index, "cannot be examined", reason);
+    emb_cuda_nvml nvml = emb_cuda_nvml_open(EMB_CUDA_NVML, bus);
+    emb_cuda_nvml_used(&used_before, &nvml);
     emb_process_memory(&host_before, &peak);
     reason = emb_cuda_warm_up(index);
     if (reason != cudaSuccess) return emb_cuda_failed(error, index, "cannot run kernels", reason);
@@ -39,8 +44,7 @@ static emb_status probe_one(emb_device_info *out, uint32_t index, emb_error *err
     out->index = index;
     out->compute_capability = (uint32_t)(properties.major * 10 + properties.minor);
     out->memory_bytes = total_bytes;
-    /* what is taken now, by this process alone where nobody else uses the card */
-    out->context_bytes = emb_cuda_process_bytes(index, total_bytes - free_bytes);
+    out->context_bytes = emb_cuda_nvml_context(&nvml, used_before, total_bytes - free_bytes);
     out->host_bytes = host_after > host_before ? host_after - host_before : 0;
     return EMB_OK;
 }

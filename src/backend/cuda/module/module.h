@@ -56,9 +56,6 @@ emb_cuda_view emb_cuda_view_indices(const emb_tile *tile);
 /* Makes the context of a device. */
 cudaError_t emb_cuda_warm_up(uint32_t device);
 
-/* Device bytes of this process as NVML counts them; `otherwise` where NVML does not tell. */
-uint64_t emb_cuda_process_bytes(uint32_t device, uint64_t otherwise);
-
 emb_status emb_cuda_probe(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
                           emb_error *error);
 emb_status emb_cuda_open_device(uint32_t device, emb_error *error);

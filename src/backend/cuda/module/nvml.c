@@ -1,13 +1,14 @@
 /* nvml.c - asks NVML, opened at run time, for the device bytes of this process.
  *
  * Its few prototypes are written out here: the toolkit ships no header for it.
- * Source: NVML API reference, nvmlDeviceGetComputeRunningProcesses_v3.
+ * Source: NVML API reference, nvmlDeviceGetComputeRunningProcesses_v3, nvmlDeviceGetMemoryInfo.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include <dlfcn.h>
-#include <unistd.h>
+#include "backend/cuda/module/nvml.h"
 
-#include "backend/cuda/module/module.h"
+#include <dlfcn.h>
+#include <string.h>
+#include <unistd.h>
 
 enum { NVML_OK = 0, PROCESSES_MAX = 64 };
 
@@ -17,28 +18,52 @@ typedef struct nvml_process {
     unsigned gpu_instance, compute_instance;
 } nvml_process;
 
+typedef struct nvml_memory {
+    unsigned long long total, free, used;
+} nvml_memory;
+
 typedef int (*init_call)(void);
 typedef int (*handle_call)(const char *bus, void **device);
-typedef int (*processes_call)(void *device, unsigned *count, nvml_process *processes);
 
-uint64_t emb_cuda_process_bytes(uint32_t device, uint64_t otherwise) {
-    void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (!library) return otherwise;
+emb_cuda_nvml emb_cuda_nvml_open(const char *library, const char *bus) {
+    emb_cuda_nvml nvml = {0};
+    void *opened = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    if (!opened) return nvml;
     init_call init;
     handle_call by_bus;
-    processes_call processes;
-    *(void **)&init = dlsym(library, "nvmlInit_v2");
-    *(void **)&by_bus = dlsym(library, "nvmlDeviceGetHandleByPciBusId_v2");
-    *(void **)&processes = dlsym(library, "nvmlDeviceGetComputeRunningProcesses_v3");
-    char bus[32];
-    void *handle;
+    *(void **)&init = dlsym(opened, "nvmlInit_v2");
+    *(void **)&by_bus = dlsym(opened, "nvmlDeviceGetHandleByPciBusId_v2");
+    if (!init || !by_bus || init() != NVML_OK || by_bus(bus, &nvml.device) != NVML_OK)
+        return (emb_cuda_nvml){0};
+    *(void **)&nvml.processes = dlsym(opened, "nvmlDeviceGetComputeRunningProcesses_v3");
+    *(void **)&nvml.memory = dlsym(opened, "nvmlDeviceGetMemoryInfo");
+    return nvml;
+}
+
+bool emb_cuda_nvml_own(uint64_t *bytes, const emb_cuda_nvml *nvml) {
     nvml_process all[PROCESSES_MAX];
     unsigned count = PROCESSES_MAX;
-    if (!init || !by_bus || !processes || init() != NVML_OK ||
-        cudaDeviceGetPCIBusId(bus, sizeof bus, (int)device) != cudaSuccess ||
-        by_bus(bus, &handle) != NVML_OK || processes(handle, &count, all) != NVML_OK)
-        return otherwise;
-    for (unsigned i = 0; i < count; i++)
-        if (all[i].pid == (unsigned)getpid() && all[i].bytes != ~0ull) return all[i].bytes;
-    return otherwise;
+    if (!nvml->processes || nvml->processes(nvml->device, &count, all) != NVML_OK) return false;
+    for (unsigned i = 0; i < count && i < PROCESSES_MAX; i++) {
+        if (all[i].pid != (unsigned)getpid() || all[i].bytes == ~0ull) continue;
+        *bytes = all[i].bytes;
+        return true;
+    }
+    return false;
+}
+
+bool emb_cuda_nvml_used(uint64_t *bytes, const emb_cuda_nvml *nvml) {
+    nvml_memory memory;
+    if (!nvml->memory || nvml->memory(nvml->device, &memory) != NVML_OK) return false;
+    *bytes = memory.used;
+    return true;
+}
+
+uint64_t emb_cuda_nvml_context(const emb_cuda_nvml *nvml, uint64_t used_before, uint64_t taken) {
+    uint64_t bytes;
+    if (emb_cuda_nvml_own(&bytes, nvml)) return bytes;
+    if (used_before && emb_cuda_nvml_used(&bytes, nvml) && bytes > used_before &&
+        bytes - used_before < taken)
+        return bytes - used_before;
+    return taken;
 }

@@ -1,0 +1,34 @@
+/* nvml.h - what the CUDA module asks NVML, which it opens at run time; no CUDA in here.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_BACKEND_CUDA_MODULE_NVML_H
+#define EMB_BACKEND_CUDA_MODULE_NVML_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define EMB_CUDA_NVML "libnvidia-ml.so.1"
+
+/* One card in NVML; all zero where NVML is not there or does not know it. */
+typedef struct emb_cuda_nvml {
+    void *device;
+    int (*processes)(void *device, unsigned *count, void *processes);
+    int (*memory)(void *device, void *memory);
+} emb_cuda_nvml;
+
+/* Opens the library and finds the card at a PCI address such as "0000:65:00.0". */
+emb_cuda_nvml emb_cuda_nvml_open(const char *library, const char *bus);
+
+/* Gives the device bytes of this process; false where NVML does not tell them, as in a container
+ * whose process numbers are not the driver's. */
+bool emb_cuda_nvml_own(uint64_t *bytes, const emb_cuda_nvml *nvml);
+
+/* Gives the bytes of the card that all processes use together; false where NVML does not tell. */
+bool emb_cuda_nvml_used(uint64_t *bytes, const emb_cuda_nvml *nvml);
+
+/* What the context of this process takes. used_before: of emb_cuda_nvml_used before the context was
+ * made, 0 if it was not told; taken: of the card now, by all. Its own figure if there is one; else
+ * what was added meanwhile; else all that is taken. */
+uint64_t emb_cuda_nvml_context(const emb_cuda_nvml *nvml, uint64_t used_before, uint64_t taken);
+
+#endif

@@ -1,0 +1,72 @@
+/* test_nvml.c - what the CUDA module reads from NVML, against the fake one: the process's own
+ * bytes, the card's, and the context's where only the card's are told.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "backend/cuda/module/nvml.h"
+
+#define MIB  (1ull << 20)
+#define CARD "0000:01:00.0"
+
+static emb_cuda_nvml open_as(const char *mode, const char *bus) {
+    setenv("EMB_FAKE_NVML", mode, 1);
+    return emb_cuda_nvml_open(FAKE_NVML, bus);
+}
+
+static void test_own_figure(void **state) {
+    (void)state;
+    char me[16];
+    snprintf(me, sizeof me, "%d", (int)getpid());
+    emb_cuda_nvml nvml = open_as(me, CARD);
+    uint64_t bytes = 0;
+    assert_true(emb_cuda_nvml_own(&bytes, &nvml));
+    assert_int_equal(bytes, 540 * MIB);
+    assert_int_equal(emb_cuda_nvml_context(&nvml, 600 * MIB, 2000 * MIB), 540 * MIB);
+    assert_int_equal(emb_cuda_nvml_context(&nvml, 0, 2000 * MIB), 540 * MIB);
+}
+
+/* As in a container: the driver's process numbers are not ours. */
+static void test_others_are_not_ours(void **state) {
+    (void)state;
+    emb_cuda_nvml nvml = open_as("1", CARD);
+    uint64_t bytes = 0;
+    assert_false(emb_cuda_nvml_own(&bytes, &nvml));
+    assert_true(emb_cuda_nvml_used(&bytes, &nvml));
+    assert_int_equal(bytes, 1096 * MIB);
+    assert_int_equal(emb_cuda_nvml_context(&nvml, 600 * MIB, 1096 * MIB), 496 * MIB);
+    assert_int_equal(emb_cuda_nvml_context(&nvml, 0, 1096 * MIB), 1096 * MIB);
+    /* others gave back more than the context took, or took more than there is: no difference */
+    assert_int_equal(emb_cuda_nvml_context(&nvml, 1200 * MIB, 1096 * MIB), 1096 * MIB);
+    assert_int_equal(emb_cuda_nvml_context(&nvml, 1 * MIB, 500 * MIB), 500 * MIB);
+}
+
+static void test_nothing_told(void **state) {
+    (void)state;
+    uint64_t bytes = 7;
+    emb_cuda_nvml absent = emb_cuda_nvml_open("/no/such/library", CARD);
+    emb_cuda_nvml broken = open_as("broken", CARD), unknown = open_as("1", "none");
+    const emb_cuda_nvml *all[] = {&absent, &broken, &unknown};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        assert_false(emb_cuda_nvml_own(&bytes, all[i]));
+        assert_false(emb_cuda_nvml_used(&bytes, all[i]));
+        assert_int_equal(bytes, 7);
+        assert_int_equal(emb_cuda_nvml_context(all[i], 5, 9), 9);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_own_figure),
+        cmocka_unit_test(test_others_are_not_ours),
+        cmocka_unit_test(test_nothing_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

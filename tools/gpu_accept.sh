@@ -1,0 +1,75 @@
+#!/bin/sh
+# Runs the acceptance rows of a GPU, step by step; JSON lines go to OUT (default build/gpu).
+#   STEPS="build cap limits" CARRY=folder SECONDS_EACH=300 tools/gpu_accept.sh
+# CARRY holds L6/ (all-MiniLM-L6-v2 in f16), abstracts.txt, sts.txt, mixed.txt, tiny.txt and, for
+# mpnet's vocabulary, mpnet-tokenizer/. WORK (default /tmp/embound-accept) keeps build and models
+# between calls. ARCH is the device's architecture; EMB_BUILD an existing build to use instead.
+# SPDX-License-Identifier: Apache-2.0
+set -eu
+cd "$(dirname "$0")/.."
+ALL="encode mpnet cap million limits sweep stream devices variants steady faults sanitize monitor"
+steps=${STEPS:-build $ALL}
+carry=${CARRY:-build/gpu_carry}
+work=${WORK:-/tmp/embound-accept}
+each=${SECONDS_EACH:-300}
+OUT=${OUT:-build/gpu}
+export OUT EMB_BUILD="${EMB_BUILD:-$work/build}"
+# rows are written at the speed of memory, not of a disk
+[ -n "${TMPDIR:-}" ] || { [ -w /dev/shm ] && export TMPDIR=/dev/shm; }
+mkdir -p "$OUT" "$work"
+failed=0
+
+note() { echo "{\"step\": \"$1\", \"$2\": $3}" | tee -a "$OUT/accept.jsonl"; }
+
+build() {
+    cmake -S . -B "$EMB_BUILD" -DCMAKE_BUILD_TYPE=Release -DEMB_CUDA=ON \
+        -DCMAKE_CUDA_ARCHITECTURES="${ARCH:-90a}-real" >"$OUT/configure.log" 2>&1 &&
+        cmake --build "$EMB_BUILD" -j "$(nproc)" --target embound_cli embound_cuda peak \
+            gpu_steady driver_calls >"$OUT/build.log" 2>&1 ||
+        { tail -n 20 "$OUT/configure.log" "$OUT/build.log"; exit 1; }
+}
+
+# A model of the shape NAME with random weights, once. NAME TOKENIZER
+random_model() {
+    [ -f "$work/$1/model.safetensors" ] && return
+    python3 tools/make_random_model.py "$work/$1.part" --preset "$1" --dtype F16 --tokenizer "$2" &&
+        mv "$work/$1.part" "$work/$1"
+}
+
+models() {
+    tokenizer=$carry/mpnet-tokenizer
+    [ -d "$tokenizer" ] || tokenizer=build/models/all-mpnet-base-v2
+    random_model bert-base "$carry/L6" &
+    random_model mpnet-base "$tokenizer"
+    wait
+}
+
+bench() {
+    file=$1
+    step=$2
+    timeout $((each + 60)) python3 "bench/$file.py" "$step" --model "${MODEL:-$carry/L6}" \
+        --mpnet "${MPNET:-$work/mpnet-base}" --bert "${BERT:-$work/bert-base}" --texts "$carry" \
+        --seconds "$each" --scale "${SCALE:-1}" || { note "$step" status $?; failed=1; }
+}
+
+for step in $steps; do
+    case $step in
+    build) build ;;
+    encode)
+        for n in 1 2 3 4 5 6; do cat "$carry/abstracts.txt"; done >"$work/abstracts.txt"
+        for n in 1 2 3 4 5 6; do cat "$carry/sts.txt"; done >"$work/sts.txt"
+        timeout "$each" python3 bench/gpu_encode.py "${MODEL:-$carry/L6}" \
+            abstracts="$work/abstracts.txt":256 sts-b="$work/sts.txt":128 \
+            --mixed "$carry/mixed.txt" | tee -a "$OUT/accept.jsonl" || failed=1
+        ;;
+    mpnet | cap | stream)
+        [ -n "${MPNET:-}" ] || models
+        case $step in mpnet) bench gpu_speed mpnet ;; *) bench gpu_memory $step ;; esac
+        ;;
+    million | limits | sweep) bench gpu_memory "$step" ;;
+    devices | variants) bench gpu_speed "$step" ;;
+    steady | faults | sanitize | monitor) bench gpu_faults "$step" ;;
+    *) echo "gpu_accept: no step '$step'; there are: build $ALL" >&2; exit 64 ;;
+    esac
+done
+exit "$failed"
