@@ -23,6 +23,7 @@ PEER = ROOT / "bench" / "peers" / "gpu_peer.py"
 PEER_PYTHON = os.environ.get("EMB_PEER_PYTHON") or sys.executable
 FAKE = os.environ.get("EMB_FAKE_HELD")  # rehearsal: the fake device's memory is the host's
 DTYPE = "f32" if FAKE else "f16"
+CHUNK = 60 if FAKE else 512  # longest chunk in tokens
 MIB = 1 << 20
 FAKE_CONTEXT = 10 * MIB  # of tests/cuda/fake_module.c: entered, never taken
 SLACK = (16 if FAKE else 4) * MIB  # the fake takes nothing of what a driver takes on the host

@@ -12,13 +12,12 @@ SPDX-License-Identifier: Apache-2.0
 """
 import random
 
-from gpu_common import (DTYPE, FAKE, MIB, Run, best_of, context_of, emit, fastest, giant_text,
-                        lines_of, long_texts, main, mib, npy_rows, peer, plan, same_bytes,
-                        short_texts, within, write_lines)
+from gpu_common import (CHUNK, DTYPE, FAKE, MIB, Run, best_of, context_of, emit, fastest,
+                        giant_text, lines_of, long_texts, main, mib, npy_rows, peer, plan,
+                        same_bytes, short_texts, within, write_lines)
 
 CAP = 40 * MIB if FAKE else 4 * 10**9
 SMALL_CAP = 20 * MIB if FAKE else 10**9
-CHUNK = 60 if FAKE else 512
 BATCHES = (8, 32, 64, 128, 256)
 
 

@@ -10,10 +10,8 @@ SPDX-License-Identifier: Apache-2.0
 """
 import hashlib
 
-from gpu_common import (DTYPE, FAKE, Run, best_of, emit, fastest, lines_of, long_texts, main, mib,
+from gpu_common import (CHUNK, DTYPE, best_of, emit, fastest, lines_of, long_texts, main, mib,
                         options_known, peer, plan, same_bytes, short_texts, within, write_lines)
-
-CHUNK = 60 if FAKE else 512
 
 
 def mpnet(options, folder, watch, clock):

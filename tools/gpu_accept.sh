@@ -7,7 +7,8 @@
 # SPDX-License-Identifier: Apache-2.0
 set -eu
 cd "$(dirname "$0")/.."
-ALL="encode mpnet cap million limits sweep stream devices variants steady faults sanitize monitor"
+ALL="cosine abstracts short mpnet cap million limits sweep stream devices variants"
+ALL="$ALL steady faults sanitize monitor"
 steps=${STEPS:-build $ALL}
 carry=${CARRY:-build/gpu_carry}
 work=${WORK:-/tmp/embound-accept}
@@ -55,13 +56,7 @@ bench() {
 for step in $steps; do
     case $step in
     build) build ;;
-    encode)
-        for n in 1 2 3 4 5 6; do cat "$carry/abstracts.txt"; done >"$work/abstracts.txt"
-        for n in 1 2 3 4 5 6; do cat "$carry/sts.txt"; done >"$work/sts.txt"
-        timeout "$each" python3 bench/gpu_encode.py "${MODEL:-$carry/L6}" \
-            abstracts="$work/abstracts.txt":256 sts-b="$work/sts.txt":128 \
-            --mixed "$carry/mixed.txt" | tee -a "$OUT/accept.jsonl" || failed=1
-        ;;
+    cosine | abstracts | short) bench gpu_encode "$step" ;;
     mpnet | cap | stream)
         [ -n "${MPNET:-}" ] || models
         case $step in mpnet) bench gpu_speed mpnet ;; *) bench gpu_memory $step ;; esac

@@ -53,7 +53,7 @@ static int follow(pid_t child, long *bytes) {
         } else if (!begun && WSTOPSIG(status) == SIGTRAP) {
             begun = true;
             ptrace(PTRACE_SETOPTIONS, child, NULL,
-                   (void *)(long)(PTRACE_O_TRACEEXIT | PTRACE_O_TRACEEXEC));
+                   (void *)(long)(PTRACE_O_TRACEEXIT | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL));
         } else if (status >> 8 != (SIGTRAP | (PTRACE_EVENT_EXEC << 8))) {
             deliver = WSTOPSIG(status);
         }
