@@ -26,7 +26,8 @@ STEADY = BUILD / "tests" / "gpu_steady"
 TINY = ROOT / "tests" / "data" / "tiny-bert"
 TINY_MPNET = ROOT / "tests" / "data" / "tiny-mpnet"
 TAKES = re.compile(r"Alloc|Create|Instantiate|LoadData|LoadFat|ModuleLoad|LibraryLoad|Register|"
-                   r"AddressReserve|MemMap|Import|Upload|SetLimit|EnablePeer")
+                   r"AddressReserve|MemMap|Import|Upload|SetLimit|EnablePeer|GetModule|GetKernel|"
+                   r"GetFunction")
 CODES = (69, 70, 71, 75)  # device, internal, system resource, try again
 
 

@@ -17,6 +17,7 @@ import time
 UNKNOWN = (1 << 64) - 1
 PROCESSES_MAX = 64
 CHANGES_MAX = 2000
+POLL_SECONDS = 0.004  # seldom enough not to hold up the driver's own work
 
 
 class Process(ctypes.Structure):
@@ -104,7 +105,7 @@ def main():
     record = Record({})
     while True:
         record.poll(nvml)
-        if not select.select([sys.stdin], [], [], 0.001)[0]:
+        if not select.select([sys.stdin], [], [], POLL_SECONDS)[0]:
             continue
         if not sys.stdin.readline():
             return

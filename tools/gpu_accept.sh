@@ -16,7 +16,7 @@ each=${SECONDS_EACH:-300}
 OUT=${OUT:-build/gpu}
 export OUT EMB_BUILD="${EMB_BUILD:-$work/build}"
 # rows are written at the speed of memory, not of a disk
-[ -n "${TMPDIR:-}" ] || { [ -w /dev/shm ] && export TMPDIR=/dev/shm; }
+if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
 mkdir -p "$OUT" "$work"
 failed=0
 

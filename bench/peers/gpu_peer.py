@@ -61,7 +61,7 @@ def measure(network, torch, lines, batch, repeat, end):
             best = max(best, len(lines) / took)
             if time.monotonic() + took > end:
                 break
-    except torch.OutOfMemoryError as reason:
+    except RuntimeError as reason:  # out of memory in PyTorch or in a library beneath it
         return {"failed": " ".join(str(reason).split())[:120]}
     reserved = torch.cuda.max_memory_reserved() if on_gpu else 0
     return {"texts_per_second": round(best, 1), "mib_torch": round(reserved / 2**20)}
