@@ -31,8 +31,8 @@ static emb_status lost(emb_error *error, const char *what) {
     return emb_error_set(error, EMB_DEVICE, "fake device: %s failed", what);
 }
 
-/* The card's books, as a driver keeps them for NVML: EMB_FAKE_HELD is a folder, where the file named
- * by this process gets the bytes that it took (tests/cli/fake_nvml.c). */
+/* The card's books, as a driver keeps them for NVML: EMB_FAKE_HELD is a folder, where the file
+ * named by this process gets the bytes that it took (tests/cli/fake_nvml.c). */
 static void enter_held(uint64_t bytes) {
     const char *folder = getenv("EMB_FAKE_HELD");
     if (!folder) return;
