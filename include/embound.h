@@ -242,12 +242,15 @@ typedef struct emb_region {
     emb_item items[EMB_ITEMS_MAX];
 } emb_region;
 
-/* Steps of the ladder, from fastest to smallest; the planner takes the first that fits. */
+/* Steps of the ladder; the planner takes the fastest that fits. */
 typedef enum emb_rung {
     EMB_RUNG_FULL = 1,   /* weights resident, batches at the knee */
     EMB_RUNG_FEWER = 2,  /* weights resident, fewer tokens per batch */
     EMB_RUNG_GATHER = 3, /* layers resident, embedding rows read from the file as needed */
-    EMB_RUNG_STREAM = 4  /* layers streamed from the file, embedding rows read as needed */
+    EMB_RUNG_STREAM = 4, /* layers streamed from the file, embedding rows read as needed */
+    /* on a GPU, in front of GATHER: the host's memory stands in for the file */
+    EMB_RUNG_PINNED_EMBEDDINGS = 5, /* layers resident, embedding table in pinned host memory */
+    EMB_RUNG_PINNED_LAYERS = 6      /* layers streamed from pinned host memory */
 } emb_rung;
 
 /* The bytes and shapes that follow from limits. A value: no pointers, nothing to free. */
@@ -271,13 +274,15 @@ typedef struct emb_plan {
     uint32_t chunk_tokens_max; /* longest sequence, special tokens included */
     uint32_t weight_slots;     /* 0: all layers resident; 1 or 2: buffers of one layer each */
     uint32_t embeddings_resident;
-    emb_gemm gemm;            /* as in the limits; OWN on a CPU */
-    emb_switch graphs;        /* as in the limits; OFF on a CPU */
-    uint64_t host_bytes_max;  /* the budget; 0 if none was stated */
-    uint64_t host_bytes;      /* the whole process under this plan */
-    uint64_t host_bytes_min;  /* the smallest budget that works with these limits */
-    uint64_t host_bytes_knee; /* the smallest budget that reaches full speed */
-    uint32_t devices_count;   /* GPUs that share the work, each with its own weights; 1 on a CPU */
+    uint32_t embeddings_pinned; /* in pinned host memory, which the GPU reads as it needs rows */
+    uint32_t layers_pinned;     /* streamed layers come from pinned host memory, not the file */
+    emb_gemm gemm;              /* as in the limits; OWN on a CPU */
+    emb_switch graphs;          /* as in the limits; OFF on a CPU */
+    uint64_t host_bytes_max;    /* the budget; 0 if none was stated */
+    uint64_t host_bytes;        /* the whole process under this plan */
+    uint64_t host_bytes_min;    /* the smallest budget that works with these limits */
+    uint64_t host_bytes_knee;   /* the smallest budget that reaches full speed */
+    uint32_t devices_count; /* GPUs that share the work, each with its own weights; 1 on a CPU */
     uint32_t devices[EMB_DEVICES_MAX]; /* their indices */
     uint32_t compute_capability;
     uint64_t device_bytes_max; /* as for the host, per GPU and with its context */
@@ -298,7 +303,8 @@ typedef struct emb_plan {
 EMB_API emb_status emb_plan_make(emb_plan *out, const emb_model *model, const emb_limits *limits,
                                  const emb_machine *machine, emb_error *error);
 
-/* Gives the rung's name: "full", "fewer tokens", "embeddings from file", "layers streamed". */
+/* Gives the rung's name: "full", "fewer tokens", "embeddings from file", "layers streamed",
+ * "embeddings in pinned memory", "layers from pinned memory". */
 EMB_API const char *emb_rung_name(emb_rung rung);
 
 /* ---- engine ---------------------------------------------------------------------------------- */

@@ -25,6 +25,10 @@ static const char *rung_in_words(emb_rung rung) {
         return "layers in memory, word embeddings read from the file as needed";
     case EMB_RUNG_STREAM:
         return "layers read from the file one after another, over and over";
+    case EMB_RUNG_PINNED_EMBEDDINGS:
+        return "layers on the GPU, word embeddings in the host's memory";
+    case EMB_RUNG_PINNED_LAYERS:
+        return "layers copied from the host's memory one after another, over and over";
     }
     return "?";
 }
@@ -91,8 +95,7 @@ static void table_budget(emb_writer *out, const char *what, const char *host, co
 static void table_shapes(emb_writer *out, const emb_session *session) {
     const emb_plan *plan = &session->plan;
     emb_writer_format(out, "How it works inside that\n");
-    emb_writer_format(out, "  step of the ladder     %u of 4, %s\n", plan->rung,
-                      rung_in_words(plan->rung));
+    emb_writer_format(out, "  step of the ladder     %s\n", rung_in_words(plan->rung));
     emb_writer_format(out, "  lanes                  %u (threads that compute)\n", plan->lanes);
     emb_writer_format(out, "  tokens per tile        %u (that one lane holds at once)\n",
                       plan->tokens_per_tile);
@@ -183,6 +186,8 @@ void emb_report_plan_json(emb_writer *out, const emb_session *session) {
     field_u64(out, "chunk_tokens_max", plan->chunk_tokens_max);
     field_u64(out, "weight_slots", plan->weight_slots);
     field_u64(out, "embeddings_resident", plan->embeddings_resident);
+    field_u64(out, "embeddings_pinned", plan->embeddings_pinned);
+    field_u64(out, "layers_pinned", plan->layers_pinned);
     field_text(out, "gemm", plan->gemm == EMB_GEMM_CUBLASLT ? "cublaslt" : "own");
     field_text(out, "graphs",
                plan->graphs == EMB_SWITCH_ON    ? "on"

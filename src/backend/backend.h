@@ -55,6 +55,7 @@ typedef struct emb_tile {
     const uint32_t *starts; /* [chunks + 1], first is 0, last is tokens */
     void *queue;            /* where a device's operations are enqueued; NULL on a CPU */
     uint32_t *indices;      /* the block that ids, starts and targets are in */
+    void *kept; /* the device's memory where they stay until the pass is done; NULL: the lane's */
 } emb_tile;
 
 /* A lane's indices are one block of words, which one copy uploads: EMB_INDEX_HEAD words for the
@@ -99,6 +100,15 @@ typedef struct emb_lane_scratch {
     void *state; /* [lane_state_bytes] of the host, zeroed at open */
 } emb_lane_scratch;
 
+typedef struct emb_device_copy {
+    void *to;         /* the device's memory */
+    const void *from; /* pinned host memory */
+    uint64_t bytes;
+    void *const *after; /* [after_count] events */
+    uint32_t after_count;
+    void *done; /* event */
+} emb_device_copy;
+
 /* What a device beside the CPU needs; a CPU backend has none. Operations of a device are enqueued
  * and run in order; lanes are independent of one another. */
 typedef struct emb_device_calls {
@@ -128,6 +138,23 @@ typedef struct emb_device_calls {
     bool (*begin)(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch);
     /* Waits until everything enqueued is done. Fails: EMB_DEVICE (sticky). */
     emb_status (*finish)(emb_lane_scratch *scratch, emb_error *error);
+
+    /* A copier is a queue beside the lanes'; events order it and them without the host. A mark
+     * stands for everything enqueued before it; who waits for an event waits for its latest mark,
+     * and not at all if it has none. copier_close waits until the copier has nothing left to do.
+     * Fails: EMB_DEVICE. */
+    emb_status (*copier_open)(void **copier, void **events, uint32_t count, uint32_t device,
+                              emb_error *error);
+    void (*copier_close)(void *copier, void **events, uint32_t count);
+    /* Enqueues a copy from pinned memory to the device's, behind the marks of `after`; marks `done`
+     * behind it. Fails: EMB_DEVICE, if it cannot be enqueued; a later failure is finish's. */
+    emb_status (*copy)(void *copier, const emb_device_copy *copy, uint32_t device,
+                       emb_error *error);
+    /* What the lane enqueues from now on waits for the event. */
+    void (*lane_wait)(emb_lane_scratch *scratch, void *event);
+    void (*lane_mark)(emb_lane_scratch *scratch, void *event);
+    /* The host waits. Fails: EMB_DEVICE (sticky). */
+    emb_status (*event_finish)(void *event, uint32_t device, emb_error *error);
 } emb_device_calls;
 
 /* `in`, `out` and the embedding's vectors are the device's memory where there is one. */
@@ -144,12 +171,16 @@ typedef struct emb_backend {
                           emb_ledger *ledger);
     /* Packs rows [row0, row0 + rows) from values [rows, cols]. row0 is a multiple of
      * EMB_PACK_ROWS, and rows too unless it reaches the last row. Biases are the caller's to fill.
-     * Disjoint row ranges may be packed by different threads. */
+     * Disjoint row ranges may be packed by different threads. The packed form holds no addresses:
+     * a device's may be packed in pinned memory and copied. */
     void (*linear_pack)(emb_linear *linear, uint32_t row0, uint32_t rows, const float *values);
 
     /* Books the scratch of one lane for tiles of at most `tokens`. */
     void (*lane_layout)(emb_lane_scratch *scratch, const emb_block_shape *shape, emb_format format,
                         uint32_t tokens, emb_ledger *ledger);
+    /* Where a tile's indices are kept among those of a pass: bytes from their start, given how many
+     * tokens and tiles come before it; so, of all of them, the bytes. NULL on a CPU. */
+    uint64_t (*kept_place)(uint32_t tokens, uint32_t tiles);
 
     /* out [tokens, hidden] = norm(words[id] + positions[index in chunk]). */
     void (*embed)(void *out, const emb_tile *tile, const emb_embedding *embedding,
@@ -185,7 +216,7 @@ const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format fo
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
-#define EMB_CUDA_ABI 3
+#define EMB_CUDA_ABI 4
 
 /* What the module, a shared object of its own, gives under the name emb_cuda_query. */
 typedef struct emb_cuda_module {

@@ -10,11 +10,36 @@
 #include "base/process.h"
 #include "encoder/encoder.h"
 
-void emb_lane_layout(emb_lane *lane, const emb_weights_config *config,
+/* Words before a tile's block of indices in the staging of a pass: each takes up to 2 for a token
+ * and 7 more. */
+static uint64_t staging_place(uint32_t tokens, uint32_t tiles) {
+    return 2 * (uint64_t)tokens + 8 * (uint64_t)tiles;
+}
+
+void emb_packed_pass_layout(emb_packed_pass *packed, const emb_weights_config *config,
+                            uint32_t tokens, uint32_t chunks, uint32_t tokens_per_tile,
+                            const emb_books *books) {
+    /* a cut and the first chunk of the next are more than a tile: so two cuts are, together */
+    uint64_t tiles = 2 * ((uint64_t)tokens / (tokens_per_tile + 1)) + 1;
+    if (tiles > chunks) tiles = chunks;
+    memset(packed, 0, sizeof *packed);
+    emb_ledger_item(books->host, "tiles of a pass");
+    packed->tiles = emb_ledger_take(books->host, tiles, sizeof *packed->tiles);
+    emb_ledger_item(books->pinned, "tiles of a pass");
+    for (uint32_t i = 0; i < 2; i++)
+        packed->staging[i] = emb_ledger_take(books->pinned, staging_place(tokens, (uint32_t)tiles),
+                                             sizeof(uint32_t));
+    emb_ledger_item(books->device, "tiles of a pass");
+    packed->kept =
+        emb_ledger_take(books->device, 1, config->backend->kept_place(tokens, (uint32_t)tiles));
+}
+
+void emb_lane_layout(emb_lane *lane, uint32_t index, const emb_weights_config *config,
                      const emb_block_shape *blocks, uint32_t tokens_per_tile, bool with_x,
                      const emb_books *books) {
     emb_ledger *ledger = books->pinned; /* what a device reads from the host */
     memset(lane, 0, sizeof *lane);
+    lane->index = index;
     emb_ledger_item(ledger, "lane buffers");
     uint64_t values = (uint64_t)tokens_per_tile * config->shape->hidden;
     lane->indices =
@@ -23,7 +48,7 @@ void emb_lane_layout(emb_lane *lane, const emb_weights_config *config,
         lane->starts = lane->indices + EMB_INDEX_HEAD;
         lane->ids = lane->indices + emb_index_ids(tokens_per_tile);
     }
-    if (!config->words_resident) {
+    if (!config->words_resident && !config->words_pinned) {
         lane->gathered = emb_ledger_take(ledger, values, emb_format_bytes(config->format));
         lane->gather_row = emb_ledger_take(ledger, config->shape->hidden, sizeof(float));
         lane->gather_scratch =
@@ -39,40 +64,45 @@ void emb_lane_layout(emb_lane *lane, const emb_weights_config *config,
     }
 }
 
-/* Packs the cut's chunks one behind another: no padding. */
-static void pack_tile(emb_tile *tile, emb_lane *lane, const emb_pass *pass,
-                      const emb_tile_cut *cut) {
+/* Where a tile is packed: a block of indices. */
+typedef struct tile_room {
+    uint32_t *indices, *starts, *ids;
+} tile_room;
+
+/* Packs the cut's chunks one behind another: no padding. Gives the targets. */
+static const uint32_t *pack_tile(emb_tile *tile, const tile_room *room, const emb_pass *pass,
+                                 const emb_tile_cut *cut) {
     const emb_token_table *table = pass->table;
-    uint32_t tokens = 0;
-    lane->targets = lane->ids + cut->tokens;
+    uint32_t tokens = 0, *targets = room->ids + cut->tokens;
     for (uint32_t i = 0; i < cut->chunks; i++) {
         uint32_t chunk = pass->order[cut->order0 + i];
         uint32_t start = table->starts[chunk], length = table->starts[chunk + 1] - start;
-        lane->starts[i] = tokens;
-        lane->targets[i] = chunk;
-        memcpy(lane->ids + tokens, table->ids + start, length * sizeof *lane->ids);
+        room->starts[i] = tokens;
+        targets[i] = chunk;
+        memcpy(room->ids + tokens, table->ids + start, length * sizeof *room->ids);
         tokens += length;
     }
-    lane->starts[cut->chunks] = tokens;
+    room->starts[cut->chunks] = tokens;
     *tile = (emb_tile){.tokens = tokens,
                        .chunks = cut->chunks,
-                       .ids = lane->ids,
-                       .starts = lane->starts,
-                       .indices = lane->indices};
+                       .ids = room->ids,
+                       .starts = room->starts,
+                       .indices = room->indices};
+    return targets;
 }
 
 /* Reads the word rows of the tile's tokens from the file; ids then index these. */
-static emb_status gather_words(emb_encoder *encoder, emb_lane *lane, uint32_t tokens,
+static emb_status gather_words(emb_encoder *encoder, emb_lane *lane, uint32_t *ids, uint32_t tokens,
                                emb_error *error) {
     const emb_weights *w = encoder->weights;
     uint32_t hidden = encoder->shape->hidden;
     uint64_t row_bytes = hidden * emb_format_bytes(w->format);
     for (uint32_t i = 0; i < tokens; i++) {
-        EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_WORDS, 0, lane->ids[i], 1,
-                                    lane->gather_row, lane->gather_scratch, error));
+        EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_WORDS, 0, ids[i], 1, lane->gather_row,
+                                    lane->gather_scratch, error));
         encoder->backend->convert((unsigned char *)lane->gathered + i * row_bytes, w->format,
                                   lane->gather_row, hidden);
-        lane->ids[i] = i;
+        ids[i] = i;
     }
     return EMB_OK;
 }
@@ -82,11 +112,11 @@ static emb_status begin_tile(emb_tile *tile, const uint32_t **targets, emb_embed
                              emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
                              const emb_tile_cut *cut, uint32_t n, emb_error *error) {
     const emb_device_calls *device = encoder->backend->device;
-    pack_tile(tile, lane, pass, cut);
-    *targets = lane->targets;
+    const tile_room room = {lane->indices, lane->starts, lane->ids};
+    *targets = pack_tile(tile, &room, pass, cut);
     *embedding = encoder->weights->embedding;
     if (n == 0 && !encoder->weights->words_resident) {
-        EMB_TRY(gather_words(encoder, lane, tile->tokens, error));
+        EMB_TRY(gather_words(encoder, lane, lane->ids, tile->tokens, error));
         embedding->words = lane->gathered;
     }
     lane->replayed = device && device->begin(tile, targets, &lane->scratch);
@@ -117,8 +147,7 @@ static emb_status run_tile(emb_encoder *encoder, emb_lane *lane, const emb_pass 
         backend->pool(pass->vectors, lane->tile_targets, x, &lane->tile, &encoder->pool,
                       &encoder->blocks);
     /* a device runs behind: what it reads must stay until it is done */
-    if (backend->device && (last || pass->next))
-        return backend->device->finish(&lane->scratch, error);
+    if (backend->device && last) return backend->device->finish(&lane->scratch, error);
     return EMB_OK;
 }
 
@@ -137,22 +166,99 @@ static emb_status stopped(emb_weights *weights, emb_error *error) {
     return emb_error_set(error, EMB_CANCELLED, "cancelled");
 }
 
+static emb_status check_cancel(const emb_pass *pass, emb_error *error) {
+    if (!atomic_load_explicit(pass->cancel, memory_order_relaxed)) return EMB_OK;
+    return emb_error_set(error, EMB_CANCELLED, "cancelled");
+}
+
+/* ---- streamed to a device -------------------------------------------------------------------- */
+
+/* The host runs ahead of the device by up to a pass: it waits for nothing but its own lane, at the
+ * end. So whatever the device still reads must stay:
+ * - pinned staging of a pass: until each lane's own end of that pass. A lane may begin the next
+ *   one while another has not ended this; so passes take turns in two stagings, and a lane that
+ *   begins pass p + 2 knows that all have ended p: all had to enqueue p + 1 first.
+ * - indices and activations on the device: emb_weights_acquire holds the lane's stream back until
+ *   all lanes are done with the pass before.
+ * - gathered word rows: until their tile has read them; the host waits there.
+ * A cut belongs to one lane through all layers, so its activations need no hand-over. */
+
+/* Packs cut c, uploads it and embeds its tokens. */
+static emb_status begin_packed(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
+                               uint32_t c, void *x, emb_error *error) {
+    const emb_backend *backend = encoder->backend;
+    emb_packed_pass *packed = pass->packed;
+    emb_packed_tile *own = &packed->tiles[c];
+    const emb_tile_cut *cut = &pass->cuts[c];
+    uint32_t turn = pass->number0 / encoder->shape->layers % 2;
+    uint32_t *block = packed->staging[turn] + staging_place(cut->row0, c);
+    const tile_room room = {block, block + EMB_INDEX_HEAD, block + emb_index_ids(cut->tokens)};
+    own->targets = pack_tile(&own->tile, &room, pass, cut);
+    own->tile.kept = packed->kept + backend->kept_place(cut->row0, c);
+    emb_embedding embedding = encoder->weights->embedding;
+    bool gather = !encoder->weights->words_resident;
+    if (gather) {
+        EMB_TRY(gather_words(encoder, lane, room.ids, own->tile.tokens, error));
+        embedding.words = lane->gathered;
+    }
+    backend->device->begin(&own->tile, &own->targets, &lane->scratch);
+    backend->embed(x, &own->tile, &embedding, &encoder->blocks);
+    lane->rows_computed += own->tile.tokens;
+    lane->tiles++;
+    return gather ? backend->device->finish(&lane->scratch, error) : EMB_OK;
+}
+
+static emb_status run_packed(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass, uint32_t c,
+                             uint32_t n, const emb_layer *layer, emb_error *error) {
+    const emb_backend *backend = encoder->backend;
+    size_t row_bytes = (size_t)encoder->shape->hidden * backend->activation_bytes;
+    void *x = (unsigned char *)pass->x + pass->cuts[c].row0 * row_bytes;
+    if (n == 0) EMB_TRY(begin_packed(encoder, lane, pass, c, x, error));
+    const emb_packed_tile *own = &pass->packed->tiles[c];
+    backend->attention_block(x, x, &own->tile, layer, &encoder->blocks, &lane->scratch);
+    backend->ffn_block(x, x, &own->tile, layer, &encoder->blocks, &lane->scratch);
+    if (n + 1 == encoder->shape->layers)
+        backend->pool(pass->vectors, own->targets, x, &own->tile, &encoder->pool, &encoder->blocks);
+    return EMB_OK;
+}
+
+static emb_status forward_packed(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
+                                 emb_error *error) {
+    emb_weights *weights = encoder->weights;
+    for (uint32_t n = 0; n < encoder->shape->layers; n++) {
+        const emb_layer *layer = emb_weights_acquire(weights, pass->number0 + n, lane);
+        if (!layer) return stopped(weights, error);
+        for (uint32_t c = lane->index; c < pass->cuts_count; c += weights->lanes) {
+            EMB_TRY(check_cancel(pass, error));
+            EMB_TRY(run_packed(encoder, lane, pass, c, n, layer, error));
+        }
+        emb_weights_release(weights, pass->number0 + n, lane);
+    }
+    return encoder->backend->device->finish(&lane->scratch, error);
+}
+
+/* ---- a pass ---------------------------------------------------------------------------------- */
+
+static emb_status forward(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
+                          emb_error *error) {
+    for (uint32_t n = 0; n < encoder->shape->layers; n++) {
+        const emb_layer *layer = emb_weights_acquire(encoder->weights, pass->number0 + n, lane);
+        if (!layer) return stopped(encoder->weights, error);
+        uint32_t own = 0, c;
+        while ((c = take_cut(pass, n, &own)) < pass->cuts_count) {
+            EMB_TRY(check_cancel(pass, error));
+            EMB_TRY(run_tile(encoder, lane, pass, &pass->cuts[c], n, layer, error));
+        }
+        emb_weights_release(encoder->weights, pass->number0 + n, lane);
+    }
+    return EMB_OK;
+}
+
 emb_status emb_encoder_forward(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
                                emb_error *error) {
     double before = emb_process_seconds();
     lane->seconds_encode = lane->seconds_wait = 0;
-    for (uint32_t n = 0; n < encoder->shape->layers; n++) {
-        const emb_layer *layer =
-            emb_weights_acquire(encoder->weights, pass->number0 + n, &lane->seconds_wait);
-        if (!layer) return stopped(encoder->weights, error);
-        uint32_t own = 0, c;
-        while ((c = take_cut(pass, n, &own)) < pass->cuts_count) {
-            if (atomic_load_explicit(pass->cancel, memory_order_relaxed))
-                return emb_error_set(error, EMB_CANCELLED, "cancelled");
-            EMB_TRY(run_tile(encoder, lane, pass, &pass->cuts[c], n, layer, error));
-        }
-        emb_weights_release(encoder->weights, pass->number0 + n);
-    }
+    EMB_TRY((pass->packed ? forward_packed : forward)(encoder, lane, pass, error));
     lane->seconds_encode = emb_process_seconds() - before - lane->seconds_wait;
     return EMB_OK;
 }

@@ -15,8 +15,7 @@ static uint32_t staging_cols(const emb_shape *shape) {
     return shape->intermediate > shape->hidden ? shape->intermediate : shape->hidden;
 }
 
-static void layer_layout(emb_layer *layer, const emb_weights *weights, const emb_books *books) {
-    emb_ledger *ledger = books->device;
+static void layer_layout(emb_layer *layer, const emb_weights *weights, emb_ledger *ledger) {
     const emb_shape *s = weights->shape;
     const emb_backend *backend = weights->backend;
     emb_layer measured; /* while measuring there is no table of layers to write into */
@@ -29,6 +28,60 @@ static void layer_layout(emb_layer *layer, const emb_weights *weights, const emb
     layer->attention_shift = emb_ledger_take(ledger, s->hidden, sizeof(float));
     layer->ffn_gain = emb_ledger_take(ledger, s->hidden, sizeof(float));
     layer->ffn_shift = emb_ledger_take(ledger, s->hidden, sizeof(float));
+}
+
+/* Binds a layer inside a block of its own (NULL: measures); gives the bytes. The same offsets in
+ * pinned memory and in a device's slots make one copy of a layer. */
+static uint64_t layer_in_block(emb_layer *layer, const emb_weights *weights, void *block,
+                               uint64_t bytes) {
+    emb_ledger ledger;
+    emb_ledger_init_foreign(&ledger, block, bytes);
+    layer_layout(layer, weights, &ledger);
+    return ledger.bytes;
+}
+
+static void *words_layout(const emb_weights_config *config, emb_ledger *ledger) {
+    return emb_ledger_take(ledger, (uint64_t)config->shape->vocabulary * config->shape->hidden,
+                           emb_format_bytes(config->format));
+}
+
+void emb_pinned_weights_layout(emb_pinned_weights *pinned, const emb_weights_config *config,
+                               const emb_books *books) {
+    emb_weights like = {
+        .shape = config->shape, .backend = config->backend, .format = config->format};
+    memset(pinned, 0, sizeof *pinned);
+    if (config->words_pinned) {
+        emb_ledger_item(books->pinned, "embeddings");
+        pinned->words = words_layout(config, books->pinned);
+    }
+    if (config->layers_pinned) {
+        emb_ledger_item(books->pinned, "layers");
+        pinned->layers = emb_ledger_take(books->pinned, config->shape->layers,
+                                         layer_in_block(NULL, &like, NULL, 0));
+    }
+}
+
+/* All layers, or slots: a device's in blocks, into which a layer is copied in one piece. */
+static void layers_layout(emb_weights *w, const emb_books *books) {
+    bool on_device = books->device != books->host;
+    uint32_t kept = w->slots ? w->slots : w->shape->layers;
+    const char *item = w->slots ? "layers, streamed" : "layers";
+    emb_ledger_item(books->host, item);
+    w->layers = emb_ledger_take(books->host, kept, sizeof *w->layers);
+    if (w->slots && on_device)
+        w->events =
+            emb_ledger_take(books->host, (uint64_t)w->slots * (1 + w->lanes), sizeof *w->events);
+    w->layer_bytes = layer_in_block(NULL, w, NULL, 0);
+    emb_ledger_item(books->device, item);
+    for (uint32_t i = 0; i < kept; i++) {
+        emb_layer *layer = w->layers ? &w->layers[i] : NULL;
+        if (w->slots && on_device) {
+            w->blocks[i] = emb_ledger_take(books->device, 1, w->layer_bytes);
+            layer_in_block(layer, w, w->blocks[i], w->layer_bytes);
+        } else {
+            layer_layout(layer, w, books->device);
+        }
+    }
 }
 
 /* Values that staging holds: a block of rows, or the relative bias of one head beside its buckets.
@@ -51,14 +104,18 @@ void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
     weights->format = config->format;
     weights->slots = config->slots;
     weights->lanes = config->lanes;
-    weights->words_resident = config->words_resident;
+    weights->words_resident = config->words_resident || config->words_pinned;
+    weights->words_pinned = config->words_pinned;
+    weights->layers_pinned = config->layers_pinned;
+    weights->fills_pinned = config->fills_pinned;
+    weights->pinned = config->pinned;
     weights->device = config->device;
     weights->chunk_tokens_max = config->chunk_tokens_max;
 
     emb_ledger_item(ledger, "embeddings");
-    if (config->words_resident)
-        weights->words = emb_ledger_take(ledger, (uint64_t)s->vocabulary * s->hidden,
-                                         emb_format_bytes(config->format));
+    weights->words = config->words_pinned     ? config->pinned.words
+                     : config->words_resident ? words_layout(config, ledger)
+                                              : NULL;
     weights->positions =
         emb_ledger_take(ledger, (uint64_t)config->chunk_tokens_max * s->hidden, sizeof(float));
     weights->embed_gain = emb_ledger_take(ledger, s->hidden, sizeof(float));
@@ -67,13 +124,7 @@ void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
         weights->relative = emb_ledger_take(
             ledger, (uint64_t)s->heads * (2 * config->chunk_tokens_max - 1), sizeof(float));
 
-    uint32_t kept = config->slots ? config->slots : s->layers;
-    const char *item = config->slots ? "layers, streamed" : "layers";
-    emb_ledger_item(books->host, item);
-    weights->layers = emb_ledger_take(books->host, kept, sizeof *weights->layers);
-    emb_ledger_item(ledger, item);
-    for (uint32_t i = 0; i < kept; i++)
-        layer_layout(weights->layers ? &weights->layers[i] : NULL, weights, books);
+    layers_layout(weights, books);
 
     emb_ledger_item(books->host, "weight reading");
     uint64_t values = staging_values(weights);
@@ -215,7 +266,8 @@ static emb_status load_positions(emb_weights *w, emb_error *error) {
 static emb_status load_embeddings(emb_weights *w, emb_error *error) {
     const emb_shape *s = w->shape;
     uint64_t row_bytes = s->hidden * emb_format_bytes(w->format);
-    for (uint32_t row = 0; w->words_resident && row < s->vocabulary; row += EMB_PACK_ROWS) {
+    bool fill = w->words_pinned ? w->fills_pinned : w->words_resident;
+    for (uint32_t row = 0; fill && row < s->vocabulary; row += EMB_PACK_ROWS) {
         uint32_t rows = s->vocabulary - row < EMB_PACK_ROWS ? s->vocabulary - row : EMB_PACK_ROWS;
         EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_WORDS, 0, row, rows, w->staging,
                                     w->staging_scratch, error));
@@ -242,23 +294,105 @@ void emb_weights_init(emb_weights *weights) {
     pthread_cond_init(&weights->changed, NULL);
 }
 
+static void *filled_event(const emb_weights *w, uint32_t slot) {
+    return w->events[slot];
+}
+
+/* The events of all lanes that used this slot. */
+static void **done_events(const emb_weights *w, uint32_t slot) {
+    return w->events + w->slots + (size_t)slot * w->lanes;
+}
+
+static emb_status fill_pinned_layers(emb_weights *w, emb_error *error) {
+    for (uint32_t n = 0; n < w->shape->layers; n++) {
+        emb_layer layer;
+        layer_in_block(&layer, w, w->pinned.layers + n * w->layer_bytes, w->layer_bytes);
+        EMB_TRY(load_layer(w, &layer, n, error));
+    }
+    return EMB_OK;
+}
+
+/* Enqueues the copy of layer `number` into its slot, behind the work of all lanes that still read
+ * what the slot held: their marks for it are made, see emb_weights_loader. */
+static emb_status copy_layer(emb_weights *w, uint64_t number, emb_error *error) {
+    uint32_t slot = (uint32_t)(number % w->slots), n = (uint32_t)(number % w->shape->layers);
+    const emb_device_copy copy = {
+        .to = w->blocks[slot],
+        .from = w->pinned.layers + n * w->layer_bytes,
+        .bytes = w->layer_bytes,
+        .after = done_events(w, slot),
+        .after_count = w->lanes,
+        .done = filled_event(w, slot),
+    };
+    return w->backend->device->copy(w->copier, &copy, w->device, error);
+}
+
+/* A device warms its lanes with the first layer, also where layers will be streamed; the way that
+ * they will come is gone once too. */
+static emb_status load_layers(emb_weights *w, emb_error *error) {
+    const emb_device_calls *device = w->backend->device;
+    if (device && w->slots)
+        EMB_TRY(device->copier_open(&w->copier, w->events, w->slots * (1 + w->lanes), w->device,
+                                    error));
+    if (w->layers_pinned) {
+        if (w->fills_pinned) EMB_TRY(fill_pinned_layers(w, error));
+        EMB_TRY(wait_uploaded(w, error));
+        EMB_TRY(copy_layer(w, 0, error));
+        return device->event_finish(filled_event(w, 0), w->device, error);
+    }
+    uint32_t first = w->slots == 0 ? w->shape->layers : device ? 1 : 0;
+    for (uint32_t n = 0; n < first; n++) EMB_TRY(load_layer(w, &w->layers[n], n, error));
+    return EMB_OK;
+}
+
 emb_status emb_weights_load(emb_weights *weights, emb_error *error) {
     EMB_TRY(load_embeddings(weights, error));
-    /* a device warms its lanes with the first layer, also where layers will be streamed */
-    uint32_t first = weights->slots == 0        ? weights->shape->layers
-                     : weights->backend->device ? 1
-                                                : 0;
-    for (uint32_t n = 0; n < first; n++)
-        EMB_TRY(load_layer(weights, &weights->layers[n], n, error));
+    EMB_TRY(load_layers(weights, error));
     return wait_uploaded(weights, error);
 }
 
 void emb_weights_close(emb_weights *weights) {
+    if (weights->copier)
+        weights->backend->device->copier_close(weights->copier, weights->events,
+                                               weights->slots * (1 + weights->lanes));
     pthread_cond_destroy(&weights->changed);
     pthread_mutex_destroy(&weights->mutex);
 }
 
 /* ---- streaming ------------------------------------------------------------------------------- */
+
+/* On a device the host's counters say what has been enqueued, and events on the device hold back
+ * what was enqueued too early. Layer n goes to slot s = n % slots:
+ *   loader  enqueues the copy of n behind done(s, each lane), marks filled(s); then loaded = n + 1
+ *   lanes   once loaded > n: wait for filled(s), enqueue their tiles, mark done(s, lane); once all
+ *           have: released = n + 1, and the loader may enqueue n + slots
+ * An event is marked anew only when everyone who must wait for its mark before has begun to:
+ * filled(s) again for n + slots, after all lanes released n; done(s, lane) again for n + slots,
+ * after the loader enqueued that copy. */
+
+/* Fills the slot of layer `number`; a copy from pinned memory is under way when this returns. */
+static emb_status fill_slot(emb_weights *w, uint64_t number, emb_error *error) {
+    const emb_device_calls *device = w->backend->device;
+    if (w->layers_pinned) return copy_layer(w, number, error);
+    uint32_t slot = (uint32_t)(number % w->slots);
+    for (uint32_t i = 0; device && i < w->lanes; i++)
+        EMB_TRY(device->event_finish(done_events(w, slot)[i], w->device, error));
+    EMB_TRY(load_layer(w, &w->layers[slot], (uint32_t)(number % w->shape->layers), error));
+    return wait_uploaded(w, error);
+}
+
+/* What this lane enqueues next reads the layer. At the first one of a pass it also begins to write
+ * what other lanes may still read of the pass before: activations and indices, cut otherwise. */
+static void wait_on_device(const emb_weights *w, uint64_t number, emb_lane *lane) {
+    const emb_device_calls *device = w->backend->device;
+    if (w->layers_pinned)
+        device->lane_wait(&lane->scratch, filled_event(w, (uint32_t)(number % w->slots)));
+    if (number == 0 || number % w->shape->layers) return;
+    for (uint32_t i = 0; i < w->lanes; i++)
+        if (i != lane->index)
+            device->lane_wait(&lane->scratch,
+                              done_events(w, (uint32_t)((number - 1) % w->slots))[i]);
+}
 
 void emb_weights_loader(void *user, uint32_t index) {
     emb_weights *w = user;
@@ -272,9 +406,7 @@ void emb_weights_loader(void *user, uint32_t index) {
         uint64_t number = w->loaded;
         pthread_mutex_unlock(&w->mutex);
         emb_error error = {0};
-        emb_status status = load_layer(w, &w->layers[number % w->slots],
-                                       (uint32_t)(number % w->shape->layers), &error);
-        if (status == EMB_OK) status = wait_uploaded(w, &error);
+        emb_status status = fill_slot(w, number, &error);
         pthread_mutex_lock(&w->mutex);
         if (status == EMB_OK) {
             w->loaded = number + 1;
@@ -301,7 +433,7 @@ void emb_weights_begin_pass(emb_weights *w) {
     pthread_mutex_unlock(&w->mutex);
 }
 
-const emb_layer *emb_weights_acquire(emb_weights *w, uint64_t number, double *seconds) {
+const emb_layer *emb_weights_acquire(emb_weights *w, uint64_t number, emb_lane *lane) {
     if (w->slots == 0) return &w->layers[number % w->shape->layers];
     double before = emb_process_seconds();
     pthread_mutex_lock(&w->mutex);
@@ -311,12 +443,16 @@ const emb_layer *emb_weights_acquire(emb_weights *w, uint64_t number, double *se
         pthread_cond_wait(&w->changed, &w->mutex);
     bool ready = !w->stop && w->status == EMB_OK;
     pthread_mutex_unlock(&w->mutex);
-    *seconds += emb_process_seconds() - before;
+    lane->seconds_wait += emb_process_seconds() - before;
+    if (ready && w->backend->device) wait_on_device(w, number, lane);
     return ready ? &w->layers[number % w->slots] : NULL;
 }
 
-void emb_weights_release(emb_weights *w, uint64_t number) {
+void emb_weights_release(emb_weights *w, uint64_t number, emb_lane *lane) {
     if (w->slots == 0) return;
+    if (w->backend->device)
+        w->backend->device->lane_mark(&lane->scratch,
+                                      done_events(w, (uint32_t)(number % w->slots))[lane->index]);
     pthread_mutex_lock(&w->mutex);
     if (++w->releases == w->lanes) {
         w->releases = 0;

@@ -124,7 +124,9 @@ static emb_status check_plan(const emb_plan *plan, const emb_model *model,
     emb_memory memory;
     regions r = {0};
     bool sites = plan->readers > 0 && plan->devices_count > 0 &&
-                 plan->devices_count <= EMB_DEVICES_MAX && plan->lanes % plan->devices_count == 0;
+                 plan->devices_count <= EMB_DEVICES_MAX && plan->lanes % plan->devices_count == 0 &&
+                 plan->weight_slots <= 2 &&
+                 (backend->device || !(plan->embeddings_pinned || plan->layers_pinned));
     if (sites) book(&memory, &r, model, plan, backend);
     const emb_shape *shape = &model->shape;
     const emb_site_books *books = &r.books;
@@ -338,6 +340,10 @@ void emb_engine_close(emb_engine *engine) {
     stop_loaders(engine);
     emb_engine_stop_readers(engine);
     emb_thread_set_join(&engine->memory.threads);
+    /* lanes first: what they have enqueued may still wait for events of the weights */
+    const emb_device_calls *device = engine->backend->device;
+    for (uint32_t i = 0; device && i < engine->plan.lanes; i++)
+        device->lane_close(&engine->memory.lanes[i].scratch);
     for (uint32_t d = 0; d < engine->plan.devices_count; d++)
         emb_weights_close(&engine->memory.sites[d].weights);
     pthread_cond_destroy(&engine->ahead.done);
@@ -346,9 +352,6 @@ void emb_engine_close(emb_engine *engine) {
     pthread_cond_destroy(&engine->done);
     pthread_cond_destroy(&engine->work);
     pthread_mutex_destroy(&engine->mutex);
-    const emb_device_calls *device = engine->backend->device;
-    for (uint32_t i = 0; device && i < engine->plan.lanes; i++)
-        device->lane_close(&engine->memory.lanes[i].scratch);
     regions r = {.host_base = engine->arena,
                  .pinned_base = engine->pinned_arena,
                  .host_bytes = engine->arena_bytes,

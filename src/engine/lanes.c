@@ -86,6 +86,7 @@ static void run_passes(emb_engine *engine, emb_site *site, emb_lane *lane) {
             .vectors = window->vectors,
             .number0 = window->pass * engine->model->shape.layers,
             .next = window->next,
+            .packed = site->packs ? &site->packed : NULL,
             .cancel = &engine->cancel,
         };
         emb_error error = {0};

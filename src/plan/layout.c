@@ -76,7 +76,12 @@ static void site_layout(emb_site *site, const emb_plan *plan, const emb_weights_
         .relative = site->weights.relative,
     };
     site->pass_x = NULL;
+    site->packs = false;
     if (!plan->weight_slots) return;
+    site->packs = books->device != books->host;
+    if (site->packs)
+        emb_packed_pass_layout(&site->packed, config, plan->window_tokens, plan->window_chunks,
+                               plan->tokens_per_tile, books);
     emb_ledger_item(books->device, "activations of a pass");
     site->pass_x = emb_ledger_take(books->device, (uint64_t)plan->window_tokens * shape->hidden,
                                    config->backend->activation_bytes);
@@ -107,17 +112,21 @@ void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_pla
         .lanes = plan->lanes / sites,
         .chunk_tokens_max = plan->chunk_tokens_max,
         .words_resident = plan->embeddings_resident,
+        .words_pinned = plan->embeddings_pinned,
+        .layers_pinned = plan->layers_pinned,
     };
+    emb_pinned_weights_layout(&config.pinned, &config, &at);
     emb_site one_site; /* while measuring there are no tables to write into */
     emb_lane one_lane;
     for (uint32_t d = 0; d < sites; d++) {
         at.device = cuda ? &books->devices[d] : ledger;
         config.device = plan->devices[d];
+        config.fills_pinned = d == 0;
         emb_site *site = memory->sites ? &memory->sites[d] : &one_site;
         site_layout(site, plan, &config, &at);
         for (uint32_t i = d; i < plan->lanes; i += sites)
-            emb_lane_layout(memory->lanes ? &memory->lanes[i] : &one_lane, &config, &site->blocks,
-                            plan->tokens_per_tile, plan->weight_slots == 0, &at);
+            emb_lane_layout(memory->lanes ? &memory->lanes[i] : &one_lane, i / sites, &config,
+                            &site->blocks, plan->tokens_per_tile, plan->weight_slots == 0, &at);
     }
     for (uint32_t i = 0; i < plan->windows; i++)
         window_layout(memory->windows ? &memory->windows[i] : NULL, plan, shape, &at);

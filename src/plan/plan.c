@@ -42,6 +42,15 @@
 #define DEVICE_LANES      2          /* streams: one computes while the other's host side packs */
 #define DEVICE_READERS    4          /* threads that tokenise for it */
 
+/* A pass copies every layer once and uses it once per token, so from some tokens on copies hide
+ * behind products. By the speeds of bus and tensor cores that is 7,000 tokens on an H200 and 2,000
+ * on a T4, whatever the size of a layer in 16 bits. Four times as many leave nothing to gain; for
+ * fewer, narrower tiles are the smaller loss. bench/gpu_encode.py shows all of these. */
+#define PASS_TOKENS_HIDE    8192
+#define PASS_TOKENS_PINNED  32768
+#define TILE_TOKENS_WIDE    2048 /* narrower ones lose more than rows that come across the bus */
+#define TILE_TOKENS_SLENDER 1024 /* and these more than layers that do */
+
 typedef struct search {
     const emb_model *model;
     const emb_machine *machine;
@@ -72,6 +81,10 @@ const char *emb_rung_name(emb_rung rung) {
         return "embeddings from file";
     case EMB_RUNG_STREAM:
         return "layers streamed";
+    case EMB_RUNG_PINNED_EMBEDDINGS:
+        return "embeddings in pinned memory";
+    case EMB_RUNG_PINNED_LAYERS:
+        return "layers from pinned memory";
     }
     return "unknown";
 }
@@ -184,72 +197,128 @@ static bool widest_window(const search *s, uint32_t floor, uint32_t ceiling) {
     return fits(s, floor + low * 64);
 }
 
-/* Layers resident: tiles from the knee down to the longest chunk, as wide windows as fit. */
-static bool try_resident(const search *s, bool words) {
-    emb_plan *plan = s->plan;
-    plan->weight_slots = 0;
-    plan->embeddings_resident = words;
-    uint32_t shortest = plan->chunk_tokens_max;
-    for (uint32_t tile = s->tile_knee;; tile = tile / 2 > shortest ? tile / 2 : shortest) {
-        plan->tokens_per_tile = tile;
-        uint64_t wanted = (uint64_t)WINDOW_TILES * plan->lanes * tile;
-        uint32_t full = wanted < WINDOW_TOKENS_MAX ? (uint32_t)wanted : WINDOW_TOKENS_MAX;
-        bool complete = tile == s->tile_knee && fits(s, full);
-        /* below one tile a lane would idle; only the last try accepts that */
-        if (complete || widest_window(s, tile > shortest ? plan->lanes * tile : shortest, full)) {
-            plan->rung = !words ? EMB_RUNG_GATHER : complete ? EMB_RUNG_FULL : EMB_RUNG_FEWER;
-            return true;
-        }
-        if (tile == shortest) return false;
-    }
+/* A form that an engine can take. */
+typedef struct step {
+    uint32_t slots;
+    enum { WORDS_IN_FILE, WORDS_RESIDENT, WORDS_PINNED } words;
+    bool layers_pinned;
+    uint32_t tile_least; /* narrower ones are another step's */
+    uint32_t pass_least; /* likewise shorter passes of streamed layers */
+    bool alone;          /* one lane per GPU: the other lanes' bytes are tokens per pass */
+} step;
+
+/* From fastest to slowest. */
+static const step cpu_steps[] = {
+    {0, WORDS_RESIDENT, false, 0, 0, false},
+    {0, WORDS_IN_FILE, false, 0, 0, false},
+    {2, WORDS_IN_FILE, false, 0, 0, false},
+    {1, WORDS_IN_FILE, false, 0, 0, false},
+};
+/* What the host's memory holds comes across the bus at tens of GB/s, beside the work; what is in
+ * the file is read and converted by threads of the host. Where a pass is so short that copies are
+ * most of its time, one slot and the other's bytes for tokens win. */
+static const step gpu_steps[] = {
+    {0, WORDS_RESIDENT, false, TILE_TOKENS_WIDE, 0, false},
+    {0, WORDS_PINNED, false, TILE_TOKENS_WIDE, 0, false},
+    {2, WORDS_PINNED, true, TILE_TOKENS_SLENDER, PASS_TOKENS_HIDE, false},
+    {0, WORDS_RESIDENT, false, 0, 0, false},
+    {0, WORDS_PINNED, false, 0, 0, false},
+    {2, WORDS_PINNED, true, 0, PASS_TOKENS_HIDE, false},
+    {2, WORDS_PINNED, true, 0, PASS_TOKENS_HIDE / 2, true},
+    {1, WORDS_PINNED, true, 0, 0, true},
+    {0, WORDS_IN_FILE, false, 0, 0, false},
+    {2, WORDS_IN_FILE, true, 0, PASS_TOKENS_HIDE / 2, false},
+    {1, WORDS_IN_FILE, true, 0, 0, true},
+    {2, WORDS_PINNED, false, 0, 0, true},
+    {2, WORDS_IN_FILE, false, 0, 0, true},
+    {1, WORDS_IN_FILE, false, 0, 0, true},
+};
+
+static const step *steps_of(const search *s, size_t *count) {
+    *count = s->gpu ? sizeof gpu_steps / sizeof *gpu_steps : sizeof cpu_steps / sizeof *cpu_steps;
+    return s->gpu ? gpu_steps : cpu_steps;
 }
 
-/* Layers streamed: as many tokens per pass as fit, so that each reading of a layer serves most. On
- * a CPU the shortest tile is as good as any; a GPU wants wide ones, as far as the pass fills them.
- */
-static bool try_streamed(const search *s, uint32_t slots) {
+static void set_form(emb_plan *plan, const step *form) {
+    plan->weight_slots = form->slots;
+    plan->embeddings_resident = form->words == WORDS_RESIDENT;
+    plan->embeddings_pinned = form->words == WORDS_PINNED;
+    plan->layers_pinned = form->layers_pinned;
+    plan->rung = form->layers_pinned             ? EMB_RUNG_PINNED_LAYERS
+                 : form->slots                   ? EMB_RUNG_STREAM
+                 : form->words == WORDS_PINNED   ? EMB_RUNG_PINNED_EMBEDDINGS
+                 : form->words == WORDS_RESIDENT ? EMB_RUNG_FEWER
+                                                 : EMB_RUNG_GATHER;
+}
+
+/* Layers resident: as wide windows as fit and lanes fill. */
+static bool fit_tiles(const search *s, uint32_t tile) {
     emb_plan *plan = s->plan;
-    if (plan->graphs == EMB_SWITCH_ON) return false; /* recordings need resident layers */
-    plan->weight_slots = slots;
-    plan->embeddings_resident = 0;
-    plan->rung = EMB_RUNG_STREAM;
-    uint32_t shortest = plan->chunk_tokens_max, tile = s->gpu ? s->tile_knee : shortest;
-    for (;; tile = tile / 2 > shortest ? tile / 2 : shortest) {
+    uint64_t wanted = (uint64_t)WINDOW_TILES * plan->lanes * tile;
+    uint32_t full = wanted < WINDOW_TOKENS_MAX ? (uint32_t)wanted : WINDOW_TOKENS_MAX;
+    if (tile == s->tile_knee && fits(s, full)) {
+        if (plan->rung == EMB_RUNG_FEWER) plan->rung = EMB_RUNG_FULL;
+        return true;
+    }
+    /* below one tile a lane would idle; only the last try accepts that */
+    uint32_t shortest = plan->chunk_tokens_max;
+    return widest_window(s, tile > shortest ? plan->lanes * tile : shortest, full);
+}
+
+/* Layers streamed: as many tokens per pass as fit, so that each coming of a layer serves most. */
+static bool fit_pass(const search *s, const step *form, uint32_t tile) {
+    uint32_t shortest = s->plan->chunk_tokens_max;
+    uint32_t floor = tile > shortest ? s->plan->lanes * tile : shortest;
+    if (floor < form->pass_least) floor = form->pass_least;
+    return widest_window(s, floor, form->layers_pinned ? PASS_TOKENS_PINNED : PASS_TOKENS_MAX);
+}
+
+/* Tiles from the knee down to the longest chunk, or to what the step accepts. Layers streamed on a
+ * CPU: the shortest tile is as good as any. */
+static bool try_step(const search *s, const step *form) {
+    emb_plan *plan = s->plan;
+    if (form->slots && plan->graphs == EMB_SWITCH_ON) return false; /* needs resident layers */
+    set_form(plan, form);
+    uint32_t shortest = plan->chunk_tokens_max;
+    uint32_t least = form->tile_least > shortest ? form->tile_least : shortest;
+    uint32_t tile = form->slots && !s->gpu ? shortest : s->tile_knee;
+    for (;; tile = tile / 2 > least ? tile / 2 : least) {
         plan->tokens_per_tile = tile;
-        if (widest_window(s, tile > shortest ? plan->lanes * tile : shortest, PASS_TOKENS_MAX))
-            return true;
-        if (tile == shortest) return false;
+        if (form->slots ? fit_pass(s, form, tile) : fit_tiles(s, tile)) return true;
+        if (tile <= least) return false;
     }
 }
 
 /* A lane less is worse than any rung, so the number of lanes gives way last. */
 static bool descend(const search *s) {
+    size_t count;
+    const step *steps = steps_of(s, &count);
     uint32_t devices = s->plan->devices_count;
     if (s->plan->readers > 1) { /* for full speed alone */
-        if (try_resident(s, true) && s->plan->rung == EMB_RUNG_FULL) return true;
+        if (try_step(s, &steps[0]) && s->plan->rung == EMB_RUNG_FULL) return true;
         s->plan->readers = 1;
     }
     for (uint32_t lanes = s->plan->lanes; lanes > 0; lanes -= devices) {
-        s->plan->lanes = lanes;
-        if (try_resident(s, true) || try_resident(s, false) || try_streamed(s, 2) ||
-            try_streamed(s, 1))
-            return true;
+        for (size_t i = 0; i < count; i++) {
+            s->plan->lanes = steps[i].alone ? devices : lanes;
+            if (try_step(s, &steps[i])) return true;
+        }
     }
     return false;
 }
 
 /* The smallest of all candidates, of host and of device bytes each: one lane, shortest tile and
- * window, in each of the four forms. */
+ * window, in each form. */
 static void smallest(const search *s, uint64_t *host_bytes, uint64_t *device_bytes) {
-    static const struct { uint32_t slots, words; } forms[] = {{0, 1}, {0, 0}, {2, 0}, {1, 0}};
+    size_t count;
+    const step *steps = steps_of(s, &count);
     emb_plan *plan = s->plan;
     *host_bytes = *device_bytes = UINT64_MAX;
     plan->lanes = plan->devices_count;
     plan->readers = 1;
     plan->tokens_per_tile = plan->chunk_tokens_max;
-    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
-        plan->weight_slots = forms[i].slots;
-        plan->embeddings_resident = forms[i].words;
+    for (size_t i = 0; i < count; i++) {
+        set_form(plan, &steps[i]);
         set_windows(plan, plan->chunk_tokens_max);
         if (!weigh(s) || (plan->weight_slots && plan->graphs == EMB_SWITCH_ON)) continue;
         if (plan->host_bytes < *host_bytes) *host_bytes = plan->host_bytes;

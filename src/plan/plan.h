@@ -71,7 +71,9 @@ typedef struct emb_ahead_text {
 typedef struct emb_site {
     emb_weights weights;
     emb_block_shape blocks;
-    void *pass_x;        /* [window_tokens, hidden] if weights are streamed */
+    void *pass_x; /* [window_tokens, hidden] if weights are streamed */
+    bool packs;   /* weights are streamed to a device: passes are packed */
+    emb_packed_pass packed;
     emb_encoder encoder; /* the engine's to fill */
 } emb_site;
 

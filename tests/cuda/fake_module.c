@@ -1,10 +1,10 @@
 /* fake_module.c - a CUDA module without CUDA: the device's memory is the host's, kernels are loops.
  *
- * Opened through EMB_CUDA_MODULE, it lets the host side of a device (regions, lanes, streaming,
- * errors) run where there is no GPU, in f32. A recording is a list of calls. EMB_FAKE_FAIL=N makes
- * the N-th call that can fail do so, EMB_FAKE_GRAPHS=N all recordings from the N-th on;
- * EMB_FAKE_MEMORY is the bytes of the card, EMB_FAKE_DEVICES the number of cards, EMB_FAKE_CUBLASLT
- * the host bytes of a cuBLASLt, which is missing without it.
+ * Opened through EMB_CUDA_MODULE, it lets the host side of a device run where there is no GPU, in
+ * f32. Lanes and copies are threads, so that an order that nothing holds shows as wrong bits
+ * (EMB_FAKE_JITTER); a recording is a list of calls. EMB_FAKE_FAIL=N makes the N-th call that can
+ * fail do so, EMB_FAKE_GRAPHS=N all recordings from the N-th on; EMB_FAKE_MEMORY is the bytes of
+ * the card, EMB_FAKE_DEVICES the number of cards, EMB_FAKE_CUBLASLT the host bytes of a cuBLASLt.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
@@ -15,11 +15,18 @@
 
 #include "backend/cuda/layout.h"
 #include "base/error.h"
+#include "fake_stream.h"
 
 #define CONTEXT_BYTES (10u << 20)
 
 static unsigned long calls; /* that may fail, so far */
 static uint64_t taken;      /* bytes, so far */
+
+/* So that a test can fail the next one but n. */
+__attribute__((visibility("default"))) unsigned long fake_module_calls(void);
+unsigned long fake_module_calls(void) {
+    return __atomic_load_n(&calls, __ATOMIC_RELAXED);
+}
 
 static bool fails(void) {
     const char *wanted = getenv("EMB_FAKE_FAIL");
@@ -94,8 +101,11 @@ typedef struct call {
 } call;
 enum { CALL_EMBED, CALL_ATTENTION, CALL_FFN };
 
-/* A lane's. Recordings of all sizes hold the same calls: one list serves them. */
+/* A lane's. What fails is kept until finish tells it. Recordings of all sizes hold the same calls:
+ * one list serves them. */
 typedef struct fake_state {
+    fake_stream *stream;
+    bool failed;
     call *calls;      /* [CALLS_MAX] */
     uint32_t count;   /* of calls in the recording at hand */
     uint32_t tokens;  /* that it is for; 0: nothing is being recorded */
@@ -103,16 +113,31 @@ typedef struct fake_state {
     uint32_t recordings;
 } fake_state;
 
+static fake_stream *stream_of(const emb_lane_scratch *scratch) {
+    return ((const fake_state *)scratch->state)->stream;
+}
+
+static bool lane_fails(emb_lane_scratch *scratch) {
+    fake_state *state = scratch->state;
+    state->failed |= fails();
+    return state->failed;
+}
+
 static emb_status lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error) {
     fake_state *state = scratch->state;
     (void)device;
+    memset(state, 0, sizeof *state);
     if (fails()) return lost(error, "a stream");
     state->calls = calloc(CALLS_MAX, sizeof *state->calls);
-    return state->calls ? EMB_OK : lost(error, "memory");
+    state->stream = fake_stream_open();
+    return state->calls && state->stream ? EMB_OK : lost(error, "memory");
 }
 
 static void lane_close(emb_lane_scratch *scratch) {
-    free(((fake_state *)scratch->state)->calls);
+    fake_state *state = scratch->state;
+    fake_stream_close(state->stream);
+    free(state->calls);
+    memset(state, 0, sizeof *state);
 }
 
 static void record(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch) {
@@ -147,10 +172,39 @@ static void attention_block(void *out, const void *in, const emb_tile *tile, con
 static void ffn_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                       const emb_block_shape *shape, emb_lane_scratch *scratch);
 
+static emb_cuda_lane lane_of(const emb_tile *tile, const emb_block_shape *shape) {
+    emb_lane_scratch *scratch = tile->queue;
+    emb_cuda_lane lane;
+    emb_cuda_lane_cut(&lane, shape, EMB_FORMAT_F32,
+                      (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_TOKENS],
+                      scratch->buffers[EMB_CUDA_LANE_MEMORY]);
+    if (tile->kept) emb_cuda_indices_cut(&lane, tile->tokens, tile->kept);
+    return lane;
+}
+
+typedef struct upload {
+    void *to;
+    const void *from;
+    size_t bytes;
+} upload;
+
+static void do_upload(void *arguments) {
+    const upload *what = arguments;
+    memcpy(what->to, what->from, what->bytes);
+}
+
 static bool begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch) {
+    static const emb_block_shape any = {.hidden = 1, .intermediate = 1};
     const fake_state *state = scratch->state;
-    (void)targets;
     tile->queue = scratch;
+    emb_cuda_lane lane = lane_of(tile, &any);
+    const uint32_t *end = *targets + tile->chunks;
+    const upload indices = {lane.indices, tile->indices,
+                            (size_t)(end - tile->indices) * sizeof *end};
+    fake_stream_run(state->stream, do_upload, &indices, sizeof indices);
+    tile->ids = lane.ids;
+    tile->starts = lane.starts;
+    *targets = lane.ids + tile->tokens;
     if (tile->tokens > state->longest) return false;
     for (const call *c = state->calls; c < state->calls + state->count; c++) {
         if (c->kind == CALL_EMBED) embed(c->out, tile, &c->embedding, c->shape);
@@ -162,7 +216,63 @@ static bool begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *sc
 }
 
 static emb_status finish(emb_lane_scratch *scratch, emb_error *error) {
-    (void)scratch;
+    fake_stream_finish(stream_of(scratch));
+    return lane_fails(scratch) ? lost(error, "a kernel") : EMB_OK;
+}
+
+/* ---- copies ---------------------------------------------------------------------------------- */
+
+static void copier_close(void *copier, void **events, uint32_t count) {
+    fake_stream_close(copier);
+    for (uint32_t i = 0; i < count; i++) fake_event_close(events[i]);
+}
+
+static emb_status copier_open(void **copier, void **events, uint32_t count, uint32_t device,
+                              emb_error *error) {
+    (void)device;
+    memset(events, 0, count * sizeof *events);
+    void *stream = fails() ? NULL : fake_stream_open();
+    bool whole = stream != NULL;
+    for (uint32_t i = 0; whole && i < count; i++) {
+        events[i] = fails() ? NULL : fake_event_open();
+        whole = events[i] != NULL;
+    }
+    if (whole) {
+        *copier = stream;
+        return EMB_OK;
+    }
+    copier_close(stream, events, count);
+    return lost(error, "a stream of copies");
+}
+
+/* Spoils what was there first: a layer that is read while it comes must show. */
+static void do_copy(void *arguments) {
+    const emb_device_copy *copy = arguments;
+    memset(copy->to, 0xA5, copy->bytes);
+    memcpy(copy->to, copy->from, copy->bytes);
+}
+
+static emb_status copy(void *copier, const emb_device_copy *copy, uint32_t device,
+                       emb_error *error) {
+    (void)device;
+    if (fails()) return lost(error, "copying a layer");
+    for (uint32_t i = 0; i < copy->after_count; i++) fake_event_wait(copier, copy->after[i]);
+    fake_stream_run(copier, do_copy, copy, sizeof *copy);
+    fake_event_mark(copier, copy->done);
+    return EMB_OK;
+}
+
+static void lane_wait(emb_lane_scratch *scratch, void *event) {
+    if (!lane_fails(scratch)) fake_event_wait(stream_of(scratch), event);
+}
+
+static void lane_mark(emb_lane_scratch *scratch, void *event) {
+    if (!lane_fails(scratch)) fake_event_mark(stream_of(scratch), event);
+}
+
+static emb_status event_finish(void *event, uint32_t device, emb_error *error) {
+    (void)device;
+    fake_event_finish(event);
     return fails() ? lost(error, "a kernel") : EMB_OK;
 }
 
@@ -195,9 +305,28 @@ static void product(float *out, const float *in, const emb_linear *linear, uint3
     }
 }
 
-static void embed(void *out, const emb_tile *tile, const emb_embedding *embedding,
-                  const emb_block_shape *shape) {
-    if (noted(tile, (call){CALL_EMBED, out, NULL, NULL, *embedding, shape})) return;
+/* The arguments of any block operation, as they were when it was enqueued. */
+typedef struct block {
+    void *out;
+    const void *in;
+    emb_tile tile;
+    emb_layer layer;
+    emb_embedding embedding;
+    emb_pool_rule rule;
+    const uint32_t *targets;
+    emb_block_shape shape;
+} block;
+
+static void enqueue(fake_call run, const block *what) {
+    fake_stream_run(stream_of(what->tile.queue), run, what, sizeof *what);
+}
+
+static void do_embed(void *arguments) {
+    const block *what = arguments;
+    const emb_tile *tile = &what->tile;
+    const emb_embedding *embedding = &what->embedding;
+    const emb_block_shape *shape = &what->shape;
+    void *out = what->out;
     const float *words = embedding->words;
     for (uint32_t c = 0; c < tile->chunks; c++)
         for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++)
@@ -205,6 +334,13 @@ static void embed(void *out, const emb_tile *tile, const emb_embedding *embeddin
                  words + (size_t)tile->ids[t] * shape->hidden,
                  embedding->positions + (size_t)(t - tile->starts[c]) * shape->hidden,
                  embedding->gain, embedding->shift, shape);
+}
+
+static void embed(void *out, const emb_tile *tile, const emb_embedding *embedding,
+                  const emb_block_shape *shape) {
+    if (noted(tile, (call){CALL_EMBED, out, NULL, NULL, *embedding, shape})) return;
+    block what = {.out = out, .tile = *tile, .embedding = *embedding, .shape = *shape};
+    enqueue(do_embed, &what);
 }
 
 /* One query of one head against the keys of its chunk, which begins at qkv. */
@@ -229,15 +365,6 @@ static void attend(float *out, const float *qkv, uint32_t query, uint32_t tokens
     for (uint32_t i = 0; i < shape->head_dim; i++) out[i] = (float)(sums[i] / total);
 }
 
-static emb_cuda_lane lane_of(const emb_tile *tile, const emb_block_shape *shape) {
-    emb_lane_scratch *scratch = tile->queue;
-    emb_cuda_lane lane;
-    emb_cuda_lane_cut(&lane, shape, EMB_FORMAT_F32,
-                      (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_TOKENS],
-                      scratch->buffers[EMB_CUDA_LANE_MEMORY]);
-    return lane;
-}
-
 static void norm_rows(float *out, const float *in, const float *add, const float *gain,
                       const float *shift, uint32_t tokens, const emb_block_shape *shape) {
     for (uint32_t t = 0; t < tokens; t++) {
@@ -246,10 +373,13 @@ static void norm_rows(float *out, const float *in, const float *add, const float
     }
 }
 
-static void attention_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
-                            const emb_block_shape *shape, emb_lane_scratch *scratch) {
-    (void)scratch;
-    if (noted(tile, (call){CALL_ATTENTION, out, in, layer, {0}, shape})) return;
+static void do_attention(void *arguments) {
+    const block *what = arguments;
+    const emb_tile *tile = &what->tile;
+    const emb_layer *layer = &what->layer;
+    const emb_block_shape *shape = &what->shape;
+    void *out = what->out;
+    const void *in = what->in;
     emb_cuda_lane lane = lane_of(tile, shape);
     product(lane.wide, in, &layer->qkv, tile->tokens, false);
     for (uint32_t c = 0; c < tile->chunks; c++) {
@@ -265,19 +395,44 @@ static void attention_block(void *out, const void *in, const emb_tile *tile, con
               shape);
 }
 
-static void ffn_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
-                      const emb_block_shape *shape, emb_lane_scratch *scratch) {
+static void attention_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
+                            const emb_block_shape *shape, emb_lane_scratch *scratch) {
     (void)scratch;
-    if (noted(tile, (call){CALL_FFN, out, in, layer, {0}, shape})) return;
+    if (noted(tile, (call){CALL_ATTENTION, out, in, layer, {0}, shape})) return;
+    block what = {.out = out, .in = in, .tile = *tile, .layer = *layer, .shape = *shape};
+    enqueue(do_attention, &what);
+}
+
+static void do_ffn(void *arguments) {
+    const block *what = arguments;
+    const emb_tile *tile = &what->tile;
+    const emb_layer *layer = &what->layer;
+    const emb_block_shape *shape = &what->shape;
+    void *out = what->out;
+    const void *in = what->in;
     emb_cuda_lane lane = lane_of(tile, shape);
     product(lane.wide, in, &layer->ffn_in, tile->tokens, true);
     product(lane.narrow, lane.wide, &layer->ffn_out, tile->tokens, false);
     norm_rows(out, in, lane.narrow, layer->ffn_gain, layer->ffn_shift, tile->tokens, shape);
 }
 
+static void ffn_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
+                      const emb_block_shape *shape, emb_lane_scratch *scratch) {
+    (void)scratch;
+    if (noted(tile, (call){CALL_FFN, out, in, layer, {0}, shape})) return;
+    block what = {.out = out, .in = in, .tile = *tile, .layer = *layer, .shape = *shape};
+    enqueue(do_ffn, &what);
+}
+
 /* Mean or cls: what the tiny models use. */
-static void pool(float *rows, const uint32_t *targets, const void *in, const emb_tile *tile,
-                 const emb_pool_rule *rule, const emb_block_shape *shape) {
+static void do_pool(void *arguments) {
+    const block *what = arguments;
+    const emb_tile *tile = &what->tile;
+    const emb_pool_rule *rule = &what->rule;
+    const emb_block_shape *shape = &what->shape;
+    const uint32_t *targets = what->targets;
+    const void *in = what->in;
+    float *rows = what->out;
     for (uint32_t c = 0; c < tile->chunks; c++) {
         uint32_t start = tile->starts[c];
         uint32_t count = rule->pooling == EMB_POOLING_CLS ? 1 : tile->starts[c + 1] - start;
@@ -293,6 +448,13 @@ static void pool(float *rows, const uint32_t *targets, const void *in, const emb
         for (uint32_t i = 0; rule->normalize && i < shape->hidden; i++)
             row[i] = (float)(row[i] / sqrt(square));
     }
+}
+
+static void pool(float *rows, const uint32_t *targets, const void *in, const emb_tile *tile,
+                 const emb_pool_rule *rule, const emb_block_shape *shape) {
+    block what = {
+        .out = rows, .in = in, .tile = *tile, .rule = *rule, .targets = targets, .shape = *shape};
+    enqueue(do_pool, &what);
 }
 
 static void convert(void *out, emb_format format, const float *in, uint64_t count) {
@@ -320,6 +482,12 @@ static const emb_device_calls device_calls = {
     .recorded = recorded,
     .begin = begin,
     .finish = finish,
+    .copier_open = copier_open,
+    .copier_close = copier_close,
+    .copy = copy,
+    .lane_wait = lane_wait,
+    .lane_mark = lane_mark,
+    .event_finish = event_finish,
 };
 
 #define FAKE_BACKEND(numerics_name, layout)                                                        \
@@ -328,7 +496,7 @@ static const emb_device_calls device_calls = {
         .tokens_knee = EMB_CUDA_TOKENS_KNEE, .lane_state_bytes = EMB_CUDA_STATE_BYTES,             \
         .linear_layout = layout, .linear_pack = linear_pack, .lane_layout = emb_cuda_lane_layout,  \
         .embed = embed, .attention_block = attention_block, .ffn_block = ffn_block, .pool = pool,  \
-        .convert = convert,                                                                        \
+        .kept_place = emb_cuda_kept_place, .convert = convert,                                     \
     }
 static const emb_backend f32_backend = FAKE_BACKEND("cuda-f32", emb_cuda_linear_layout);
 static const emb_backend cublaslt_backend =

@@ -197,6 +197,151 @@ static void bad_limits_are_refused(void **state) {
     assert_int_equal(emb_plan_make(&plan, NULL, &limits, &machine, &error), EMB_INVALID_ARGUMENT);
 }
 
+/* ---- GPUs ------------------------------------------------------------------------------------ */
+
+static emb_machine with_gpu(const char *name, uint32_t capability, uint64_t gpu_mib,
+                            uint64_t context_mib, uint64_t host_mib) {
+    emb_machine machine = two_cores();
+    machine.memory_bytes = host_mib * MIB;
+    machine.devices_count = 1;
+    emb_device_info *gpu = &machine.devices[0];
+    snprintf(gpu->name, sizeof gpu->name, "%s", name);
+    gpu->compute_capability = capability;
+    gpu->memory_bytes = gpu_mib * MIB;
+    gpu->context_bytes = context_mib * MIB;
+    gpu->host_bytes = 120 * MIB;
+    return machine;
+}
+
+/* Cards that are not here: a server's, a T4, a laptop's of 4 GB. */
+static emb_machine card(uint32_t index) {
+    return index == 0   ? with_gpu("H200", 90, 143771, 527, 131072)
+           : index == 1 ? with_gpu("T4", 75, 15110, 110, 16384)
+                        : with_gpu("laptop", 86, 4096, 180, 8192);
+}
+#define CARDS 3
+
+static uint64_t item_bytes(const emb_plan *plan, emb_region_kind kind, const char *name) {
+    for (uint32_t i = 0; i < plan->regions_count; i++)
+        for (uint32_t k = 0; plan->regions[i].kind == kind && k < plan->regions[i].items_count; k++)
+            if (strcmp(plan->regions[i].items[k].name, name) == 0)
+                return plan->regions[i].items[k].bytes;
+    return 0;
+}
+
+/* From the fastest; with the same lanes more bytes never give a later one. */
+static uint32_t place_of(const emb_plan *plan) {
+    bool wide = plan->tokens_per_tile >= 2048;
+    switch (plan->rung) {
+    case EMB_RUNG_FULL:
+        return 0;
+    case EMB_RUNG_FEWER:
+        return wide ? 1 : 4;
+    case EMB_RUNG_PINNED_EMBEDDINGS:
+        return wide ? 2 : 5;
+    case EMB_RUNG_PINNED_LAYERS:
+        return !plan->embeddings_pinned        ? 12 - plan->weight_slots
+               : plan->lanes == 1              ? 9 - plan->weight_slots
+               : plan->tokens_per_tile >= 1024 ? 3
+                                               : 6;
+    case EMB_RUNG_GATHER:
+        return 9;
+    case EMB_RUNG_STREAM:
+        return plan->embeddings_pinned ? 12 : 15 - plan->weight_slots;
+    }
+    return 20;
+}
+
+static void a_gpu_plan_adds_up(const emb_plan *plan, const emb_model *model) {
+    uint64_t sums[3] = {0};
+    assert_int_equal(plan->regions_count, 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        for (uint32_t k = 0; k < plan->regions[i].items_count; k++)
+            sums[i] += plan->regions[i].items[k].bytes;
+        assert_int_equal(sums[i], plan->regions[i].bytes);
+    }
+    assert_int_equal(sums[0] + sums[1], plan->host_bytes);
+    assert_int_equal(sums[2], plan->device_bytes);
+    const emb_shape *s = &model->shape;
+    uint64_t words = (uint64_t)s->vocabulary * s->hidden * 2;
+    uint64_t matrices = 12ull * s->hidden * s->hidden * 2 * s->layers;
+    uint64_t vectors = 13ull * s->hidden * 4 * s->layers;
+    assert_int_equal(item_bytes(plan, EMB_REGION_PINNED, "embeddings"),
+                     plan->embeddings_pinned ? words : 0);
+    assert_int_equal(item_bytes(plan, EMB_REGION_PINNED, "layers"),
+                     plan->layers_pinned ? matrices + vectors : 0);
+    assert_true(plan->embeddings_resident + plan->embeddings_pinned <= 1);
+    assert_true(!plan->layers_pinned || plan->weight_slots);
+}
+
+/* Each card and model, host budgets with and without room for copies, GPU budgets from below the
+ * floor to beyond the knee. */
+static void gpu_budgets_are_kept_or_refused(void **state) {
+    (void)state;
+    for (uint32_t n = 0; n < CARDS * 2 * 3; n++) {
+        static const uint64_t host_mib[] = {0, 190, 260};
+        emb_machine machine = card(n % CARDS);
+        emb_model model = n / CARDS % 2 ? shape_of(12, 768, 12, true) : shape_of(6, 384, 12, false);
+        emb_limits limits = emb_limits_default();
+        limits.device = EMB_DEVICE_CUDA;
+        limits.host_bytes_max = host_mib[n / CARDS / 2] * MIB;
+        uint32_t last = 20, last_lanes = 0;
+        uint64_t context = machine.devices[0].context_bytes;
+        for (uint64_t mib = 1; mib < 500; mib += mib / 16 + 1) {
+            limits.device_bytes_max = context + mib * MIB;
+            emb_plan plan;
+            emb_error error;
+            emb_status status = emb_plan_make(&plan, &model, &limits, &machine, &error);
+            if (status == EMB_BUDGET && error.bytes_min) {
+                assert_int_equal(error.region, EMB_REGION_DEVICE);
+                assert_true(error.bytes_min > limits.device_bytes_max);
+                limits.device_bytes_max = error.bytes_min;
+                limits.host_bytes_max = 0;
+                assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_OK);
+                assert_int_equal(plan.device_bytes, limits.device_bytes_max);
+                limits.device_bytes_max--;
+                assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error),
+                                 EMB_BUDGET);
+                limits.host_bytes_max = host_mib[n / CARDS / 2] * MIB;
+                continue;
+            }
+            assert_int_equal(status, EMB_OK);
+            a_gpu_plan_adds_up(&plan, &model);
+            assert_true(plan.device_bytes <= limits.device_bytes_max);
+            assert_true(!limits.host_bytes_max || plan.host_bytes <= limits.host_bytes_max);
+            if (place_of(&plan) > last)
+                print_message("%s, %llu MiB: %s, tile %u, %u lanes, after place %u, %u lanes\n",
+                              machine.devices[0].name, (unsigned long long)mib,
+                              emb_rung_name(plan.rung), plan.tokens_per_tile, plan.lanes, last,
+                              last_lanes);
+            assert_true(place_of(&plan) <= last);
+            last = place_of(&plan);
+            last_lanes = plan.lanes;
+        }
+        assert_int_equal(last, 0);
+    }
+}
+
+/* all-mpnet-base-v2 in f16 inside 64 MiB beyond the context: passes that hide the copies. */
+static void mpnet_streams_in_64_mib_of_a_gpu(void **state) {
+    (void)state;
+    emb_model model = shape_of(12, 768, 12, true);
+    for (uint32_t n = 0; n < CARDS; n++) {
+        emb_machine machine = card(n);
+        emb_limits limits = emb_limits_default();
+        limits.device = EMB_DEVICE_CUDA;
+        limits.device_bytes_max = machine.devices[0].context_bytes + 64 * MIB;
+        emb_plan plan;
+        assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, NULL), EMB_OK);
+        assert_int_equal(plan.rung, EMB_RUNG_PINNED_LAYERS);
+        assert_int_equal(plan.weight_slots, 2);
+        assert_true(plan.tokens_per_pass >= 8192 && plan.tokens_per_tile >= 1024);
+        limits.host_bytes_max = 200 * MIB; /* no room for 162 MiB of layers */
+        assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, NULL), EMB_OK);
+        assert_int_equal(plan.rung, EMB_RUNG_STREAM);
+    }
+}
+
 /* ---- tiles ----------------------------------------------------------------------------------- */
 
 #define CHUNKS    300
@@ -252,6 +397,8 @@ int main(void) {
         cmocka_unit_test(mpnet_f32_streams_under_96_mib),
         cmocka_unit_test(the_machine_bounds_the_plan),
         cmocka_unit_test(bad_limits_are_refused),
+        cmocka_unit_test(gpu_budgets_are_kept_or_refused),
+        cmocka_unit_test(mpnet_streams_in_64_mib_of_a_gpu),
         cmocka_unit_test(tiles_hold_every_chunk_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,17 +15,30 @@ static void *cut(uintptr_t *end, uint64_t count, uint64_t size) {
     return (void *)start;
 }
 
-uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, emb_format format,
-                           uint32_t tokens, void *base) {
+uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, void *base) {
     uintptr_t end = (uintptr_t)base;
-    uint64_t value = emb_format_bytes(format), chunks = emb_chunks_max(tokens);
-    uint64_t wide =
-        shape->intermediate > 3 * shape->hidden ? shape->intermediate : 3 * (uint64_t)shape->hidden;
     lane->indices = cut(&end, emb_index_words(tokens), sizeof(uint32_t));
     lane->starts = lane->indices + EMB_INDEX_HEAD;
     lane->ids = lane->indices + emb_index_ids(tokens);
     lane->positions = cut(&end, tokens, sizeof(uint32_t));
-    lane->tiles = cut(&end, emb_cuda_tiles_words(tokens, (uint32_t)chunks), sizeof(uint32_t));
+    lane->tiles = cut(&end, emb_cuda_tiles_words(tokens, emb_chunks_max(tokens)), sizeof(uint32_t));
+    return end - (uintptr_t)base;
+}
+
+/* At least what the cut above takes: 8 bytes of indices, 4 of positions and 8 1/4 of work list for
+ * a token, and less than 512 - 63 for the first of each and for rounding up. */
+uint64_t emb_cuda_kept_place(uint32_t tokens, uint32_t tiles) {
+    uint64_t bytes = 21 * (uint64_t)tokens + 512 * (uint64_t)tiles;
+    return (bytes + EMB_ALIGN - 1) / EMB_ALIGN * EMB_ALIGN;
+}
+
+uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, emb_format format,
+                           uint32_t tokens, void *base) {
+    uintptr_t end = (uintptr_t)base;
+    uint64_t value = emb_format_bytes(format);
+    uint64_t wide =
+        shape->intermediate > 3 * shape->hidden ? shape->intermediate : 3 * (uint64_t)shape->hidden;
+    end += emb_cuda_indices_cut(lane, tokens, base);
     lane->wide = cut(&end, tokens * wide, value);
     lane->context = cut(&end, (uint64_t)tokens * shape->hidden, value);
     lane->narrow = cut(&end, (uint64_t)tokens * shape->hidden, value);
@@ -75,6 +88,7 @@ const char *emb_cuda_numerics(uint32_t compute_capability, emb_format format, em
         .name = "cuda", .numerics = numerics_name, .activation_bytes = bytes,                      \
         .tokens_knee = EMB_CUDA_TOKENS_KNEE, .linear_layout = layout,                              \
         .lane_state_bytes = EMB_CUDA_STATE_BYTES, .lane_layout = emb_cuda_lane_layout,             \
+        .kept_place = emb_cuda_kept_place,                                                         \
     }
 static const emb_backend sizes[] = {
     SIZES(4, "cuda-f32", emb_cuda_linear_layout),

@@ -30,6 +30,12 @@ typedef struct emb_cuda_lane {
     void *narrow;        /* [tokens, hidden] */
 } emb_cuda_lane;
 
+/* Cuts a tile's indices and what is made of them (to tiles) at base (NULL: measures), for at most
+ * so many tokens; gives their bytes. */
+uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, void *base);
+/* See emb_backend. */
+uint64_t emb_cuda_kept_place(uint32_t tokens, uint32_t tiles);
+
 /* Cuts the lane at base (NULL: measures); gives its bytes. */
 uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, emb_format format,
                            uint32_t tokens, void *base);

@@ -22,6 +22,7 @@ emb_cuda_view emb_cuda_view_of(const emb_tile *tile, const emb_block_shape *shap
     emb_cuda_lane_cut(&v.lane, shape, format,
                       (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_TOKENS],
                       scratch->buffers[EMB_CUDA_LANE_MEMORY]);
+    if (tile->kept) emb_cuda_indices_cut(&v.lane, tile->tokens, tile->kept);
     v.type = type_of(format);
     v.state = scratch->state;
     v.pack = (emb_cuda_pack){
@@ -154,6 +155,9 @@ static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const 
         .give = emb_cuda_give, .pin = emb_cuda_pin, .unpin = emb_cuda_unpin,                       \
         .lane_open = open_lane, .lane_close = emb_cuda_lane_close, .record = emb_cuda_record,      \
         .recorded = emb_cuda_recorded, .begin = emb_cuda_begin, .finish = emb_cuda_finish,         \
+        .copier_open = emb_cuda_copier_open, .copier_close = emb_cuda_copier_close,                \
+        .copy = emb_cuda_copy, .lane_wait = emb_cuda_lane_wait, .lane_mark = emb_cuda_lane_mark,   \
+        .event_finish = emb_cuda_event_finish,                                                     \
     }
 static const emb_device_calls own_calls = DEVICE_CALLS(emb_cuda_lane_open);
 static const emb_device_calls cublaslt_calls = DEVICE_CALLS(emb_cuda_lane_open_cublaslt);
@@ -169,6 +173,7 @@ static const emb_device_calls cublaslt_calls = DEVICE_CALLS(emb_cuda_lane_open_c
         .linear_layout = layout,                                                                   \
         .linear_pack = linear_pack,                                                                \
         .lane_layout = emb_cuda_lane_layout,                                                       \
+        .kept_place = emb_cuda_kept_place,                                                         \
         .embed = run_embed,                                                                        \
         .attention_block = run_attention,                                                          \
         .ffn_block = run_ffn,                                                                      \

@@ -160,6 +160,8 @@ emb_status emb_cuda_lane_failed(emb_error *error, const emb_cuda_state *state, c
 
 void emb_cuda_lane_close(emb_lane_scratch *scratch) {
     emb_cuda_state *state = scratch->state;
+    /* a cancelled lane may still be at work, in memory that is given back next */
+    if (state->stream) cudaStreamSynchronize(state->stream);
     emb_cuda_forget(state);
     emb_cuda_products_close(state);
     if (state->stream) cudaStreamDestroy(state->stream);

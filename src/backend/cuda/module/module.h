@@ -77,6 +77,15 @@ emb_status emb_cuda_recorded(emb_lane_scratch *scratch, emb_error *error);
 bool emb_cuda_replay(emb_cuda_state *state, uint32_t tokens);
 void emb_cuda_forget(emb_cuda_state *state);
 
+emb_status emb_cuda_copier_open(void **copier, void **events, uint32_t count, uint32_t device,
+                                emb_error *error);
+void emb_cuda_copier_close(void *copier, void **events, uint32_t count);
+emb_status emb_cuda_copy(void *copier, const emb_device_copy *copy, uint32_t device,
+                         emb_error *error);
+void emb_cuda_lane_wait(emb_lane_scratch *scratch, void *event);
+void emb_cuda_lane_mark(emb_lane_scratch *scratch, void *event);
+emb_status emb_cuda_event_finish(void *event, uint32_t device, emb_error *error);
+
 /* Keeps the lane's first failure (a cudaError_t); 0 is none. */
 void emb_cuda_note(emb_cuda_state *state, int code);
 
