@@ -2,8 +2,10 @@
  *
  * Each pass is captured once per bucket in a CUDA graph and replayed; own products beside
  * cuBLASLt's, whose algorithm is the fastest of its first candidates at 16,384 tokens. Then every
- * op by itself. `bits` checks without timing, `quick` takes one model. Prints JSON lines; exits 1
- * if bits differ.
+ * op by itself. `bits` checks without timing, `quick` takes one model, `own` leaves cuBLASLt out,
+ * `ops` times own ops alone; `serve` answers lines of MODEL LENGTH... with the time of that pass,
+ * for bench/gpu_forward.py.
+ * Prints JSON lines; exits 1 if bits differ.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/forward.cuh"
@@ -198,6 +200,21 @@ static void bench_product(const random_model &m, const char *name, const random_
     }
 }
 
+/* In one kernel where that is possible, whatever the choice by size. */
+static void bench_product_norm(const random_model &m, const char *op, const random_linear &l,
+                               const activations &a, const batch &b) {
+    bool possible = device.capability == 90 && m.type != EMB_CUDA_F32;
+    if (!possible ||
+        emb_cuda_linear_norm_wgmma(a.x, a.wide, &l.own, a.x, &m.norm, &b.pack, &device, stream)) {
+        return;
+    }
+    print_op(m, op, b.tokens, op_time([&] {
+                 emb_cuda_linear_norm_wgmma(a.x, a.wide, &l.own, a.x, &m.norm, &b.pack, &device,
+                                            stream);
+             }),
+             2.0 * b.tokens * l.own.rows * l.own.cols);
+}
+
 static void bench_ops(const random_model &m, const std::vector<uint32_t> &lengths) {
     batch b = batch_make(lengths, m.vocabulary);
     random_model wider = m;
@@ -230,6 +247,8 @@ static void bench_ops(const random_model &m, const std::vector<uint32_t> &length
              0);
     bench_product(m, "ffn_in", m.ffn_in[0], 1, a, b);
     bench_product(m, "ffn_out", m.ffn_out[0], 0, a, b);
+    bench_product_norm(m, "attention_out and norm", m.attention_out[0], a, b);
+    bench_product_norm(m, "ffn_out and norm", m.ffn_out[0], a, b);
     print_op(m, "pool", b.tokens, op_time([&] {
                  emb_cuda_pool(a.rows, a.x, &b.pack, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type,
                                stream);
@@ -242,7 +261,7 @@ static void bench_model(const random_model &m) {
     for (int lib = 0; lib <= (has_blas ? 1 : 0); lib++) {
         const emb_cuda_blas *library = lib ? &blas : NULL;
         bench_pass(m, "one of 128", std::vector<uint32_t>(1, 128), library);
-        for (uint32_t chunks : {128u, 256u, 512u}) {
+        for (uint32_t chunks : {64u, 128u, 256u, 512u}) {
             bench_pass(m, "128", std::vector<uint32_t>(chunks, 128), library);
         }
         bench_pass(m, "512", std::vector<uint32_t>(64, 512), library);
@@ -253,9 +272,42 @@ static void bench_model(const random_model &m) {
     bench_ops(m, std::vector<uint32_t>(1, 128));
 }
 
+/* ---- serving --------------------------------------------------------------------------------- */
+
+/* Opens what a model needs and its relative table. */
+static void open_model(random_model &m) {
+    model_open(m);
+    if (!strcmp(m.name, "mpnet-base")) {
+        m.relative =
+            (float *)device_values((size_t)m.heads * (2 * m.longest - 1), 1, 0, EMB_CUDA_F32);
+    }
+}
+
+/* Times one f16 pass of the lengths on a line until standard input ends. */
+static void serve(random_model *models, size_t count) {
+    std::vector<char> line(1 << 20);
+    std::vector<bool> opened(count, false);
+    while (fgets(line.data(), (int)line.size(), stdin)) {
+        std::vector<uint32_t> lengths;
+        char *word = strtok(line.data(), " \n");
+        size_t i = 0;
+        while (word && i < count &&
+               (strcmp(models[i].name, word) || models[i].type != EMB_CUDA_F16)) {
+            i++;
+        }
+        if (!word || i == count) exit(2);
+        if (!opened[i]) open_model(models[i]);
+        opened[i] = true;
+        while ((word = strtok(NULL, " \n"))) lengths.push_back((uint32_t)strtoul(word, NULL, 10));
+        bench_pass(models[i], "as asked", lengths, NULL);
+    }
+}
+
 int main(int argc, char **argv) {
     bool quick = argc > 1 && !strcmp(argv[1], "quick");
     bool bits_only = argc > 1 && !strcmp(argv[1], "bits");
+    bool ops_only = argc > 1 && !strcmp(argv[1], "ops");
+    bool own_only = argc > 1 && (ops_only || !strcmp(argv[1], "own") || !strcmp(argv[1], "serve"));
     random_model models[] = {{"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_F16},
                              {"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_BF16},
                              {"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_F32},
@@ -263,14 +315,20 @@ int main(int argc, char **argv) {
                              {"mpnet-base", 12, 768, 12, 3072, 30527, 512, EMB_CUDA_F16}};
     REQUIRE(emb_cuda_device_read(&device));
     REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    has_blas = emb_cuda_blas_open(&blas, NULL) == 0;
+    has_blas = !own_only && emb_cuda_blas_open(&blas, NULL) == 0;
+    if (argc > 1 && !strcmp(argv[1], "serve")) {
+        serve(models, sizeof models / sizeof models[0]);
+        return 0;
+    }
     for (random_model &m : models) {
         if (m.type == EMB_CUDA_BF16 && device.capability < 80) continue;
         if (quick && (m.type != EMB_CUDA_F16 || m.hidden != models[0].hidden)) continue;
-        model_open(m);
-        if (!strcmp(m.name, "mpnet-base")) {
-            m.relative =
-                (float *)device_values((size_t)m.heads * (2 * m.longest - 1), 1, 0, EMB_CUDA_F32);
+        open_model(m);
+        if (ops_only) {
+            for (uint32_t chunks : {64u, 128u, 256u, 512u}) {
+                if (m.type == EMB_CUDA_F16) bench_ops(m, std::vector<uint32_t>(chunks, 128));
+            }
+            continue;
         }
         if (has_blas) choose_all(m);
         check_bits(m, NULL);

@@ -313,9 +313,61 @@ static void check_linear(emb_cuda_type type) {
     if (has_blas) report(library);
 }
 
+/* A product with residual and norm in one kernel: the same bits as in two. */
+static void check_product_norm(verdict &bits, uint32_t tokens, uint32_t N, uint32_t K) {
+    emb_cuda_type type = bits.type;
+    batch b = batch_open(tokens + 70, 1);
+    batch_fill(b, {tokens}, std::vector<uint32_t>(), 10);
+    size_t rows = tokens + 70, width = N * type_bytes(type);
+    buffer in = buffer_from(random_values(rows * K, 1, type), type);
+    buffer weight = buffer_from(random_values((size_t)N * K, 1 / sqrtf((float)K), type), type);
+    buffer bias = buffer_from(random_values(N, 0.5f, EMB_CUDA_F32), EMB_CUDA_F32);
+    buffer gain = buffer_from(random_values(N, 0.2f, EMB_CUDA_F32, 1), EMB_CUDA_F32);
+    buffer shift = buffer_from(random_values(N, 0.2f, EMB_CUDA_F32), EMB_CUDA_F32);
+    std::vector<float> x = random_values(rows * N, 2, type, 0.5f);
+    buffer residual = buffer_from(x, type), between = buffer_open(rows * N, type);
+    buffer wanted = buffer_from(x, type);
+    emb_cuda_linear linear = {inside(weight), (float *)inside(bias), N, K, type};
+    emb_cuda_norm norm = {(float *)inside(gain), (float *)inside(shift), 1e-5f};
+    REQUIRE(emb_cuda_linear_norm(inside(wanted), inside(in), &linear, inside(wanted), &norm,
+                                 inside(between), EMB_CUDA_TILE_MEDIUM, &b.pack, &device, NULL));
+    std::vector<unsigned char> first = buffer_bytes(wanted);
+    for (int i = 0; i < 3; i++) { /* again, in place: the same bits, rows past the batch kept */
+        buffer out = buffer_from(x, type);
+        REQUIRE(i ? emb_cuda_linear_norm_wgmma(inside(out), inside(in), &linear, inside(out), &norm,
+                                               &b.pack, &device, NULL)
+                  : emb_cuda_linear_norm(inside(out), inside(in), &linear, inside(out), &norm,
+                                         inside(between), EMB_CUDA_TILE_AUTO, &b.pack, &device,
+                                         NULL));
+        std::vector<unsigned char> raw = buffer_bytes(out);
+        judge_bits(bits, raw.data(), first.data(), width * rows);
+        if (!buffer_intact(out)) bits.bad++;
+        buffer_close(out);
+    }
+    for (buffer *y : {&in, &weight, &bias, &gain, &shift, &residual, &between, &wanted}) {
+        buffer_close(*y);
+    }
+    batch_close(b);
+}
+
+static void check_linear_norm(emb_cuda_type type) {
+    verdict bits = {"linear and norm in one, same bits", type, 0, 0, 0};
+    if (type == EMB_CUDA_F32 || device.capability != 90) return;
+    uint32_t shapes[][2] = {{384, 384}, {384, 1536}, {768, 768}, {768, 3072}};
+    for (auto &shape : shapes) {
+        for (uint32_t tokens : {1u, 128u, 300u, 9000u, 30011u}) {
+            if (small && tokens > 300) continue;
+            check_product_norm(bits, tokens, shape[0], shape[1]);
+        }
+    }
+    report(bits);
+}
+
 static void check_heads(verdict &v, verdict &bits, emb_cuda_heads h, const batch &b) {
     emb_cuda_type type = v.type;
+    size_t stale = (size_t)(b.pack.tokens_max - b.tokens) * 3 * h.hidden;
     std::vector<float> qkv = random_values((size_t)b.tokens * 3 * h.hidden, 1.5f, type);
+    qkv.resize(qkv.size() + stale, NAN); /* rows past the batch reach no result */
     std::vector<float> table =
         random_values((size_t)h.heads * (2 * h.relative_tokens - 1), 1, EMB_CUDA_F32);
     buffer in = buffer_from(qkv, type), relative = buffer_from(table, EMB_CUDA_F32);
@@ -325,6 +377,12 @@ static void check_heads(verdict &v, verdict &bits, emb_cuda_heads h, const batch
     REQUIRE(emb_cuda_attention(inside(out), inside(in), &h, &b.pack, type, &device, NULL));
     judge(v, out, attention_reference(qkv, b, h, table), 4);
     std::vector<unsigned char> packed = buffer_bytes(out);
+    if (device.capability == 90 && type != EMB_CUDA_F32 && h.head_dim % 8 == 0) {
+        buffer_poison(out);
+        REQUIRE(emb_cuda_attention_mma(inside(out), inside(in), &h, &b.pack, type, &device, NULL));
+        std::vector<unsigned char> raw = buffer_bytes(out);
+        judge_bits(bits, raw.data(), packed.data(), raw.size());
+    }
     for (size_t c = 0; c < b.lengths.size(); c++) { /* the same chunk alone */
         batch alone = batch_make({b.lengths[c]}, 10);
         const char *from = (const char *)inside(in) + 3 * width * b.starts[c];
@@ -338,9 +396,12 @@ static void check_heads(verdict &v, verdict &bits, emb_cuda_heads h, const batch
 }
 
 static void check_attention(emb_cuda_type type) {
-    verdict v = {"attention", type, 0, 0, 0}, bits = {"attention alone, same bits", type, 0, 0, 0};
+    verdict v = {"attention", type, 0, 0, 0};
+    verdict bits = {"attention alone and by other products, same bits", type, 0, 0, 0};
     uint32_t longest = small ? 129 : 512;
-    batch b = batch_make(some_lengths(longest), 10);
+    std::vector<uint32_t> lengths = some_lengths(longest);
+    batch b = batch_open(1500, (uint32_t)lengths.size());
+    batch_fill(b, lengths, std::vector<uint32_t>(), 10);
     for (uint32_t head_dim : {16u, 20u, 24u, 32u, 64u, 96u, 128u}) {
         for (uint32_t relative_tokens : {1u, longest}) {
             emb_cuda_heads h = {2 * head_dim, 2, head_dim, relative_tokens, NULL};
@@ -422,6 +483,7 @@ int main(int argc, char **argv) {
         check_norm(type);
         check_gelu(type);
         check_linear(type);
+        check_linear_norm(type);
         check_attention(type);
         check_pool(type);
     }

@@ -105,6 +105,20 @@ static inline void run_linear(void *out, const void *in, const random_linear &l,
     if (gelu) REQUIRE(emb_cuda_gelu(out, l.own.rows, pack, l.own.type, stream));
 }
 
+/* x = norm(x + in * W^T + bias). */
+static inline void run_linear_norm(const random_model &m, const activations &a, const void *in,
+                                   const random_linear &l, const emb_cuda_pack *pack,
+                                   const emb_cuda_device *device, const emb_cuda_blas *blas,
+                                   cudaStream_t stream) {
+    if (!blas) {
+        REQUIRE(emb_cuda_linear_norm(a.x, in, &l.own, a.x, &m.norm, a.y, EMB_CUDA_TILE_AUTO, pack,
+                                     device, stream));
+        return;
+    }
+    run_linear(a.y, in, l, 0, pack, device, blas, stream);
+    REQUIRE(emb_cuda_residual_norm(a.x, a.y, a.x, &m.norm, pack, m.hidden, m.type, stream));
+}
+
 static inline void forward(const random_model &m, const activations &a, const emb_cuda_pack *pack,
                            const emb_cuda_device *device, const emb_cuda_blas *blas,
                            cudaStream_t stream) {
@@ -117,11 +131,9 @@ static inline void forward(const random_model &m, const activations &a, const em
     for (uint32_t i = 0; i < m.layers; i++) {
         run_linear(a.wide, a.x, m.qkv[i], 0, pack, device, blas, stream);
         REQUIRE(emb_cuda_attention(context, a.wide, &heads, pack, m.type, device, stream));
-        run_linear(a.y, context, m.attention_out[i], 0, pack, device, blas, stream);
-        REQUIRE(emb_cuda_residual_norm(a.x, a.y, a.x, &m.norm, pack, m.hidden, m.type, stream));
+        run_linear_norm(m, a, context, m.attention_out[i], pack, device, blas, stream);
         run_linear(a.wide, a.x, m.ffn_in[i], 1, pack, device, blas, stream);
-        run_linear(a.y, a.wide, m.ffn_out[i], 0, pack, device, blas, stream);
-        REQUIRE(emb_cuda_residual_norm(a.x, a.y, a.x, &m.norm, pack, m.hidden, m.type, stream));
+        run_linear_norm(m, a, a.wide, m.ffn_out[i], pack, device, blas, stream);
     }
     REQUIRE(emb_cuda_pool(a.rows, a.x, pack, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type, stream));
 }

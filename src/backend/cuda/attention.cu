@@ -211,6 +211,8 @@ int emb_cuda_attention(void *out, const void *qkv, const emb_cuda_heads *heads,
     if (heads->hidden != heads->heads * heads->head_dim) return cudaErrorInvalidValue;
     if (type == EMB_CUDA_F32) return attention_plain<float>(out, qkv, heads, pack, device, s);
     if (type == EMB_CUDA_BF16 && device->capability < 80) return cudaErrorNotSupported;
+    bool hopper = device->capability == 90 && (heads->head_dim == 32 || heads->head_dim == 64);
+    if (hopper) return emb_cuda_attention_wgmma(out, qkv, heads, pack, type, device, stream);
     bool fits = device->capability >= 80 || heads->head_dim <= 64; /* in shared memory */
     if (heads->head_dim % 8 == 0 && fits) {
         return emb_cuda_attention_mma(out, qkv, heads, pack, type, device, stream);

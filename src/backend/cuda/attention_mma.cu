@@ -6,22 +6,9 @@
  * Legend: D head_dim rounded up to 32, 64 or 128 (columns past head_dim are zeros).
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/attention.cuh"
 
 #define THREADS 128
-#define ROWS    EMB_CUDA_TILE_ROWS
-#define KEYS    64
-#define LOG2E   1.4426950408889634f
-
-/* What a kernel needs to know. */
-template <typename T> struct attention {
-    T *out;       /* [tokens, hidden] */
-    const T *qkv; /* [tokens, 3 * hidden] */
-    const uint4 *tiles;
-    const float *relative;
-    uint32_t hidden, heads, head_dim, relative_tokens;
-    float scale; /* of a score, times log2 e */
-};
 
 /* Queries of this item and the next, keys and values of this block and the next, the bias. */
 template <int D> struct buffers {
@@ -38,7 +25,7 @@ struct cursor {
 };
 
 template <typename T>
-static __device__ __forceinline__ void step(cursor &c, const attention<T> &p, uint32_t items) {
+static __device__ __forceinline__ void step(cursor &c, const emb_attention<T> &p, uint32_t items) {
     if (++c.block * KEYS < c.tile.y) return;
     c.block = 0, c.flip ^= 1, c.item += gridDim.x;
     if (c.item < items) c.tile = p.tiles[1 + c.item / p.heads];
@@ -104,101 +91,11 @@ static __device__ __forceinline__ void multiply_values(float (&context)[D / 8][4
     }
 }
 
-/* Adds the bias to the scaled scores and hides keys past the chunk. A thread holds columns
- * 2 * (lane % 4) + {0, 1} of each group of 8, of rows lane / 4 and lane / 4 + 8. */
-template <bool RELATIVE>
-static __device__ __forceinline__ void mask(float (&scores)[KEYS / 8][4], float scale,
-                                            const float *bias, uint32_t warp_row, uint32_t keys) {
-    uint32_t lane = threadIdx.x & 31, row = warp_row + (lane >> 2);
-    if (!RELATIVE && keys == KEYS) return;
-#pragma unroll
-    for (int n = 0; n < KEYS / 8; n++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint32_t key = n * 8 + (lane & 3) * 2 + (i & 1), r = row + (i >> 1) * 8;
-            if (RELATIVE) scores[n][i] = fmaf(scores[n][i], scale, bias[key + ROWS - 1 - r]);
-            if (key >= keys) scores[n][i] = -INFINITY;
-        }
-    }
-}
-
-static __device__ __forceinline__ float power2(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-/* Turns scores into weights relative to the largest score so far; rescales what came before.
- * `scale` makes powers of 2 of the scores. */
-template <int D>
-static __device__ __forceinline__ void soften(float (&scores)[KEYS / 8][4],
-                                              float (&context)[D / 8][4], float (&largest)[2],
-                                              float (&sums)[2], float scale) {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float top = largest[half];
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++) {
-            top = fmaxf(top, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
-        }
-        top = fmaxf(top, __shfl_xor_sync(EMB_FULL_WARP, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(EMB_FULL_WARP, top, 2));
-        float keep = power2((largest[half] - top) * scale), sum = 0, offset = -top * scale;
-        largest[half] = top;
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++) {
-#pragma unroll
-            for (int i = 2 * half; i < 2 * half + 2; i++) {
-                scores[n][i] = power2(fmaf(scores[n][i], scale, offset));
-                sum += scores[n][i];
-            }
-        }
-        sums[half] = fmaf(sums[half], keep, sum);
-#pragma unroll
-        for (int d = 0; d < D / 8; d++) {
-            context[d][2 * half] *= keep;
-            context[d][2 * half + 1] *= keep;
-        }
-    }
-}
-
-/* Divides by the sums and writes a warp's 16 rows, by way of its own rows of the query tile. */
-template <typename T, int D>
-static __device__ __forceinline__ void finish(const attention<T> &p, float (&context)[D / 8][4],
-                                              float (&sums)[2], unsigned char *tile, T *out,
-                                              uint32_t warp_row, uint32_t rows) {
-    uint32_t lane = threadIdx.x & 31, row = warp_row + (lane >> 2);
-    __syncwarp(); /* all lanes have read the queries that lay here */
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float sum = sums[half];
-        sum += __shfl_xor_sync(EMB_FULL_WARP, sum, 1);
-        sum += __shfl_xor_sync(EMB_FULL_WARP, sum, 2);
-        float factor = 1.0f / sum;
-#pragma unroll
-        for (int d = 0; d < D / 8; d++) {
-            *reinterpret_cast<uint32_t *>(tile + emb_swizzle<D / 8>(row + half * 8, d) +
-                                          (lane & 3) * 4) =
-                emb_pack<T>(context[d][2 * half] * factor, context[d][2 * half + 1] * factor);
-        }
-    }
-    __syncwarp();
-    constexpr int PIECES = D / 8, STEP = 32 / PIECES;
-    uint32_t piece = lane % PIECES;
-#pragma unroll
-    for (int i = 0; i < 16; i += STEP) {
-        uint32_t r = warp_row + i + lane / PIECES;
-        if (r < rows && piece * 8 < p.head_dim) {
-            *reinterpret_cast<uint4 *>(out + (uint64_t)r * p.hidden + piece * 8) =
-                *reinterpret_cast<const uint4 *>(tile + emb_swizzle<PIECES>(r, piece));
-        }
-    }
-}
-
 /* The bias of query row r and key k of this block is bias[k - r + ROWS - 1]. */
 template <typename T>
-static __device__ __forceinline__ void load_bias(float *bias, const attention<T> &p, uint32_t head,
-                                                 uint32_t first_row, uint32_t first_key) {
+static __device__ __forceinline__ void load_bias(float *bias, const emb_attention<T> &p,
+                                                 uint32_t head, uint32_t first_row,
+                                                 uint32_t first_key) {
     int span = 2 * (int)p.relative_tokens - 1;
     int place = (int)first_key - (int)first_row + (int)threadIdx.x - (ROWS - 1) +
                 (int)p.relative_tokens - 1;
@@ -208,7 +105,7 @@ static __device__ __forceinline__ void load_bias(float *bias, const attention<T>
 
 /* Sets out for what a cursor points at: keys and values to `stage`, queries if they are new. */
 template <typename T, int D>
-static __device__ __forceinline__ void load_block(const cursor &c, const attention<T> &p,
+static __device__ __forceinline__ void load_block(const cursor &c, const emb_attention<T> &p,
                                                   uint32_t shared, uint32_t stage) {
     constexpr uint32_t TILE = buffers<D>::TILE;
     uint32_t stride = 3 * p.hidden, key = c.block * KEYS, left = c.tile.y - key;
@@ -239,7 +136,8 @@ template <int D> static __device__ __forceinline__ void begin(progress<D> &state
 template <typename T, int D, bool RELATIVE>
 static __global__ void __launch_bounds__(THREADS, D == 32   ? 5
                                                   : D == 64 ? 4
-                                                            : 2) attention_kernel(attention<T> p) {
+                                                            : 2)
+    attention_kernel(emb_attention<T> p) {
     extern __shared__ __align__(128) unsigned char memory[];
     typedef buffers<D> B;
     emb_kernel_begin();
@@ -264,13 +162,15 @@ static __global__ void __launch_bounds__(THREADS, D == 32   ? 5
             if (now.block == 0) begin<D>(state);
             float scores[KEYS / 8][4] = {};
             multiply_keys<T, D>(scores, shared + now.flip * B::TILE, warp_row, at, keys);
-            mask<RELATIVE>(scores, p.scale, bias, warp_row, keys);
-            soften<D>(scores, state.context, state.largest, state.sums, RELATIVE ? 1.0f : p.scale);
+            emb_attention_mask<RELATIVE>(scores, p.scale, bias, warp_row, keys);
+            emb_attention_soften<D>(scores, state.context, state.largest, state.sums,
+                                    RELATIVE ? 1.0f : p.scale);
             multiply_values<T, D>(state.context, scores, at + B::TILE, keys);
             if (left <= KEYS) {
                 T *out = p.out + (uint64_t)(now.tile.x + now.tile.z) * p.hidden;
-                finish<T, D>(p, state.context, state.sums, memory + now.flip * B::TILE,
-                             out + head * p.head_dim, warp_row, rows);
+                emb_attention_finish<T, D>(p, state.context, state.sums,
+                                           memory + now.flip * B::TILE, out + head * p.head_dim,
+                                           warp_row, rows);
             }
         }
         __syncthreads();
@@ -279,7 +179,7 @@ static __global__ void __launch_bounds__(THREADS, D == 32   ? 5
 }
 
 template <typename T, int D, bool RELATIVE>
-static int attention_launch(const attention<T> &p, const emb_cuda_pack *pack,
+static int attention_launch(const emb_attention<T> &p, const emb_cuda_pack *pack,
                             const emb_cuda_device *device, cudaStream_t stream) {
     constexpr int BYTES = buffers<D>::BYTES;
     uint32_t items = (pack->tokens_max / EMB_CUDA_TILE_ROWS + pack->chunks_max) * p.heads;
@@ -293,7 +193,7 @@ static int attention_launch(const attention<T> &p, const emb_cuda_pack *pack,
 }
 
 template <typename T, int D>
-static int attention_kind(const attention<T> &p, const emb_cuda_pack *pack,
+static int attention_kind(const emb_attention<T> &p, const emb_cuda_pack *pack,
                           const emb_cuda_device *device, cudaStream_t stream) {
     if (p.relative) return attention_launch<T, D, true>(p, pack, device, stream);
     return attention_launch<T, D, false>(p, pack, device, stream);
@@ -303,7 +203,7 @@ template <typename T>
 static int attention_sized(void *out, const void *qkv, const emb_cuda_heads *heads,
                            const emb_cuda_pack *pack, const emb_cuda_device *device,
                            cudaStream_t stream) {
-    attention<T> p = {
+    emb_attention<T> p = {
         (T *)out,        (const T *)qkv,         (const uint4 *)pack->tiles,
         heads->relative, heads->hidden,          heads->heads,
         heads->head_dim, heads->relative_tokens, LOG2E / sqrtf((float)heads->head_dim)};

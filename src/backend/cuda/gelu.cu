@@ -5,11 +5,11 @@
 
 #define GELU_THREADS 256
 
-template <typename T> static __device__ __forceinline__ float gelu(float x) {
-    return emb_gelu_fast(x);
+template <typename T> static __device__ __forceinline__ void gelu(float (&v)[8]) {
+    emb_gelu_fast(v);
 }
-template <> __device__ __forceinline__ float gelu<float>(float x) {
-    return emb_gelu_exact(x);
+template <> __device__ __forceinline__ void gelu<float>(float (&v)[8]) {
+    for (int i = 0; i < 8; i++) v[i] = emb_gelu_exact(v[i]);
 }
 
 template <typename T>
@@ -20,7 +20,7 @@ static __global__ void __launch_bounds__(GELU_THREADS)
     if (place >= (uint64_t)counts[0] * cols) return;
     float v[8];
     emb_load8(v, values + place);
-    for (int i = 0; i < 8; i++) v[i] = gelu<T>(v[i]);
+    gelu<T>(v);
     emb_store8(values + place, v);
 }
 

@@ -80,7 +80,7 @@ int emb_cuda_residual_norm(void *out, const void *in, const void *residual,
 /* A matrix applied as out = in * W^T + bias. rows and cols are multiples of 8 (4 for f32). */
 typedef struct emb_cuda_linear {
     const void *weight; /* [rows, cols] of `type`, row-major, 16-byte aligned */
-    const float *bias;  /* [rows] */
+    const float *bias;  /* [rows], 16-byte aligned */
     uint32_t rows, cols;
     emb_cuda_type type;
 } emb_cuda_linear;
@@ -109,6 +109,19 @@ int emb_cuda_linear_f32(float *out, const float *in, const emb_cuda_linear *line
 int emb_cuda_linear_wgmma(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
                           const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream);
 
+/* out [tokens, rows] = norm(residual + in * W^T + bias), the product rounded to the type as between
+ * the two calls that this stands for, whose bits it has. `out` may be `residual`. `product`
+ * [tokens, rows] is written if the two are not done in one, as on Hopper for rows of 384 and 768.
+ */
+int emb_cuda_linear_norm(void *out, const void *in, const emb_cuda_linear *linear,
+                         const void *residual, const emb_cuda_norm *norm, void *product,
+                         emb_cuda_tile tile, const emb_cuda_pack *pack,
+                         const emb_cuda_device *device, void *stream);
+int emb_cuda_linear_norm_wgmma(void *out, const void *in, const emb_cuda_linear *linear,
+                               const void *residual, const emb_cuda_norm *norm,
+                               const emb_cuda_pack *pack, const emb_cuda_device *device,
+                               void *stream);
+
 /* values [tokens, cols] = GELU(values): behind a product of cuBLASLt. */
 int emb_cuda_gelu(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_cuda_type type,
                   void *stream);
@@ -131,6 +144,11 @@ int emb_cuda_attention(void *out, const void *qkv, const emb_cuda_heads *heads,
 int emb_cuda_attention_mma(void *out, const void *qkv, const emb_cuda_heads *heads,
                            const emb_cuda_pack *pack, emb_cuda_type type,
                            const emb_cuda_device *device, void *stream);
+
+/* The same bits by Hopper's warpgroup products: 16-bit types, head_dim 32 or 64. */
+int emb_cuda_attention_wgmma(void *out, const void *qkv, const emb_cuda_heads *heads,
+                             const emb_cuda_pack *pack, emb_cuda_type type,
+                             const emb_cuda_device *device, void *stream);
 
 typedef enum emb_cuda_pooling {
     EMB_CUDA_POOL_MEAN = 0,

@@ -35,3 +35,25 @@ int emb_cuda_linear_run(void *out, const void *in, const emb_cuda_linear *linear
     }
     return emb_cuda_linear_mma(out, in, linear, gelu, tile, pack, stream);
 }
+
+/* Whether product and norm in one kernel take less time: the sums are neither written nor read
+ * again, but fewer tiles are under way at once. Seen with `bench_forward ops`. */
+static bool fuses(const emb_cuda_linear *linear, uint32_t tokens, const emb_cuda_device *device) {
+    if (linear->type == EMB_CUDA_F32 || device->capability != 90 || linear->cols < 256)
+        return false;
+    if (linear->rows == 384) return 3 * (tokens / 128) >= device->multiprocessors / 2;
+    return linear->rows == 768 && linear->cols <= 1024 && tokens >= 32768;
+}
+
+int emb_cuda_linear_norm(void *out, const void *in, const emb_cuda_linear *linear,
+                         const void *residual, const emb_cuda_norm *norm, void *product,
+                         emb_cuda_tile tile, const emb_cuda_pack *pack,
+                         const emb_cuda_device *device, void *stream) {
+    if (tile == EMB_CUDA_TILE_AUTO && fuses(linear, pack->tokens_max, device)) {
+        return emb_cuda_linear_norm_wgmma(out, in, linear, residual, norm, pack, device, stream);
+    }
+    int status = emb_cuda_linear_run(product, in, linear, 0, tile, pack, device, stream);
+    if (status) return status;
+    return emb_cuda_residual_norm(out, product, residual, norm, pack, linear->rows, linear->type,
+                                  stream);
+}

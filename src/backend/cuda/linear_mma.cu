@@ -96,10 +96,7 @@ static __device__ __forceinline__ void finish(float (&sums)[S::WM / 16][S::WN / 
         for (int m = 0; m < S::WM / 16; m++) {
             float v[4] = {sums[m][n][0] + bias.x, sums[m][n][1] + bias.y, sums[m][n][2] + bias.x,
                           sums[m][n][3] + bias.y};
-            if (p.gelu) {
-#pragma unroll
-                for (int i = 0; i < 4; i++) v[i] = emb_gelu_fast(v[i]);
-            }
+            if (p.gelu) emb_gelu_fast(v);
             T *to = staged + (m * 16 + row) * S::OUT_STRIDE + n * 8 + col;
             *reinterpret_cast<uint32_t *>(to) = emb_pack<T>(v[0], v[1]);
             *reinterpret_cast<uint32_t *>(to + 8 * S::OUT_STRIDE) = emb_pack<T>(v[2], v[3]);

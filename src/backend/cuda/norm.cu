@@ -28,6 +28,67 @@ static __global__ void __launch_bounds__(32 * NORM_WARPS)
     emb_norm_row<T, VECTORS>(out + row, x, emb_warp_sum(sum), norm, hidden);
 }
 
+/* Adds, for each block of 192 columns, the 24 lanes' four column pairs in the order of the norm by
+ * blocks; every lane gets the sum. Halving what a lane holds at each step spares exchanges. */
+static __device__ __forceinline__ float block_sum(const float (&pairs)[4]) {
+    uint32_t lane = threadIdx.x & 31;
+    bool odd = lane & 1, second = lane & 2;
+    float a = odd ? pairs[2] : pairs[0], b = odd ? pairs[3] : pairs[1];
+    a += __shfl_xor_sync(EMB_FULL_WARP, odd ? pairs[0] : pairs[2], 1);
+    b += __shfl_xor_sync(EMB_FULL_WARP, odd ? pairs[1] : pairs[3], 1);
+    float sum = (second ? b : a) + __shfl_xor_sync(EMB_FULL_WARP, second ? a : b, 2);
+    sum += __shfl_xor_sync(EMB_FULL_WARP, sum, 4);
+    float first = __shfl_sync(EMB_FULL_WARP, sum, lane & 7);
+    float middle = __shfl_sync(EMB_FULL_WARP, sum, (lane & 7) + 8);
+    sum = (first + middle) + __shfl_sync(EMB_FULL_WARP, sum, (lane & 7) + 16);
+    sum += __shfl_xor_sync(EMB_FULL_WARP, sum, 2);
+    return sum + __shfl_xor_sync(EMB_FULL_WARP, sum, 1);
+}
+
+/* Rows of BLOCKS * 192 columns; 24 lanes hold eight columns of each block. */
+template <typename T, int BLOCKS>
+static __global__ void __launch_bounds__(32 * NORM_WARPS, 7)
+    norm_blocks_kernel(T *out, const T *in, const T *residual, const uint32_t *counts,
+                       emb_cuda_norm norm, uint32_t hidden) {
+    emb_kernel_begin();
+    uint32_t lane = threadIdx.x & 31, token = blockIdx.x * NORM_WARPS + (threadIdx.x >> 5);
+    if (token >= counts[0]) return;
+    bool holds = lane < EMB_NORM_BLOCK / 8;
+    uint64_t place = (uint64_t)token * hidden + (holds ? lane * 8 : 0);
+    float x[BLOCKS][8];
+    float2 blocks[BLOCKS];
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b++) {
+        float add[8];
+        emb_load8(x[b], in + place + b * EMB_NORM_BLOCK);
+        emb_load8(add, residual + place + b * EMB_NORM_BLOCK);
+        for (int i = 0; i < 8; i++) x[b][i] += add[i];
+    }
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b++) {
+        float pairs[4];
+        for (int q = 0; q < 4; q++) pairs[q] = x[b][2 * q] + x[b][2 * q + 1];
+        blocks[b].x = __fmul_rn(block_sum(pairs), 1.0f / EMB_NORM_BLOCK);
+        for (int q = 0; q < 4; q++) {
+            float first = x[b][2 * q] - blocks[b].x, second = x[b][2 * q + 1] - blocks[b].x;
+            pairs[q] = fmaf(second, second, __fmul_rn(first, first));
+        }
+        blocks[b].y = block_sum(pairs);
+    }
+    float2 whole = emb_norm_merge<BLOCKS>(blocks, norm.epsilon);
+    if (!holds) return;
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b++) {
+        float gain[8], shift[8];
+        emb_load8(gain, norm.gain + b * EMB_NORM_BLOCK + lane * 8);
+        emb_load8(shift, norm.shift + b * EMB_NORM_BLOCK + lane * 8);
+        for (int i = 0; i < 8; i++) {
+            x[b][i] = fmaf(__fmul_rn(x[b][i] - whole.x, whole.y), gain[i], shift[i]);
+        }
+        emb_store8(out + place + b * EMB_NORM_BLOCK, x[b]);
+    }
+}
+
 template <typename T>
 static int norm_run(void *out, const void *in, const void *residual, const emb_cuda_norm *norm,
                     const emb_cuda_pack *pack, uint32_t hidden, cudaStream_t stream) {
@@ -36,6 +97,10 @@ static int norm_run(void *out, const void *in, const void *residual, const emb_c
         hidden <= 512    ? norm_kernel<T, 2>
         : hidden <= 1024 ? norm_kernel<T, 4>
                          : norm_kernel<T, 6>;
+    if constexpr (sizeof(T) == 2) {
+        if (hidden == 2 * EMB_NORM_BLOCK) kernel = norm_blocks_kernel<T, 2>;
+        if (hidden == 4 * EMB_NORM_BLOCK) kernel = norm_blocks_kernel<T, 4>;
+    }
     return emb_launch(kernel, dim3((pack->tokens_max + NORM_WARPS - 1) / NORM_WARPS),
                       32 * NORM_WARPS, 0, pack, stream, (T *)out, (const T *)in,
                       (const T *)residual, pack->counts, *norm, hidden);

@@ -1,0 +1,66 @@
+/* linear_wgmma.cuh - what the persistent products on Hopper share: a ring of stages filled by
+ * tensor copies for a whole cluster, and one warpgroup's product of a tile from it.
+ *
+ * Feeds linear_wgmma.cu and linear_norm_wgmma.cu; sm_90a.
+ * Legend: M tokens, N rows of W, K columns of W; tile 128 x 192, K in stages of 64.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_BACKEND_CUDA_LINEAR_WGMMA_CUH
+#define EMB_BACKEND_CUDA_LINEAR_WGMMA_CUH
+
+#include "backend/cuda/wgmma.cuh"
+
+#define TILE_M       128
+#define TILE_N       EMB_WGMMA_COLS
+#define TILE_K       64
+#define THREADS      384
+#define IN_BYTES     (TILE_M * TILE_K * 2)
+#define WEIGHT_BYTES (TILE_N * TILE_K * 2)
+#define STAGE_BYTES  (IN_BYTES + WEIGHT_BYTES)
+
+/* STAGES stages from the start of shared memory, each a tile of the input and one of W; barriers
+ * from BARRIERS_AT. A stage is free again when all CLUSTER blocks are done with it. */
+template <int STAGES_, int CLUSTER_, int BARRIERS_AT> struct emb_ring {
+    static constexpr int STAGES = STAGES_, CLUSTER = CLUSTER_;
+    static constexpr int FULL_AT = BARRIERS_AT, EMPTY_AT = FULL_AT + STAGES * 8;
+    static constexpr int END = EMPTY_AT + STAGES * 8;
+};
+
+template <typename RING> static __device__ __forceinline__ void emb_ring_init(uint32_t base) {
+    for (uint32_t i = 0; i < RING::STAGES; i++) {
+        emb_barrier_init(base + RING::FULL_AT + i * 8, 1);
+        emb_barrier_init(base + RING::EMPTY_AT + i * 8, RING::CLUSTER);
+    }
+}
+
+/* Tells the loaders of all blocks that this warpgroup is done with a stage. */
+template <typename RING>
+static __device__ __forceinline__ void emb_ring_release(uint32_t base, uint32_t stage) {
+    uint32_t thread = threadIdx.x % 128;
+    if (thread < RING::CLUSTER) emb_barrier_arrive(base + RING::EMPTY_AT + stage * 8, thread);
+}
+
+/* sums = one tile's product; `place` counts stages from the first tile of the block. The last
+ * stage is neither waited for nor released. */
+template <typename T, typename RING>
+static __device__ __forceinline__ void
+emb_ring_multiply(float (&sums)[2][EMB_WGMMA_SUMS], uint32_t base, uint32_t steps, uint32_t place) {
+    uint32_t stage = place % RING::STAGES, phase = place / RING::STAGES & 1;
+    for (uint32_t k = 0; k < steps; k++) {
+        uint32_t at = base + stage * STAGE_BYTES;
+        emb_barrier_wait(base + RING::FULL_AT + stage * 8, phase);
+        uint64_t a = emb_wgmma_operand(at), b = emb_wgmma_operand(at + IN_BYTES);
+        emb_wgmma_fence();
+#pragma unroll
+        for (int i = 0; i < TILE_K / 16; i++) {
+            emb_wgmma<T>(sums[0], a + 2 * i, b + 2 * i, k + i > 0);
+            emb_wgmma<T>(sums[1], a + 2 * i + (64 * 128 >> 4), b + 2 * i, k + i > 0);
+        }
+        emb_wgmma_commit();
+        emb_wgmma_wait<1>();
+        if (k) emb_ring_release<RING>(base, stage ? stage - 1 : RING::STAGES - 1);
+        if (++stage == RING::STAGES) stage = 0, phase ^= 1;
+    }
+}
+
+#endif
