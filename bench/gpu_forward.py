@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Forward passes on a GPU beside torch in the same run; JSON lines.
 
-Random weights, random ids already on the device, no tokenizer: embedding to normalised mean. embound
-is build/gpu/bench_forward (tools/gpu_check.sh makes it), which replays one CUDA graph a pass. The
+Random weights, random ids already on the device, no tokenizer: embedding to normalised mean.
+embound is build/gpu/bench_forward (tools/gpu_check.sh makes it), which replays a CUDA graph. The
 peers are the same shapes in torch, each layer under torch.compile, whole passes replayed as a CUDA
 graph, so that neither side waits for its host. Both take turns; each line holds the best batch size
 of each side. Ragged texts go to the peers in three ways: padded in their own order, padded in

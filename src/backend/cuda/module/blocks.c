@@ -56,11 +56,22 @@ static void run_embed(void *out, const emb_tile *tile, const emb_embedding *embe
                   emb_cuda_embed(out, &v.pack, &words, shape->hidden, v.type, v.state->stream));
 }
 
-static void residual_norm(emb_cuda_view *v, void *out, const void *in, const float *gain,
-                          const float *shift, const emb_block_shape *shape) {
-    emb_cuda_norm norm = {gain, shift, shape->norm_epsilon};
-    emb_cuda_note(v->state, emb_cuda_residual_norm(out, in, v->lane.narrow, &norm, &v->pack,
-                                                   shape->hidden, v->type, v->state->stream));
+/* out = norm(residual + product), in one kernel where the own products have that. */
+static void product_norm(emb_cuda_view *v, emb_cuda_product which, void *out, const void *in,
+                         const emb_linear *linear, const void *residual,
+                         const emb_cuda_norm *norm) {
+    void *product = v->lane.narrow;
+    if (!v->state->blas.handle) {
+        emb_cuda_linear weights = {linear->packed, linear->bias, linear->rows, linear->cols,
+                                   v->type};
+        emb_cuda_note(v->state, emb_cuda_linear_norm(out, in, &weights, residual, norm, product,
+                                                     EMB_CUDA_TILE_AUTO, &v->pack,
+                                                     &v->state->device, v->state->stream));
+        return;
+    }
+    emb_cuda_product_run(v, which, product, in, linear);
+    emb_cuda_note(v->state, emb_cuda_residual_norm(out, product, residual, norm, &v->pack,
+                                                   linear->rows, v->type, v->state->stream));
 }
 
 static void run_attention(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
@@ -72,9 +83,8 @@ static void run_attention(void *out, const void *in, const emb_tile *tile, const
     emb_cuda_product_run(&v, EMB_CUDA_QKV, v.lane.wide, in, &layer->qkv);
     emb_cuda_note(v.state, emb_cuda_attention(v.lane.context, v.lane.wide, &heads, &v.pack, v.type,
                                               &v.state->device, v.state->stream));
-    emb_cuda_product_run(&v, EMB_CUDA_ATTENTION_OUT, v.lane.narrow, v.lane.context,
-                         &layer->attention_out);
-    residual_norm(&v, out, in, layer->attention_gain, layer->attention_shift, shape);
+    emb_cuda_norm norm = {layer->attention_gain, layer->attention_shift, shape->norm_epsilon};
+    product_norm(&v, EMB_CUDA_ATTENTION_OUT, out, v.lane.context, &layer->attention_out, in, &norm);
 }
 
 static void run_ffn(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
@@ -82,8 +92,8 @@ static void run_ffn(void *out, const void *in, const emb_tile *tile, const emb_l
     (void)scratch;
     emb_cuda_view v = emb_cuda_view_of(tile, shape, layer->ffn_in.format);
     emb_cuda_product_run(&v, EMB_CUDA_FFN_IN, v.lane.wide, in, &layer->ffn_in);
-    emb_cuda_product_run(&v, EMB_CUDA_FFN_OUT, v.lane.narrow, v.lane.wide, &layer->ffn_out);
-    residual_norm(&v, out, in, layer->ffn_gain, layer->ffn_shift, shape);
+    emb_cuda_norm norm = {layer->ffn_gain, layer->ffn_shift, shape->norm_epsilon};
+    product_norm(&v, EMB_CUDA_FFN_OUT, out, v.lane.wide, &layer->ffn_out, in, &norm);
 }
 
 /* `format` is that of the activations, which pool alone cannot see from its parameters. */
