@@ -3,9 +3,9 @@
  * Each pass is captured once per bucket in a CUDA graph and replayed; own products beside
  * cuBLASLt's, whose algorithm is the fastest of its first candidates at 16,384 tokens. Then every
  * op by itself. `bits` checks without timing, `quick` takes one model, `own` leaves cuBLASLt out,
- * `ops` times own ops alone; `serve` answers lines of MODEL LENGTH... with the time of that pass,
- * for bench/gpu_forward.py.
- * Prints JSON lines; exits 1 if bits differ.
+ * `ops` times own ops alone, `choices` norms apart and in one; `serve` answers lines of MODEL
+ * LENGTH... with the time of that pass, for bench/gpu_forward.py. Prints JSON lines; exits 1 if
+ * bits differ.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/forward.cuh"
@@ -161,10 +161,11 @@ static void check_bits(const random_model &m, const emb_cuda_blas *lib) {
 /* ---- benches --------------------------------------------------------------------------------- */
 
 static void bench_pass(const random_model &m, const char *shape,
-                       const std::vector<uint32_t> &lengths, const emb_cuda_blas *lib) {
+                       const std::vector<uint32_t> &lengths, const emb_cuda_blas *lib,
+                       forward_choice choice = CHOSEN) {
     batch b = batch_make(lengths, m.vocabulary);
     activations a = activations_open(m, b.tokens, (uint32_t)lengths.size());
-    cudaGraphExec_t graph = capture([&] { forward(m, a, &b.pack, &device, lib, stream); });
+    cudaGraphExec_t graph = capture([&] { forward(m, a, &b.pack, &device, lib, stream, choice); });
     double us = graph_time(graph, b.tokens < 4096 ? 20 : 3), flop = 0;
     double H = m.hidden, F = m.intermediate;
     for (uint32_t n : lengths) flop += n * (m.layers * (8 * H * H + 4 * H * F + 4.0 * n * H));
@@ -272,6 +273,16 @@ static void bench_model(const random_model &m) {
     bench_ops(m, std::vector<uint32_t>(1, 128));
 }
 
+/* Products and norms in two kernels and in one: what linear.cu chooses by. */
+static void bench_choices(const random_model &m) {
+    if (m.type != EMB_CUDA_F16 || device.capability != 90) return;
+    for (uint32_t chunks : {64u, 128u, 240u, 256u, 480u, 512u}) {
+        std::vector<uint32_t> lengths(chunks, 128);
+        bench_pass(m, "128, product and norm apart", lengths, NULL, APART);
+        bench_pass(m, "128, product and norm in one", lengths, NULL, IN_ONE);
+    }
+}
+
 /* ---- serving --------------------------------------------------------------------------------- */
 
 /* Opens what a model needs and its relative table. */
@@ -306,8 +317,10 @@ static void serve(random_model *models, size_t count) {
 int main(int argc, char **argv) {
     bool quick = argc > 1 && !strcmp(argv[1], "quick");
     bool bits_only = argc > 1 && !strcmp(argv[1], "bits");
+    bool choices = argc > 1 && !strcmp(argv[1], "choices");
     bool ops_only = argc > 1 && !strcmp(argv[1], "ops");
-    bool own_only = argc > 1 && (ops_only || !strcmp(argv[1], "own") || !strcmp(argv[1], "serve"));
+    bool own_only =
+        argc > 1 && (ops_only || choices || !strcmp(argv[1], "own") || !strcmp(argv[1], "serve"));
     random_model models[] = {{"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_F16},
                              {"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_BF16},
                              {"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_F32},
@@ -324,6 +337,10 @@ int main(int argc, char **argv) {
         if (m.type == EMB_CUDA_BF16 && device.capability < 80) continue;
         if (quick && (m.type != EMB_CUDA_F16 || m.hidden != models[0].hidden)) continue;
         open_model(m);
+        if (choices) {
+            bench_choices(m);
+            continue;
+        }
         if (ops_only) {
             for (uint32_t chunks : {64u, 128u, 256u, 512u}) {
                 if (m.type == EMB_CUDA_F16) bench_ops(m, std::vector<uint32_t>(chunks, 128));

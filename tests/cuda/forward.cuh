@@ -92,6 +92,9 @@ static inline void activations_close(activations &a) {
     REQUIRE(cudaFree(a.rows));
 }
 
+/* How own products that a norm follows are done, for comparing. */
+typedef enum forward_choice { CHOSEN, APART, IN_ONE } forward_choice;
+
 /* A product by our own kernels, or by the library if `blas` is not NULL. */
 static inline void run_linear(void *out, const void *in, const random_linear &l, int gelu,
                               const emb_cuda_pack *pack, const emb_cuda_device *device,
@@ -109,8 +112,12 @@ static inline void run_linear(void *out, const void *in, const random_linear &l,
 static inline void run_linear_norm(const random_model &m, const activations &a, const void *in,
                                    const random_linear &l, const emb_cuda_pack *pack,
                                    const emb_cuda_device *device, const emb_cuda_blas *blas,
-                                   cudaStream_t stream) {
-    if (!blas) {
+                                   cudaStream_t stream, forward_choice choice) {
+    if (!blas && choice == IN_ONE) {
+        REQUIRE(emb_cuda_linear_norm_wgmma(a.x, in, &l.own, a.x, &m.norm, pack, device, stream));
+        return;
+    }
+    if (!blas && choice == CHOSEN) {
         REQUIRE(emb_cuda_linear_norm(a.x, in, &l.own, a.x, &m.norm, a.y, EMB_CUDA_TILE_AUTO, pack,
                                      device, stream));
         return;
@@ -121,7 +128,7 @@ static inline void run_linear_norm(const random_model &m, const activations &a, 
 
 static inline void forward(const random_model &m, const activations &a, const emb_cuda_pack *pack,
                            const emb_cuda_device *device, const emb_cuda_blas *blas,
-                           cudaStream_t stream) {
+                           cudaStream_t stream, forward_choice choice = CHOSEN) {
     emb_cuda_heads heads = {m.hidden, m.heads, m.hidden / m.heads, m.longest, m.relative};
     size_t tokens = pack->tokens_max;
     char *context =
@@ -131,9 +138,9 @@ static inline void forward(const random_model &m, const activations &a, const em
     for (uint32_t i = 0; i < m.layers; i++) {
         run_linear(a.wide, a.x, m.qkv[i], 0, pack, device, blas, stream);
         REQUIRE(emb_cuda_attention(context, a.wide, &heads, pack, m.type, device, stream));
-        run_linear_norm(m, a, context, m.attention_out[i], pack, device, blas, stream);
+        run_linear_norm(m, a, context, m.attention_out[i], pack, device, blas, stream, choice);
         run_linear(a.wide, a.x, m.ffn_in[i], 1, pack, device, blas, stream);
-        run_linear_norm(m, a, a.wide, m.ffn_out[i], pack, device, blas, stream);
+        run_linear_norm(m, a, a.wide, m.ffn_out[i], pack, device, blas, stream, choice);
     }
     REQUIRE(emb_cuda_pool(a.rows, a.x, pack, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type, stream));
 }

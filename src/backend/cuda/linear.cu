@@ -37,12 +37,12 @@ int emb_cuda_linear_run(void *out, const void *in, const emb_cuda_linear *linear
 }
 
 /* Whether product and norm in one kernel take less time: the sums are neither written nor read
- * again, but fewer tiles are under way at once. Seen with `bench_forward ops`. */
+ * again, but fewer tiles are under way at once. Seen with `bench_forward choices`. */
 static bool fuses(const emb_cuda_linear *linear, uint32_t tokens, const emb_cuda_device *device) {
     if (linear->type == EMB_CUDA_F32 || device->capability != 90 || linear->cols < 256)
         return false;
     if (linear->rows == 384) return 3 * (tokens / 128) >= device->multiprocessors / 2;
-    return linear->rows == 768 && linear->cols <= 1024 && tokens >= 32768;
+    return linear->rows == 768 && tokens >= 16384;
 }
 
 int emb_cuda_linear_norm(void *out, const void *in, const emb_cuda_linear *linear,

@@ -9,7 +9,6 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/linear_wgmma.cuh"
 
-#define STAGES         3
 #define RESIDUAL_BYTES (TILE_M * TILE_N * 2) /* of a tile: three boxes of 64 columns */
 #define BOX_BYTES      (TILE_M * 64 * 2)
 
@@ -21,65 +20,60 @@ template <typename T> struct product {
     uint32_t K;
 };
 
-/* Where things lie in shared memory; each warpgroup has a residual tile and sums of its own. */
-template <int BLOCKS> struct place {
+/* Where things lie in shared memory. BLOCKS make a row of `out`, ROWS of them a cluster. Residual
+ * tiles become the output; BUFFERS of them: with 1 the warpgroups have it in turn. */
+template <int ROWS_, int BLOCKS_, int STAGES_, int BUFFERS_> struct place {
+    static constexpr int ROWS = ROWS_, BLOCKS = BLOCKS_, STAGES = STAGES_, BUFFERS = BUFFERS_;
     static constexpr int RESIDUAL_AT = STAGES * STAGE_BYTES;
-    static constexpr int BIAS_AT = RESIDUAL_AT + 2 * RESIDUAL_BYTES;
+    static constexpr int BIAS_AT = RESIDUAL_AT + BUFFERS * RESIDUAL_BYTES;
     static constexpr int GAIN_AT = BIAS_AT + TILE_N * 4;
     static constexpr int SHIFT_AT = GAIN_AT + TILE_N * 4;
     static constexpr int SUMS_AT = SHIFT_AT + TILE_N * 4; /* [2][BLOCKS][TILE_M] of 8 bytes */
     static constexpr int SUMS_BYTES = BLOCKS * TILE_M * 8;
-    typedef emb_ring<STAGES, BLOCKS, SUMS_AT + 2 * SUMS_BYTES> ring;
-    static constexpr int LOADED_AT = ring::END; /* [2] barriers each */
-    static constexpr int TAKEN_AT = LOADED_AT + 16;
-    static constexpr int TOLD_AT = TAKEN_AT + 16;
-    static constexpr int BYTES = TOLD_AT + 16;
+    typedef emb_ring<STAGES, ROWS, BLOCKS, SUMS_AT + 2 * SUMS_BYTES> ring;
+    static constexpr int LOADED_AT = ring::END; /* a barrier for each warpgroup */
+    static constexpr int TOLD_AT = LOADED_AT + 16;
+    static constexpr int TAKEN_AT = TOLD_AT + 16;
+    static constexpr int BYTES = TAKEN_AT + 16;
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/* The tiles of a cluster: `first`, `first` + `step`, ... below `count`. */
+/* The tiles of this block: `first`, `first` + `step`, ... below `count`, which is the cluster's, so
+ * that all of its blocks take part to the end; its columns. */
 struct schedule {
-    uint32_t first, step, count, steps_k, rank;
+    uint32_t first, step, count, steps_k, col;
 };
 
-/* One thread: stages of input (this block's share, to all blocks) and of this block's W. */
-template <int BLOCKS>
+/* One thread: stages. */
+template <typename RING>
 static __device__ __forceinline__ void
 load_tiles(uint32_t base, const schedule &s, const CUtensorMap *in, const CUtensorMap *weight) {
-    typedef typename place<BLOCKS>::ring ring;
-    constexpr uint32_t SHARE = TILE_M / BLOCKS;
-    uint32_t stage = 0, phase = 1; /* the first wait on an empty stage passes at once */
+    emb_ring_place place = {0, 1}; /* the first wait on an empty stage passes at once */
     for (uint32_t tile = s.first; tile < s.count; tile += s.step) {
         for (uint32_t k = 0; k < s.steps_k; k++) {
-            uint32_t at = base + stage * STAGE_BYTES, full = base + ring::FULL_AT + stage * 8;
-            int col = (int)(k * TILE_K), row = (int)(tile * TILE_M + s.rank * SHARE);
-            emb_barrier_wait(base + ring::EMPTY_AT + stage * 8, phase);
-            emb_barrier_expect(full, STAGE_BYTES);
-            emb_tensor_share(at + s.rank * SHARE * 128, in, col, row, full, (1 << BLOCKS) - 1);
-            emb_tensor_load(at + IN_BYTES, weight, col, (int)(s.rank * TILE_N), full);
-            if (++stage == STAGES) stage = 0, phase ^= 1;
+            emb_ring_load<RING>(base, place, in, weight, (int)(k * TILE_K), (int)(tile * TILE_M),
+                                (int)s.col);
         }
     }
 }
 
-/* Another thread: residual tiles, for each warpgroup in turn. */
-template <int BLOCKS>
+/* Another thread: residual tiles, for the warpgroups in turn. */
+template <typename P>
 static __device__ __forceinline__ void load_residuals(uint32_t base, const schedule &s,
                                                       const CUtensorMap *residual) {
-    typedef place<BLOCKS> P;
     uint32_t group = 0, phase = 1;
     for (uint32_t tile = s.first; tile < s.count; tile += s.step) {
-        uint32_t at = base + P::RESIDUAL_AT + group * RESIDUAL_BYTES;
-        uint32_t loaded = base + P::LOADED_AT + group * 8;
-        emb_barrier_wait(base + P::TAKEN_AT + group * 8, phase);
+        uint32_t buffer = group % P::BUFFERS, loaded = base + P::LOADED_AT + group * 8;
+        uint32_t at = base + P::RESIDUAL_AT + buffer * RESIDUAL_BYTES;
+        emb_barrier_wait(base + P::TAKEN_AT + buffer * 8, phase);
         emb_barrier_expect(loaded, RESIDUAL_BYTES);
         for (int i = 0; i < TILE_N / 64; i++) {
-            emb_tensor_load(at + i * BOX_BYTES, residual, (int)(s.rank * TILE_N + i * 64),
-                            (int)(tile * TILE_M), loaded);
+            emb_tensor_load(at + i * BOX_BYTES, residual, (int)s.col + i * 64, (int)(tile * TILE_M),
+                            loaded);
         }
         group ^= 1;
-        if (group == 0) phase ^= 1;
+        if (P::BUFFERS == 1 || group == 0) phase ^= 1;
     }
 }
 
@@ -188,15 +182,15 @@ static __device__ __forceinline__ void store_rows(T *out, uint32_t tile, uint32_
 }
 
 /* Residual, norm, output of one tile. */
-template <typename T, int BLOCKS>
+template <typename T, typename P>
 static __device__ __forceinline__ void finish(float (&sums)[2][EMB_WGMMA_SUMS], uint32_t base,
-                                              const product<T> &p, uint32_t first_m, uint32_t rows,
+                                              const product<T> &p, uint32_t first_m,
                                               uint32_t phase) {
-    typedef place<BLOCKS> P;
+    constexpr uint32_t BLOCKS = P::BLOCKS;
     uint32_t thread = emb_thread(), group = thread / 128 - 1, rank = emb_cluster_rank();
-    uint32_t lane = thread & 31, quad = lane & 3, row = thread / 32 % 4 * 16;
-    uint32_t tile = base + P::RESIDUAL_AT + group * RESIDUAL_BYTES, pieces[4];
-    uint32_t loaded = base + P::LOADED_AT + group * 8;
+    uint32_t lane = thread & 31, quad = lane & 3, row = thread / 32 % 4 * 16, col = rank % BLOCKS;
+    uint32_t buffer = group % P::BUFFERS, loaded = base + P::LOADED_AT + group * 8, pieces[4];
+    uint32_t tile = base + P::RESIDUAL_AT + buffer * RESIDUAL_BYTES;
     uint32_t told = base + P::TOLD_AT + group * 8, bias = base + P::BIAS_AT + quad * 8;
     uint32_t sums_at = base + P::SUMS_AT + group * P::SUMS_BYTES + (row + lane / 4) * 8;
 #pragma unroll
@@ -214,8 +208,8 @@ static __device__ __forceinline__ void finish(float (&sums)[2][EMB_WGMMA_SUMS], 
     }
     uint32_t told_row = quad / 2 * 64 + quad % 2 * 8;
 #pragma unroll
-    for (int to = 0; to < BLOCKS; to++) {
-        emb_cluster_store(sums_at + (rank * TILE_M + told_row) * 8, mine, told, to);
+    for (uint32_t to = 0; to < BLOCKS; to++) {
+        emb_cluster_store(sums_at + (col * TILE_M + told_row) * 8, mine, told, rank - col + to);
     }
     emb_barrier_wait_cluster(told, phase);
     float2 norm[4];
@@ -223,60 +217,56 @@ static __device__ __forceinline__ void finish(float (&sums)[2][EMB_WGMMA_SUMS], 
     for (int i = 0; i < 4; i++) {
         float2 blocks[BLOCKS];
 #pragma unroll
-        for (int b = 0; b < BLOCKS; b++) {
+        for (uint32_t b = 0; b < BLOCKS; b++) {
             blocks[b] = emb_shared_load2(sums_at + (b * TILE_M + i / 2 * 64 + i % 2 * 8) * 8);
         }
         norm[i] = emb_norm_merge<BLOCKS>(blocks, p.epsilon);
     }
+    uint32_t rows = *(const volatile uint32_t *)p.counts; /* not kept beside the sums */
     store_norm<T>(sums[0], norm[0], norm[1], bias + P::GAIN_AT - P::BIAS_AT, pieces, 0);
     store_norm<T>(sums[1], norm[2], norm[3], bias + P::GAIN_AT - P::BIAS_AT, pieces, 1);
     __syncwarp();
-    store_rows<T>(p.out + rank * TILE_N, tile, BLOCKS * TILE_N, first_m, rows);
+    store_rows<T>(p.out + col * TILE_N, tile, BLOCKS * TILE_N, first_m, rows);
     emb_shared_publish();
     __syncwarp();
-    if (lane == 0) emb_barrier_arrive_here(base + P::TAKEN_AT + group * 8);
+    if (lane == 0) emb_barrier_arrive_here(base + P::TAKEN_AT + buffer * 8);
 }
 
-template <typename T, int BLOCKS>
+template <typename T, typename P>
 static __device__ __forceinline__ void compute_tiles(uint32_t base, const schedule &s,
-                                                     const product<T> &p, uint32_t rows,
-                                                     uint32_t group) {
-    typedef typename place<BLOCKS>::ring ring;
+                                                     const product<T> &p, uint32_t group) {
     uint32_t steps = group * s.steps_k, phase = 0;
     for (uint32_t tile = s.first + group * s.step; tile < s.count; tile += 2 * s.step) {
         float sums[2][EMB_WGMMA_SUMS];
         emb_turn_wait(1 + (int)group, 256);
         if (threadIdx.x % 128 == 0) {
-            emb_barrier_expect(base + place<BLOCKS>::TOLD_AT + group * 8,
-                               place<BLOCKS>::SUMS_BYTES);
+            emb_barrier_expect(base + P::TOLD_AT + group * 8, P::SUMS_BYTES);
         }
-        emb_ring_multiply<T, ring>(sums, base, s.steps_k, steps);
+        emb_ring_multiply<T, typename P::ring>(sums, base, s.steps_k, steps);
         emb_turn_give(2 - (int)group, 256);
         emb_wgmma_wait<0>();
         emb_turn_wait(3 + (int)group, 128);
-        emb_ring_release<ring>(base, (steps + s.steps_k - 1) % STAGES);
-        finish<T, BLOCKS>(sums, base, p, tile * TILE_M, rows, phase);
+        emb_ring_release<typename P::ring>(base, (steps + s.steps_k - 1) % P::STAGES);
+        finish<T, P>(sums, base, p, tile * TILE_M, phase);
         steps += 2 * s.steps_k, phase ^= 1;
     }
 }
 
 /* Barriers, and this block's part of bias, gain and shift. */
-template <typename T, int BLOCKS>
-static __device__ __forceinline__ void set_up(uint32_t base, const product<T> &p, uint32_t rank) {
-    typedef place<BLOCKS> P;
+template <typename T, typename P>
+static __device__ __forceinline__ void set_up(uint32_t base, const product<T> &p, uint32_t col) {
     uint32_t thread = threadIdx.x;
     if (thread < TILE_N) {
-        uint32_t col = rank * TILE_N + thread;
-        emb_shared_store(base + P::BIAS_AT + thread * 4, __float_as_uint(p.bias[col]));
-        emb_shared_store(base + P::GAIN_AT + thread * 4, __float_as_uint(p.gain[col]));
-        emb_shared_store(base + P::SHIFT_AT + thread * 4, __float_as_uint(p.shift[col]));
+        emb_shared_store(base + P::BIAS_AT + thread * 4, __float_as_uint(p.bias[col + thread]));
+        emb_shared_store(base + P::GAIN_AT + thread * 4, __float_as_uint(p.gain[col + thread]));
+        emb_shared_store(base + P::SHIFT_AT + thread * 4, __float_as_uint(p.shift[col + thread]));
     }
     if (thread == 0) {
         emb_ring_init<typename P::ring>(base);
         for (uint32_t i = 0; i < 2; i++) {
             emb_barrier_init(base + P::LOADED_AT + i * 8, 1);
-            emb_barrier_init(base + P::TAKEN_AT + i * 8, 4);
             emb_barrier_init(base + P::TOLD_AT + i * 8, 1);
+            emb_barrier_init(base + P::TAKEN_AT + i * 8, 4);
         }
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
@@ -286,28 +276,30 @@ static __device__ __forceinline__ void set_up(uint32_t base, const product<T> &p
 
 #endif
 
-template <typename T, int BLOCKS>
+template <typename T, typename P>
 static __global__ void __launch_bounds__(THREADS, 1)
     linear_norm_kernel(const __grid_constant__ CUtensorMap in,
                        const __grid_constant__ CUtensorMap weight,
                        const __grid_constant__ CUtensorMap residual, product<T> p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     extern __shared__ __align__(1024) unsigned char memory[];
-    uint32_t rows = p.counts[0], base = emb_shared(memory);
-    schedule s = {blockIdx.x / BLOCKS, gridDim.x / BLOCKS, (rows + TILE_M - 1) / TILE_M,
-                  (p.K + TILE_K - 1) / TILE_K, emb_cluster_rank()};
+    uint32_t base = emb_shared(memory), rank = emb_cluster_rank();
+    uint32_t tiles = (p.counts[0] + TILE_M - 1) / TILE_M, first = blockIdx.x / P::ring::BLOCKS;
+    schedule s = {first * P::ROWS + rank / P::BLOCKS, gridDim.x / P::BLOCKS,
+                  (tiles + P::ROWS - 1) / P::ROWS * P::ROWS, (p.K + TILE_K - 1) / TILE_K,
+                  rank % P::BLOCKS * TILE_N};
     if (base & 1023) __trap();
-    set_up<T, BLOCKS>(base, p, s.rank);
+    set_up<T, P>(base, p, s.col);
     emb_kernel_begin();
     if (threadIdx.x < 128) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
-        if (threadIdx.x == 0) load_tiles<BLOCKS>(base, s, &in, &weight);
-        if (threadIdx.x == 32) load_residuals<BLOCKS>(base, s, &residual);
+        if (threadIdx.x == 0) load_tiles<typename P::ring>(base, s, &in, &weight);
+        if (threadIdx.x == 32) load_residuals<P>(base, s, &residual);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
         uint32_t group = threadIdx.x / 128 - 1;
         if (group == 1) emb_turn_give(1, 256); /* the first turn is group 0's */
-        compute_tiles<T, BLOCKS>(base, s, p, rows, group);
+        compute_tiles<T, P>(base, s, p, group);
     }
     emb_cluster_sync(); /* no block leaves while another may still reach into it */
 #else
@@ -317,82 +309,66 @@ static __global__ void __launch_bounds__(THREADS, 1)
 
 /* ---- host ------------------------------------------------------------------------------------ */
 
-/* Operands described; what is left are the grid and the launch. */
-typedef struct operands {
+/* What a launch needs beside the sizes. */
+typedef struct request {
+    void *out;
+    const void *in, *residual;
+    const emb_cuda_linear *linear;
+    const emb_cuda_norm *norm;
+    const emb_cuda_pack *pack;
+    const emb_cuda_device *device;
+    cudaStream_t stream;
+} request;
+
+template <typename T, typename P> static int run(const request &r) {
+    const emb_cuda_linear *linear = r.linear;
     CUtensorMap in, weight, residual;
-} operands;
-
-/* Clusters that run at once: processors that a part of the chip has left over stay out. */
-template <typename T, int BLOCKS> static int count_clusters(const emb_cuda_device *device) {
-    cudaLaunchAttribute attribute = {};
-    cudaLaunchConfig_t config = {};
-    int clusters = 0;
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = BLOCKS;
-    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
-    config.gridDim = dim3(device->multiprocessors / BLOCKS * BLOCKS), config.blockDim = THREADS;
-    config.dynamicSmemBytes = place<BLOCKS>::BYTES;
-    config.attrs = &attribute, config.numAttrs = 1;
-    int status =
-        cudaFuncSetAttribute(linear_norm_kernel<T, BLOCKS>,
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, place<BLOCKS>::BYTES);
+    uint32_t tokens = r.pack->tokens_max, clusters = 0;
+    uint32_t tiles = (tokens + P::ROWS * TILE_M - 1) / (P::ROWS * TILE_M);
+    product<T> p = {(T *)r.out,    r.pack->counts,  linear->bias, r.norm->gain,
+                    r.norm->shift, r.norm->epsilon, linear->cols};
+    int status = emb_tensor_describe(&in, r.in, tokens, linear->cols, P::ring::IN_SHARE, TILE_K,
+                                     linear->type);
     if (!status) {
-        status = cudaOccupancyMaxActiveClusters(&clusters, linear_norm_kernel<T, BLOCKS>, &config);
+        status = emb_tensor_describe(&weight, linear->weight, linear->rows, linear->cols,
+                                     P::ring::WEIGHT_SHARE, TILE_K, linear->type);
     }
-    return status ? 0 : clusters;
+    if (!status) {
+        status = emb_tensor_describe(&residual, r.residual, tokens, linear->rows, TILE_M, 64,
+                                     linear->type);
+    }
+    if (!status) {
+        status = emb_cluster_count(&clusters, linear_norm_kernel<T, P>, P::ring::BLOCKS, THREADS,
+                                   P::BYTES, r.device);
+    }
+    if (status) return status;
+    return emb_launch<P::ring::BLOCKS>(
+        linear_norm_kernel<T, P>, dim3((tiles < clusters ? tiles : clusters) * P::ring::BLOCKS),
+        THREADS, P::BYTES, r.pack, r.stream, in, weight, residual, p);
 }
 
-template <typename T, int BLOCKS>
-static int run(void *out, const operands &o, const emb_cuda_linear *linear,
-               const emb_cuda_norm *norm, const emb_cuda_pack *pack, const emb_cuda_device *device,
-               cudaStream_t stream) {
-    product<T> p = {(T *)out,    pack->counts,  linear->bias, norm->gain,
-                    norm->shift, norm->epsilon, linear->cols};
-    uint32_t tiles = (pack->tokens_max + TILE_M - 1) / TILE_M;
-    uint32_t clusters = (uint32_t)count_clusters<T, BLOCKS>(device);
-    if (clusters == 0) return cudaErrorNotSupported;
-    return emb_launch<BLOCKS>(linear_norm_kernel<T, BLOCKS>,
-                              dim3((tiles < clusters ? tiles : clusters) * BLOCKS), THREADS,
-                              place<BLOCKS>::BYTES, pack, stream, o.in, o.weight, o.residual, p);
-}
-
-template <typename T>
-static int run_sized(void *out, const operands &o, const emb_cuda_linear *linear,
-                     const emb_cuda_norm *norm, const emb_cuda_pack *pack,
-                     const emb_cuda_device *device, cudaStream_t stream) {
-    if (linear->rows == 2 * TILE_N) {
-        return run<T, 2>(out, o, linear, norm, pack, device, stream);
+/* Few steps: what follows the product counts, so each warpgroup has its residual by itself. Many
+ * tiles: two rows share W. Seen with `bench_forward ops`. */
+template <typename T> static int run_sized(const request &r) {
+    if (r.linear->rows == 2 * TILE_N) {
+        if (r.linear->cols <= 768) return run<T, place<1, 2, 3, 2>>(r);
+        return run<T, place<1, 2, 4, 1>>(r);
     }
-    return run<T, 4>(out, o, linear, norm, pack, device, stream);
+    if (r.pack->tokens_max < 24576) return run<T, place<1, 4, 4, 1>>(r);
+    return run<T, place<2, 4, 4, 1>>(r);
 }
 
 int emb_cuda_linear_norm_wgmma(void *out, const void *in, const emb_cuda_linear *linear,
                                const void *residual, const emb_cuda_norm *norm,
                                const emb_cuda_pack *pack, const emb_cuda_device *device,
                                void *stream) {
-    operands o;
-    uint32_t blocks = linear->rows / TILE_N, tokens = pack->tokens_max;
-    emb_cuda_type type = linear->type;
-    if (linear->rows % TILE_N || (blocks != 2 && blocks != 4) || linear->cols % 8 ||
-        linear->cols <= STAGES * TILE_K) { /* more steps than stages: sums of one tile at a time */
+    request r = {out, in, residual, linear, norm, pack, device, (cudaStream_t)stream};
+    /* more steps than stages: then no block can be a tile ahead with its sums */
+    bool fits = linear->cols % 8 == 0 && linear->cols > 4 * TILE_K;
+    if (!fits || (linear->rows != 2 * TILE_N && linear->rows != 4 * TILE_N)) {
         return cudaErrorInvalidValue;
     }
-    int status =
-        emb_tensor_describe(&o.in, in, tokens, linear->cols, TILE_M / blocks, TILE_K, type);
-    if (!status) {
-        status = emb_tensor_describe(&o.weight, linear->weight, linear->rows, linear->cols, TILE_N,
-                                     TILE_K, type);
-    }
-    if (!status) {
-        status = emb_tensor_describe(&o.residual, residual, tokens, linear->rows, TILE_M, 64, type);
-    }
-    if (status) return status;
-    cudaStream_t s = (cudaStream_t)stream;
-    if (type == EMB_CUDA_F16) {
-        return run_sized<emb_f16>(out, o, linear, norm, pack, device, s);
-    }
-    if (type == EMB_CUDA_BF16) {
-        return run_sized<emb_bf16>(out, o, linear, norm, pack, device, s);
-    }
+    if (linear->type == EMB_CUDA_F16) return run_sized<emb_f16>(r);
+    if (linear->type == EMB_CUDA_BF16) return run_sized<emb_bf16>(r);
     return cudaErrorInvalidValue;
 }

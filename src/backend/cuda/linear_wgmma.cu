@@ -3,14 +3,14 @@
  * Persistent blocks in pairs: both take the same columns, each its own 128 tokens, and each loads
  * half of W's tile for both. One warp loads; two warpgroups compute whole tiles in turn, so that
  * one finishes (bias, GELU, stores) while the other multiplies. K is added in steps of 16 in order.
+ * Clusters of 2 x 2, with less to load but some processors idle, were slower at every size.
  * Legend: M tokens, N rows of W, K columns of W; tile 128 x 192, K in stages of 64.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/linear_wgmma.cuh"
 
 #define STAGES     5
-#define PAIR       2
-#define HALF_BYTES (WEIGHT_BYTES / PAIR)
+#define PAIR       2              /* blocks above one another */
 #define OUT_COLS   64             /* columns a warp stages at once */
 #define OUT_STRIDE (OUT_COLS + 8) /* values */
 #define OUT_BYTES  (16 * OUT_STRIDE * 2)
@@ -18,7 +18,7 @@
 /* Where things lie in shared memory, as offsets from its first multiple of 1,024. */
 #define OUT_AT  (STAGES * STAGE_BYTES)
 #define BIAS_AT (OUT_AT + 8 * OUT_BYTES)
-typedef emb_ring<STAGES, PAIR, BIAS_AT + 2 * TILE_N * 4> ring;
+typedef emb_ring<STAGES, PAIR, 1, BIAS_AT + 2 * TILE_N * 4> ring;
 #define BYTES (1024 + ring::END)
 
 template <typename T> struct product {
@@ -38,18 +38,12 @@ struct schedule {
 
 static __device__ __forceinline__ void
 load_tiles(uint32_t base, const schedule &s, const CUtensorMap *in, const CUtensorMap *weight) {
-    uint32_t stage = 0, phase = 1; /* the first wait on an empty stage passes at once */
+    emb_ring_place place = {0, 1}; /* the first wait on an empty stage passes at once */
     for (uint32_t tile = s.first; tile < s.count; tile += s.step) {
         int row = (int)((tile / s.tiles_n * PAIR + s.rank) * TILE_M);
-        int col = (int)(tile % s.tiles_n * TILE_N + s.rank * (TILE_N / PAIR));
         for (uint32_t k = 0; k < s.steps_k; k++) {
-            uint32_t at = base + stage * STAGE_BYTES, full = base + ring::FULL_AT + stage * 8;
-            emb_barrier_wait(base + ring::EMPTY_AT + stage * 8, phase);
-            emb_barrier_expect(full, STAGE_BYTES);
-            emb_tensor_load(at, in, (int)(k * TILE_K), row, full);
-            emb_tensor_share(at + IN_BYTES + s.rank * HALF_BYTES, weight, (int)(k * TILE_K), col,
-                             full, (1 << PAIR) - 1);
-            if (++stage == STAGES) stage = 0, phase ^= 1;
+            emb_ring_load<ring>(base, place, in, weight, (int)(k * TILE_K), row,
+                                (int)(tile % s.tiles_n * TILE_N));
         }
     }
 }
@@ -173,9 +167,9 @@ static __global__ void __launch_bounds__(THREADS, 1)
         asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
         uint32_t group = threadIdx.x / 128 - 1;
         if (group == 1) emb_turn_give(1, 256); /* the first turn is group 0's */
-        compute_tiles(base, s, p, rows, group);
+        compute_tiles<T>(base, s, p, rows, group);
     }
-    emb_cluster_sync(); /* neither block leaves while the other may still reach into it */
+    emb_cluster_sync(); /* no block leaves while another may still reach into it */
 #else
     __trap(); /* built without sm_90a: never a silent wrong answer */
 #endif
@@ -184,38 +178,36 @@ static __global__ void __launch_bounds__(THREADS, 1)
 /* ---- host ------------------------------------------------------------------------------------ */
 
 template <typename T>
-static int linear_launch(void *out, const CUtensorMap &in, const CUtensorMap &weight,
-                         const emb_cuda_linear *linear, int gelu, const emb_cuda_pack *pack,
-                         const emb_cuda_device *device, cudaStream_t stream) {
+static int linear_launch(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
+                         const emb_cuda_pack *pack, const emb_cuda_device *device,
+                         cudaStream_t stream) {
+    CUtensorMap in_map, weight_map;
     product<T> p = {(T *)out, linear->bias, pack->counts, linear->rows, linear->cols, gelu};
     uint32_t pairs = (pack->tokens_max + PAIR * TILE_M - 1) / (PAIR * TILE_M);
     uint32_t tiles = pairs * ((linear->rows + TILE_N - 1) / TILE_N);
-    uint32_t resident = device->multiprocessors / PAIR, blocks = tiles;
-    if (blocks > resident) blocks = resident;
-    return emb_launch<PAIR>(linear_kernel<T>, dim3(blocks * PAIR), THREADS, BYTES, pack, stream, in,
-                            weight, p);
+    uint32_t resident = device->multiprocessors / PAIR;
+    int status = emb_tensor_describe(&in_map, in, pack->tokens_max, linear->cols, ring::IN_SHARE,
+                                     TILE_K, linear->type);
+    if (!status) {
+        status = emb_tensor_describe(&weight_map, linear->weight, linear->rows, linear->cols,
+                                     ring::WEIGHT_SHARE, TILE_K, linear->type);
+    }
+    if (status) return status;
+    return emb_launch<PAIR>(linear_kernel<T>, dim3((tiles < resident ? tiles : resident) * PAIR),
+                            THREADS, BYTES, pack, stream, in_map, weight_map, p);
 }
 
 int emb_cuda_linear_wgmma(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
                           const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream) {
-    CUtensorMap in_map, weight_map;
-    emb_cuda_type type = linear->type;
+    cudaStream_t s = (cudaStream_t)stream;
     if (linear->rows % 8 || linear->cols % 8 || !linear->rows || !linear->cols) {
         return cudaErrorInvalidValue;
     }
-    int status =
-        emb_tensor_describe(&in_map, in, pack->tokens_max, linear->cols, TILE_M, TILE_K, type);
-    if (!status) {
-        status = emb_tensor_describe(&weight_map, linear->weight, linear->rows, linear->cols,
-                                     TILE_N / PAIR, TILE_K, type);
+    if (linear->type == EMB_CUDA_F16) {
+        return linear_launch<emb_f16>(out, in, linear, gelu, pack, device, s);
     }
-    if (status) return status;
-    cudaStream_t s = (cudaStream_t)stream;
-    if (type == EMB_CUDA_F16) {
-        return linear_launch<emb_f16>(out, in_map, weight_map, linear, gelu, pack, device, s);
-    }
-    if (type == EMB_CUDA_BF16) {
-        return linear_launch<emb_bf16>(out, in_map, weight_map, linear, gelu, pack, device, s);
+    if (linear->type == EMB_CUDA_BF16) {
+        return linear_launch<emb_bf16>(out, in, linear, gelu, pack, device, s);
     }
     return cudaErrorInvalidValue;
 }

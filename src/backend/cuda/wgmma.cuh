@@ -262,6 +262,29 @@ EMB_WGMMA_ATTENTION(emb_bf16, "bf16")
 
 /* ---- host ------------------------------------------------------------------------------------ */
 
+/* Clusters of so many blocks that run at once: a part of the chip whose multiprocessors do not come
+ * out even leaves some idle. Pairs always come out even. */
+template <typename K>
+static int emb_cluster_count(uint32_t *count, K kernel, uint32_t blocks, uint32_t threads,
+                             uint32_t shared_bytes, const emb_cuda_device *device) {
+    cudaLaunchAttribute attribute = {};
+    cudaLaunchConfig_t config = {};
+    int clusters = 0;
+    *count = device->multiprocessors / blocks;
+    if (blocks <= 2) return 0;
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = blocks;
+    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    config.gridDim = dim3(*count * blocks), config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared_bytes, config.attrs = &attribute, config.numAttrs = 1;
+    int status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      (int)shared_bytes);
+    if (!status) status = cudaOccupancyMaxActiveClusters(&clusters, kernel, &config);
+    if (!status && clusters < 1) status = cudaErrorNotSupported;
+    if (!status && (uint32_t)clusters < *count) *count = (uint32_t)clusters;
+    return status;
+}
+
 /* Describes [rows, cols] of 16-bit values to the tensor copies, read in boxes of box_rows x
  * box_cols (64: swizzled by 128 bytes, 32: by 64), zeros outside. */
 static inline int emb_tensor_describe(CUtensorMap *map, const void *from, uint32_t rows,
