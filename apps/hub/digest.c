@@ -29,26 +29,34 @@ static uint32_t load(const unsigned char *at) {
     return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
 }
 
+/* One step; the caller turns the names of the variables instead of moving what they hold. */
+static inline void step(uint32_t a, uint32_t b, uint32_t c, uint32_t *d, uint32_t e, uint32_t f,
+                        uint32_t g, uint32_t *h, uint32_t word) {
+    uint32_t T1 = *h + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + (g ^ (e & (f ^ g))) + word;
+    *d += T1;
+    *h = T1 + (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & b) | (c & (a | b)));
+}
+
 static void block_sha256(uint32_t *H, const unsigned char *data) {
-    uint32_t W[64], v[8];
+    uint32_t W[64];
     for (int t = 0; t < 16; t++) W[t] = load(data + 4 * t);
     for (int t = 16; t < 64; t++) {
         uint32_t x = W[t - 15], y = W[t - 2];
         W[t] = W[t - 16] + (rotr(x, 7) ^ rotr(x, 18) ^ x >> 3) + W[t - 7] +
                (rotr(y, 17) ^ rotr(y, 19) ^ y >> 10);
     }
-    memcpy(v, H, sizeof v);
-    for (int t = 0; t < 64; t++) {
-        uint32_t a = v[0], e = v[4];
-        uint32_t T1 = v[7] + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & v[5]) ^ (~e & v[6])) +
-                      K[t] + W[t];
-        uint32_t T2 =
-            (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-        memmove(v + 1, v, 7 * sizeof v[0]);
-        v[4] += T1;
-        v[0] = T1 + T2;
+    uint32_t a = H[0], b = H[1], c = H[2], d = H[3], e = H[4], f = H[5], g = H[6], h = H[7];
+    for (int t = 0; t < 64; t += 8) {
+        step(a, b, c, &d, e, f, g, &h, K[t] + W[t]);
+        step(h, a, b, &c, d, e, f, &g, K[t + 1] + W[t + 1]);
+        step(g, h, a, &b, c, d, e, &f, K[t + 2] + W[t + 2]);
+        step(f, g, h, &a, b, c, d, &e, K[t + 3] + W[t + 3]);
+        step(e, f, g, &h, a, b, c, &d, K[t + 4] + W[t + 4]);
+        step(d, e, f, &g, h, a, b, &c, K[t + 5] + W[t + 5]);
+        step(c, d, e, &f, g, h, a, &b, K[t + 6] + W[t + 6]);
+        step(b, c, d, &e, f, g, h, &a, K[t + 7] + W[t + 7]);
     }
-    for (int i = 0; i < 8; i++) H[i] += v[i];
+    H[0] += a, H[1] += b, H[2] += c, H[3] += d, H[4] += e, H[5] += f, H[6] += g, H[7] += h;
 }
 
 static void block_sha1(uint32_t *H, const unsigned char *data) {
