@@ -160,7 +160,7 @@ const emb_option_entry emb_option_list[] = {
      MANUAL(".Cm f32 , bf16 , f16 , int8 , int4 , fp8\nor\n.Cm auto ,\nthe fastest on the device "
             "used whose quality is known to hold: f16 on a GPU, bf16 on a CPU that\nmultiplies "
             "it, else f32.\nThe default is f32 on a CPU, f16 on a GPU.\n.Cm f16\nis for GPUs "
-            "alone;\n.Cm int8 , int4\nand\n.Cm fp8\nare refused for now.")},
+            "alone,\n.Cm int8\nand\n.Cm int4\nfor CPUs alone;\n.Cm fp8\nis refused for now.")},
     {"--gemm", 0, "WHOSE", PLANS, EMB_GROUP_MEMORY, CHOICE(limits.gemm, 0, "own cublaslt"),
      .help = "products on a GPU: own (default), or cublaslt, which takes more host memory",
      MANUAL("Who multiplies matrices on a GPU:\n.Cm own\nkernels (the default), or NVIDIA's\n.Cm "

@@ -13,8 +13,15 @@
 #define EMB_BACKEND_BACKEND_H
 
 #include "base/ledger.h"
+#include "base/quantize.h"
 
-typedef enum emb_format { EMB_FORMAT_F32 = 1, EMB_FORMAT_BF16 = 2, EMB_FORMAT_F16 = 3 } emb_format;
+typedef enum emb_format {
+    EMB_FORMAT_F32 = 1,
+    EMB_FORMAT_BF16 = 2,
+    EMB_FORMAT_F16 = 3,
+    EMB_FORMAT_I8 = 4, /* a scale per row; activations 8 bits with a scale and a zero per token */
+    EMB_FORMAT_I4 = 5  /* a scale and a zero per group of a row; activations as I8 */
+} emb_format;
 
 /* The ledgers of one engine: device and pinned are the host's own where there is no device. */
 typedef struct emb_books {
@@ -25,9 +32,14 @@ typedef struct emb_books {
 typedef struct emb_linear {
     uint32_t rows, cols;
     emb_format format;
+    uint32_t group; /* I4: cols that share a scale, stated before layout; else unused */
     void *packed;
     float *bias;       /* [rows] */
     void *bias_narrow; /* NULL, or [rows] of `format`: a backend that wants the bias so, too */
+    float *smooth;     /* NULL, or [cols]: in is multiplied by it before it is quantised */
+    float *scales;     /* I8, I4: beside `packed`, as private */
+    int32_t *sums;     /* I8, I4: of the quantised weights that share a scale */
+    uint8_t *zeros;    /* I4 */
 } emb_linear;
 
 typedef struct emb_layer {
@@ -84,7 +96,7 @@ static inline uint32_t emb_bucket_tokens(uint32_t tokens_max, uint32_t bucket) {
 
 typedef struct emb_embedding {
     emb_format format;
-    const void *words;         /* [rows, hidden] in `format`, row-major; ids index its rows */
+    const void *words;         /* [rows] of emb_format_row_bytes each; ids index its rows */
     const float *positions;    /* [chunk_tokens_max, hidden]; token type row 0 already added */
     const float *gain, *shift; /* [hidden] */
 } emb_embedding;
@@ -172,8 +184,11 @@ typedef struct emb_backend {
     /* Packs rows [row0, row0 + rows) from values [rows, cols]. row0 is a multiple of
      * EMB_PACK_ROWS, and rows too unless it reaches the last row. Biases are the caller's to fill.
      * Disjoint row ranges may be packed by different threads. The packed form holds no addresses:
-     * a device's may be packed in pinned memory and copied. */
+     * a device's may be packed in pinned memory and copied. NULL for I8 and I4. */
     void (*linear_pack)(emb_linear *linear, uint32_t row0, uint32_t rows, const float *values);
+    /* The same for I8 and I4, from rows as quantised models hold them; NULL for other formats. */
+    void (*linear_pack_quantized)(emb_linear *linear, uint32_t row0,
+                                  const emb_quantized_rows *rows);
 
     /* Books the scratch of one lane for tiles of at most `tokens`. */
     void (*lane_layout)(emb_lane_scratch *scratch, const emb_block_shape *shape, emb_format format,
@@ -195,14 +210,31 @@ typedef struct emb_backend {
      * order. */
     void (*pool)(float *rows, const uint32_t *targets, const void *in, const emb_tile *tile,
                  const emb_pool_rule *rule, const emb_block_shape *shape);
-    /* Writes count f32 values from host memory in `format` (round to nearest even) to `out`. */
-    void (*convert)(void *out, emb_format format, const float *in, uint64_t count);
+    /* Writes f32 [rows, cols] from host memory to `out` in `format`, as embedding tables hold it:
+     * rounded to nearest even; for I8 and I4 each row of int8 with its scale behind. */
+    void (*convert)(void *out, emb_format format, const float *in, uint64_t rows, uint32_t cols);
 } emb_backend;
 
 #define EMB_PACK_ROWS 64
 
+/* Of one value of the formats without scales. */
 static inline uint64_t emb_format_bytes(emb_format format) {
     return format == EMB_FORMAT_F32 ? 4 : 2;
+}
+
+static inline bool emb_format_quantized(emb_format format) {
+    return format == EMB_FORMAT_I8 || format == EMB_FORMAT_I4;
+}
+
+/* Where a row of int8 has its f32 scale: behind its values. */
+static inline uint64_t emb_format_scale_at(uint32_t cols) {
+    return ((uint64_t)cols + 3) / 4 * 4;
+}
+
+/* Of one row of an embedding table. */
+static inline uint64_t emb_format_row_bytes(emb_format format, uint32_t cols) {
+    if (emb_format_quantized(format)) return emb_format_scale_at(cols) + sizeof(float);
+    return cols * emb_format_bytes(format);
 }
 
 /* What the CPU and the operating system allow, and what EMB_CPU asks for.

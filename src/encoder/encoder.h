@@ -31,6 +31,7 @@ typedef struct emb_weights {
     const emb_shape *shape;
     const emb_backend *backend;
     emb_format format;
+    uint32_t group;                   /* of int4: see emb_linear */
     uint32_t slots;                   /* 0: all layers resident; 1, 2: buffers of one layer each */
     uint32_t device;                  /* index, if the backend has one */
     bool words_resident;              /* else rows are read from the file for each tile */
@@ -42,10 +43,11 @@ typedef struct emb_weights {
     emb_embedding embedding;
     void *words; /* the table behind embedding.words, if resident or pinned */
     float *positions, *embed_gain, *embed_shift;
-    float *relative;       /* see emb_block_shape; NULL for BERT */
-    emb_layer *layers;     /* [layers] resident, or [slots] */
-    float *staging;        /* [EMB_PACK_ROWS, max cols] f32 rows on their way */
-    void *staging_scratch; /* bytes as the file has them */
+    float *relative;              /* see emb_block_shape; NULL for BERT */
+    emb_layer *layers;            /* [layers] resident, or [slots] */
+    float *staging;               /* [EMB_PACK_ROWS, max cols] f32 rows on their way */
+    void *staging_scratch;        /* bytes as the file has them */
+    emb_quantized_rows quantized; /* [EMB_PACK_ROWS, max cols] staged rows, if the format is so */
     /* streaming: guarded by mutex */
     pthread_mutex_t mutex;
     pthread_cond_t changed;

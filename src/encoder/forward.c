@@ -49,7 +49,8 @@ void emb_lane_layout(emb_lane *lane, uint32_t index, const emb_weights_config *c
         lane->ids = lane->indices + emb_index_ids(tokens_per_tile);
     }
     if (!config->words_resident && !config->words_pinned) {
-        lane->gathered = emb_ledger_take(ledger, values, emb_format_bytes(config->format));
+        lane->gathered = emb_ledger_take(
+            ledger, tokens_per_tile, emb_format_row_bytes(config->format, config->shape->hidden));
         lane->gather_row = emb_ledger_take(ledger, config->shape->hidden, sizeof(float));
         lane->gather_scratch =
             emb_ledger_take(ledger, emb_model_scratch_bytes(config->shape->hidden), 1);
@@ -96,12 +97,12 @@ static emb_status gather_words(emb_encoder *encoder, emb_lane *lane, uint32_t *i
                                emb_error *error) {
     const emb_weights *w = encoder->weights;
     uint32_t hidden = encoder->shape->hidden;
-    uint64_t row_bytes = hidden * emb_format_bytes(w->format);
+    uint64_t row_bytes = emb_format_row_bytes(w->format, hidden);
     for (uint32_t i = 0; i < tokens; i++) {
         EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_WORDS, 0, ids[i], 1, lane->gather_row,
                                     lane->gather_scratch, error));
         encoder->backend->convert((unsigned char *)lane->gathered + i * row_bytes, w->format,
-                                  lane->gather_row, hidden);
+                                  lane->gather_row, 1, hidden);
         ids[i] = i;
     }
     return EMB_OK;

@@ -20,6 +20,8 @@ static void layer_layout(emb_layer *layer, const emb_weights *weights, emb_ledge
     const emb_backend *backend = weights->backend;
     emb_layer measured; /* while measuring there is no table of layers to write into */
     if (!layer) layer = &measured;
+    layer->qkv.group = layer->attention_out.group = weights->group;
+    layer->ffn_in.group = layer->ffn_out.group = weights->group;
     backend->linear_layout(&layer->qkv, 3 * s->hidden, s->hidden, weights->format, ledger);
     backend->linear_layout(&layer->attention_out, s->hidden, s->hidden, weights->format, ledger);
     backend->linear_layout(&layer->ffn_in, s->intermediate, s->hidden, weights->format, ledger);
@@ -41,14 +43,16 @@ static uint64_t layer_in_block(emb_layer *layer, const emb_weights *weights, voi
 }
 
 static void *words_layout(const emb_weights_config *config, emb_ledger *ledger) {
-    return emb_ledger_take(ledger, (uint64_t)config->shape->vocabulary * config->shape->hidden,
-                           emb_format_bytes(config->format));
+    return emb_ledger_take(ledger, config->shape->vocabulary,
+                           emb_format_row_bytes(config->format, config->shape->hidden));
 }
 
 void emb_pinned_weights_layout(emb_pinned_weights *pinned, const emb_weights_config *config,
                                const emb_books *books) {
-    emb_weights like = {
-        .shape = config->shape, .backend = config->backend, .format = config->format};
+    emb_weights like = {.shape = config->shape,
+                        .backend = config->backend,
+                        .format = config->format,
+                        .group = EMB_QUANTIZE_GROUP};
     memset(pinned, 0, sizeof *pinned);
     if (config->words_pinned) {
         emb_ledger_item(books->pinned, "embeddings");
@@ -93,6 +97,18 @@ static uint64_t staging_values(const emb_weights *w) {
     return rows > relative ? rows : relative;
 }
 
+/* A block of rows in quantised form, for formats that have one. */
+static void staging_layout(emb_weights *w, emb_ledger *ledger) {
+    bool grouped = w->format == EMB_FORMAT_I4;
+    uint32_t cols = staging_cols(w->shape);
+    uint64_t groups = grouped ? emb_quantized_groups(cols, w->group) : 1;
+    w->quantized = (emb_quantized_rows){.bits = grouped ? 4 : 8};
+    if (!emb_format_quantized(w->format)) return;
+    w->quantized.values = emb_ledger_take(ledger, (uint64_t)EMB_PACK_ROWS * cols, 1);
+    w->quantized.scales = emb_ledger_take(ledger, EMB_PACK_ROWS * groups, sizeof(float));
+    if (grouped) w->quantized.zeros = emb_ledger_take(ledger, EMB_PACK_ROWS * groups, 1);
+}
+
 void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
                         const emb_books *books) {
     const emb_shape *s = config->shape;
@@ -102,6 +118,7 @@ void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
     weights->shape = s;
     weights->backend = config->backend;
     weights->format = config->format;
+    weights->group = EMB_QUANTIZE_GROUP;
     weights->slots = config->slots;
     weights->lanes = config->lanes;
     weights->words_resident = config->words_resident || config->words_pinned;
@@ -130,6 +147,7 @@ void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
     uint64_t values = staging_values(weights);
     weights->staging = emb_ledger_take(books->host, values, sizeof(float));
     weights->staging_scratch = emb_ledger_take(books->host, emb_model_scratch_bytes(values), 1);
+    staging_layout(weights, books->host);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -139,7 +157,7 @@ static emb_status read_vector(emb_weights *w, emb_tensor_role role, uint32_t lay
                               float *out, emb_error *error) {
     EMB_TRY(
         emb_model_read_rows(w->files, role, layer, 0, 1, w->staging, w->staging_scratch, error));
-    w->backend->convert(out, EMB_FORMAT_F32, w->staging, count);
+    w->backend->convert(out, EMB_FORMAT_F32, w->staging, 1, count);
     return EMB_OK;
 }
 
@@ -150,8 +168,21 @@ static emb_status read_bias(emb_weights *w, emb_tensor_role role, uint32_t layer
     unsigned char *narrow = linear->bias_narrow;
     if (narrow)
         w->backend->convert(narrow + row0 * emb_format_bytes(linear->format), linear->format,
-                            w->staging, count);
+                            w->staging, 1, count);
     return EMB_OK;
+}
+
+/* Packs staging [rows, linear->cols] at row0 of the linear. */
+static void pack_staged(emb_weights *w, emb_linear *linear, uint32_t row0, uint32_t rows) {
+    if (!emb_format_quantized(w->format)) {
+        w->backend->linear_pack(linear, row0, rows, w->staging);
+        return;
+    }
+    w->quantized.rows = rows;
+    w->quantized.cols = linear->cols;
+    w->quantized.group = w->format == EMB_FORMAT_I4 ? w->group : linear->cols;
+    emb_quantize_rows(&w->quantized, w->staging);
+    w->backend->linear_pack_quantized(linear, row0, &w->quantized);
 }
 
 /* Packs one tensor [rows, linear->cols] at row0 of the linear. */
@@ -161,7 +192,7 @@ static emb_status load_matrix(emb_weights *w, emb_linear *linear, uint32_t row0,
         uint32_t count = rows - done < EMB_PACK_ROWS ? rows - done : EMB_PACK_ROWS;
         EMB_TRY(emb_model_read_rows(w->files, role, layer, done, count, w->staging,
                                     w->staging_scratch, error));
-        w->backend->linear_pack(linear, row0 + done, count, w->staging);
+        pack_staged(w, linear, row0 + done, count);
     }
     return EMB_OK;
 }
@@ -183,7 +214,7 @@ static emb_status load_qkv(emb_weights *w, emb_linear *linear, uint32_t layer, e
                                         error));
             done += rows;
         }
-        w->backend->linear_pack(linear, row0, count, w->staging);
+        pack_staged(w, linear, row0, count);
     }
     for (uint32_t part = 0; part < 3; part++)
         EMB_TRY(read_bias(w, biases[part], layer, part * hidden, hidden, linear, error));
@@ -241,7 +272,7 @@ static emb_status load_relative(emb_weights *w, emb_error *error) {
             uint32_t bucket = relative_bucket(distance, s->relative_buckets, s->relative_distance);
             row[i] = buckets[bucket * s->heads + head];
         }
-        w->backend->convert(w->relative + (size_t)head * width, EMB_FORMAT_F32, row, width);
+        w->backend->convert(w->relative + (size_t)head * width, EMB_FORMAT_F32, row, 1, width);
     }
     return EMB_OK;
 }
@@ -258,21 +289,22 @@ static emb_status load_positions(emb_weights *w, emb_error *error) {
         EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_POSITIONS, 0, s->position_offset + i, 1,
                                     row, w->staging_scratch, error));
         for (uint32_t c = 0; s->has_token_types && c < s->hidden; c++) row[c] += type[c];
-        w->backend->convert(w->positions + (size_t)i * s->hidden, EMB_FORMAT_F32, row, s->hidden);
+        w->backend->convert(w->positions + (size_t)i * s->hidden, EMB_FORMAT_F32, row, 1,
+                            s->hidden);
     }
     return EMB_OK;
 }
 
 static emb_status load_embeddings(emb_weights *w, emb_error *error) {
     const emb_shape *s = w->shape;
-    uint64_t row_bytes = s->hidden * emb_format_bytes(w->format);
+    uint64_t row_bytes = emb_format_row_bytes(w->format, s->hidden);
     bool fill = w->words_pinned ? w->fills_pinned : w->words_resident;
     for (uint32_t row = 0; fill && row < s->vocabulary; row += EMB_PACK_ROWS) {
         uint32_t rows = s->vocabulary - row < EMB_PACK_ROWS ? s->vocabulary - row : EMB_PACK_ROWS;
         EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_WORDS, 0, row, rows, w->staging,
                                     w->staging_scratch, error));
         w->backend->convert((unsigned char *)w->words + row * row_bytes, w->format, w->staging,
-                            (uint64_t)rows * s->hidden);
+                            rows, s->hidden);
     }
     EMB_TRY(load_positions(w, error));
     EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_GAIN, 0, s->hidden, w->embed_gain, error));

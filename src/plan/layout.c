@@ -6,9 +6,18 @@
 #include "plan/plan.h"
 
 emb_format emb_plan_format(emb_dtype dtype) {
-    return dtype == EMB_DTYPE_BF16  ? EMB_FORMAT_BF16
-           : dtype == EMB_DTYPE_F16 ? EMB_FORMAT_F16
-                                    : EMB_FORMAT_F32;
+    switch (dtype) {
+    case EMB_DTYPE_BF16:
+        return EMB_FORMAT_BF16;
+    case EMB_DTYPE_F16:
+        return EMB_FORMAT_F16;
+    case EMB_DTYPE_INT8:
+        return EMB_FORMAT_I8;
+    case EMB_DTYPE_INT4:
+        return EMB_FORMAT_I4;
+    default:
+        return EMB_FORMAT_F32;
+    }
 }
 
 static void window_layout(emb_window *window, const emb_plan *plan, const emb_shape *shape,

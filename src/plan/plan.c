@@ -356,9 +356,11 @@ static emb_status check_dtype(emb_plan *plan, const emb_limits *limits, emb_dtyp
     EMB_TRY(check_stored(plan, stored, error));
     if (plan->dtype == EMB_DTYPE_F32 || plan->dtype == EMB_DTYPE_BF16) return EMB_OK;
     if (cuda && plan->dtype == EMB_DTYPE_F16) return EMB_OK;
-    return emb_error_set(error, EMB_UNSUPPORTED,
-                         cuda ? "this dtype is not available on a GPU yet; use f32, f16 or bf16"
-                              : "this dtype is not available on a CPU yet; use f32 or bf16");
+    if (!cuda && (plan->dtype == EMB_DTYPE_INT8 || plan->dtype == EMB_DTYPE_INT4)) return EMB_OK;
+    return emb_error_set(
+        error, EMB_UNSUPPORTED,
+        cuda ? "this dtype is not available on a GPU yet; use f32, f16 or bf16"
+             : "this dtype is not available on a CPU yet; use f32, bf16, int8 or int4");
 }
 
 static emb_status check_tokens(emb_plan *plan, const emb_limits *limits, const emb_shape *shape,

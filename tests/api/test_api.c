@@ -133,7 +133,7 @@ static void plan_arguments(void **unused) {
     REFUSED(plan_with(bad));
     bad = good, bad.chunk_tokens_max = 2; /* no room beside the special tokens */
     REFUSED(plan_with(bad));
-    bad = good, bad.dtype = EMB_DTYPE_INT4;
+    bad = good, bad.dtype = EMB_DTYPE_FP8;
     assert_int_equal(plan_with(bad), EMB_UNSUPPORTED);
     bad = good, bad.device = EMB_DEVICE_CUDA;
     assert_in_range(plan_with(bad), EMB_UNSUPPORTED, EMB_DEVICE);

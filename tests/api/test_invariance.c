@@ -177,6 +177,21 @@ static void mpnet_bf16(void **unused) {
     same_bits("tests/data/tiny-mpnet", EMB_DTYPE_BF16, EMB_POOLING_MAX, false);
 }
 
+static void bert_int8(void **unused) {
+    (void)unused;
+    same_bits("tests/data/tiny-bert", EMB_DTYPE_INT8, EMB_POOLING_MODEL, false);
+}
+
+static void bert_int4(void **unused) {
+    (void)unused;
+    same_bits("tests/data/tiny-bert", EMB_DTYPE_INT4, EMB_POOLING_MEAN, false);
+}
+
+static void mpnet_int8(void **unused) {
+    (void)unused;
+    same_bits("tests/data/tiny-mpnet", EMB_DTYPE_INT8, EMB_POOLING_MODEL, false);
+}
+
 static const char *deep_model;
 
 static void deep_f32(void **unused) {
@@ -191,6 +206,12 @@ static void deep_bf16(void **unused) {
     same_bits(deep_model, EMB_DTYPE_BF16, EMB_POOLING_MEAN, true);
 }
 
+static void deep_int8(void **unused) {
+    (void)unused;
+    if (!deep_model) skip();
+    same_bits(deep_model, EMB_DTYPE_INT8, EMB_POOLING_MEAN, true);
+}
+
 static int probe(void **unused) {
     (void)unused;
     make_texts();
@@ -202,6 +223,8 @@ int main(int count, char **arguments) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bert_f32),   cmocka_unit_test(bert_bf16), cmocka_unit_test(mpnet_f32),
         cmocka_unit_test(mpnet_bf16), cmocka_unit_test(deep_f32),  cmocka_unit_test(deep_bf16),
+        cmocka_unit_test(bert_int8),  cmocka_unit_test(bert_int4), cmocka_unit_test(mpnet_int8),
+        cmocka_unit_test(deep_int8),
     };
     return cmocka_run_group_tests(tests, probe, NULL);
 }

@@ -36,7 +36,7 @@ BAD_PLAN = [
     (["-i", "x"], "no meaning for this command"), (["--prompt", "x"], "no meaning"),
     (["another"], "only MODEL"), (["-x"], "not an option"),
     (["--dim", "33"], "dim"), (["--chunk-tokens", "129"], "128"), (["--max-length", "2"], ""),
-    (["--dtype", "int4"], ""),
+    (["--dtype", "fp8"], ""),
 ]
 
 

@@ -460,14 +460,14 @@ static void pool(float *rows, const uint32_t *targets, const void *in, const emb
     enqueue(do_pool, &what);
 }
 
-static void convert(void *out, emb_format format, const float *in, uint64_t count) {
+static void convert(void *out, emb_format format, const float *in, uint64_t rows, uint32_t cols) {
     (void)format;
-    memcpy(out, in, count * sizeof *in);
+    memcpy(out, in, rows * cols * sizeof *in);
 }
 
 static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const float *values) {
-    convert((float *)linear->packed + (size_t)row0 * linear->cols, linear->format, values,
-            (uint64_t)rows * linear->cols);
+    convert((float *)linear->packed + (size_t)row0 * linear->cols, linear->format, values, rows,
+            linear->cols);
 }
 
 /* ---- the module ------------------------------------------------------------------------------ */

@@ -8,4 +8,7 @@
 
 void parts_test(const emb_cpu_kernels *kernels, const char *name, emb_format format);
 
+/* The parts of quantised kernels: see dots.c. */
+void dots_test(const emb_cpu_kernels *kernels, const char *name, emb_format format);
+
 #endif

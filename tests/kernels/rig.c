@@ -86,6 +86,8 @@ static void layout(rig_layer *rig, emb_ledger *ledger) {
     uint32_t hidden = rig->shape.hidden, wide = rig->shape.intermediate;
     const emb_backend *backend = rig->backend;
     emb_layer *layer = &rig->layer;
+    layer->qkv.group = layer->attention_out.group = 32;
+    layer->ffn_in.group = layer->ffn_out.group = 64;
     backend->linear_layout(&layer->qkv, 3 * hidden, hidden, rig->format, ledger);
     backend->linear_layout(&layer->attention_out, hidden, hidden, rig->format, ledger);
     backend->linear_layout(&layer->ffn_in, wide, hidden, rig->format, ledger);
@@ -102,6 +104,32 @@ static void round_weights(float *values, size_t count) {
     }
 }
 
+/* Packs what the rows stand for once quantised, and leaves that in `weights`. */
+static void pack_quantised(rig_layer *rig, emb_linear *linear, uint32_t row0, uint32_t rows,
+                           float *weights) {
+    bool four = rig->format == EMB_FORMAT_I4;
+    uint32_t cols = linear->cols, group = four ? linear->group : cols;
+    uint32_t groups = emb_quantized_groups(cols, group);
+    size_t count = (size_t)rows * cols, scales = (size_t)rows * groups;
+    emb_quantized_rows quantized = {four ? 4 : 8,
+                                    rows,
+                                    cols,
+                                    group,
+                                    rig_take(count, 0),
+                                    rig_take(scales * sizeof(float), 0),
+                                    rig_take(scales, 0)};
+    emb_quantize_rows(&quantized, weights);
+    for (size_t i = 0; i < count; i++) {
+        size_t at = i / cols * groups + i % cols / group;
+        int zero = four ? quantized.zeros[at] : 0;
+        weights[i] = quantized.scales[at] * (float)(quantized.values[i] - zero);
+    }
+    rig->backend->linear_pack_quantized(linear, row0, &quantized);
+    rig_give(quantized.values);
+    rig_give(quantized.scales);
+    rig_give(quantized.zeros);
+}
+
 static void fill_linear(rig_layer *rig, uint32_t index, emb_linear *linear) {
     size_t count = (size_t)linear->rows * linear->cols;
     rig->weights[index] = rig_take(count * sizeof(float), 4);
@@ -113,8 +141,11 @@ static void fill_linear(rig_layer *rig, uint32_t index, emb_linear *linear) {
     for (uint32_t row = 0; row < linear->rows; row += 2 * EMB_PACK_ROWS) {
         uint32_t rows =
             linear->rows - row < 2 * EMB_PACK_ROWS ? linear->rows - row : 2 * EMB_PACK_ROWS;
-        rig->backend->linear_pack(linear, row, rows,
-                                  rig->weights[index] + (size_t)row * linear->cols);
+        float *weights = rig->weights[index] + (size_t)row * linear->cols;
+        if (emb_format_quantized(rig->format))
+            pack_quantised(rig, linear, row, rows, weights);
+        else
+            rig->backend->linear_pack(linear, row, rows, weights);
     }
 }
 

@@ -140,6 +140,15 @@ static void test_mixtures(const variant *v) {
 
 /* ---- embed and pool -------------------------------------------------------------------------- */
 
+/* Value i of a table's row. */
+static double word_of(const variant *v, const void *row, uint32_t hidden, uint32_t i) {
+    if (v->format == EMB_FORMAT_F32) return ((const float *)row)[i];
+    if (v->format == EMB_FORMAT_BF16) return emb_cpu_widen(((const uint16_t *)row)[i]);
+    float scale;
+    memcpy(&scale, (const unsigned char *)row + emb_format_scale_at(hidden), sizeof scale);
+    return (double)((const int8_t *)row)[i] * scale;
+}
+
 static void test_embed(const variant *v, uint32_t hidden) {
     enum { WORDS = 50, LONGEST = 20 };
     uint32_t starts[4] = {0, 20, 21, 33}, ids[33];
@@ -148,35 +157,35 @@ static void test_embed(const variant *v, uint32_t hidden) {
     size_t words = (size_t)WORDS * hidden;
     float *plain = rig_take(words * 4, 0), *positions = rig_take((size_t)LONGEST * hidden * 4, 4);
     float *gain = rig_take(hidden * 4, 4), *shift = rig_take(hidden * 4, 8);
-    void *table = rig_take(words * emb_format_bytes(v->format), 0);
+    size_t row_bytes = emb_format_row_bytes(v->format, hidden);
+    unsigned char *table = rig_take(WORDS * row_bytes, 0);
     float *out = rig_take((size_t)tile.tokens * hidden * 4, 4);
     rig_fill(plain, words, 1.0f);
     rig_fill(positions, (size_t)LONGEST * hidden, 0.5f);
     rig_fill(gain, hidden, 1.0f);
     rig_fill(shift, hidden, 0.5f);
-    v->backend->convert(table, v->format, plain, words);
+    v->backend->convert(table, v->format, plain, WORDS, hidden);
     emb_embedding embedding = {v->format, table, positions, gain, shift};
     emb_block_shape shape = {.hidden = hidden, .chunk_tokens_max = LONGEST, .norm_epsilon = 1e-5f};
     v->backend->embed(out, &tile, &embedding, &shape);
     double *expected = malloc((size_t)tile.tokens * hidden * sizeof *expected);
     if (!expected) exit(71);
+    bool close = true;
     for (uint32_t c = 0; c < tile.chunks; c++) {
         for (uint32_t t = starts[c]; t < starts[c + 1]; t++) {
             double *row = expected + (size_t)t * hidden;
             for (uint32_t i = 0; i < hidden; i++) {
-                float word = plain[(size_t)ids[t] * hidden + i];
-                uint32_t bits = 0;
-                if (v->format == EMB_FORMAT_BF16) {
-                    uint16_t half = ((uint16_t *)table)[(size_t)ids[t] * hidden + i];
-                    bits = (uint32_t)half << 16;
-                    memcpy(&word, &bits, 4);
-                }
-                row[i] = (double)word + positions[(size_t)(t - starts[c]) * hidden + i];
+                const unsigned char *from = table + ids[t] * row_bytes;
+                double word = word_of(v, from, hidden, i);
+                double original = plain[(size_t)ids[t] * hidden + i];
+                close &= fabs(word - original) <= (v->format == EMB_FORMAT_F32 ? 0.0 : 0.004);
+                row[i] = word + positions[(size_t)(t - starts[c]) * hidden + i];
             }
             rig_oracle_norm(row, gain, shift, hidden, 1e-5f);
         }
     }
     double difference = rig_difference(out, expected, (size_t)tile.tokens * hidden);
+    rig_check(close, "%s: the table is not what it was made from", v->backend->numerics);
     rig_check(difference < 4e-6, "%s embed hidden %u: off by %g", v->backend->numerics, hidden,
               difference);
     void *buffers[] = {plain, positions, gain, shift, table, out};
@@ -257,11 +266,11 @@ static void test_convert(const variant *v) {
     float in[COUNT], same[COUNT];
     uint16_t out[COUNT];
     for (size_t i = 0; i < COUNT; i++) memcpy(&in[i], &cases[i].in, 4);
-    v->backend->convert(out, EMB_FORMAT_BF16, in, COUNT);
+    v->backend->convert(out, EMB_FORMAT_BF16, in, 1, COUNT);
     for (size_t i = 0; i < COUNT; i++)
         rig_check(out[i] == cases[i].out, "convert %08x: got %04x, want %04x", cases[i].in, out[i],
                   cases[i].out);
-    v->backend->convert(same, EMB_FORMAT_F32, in, COUNT);
+    v->backend->convert(same, EMB_FORMAT_F32, in, 1, COUNT);
     rig_check(!memcmp(in, same, sizeof in), "convert to f32 copies");
 }
 
@@ -287,9 +296,12 @@ static void test_detect(void) {
 static const emb_cpu_kernels *find_kernels(const char *numerics) {
     if (!strcmp(numerics, "ref-f32")) return &emb_cpu_ref_f32;
     if (!strcmp(numerics, "ref-bf16")) return &emb_cpu_ref_bf16;
+    if (!strncmp(numerics, "ref-int", 7)) return &emb_cpu_ref_dot;
 #ifdef EMB_X86
     if (!strcmp(numerics, "avx2-f32")) return &emb_cpu_avx2_f32;
     if (!strcmp(numerics, "avx2-bf16")) return &emb_cpu_avx2_bf16;
+    if (!strncmp(numerics, "avx2-int", 8)) return &emb_cpu_avx2_dot;
+    if (!strncmp(numerics, "avx512-int", 10)) return &emb_cpu_avx512_dot;
     if (!strcmp(numerics, "avx512-f32")) return &emb_cpu_avx512_f32;
     if (!strcmp(numerics, "avx512-bf16")) return &emb_cpu_avx512_bf16;
     if (!strcmp(numerics, "avx512-bf16dot")) return &emb_cpu_avx512_bf16dot;
@@ -302,10 +314,15 @@ static void test_variant(const char *isa, bool has_bf16, emb_format format) {
     if (!rig_check(backend != NULL, "no backend for %s", isa)) return;
     bool rounds = strstr(backend->numerics, "dot") != NULL;
     variant v = {backend, format, rounds ? 0.06 : 1e-5, rounds ? 0.99995 : 1.0 - 1e-11};
+    if (emb_format_quantized(format)) v.tolerance = 0.3, v.cosine = 0.995;
     uint64_t before = rig_total.checks, failed = rig_total.failures;
     const emb_cpu_kernels *kernels = find_kernels(backend->numerics);
     if (rig_check(kernels != NULL, "no kernels of %s are tested", backend->numerics))
         parts_test(kernels, backend->numerics, format);
+#ifdef EMB_X86
+    if (kernels == &emb_cpu_avx512_dot && __builtin_cpu_supports("avx512vnni"))
+        dots_test(&emb_cpu_avx512_dot_vnni, "avx512 vnni", format);
+#endif
     test_blocks(&v);
     test_mixtures(&v);
     for (uint32_t hidden = 1; hidden <= 768; hidden = hidden * 2 + 1) {
@@ -337,6 +354,8 @@ int main(void) {
         test_variant(isa, has_bf16, EMB_FORMAT_F32);
         test_variant(isa, false, EMB_FORMAT_BF16);
         if (has_bf16) test_variant(isa, true, EMB_FORMAT_BF16);
+        test_variant(isa, has_bf16, EMB_FORMAT_I8);
+        test_variant(isa, has_bf16, EMB_FORMAT_I4);
     }
     unsetenv("EMB_CPU");
     printf("%llu checks, %llu failures\n", (unsigned long long)rig_total.checks,

@@ -175,7 +175,7 @@ static void bad_limits_are_refused(void **state) {
         {2, 0, 0, 0, 0, 0, EMB_INVALID_ARGUMENT, "at least 3"},
         {0, 385, 0, 0, 0, 0, EMB_INVALID_ARGUMENT, "384"},
         {0, 0, 5000, 0, 0, 0, EMB_INVALID_ARGUMENT, "threads"},
-        {0, 0, 0, EMB_DTYPE_INT8, 0, 0, EMB_UNSUPPORTED, "bf16"},
+        {0, 0, 0, EMB_DTYPE_FP8, 0, 0, EMB_UNSUPPORTED, "int8"},
         {0, 0, 0, 77, 0, 0, EMB_INVALID_ARGUMENT, "dtype"},
         {0, 0, 0, 0, EMB_DEVICE_CUDA, 0, EMB_DEVICE, "GPU"},
         {0, 0, 0, 0, 0, 9, EMB_INVALID_ARGUMENT, "pooling"},

@@ -13,17 +13,21 @@
 typedef struct attention_buffers {
     void *in;       /* operands [tokens, hidden]; unused where operands are f32 */
     float *group;   /* [tokens, 3 * group_dim] */
-    void *context;  /* operands [tokens, hidden] */
+    void *context;  /* [tokens, hidden]: operands, or f32 where operands are quantised */
+    void *rounded;  /* operands [block_rows, hidden] of the context, where they are quantised */
     float *narrow;  /* [block_rows, hidden] */
     float *work;    /* of the attention kernel */
+    void *unpacked; /* of the product kernel */
     uint32_t heads; /* of one group */
-    size_t group_stride, operand_stride;
+    size_t group_stride, operand_stride, context_stride;
 } attention_buffers;
 
 typedef struct ffn_buffers {
-    void *in;      /* operands [block_rows, hidden]; unused where operands are f32 */
-    void *wide;    /* operands [block_rows, intermediate] */
-    float *narrow; /* [block_rows, hidden] */
+    void *in;       /* operands [block_rows, hidden]; unused where operands are f32 */
+    void *wide;     /* operands [block_rows, intermediate] */
+    float *full;    /* [block_rows, intermediate] before it is quantised, where it is */
+    float *narrow;  /* [block_rows, hidden] */
+    void *unpacked; /* of the product kernel */
     size_t operand_stride, wide_stride;
 } ffn_buffers;
 
@@ -44,6 +48,12 @@ static void clear_padding(const emb_cpu_kernels *kernels, void *operands, size_t
         memset((unsigned char *)operands + (r * stride + cols) * bytes, 0, pad * bytes);
 }
 
+/* Values between rows of operands. */
+static size_t operand_stride(const emb_cpu_kernels *kernels, uint32_t cols) {
+    size_t values = kernels->quantised ? emb_cpu_dot_depth(cols) + sizeof(emb_cpu_token) : cols;
+    return emb_cpu_stride(values, kernels->operand_bytes);
+}
+
 /* Heads whose columns fill whole panels, so that no panel is computed twice. */
 static uint32_t group_heads(const emb_cpu_kernels *kernels, const emb_block_shape *shape) {
     for (uint32_t heads = 1; heads < shape->heads; heads++) {
@@ -54,31 +64,42 @@ static uint32_t group_heads(const emb_cpu_kernels *kernels, const emb_block_shap
 }
 
 static uintptr_t cut_attention(attention_buffers *b, const emb_cpu_kernels *kernels,
-                               const emb_block_shape *shape, uint32_t tokens, void *base) {
+                               const emb_block_shape *shape, emb_format format, uint32_t tokens,
+                               void *base) {
     uintptr_t end = (uintptr_t)base;
     uint32_t rows = tokens < kernels->block_rows ? tokens : kernels->block_rows;
     b->heads = group_heads(kernels, shape);
     b->group_stride = emb_cpu_stride((size_t)3 * b->heads * shape->head_dim, sizeof(float));
-    b->operand_stride = emb_cpu_stride(shape->hidden, kernels->operand_bytes);
+    b->operand_stride = operand_stride(kernels, shape->hidden);
+    /* what is quantised later is read as [rows, hidden], without gaps */
+    b->context_stride = kernels->quantised ? shape->hidden : b->operand_stride;
     b->in = NULL;
+    b->rounded = NULL;
     if (kernels->operands) b->in = cut(&end, tokens, b->operand_stride, kernels->operand_bytes);
     b->group = cut(&end, tokens, b->group_stride, sizeof(float));
-    b->context = cut(&end, tokens, b->operand_stride, kernels->operand_bytes);
+    b->context = cut(&end, tokens, b->context_stride, kernels->context_bytes);
+    if (kernels->quantised) b->rounded = cut(&end, rows, b->operand_stride, kernels->operand_bytes);
     b->narrow = cut(&end, rows, shape->hidden, sizeof(float));
     b->work = cut(&end, 1, emb_cpu_attention_work(shape->head_dim), sizeof(float));
+    b->unpacked = cut(&end, 1, emb_cpu_dot_work(format, shape->hidden), 1);
     return end;
 }
 
 static uintptr_t cut_ffn(ffn_buffers *b, const emb_cpu_kernels *kernels,
-                         const emb_block_shape *shape, uint32_t tokens, void *base) {
+                         const emb_block_shape *shape, emb_format format, uint32_t tokens,
+                         void *base) {
     uintptr_t end = (uintptr_t)base;
     uint32_t rows = tokens < kernels->block_rows ? tokens : kernels->block_rows;
-    b->operand_stride = emb_cpu_stride(shape->hidden, kernels->operand_bytes);
-    b->wide_stride = emb_cpu_stride(shape->intermediate, kernels->operand_bytes);
+    uint32_t widest = shape->intermediate > shape->hidden ? shape->intermediate : shape->hidden;
+    b->operand_stride = operand_stride(kernels, shape->hidden);
+    b->wide_stride = operand_stride(kernels, shape->intermediate);
     b->in = NULL;
+    b->full = NULL;
     if (kernels->operands) b->in = cut(&end, rows, b->operand_stride, kernels->operand_bytes);
     b->wide = cut(&end, rows, b->wide_stride, kernels->operand_bytes);
+    if (kernels->quantised) b->full = cut(&end, rows, shape->intermediate, sizeof(float));
     b->narrow = cut(&end, rows, shape->hidden, sizeof(float));
+    b->unpacked = cut(&end, 1, emb_cpu_dot_work(format, widest), 1);
     return end;
 }
 
@@ -88,18 +109,22 @@ void emb_cpu_linear_layout(const emb_cpu_kernels *kernels, emb_linear *linear, u
     linear->cols = cols;
     linear->format = format;
     uint64_t padded = emb_cpu_round_up(rows, kernels->panel_rows);
-    linear->packed = emb_ledger_take(ledger, padded,
-                                     emb_cpu_packed_depth(kernels, cols) * kernels->weight_bytes);
+    if (kernels->quantised)
+        emb_cpu_dot_layout(linear, ledger);
+    else
+        linear->packed = emb_ledger_take(
+            ledger, padded, emb_cpu_packed_depth(kernels, cols) * kernels->weight_bytes);
     linear->bias = emb_ledger_take(ledger, rows, sizeof(float));
     linear->bias_narrow = NULL;
 }
 
 void emb_cpu_lane_layout(const emb_cpu_kernels *kernels, emb_lane_scratch *scratch,
-                         const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger) {
+                         const emb_block_shape *shape, emb_format format, uint32_t tokens,
+                         emb_ledger *ledger) {
     attention_buffers attention;
     ffn_buffers ffn;
-    uint64_t attention_bytes = cut_attention(&attention, kernels, shape, tokens, NULL);
-    uint64_t ffn_bytes = cut_ffn(&ffn, kernels, shape, tokens, NULL);
+    uint64_t attention_bytes = cut_attention(&attention, kernels, shape, format, tokens, NULL);
+    uint64_t ffn_bytes = cut_ffn(&ffn, kernels, shape, format, tokens, NULL);
     /* the two blocks never run at the same time on a lane: one buffer serves both */
     uint64_t bytes = attention_bytes > ffn_bytes ? attention_bytes : ffn_bytes;
     memset(scratch, 0, sizeof *scratch);
@@ -111,7 +136,13 @@ void emb_cpu_lane_layout(const emb_cpu_kernels *kernels, emb_lane_scratch *scrat
 static void add_word(float *out, const emb_embedding *embedding, uint32_t id, uint32_t position,
                      uint32_t hidden) {
     const float *place = embedding->positions + (size_t)position * hidden;
-    if (embedding->format == EMB_FORMAT_BF16) {
+    if (emb_format_quantized(embedding->format)) {
+        uint64_t row_bytes = emb_format_row_bytes(embedding->format, hidden);
+        const int8_t *word = (const int8_t *)embedding->words + id * row_bytes;
+        float scale;
+        memcpy(&scale, word + emb_format_scale_at(hidden), sizeof scale);
+        for (uint32_t i = 0; i < hidden; i++) out[i] = (float)word[i] * scale + place[i];
+    } else if (embedding->format == EMB_FORMAT_BF16) {
         const uint16_t *word = (const uint16_t *)embedding->words + (size_t)id * hidden;
         for (uint32_t i = 0; i < hidden; i++) out[i] = emb_cpu_widen(word[i]) + place[i];
     } else {
@@ -170,8 +201,8 @@ static void attend_group(const emb_cpu_kernels *kernels, const attention_buffers
                 .scale = 1.0f / sqrtf((float)shape->head_dim),
                 .relative = relative,
                 .out = (unsigned char *)b->context +
-                       (start * b->operand_stride + column) * kernels->operand_bytes,
-                .out_stride = b->operand_stride,
+                       (start * b->context_stride + column) * kernels->context_bytes,
+                .out_stride = b->context_stride,
                 .work = b->work,
             };
             kernels->attention(&attention);
@@ -194,14 +225,20 @@ static void project_out(const emb_cpu_kernels *kernels, const attention_buffers 
                          shape->norm_epsilon};
     for (uint32_t t = 0; t < tokens; t += step) {
         uint32_t rows = tokens - t < step ? tokens - t : step;
+        void *context =
+            (unsigned char *)b->context + t * b->context_stride * kernels->context_bytes;
+        if (kernels->quantised)
+            kernels->operands(b->rounded, b->operand_stride, context, rows, hidden,
+                              layer->attention_out.smooth);
         emb_cpu_product product = {
             .linear = &layer->attention_out,
             .columns = hidden,
             .rows = rows,
-            .in = (unsigned char *)b->context + t * b->operand_stride * kernels->operand_bytes,
+            .in = kernels->quantised ? b->rounded : context,
             .in_stride = b->operand_stride,
             .out = b->narrow,
             .out_stride = hidden,
+            .work = b->unpacked,
         };
         kernels->product(&product);
         size_t first = (size_t)t * hidden;
@@ -214,11 +251,15 @@ void emb_cpu_attention_block(const emb_cpu_kernels *kernels, float *out, const f
                              const emb_block_shape *shape, emb_lane_scratch *scratch) {
     if (tile->tokens == 0) return;
     attention_buffers b;
-    cut_attention(&b, kernels, shape, tile->tokens, scratch->buffers[0]);
-    emb_cpu_product product = {
-        .linear = &layer->qkv, .rows = tile->tokens, .in = in, .in_stride = shape->hidden};
+    cut_attention(&b, kernels, shape, layer->qkv.format, tile->tokens, scratch->buffers[0]);
+    emb_cpu_product product = {.linear = &layer->qkv,
+                               .rows = tile->tokens,
+                               .in = in,
+                               .in_stride = shape->hidden,
+                               .work = b.unpacked};
     if (kernels->operands) {
-        kernels->operands(b.in, b.operand_stride, in, tile->tokens, shape->hidden);
+        kernels->operands(b.in, b.operand_stride, in, tile->tokens, shape->hidden,
+                          layer->qkv.smooth);
         product.in = b.in;
         product.in_stride = b.operand_stride;
     }
@@ -226,7 +267,8 @@ void emb_cpu_attention_block(const emb_cpu_kernels *kernels, float *out, const f
         project_group(kernels, &b, &product, shape, head);
         attend_group(kernels, &b, tile, shape, head);
     }
-    clear_padding(kernels, b.context, b.operand_stride, tile->tokens, shape->hidden);
+    if (!kernels->quantised)
+        clear_padding(kernels, b.context, b.context_stride, tile->tokens, shape->hidden);
     project_out(kernels, &b, out, in, tile->tokens, layer, shape);
 }
 
@@ -242,17 +284,22 @@ static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float
         .rows = rows,
         .in = in,
         .in_stride = shape->hidden,
-        .out = b->wide,
-        .out_stride = b->wide_stride,
+        .out = kernels->quantised ? b->full : b->wide,
+        .out_stride = kernels->quantised ? shape->intermediate : b->wide_stride,
         .gelu = true,
+        .work = b->unpacked,
     };
     if (kernels->operands) {
-        kernels->operands(b->in, b->operand_stride, in, rows, shape->hidden);
+        kernels->operands(b->in, b->operand_stride, in, rows, shape->hidden, layer->ffn_in.smooth);
         widen.in = b->in;
         widen.in_stride = b->operand_stride;
     }
     kernels->product(&widen);
-    clear_padding(kernels, b->wide, b->wide_stride, rows, shape->intermediate);
+    if (kernels->quantised)
+        kernels->operands(b->wide, b->wide_stride, b->full, rows, shape->intermediate,
+                          layer->ffn_out.smooth);
+    else
+        clear_padding(kernels, b->wide, b->wide_stride, rows, shape->intermediate);
     emb_cpu_product narrow = {
         .linear = &layer->ffn_out,
         .columns = shape->hidden,
@@ -261,6 +308,7 @@ static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float
         .in_stride = b->wide_stride,
         .out = b->narrow,
         .out_stride = shape->hidden,
+        .work = b->unpacked,
     };
     kernels->product(&narrow);
     kernels->norm(out, in, b->narrow, rows, &norm);
@@ -271,7 +319,7 @@ void emb_cpu_ffn_block(const emb_cpu_kernels *kernels, float *out, const float *
                        emb_lane_scratch *scratch) {
     if (tile->tokens == 0) return;
     ffn_buffers b;
-    cut_ffn(&b, kernels, shape, tile->tokens, scratch->buffers[0]);
+    cut_ffn(&b, kernels, shape, layer->ffn_in.format, tile->tokens, scratch->buffers[0]);
     uint32_t step = even_rows(tile->tokens, kernels->block_rows);
     for (uint32_t t = 0; t < tile->tokens; t += step) {
         uint32_t rows = tile->tokens - t < step ? tile->tokens - t : step;

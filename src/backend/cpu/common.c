@@ -51,8 +51,24 @@ void emb_cpu_pool(float *rows, const uint32_t *targets, const void *in, const em
     }
 }
 
-void emb_cpu_convert(void *out, emb_format format, const float *in, uint64_t count) {
-    if (format == EMB_FORMAT_BF16) {
+/* int8 rows, each with its scale behind. */
+static void convert_quantised(void *out, const float *in, uint64_t rows, uint32_t cols) {
+    uint64_t row_bytes = emb_format_row_bytes(EMB_FORMAT_I8, cols);
+    for (uint64_t r = 0; r < rows; r++, in += cols) {
+        int8_t *row = (int8_t *)out + r * row_bytes;
+        float scale;
+        emb_quantized_rows quantized = {8, 1, cols, cols, row, &scale, NULL};
+        emb_quantize_rows(&quantized, in);
+        memset(row + cols, 0, emb_format_scale_at(cols) - cols);
+        memcpy(row + emb_format_scale_at(cols), &scale, sizeof scale);
+    }
+}
+
+void emb_cpu_convert(void *out, emb_format format, const float *in, uint64_t rows, uint32_t cols) {
+    uint64_t count = rows * cols;
+    if (emb_format_quantized(format)) {
+        convert_quantised(out, in, rows, cols);
+    } else if (format == EMB_FORMAT_BF16) {
         uint16_t *values = out;
         for (uint64_t i = 0; i < count; i++) values[i] = emb_cpu_round_bf16(in[i]);
     } else {

@@ -2,12 +2,14 @@
  *
  * blocks.c writes each block operation once, in terms of one emb_cpu_kernels; ref/, avx2/ and
  * avx512/ fill such tables; select.c alone knows which exist. An "operand" is an activation in the
- * form that products read: f32, or bf16 where the product instruction wants it.
+ * form that products read: f32, or bf16 where the product instruction wants it, or u8 with a scale
+ * and a zero per token (quantised.c).
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CPU_CPU_H
 #define EMB_BACKEND_CPU_CPU_H
 
+#include <math.h>
 #include <string.h>
 
 #include "backend/backend.h"
@@ -26,9 +28,10 @@ typedef struct emb_cpu_product {
     uint32_t rows;
     const void *in;    /* operands */
     size_t in_stride;  /* values */
-    void *out;         /* f32; operands if gelu */
+    void *out;         /* f32; operands if gelu, unless they are quantised */
     size_t out_stride; /* values */
     bool gelu;         /* apply GELU */
+    void *work;        /* emb_cpu_dot_work(linear) bytes */
 } emb_cpu_product;
 
 /* One head of one chunk. */
@@ -38,7 +41,7 @@ typedef struct emb_cpu_attention {
     uint32_t tokens, head_dim;
     float scale;
     const float *relative; /* NULL, or the entry for j - i = 0: add relative[j - i] */
-    void *out;             /* operands [tokens, head_dim], rows `out_stride` apart */
+    void *out;             /* [tokens, head_dim] as context_bytes says, rows `out_stride` apart */
     size_t out_stride;
     float *work; /* emb_cpu_attention_work(head_dim) values, on a cache line */
 } emb_cpu_attention;
@@ -52,31 +55,44 @@ typedef struct emb_cpu_norm {
 typedef struct emb_cpu_kernels {
     uint32_t panel_rows;    /* rows of W side by side in a packed panel; divides EMB_PACK_ROWS */
     uint32_t depth_step;    /* cols of W are padded to a multiple of this */
-    uint32_t weight_bytes;  /* of one packed weight */
-    uint32_t operand_bytes; /* 4: f32; 2: bf16 */
+    uint32_t weight_bytes;  /* of one packed weight; unused if quantised */
+    uint32_t operand_bytes; /* 4: f32; 2: bf16; 1: u8, a token's values and an emb_cpu_token */
+    uint32_t context_bytes; /* of what attention writes: 4: f32; 2: bf16 */
     uint32_t block_rows;    /* tokens per step of ffn_block: bounds its intermediate */
+    bool quantised;         /* operands are made from whole tokens: from f32 that was stored */
 
-    /* Packs rows [row0, row0 + rows) from values [rows, cols]; zeroes what pads the last panel. */
+    /* Packs rows [row0, row0 + rows) from values [rows, cols]; zeroes what pads the last panel.
+     * NULL if quantised: see emb_cpu_dot_pack. */
     void (*pack)(const emb_linear *linear, uint32_t row0, uint32_t rows, const float *values);
     void (*product)(const emb_cpu_product *product);
     void (*attention)(const emb_cpu_attention *attention);
     /* out = norm(in + add); add may be NULL, out may equal in. All [rows, hidden]. */
     void (*norm)(float *out, const float *in, const float *add, uint32_t rows,
                  const emb_cpu_norm *norm);
-    /* Rounds f32 [rows, cols] to operands; NULL where operands are f32. */
-    void (*operands)(void *out, size_t out_stride, const float *in, uint32_t rows, uint32_t cols);
+    /* Rounds f32 [rows, cols] to operands; NULL where operands are f32. smooth: see emb_linear,
+     * read if quantised. */
+    void (*operands)(void *out, size_t out_stride, const float *in, uint32_t rows, uint32_t cols,
+                     const float *smooth);
 } emb_cpu_kernels;
 
 extern const emb_cpu_kernels emb_cpu_ref_f32, emb_cpu_ref_bf16;
 extern const emb_cpu_kernels emb_cpu_avx2_f32, emb_cpu_avx2_bf16;
 extern const emb_cpu_kernels emb_cpu_avx512_f32, emb_cpu_avx512_bf16, emb_cpu_avx512_bf16dot;
+/* I8 and I4 alike. Without and with products of bytes (VNNI), of which the bits are the same. */
+extern const emb_cpu_kernels emb_cpu_ref_dot, emb_cpu_avx2_dot, emb_cpu_avx512_dot;
+extern const emb_cpu_kernels emb_cpu_avx512_dot_vnni;
+
+/* The sums of emb_cpu_dot where there are no products of bytes; AVX2 and AVX-512 share them. */
+void emb_cpu_avx2_dot_sum(int32_t *sums, uint32_t rows, const uint8_t *in, size_t in_stride,
+                          const int8_t *panel, size_t depth);
 
 /* ---- blocks.c: the operations of emb_backend, for any kernels -------------------------------- */
 
 void emb_cpu_linear_layout(const emb_cpu_kernels *kernels, emb_linear *linear, uint32_t rows,
                            uint32_t cols, emb_format format, emb_ledger *ledger);
 void emb_cpu_lane_layout(const emb_cpu_kernels *kernels, emb_lane_scratch *scratch,
-                         const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger);
+                         const emb_block_shape *shape, emb_format format, uint32_t tokens,
+                         emb_ledger *ledger);
 void emb_cpu_embed(const emb_cpu_kernels *kernels, float *out, const emb_tile *tile,
                    const emb_embedding *embedding, const emb_block_shape *shape);
 void emb_cpu_attention_block(const emb_cpu_kernels *kernels, float *out, const float *in,
@@ -86,11 +102,76 @@ void emb_cpu_ffn_block(const emb_cpu_kernels *kernels, float *out, const float *
                        const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape,
                        emb_lane_scratch *scratch);
 
+/* ---- quantised.c: products of 8-bit activations and 8-bit or 4-bit weights ------------------- */
+
+/* Outputs side by side in a panel, and tokens of a tile at most. */
+enum { EMB_CPU_DOT_PANEL = 64, EMB_CPU_DOT_ROWS = 6 };
+
+/* Behind a token's u8 values, at emb_cpu_dot_depth(cols): value = scale * (q - zero). */
+typedef struct emb_cpu_token {
+    float scale;
+    int32_t zero; /* 0 to 255 */
+} emb_cpu_token;
+
+/* Some tokens times one panel, on their way out. */
+typedef struct emb_cpu_dot_tile {
+    const emb_cpu_product *product;
+    uint32_t panel0, row0, rows;
+    const uint8_t *in;          /* of row0 */
+    const int32_t *sums;        /* [rows, 64] of u8 times s8 */
+    float *totals;              /* [rows, 64] over the groups so far; I4 alone */
+    const float *scales;        /* [64] of the panel (and group) */
+    const int32_t *weight_sums; /* [64] */
+} emb_cpu_dot_tile;
+
+/* What an instruction set gives. */
+typedef struct emb_cpu_dot {
+    /* sums [rows, 64] = in [rows, depth] * panel; depth is a multiple of 4, sums on a cache line */
+    void (*sum)(int32_t *sums, uint32_t rows, const uint8_t *in, size_t in_stride,
+                const int8_t *panel, size_t depth);
+    /* Writes what sums stand for: with scales, zeros, bias and GELU. */
+    void (*finish)(const emb_cpu_dot_tile *tile);
+    /* Adds a group's sums to the totals, scaled but for the token's own scale. */
+    void (*add_group)(const emb_cpu_dot_tile *tile);
+    void (*finish_totals)(const emb_cpu_dot_tile *tile);
+} emb_cpu_dot;
+
+void emb_cpu_dot_layout(emb_linear *linear, emb_ledger *ledger);
+void emb_cpu_dot_pack(emb_linear *linear, uint32_t row0, const emb_quantized_rows *rows);
+void emb_cpu_dot_product(const emb_cpu_dot *dot, const emb_cpu_product *product);
+
+/* Bytes of work that products of matrices with up to so many cols need. */
+size_t emb_cpu_dot_work(emb_format format, uint32_t cols);
+
+static inline size_t emb_cpu_dot_depth(uint32_t cols) {
+    return ((size_t)cols + 3) / 4 * 4;
+}
+
+static inline emb_cpu_token emb_cpu_dot_token(const emb_cpu_dot_tile *tile, uint32_t row) {
+    emb_cpu_token token;
+    const uint8_t *behind =
+        tile->in + row * tile->product->in_stride + emb_cpu_dot_depth(tile->product->linear->cols);
+    memcpy(&token, behind, sizeof token);
+    return token;
+}
+
+/* The scale and zero of a token whose values lie in [low, high]; *factor is what to multiply them
+ * by. Zero itself is in the range. A row without one gets a factor of 0. */
+static inline emb_cpu_token emb_cpu_token_make(float low, float high, bool finite, float *factor) {
+    float range = (high > 0.0f ? high : 0.0f) - (low < 0.0f ? low : 0.0f);
+    bool usable = range > 1e-30f;
+    *factor = usable ? 255.0f / range : 0.0f;
+    emb_cpu_token token = {usable ? range / 255.0f : 0.0f, 0};
+    if (usable && low < 0.0f) token.zero = (int32_t)rintf(-low * *factor);
+    if (!finite) token.scale = NAN; /* a NaN stays */
+    return token;
+}
+
 /* ---- common.c: what costs too little to need an instruction set ------------------------------ */
 
 void emb_cpu_pool(float *rows, const uint32_t *targets, const void *in, const emb_tile *tile,
                   const emb_pool_rule *rule, const emb_block_shape *shape);
-void emb_cpu_convert(void *out, emb_format format, const float *in, uint64_t count);
+void emb_cpu_convert(void *out, emb_format format, const float *in, uint64_t rows, uint32_t cols);
 
 /* ---- small pieces ---------------------------------------------------------------------------- */
 

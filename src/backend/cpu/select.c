@@ -14,7 +14,7 @@
 #endif
 
 typedef struct cpu_features {
-    bool avx2, avx512, bf16;
+    bool avx2, avx512, bf16, vnni; /* vnni: of AVX-512 */
 } cpu_features;
 
 #ifdef EMB_X86
@@ -28,17 +28,19 @@ static uint64_t read_xcr0(void) {
 }
 
 static cpu_features detect_features(void) {
-    cpu_features features = {false, false, false};
+    cpu_features features = {false, false, false, false};
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return features;
     bool fma = (c & bit_FMA) && (c & bit_AVX) && (c & bit_F16C);
     uint64_t state = read_xcr0();
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return features;
     unsigned subleaves = a;
+    bool vnni = (c & bit_AVX512VNNI) != 0;
     features.avx2 = fma && (b & bit_AVX2) && (state & STATE_AVX) == STATE_AVX;
     unsigned wanted = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
     features.avx512 =
         features.avx2 && (b & wanted) == wanted && (state & STATE_AVX512) == STATE_AVX512;
+    features.vnni = features.avx512 && vnni;
     if (features.avx512 && subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d))
         features.bf16 = (a & (1u << 5)) != 0; /* AVX512_BF16 */
     return features;
@@ -47,7 +49,7 @@ static cpu_features detect_features(void) {
 #else
 
 static cpu_features detect_features(void) {
-    return (cpu_features){false, false, false};
+    return (cpu_features){false, false, false, false};
 }
 
 #endif
@@ -80,34 +82,29 @@ emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error) {
     return EMB_OK;
 }
 
-/* An emb_backend named `id` over the kernels emb_cpu_`id`. */
-#define DEFINE_BACKEND(id, isa_name, numerics_name, knee)                                          \
+/* An emb_backend named `id` over `kernels`; the last argument names its packing. */
+#define DEFINE_BACKEND(id, kernels, isa_name, numerics_name, knee, ...)                            \
     static void id##_linear_layout(emb_linear *linear, uint32_t rows, uint32_t cols,               \
                                    emb_format format, emb_ledger *ledger) {                        \
-        emb_cpu_linear_layout(&emb_cpu_##id, linear, rows, cols, format, ledger);                  \
-    }                                                                                              \
-    static void id##_linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows,                 \
-                                 const float *values) {                                            \
-        emb_cpu_##id.pack(linear, row0, rows, values);                                             \
+        emb_cpu_linear_layout(&kernels, linear, rows, cols, format, ledger);                       \
     }                                                                                              \
     static void id##_lane_layout(emb_lane_scratch *scratch, const emb_block_shape *shape,          \
                                  emb_format format, uint32_t tokens, emb_ledger *ledger) {         \
-        (void)format;                                                                              \
-        emb_cpu_lane_layout(&emb_cpu_##id, scratch, shape, tokens, ledger);                        \
+        emb_cpu_lane_layout(&kernels, scratch, shape, format, tokens, ledger);                     \
     }                                                                                              \
     static void id##_embed(void *out, const emb_tile *tile, const emb_embedding *embedding,        \
                            const emb_block_shape *shape) {                                         \
-        emb_cpu_embed(&emb_cpu_##id, out, tile, embedding, shape);                                 \
+        emb_cpu_embed(&kernels, out, tile, embedding, shape);                                      \
     }                                                                                              \
     static void id##_attention_block(void *out, const void *in, const emb_tile *tile,              \
                                      const emb_layer *layer, const emb_block_shape *shape,         \
                                      emb_lane_scratch *scratch) {                                  \
-        emb_cpu_attention_block(&emb_cpu_##id, out, in, tile, layer, shape, scratch);              \
+        emb_cpu_attention_block(&kernels, out, in, tile, layer, shape, scratch);                   \
     }                                                                                              \
     static void id##_ffn_block(void *out, const void *in, const emb_tile *tile,                    \
                                const emb_layer *layer, const emb_block_shape *shape,               \
                                emb_lane_scratch *scratch) {                                        \
-        emb_cpu_ffn_block(&emb_cpu_##id, out, in, tile, layer, shape, scratch);                    \
+        emb_cpu_ffn_block(&kernels, out, in, tile, layer, shape, scratch);                         \
     }                                                                                              \
     static const emb_backend id##_backend = {                                                      \
         .name = isa_name,                                                                          \
@@ -115,34 +112,63 @@ emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error) {
         .activation_bytes = sizeof(float),                                                         \
         .tokens_knee = knee,                                                                       \
         .linear_layout = id##_linear_layout,                                                       \
-        .linear_pack = id##_linear_pack,                                                           \
         .lane_layout = id##_lane_layout,                                                           \
         .embed = id##_embed,                                                                       \
         .attention_block = id##_attention_block,                                                   \
         .ffn_block = id##_ffn_block,                                                               \
         .pool = emb_cpu_pool,                                                                      \
         .convert = emb_cpu_convert,                                                                \
+        __VA_ARGS__,                                                                               \
     }
+
+#define DEFINE_PLAIN(id, isa_name, numerics_name, knee)                                            \
+    static void id##_linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows,                 \
+                                 const float *values) {                                            \
+        emb_cpu_##id.pack(linear, row0, rows, values);                                             \
+    }                                                                                              \
+    DEFINE_BACKEND(id, emb_cpu_##id, isa_name, numerics_name, knee, .linear_pack = id##_linear_pack)
+
+/* One table for int8, one for int4: they differ in name alone. */
+#define DEFINE_QUANTISED(id, isa_name, knee)                                                       \
+    DEFINE_BACKEND(id##8, emb_cpu_##id, isa_name, isa_name "-int8", knee,                          \
+                   .linear_pack_quantized = emb_cpu_dot_pack);                                     \
+    DEFINE_BACKEND(id##4, emb_cpu_##id, isa_name, isa_name "-int4", knee,                          \
+                   .linear_pack_quantized = emb_cpu_dot_pack)
 
 /* The knee: tokens per tile that reach 95 % of the speed of 1,024, both for texts of 32 and of 128
  * tokens, for hidden 384 and 768 alike (Zen 4). Reproduce: bench_kernels knee avx512 f32, and with
  * "4 768 12 3072" behind. */
-DEFINE_BACKEND(ref_f32, "ref", "ref-f32", 64);
-DEFINE_BACKEND(ref_bf16, "ref", "ref-bf16", 64);
+DEFINE_PLAIN(ref_f32, "ref", "ref-f32", 64);
+DEFINE_PLAIN(ref_bf16, "ref", "ref-bf16", 64);
+DEFINE_QUANTISED(ref_dot, "ref", 64);
 #ifdef EMB_X86
-DEFINE_BACKEND(avx2_f32, "avx2", "avx2-f32", 128);
-DEFINE_BACKEND(avx2_bf16, "avx2", "avx2-bf16", 128);
-DEFINE_BACKEND(avx512_f32, "avx512", "avx512-f32", 128);
-DEFINE_BACKEND(avx512_bf16, "avx512", "avx512-bf16", 128);
-DEFINE_BACKEND(avx512_bf16dot, "avx512", "avx512-bf16dot", 128);
+DEFINE_PLAIN(avx2_f32, "avx2", "avx2-f32", 128);
+DEFINE_PLAIN(avx2_bf16, "avx2", "avx2-bf16", 128);
+DEFINE_QUANTISED(avx2_dot, "avx2", 128);
+DEFINE_PLAIN(avx512_f32, "avx512", "avx512-f32", 128);
+DEFINE_PLAIN(avx512_bf16, "avx512", "avx512-bf16", 128);
+DEFINE_PLAIN(avx512_bf16dot, "avx512", "avx512-bf16dot", 128);
+DEFINE_QUANTISED(avx512_dot, "avx512", 128);
+DEFINE_QUANTISED(avx512_dot_vnni, "avx512", 128);
 #endif
 
 const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format format) {
-    bool narrow = format == EMB_FORMAT_BF16;
-    if (!strcmp(isa, "ref")) return narrow ? &ref_bf16_backend : &ref_f32_backend;
+    bool narrow = format == EMB_FORMAT_BF16, quantised = emb_format_quantized(format);
+    bool eight = format == EMB_FORMAT_I8;
+    if (!strcmp(isa, "ref")) {
+        if (quantised) return eight ? &ref_dot8_backend : &ref_dot4_backend;
+        return narrow ? &ref_bf16_backend : &ref_f32_backend;
+    }
 #ifdef EMB_X86
-    if (!strcmp(isa, "avx2")) return narrow ? &avx2_bf16_backend : &avx2_f32_backend;
+    if (!strcmp(isa, "avx2")) {
+        if (quantised) return eight ? &avx2_dot8_backend : &avx2_dot4_backend;
+        return narrow ? &avx2_bf16_backend : &avx2_f32_backend;
+    }
     if (!strcmp(isa, "avx512")) {
+        /* sizes and bits are the same with and without VNNI: a plan need not know */
+        if (quantised && detect_features().vnni)
+            return eight ? &avx512_dot_vnni8_backend : &avx512_dot_vnni4_backend;
+        if (quantised) return eight ? &avx512_dot8_backend : &avx512_dot4_backend;
         if (!narrow) return &avx512_f32_backend;
         return has_bf16 ? &avx512_bf16dot_backend : &avx512_bf16_backend;
     }

@@ -40,12 +40,18 @@ void emb_cpu_avx512_pack_pairs(const emb_linear *linear, uint32_t row0, uint32_t
 void emb_cpu_avx512_product_f32(const emb_cpu_product *product);
 void emb_cpu_avx512_product_widen(const emb_cpu_product *product);
 void emb_cpu_avx512_product_bf16dot(const emb_cpu_product *product);
+void emb_cpu_avx512_dot_sum(int32_t *sums, uint32_t rows, const uint8_t *in, size_t in_stride,
+                            const int8_t *panel, size_t depth);
+void emb_cpu_avx512_product_dot(const emb_cpu_product *product);
+void emb_cpu_avx512_product_dot_vnni(const emb_cpu_product *product);
+void emb_cpu_avx512_quantise(void *out, size_t out_stride, const float *in, uint32_t rows,
+                             uint32_t cols, const float *smooth);
 void emb_cpu_avx512_attention_f32(const emb_cpu_attention *attention);
 void emb_cpu_avx512_attention_half(const emb_cpu_attention *attention);
 void emb_cpu_avx512_norm(float *out, const float *in, const float *add, uint32_t rows,
                          const emb_cpu_norm *norm);
 void emb_cpu_avx512_operands(void *out, size_t out_stride, const float *in, uint32_t rows,
-                             uint32_t cols);
+                             uint32_t cols, const float *smooth);
 
 /* Lanes that lie inside [0, count) when the first is number `first`. */
 EMB_INLINE __mmask16 emb_avx512_lanes(size_t first, size_t count) {

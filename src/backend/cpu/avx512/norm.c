@@ -53,7 +53,8 @@ void emb_cpu_avx512_norm(float *out, const float *in, const float *add, uint32_t
 }
 
 void emb_cpu_avx512_operands(void *out, size_t out_stride, const float *in, uint32_t rows,
-                             uint32_t cols) {
+                             uint32_t cols, const float *smooth) {
+    (void)smooth;
     size_t padded = emb_cpu_round_up(cols, 2); /* the last pair's zero weight must not meet a NaN */
     for (uint32_t r = 0; r < rows; r++) {
         uint16_t *row = (uint16_t *)out + r * out_stride;

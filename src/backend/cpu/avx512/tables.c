@@ -10,6 +10,7 @@ const emb_cpu_kernels emb_cpu_avx512_f32 = {
     .depth_step = 1,
     .weight_bytes = 4,
     .operand_bytes = 4,
+    .context_bytes = 4,
     .block_rows = 64,
     .pack = emb_cpu_avx512_pack_f32,
     .product = emb_cpu_avx512_product_f32,
@@ -22,6 +23,7 @@ const emb_cpu_kernels emb_cpu_avx512_bf16 = {
     .depth_step = 1,
     .weight_bytes = 2,
     .operand_bytes = 4,
+    .context_bytes = 4,
     .block_rows = 64,
     .pack = emb_cpu_avx512_pack_bf16,
     .product = emb_cpu_avx512_product_widen,
@@ -34,10 +36,37 @@ const emb_cpu_kernels emb_cpu_avx512_bf16dot = {
     .depth_step = 2,
     .weight_bytes = 2,
     .operand_bytes = 2,
+    .context_bytes = 2,
     .block_rows = 64,
     .pack = emb_cpu_avx512_pack_pairs,
     .product = emb_cpu_avx512_product_bf16dot,
     .attention = emb_cpu_avx512_attention_half,
     .norm = emb_cpu_avx512_norm,
     .operands = emb_cpu_avx512_operands,
+};
+
+const emb_cpu_kernels emb_cpu_avx512_dot = {
+    .panel_rows = EMB_CPU_DOT_PANEL,
+    .depth_step = 4,
+    .operand_bytes = 1,
+    .context_bytes = 4,
+    .block_rows = 64,
+    .quantised = true,
+    .product = emb_cpu_avx512_product_dot,
+    .attention = emb_cpu_avx512_attention_f32,
+    .norm = emb_cpu_avx512_norm,
+    .operands = emb_cpu_avx512_quantise,
+};
+
+const emb_cpu_kernels emb_cpu_avx512_dot_vnni = {
+    .panel_rows = EMB_CPU_DOT_PANEL,
+    .depth_step = 4,
+    .operand_bytes = 1,
+    .context_bytes = 4,
+    .block_rows = 64,
+    .quantised = true,
+    .product = emb_cpu_avx512_product_dot_vnni,
+    .attention = emb_cpu_avx512_attention_f32,
+    .norm = emb_cpu_avx512_norm,
+    .operands = emb_cpu_avx512_quantise,
 };

@@ -35,7 +35,7 @@ void emb_cpu_ref_pack_bf16(const emb_linear *linear, uint32_t row0, uint32_t row
     }
 }
 
-static float gelu(float x) {
+float emb_cpu_ref_gelu(float x) {
     return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
 }
 
@@ -56,7 +56,7 @@ static void finish(const emb_cpu_product *p, uint32_t panel0, uint32_t token, co
         uint32_t column = panel0 + r;
         if (column < p->column0 || column >= p->column0 + p->columns) continue;
         float value = sums[r] + p->linear->bias[column];
-        out[column - p->column0] = p->gelu ? gelu(value) : value;
+        out[column - p->column0] = p->gelu ? emb_cpu_ref_gelu(value) : value;
     }
 }
 

@@ -135,8 +135,9 @@ static uint16_t round_f16(float value) {
 }
 
 /* `out` is the device's memory or pinned. A failure is told by emb_cuda_uploaded. */
-static void convert(void *out, emb_format format, const float *in, uint64_t count) {
+static void convert(void *out, emb_format format, const float *in, uint64_t rows, uint32_t cols) {
     uint16_t narrow[2048];
+    uint64_t count = rows * cols;
     if (format == EMB_FORMAT_F32) {
         cudaMemcpy(out, in, count * sizeof *in, cudaMemcpyDefault);
         return;
@@ -154,7 +155,7 @@ static void convert(void *out, emb_format format, const float *in, uint64_t coun
 static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const float *values) {
     unsigned char *to = linear->packed;
     to += (uint64_t)row0 * linear->cols * emb_format_bytes(linear->format);
-    convert(to, linear->format, values, (uint64_t)rows * linear->cols);
+    convert(to, linear->format, values, rows, linear->cols);
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */

@@ -1,0 +1,178 @@
+/* quantised.c - products of u8 activations and quantised weights: packing, and the walk over panels
+ * and tiles, for any instruction set's emb_cpu_dot.
+ *
+ * A panel holds 64 rows of W as [cols / 4, 64, 4] s8; I4 keeps two such steps of four cols in one,
+ * the first in the low halves, and is unpacked panel by panel, zeros taken off. Sums are exact
+ * integers, so that every instruction set has the same.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cpu/cpu.h"
+
+enum { PANEL = EMB_CPU_DOT_PANEL, STEP = 4, STEP_BYTES = PANEL * STEP };
+
+/* ---- layout, packing ------------------------------------------------------------------------- */
+
+static size_t groups_of(const emb_linear *linear) {
+    return linear->format == EMB_FORMAT_I4 ? emb_quantized_groups(linear->cols, linear->group) : 1;
+}
+
+/* Cols of an I4 panel: whole pairs of steps. */
+static size_t paired_depth(uint32_t cols) {
+    return emb_cpu_round_up(cols, 2 * STEP);
+}
+
+static size_t panel_bytes(const emb_linear *linear) {
+    if (linear->format == EMB_FORMAT_I4) return paired_depth(linear->cols) * PANEL / 2;
+    return emb_cpu_dot_depth(linear->cols) * PANEL;
+}
+
+void emb_cpu_dot_layout(emb_linear *linear, emb_ledger *ledger) {
+    uint64_t panels = emb_cpu_round_up(linear->rows, PANEL) / PANEL;
+    uint64_t scales = panels * groups_of(linear);
+    linear->smooth = NULL;
+    linear->sums = NULL;
+    linear->zeros = NULL;
+    linear->packed = emb_ledger_take(ledger, panels, panel_bytes(linear));
+    linear->scales = emb_ledger_take(ledger, scales * PANEL, sizeof(float));
+    if (linear->format == EMB_FORMAT_I4)
+        linear->zeros = emb_ledger_take(ledger, scales * PANEL, 1);
+    else
+        linear->sums = emb_ledger_take(ledger, scales * PANEL, sizeof(int32_t));
+}
+
+/* Lane `lane` of an int8 panel from one row; NULL: no such row. Gives the row's sum. */
+static int32_t pack_lane8(int8_t *panel, uint32_t lane, const int8_t *row, uint32_t cols) {
+    size_t depth = emb_cpu_dot_depth(cols);
+    int32_t sum = 0;
+    for (size_t k = 0; k < depth; k++) {
+        int8_t value = row && k < cols ? row[k] : 0;
+        panel[k / STEP * STEP_BYTES + lane * STEP + k % STEP] = value;
+        sum += value;
+    }
+    return sum;
+}
+
+/* The same for int4; what pads a row is its group's zero, which stands for 0. */
+static void pack_lane4(uint8_t *panel, uint32_t lane, const int8_t *row, const uint8_t *zeros,
+                       uint32_t cols, uint32_t group) {
+    size_t depth = paired_depth(cols);
+    for (size_t k = 0; k < depth; k++) {
+        uint8_t padding = row ? zeros[(k < cols ? k : cols - 1) / group] : 0;
+        uint8_t value = row && k < cols ? (uint8_t)row[k] : padding;
+        uint8_t *at = panel + k / (2 * STEP) * STEP_BYTES + lane * STEP + k % STEP;
+        *at = k / STEP % 2 ? (uint8_t)(*at | value << 4) : value;
+    }
+}
+
+void emb_cpu_dot_pack(emb_linear *linear, uint32_t row0, const emb_quantized_rows *rows) {
+    size_t groups = groups_of(linear);
+    uint32_t cols = linear->cols, end = (uint32_t)emb_cpu_round_up(rows->rows, PANEL);
+    for (uint32_t r = 0; r < end; r++) {
+        size_t panel = (row0 + r) / PANEL;
+        uint32_t lane = r % PANEL;
+        bool inside = r < rows->rows;
+        const int8_t *row = inside ? rows->values + (size_t)r * cols : NULL;
+        unsigned char *packed = (unsigned char *)linear->packed + panel * panel_bytes(linear);
+        for (size_t g = 0; g < groups; g++) {
+            size_t at = (panel * groups + g) * PANEL + lane;
+            linear->scales[at] = inside ? rows->scales[r * groups + g] : 0.0f;
+            if (linear->zeros) linear->zeros[at] = inside ? rows->zeros[r * groups + g] : 0;
+        }
+        if (linear->format == EMB_FORMAT_I4)
+            pack_lane4(packed, lane, row, inside ? rows->zeros + r * groups : NULL, cols,
+                       linear->group);
+        else
+            linear->sums[panel * PANEL + lane] = pack_lane8((int8_t *)packed, lane, row, cols);
+    }
+}
+
+/* ---- walking --------------------------------------------------------------------------------- */
+
+/* An unpacked panel, and the sums of its groups. */
+size_t emb_cpu_dot_work(emb_format format, uint32_t cols) {
+    if (format != EMB_FORMAT_I4) return 0;
+    size_t groups = emb_quantized_groups(cols, EMB_QUANTIZE_GROUP); /* none is smaller */
+    return paired_depth(cols) * PANEL + groups * PANEL * sizeof(int32_t);
+}
+
+static int32_t *work_sums(const emb_cpu_product *p) {
+    return (int32_t *)((unsigned char *)p->work + paired_depth(p->linear->cols) * PANEL);
+}
+
+/* One pair of steps of int4 as two of int8, zeros taken off; adds up the weights of each output. */
+static void unpack_pair(int8_t *out, int32_t *sums, const uint8_t *packed, const uint8_t *zeros) {
+    int8_t spread[STEP_BYTES];
+    for (size_t b = 0; b < STEP_BYTES; b++) spread[b] = (int8_t)zeros[b / STEP];
+    for (size_t b = 0; b < STEP_BYTES; b++) {
+        out[b] = (int8_t)((packed[b] & 15) - spread[b]);
+        out[STEP_BYTES + b] = (int8_t)((packed[b] >> 4) - spread[b]);
+    }
+    for (size_t b = 0; b < STEP_BYTES; b++) sums[b / STEP] += out[b] + out[STEP_BYTES + b];
+}
+
+static void unpack_panel(const emb_cpu_product *p, size_t panel) {
+    const emb_linear *linear = p->linear;
+    const uint8_t *packed = (const uint8_t *)linear->packed + panel * panel_bytes(linear);
+    const uint8_t *zeros = linear->zeros + panel * groups_of(linear) * PANEL;
+    size_t pairs = paired_depth(linear->cols) / (2 * STEP);
+    int8_t *out = p->work;
+    int32_t *sums = work_sums(p);
+    memset(sums, 0, groups_of(linear) * PANEL * sizeof *sums);
+    for (size_t i = 0; i < pairs; i++, packed += STEP_BYTES, out += 2 * STEP_BYTES) {
+        size_t group = i * 2 * STEP / linear->group;
+        unpack_pair(out, sums + group * PANEL, packed, zeros + group * PANEL);
+    }
+}
+
+/* One tile of an I4 product: group by group, each with its own exact sums. */
+static void run_groups(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int8_t *panel,
+                       int32_t *sums) {
+    const emb_linear *linear = tile->product->linear;
+    size_t depth = emb_cpu_dot_depth(linear->cols), groups = groups_of(linear);
+    memset(tile->totals, 0, sizeof(float) * PANEL * tile->rows);
+    for (size_t g = 0; g < groups; g++) {
+        size_t first = g * linear->group, left = depth - first;
+        tile->scales = linear->scales + (tile->panel0 / PANEL * groups + g) * PANEL;
+        tile->weight_sums = work_sums(tile->product) + g * PANEL;
+        dot->sum(sums, tile->rows, tile->in + first, tile->product->in_stride,
+                 panel + first * PANEL, left < linear->group ? left : linear->group);
+        dot->add_group(tile);
+    }
+    dot->finish_totals(tile);
+}
+
+static void run_tile(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int8_t *panel,
+                     int32_t *sums) {
+    const emb_cpu_product *p = tile->product;
+    if (p->linear->format == EMB_FORMAT_I4) {
+        run_groups(dot, tile, panel, sums);
+        return;
+    }
+    dot->sum(sums, tile->rows, tile->in, p->in_stride, panel, emb_cpu_dot_depth(p->linear->cols));
+    tile->scales = p->linear->scales + tile->panel0;
+    tile->weight_sums = p->linear->sums + tile->panel0;
+    dot->finish(tile);
+}
+
+void emb_cpu_dot_product(const emb_cpu_dot *dot, const emb_cpu_product *p) {
+    _Alignas(64) int32_t sums[EMB_CPU_DOT_ROWS * PANEL];
+    _Alignas(64) float totals[EMB_CPU_DOT_ROWS * PANEL];
+    uint32_t tiles = (p->rows + EMB_CPU_DOT_ROWS - 1) / EMB_CPU_DOT_ROWS;
+    uint32_t end = p->column0 + p->columns;
+    emb_cpu_dot_tile tile = {.product = p, .sums = sums, .totals = totals};
+    for (tile.panel0 = p->column0 / PANEL * PANEL; tile.panel0 < end; tile.panel0 += PANEL) {
+        size_t number = tile.panel0 / PANEL;
+        const int8_t *panel = (const int8_t *)p->linear->packed + number * panel_bytes(p->linear);
+        if (p->linear->format == EMB_FORMAT_I4) {
+            unpack_panel(p, number);
+            panel = p->work;
+        }
+        tile.row0 = 0;
+        for (uint32_t i = 0; i < tiles; i++, tile.row0 += tile.rows) {
+            /* tiles as equal as possible: a tile of one row would wait for its own sums */
+            tile.rows = (p->rows - tile.row0 + tiles - i - 1) / (tiles - i);
+            tile.in = (const uint8_t *)p->in + tile.row0 * p->in_stride;
+            run_tile(dot, &tile, panel, sums);
+        }
+    }
+}
