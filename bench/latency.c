@@ -34,6 +34,8 @@ static double now_ms(void) {
 static emb_dtype read_dtype(const char *name) {
     if (strcmp(name, "f32") == 0) return EMB_DTYPE_F32;
     if (strcmp(name, "bf16") == 0) return EMB_DTYPE_BF16;
+    if (strcmp(name, "int8") == 0) return EMB_DTYPE_INT8;
+    if (strcmp(name, "int4") == 0) return EMB_DTYPE_INT4;
     return EMB_DTYPE_DEFAULT;
 }
 

@@ -1,7 +1,9 @@
 /* kernels.c - times the block operations and the whole stack of layers with random weights, as JSON
  * lines, for each instruction set that this CPU has.
  *
- *   kernels [forward|ops|knee|pack] [isa] [f32|bf16] [layers hidden heads intermediate]
+ *   kernels [forward|ops|knee|pack|peak] [isa] [f32|bf16|int8|int4] [layers hidden heads wide]
+ *
+ * peak is what the CPU can do at most: products of bytes (VNNI) from registers alone.
  *
  * Every figure is the best of the repetitions that fit its share of time: other work on the machine
  * can only make a sample slower.
@@ -24,6 +26,7 @@ typedef struct model {
     uint64_t scratch_bytes, weight_bytes;
     void *memory;
     float *x, *values;
+    emb_quantized_rows rows;
     uint32_t *starts;
 } model;
 
@@ -56,6 +59,8 @@ static void layout(model *m, emb_ledger *ledger) {
     uint32_t hidden = m->shape.hidden, wide = m->shape.intermediate;
     for (uint32_t l = 0; l < m->layers_count; l++) {
         emb_layer *layer = &m->layers[l];
+        layer->qkv.group = layer->attention_out.group = EMB_QUANTIZE_GROUP;
+        layer->ffn_in.group = layer->ffn_out.group = EMB_QUANTIZE_GROUP;
         m->backend->linear_layout(&layer->qkv, 3 * hidden, hidden, m->format, ledger);
         m->backend->linear_layout(&layer->attention_out, hidden, hidden, m->format, ledger);
         m->backend->linear_layout(&layer->ffn_in, wide, hidden, m->format, ledger);
@@ -70,11 +75,27 @@ static void layout(model *m, emb_ledger *ledger) {
     m->scratch_bytes = ledger->bytes - m->weight_bytes;
 }
 
+/* Rows [row0, row0 + rows) of values, quantised first where the format is so. */
+static void pack(model *m, emb_linear *linear, uint32_t row0, uint32_t rows) {
+    const float *values = m->values + (size_t)row0 * linear->cols;
+    if (!emb_format_quantized(m->format)) {
+        m->backend->linear_pack(linear, row0, rows, values);
+        return;
+    }
+    for (uint32_t r = 0; r < rows; r += EMB_PACK_ROWS) {
+        m->rows.rows = rows - r < EMB_PACK_ROWS ? rows - r : EMB_PACK_ROWS;
+        m->rows.cols = linear->cols;
+        m->rows.group = EMB_QUANTIZE_GROUP;
+        emb_quantize_rows(&m->rows, values + (size_t)r * linear->cols);
+        m->backend->linear_pack_quantized(linear, row0 + r, &m->rows);
+    }
+}
+
 static void fill_linear(model *m, emb_linear *linear) {
     float scale = 0.05f;
     for (size_t i = 0; i < (size_t)linear->rows * linear->cols; i++)
         m->values[i] = scale * random_value();
-    m->backend->linear_pack(linear, 0, linear->rows, m->values);
+    pack(m, linear, 0, linear->rows);
     for (uint32_t r = 0; r < linear->rows; r++) linear->bias[r] = 0.1f * random_value();
 }
 
@@ -116,6 +137,11 @@ static void model_init(model *m, const emb_backend *backend, emb_format format,
     m->values = need((size_t)rows * hidden * sizeof(float));
     m->x = need((size_t)tokens_max * hidden * sizeof(float));
     m->starts = need((tokens_max + 1) * sizeof *m->starts);
+    size_t block = (size_t)EMB_PACK_ROWS * (rows + EMB_QUANTIZE_GROUP);
+    m->rows = (emb_quantized_rows){.bits = format == EMB_FORMAT_I4 ? 4 : 8,
+                                   .values = need(block),
+                                   .scales = need(block / EMB_QUANTIZE_GROUP * sizeof(float)),
+                                   .zeros = need(block / EMB_QUANTIZE_GROUP)};
     fill(m);
 }
 
@@ -125,6 +151,9 @@ static void model_reset(model *m) {
     free(m->values);
     free(m->x);
     free(m->starts);
+    free(m->rows.values);
+    free(m->rows.scales);
+    free(m->rows.zeros);
 }
 
 static emb_tile make_tile(model *m, uint32_t chunks, uint32_t tokens) {
@@ -230,15 +259,45 @@ static void bench_pack(const emb_backend *backend, emb_format format, const uint
     for (double end = seconds() + 0.5; seconds() < end;) {
         double start = seconds();
         for (uint32_t r = 0; r < linear->rows; r += EMB_PACK_ROWS)
-            m.backend->linear_pack(
-                linear, r, linear->rows - r < EMB_PACK_ROWS ? linear->rows - r : EMB_PACK_ROWS,
-                m.values + (size_t)r * linear->cols);
+            pack(&m, linear, r,
+                 linear->rows - r < EMB_PACK_ROWS ? linear->rows - r : EMB_PACK_ROWS);
         double taken = seconds() - start;
         if (taken < best) best = taken;
     }
     printf("{\"bench\":\"pack\",\"numerics\":\"%s\",\"ms\":%.3f,\"gb_per_second\":%.2f}\n",
            backend->numerics, best * 1e3, bytes / best * 1e-9);
     model_reset(&m);
+}
+
+/* Accumulators enough to hide the latency of any core; nothing is read from memory. */
+static void bench_peak(const emb_backend *backend, emb_format format, const uint32_t *sizes) {
+    (void)backend, (void)format, (void)sizes;
+#ifdef EMB_X86
+    if (!__builtin_cpu_supports("avx512vnni")) {
+        printf("{\"bench\":\"peak\",\"skipped\":\"no AVX-512 VNNI\"}\n");
+        return;
+    }
+    enum { STEPS = 1000000, PER_STEP = 14 };
+    double best = 1e9;
+    for (double end = seconds() + 1.0; seconds() < end;) {
+        double start = seconds();
+        long steps = STEPS;
+        __asm__ volatile("1:\n\t"
+                         ".irp z, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13\n\t"
+                         "vpdpbusd %%zmm14, %%zmm15, %%zmm\\z\n\t"
+                         ".endr\n\t"
+                         "dec %0\n\t"
+                         "jnz 1b\n\t"
+                         : "+r"(steps)
+                         :
+                         : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                           "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+        double taken = seconds() - start;
+        if (taken < best) best = taken;
+    }
+    printf("{\"bench\":\"peak\",\"instruction\":\"vpdpbusd zmm\",\"gops\":%.1f}\n",
+           128.0 * PER_STEP * STEPS / best * 1e-9);
+#endif
 }
 
 typedef void (*bench)(const emb_backend *backend, emb_format format, const uint32_t *sizes);
@@ -248,6 +307,7 @@ static bench find_bench(const char *name) {
     if (!strcmp(name, "knee")) return bench_knee;
     if (!strcmp(name, "ops")) return bench_ops;
     if (!strcmp(name, "pack")) return bench_pack;
+    if (!strcmp(name, "peak")) return bench_peak;
     return NULL;
 }
 
@@ -261,16 +321,19 @@ int main(int argc, char **argv) {
         fprintf(stderr, "kernels: %s\n", error.message);
         return 64;
     }
-    bool widen = argc > 3 && !strcmp(argv[3], "bf16widen");
-    bool bf16 = widen || (argc > 3 && !strcmp(argv[3], "bf16"));
+    const char *name = argc > 3 ? argv[3] : "f32";
+    bool widen = !strcmp(name, "bf16widen");
     uint32_t sizes[4] = {6, 384, 12, 1536};
     for (int i = 4; i < argc && i < 8; i++) sizes[i - 4] = (uint32_t)strtoul(argv[i], NULL, 10);
     if (!run || sizes[2] == 0 || sizes[1] % sizes[2] != 0) {
-        fprintf(stderr, "usage: kernels [forward|ops|knee|pack] [ref|avx2|avx512] "
-                        "[f32|bf16|bf16widen] [layers hidden heads intermediate]\n");
+        fprintf(stderr, "usage: kernels [forward|ops|knee|pack|peak] [ref|avx2|avx512] "
+                        "[f32|bf16|bf16widen|int8|int4] [layers hidden heads intermediate]\n");
         return 64;
     }
-    emb_format format = bf16 ? EMB_FORMAT_BF16 : EMB_FORMAT_F32;
+    emb_format format = widen || !strcmp(name, "bf16") ? EMB_FORMAT_BF16
+                        : !strcmp(name, "int8")        ? EMB_FORMAT_I8
+                        : !strcmp(name, "int4")        ? EMB_FORMAT_I4
+                                                       : EMB_FORMAT_F32;
     run(emb_cpu_backend(isa, has_bf16 && !widen, format), format, sizes);
     return 0;
 }

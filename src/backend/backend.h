@@ -248,7 +248,7 @@ const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format fo
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
-#define EMB_CUDA_ABI 4
+#define EMB_CUDA_ABI 5
 
 /* What the module, a shared object of its own, gives under the name emb_cuda_query. */
 typedef struct emb_cuda_module {

@@ -302,6 +302,7 @@ static const emb_cpu_kernels *find_kernels(const char *numerics) {
     if (!strcmp(numerics, "avx2-bf16")) return &emb_cpu_avx2_bf16;
     if (!strncmp(numerics, "avx2-int", 8)) return &emb_cpu_avx2_dot;
     if (!strncmp(numerics, "avx512-int", 10)) return &emb_cpu_avx512_dot;
+    if (!strncmp(numerics, "avx512-bf16dot-int", 18)) return &emb_cpu_avx512_dot_bf16;
     if (!strcmp(numerics, "avx512-f32")) return &emb_cpu_avx512_f32;
     if (!strcmp(numerics, "avx512-bf16")) return &emb_cpu_avx512_bf16;
     if (!strcmp(numerics, "avx512-bf16dot")) return &emb_cpu_avx512_bf16dot;
@@ -354,8 +355,10 @@ int main(void) {
         test_variant(isa, has_bf16, EMB_FORMAT_F32);
         test_variant(isa, false, EMB_FORMAT_BF16);
         if (has_bf16) test_variant(isa, true, EMB_FORMAT_BF16);
-        test_variant(isa, has_bf16, EMB_FORMAT_I8);
-        test_variant(isa, has_bf16, EMB_FORMAT_I4);
+        for (int bf16 = 0; bf16 <= has_bf16; bf16++) {
+            test_variant(isa, bf16, EMB_FORMAT_I8);
+            test_variant(isa, bf16, EMB_FORMAT_I4);
+        }
     }
     unsetenv("EMB_CPU");
     printf("%llu checks, %llu failures\n", (unsigned long long)rig_total.checks,

@@ -80,7 +80,9 @@ static uintptr_t cut_attention(attention_buffers *b, const emb_cpu_kernels *kern
     b->context = cut(&end, tokens, b->context_stride, kernels->context_bytes);
     if (kernels->quantised) b->rounded = cut(&end, rows, b->operand_stride, kernels->operand_bytes);
     b->narrow = cut(&end, rows, shape->hidden, sizeof(float));
-    b->work = cut(&end, 1, emb_cpu_attention_work(shape->head_dim), sizeof(float));
+    uint32_t longest = tokens < shape->chunk_tokens_max ? tokens : shape->chunk_tokens_max;
+    b->work =
+        cut(&end, 1, emb_cpu_attention_work(kernels, shape->head_dim, longest), sizeof(float));
     b->unpacked = cut(&end, 1, emb_cpu_dot_work(format, shape->hidden), 1);
     return end;
 }

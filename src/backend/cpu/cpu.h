@@ -43,7 +43,7 @@ typedef struct emb_cpu_attention {
     const float *relative; /* NULL, or the entry for j - i = 0: add relative[j - i] */
     void *out;             /* [tokens, head_dim] as context_bytes says, rows `out_stride` apart */
     size_t out_stride;
-    float *work; /* emb_cpu_attention_work(head_dim) values, on a cache line */
+    float *work; /* emb_cpu_attention_work values, on a cache line */
 } emb_cpu_attention;
 
 typedef struct emb_cpu_norm {
@@ -60,6 +60,7 @@ typedef struct emb_cpu_kernels {
     uint32_t context_bytes; /* of what attention writes: 4: f32; 2: bf16 */
     uint32_t block_rows;    /* tokens per step of ffn_block: bounds its intermediate */
     bool quantised;         /* operands are made from whole tokens: from f32 that was stored */
+    bool attention_pairs;   /* attention keeps a chunk's keys and values in pairs of bf16 */
 
     /* Packs rows [row0, row0 + rows) from values [rows, cols]; zeroes what pads the last panel.
      * NULL if quantised: see emb_cpu_dot_pack. */
@@ -80,11 +81,11 @@ extern const emb_cpu_kernels emb_cpu_avx2_f32, emb_cpu_avx2_bf16;
 extern const emb_cpu_kernels emb_cpu_avx512_f32, emb_cpu_avx512_bf16, emb_cpu_avx512_bf16dot;
 /* I8 and I4 alike. Without and with products of bytes (VNNI), of which the bits are the same. */
 extern const emb_cpu_kernels emb_cpu_ref_dot, emb_cpu_avx2_dot, emb_cpu_avx512_dot;
-extern const emb_cpu_kernels emb_cpu_avx512_dot_vnni;
+extern const emb_cpu_kernels emb_cpu_avx512_dot_vnni, emb_cpu_avx512_dot_bf16;
 
 /* The sums of emb_cpu_dot where there are no products of bytes; AVX2 and AVX-512 share them. */
 void emb_cpu_avx2_dot_sum(int32_t *sums, uint32_t rows, const uint8_t *in, size_t in_stride,
-                          const int8_t *panel, size_t depth);
+                          const int8_t *panel, size_t depth, const int8_t *ahead);
 
 /* ---- blocks.c: the operations of emb_backend, for any kernels -------------------------------- */
 
@@ -118,6 +119,7 @@ typedef struct emb_cpu_dot_tile {
     const emb_cpu_product *product;
     uint32_t panel0, row0, rows;
     const uint8_t *in;          /* of row0 */
+    const int8_t *ahead;        /* see emb_cpu_dot */
     const int32_t *sums;        /* [rows, 64] of u8 times s8 */
     float *totals;              /* [rows, 64] over the groups so far; I4 alone */
     const float *scales;        /* [64] of the panel (and group) */
@@ -126,9 +128,11 @@ typedef struct emb_cpu_dot_tile {
 
 /* What an instruction set gives. */
 typedef struct emb_cpu_dot {
-    /* sums [rows, 64] = in [rows, depth] * panel; depth is a multiple of 4, sums on a cache line */
+    /* sums [rows, 64] = in [rows, depth] * panel; depth is a multiple of 4, sums on a cache line.
+     * May fetch the depth * 32 bytes from `ahead` on into the second cache, spread over its loop:
+     * the first tile of the next panel would wait for the third. */
     void (*sum)(int32_t *sums, uint32_t rows, const uint8_t *in, size_t in_stride,
-                const int8_t *panel, size_t depth);
+                const int8_t *panel, size_t depth, const int8_t *ahead);
     /* Writes what sums stand for: with scales, zeros, bias and GELU. */
     void (*finish)(const emb_cpu_dot_tile *tile);
     /* Adds a group's sums to the totals, scaled but for the token's own scale. */
@@ -197,9 +201,13 @@ static inline size_t emb_cpu_packed_depth(const emb_cpu_kernels *kernels, uint32
     return emb_cpu_round_up(cols, kernels->depth_step);
 }
 
-/* Queries, sums and scores of one query tile. */
-static inline size_t emb_cpu_attention_work(uint32_t head_dim) {
-    return (size_t)EMB_CPU_QUERY_TILE * (2 * (size_t)head_dim + EMB_CPU_KEY_BLOCK);
+/* Queries, sums and scores of one query tile; keys and values of a chunk where they are paired. */
+static inline size_t emb_cpu_attention_work(const emb_cpu_kernels *kernels, uint32_t head_dim,
+                                            uint32_t chunk_tokens) {
+    size_t tile = (size_t)EMB_CPU_QUERY_TILE * (2 * (size_t)head_dim + 1 + EMB_CPU_KEY_BLOCK);
+    if (!kernels->attention_pairs) return tile;
+    size_t tokens = chunk_tokens, dim = head_dim;
+    return tile + tokens * ((dim + 1) / 2) + (tokens + 1) / 2 * dim;
 }
 
 static inline float emb_cpu_widen(uint16_t value) {

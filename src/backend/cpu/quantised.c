@@ -135,7 +135,7 @@ static void run_groups(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int
         tile->scales = linear->scales + (tile->panel0 / PANEL * groups + g) * PANEL;
         tile->weight_sums = work_sums(tile->product) + g * PANEL;
         dot->sum(sums, tile->rows, tile->in + first, tile->product->in_stride,
-                 panel + first * PANEL, left < linear->group ? left : linear->group);
+                 panel + first * PANEL, left < linear->group ? left : linear->group, panel);
         dot->add_group(tile);
     }
     dot->finish_totals(tile);
@@ -148,7 +148,8 @@ static void run_tile(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int8_
         run_groups(dot, tile, panel, sums);
         return;
     }
-    dot->sum(sums, tile->rows, tile->in, p->in_stride, panel, emb_cpu_dot_depth(p->linear->cols));
+    dot->sum(sums, tile->rows, tile->in, p->in_stride, panel, emb_cpu_dot_depth(p->linear->cols),
+             tile->ahead);
     tile->scales = p->linear->scales + tile->panel0;
     tile->weight_sums = p->linear->sums + tile->panel0;
     dot->finish(tile);
@@ -163,15 +164,20 @@ void emb_cpu_dot_product(const emb_cpu_dot *dot, const emb_cpu_product *p) {
     for (tile.panel0 = p->column0 / PANEL * PANEL; tile.panel0 < end; tile.panel0 += PANEL) {
         size_t number = tile.panel0 / PANEL;
         const int8_t *panel = (const int8_t *)p->linear->packed + number * panel_bytes(p->linear);
+        const int8_t *next = panel + panel_bytes(p->linear);
+        size_t half = panel_bytes(p->linear) / 2;
         if (p->linear->format == EMB_FORMAT_I4) {
             unpack_panel(p, number);
             panel = p->work;
+            next = panel;
         }
         tile.row0 = 0;
         for (uint32_t i = 0; i < tiles; i++, tile.row0 += tile.rows) {
             /* tiles as equal as possible: a tile of one row would wait for its own sums */
             tile.rows = (p->rows - tile.row0 + tiles - i - 1) / (tiles - i);
             tile.in = (const uint8_t *)p->in + tile.row0 * p->in_stride;
+            /* a tile fetches half a panel */
+            tile.ahead = tile.panel0 + PANEL < end && i < 2 ? next + i * half : panel;
             run_tile(dot, &tile, panel, sums);
         }
     }

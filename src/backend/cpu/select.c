@@ -42,7 +42,8 @@ static cpu_features detect_features(void) {
         features.avx2 && (b & wanted) == wanted && (state & STATE_AVX512) == STATE_AVX512;
     features.vnni = features.avx512 && vnni;
     if (features.avx512 && subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d))
-        features.bf16 = (a & (1u << 5)) != 0; /* AVX512_BF16 */
+        /* AVX512_BF16; every CPU that has it has VNNI, so that int8 need not ask for both */
+        features.bf16 = vnni && (a & (1u << 5)) != 0;
     return features;
 }
 
@@ -129,10 +130,10 @@ emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error) {
     DEFINE_BACKEND(id, emb_cpu_##id, isa_name, numerics_name, knee, .linear_pack = id##_linear_pack)
 
 /* One table for int8, one for int4: they differ in name alone. */
-#define DEFINE_QUANTISED(id, isa_name, knee)                                                       \
-    DEFINE_BACKEND(id##8, emb_cpu_##id, isa_name, isa_name "-int8", knee,                          \
+#define DEFINE_QUANTISED(id, isa_name, how, knee)                                                  \
+    DEFINE_BACKEND(id##_8, emb_cpu_##id, isa_name, isa_name how "-int8", knee,                     \
                    .linear_pack_quantized = emb_cpu_dot_pack);                                     \
-    DEFINE_BACKEND(id##4, emb_cpu_##id, isa_name, isa_name "-int4", knee,                          \
+    DEFINE_BACKEND(id##_4, emb_cpu_##id, isa_name, isa_name how "-int4", knee,                     \
                    .linear_pack_quantized = emb_cpu_dot_pack)
 
 /* The knee: tokens per tile that reach 95 % of the speed of 1,024, both for texts of 32 and of 128
@@ -140,35 +141,38 @@ emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error) {
  * "4 768 12 3072" behind. */
 DEFINE_PLAIN(ref_f32, "ref", "ref-f32", 64);
 DEFINE_PLAIN(ref_bf16, "ref", "ref-bf16", 64);
-DEFINE_QUANTISED(ref_dot, "ref", 64);
+DEFINE_QUANTISED(ref_dot, "ref", "", 64);
 #ifdef EMB_X86
 DEFINE_PLAIN(avx2_f32, "avx2", "avx2-f32", 128);
 DEFINE_PLAIN(avx2_bf16, "avx2", "avx2-bf16", 128);
-DEFINE_QUANTISED(avx2_dot, "avx2", 128);
+DEFINE_QUANTISED(avx2_dot, "avx2", "", 128);
 DEFINE_PLAIN(avx512_f32, "avx512", "avx512-f32", 128);
 DEFINE_PLAIN(avx512_bf16, "avx512", "avx512-bf16", 128);
 DEFINE_PLAIN(avx512_bf16dot, "avx512", "avx512-bf16dot", 128);
-DEFINE_QUANTISED(avx512_dot, "avx512", 128);
-DEFINE_QUANTISED(avx512_dot_vnni, "avx512", 128);
+DEFINE_QUANTISED(avx512_dot, "avx512", "", 128);
+DEFINE_QUANTISED(avx512_dot_vnni, "avx512", "", 128);
+DEFINE_QUANTISED(avx512_dot_bf16, "avx512", "-bf16dot", 128);
 #endif
 
 const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format format) {
     bool narrow = format == EMB_FORMAT_BF16, quantised = emb_format_quantized(format);
     bool eight = format == EMB_FORMAT_I8;
     if (!strcmp(isa, "ref")) {
-        if (quantised) return eight ? &ref_dot8_backend : &ref_dot4_backend;
+        if (quantised) return eight ? &ref_dot_8_backend : &ref_dot_4_backend;
         return narrow ? &ref_bf16_backend : &ref_f32_backend;
     }
 #ifdef EMB_X86
     if (!strcmp(isa, "avx2")) {
-        if (quantised) return eight ? &avx2_dot8_backend : &avx2_dot4_backend;
+        if (quantised) return eight ? &avx2_dot_8_backend : &avx2_dot_4_backend;
         return narrow ? &avx2_bf16_backend : &avx2_f32_backend;
     }
     if (!strcmp(isa, "avx512")) {
+        if (quantised && has_bf16)
+            return eight ? &avx512_dot_bf16_8_backend : &avx512_dot_bf16_4_backend;
         /* sizes and bits are the same with and without VNNI: a plan need not know */
         if (quantised && detect_features().vnni)
-            return eight ? &avx512_dot_vnni8_backend : &avx512_dot_vnni4_backend;
-        if (quantised) return eight ? &avx512_dot8_backend : &avx512_dot4_backend;
+            return eight ? &avx512_dot_vnni_8_backend : &avx512_dot_vnni_4_backend;
+        if (quantised) return eight ? &avx512_dot_8_backend : &avx512_dot_4_backend;
         if (!narrow) return &avx512_f32_backend;
         return has_bf16 ? &avx512_bf16dot_backend : &avx512_bf16_backend;
     }

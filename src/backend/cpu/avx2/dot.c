@@ -41,7 +41,8 @@ EMB_INLINE void sum_rows(int32_t *sums, const int rows, const uint8_t *in, size_
 }
 
 void emb_cpu_avx2_dot_sum(int32_t *sums, uint32_t rows, const uint8_t *in, size_t in_stride,
-                          const int8_t *panel, size_t depth) {
+                          const int8_t *panel, size_t depth, const int8_t *ahead) {
+    (void)ahead;
     for (uint32_t r = 0; r < rows; r += 2) {
         const uint8_t *first = in + r * in_stride;
         for (uint32_t lane = 0; lane < PANEL; lane += 16) {

@@ -159,7 +159,7 @@ EMB_INLINE void gather_block(query_tile *t, const int vectors, uint32_t key0, ui
     for (; d < t->a->head_dim; d++) gather_dims(t, vectors, 1, d, values, count, fade);
 }
 
-EMB_INLINE void write_queries(query_tile *t, const int vectors, const bool half) {
+EMB_INLINE void write_queries(query_tile *t, const int vectors) {
     const emb_cpu_attention *a = t->a;
     for (int v = 0; v < vectors; v++) {
         __m512 factor = _mm512_div_ps(_mm512_set1_ps(1.0f), t->total[v]);
@@ -174,13 +174,13 @@ EMB_INLINE void write_queries(query_tile *t, const int vectors, const bool half)
             __mmask16 mask = emb_avx512_lanes(d0, a->head_dim);
             for (uint32_t q = 0; q < 16 && 16 * (uint32_t)v + q < t->queries; q++) {
                 size_t row = t->query0 + 16 * (uint32_t)v + q;
-                emb_avx512_store(a->out, (ptrdiff_t)(row * a->out_stride + d0), mask, m[q], half);
+                emb_avx512_store(a->out, (ptrdiff_t)(row * a->out_stride + d0), mask, m[q], false);
             }
         }
     }
 }
 
-EMB_INLINE void attend(query_tile *t, const int vectors, const bool half) {
+EMB_INLINE void attend(query_tile *t, const int vectors) {
     const emb_cpu_attention *a = t->a;
     load_queries(t, vectors);
     memset(t->sums, 0, (size_t)a->head_dim * 16 * vectors * sizeof *t->sums);
@@ -197,10 +197,10 @@ EMB_INLINE void attend(query_tile *t, const int vectors, const bool half) {
         soften(t, vectors, count, fade);
         gather_block(t, vectors, key0, count, fade);
     }
-    write_queries(t, vectors, half);
+    write_queries(t, vectors);
 }
 
-EMB_INLINE void attend_all(const emb_cpu_attention *a, const bool half) {
+void emb_cpu_avx512_attention_f32(const emb_cpu_attention *a) {
     size_t matrix = (size_t)EMB_CPU_QUERY_TILE * a->head_dim;
     query_tile t = {
         .a = a, .columns = a->work, .sums = a->work + matrix, .weights = a->work + 2 * matrix};
@@ -209,16 +209,8 @@ EMB_INLINE void attend_all(const emb_cpu_attention *a, const bool half) {
         t.query0 = query;
         t.queries = left < EMB_CPU_QUERY_TILE ? left : EMB_CPU_QUERY_TILE;
         if (left > 16)
-            attend(&t, 2, half);
+            attend(&t, 2);
         else
-            attend(&t, 1, half);
+            attend(&t, 1);
     }
-}
-
-void emb_cpu_avx512_attention_f32(const emb_cpu_attention *attention) {
-    attend_all(attention, false);
-}
-
-void emb_cpu_avx512_attention_half(const emb_cpu_attention *attention) {
-    attend_all(attention, true);
 }

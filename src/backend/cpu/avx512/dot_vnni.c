@@ -48,25 +48,26 @@
 
 #define TILE(rows, clear, dot, store)                                                              \
     static void tile##rows(int32_t *sums, const uint8_t *in, size_t stride, const int8_t *panel,   \
-                           size_t steps) {                                                         \
+                           size_t steps, const int8_t *ahead) {                                    \
         const uint8_t *lower = in + 3 * stride;                                                    \
-        __asm__ volatile(                                                                          \
-            clear ".p2align 4\n"                                                                   \
-                  "1:\n\t"                                                                         \
-                  "vmovdqa64 (%[panel]), %%zmm28\n\t"                                              \
-                  "vmovdqa64 64(%[panel]), %%zmm29\n\t"                                            \
-                  "vmovdqa64 128(%[panel]), %%zmm30\n\t"                                           \
-                  "vmovdqa64 192(%[panel]), %%zmm31\n\t" dot "add $256, %[panel]\n\t"              \
-                  "add $4, %[in]\n\t"                                                              \
-                  "add $4, %[lower]\n\t"                                                           \
-                  "dec %[steps]\n\t"                                                               \
-                  "jnz 1b\n\t" store                                                               \
-            : [in] "+r"(in), [lower] "+r"(lower), [panel] "+r"(panel), [steps] "+r"(steps)         \
-            : [stride] "r"(stride), [sums] "r"(sums)                                               \
-            : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",      \
-              "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16",       \
-              "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25",     \
-              "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31");                               \
+        __asm__ volatile(clear ".p2align 4\n"                                                      \
+                               "1:\n\t"                                                            \
+                               "vmovdqa64 (%[panel]), %%zmm28\n\t"                                 \
+                               "vmovdqa64 64(%[panel]), %%zmm29\n\t"                               \
+                               "vmovdqa64 128(%[panel]), %%zmm30\n\t"                              \
+                               "vmovdqa64 192(%[panel]), %%zmm31\n\t" dot "add $256, %[panel]\n\t" \
+                               "add $4, %[in]\n\t"                                                 \
+                               "add $4, %[lower]\n\t"                                              \
+                               "dec %[steps]\n\t"                                                  \
+                               "jnz 1b\n\t" store                                                  \
+                         : [in] "+r"(in), [lower] "+r"(lower), [panel] "+r"(panel),                \
+                           [steps] "+r"(steps), [ahead] "+r"(ahead)                                \
+                         : [stride] "r"(stride), [sums] "r"(sums)                                  \
+                         : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", \
+                           "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",    \
+                           "xmm15", "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", \
+                           "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", \
+                           "xmm31");                                                               \
     }
 
 TILE(1, CLEAR1, DOT1, STORE1)
@@ -77,10 +78,10 @@ TILE(5, CLEAR5, DOT5, STORE5)
 TILE(6, CLEAR6, DOT6, STORE6)
 
 typedef void (*tile)(int32_t *sums, const uint8_t *in, size_t stride, const int8_t *panel,
-                     size_t steps);
+                     size_t steps, const int8_t *ahead);
 
 void emb_cpu_avx512_dot_sum(int32_t *sums, uint32_t rows, const uint8_t *in, size_t in_stride,
-                            const int8_t *panel, size_t depth) {
+                            const int8_t *panel, size_t depth, const int8_t *ahead) {
     static const tile tiles[] = {NULL, tile1, tile2, tile3, tile4, tile5, tile6};
-    tiles[rows](sums, in, in_stride, panel, depth / 4);
+    tiles[rows](sums, in, in_stride, panel, depth / 4, ahead);
 }

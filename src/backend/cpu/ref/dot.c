@@ -7,7 +7,8 @@
 enum { PANEL = EMB_CPU_DOT_PANEL };
 
 static void sum(int32_t *sums, uint32_t rows, const uint8_t *in, size_t in_stride,
-                const int8_t *panel, size_t depth) {
+                const int8_t *panel, size_t depth, const int8_t *ahead) {
+    (void)ahead;
     memset(sums, 0, rows * PANEL * sizeof *sums);
     for (uint32_t r = 0; r < rows; r++, in += in_stride, sums += PANEL)
         for (size_t k = 0; k < depth; k++)
