@@ -80,6 +80,7 @@ typedef enum emb_device_kind {
 /* What the planner knows of one accelerator. */
 typedef struct emb_device_info {
     char name[64];
+    char driver[32]; /* its version; "" if unknown */
     uint32_t index;
     uint32_t compute_capability; /* 90 for 9.0 */
     uint64_t memory_bytes;       /* total on the card */
@@ -202,6 +203,15 @@ typedef enum emb_long_rule {
 
 typedef enum emb_switch { EMB_SWITCH_MODEL = 0, EMB_SWITCH_ON = 1, EMB_SWITCH_OFF = 2 } emb_switch;
 
+/* Which of several kernels, all with the same bits, a GPU multiplies with in tiles of up to
+ * EMB_TUNING_TOKENS << i tokens; found by timing, see emb_engine_tuning. 0 leaves the choice. */
+#define EMB_TUNING_TOKENS   128u
+#define EMB_TUNING_SIZES    8
+#define EMB_TUNING_PRODUCTS 4 /* queries, keys and values; attention out; feed-forward in, out */
+typedef struct emb_tuning {
+    uint8_t kernels[EMB_TUNING_SIZES][EMB_TUNING_PRODUCTS];
+} emb_tuning;
+
 /* What the user states. Zero means "as the model says" or "choose". */
 typedef struct emb_limits {
     uint32_t struct_bytes;
@@ -215,6 +225,8 @@ typedef struct emb_limits {
     uint32_t chunk_tokens_max; /* special tokens included; 0: the model's default_tokens */
     uint32_t dim;              /* keep the first dim values (Matryoshka); 0: all */
     emb_gemm gemm;             /* on a GPU */
+    uint32_t tune;             /* 1: time a GPU's kernels at open, instead of `tuning` */
+    emb_tuning tuning;         /* of an engine with the same GPU, model shape and dtype */
     emb_switch graphs;       /* record a GPU's forward once and replay it: as resident weights allow
                                 (MODEL), or fail (ON), or never (OFF). Same bits in any case */
     uint64_t host_bytes_max; /* the whole process; 0: as much as full speed needs (the knee) */
@@ -277,12 +289,14 @@ typedef struct emb_plan {
     uint32_t embeddings_pinned; /* in pinned host memory, which the GPU reads as it needs rows */
     uint32_t layers_pinned;     /* streamed layers come from pinned host memory, not the file */
     emb_gemm gemm;              /* as in the limits; OWN on a CPU */
-    emb_switch graphs;          /* as in the limits; OFF on a CPU */
-    uint64_t host_bytes_max;    /* the budget; 0 if none was stated */
-    uint64_t host_bytes;        /* the whole process under this plan */
-    uint64_t host_bytes_min;    /* the smallest budget that works with these limits */
-    uint64_t host_bytes_knee;   /* the smallest budget that reaches full speed */
-    uint32_t devices_count; /* GPUs that share the work, each with its own weights; 1 on a CPU */
+    uint32_t tune;              /* as in the limits; these two alone may be changed in a plan */
+    emb_tuning tuning;
+    emb_switch graphs;        /* as in the limits; OFF on a CPU */
+    uint64_t host_bytes_max;  /* the budget; 0 if none was stated */
+    uint64_t host_bytes;      /* the whole process under this plan */
+    uint64_t host_bytes_min;  /* the smallest budget that works with these limits */
+    uint64_t host_bytes_knee; /* the smallest budget that reaches full speed */
+    uint32_t devices_count;   /* GPUs that share the work, each with its own weights; 1 on a CPU */
     uint32_t devices[EMB_DEVICES_MAX]; /* their indices */
     uint32_t compute_capability;
     uint64_t device_bytes_max; /* as for the host, per GPU and with its context */
@@ -402,6 +416,9 @@ typedef struct emb_engine_stats_t {
     uint64_t host_bytes_peak; /* VmHWM; 0 where the system does not say */
     uint64_t host_bytes_now;
 } emb_engine_stats_t;
+
+/* Gives the kernels in use, to be stated in the limits (or the plan) of the next engine. */
+EMB_API void emb_engine_tuning(emb_tuning *out, const emb_engine *engine);
 
 EMB_API void emb_engine_stats(emb_engine_stats_t *out, const emb_engine *engine);
 EMB_API void emb_engine_close(emb_engine *engine);

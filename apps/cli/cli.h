@@ -42,10 +42,17 @@ typedef enum emb_cli_command {
     EMB_CLI_INFO = 1 << 5,
     EMB_CLI_BENCH = 1 << 6,
     EMB_CLI_MONITOR = 1 << 7,
-    EMB_CLI_PULL = 1 << 8
+    EMB_CLI_PULL = 1 << 8,
+    EMB_CLI_TUNE = 1 << 9
 } emb_cli_command;
 
 typedef enum emb_cli_progress { EMB_CLI_AUTO, EMB_CLI_ALWAYS, EMB_CLI_NEVER } emb_cli_progress;
+
+typedef enum emb_cli_autotune {
+    EMB_CLI_TUNE_CACHED, /* what an earlier run found */
+    EMB_CLI_TUNE_OFF,
+    EMB_CLI_TUNE_FULL /* time kernels if no earlier run did */
+} emb_cli_autotune;
 
 #define EMB_CLI_INPUTS_MAX  1024
 #define EMB_CLI_QUERIES_MAX 64
@@ -66,6 +73,7 @@ typedef struct emb_options {
     bool dtype_auto;
     const char *prompt_name;
     emb_cli_progress progress;
+    emb_cli_autotune autotune;
     const char *stats_path, *machine_path, *save_machine_path;
     bool json, quiet, no_specials;
     const char *index_path, *texts_path, *against, *columns;
@@ -130,6 +138,7 @@ int emb_command_info(emb_session *session, emb_options *options);
 int emb_command_bench(emb_session *session, emb_options *options);
 int emb_command_monitor(emb_session *session, emb_options *options);
 int emb_command_pull(emb_session *session, emb_options *options);
+int emb_command_tune(emb_session *session, emb_options *options);
 
 /* Prints --help of the program, of a command. */
 void emb_help_print_usage(emb_writer *writer);
@@ -165,6 +174,12 @@ int emb_signals_received(void);                  /* its number, or 0 */
 
 /* ---- session: model, plan, one block for ourselves, engine ----------------------------------- */
 
+typedef enum emb_cli_tuned {
+    EMB_CLI_UNTUNED,
+    EMB_CLI_TUNED_BEFORE,
+    EMB_CLI_TUNED_NOW
+} emb_cli_tuned;
+
 typedef struct emb_session {
     emb_machine machine;
     emb_model *model;
@@ -172,6 +187,7 @@ typedef struct emb_session {
     emb_limits limits;
     emb_plan plan;
     emb_engine *engine;
+    emb_cli_tuned tuned;
     unsigned char *block; /* everything that the command line keeps: limits.caller_bytes */
     uint64_t block_used;
 } emb_session;
@@ -207,6 +223,13 @@ uint64_t emb_session_round(uint64_t bytes);
  * Fails: EMB_INVALID_ARGUMENT (no such prompt name). */
 emb_status emb_session_prompt(const char **prompt, const emb_session *session,
                               const emb_options *options, emb_error *error);
+
+/* Puts into a GPU's plan the kernels that an earlier run found, or that they are to be timed. */
+void emb_tuning_plan(emb_session *session, const emb_options *options);
+
+/* Keeps for later runs what the engine found when it was opened, if it timed kernels. Fails: EMB_IO
+ * and what else a file may; the run is none the worse. */
+emb_status emb_tuning_keep(emb_session *session, emb_error *error);
 
 /* "43.3MiB": a budget that works when the plan's minimum is bytes_min. */
 void emb_session_minimum(char *out, size_t capacity, uint64_t bytes_min);

@@ -28,6 +28,11 @@ const emb_command_entry emb_command_list[] = {
     {"bench", EMB_CLI_BENCH, emb_command_bench, "MODEL [options]", "measure speed and memory",
      "Encodes and throws the vectors away; shows speed by stage and planned and observed memory. "
      "Without -i it makes up texts, the same ones every time."},
+    {"tune", EMB_CLI_TUNE, emb_command_tune, "MODEL [options]",
+     "find the fastest kernels of a GPU for a model, for later runs",
+     "Times the kernels that give the same bits, prints which is fastest for each product and size "
+     "of tile, and keeps that under $XDG_CACHE_HOME/embound for this GPU, driver, shape of model, "
+     "dtype and version. Runs with --autotune cached, the default, then use it."},
     {"info", EMB_CLI_INFO, emb_command_info, "[MODEL] [options]",
      "show this machine, the kernels in use, a model",
      "Shows the machine, the kernels in use, devices that are not used and why, and what a model's "

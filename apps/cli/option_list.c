@@ -16,10 +16,10 @@
 #define ONLY_HELP MANUAL("")
 
 #define RUNS  (EMB_CLI_ENCODE | EMB_CLI_SEARCH | EMB_CLI_EVAL | EMB_CLI_BENCH)
-#define PLANS (RUNS | EMB_CLI_PLAN)
+#define PLANS (RUNS | EMB_CLI_PLAN | EMB_CLI_TUNE)
 #define READS (EMB_CLI_ENCODE | EMB_CLI_TOKENIZE | EMB_CLI_BENCH)
 #define TABLE (READS | EMB_CLI_SEARCH)
-#define LOOKS (EMB_CLI_PLAN | EMB_CLI_INFO)
+#define LOOKS (EMB_CLI_PLAN | EMB_CLI_INFO | EMB_CLI_TUNE)
 #define ALL   (PLANS | EMB_CLI_TOKENIZE | EMB_CLI_INFO | EMB_CLI_MONITOR | EMB_CLI_PULL)
 
 #define AT(field)                  .offset = offsetof(emb_options, field)
@@ -166,6 +166,11 @@ const emb_option_entry emb_option_list[] = {
      MANUAL("Who multiplies matrices on a GPU:\n.Cm own\nkernels (the default), or NVIDIA's\n.Cm "
             "cublaslt ,\na library looked for when it is asked for, which takes about 150 MiB of "
             "host memory.\nThe two do not give the same bits.")},
+    {"--autotune", 0, "HOW", RUNS, EMB_GROUP_MEMORY, CHOICE(autotune, 0, "cached off full"),
+     .help = "a GPU's kernels: cached (as embound tune found them), off, full (find them now)",
+     MANUAL("Which of several kernels with the same bits a GPU runs:\n.Cm cached ,\nthe default: "
+            "those that an earlier run found fastest, if one did.\n.Cm full :\nlikewise, else time "
+            "them now and keep what was found.\n.Cm off :\nthe usual ones.")},
     {"--graphs", 0, "WHEN", PLANS, EMB_GROUP_MEMORY, CHOICE(limits.graphs, 0, "auto on off"),
      .help = "record a GPU's work once and replay it, with the same bits: auto, on, off",
      MANUAL("Whether a GPU's work is recorded once as CUDA graphs and replayed: fewer launches, "

@@ -257,6 +257,10 @@ void emb_report_stats(emb_writer *out, const emb_engine_stats_t *stats,
     field_u64(out, "host_bytes_peak", stats->host_bytes_peak);
     field_u64(out, "rung", plan->rung);
     field_text(out, "rung_name", emb_rung_name(plan->rung));
+    field_text(out, "tuned",
+               session->tuned == EMB_CLI_TUNED_NOW      ? "now"
+               : session->tuned == EMB_CLI_TUNED_BEFORE ? "before"
+                                                        : "no");
     field_text(out, "dtype", emb_dtype_name(plan->dtype));
     field_text(out, "isa", plan->isa);
     field_u64(out, "lanes", plan->lanes);

@@ -59,11 +59,7 @@ static emb_status make_plan(emb_session *session, emb_error *error) {
 }
 
 /* What --dtype auto means depends on the device, which the plan in the default dtype finds. */
-emb_status emb_session_plan(emb_session *session, const emb_options *options, uint64_t caller_bytes,
-                            emb_error *error) {
-    uint64_t page = session->machine.page_bytes ? session->machine.page_bytes : 4096;
-    session->limits = options->limits;
-    session->limits.caller_bytes = (caller_bytes + page - 1) / page * page;
+static emb_status plan_dtype(emb_session *session, const emb_options *options, emb_error *error) {
     emb_status status = make_plan(session, error);
     if (!options->dtype_auto || !session->machine.has_bf16) return status;
     bool cuda = session->limits.device == EMB_DEVICE_CUDA ||
@@ -72,6 +68,16 @@ emb_status emb_session_plan(emb_session *session, const emb_options *options, ui
     session->limits.device = EMB_DEVICE_CPU;
     session->limits.dtype = EMB_DTYPE_BF16;
     return make_plan(session, error);
+}
+
+emb_status emb_session_plan(emb_session *session, const emb_options *options, uint64_t caller_bytes,
+                            emb_error *error) {
+    uint64_t page = session->machine.page_bytes ? session->machine.page_bytes : 4096;
+    session->limits = options->limits;
+    session->limits.caller_bytes = (caller_bytes + page - 1) / page * page;
+    EMB_APP_TRY(plan_dtype(session, options, error));
+    emb_tuning_plan(session, options);
+    return EMB_OK;
 }
 
 emb_status emb_session_open_block(emb_session *session, emb_error *error) {
@@ -89,6 +95,10 @@ emb_status emb_session_open_block(emb_session *session, emb_error *error) {
 emb_status emb_session_open_engine(emb_session *session, emb_error *error) {
     EMB_APP_TRY(emb_engine_open(&session->engine, session->model, &session->plan, error));
     emb_signals_set_engine(session->engine);
+    emb_error kept = {0};
+    if (emb_tuning_keep(session, &kept) != EMB_OK) {
+        emb_cli_say("what tuning found cannot be kept: %.200s", kept.message);
+    }
     return EMB_OK;
 }
 

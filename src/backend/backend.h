@@ -138,6 +138,12 @@ typedef struct emb_device_calls {
     /* Creates, and ends, what a lane needs beside memory (a stream). */
     emb_status (*lane_open)(emb_lane_scratch *scratch, uint32_t device, emb_error *error);
     void (*lane_close)(emb_lane_scratch *scratch);
+    /* States which of the kernels that give the same bits the lane uses from now on. */
+    void (*tuned)(emb_lane_scratch *scratch, const emb_tuning *tuning);
+    /* Times them for tiles of up to `tokens` tokens and sets the table's row. Overwrites the lane's
+     * scratch; for open alone, after a tile of as many tokens. Fails: EMB_DEVICE. */
+    emb_status (*tune)(emb_tuning *tuning, uint32_t tokens, const emb_layer *layer,
+                       const emb_block_shape *shape, emb_lane_scratch *scratch, emb_error *error);
     /* Records what is enqueued for a tile of up to `tokens` tokens, from here to `recorded`,
      * instead of running it: embed and every layer, with resident weights. Makes *tile; for open
      * alone. */

@@ -251,6 +251,19 @@ static emb_status warm_lane(emb_engine *engine, uint32_t index, uint32_t tokens,
     return emb_encoder_warm(&site->encoder, &engine->memory.lanes[index], &pass, error);
 }
 
+/* Times the kernels of one size on the first lane, for all. */
+static emb_status tune_lane(emb_engine *engine, uint32_t tokens, emb_error *error) {
+    emb_site *site = &engine->memory.sites[0];
+    return engine->backend->device->tune(&engine->plan.tuning, tokens, &site->weights.layers[0],
+                                         &site->blocks, &engine->memory.lanes[0].scratch, error);
+}
+
+void emb_engine_tuning(emb_tuning *out, const emb_engine *engine) {
+    if (!out) return;
+    memset(out, 0, sizeof *out);
+    if (engine) *out = engine->plan.tuning;
+}
+
 /* Records the forward of every bucket. Where that fails, and nobody insists on it, the lane goes on
  * without: then only a device that still works passes `finish`. */
 static emb_status record_lane(emb_engine *engine, uint32_t index, emb_error *error) {
@@ -276,9 +289,13 @@ static emb_status open_lanes(emb_engine *engine, emb_error *error) {
         uint32_t gpu = engine->plan.devices[i % engine->plan.devices_count];
         uint32_t most = engine->plan.tokens_per_tile;
         EMB_TRY(device->lane_open(&lane->scratch, gpu, error));
+        device->tuned(&lane->scratch, &engine->plan.tuning);
         EMB_TRY(warm_lane(engine, i, 2, error));
-        for (uint32_t b = 0, tokens; (tokens = emb_bucket_tokens(most, b)); b++)
+        for (uint32_t b = 0, tokens; (tokens = emb_bucket_tokens(most, b)); b++) {
             EMB_TRY(warm_lane(engine, i, tokens, error));
+            if (i == 0 && engine->plan.tune) EMB_TRY(tune_lane(engine, tokens, error));
+        }
+        device->tuned(&lane->scratch, &engine->plan.tuning);
         EMB_TRY(record_lane(engine, i, error));
         lane->rows_computed = lane->tiles = 0;
     }

@@ -107,7 +107,7 @@ emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices, e
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
 /* One table serves writing and reading, so that they cannot drift. */
-enum field_kind { FIELD_TEXT, FIELD_U32, FIELD_U64, FIELD_U64_IF_KNOWN };
+enum field_kind { FIELD_TEXT, FIELD_U32, FIELD_U64, FIELD_U64_IF_KNOWN, FIELD_TEXT_IF_KNOWN };
 
 struct field {
     const char *name;
@@ -128,17 +128,18 @@ static const struct field machine_fields[] = {
 #define FIELD(kind, name)                                                                          \
     { #name, kind, offsetof(emb_device_info, name), sizeof((emb_device_info *)0)->name }
 static const struct field device_fields[] = {
-    FIELD(FIELD_TEXT, name),
-    FIELD(FIELD_U32, index),
-    FIELD(FIELD_U32, compute_capability),
-    FIELD(FIELD_U64, memory_bytes),
-    FIELD(FIELD_U64, context_bytes),
-    FIELD(FIELD_U64, host_bytes),
-    FIELD(FIELD_U64_IF_KNOWN, cublaslt_bytes),
+    FIELD(FIELD_TEXT, name),        FIELD(FIELD_TEXT_IF_KNOWN, driver),
+    FIELD(FIELD_U32, index),        FIELD(FIELD_U32, compute_capability),
+    FIELD(FIELD_U64, memory_bytes), FIELD(FIELD_U64, context_bytes),
+    FIELD(FIELD_U64, host_bytes),   FIELD(FIELD_U64_IF_KNOWN, cublaslt_bytes),
 };
 #undef FIELD
 #define MACHINE_FIELDS (sizeof machine_fields / sizeof machine_fields[0])
 #define DEVICE_FIELDS  (sizeof device_fields / sizeof device_fields[0])
+
+static bool is_text(const struct field *field) {
+    return field->kind == FIELD_TEXT || field->kind == FIELD_TEXT_IF_KNOWN;
+}
 
 struct text_out {
     char *text;
@@ -174,10 +175,11 @@ static void put_fields(struct text_out *out, const struct field *fields, size_t 
         const void *at = (const char *)object + fields[i].offset;
         char number[32];
         if (fields[i].kind == FIELD_U64_IF_KNOWN && !*(const uint64_t *)at) continue;
+        if (fields[i].kind == FIELD_TEXT_IF_KNOWN && !*(const char *)at) continue;
         put_text(out, i ? ",\n " : "");
         put_quoted(out, fields[i].name);
         put_text(out, ": ");
-        if (fields[i].kind == FIELD_TEXT) {
+        if (is_text(&fields[i])) {
             put_quoted(out, at);
             continue;
         }
@@ -215,8 +217,7 @@ emb_status emb_machine_to_json(char *text, size_t capacity, size_t *length,
 static emb_status read_field(void *object, const struct field *field, emb_json *json,
                              emb_error *error) {
     void *at = (char *)object + field->offset;
-    if (field->kind == FIELD_TEXT)
-        return emb_json_next_string(json, at, field->size, field->name, error);
+    if (is_text(field)) return emb_json_next_string(json, at, field->size, field->name, error);
     uint64_t value;
     EMB_TRY(emb_json_next_u64(json, &value, field->name, error));
     if (field->kind != FIELD_U32) {
@@ -253,7 +254,7 @@ static emb_status read_fields(void *object, const struct field *fields, size_t c
         if (!*at_list) EMB_TRY(read_field(object, &fields[i], json, error));
     }
     for (size_t i = 0; i < count && !*at_list; i++)
-        if (!(*seen & 1u << i) && fields[i].kind != FIELD_U64_IF_KNOWN)
+        if (!(*seen & 1u << i) && fields[i].kind < FIELD_U64_IF_KNOWN)
             return emb_error_set(error, EMB_BAD_FILE, "machine: %s is missing", fields[i].name);
     return EMB_OK;
 }

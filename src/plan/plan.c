@@ -448,6 +448,8 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
                       (limits->normalize == EMB_SWITCH_MODEL && model->shape.normalizes);
     plan->normalize_kept = limits->normalize == EMB_SWITCH_ON && plan->dim < model->shape.hidden;
     plan->gemm = plan->device == EMB_DEVICE_CUDA ? limits->gemm : EMB_GEMM_OWN;
+    plan->tune = plan->device == EMB_DEVICE_CUDA && limits->tune;
+    plan->tuning = limits->tuning;
     plan->graphs = plan->device == EMB_DEVICE_CUDA ? limits->graphs : EMB_SWITCH_OFF;
     EMB_TRY(check_lanes(plan, limits, machine, error));
     plan->process_base_bytes = machine->process_base_bytes;

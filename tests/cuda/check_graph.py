@@ -84,6 +84,45 @@ def same_bits(model, folder, count):
                  failed=None if bits else stats)
 
 
+def tuned(model, folder, count):
+    """`embound tune`, then a run with what it found beside one without: same bits."""
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    texts = write_texts(folder / "tuned.txt", count, 400)
+    for dtype in ("f16", "bf16", "f32"):
+        done = subprocess.run([str(PROGRAM), "tune", str(model), "--device", "cuda", "--dtype",
+                               dtype, "--json"], text=True, capture_output=True, check=False)
+        emit(done.returncode == 0, check="tune", dtype=dtype,
+             found=json.loads(done.stdout)["kernels"] if done.returncode == 0 else done.stderr)
+        usual, stats = encode(model, texts, folder, "--dtype", dtype, "--autotune", "off")
+        emit(usual is not None and stats["tuned"] == "no", check="usual kernels", dtype=dtype,
+             tokens_per_second=round(stats["tokens_per_second"]) if usual else stats)
+        found, stats = encode(model, texts, folder, "--dtype", dtype)
+        emit(found is not None and found == usual and stats["tuned"] == "before",
+             check="tuned kernels, same bits", dtype=dtype,
+             tokens_per_second=round(stats["tokens_per_second"]) if found else stats)
+
+
+def cublaslt(model, folder, count):
+    """The library's products: recorded and plain alike, alone and in a batch alike."""
+    texts = write_texts(folder / "library.txt", count, 400)
+    for dtype in ("f16", "bf16", "f32"):
+        plain, stats = encode(model, texts, folder, "--dtype", dtype, "--gemm", "cublaslt",
+                              "--graphs", "off")
+        emit(plain is not None, check="cublaslt", dtype=dtype,
+             host_planned=stats["host_bytes_planned"] if plain else None,
+             host_peak=stats["host_bytes_peak"] if plain else stats)
+        graph, stats = encode(model, texts, folder, "--dtype", dtype, "--gemm", "cublaslt",
+                              "--graphs", "on")
+        emit(graph is not None and graph == plain, check="cublaslt, graph, same bits", dtype=dtype,
+             tokens_per_second=round(stats["tokens_per_second"]) if graph else stats)
+        small, stats = encode(model, texts, folder, "--dtype", dtype, "--gemm", "cublaslt",
+                              "--max-length", 256, "--threads", 1)
+        large, stats = encode(model, texts, folder, "--dtype", dtype, "--gemm", "cublaslt",
+                              "--max-length", 256, "--threads", 2)
+        emit(small is not None and small == large, check="cublaslt, lanes, same bits", dtype=dtype,
+             failed=None if small else stats)
+
+
 def latency(model, folder):
     """One query of 16 and of 128 tokens through the public interface, interleaved."""
     program = folder / "latency"
@@ -128,6 +167,8 @@ def main():
                  failed=None if bits else told)
         else:
             same_bits(options.model, folder, options.texts)
+            tuned(options.model, folder, options.texts)
+            cublaslt(options.model, folder, options.texts // 4)
             latency(options.model, folder)
     return failed > 0
 

@@ -241,6 +241,72 @@ def products(model, texts, folder):
     check(code == 0, f"the minimum of own products, {minima}: {message}")
 
 
+def tuning(model, texts, folder):
+    """What `embound tune` finds is kept for later runs of the same kind, and never trusted."""
+    cache = folder / "cache"
+    small = ("--gpu-memory", plan_of(model)[1]["device_bytes_min"] + MIB // 2)
+    home = {"XDG_CACHE_HOME": str(cache)}
+
+    def tuned(*options, **environment):
+        code, stats, bits = stats_of(model, texts, folder, *small, *options,
+                                     **{**home, **environment})
+        return (stats["tuned"], bits) if code == 0 else (stats, b"")
+
+    plain, bits = tuned()
+    check(plain == "no" and not cache.exists(), f"nothing kept yet: {plain}")
+    code, out, messages = run("tune", model, "--device", "cuda", "--dtype", "f32", *small, "--json",
+                              **home)
+    files = list((cache / "embound").glob("*"))
+    check(code == 0 and json.loads(out)["kernels"][0] == [1, 2, 3, 1] and len(files) == 1,
+          f"tune: {code} {messages} {files}")
+    check(tuned() == ("before", bits) and tuned("--autotune", "full") == ("before", bits), "kept")
+    check(tuned("--autotune", "off") == ("no", bits), "off")
+    check(tuned("--gemm", "cublaslt", EMB_FAKE_CUBLASLT="1")[0] != "before", "other products")
+    other = MODELS[1]
+    code, stats, _ = stats_of(other, texts, folder, "--threads", 1, **home)
+    check(code == 0 and stats["tuned"] == ("before" if same_shape(model, other) else "no"),
+          f"another model: {stats['tuned']}")
+    kept = files[0].read_text(encoding="utf-8")
+    for wrong in ("", "{", kept[:-9], kept.replace("fake", "real"), kept.replace("[1,", "[9,"),
+                  kept.replace("[1,", "[-1,"), kept + "{}", "[" * 5000, "\0" * 100):
+        files[0].write_text(wrong, encoding="utf-8")
+        code, stats, got = stats_of(model, texts, folder, *small, **home)
+        check(code == 0 and stats["tuned"] == "no" and got == bits, f"corrupt {wrong[:20]!r}")
+    code, _, messages = run("encode", model, "-i", texts, "-o", folder / "w.npy", "--device",
+                            "cuda", "--dtype", "f32", *small, **home)
+    check(messages.count("passed over") == 1, f"one warning: {messages}")
+    files[0].unlink()
+    check(tuned("--autotune", "full") == ("now", bits) and tuned() == ("before", bits), "full")
+    check(files[0].read_text(encoding="utf-8") == kept, "the same file again")
+    files[0].unlink()
+    for n in range(1, 100):
+        code, _, messages = run("tune", model, "--device", "cuda", "--dtype", "f32", *small,
+                                "--threads", 1, EMB_FAKE_FAIL=str(n), **home)
+        if code == 0:
+            break
+        check(code in (69, 71) and messages.strip() and not files[0].exists(),
+              f"tune, failure {n}: {code} {messages}")
+    check(5 < n < 100 and files[0].exists(), f"tuned after {n - 1} failures")
+    blocked = folder / "file"
+    blocked.write_text("", encoding="utf-8")
+    check(tuned("--autotune", "full", XDG_CACHE_HOME=str(blocked)) == ("now", bits), "no folder")
+    code, _, messages = run("tune", model, "--device", "cuda", "--dtype", "f32", *small,
+                            XDG_CACHE_HOME=str(blocked))
+    check(code == 73 and "kept" in messages, f"tune without a folder: {code} {messages}")
+    code, _, messages = run("tune", model, "--device", "cpu")
+    check(code == 69 and "GPU" in messages, f"tune on a CPU: {code} {messages}")
+    code, _, messages = run("tune", model, "--device", "cuda", "--gemm", "cublaslt", "--dtype",
+                            "f32", EMB_FAKE_CUBLASLT="1")
+    check(code == 64 and "--gemm own" in messages, f"tune cuBLASLt: {code} {messages}")
+
+
+def same_shape(a, b):
+    """Whether two models are one to the tuner."""
+    keys = ("hidden_size", "intermediate_size", "num_attention_heads")
+    configs = [json.loads((m / "config.json").read_text(encoding="utf-8")) for m in (a, b)]
+    return all(configs[0][k] == configs[1][k] for k in keys)
+
+
 def refusals(model, texts, folder):
     """What is not there is said so."""
     out = folder / "none.npy"
@@ -271,6 +337,7 @@ def main():
         several(MODELS[0], texts, folder)
         products(MODELS[0], texts, folder)
         many_texts(MODELS[0], folder)
+        tuning(MODELS[0], texts, folder)
         failures(MODELS[0], texts, folder)
         refusals(MODELS[0], texts, folder)
     print(f"{passed} passed, {failed} failed, 0 skipped")

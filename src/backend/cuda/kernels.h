@@ -94,6 +94,10 @@ typedef enum emb_cuda_tile {
     EMB_CUDA_TILE_PAIR = 4 /* Hopper, 16-bit types: warpgroup products by pairs of blocks */
 } emb_cuda_tile;
 
+/* What AUTO stands for: the largest tile that still gives every multiprocessor work. */
+emb_cuda_tile emb_cuda_linear_tile(const emb_cuda_linear *linear, uint32_t tokens,
+                                   const emb_cuda_device *device);
+
 /* out [tokens, rows] = in [tokens, cols] * W^T + bias, then GELU (erf form) if `gelu`. Own kernels:
  * tensor cores for 16-bit types, FFMA for f32. Rows of `out` past the batch stay untouched. */
 int emb_cuda_linear_run(void *out, const void *in, const emb_cuda_linear *linear, int gelu,

@@ -3,9 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/device.cuh"
 
-/* The largest tile that still gives every multiprocessor work. */
-static emb_cuda_tile tile_for(const emb_cuda_linear *linear, uint32_t tokens,
-                              const emb_cuda_device *device) {
+emb_cuda_tile emb_cuda_linear_tile(const emb_cuda_linear *linear, uint32_t tokens,
+                                   const emb_cuda_device *device) {
     uint64_t multiprocessors = device->multiprocessors;
     uint64_t pair = (uint64_t)((tokens + 255) / 256) * ((linear->rows + 191) / 192);
     uint64_t large = (uint64_t)((tokens + 127) / 128) * ((linear->rows + 127) / 128);
@@ -22,7 +21,7 @@ int emb_cuda_linear_run(void *out, const void *in, const emb_cuda_linear *linear
                         emb_cuda_tile tile, const emb_cuda_pack *pack,
                         const emb_cuda_device *device, void *stream) {
     if (tile == EMB_CUDA_TILE_AUTO) {
-        tile = tile_for(linear, pack->tokens_max, device);
+        tile = emb_cuda_linear_tile(linear, pack->tokens_max, device);
     }
     if (linear->type == EMB_CUDA_F32) {
         return emb_cuda_linear_f32((float *)out, (const float *)in, linear, gelu, tile, pack,

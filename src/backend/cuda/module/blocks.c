@@ -65,7 +65,7 @@ static void product_norm(emb_cuda_view *v, emb_cuda_product which, void *out, co
         emb_cuda_linear weights = {linear->packed, linear->bias, linear->rows, linear->cols,
                                    v->type};
         emb_cuda_note(v->state, emb_cuda_linear_norm(out, in, &weights, residual, norm, product,
-                                                     EMB_CUDA_TILE_AUTO, &v->pack,
+                                                     emb_cuda_tuned_tile(v, which), &v->pack,
                                                      &v->state->device, v->state->stream));
         return;
     }
@@ -164,10 +164,11 @@ static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const 
     {                                                                                              \
         .open = emb_cuda_open_device, .uploaded = emb_cuda_uploaded, .take = emb_cuda_take,        \
         .give = emb_cuda_give, .pin = emb_cuda_pin, .unpin = emb_cuda_unpin,                       \
-        .lane_open = open_lane, .lane_close = emb_cuda_lane_close, .record = emb_cuda_record,      \
-        .recorded = emb_cuda_recorded, .begin = emb_cuda_begin, .finish = emb_cuda_finish,         \
-        .copier_open = emb_cuda_copier_open, .copier_close = emb_cuda_copier_close,                \
-        .copy = emb_cuda_copy, .lane_wait = emb_cuda_lane_wait, .lane_mark = emb_cuda_lane_mark,   \
+        .lane_open = open_lane, .lane_close = emb_cuda_lane_close, .tuned = emb_cuda_tuned,        \
+        .tune = emb_cuda_tune, .record = emb_cuda_record, .recorded = emb_cuda_recorded,           \
+        .begin = emb_cuda_begin, .finish = emb_cuda_finish, .copier_open = emb_cuda_copier_open,   \
+        .copier_close = emb_cuda_copier_close, .copy = emb_cuda_copy,                              \
+        .lane_wait = emb_cuda_lane_wait, .lane_mark = emb_cuda_lane_mark,                          \
         .event_finish = emb_cuda_event_finish,                                                     \
     }
 static const emb_device_calls own_calls = DEVICE_CALLS(emb_cuda_lane_open);

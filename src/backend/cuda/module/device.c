@@ -41,6 +41,7 @@ static emb_status probe_one(emb_device_info *out, uint32_t index, emb_error *err
         return emb_cuda_failed(error, index, "does not tell its memory", reason);
     memset(out, 0, sizeof *out);
     snprintf(out->name, sizeof out->name, "%.63s", properties.name);
+    emb_cuda_driver_version(out->driver, sizeof out->driver);
     out->index = index;
     out->compute_capability = (uint32_t)(properties.major * 10 + properties.minor);
     out->memory_bytes = total_bytes;

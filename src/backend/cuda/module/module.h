@@ -34,8 +34,10 @@ typedef struct emb_cuda_state {
     } graphs[EMB_BUCKETS_MAX];
     emb_cuda_blas blas; /* a handle: cuBLASLt multiplies */
     emb_cuda_blas_choice choices[EMB_CUDA_PRODUCTS];
+    emb_tuning tuning;
 } emb_cuda_state;
 
+_Static_assert(EMB_CUDA_PRODUCTS == EMB_TUNING_PRODUCTS, "the table has a column for each");
 _Static_assert(sizeof(emb_cuda_state) <= EMB_CUDA_STATE_BYTES, "layout books too little for state");
 
 /* The lane's device memory, its state, and the pack of the tile at hand. */
@@ -100,6 +102,18 @@ void emb_cuda_products_close(emb_cuda_state *state);
 /* out [tokens, rows] = in [tokens, cols] * W^T + bias, then GELU if it belongs to the product. */
 void emb_cuda_product_run(emb_cuda_view *v, emb_cuda_product which, void *out, const void *in,
                           const emb_linear *linear);
+
+void emb_cuda_tuned(emb_lane_scratch *scratch, const emb_tuning *tuning);
+emb_status emb_cuda_tune(emb_tuning *tuning, uint32_t tokens, const emb_layer *layer,
+                         const emb_block_shape *shape, emb_lane_scratch *scratch, emb_error *error);
+/* The table's row for a tile of so many tokens. */
+uint32_t emb_cuda_tuning_row(uint32_t tokens);
+
+/* The tile that was found fastest for the product, or AUTO. */
+static inline emb_cuda_tile emb_cuda_tuned_tile(const emb_cuda_view *v, emb_cuda_product which) {
+    uint32_t row = emb_cuda_tuning_row(v->pack.tokens_max);
+    return (emb_cuda_tile)v->state->tuning.kernels[row][which];
+}
 
 /* Opens cuBLASLt, multiplies once, and gives the host bytes that it took. Fails: EMB_DEVICE. */
 emb_status emb_cuda_products_probe(uint64_t *host_bytes, uint32_t device, emb_error *error);

@@ -24,6 +24,7 @@ typedef struct nvml_memory {
 
 typedef int (*init_call)(void);
 typedef int (*handle_call)(const char *bus, void **device);
+typedef int (*version_call)(char *version, unsigned capacity);
 
 emb_cuda_nvml emb_cuda_nvml_open(const char *library, const char *bus) {
     emb_cuda_nvml nvml = {0};
@@ -66,4 +67,15 @@ uint64_t emb_cuda_nvml_context(const emb_cuda_nvml *nvml, uint64_t used_before, 
         bytes - used_before < taken)
         return bytes - used_before;
     return taken;
+}
+
+void emb_cuda_driver_version(char *out, uint32_t capacity) {
+    void *library = dlopen(EMB_CUDA_NVML, RTLD_NOW | RTLD_LOCAL);
+    init_call init = NULL;
+    version_call version = NULL;
+    out[0] = '\0';
+    if (!library) return;
+    *(void **)&init = dlsym(library, "nvmlInit_v2");
+    *(void **)&version = dlsym(library, "nvmlSystemGetDriverVersion");
+    if (!init || !version || init() != NVML_OK || version(out, capacity) != NVML_OK) out[0] = '\0';
 }

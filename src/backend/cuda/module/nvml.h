@@ -31,4 +31,7 @@ bool emb_cuda_nvml_used(uint64_t *bytes, const emb_cuda_nvml *nvml);
  * what was added meanwhile; else all that is taken. */
 uint64_t emb_cuda_nvml_context(const emb_cuda_nvml *nvml, uint64_t used_before, uint64_t taken);
 
+/* The driver's version, "" where NVML does not tell it. */
+void emb_cuda_driver_version(char *out, uint32_t capacity);
+
 #endif
