@@ -254,7 +254,10 @@ def monitor(options, folder, _, clock):
     lines = lines_of(options.texts / ("tiny.txt" if FAKE else "abstracts.txt"))
     feeder = threading.Thread(target=feed, args=(engine, lines, stop))
     feeder.start()
-    stop.wait(2 if FAKE else 4)
+    shown = folder / "embound" / f"{engine.pid}.json"  # where --status writes
+    while not shown.exists() and engine.poll() is None and not clock.over(5):
+        stop.wait(0.05)
+    stop.wait(1)
     done = run("monitor", "--json", "--count", 5, "--interval", 0.5, timeout=clock.left(), env=env)
     figures = smi()
     stop.set()
