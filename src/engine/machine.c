@@ -26,10 +26,14 @@ typedef struct probe_report {
     emb_device_info devices[EMB_DEVICES_MAX];
 } probe_report;
 
-/* What a GPU costs the host was measured with the library, which is told apart. */
-static void part_library(emb_device_info *device) {
-    if (device->cublaslt_bytes > device->host_bytes) device->cublaslt_bytes = device->host_bytes;
-    device->host_bytes -= device->cublaslt_bytes;
+/* Shares out what looking at GPUs cost this process: the further ones' contexts and the library are
+ * told apart; what is no context's own (module, driver) is the first one's. */
+static void part_host_bytes(emb_device_info *devices, uint32_t count, uint64_t bytes) {
+    for (uint32_t i = 1; i < count; i++)
+        bytes = bytes > devices[i].host_bytes ? bytes - devices[i].host_bytes : 0;
+    if (count == 0) return;
+    if (devices->cublaslt_bytes > bytes) devices->cublaslt_bytes = bytes;
+    devices->host_bytes = bytes - devices->cublaslt_bytes;
 }
 
 static bool read_whole(int from, void *out, size_t bytes) {
@@ -57,8 +61,7 @@ static void probe_apart(emb_machine *out, const emb_device_list *devices) {
             emb_process_memory(&now, &after);
             report.count = found.devices_count;
             memcpy(report.devices, found.devices, sizeof report.devices);
-            report.devices[0].host_bytes = after > before ? after - before : 0;
-            part_library(&report.devices[0]);
+            part_host_bytes(report.devices, report.count, after > before ? after - before : 0);
         }
         bool told = write(ends[1], &report, sizeof report) == (ssize_t)sizeof report;
         _exit(told ? 0 : 1);
@@ -96,11 +99,7 @@ emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices, e
     if (!devices || devices->kind != EMB_DEVICE_CUDA) return EMB_OK;
     EMB_TRY(probe_gpus(out, devices, error));
     emb_process_memory(&now, &after);
-    /* all that a GPU costs this process: module, context, driver */
-    if (out->devices_count) {
-        out->devices[0].host_bytes = after - out->process_base_bytes;
-        part_library(&out->devices[0]);
-    }
+    part_host_bytes(out->devices, out->devices_count, after - out->process_base_bytes);
     return EMB_OK;
 }
 

@@ -145,7 +145,7 @@ def many_texts(model, folder):
         code, _, messages = run(*base, "-o", path, *options)
         check(code == 65 and "401" in messages, f"many texts {options}: {code} {messages}")
     check(out.read_bytes() == few.read_bytes(), "read ahead or not: the same bits")
-    limit = (resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+    limit = (resource.RLIMIT_FSIZE, (1 << 14, 1 << 14))
     done = subprocess.run([PROGRAM, *map(str, base), "-o", folder / "full.npy"], check=False,
                           env={**os.environ, "EMB_CUDA_MODULE": str(MODULE)}, timeout=60,
                           capture_output=True, preexec_fn=lambda: resource.setrlimit(*limit))
