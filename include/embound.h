@@ -423,6 +423,49 @@ EMB_API void emb_engine_tuning(emb_tuning *out, const emb_engine *engine);
 EMB_API void emb_engine_stats(emb_engine_stats_t *out, const emb_engine *engine);
 EMB_API void emb_engine_close(emb_engine *engine);
 
+/* ---- quantising ------------------------------------------------------------------------------ */
+
+typedef struct emb_quantize_options {
+    uint32_t struct_bytes;
+    emb_dtype dtype;       /* int8, int4 or fp8 */
+    uint32_t group;        /* int4: values that share a scale, 32 (also 0) or 64 */
+    uint32_t smooth;       /* 1: move range from the matrices' inputs into the matrices */
+    uint32_t overwrite;    /* 1: replace a directory that this function wrote */
+    uint32_t tokens_max;   /* of the texts, to calibrate with; 0: 8192 */
+    uint32_t texts_count;  /* 0: round to nearest */
+    const emb_text *texts; /* to calibrate with: rounds for what they multiply the matrices by */
+} emb_quantize_options;
+
+/* One matrix is done, or (tensor "") a layer has been run with its quantised matrices. */
+typedef struct emb_quantize_step {
+    char tensor[128];
+    uint32_t layer, rows, cols;
+    uint32_t done, total; /* matrices */
+    double error;         /* of the matrix: relative root mean square */
+    double output_error;  /* of its products with the texts' activations, or of the layer's output;
+                             NaN without texts */
+} emb_quantize_step;
+
+/* Called after each step; another value than 0 stops the work. */
+typedef int (*emb_quantize_progress)(void *user, const emb_quantize_step *step);
+
+typedef struct emb_quantize_result {
+    uint32_t struct_bytes;
+    uint32_t matrices;
+    uint32_t texts, tokens;       /* calibrated with */
+    uint64_t source_bytes, bytes; /* of the weights' files, before and after */
+    uint64_t memory_bytes;        /* that the work took, in one allocation */
+} emb_quantize_result;
+
+/* Writes the model into a new directory with its matrices in fewer bits: weights, configuration and
+ * tokenizer, as docs/quantized_format.md says. The directory is built beside its place and moved
+ * there when it is whole; on failure nothing is left. progress may be NULL.
+ * Fails: EMB_INVALID_ARGUMENT (options; the directory exists), EMB_UNSUPPORTED (the model is
+ * quantised already), EMB_IO, EMB_BAD_FILE, EMB_NO_MEMORY, EMB_CANCELLED. */
+EMB_API emb_status emb_model_quantize(emb_quantize_result *out, const emb_model *model,
+                                      const char *directory, const emb_quantize_options *options,
+                                      emb_quantize_progress progress, void *user, emb_error *error);
+
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
 typedef struct emb_tokenizer_handle emb_tokenizer_handle;

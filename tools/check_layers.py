@@ -17,6 +17,7 @@ ARROWS = {
     "src/encoder": ["base/", "model/", "backend/backend.h"],
     "src/plan": ["base/", "text/", "model/", "backend/backend.h", "encoder/"],
     "src/engine": ["base/", "text/", "model/", "backend/backend.h", "encoder/", "plan/"],
+    "src/quantizer": ["base/", "text/", "model/", "backend/backend.h", "encoder/", "plan/"],
     "train": ["base/", "text/", "model/", "backend/", "encoder/", "plan/"],
     "apps": ["base/json.h"],
     "bindings": [],

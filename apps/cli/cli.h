@@ -43,7 +43,8 @@ typedef enum emb_cli_command {
     EMB_CLI_BENCH = 1 << 6,
     EMB_CLI_MONITOR = 1 << 7,
     EMB_CLI_PULL = 1 << 8,
-    EMB_CLI_TUNE = 1 << 9
+    EMB_CLI_TUNE = 1 << 9,
+    EMB_CLI_QUANTIZE = 1 << 10
 } emb_cli_command;
 
 typedef enum emb_cli_progress { EMB_CLI_AUTO, EMB_CLI_ALWAYS, EMB_CLI_NEVER } emb_cli_progress;
@@ -76,7 +77,9 @@ typedef struct emb_options {
     emb_cli_autotune autotune;
     const char *stats_path, *machine_path, *save_machine_path;
     bool json, quiet, no_specials;
-    const char *index_path, *texts_path, *against, *columns;
+    const char *index_path, *texts_path, *against, *columns, *calibrate;
+    uint32_t group, calibrate_tokens;
+    bool smooth, force;
     uint32_t k, repeat;
     uint32_t score;       /* 0: cosine, 1: dot */
     bool status;          /* leave a file for `embound monitor` */
@@ -139,6 +142,7 @@ int emb_command_bench(emb_session *session, emb_options *options);
 int emb_command_monitor(emb_session *session, emb_options *options);
 int emb_command_pull(emb_session *session, emb_options *options);
 int emb_command_tune(emb_session *session, emb_options *options);
+int emb_command_quantize(emb_session *session, emb_options *options);
 
 /* Prints --help of the program, of a command. */
 void emb_help_print_usage(emb_writer *writer);
@@ -169,6 +173,7 @@ int emb_cli_finish(int code);
 /* First signal: cancels the engine that runs, if any. Second: leaves at once. */
 void emb_signals_install(void);
 void emb_signals_set_engine(emb_engine *engine); /* NULL: none runs */
+void emb_signals_set_busy(bool works);           /* other work that looks at `received` */
 int emb_signals_descriptor(void);                /* becomes readable with the first signal */
 int emb_signals_received(void);                  /* its number, or 0 */
 

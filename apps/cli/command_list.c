@@ -37,6 +37,11 @@ const emb_command_entry emb_command_list[] = {
      "show this machine, the kernels in use, a model",
      "Shows the machine, the kernels in use, devices that are not used and why, and what a model's "
      "files say."},
+    {"quantize", EMB_CLI_QUANTIZE, emb_command_quantize, "MODEL -o DIR --dtype T [options]",
+     "write a model anew in 8 or 4 bits",
+     "Writes a directory that stands for the model, with its matrices and word embeddings in fewer "
+     "bits, and shows how far each matrix moved. The directory appears when it is complete. The "
+     "input options are those of --calibrate."},
     {"monitor", EMB_CLI_MONITOR, emb_command_monitor, "[options]",
      "show GPUs and running engines, a line a second",
      "Shows, once a second until it is stopped, a line for each GPU (share of time in use, memory, "

@@ -14,7 +14,7 @@
 #define STACK_BYTES_MIN (1u << 20)
 
 /* Programs of their own, and what is planned but not there yet. */
-static const char *const programs[] = {"serve", "train", "quantize"};
+static const char *const programs[] = {"serve", "train"};
 
 static const emb_command_entry *find_command(const char *name) {
     for (size_t i = 0; i < emb_command_list_count; i++) {

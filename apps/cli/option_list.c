@@ -18,9 +18,10 @@
 #define RUNS  (EMB_CLI_ENCODE | EMB_CLI_SEARCH | EMB_CLI_EVAL | EMB_CLI_BENCH)
 #define PLANS (RUNS | EMB_CLI_PLAN | EMB_CLI_TUNE)
 #define READS (EMB_CLI_ENCODE | EMB_CLI_TOKENIZE | EMB_CLI_BENCH)
-#define TABLE (READS | EMB_CLI_SEARCH)
-#define LOOKS (EMB_CLI_PLAN | EMB_CLI_INFO | EMB_CLI_TUNE)
-#define ALL   (PLANS | EMB_CLI_TOKENIZE | EMB_CLI_INFO | EMB_CLI_MONITOR | EMB_CLI_PULL)
+#define TABLE (READS | EMB_CLI_SEARCH | EMB_CLI_QUANTIZE)
+#define LOOKS (EMB_CLI_PLAN | EMB_CLI_INFO | EMB_CLI_QUANTIZE | EMB_CLI_TUNE)
+#define ALL                                                                                        \
+    (PLANS | EMB_CLI_TOKENIZE | EMB_CLI_INFO | EMB_CLI_MONITOR | EMB_CLI_PULL | EMB_CLI_QUANTIZE)
 
 #define AT(field)                  .offset = offsetof(emb_options, field)
 #define FLAG(field)                .kind = EMB_OPTION_FLAG, AT(field)
@@ -72,6 +73,27 @@ const emb_option_entry emb_option_list[] = {
      .help = "go through the input N times",
      MANUAL(".Cm bench :\ngo through the input\n.Ar N\ntimes; refused with standard input, which "
             "can be read once only.")},
+    {"--calibrate", 0, "FILE", EMB_CLI_QUANTIZE, EMB_GROUP_COMMAND, PATH(calibrate),
+     .help = "texts of the kind to be embedded; matrices are rounded for what they multiply, which "
+             "takes time and memory",
+     MANUAL(
+         ".Cm quantize :\ntexts of the kind that will be embedded.\nMatrices are rounded so that "
+         "their products with these texts' activations move least, which costs\ntime and "
+         "memory.\nUp to 4 MiB of texts are read.")},
+    {"--calibrate-tokens", 0, "N", EMB_CLI_QUANTIZE, EMB_GROUP_COMMAND,
+     NUMBER(calibrate_tokens, 64, 1u << 20), .help = "tokens of them to use, default 8192",
+     MANUAL(".Cm quantize :\ntokens of the texts to use; the default is 8192.\nMemory grows with "
+            "them.")},
+    {"--group", 0, "N", EMB_CLI_QUANTIZE, EMB_GROUP_COMMAND, NUMBER(group, 32, 64),
+     .help = "int4: values that share a scale, 32 (default) or 64",
+     MANUAL(".Cm quantize :\nvalues of an int4 matrix that share a scale, 32 (default) or 64.")},
+    {"--smooth", 0, NULL, EMB_CLI_QUANTIZE, EMB_GROUP_COMMAND, FLAG(smooth),
+     .help = "with --calibrate: move range from activations into the matrices",
+     MANUAL(".Cm quantize :\nwith\n.Fl -calibrate ,\nmove range from the activations, which 8 bits "
+            "fit less well, into the matrices.")},
+    {"--force", 0, NULL, EMB_CLI_QUANTIZE, EMB_GROUP_COMMAND, FLAG(force),
+     .help = "replace DIR, if quantize wrote it",
+     MANUAL(".Cm quantize :\nreplace the output, if\n.Cm quantize\nwrote it.")},
     {"--interval", 0, "S", EMB_CLI_MONITOR, EMB_GROUP_COMMAND, SPECIAL(SECONDS),
      .help = "seconds from one report to the next, default 1",
      MANUAL(".Cm monitor :\nseconds from one report to the next, 0.05 to 86400; the default is "
@@ -131,6 +153,8 @@ const emb_option_entry emb_option_list[] = {
             "standard output, as jsonl.")},
     {"--output", 'o', "FILE", EMB_CLI_TOKENIZE, EMB_GROUP_OUTPUT, SPECIAL(OUTPUT),
      .words = EMB_WORDS_FILES, .help = "default: standard output", ONLY_HELP},
+    {"--output", 'o', "DIR", EMB_CLI_QUANTIZE, EMB_GROUP_OUTPUT, SPECIAL(OUTPUT),
+     .words = EMB_WORDS_FILES, .help = "the directory to write; must not be there", ONLY_HELP},
     {"--output-format", 0, "F", EMB_CLI_ENCODE, EMB_GROUP_OUTPUT,
      CHOICE(output_format, 1, "npy jsonl"), .help = "format: npy, jsonl; default: by suffix",
      MANUAL(".Cm npy\nor\n.Cm jsonl ,\ninstead of the suffix.")},
@@ -159,8 +183,12 @@ const emb_option_entry emb_option_list[] = {
      .help = "numbers: f32, bf16, f16, int8, int4, fp8, auto; default f32 (CPU), f16 (GPU)",
      MANUAL(".Cm f32 , bf16 , f16 , int8 , int4 , fp8\nor\n.Cm auto ,\nthe fastest on the device "
             "used whose quality is known to hold: f16 on a GPU, bf16 on a CPU that\nmultiplies "
-            "it, else f32.\nThe default is f32 on a CPU, f16 on a GPU.\n.Cm f16\nis for GPUs "
+            "it, else f32.\nThe default is that of a quantised model, else f32 on a CPU, f16 on a "
+            "GPU.\n.Cm f16\nis for GPUs "
             "alone,\n.Cm int8\nand\n.Cm int4\nfor CPUs alone;\n.Cm fp8\nis refused for now.")},
+    {"--dtype", 0, "T", EMB_CLI_QUANTIZE, EMB_GROUP_COMMAND,
+     CHOICE(limits.dtype, EMB_DTYPE_INT8, "int8 int4 fp8"),
+     .help = "int8, int4 or fp8; fp8 is for GPUs, and cannot be calculated with yet", ONLY_HELP},
     {"--gemm", 0, "WHOSE", PLANS, EMB_GROUP_MEMORY, CHOICE(limits.gemm, 0, "own cublaslt"),
      .help = "products on a GPU: own (default), or cublaslt, which takes more host memory",
      MANUAL("Who multiplies matrices on a GPU:\n.Cm own\nkernels (the default), or NVIDIA's\n.Cm "
@@ -218,7 +246,7 @@ const emb_option_entry emb_option_list[] = {
      FLAG(status), .help = "let embound monitor see this run",
      MANUAL(".Cm encode , eval , bench :\nkeep a small file about this run, renewed every second "
             "while work goes on, for\n.Cm monitor .")},
-    {"--progress", 0, "WHEN", RUNS | EMB_CLI_PULL, EMB_GROUP_RUN,
+    {"--progress", 0, "WHEN", RUNS | EMB_CLI_PULL | EMB_CLI_QUANTIZE, EMB_GROUP_RUN,
      CHOICE(progress, 0, "auto always never"), .help = "auto (on a terminal), always, never",
      MANUAL("A moving line on standard error:\n.Cm always , never\nor\n.Cm auto ,\nif that is a "
             "terminal.")},

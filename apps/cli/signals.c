@@ -11,19 +11,20 @@
 
 static volatile sig_atomic_t received;
 static emb_engine *volatile running;
+static volatile sig_atomic_t busy;
 static int wake_pipe[2] = {-1, -1};
 
 static void on_signal(int number) {
     int saved = errno;
     bool first = received == 0;
     received = number;
-    if (!first || !running) {
+    if (!first || (!running && !busy)) {
         emb_output_abort_all();
         emb_status_file_abort();
         _exit(128 + number);
     }
     (void)!write(wake_pipe[1], "!", 1);
-    emb_engine_cancel(running);
+    if (running) emb_engine_cancel(running);
     errno = saved;
 }
 
@@ -45,6 +46,9 @@ void emb_signals_install(void) {
 
 void emb_signals_set_engine(emb_engine *engine) {
     running = engine;
+}
+void emb_signals_set_busy(bool works) {
+    busy = works;
 }
 int emb_signals_descriptor(void) {
     return wake_pipe[0];

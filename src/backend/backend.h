@@ -106,10 +106,19 @@ typedef struct emb_pool_rule {
     uint32_t normalize;  /* divide by max(length, 1e-12) */
 } emb_pool_rule;
 
+/* Sees the input of every matrix before it is applied, where that is f32 on a CPU: f32 backends
+ * alone call it. rows are `stride` values apart. */
+typedef struct emb_observer {
+    void (*see)(void *user, const emb_linear *linear, const float *in, size_t stride,
+                uint32_t rows);
+    void *user;
+} emb_observer;
+
 /* One lane's scratch: opaque to everyone but the backend. */
 typedef struct emb_lane_scratch {
     void *buffers[8];
-    void *state; /* [lane_state_bytes] of the host, zeroed at open */
+    void *state;                  /* [lane_state_bytes] of the host, zeroed at open */
+    const emb_observer *observer; /* NULL: nobody looks */
 } emb_lane_scratch;
 
 typedef struct emb_device_copy {

@@ -41,6 +41,40 @@ void emb_file_close(int descriptor) {
     if (descriptor >= 0) close(descriptor);
 }
 
+emb_status emb_file_create(int *descriptor, const char *path, emb_error *error) {
+    do {
+        *descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    } while (*descriptor < 0 && errno == EINTR);
+    if (*descriptor >= 0) return EMB_OK;
+    return emb_error_set(error, EMB_IO, "%s: cannot be made: %s", path, strerror(errno));
+}
+
+emb_status emb_file_write_at(int descriptor, const void *buffer, size_t length, uint64_t offset,
+                             const char *path, emb_error *error) {
+    const unsigned char *from = buffer;
+    size_t done = 0;
+    while (done < length) {
+        ssize_t put = pwrite(descriptor, from + done, length - done, (off_t)(offset + done));
+        if (put < 0 && errno == EINTR) continue;
+        if (put <= 0)
+            return emb_error_set(error, EMB_IO, "%s: write failed at byte %llu: %s", path,
+                                 (unsigned long long)(offset + done),
+                                 put < 0 ? strerror(errno) : "nothing was taken");
+        done += (size_t)put;
+    }
+    return EMB_OK;
+}
+
+emb_status emb_file_finish(int descriptor, const char *path, emb_error *error) {
+    int failed;
+    do {
+        failed = fsync(descriptor) != 0 ? errno : 0;
+    } while (failed == EINTR);
+    if (close(descriptor) != 0 && !failed && errno != EINTR) failed = errno;
+    if (!failed) return EMB_OK;
+    return emb_error_set(error, EMB_IO, "%s: write failed: %s", path, strerror(failed));
+}
+
 emb_status emb_file_read_at(int descriptor, void *buffer, size_t length, uint64_t offset,
                             const char *path, emb_error *error) {
     unsigned char *to = buffer;

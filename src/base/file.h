@@ -1,4 +1,4 @@
-/* file.h - reading files: whole ranges at an offset, and nothing mapped.
+/* file.h - files: whole ranges at an offset, and nothing mapped.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BASE_FILE_H
@@ -10,6 +10,16 @@
  * Gives its descriptor and size. Fails: EMB_NOT_FOUND, EMB_IO, EMB_BAD_FILE (not a file). */
 emb_status emb_file_open(int *descriptor, uint64_t *bytes, const char *path, emb_error *error);
 void emb_file_close(int descriptor);
+
+/* Makes a file that is not there yet, for writing. Fails: EMB_IO. */
+emb_status emb_file_create(int *descriptor, const char *path, emb_error *error);
+
+/* Writes exactly `length` bytes at `offset`, through EINTR and short writes. Fails: EMB_IO. */
+emb_status emb_file_write_at(int descriptor, const void *buffer, size_t length, uint64_t offset,
+                             const char *path, emb_error *error);
+
+/* Closes what was written, once it is on the disk. Fails: EMB_IO; closed all the same. */
+emb_status emb_file_finish(int descriptor, const char *path, emb_error *error);
 
 /* Reads exactly `length` bytes at `offset`, through EINTR and short reads. `path` is for messages.
  * Fails: EMB_IO; EMB_BAD_FILE if the file ends before (it was cut after it was opened). */

@@ -31,7 +31,7 @@ typedef struct emb_weights {
     const emb_shape *shape;
     const emb_backend *backend;
     emb_format format;
-    uint32_t group;                   /* of int4: see emb_linear */
+    bool stored;                      /* the files hold matrices in `format`; else made from f32 */
     uint32_t slots;                   /* 0: all layers resident; 1, 2: buffers of one layer each */
     uint32_t device;                  /* index, if the backend has one */
     bool words_resident;              /* else rows are read from the file for each tile */
@@ -90,6 +90,15 @@ void emb_weights_close(emb_weights *weights);
 
 /* Loads what is resident, and the pinned copies. Fails: EMB_IO, EMB_BAD_FILE, EMB_DEVICE. */
 emb_status emb_weights_load(emb_weights *weights, emb_error *error);
+
+/* Reads one row of the word embedding into `out` as a table in the weights' format has it: see
+ * emb_format_row_bytes. values [hidden] and scratch are the caller's. Fails as load does. */
+emb_status emb_weights_read_word(const emb_weights *weights, void *out, uint32_t row, float *values,
+                                 void *scratch, emb_error *error);
+
+/* Fills `layer`, one of weights->layers, with layer n of the model. Fails as load does. */
+emb_status emb_weights_load_layer(emb_weights *weights, emb_layer *layer, uint32_t n,
+                                  emb_error *error);
 
 /* The loader thread's main while slots > 0: fills slots ahead of the lanes until told to stop. */
 void emb_weights_loader(void *weights, uint32_t index);

@@ -99,10 +99,8 @@ static emb_status gather_words(emb_encoder *encoder, emb_lane *lane, uint32_t *i
     uint32_t hidden = encoder->shape->hidden;
     uint64_t row_bytes = emb_format_row_bytes(w->format, hidden);
     for (uint32_t i = 0; i < tokens; i++) {
-        EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_WORDS, 0, ids[i], 1, lane->gather_row,
-                                    lane->gather_scratch, error));
-        encoder->backend->convert((unsigned char *)lane->gathered + i * row_bytes, w->format,
-                                  lane->gather_row, 1, hidden);
+        EMB_TRY(emb_weights_read_word(w, (unsigned char *)lane->gathered + i * row_bytes, ids[i],
+                                      lane->gather_row, lane->gather_scratch, error));
         ids[i] = i;
     }
     return EMB_OK;

@@ -15,17 +15,31 @@ static uint32_t staging_cols(const emb_shape *shape) {
     return shape->intermediate > shape->hidden ? shape->intermediate : shape->hidden;
 }
 
+/* Without files, which measuring can do without, nothing is. */
+static bool is_stored(const emb_weights_config *config) {
+    emb_dtype stored = config->files ? emb_model_stored_dtype(config->files) : EMB_DTYPE_DEFAULT;
+    return (stored == EMB_DTYPE_INT8 && config->format == EMB_FORMAT_I8) ||
+           (stored == EMB_DTYPE_INT4 && config->format == EMB_FORMAT_I4);
+}
+
+/* One matrix, or several side by side, and its place for factors if the model has any. */
+static void linear_layout(emb_linear *linear, const emb_weights *w, emb_tensor_role role,
+                          uint32_t rows, uint32_t cols, emb_ledger *ledger) {
+    linear->group = w->stored ? emb_model_stored_group(w->files, role, 0) : EMB_QUANTIZE_GROUP;
+    w->backend->linear_layout(linear, rows, cols, w->format, ledger);
+    bool smooths = w->stored && emb_model_smooths(w->files);
+    linear->smooth = smooths ? emb_ledger_take(ledger, cols, sizeof(float)) : NULL;
+}
+
 static void layer_layout(emb_layer *layer, const emb_weights *weights, emb_ledger *ledger) {
     const emb_shape *s = weights->shape;
-    const emb_backend *backend = weights->backend;
     emb_layer measured; /* while measuring there is no table of layers to write into */
     if (!layer) layer = &measured;
-    layer->qkv.group = layer->attention_out.group = weights->group;
-    layer->ffn_in.group = layer->ffn_out.group = weights->group;
-    backend->linear_layout(&layer->qkv, 3 * s->hidden, s->hidden, weights->format, ledger);
-    backend->linear_layout(&layer->attention_out, s->hidden, s->hidden, weights->format, ledger);
-    backend->linear_layout(&layer->ffn_in, s->intermediate, s->hidden, weights->format, ledger);
-    backend->linear_layout(&layer->ffn_out, s->hidden, s->intermediate, weights->format, ledger);
+    linear_layout(&layer->qkv, weights, EMB_TENSOR_QUERY, 3 * s->hidden, s->hidden, ledger);
+    linear_layout(&layer->attention_out, weights, EMB_TENSOR_ATTENTION_OUT, s->hidden, s->hidden,
+                  ledger);
+    linear_layout(&layer->ffn_in, weights, EMB_TENSOR_FFN_IN, s->intermediate, s->hidden, ledger);
+    linear_layout(&layer->ffn_out, weights, EMB_TENSOR_FFN_OUT, s->hidden, s->intermediate, ledger);
     layer->attention_gain = emb_ledger_take(ledger, s->hidden, sizeof(float));
     layer->attention_shift = emb_ledger_take(ledger, s->hidden, sizeof(float));
     layer->ffn_gain = emb_ledger_take(ledger, s->hidden, sizeof(float));
@@ -49,10 +63,11 @@ static void *words_layout(const emb_weights_config *config, emb_ledger *ledger) 
 
 void emb_pinned_weights_layout(emb_pinned_weights *pinned, const emb_weights_config *config,
                                const emb_books *books) {
-    emb_weights like = {.shape = config->shape,
+    emb_weights like = {.files = config->files,
+                        .shape = config->shape,
                         .backend = config->backend,
                         .format = config->format,
-                        .group = EMB_QUANTIZE_GROUP};
+                        .stored = is_stored(config)};
     memset(pinned, 0, sizeof *pinned);
     if (config->words_pinned) {
         emb_ledger_item(books->pinned, "embeddings");
@@ -101,7 +116,7 @@ static uint64_t staging_values(const emb_weights *w) {
 static void staging_layout(emb_weights *w, emb_ledger *ledger) {
     bool grouped = w->format == EMB_FORMAT_I4;
     uint32_t cols = staging_cols(w->shape);
-    uint64_t groups = grouped ? emb_quantized_groups(cols, w->group) : 1;
+    uint64_t groups = grouped ? emb_quantized_groups(cols, EMB_QUANTIZE_GROUP) : 1;
     w->quantized = (emb_quantized_rows){.bits = grouped ? 4 : 8};
     if (!emb_format_quantized(w->format)) return;
     w->quantized.values = emb_ledger_take(ledger, (uint64_t)EMB_PACK_ROWS * cols, 1);
@@ -118,7 +133,7 @@ void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
     weights->shape = s;
     weights->backend = config->backend;
     weights->format = config->format;
-    weights->group = EMB_QUANTIZE_GROUP;
+    weights->stored = is_stored(config);
     weights->slots = config->slots;
     weights->lanes = config->lanes;
     weights->words_resident = config->words_resident || config->words_pinned;
@@ -172,7 +187,25 @@ static emb_status read_bias(emb_weights *w, emb_tensor_role role, uint32_t layer
     return EMB_OK;
 }
 
-/* Packs staging [rows, linear->cols] at row0 of the linear. */
+/* Reads rows of a tensor into staging, `done` rows of the block being there already: as f32, or as
+ * the files have them. */
+static emb_status stage_rows(emb_weights *w, emb_tensor_role role, uint32_t layer, uint32_t row0,
+                             uint32_t rows, uint32_t done, const emb_linear *linear,
+                             emb_error *error) {
+    size_t cols = linear->cols;
+    if (!w->stored)
+        return emb_model_read_rows(w->files, role, layer, row0, rows, w->staging + done * cols,
+                                   w->staging_scratch, error);
+    bool grouped = w->format == EMB_FORMAT_I4;
+    size_t scales = grouped ? done * emb_quantized_groups(linear->cols, linear->group) : done;
+    emb_quantized_rows part = {.values = w->quantized.values + done * cols,
+                               .scales = w->quantized.scales + scales,
+                               .zeros = grouped ? w->quantized.zeros + scales : NULL};
+    return emb_model_read_quantized(w->files, role, layer, row0, rows, &part, w->staging_scratch,
+                                    error);
+}
+
+/* Packs what is staged, [rows, linear->cols], at row0 of the linear. */
 static void pack_staged(emb_weights *w, emb_linear *linear, uint32_t row0, uint32_t rows) {
     if (!emb_format_quantized(w->format)) {
         w->backend->linear_pack(linear, row0, rows, w->staging);
@@ -180,21 +213,31 @@ static void pack_staged(emb_weights *w, emb_linear *linear, uint32_t row0, uint3
     }
     w->quantized.rows = rows;
     w->quantized.cols = linear->cols;
-    w->quantized.group = w->format == EMB_FORMAT_I4 ? w->group : linear->cols;
-    emb_quantize_rows(&w->quantized, w->staging);
+    w->quantized.group = w->format == EMB_FORMAT_I4 ? linear->group : linear->cols;
+    if (!w->stored) emb_quantize_rows(&w->quantized, w->staging);
     w->backend->linear_pack_quantized(linear, row0, &w->quantized);
 }
 
-/* Packs one tensor [rows, linear->cols] at row0 of the linear. */
-static emb_status load_matrix(emb_weights *w, emb_linear *linear, uint32_t row0, uint32_t rows,
-                              emb_tensor_role role, uint32_t layer, emb_error *error) {
-    for (uint32_t done = 0; done < rows; done += EMB_PACK_ROWS) {
-        uint32_t count = rows - done < EMB_PACK_ROWS ? rows - done : EMB_PACK_ROWS;
-        EMB_TRY(emb_model_read_rows(w->files, role, layer, done, count, w->staging,
-                                    w->staging_scratch, error));
-        pack_staged(w, linear, row0 + done, count);
-    }
+/* The factors of a linear's input; ones where only other matrices have some. */
+static emb_status load_smooth(emb_weights *w, emb_linear *linear, emb_tensor_role role,
+                              uint32_t layer, emb_error *error) {
+    if (!linear->smooth) return EMB_OK;
+    for (uint32_t i = 0; i < linear->cols; i++) w->staging[i] = 1;
+    if (emb_model_has_smooth(w->files, role, layer))
+        EMB_TRY(emb_model_read_smooth(w->files, role, layer, w->staging, error));
+    w->backend->convert(linear->smooth, EMB_FORMAT_F32, w->staging, 1, linear->cols);
     return EMB_OK;
+}
+
+/* Packs one tensor [rows, linear->cols] as the linear. */
+static emb_status load_matrix(emb_weights *w, emb_linear *linear, emb_tensor_role role,
+                              uint32_t layer, emb_error *error) {
+    for (uint32_t row = 0; row < linear->rows; row += EMB_PACK_ROWS) {
+        uint32_t count = linear->rows - row < EMB_PACK_ROWS ? linear->rows - row : EMB_PACK_ROWS;
+        EMB_TRY(stage_rows(w, role, layer, row, count, 0, linear, error));
+        pack_staged(w, linear, row, count);
+    }
+    return load_smooth(w, linear, role, layer, error);
 }
 
 /* Queries, keys and values are three tensors and one linear; a hidden size that is no multiple of
@@ -209,25 +252,23 @@ static emb_status load_qkv(emb_weights *w, emb_linear *linear, uint32_t layer, e
         for (uint32_t done = 0; done < count;) {
             uint32_t part = (row0 + done) / hidden, within = (row0 + done) % hidden;
             uint32_t rows = count - done < hidden - within ? count - done : hidden - within;
-            EMB_TRY(emb_model_read_rows(w->files, roles[part], layer, within, rows,
-                                        w->staging + (uint64_t)done * hidden, w->staging_scratch,
-                                        error));
+            EMB_TRY(stage_rows(w, roles[part], layer, within, rows, done, linear, error));
             done += rows;
         }
         pack_staged(w, linear, row0, count);
     }
+    EMB_TRY(load_smooth(w, linear, EMB_TENSOR_QUERY, layer, error));
     for (uint32_t part = 0; part < 3; part++)
         EMB_TRY(read_bias(w, biases[part], layer, part * hidden, hidden, linear, error));
     return EMB_OK;
 }
 
-static emb_status load_layer(emb_weights *w, emb_layer *layer, uint32_t n, emb_error *error) {
+emb_status emb_weights_load_layer(emb_weights *w, emb_layer *layer, uint32_t n, emb_error *error) {
     const emb_shape *s = w->shape;
     EMB_TRY(load_qkv(w, &layer->qkv, n, error));
-    EMB_TRY(
-        load_matrix(w, &layer->attention_out, 0, s->hidden, EMB_TENSOR_ATTENTION_OUT, n, error));
-    EMB_TRY(load_matrix(w, &layer->ffn_in, 0, s->intermediate, EMB_TENSOR_FFN_IN, n, error));
-    EMB_TRY(load_matrix(w, &layer->ffn_out, 0, s->hidden, EMB_TENSOR_FFN_OUT, n, error));
+    EMB_TRY(load_matrix(w, &layer->attention_out, EMB_TENSOR_ATTENTION_OUT, n, error));
+    EMB_TRY(load_matrix(w, &layer->ffn_in, EMB_TENSOR_FFN_IN, n, error));
+    EMB_TRY(load_matrix(w, &layer->ffn_out, EMB_TENSOR_FFN_OUT, n, error));
     EMB_TRY(
         read_bias(w, EMB_TENSOR_ATTENTION_OUT_BIAS, n, 0, s->hidden, &layer->attention_out, error));
     EMB_TRY(read_bias(w, EMB_TENSOR_FFN_IN_BIAS, n, 0, s->intermediate, &layer->ffn_in, error));
@@ -295,17 +336,46 @@ static emb_status load_positions(emb_weights *w, emb_error *error) {
     return EMB_OK;
 }
 
-static emb_status load_embeddings(emb_weights *w, emb_error *error) {
+emb_status emb_weights_read_word(const emb_weights *w, void *out, uint32_t row, float *values,
+                                 void *scratch, emb_error *error) {
+    uint32_t hidden = w->shape->hidden;
+    if (w->stored && !w->backend->device) { /* int8 as it is, in the place where it stays */
+        unsigned char *at = out;
+        emb_quantized_rows one = {
+            .values = (int8_t *)at,
+            .scales = (float *)(void *)(at + emb_format_scale_at(hidden)),
+        };
+        return emb_model_read_quantized(w->files, EMB_TENSOR_WORDS, 0, row, 1, &one, scratch,
+                                        error);
+    }
+    EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_WORDS, 0, row, 1, values, scratch, error));
+    w->backend->convert(out, w->format, values, 1, hidden);
+    return EMB_OK;
+}
+
+static emb_status load_words(emb_weights *w, emb_error *error) {
     const emb_shape *s = w->shape;
     uint64_t row_bytes = emb_format_row_bytes(w->format, s->hidden);
-    bool fill = w->words_pinned ? w->fills_pinned : w->words_resident;
-    for (uint32_t row = 0; fill && row < s->vocabulary; row += EMB_PACK_ROWS) {
+    unsigned char *words = w->words;
+    if (!(w->words_pinned ? w->fills_pinned : w->words_resident)) return EMB_OK;
+    if (w->stored && !w->backend->device) {
+        for (uint32_t row = 0; row < s->vocabulary; row++)
+            EMB_TRY(emb_weights_read_word(w, words + row * row_bytes, row, NULL, w->staging_scratch,
+                                          error));
+        return EMB_OK;
+    }
+    for (uint32_t row = 0; row < s->vocabulary; row += EMB_PACK_ROWS) {
         uint32_t rows = s->vocabulary - row < EMB_PACK_ROWS ? s->vocabulary - row : EMB_PACK_ROWS;
         EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_WORDS, 0, row, rows, w->staging,
                                     w->staging_scratch, error));
-        w->backend->convert((unsigned char *)w->words + row * row_bytes, w->format, w->staging,
-                            rows, s->hidden);
+        w->backend->convert(words + row * row_bytes, w->format, w->staging, rows, s->hidden);
     }
+    return EMB_OK;
+}
+
+static emb_status load_embeddings(emb_weights *w, emb_error *error) {
+    const emb_shape *s = w->shape;
+    EMB_TRY(load_words(w, error));
     EMB_TRY(load_positions(w, error));
     EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_GAIN, 0, s->hidden, w->embed_gain, error));
     EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_SHIFT, 0, s->hidden, w->embed_shift, error));
@@ -339,7 +409,7 @@ static emb_status fill_pinned_layers(emb_weights *w, emb_error *error) {
     for (uint32_t n = 0; n < w->shape->layers; n++) {
         emb_layer layer;
         layer_in_block(&layer, w, w->pinned.layers + n * w->layer_bytes, w->layer_bytes);
-        EMB_TRY(load_layer(w, &layer, n, error));
+        EMB_TRY(emb_weights_load_layer(w, &layer, n, error));
     }
     return EMB_OK;
 }
@@ -373,7 +443,8 @@ static emb_status load_layers(emb_weights *w, emb_error *error) {
         return device->event_finish(filled_event(w, 0), w->device, error);
     }
     uint32_t first = w->slots == 0 ? w->shape->layers : device ? 1 : 0;
-    for (uint32_t n = 0; n < first; n++) EMB_TRY(load_layer(w, &w->layers[n], n, error));
+    for (uint32_t n = 0; n < first; n++)
+        EMB_TRY(emb_weights_load_layer(w, &w->layers[n], n, error));
     return EMB_OK;
 }
 
@@ -409,7 +480,8 @@ static emb_status fill_slot(emb_weights *w, uint64_t number, emb_error *error) {
     uint32_t slot = (uint32_t)(number % w->slots);
     for (uint32_t i = 0; device && i < w->lanes; i++)
         EMB_TRY(device->event_finish(done_events(w, slot)[i], w->device, error));
-    EMB_TRY(load_layer(w, &w->layers[slot], (uint32_t)(number % w->shape->layers), error));
+    EMB_TRY(
+        emb_weights_load_layer(w, &w->layers[slot], (uint32_t)(number % w->shape->layers), error));
     return wait_uploaded(w, error);
 }
 

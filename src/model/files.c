@@ -178,6 +178,7 @@ static emb_status fill_files(emb_model_files *files, const emb_shape *shape, con
                              const char *directory, emb_error *error) {
     memcpy(files->name, at->name, sizeof files->name);
     memcpy(files->directory, directory, sizeof files->directory);
+    files->root_length = (uint32_t)strlen(at->root);
     EMB_TRY(emb_prompts_read(&files->prompts, at->root, error));
     for (uint32_t i = 0; i < files->shards_count; i++) EMB_TRY(open_shard(files, i, shape, error));
     return emb_tensors_complete(files, shape, error);
@@ -248,8 +249,7 @@ void emb_model_files_describe(emb_model_info *out, const emb_model_files *files,
     out->normalizes = shape->normalizes;
     out->stored_dtype = emb_model_stored_dtype(files);
     out->stored_group = emb_model_stored_group(files, EMB_TENSOR_QUERY, 0);
-    for (uint32_t i = 0; i < files->tensors_count; i++)
-        out->smooths |= files->tensors[i].parts[EMB_PART_SMOOTH].rank != 0;
+    out->smooths = emb_model_smooths(files);
     for (uint32_t i = 0; i < files->tensors_count; i++)
         out->parameters += (uint64_t)files->tensors[i].rows * files->tensors[i].cols;
     out->file_bytes = files->file_bytes;
@@ -269,4 +269,13 @@ const char *emb_model_files_prompt(const emb_model_files *files, const char *nam
 
 const char *emb_model_files_directory(const emb_model_files *files) {
     return files->directory;
+}
+
+void emb_model_files_root(const emb_model_files *files, char *out) {
+    snprintf(out, EMB_MODEL_PATH_MAX, "%.*s", (int)files->root_length, files->directory);
+}
+
+const char *emb_model_files_transformer(const emb_model_files *files) {
+    const char *rest = files->directory + files->root_length;
+    return *rest == '/' ? rest + 1 : rest;
 }

@@ -171,9 +171,6 @@ emb_status emb_tensors_blame(const emb_model_files *files, emb_tensor_role role,
 
 /* ---- quantized.c: matrices in 8 or 4 bits ---------------------------------------------------- */
 
-/* Whether a role may be quantised: the matrices of a layer, and the word embedding to int8. */
-bool emb_quantized_allowed(emb_tensor_role role);
-
 /* Cuts the suffix of a part off a tensor's name and gives the part; EMB_PARTS: it has none. */
 emb_quantized_part emb_quantized_cut(char *name);
 
@@ -210,6 +207,7 @@ struct emb_model_files {
     uint32_t tensors_count;
     char name[EMB_SHARD_NAME_MAX];
     char directory[EMB_MODEL_PATH_MAX];
+    uint32_t root_length; /* of the directory: the rest is the folder that modules.json names */
 };
 
 #endif

@@ -82,6 +82,30 @@ const char *emb_model_files_prompt(const emb_model_files *files, const char *nam
 /* The directory that holds config.json and the tokenizer. */
 const char *emb_model_files_directory(const emb_model_files *files);
 
+/* The directory that holds modules.json, as EMB_MODEL_PATH_MAX bytes; the same one unless that puts
+ * the encoder into a folder below. */
+void emb_model_files_root(const emb_model_files *files, char *out);
+
+/* That folder, relative to the root; "": the root. */
+const char *emb_model_files_transformer(const emb_model_files *files);
+
+/* Calls visit with each file beside the weights that belongs to the model, relative to the root, as
+ * far as it is there. Fails: what visit gives, and EMB_BAD_FILE (modules.json). */
+typedef emb_status (*emb_model_companion)(void *user, const char *path, emb_error *error);
+emb_status emb_model_companions(const emb_model_files *files, emb_model_companion visit, void *user,
+                                emb_error *error);
+
+/* The plain name of a tensor: without the prefix that the file may have put in front. */
+void emb_model_tensor_name(char *out, size_t capacity, const emb_model_files *files,
+                           emb_tensor_role role, uint32_t layer);
+
+/* Gives the shape (a vector: rank 1, one row); false: the architecture has no such tensor. */
+bool emb_model_tensor_shape(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
+                            uint32_t *rank, uint32_t *rows, uint32_t *cols);
+
+/* Whether a role may be quantised: the matrices of a layer, and the word embedding to int8. */
+bool emb_model_quantizable(emb_tensor_role role);
+
 /* Reads rows [row0, row0 + rows) of a tensor as f32 into out [rows, cols]. `layer` is ignored for
  * roles without layers. `scratch` holds at least emb_model_scratch_bytes(rows * cols). A vector is
  * one row. F16 and BF16 widen exactly. Allocates nothing.
@@ -111,6 +135,9 @@ emb_status emb_model_read_quantized(const emb_model_files *files, emb_tensor_rol
 /* Whether the input of this matrix is multiplied by factors before it is quantised; queries, keys
  * and values share an input, and so the factors of the query. */
 bool emb_model_has_smooth(const emb_model_files *files, emb_tensor_role role, uint32_t layer);
+
+/* Whether any matrix of the model has such factors. */
+bool emb_model_smooths(const emb_model_files *files);
 
 /* Reads those factors into out [cols]. Fails: EMB_IO, EMB_BAD_FILE (not finite, or not above 0). */
 emb_status emb_model_read_smooth(const emb_model_files *files, emb_tensor_role role, uint32_t layer,

@@ -21,7 +21,7 @@ static const char *const suffixes[EMB_PARTS] = {".scales", ".zeros", ".smooth"};
 
 /* ---- binding --------------------------------------------------------------------------------- */
 
-bool emb_quantized_allowed(emb_tensor_role role) {
+bool emb_model_quantizable(emb_tensor_role role) {
     return role == EMB_TENSOR_WORDS || role == EMB_TENSOR_QUERY || role == EMB_TENSOR_KEY ||
            role == EMB_TENSOR_VALUE || role == EMB_TENSOR_ATTENTION_OUT ||
            role == EMB_TENSOR_FFN_IN || role == EMB_TENSOR_FFN_OUT;
@@ -308,6 +308,12 @@ emb_status emb_quantized_read_rows(const emb_model_files *files, emb_tensor_role
 bool emb_model_has_smooth(const emb_model_files *files, emb_tensor_role role, uint32_t layer) {
     const emb_tensor *t = emb_tensors_find(files, smooth_role(role), layer);
     return t && t->parts[EMB_PART_SMOOTH].rank;
+}
+
+bool emb_model_smooths(const emb_model_files *files) {
+    for (uint32_t i = 0; i < files->tensors_count; i++)
+        if (files->tensors[i].parts[EMB_PART_SMOOTH].rank) return true;
+    return false;
 }
 
 emb_status emb_model_read_smooth(const emb_model_files *files, emb_tensor_role role, uint32_t layer,

@@ -234,7 +234,7 @@ static emb_status check_shape(const emb_shape *shape, emb_tensor_role role,
 
 /* U8 holds two 4-bit values a byte; word embeddings are never that small. */
 static uint8_t dtype_of(const char *name, emb_tensor_role role) {
-    bool matrix = emb_quantized_allowed(role), words = role == EMB_TENSOR_WORDS;
+    bool matrix = emb_model_quantizable(role), words = role == EMB_TENSOR_WORDS;
     if (strcmp(name, "F32") == 0) return EMB_DTYPE_F32;
     if (strcmp(name, "F16") == 0) return EMB_DTYPE_F16;
     if (strcmp(name, "BF16") == 0) return EMB_DTYPE_BF16;
@@ -276,7 +276,7 @@ emb_status emb_tensors_bind(void *binding, const emb_tensor_header *tensor, emb_
     if (role == ROLE_NONE) return EMB_OK;
     emb_tensor *slot = &b->files->tensors[slot_of(role, layer)];
     if (part == EMB_PARTS) return bind_values(b, slot, role, tensor, error);
-    if (!emb_quantized_allowed(role)) return unknown(b->shape, tensor->name, error);
+    if (!emb_model_quantizable(role)) return unknown(b->shape, tensor->name, error);
     return emb_quantized_bind(slot, part, tensor, b->shard, error);
 }
 
@@ -290,7 +290,7 @@ static emb_status check_alike(const emb_model_files *files, const emb_shape *sha
         uint32_t layer = i < EMB_TENSOR_QUERY ? 0 : (i - EMB_TENSOR_QUERY) / EMB_LAYER_ROLES;
         emb_tensor_role role = (emb_tensor_role)(i - layer * EMB_LAYER_ROLES);
         uint8_t found = files->tensors[i].dtype;
-        if (!emb_quantized_allowed(role)) continue;
+        if (!emb_model_quantizable(role)) continue;
         uint8_t wanted = role == EMB_TENSOR_WORDS && quantised ? (uint8_t)EMB_DTYPE_INT8 : dtype;
         if (quantised ? found == wanted : !emb_quantized_dtype(found)) continue;
         write_name(name, sizeof name, shape->architecture, role, layer);
@@ -315,7 +315,7 @@ emb_status emb_tensors_complete(const emb_model_files *files, const emb_shape *s
             return emb_error_set(error, EMB_BAD_FILE, "tensor \"%s\" is missing from %s%s", name,
                                  files->shards[0],
                                  files->shards_count > 1 ? " and its shards" : "");
-        if (emb_quantized_allowed(role))
+        if (emb_model_quantizable(role))
             EMB_TRY(emb_quantized_check(&files->tensors[i], role, name, error));
     }
     return check_alike(files, shape, error);
@@ -391,6 +391,22 @@ const emb_tensor *emb_tensors_find(const emb_model_files *files, emb_tensor_role
     uint32_t slot = slot_of(role, layer);
     bool there = slot < files->tensors_count && files->tensors[slot].dtype != 0;
     return there ? &files->tensors[slot] : NULL;
+}
+
+void emb_model_tensor_name(char *out, size_t capacity, const emb_model_files *files,
+                           emb_tensor_role role, uint32_t layer) {
+    write_name(out, capacity, files->architecture, role, layer);
+}
+
+bool emb_model_tensor_shape(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
+                            uint32_t *rank, uint32_t *rows, uint32_t *cols) {
+    const emb_tensor *t = emb_tensors_find(files, role, layer);
+    bool table = role == EMB_TENSOR_POSITIONS || role == EMB_TENSOR_TOKEN_TYPES ||
+                 role == EMB_TENSOR_RELATIVE || emb_model_quantizable(role);
+    *rank = table ? 2 : 1;
+    *rows = t ? t->rows : 0;
+    *cols = t ? t->cols : 0;
+    return t != NULL;
 }
 
 emb_status emb_tensors_blame(const emb_model_files *files, emb_tensor_role role, uint32_t layer,

@@ -74,8 +74,13 @@ class Case:
         """Removes all but the inputs; gives the names of what was there beside the output."""
         extra = [p.name for p in self.folder.iterdir() if p.name not in self.inputs]
         for name in extra:
-            (self.folder / name).unlink()
-        return sorted(n for n in extra if n != self.output)
+            path = self.folder / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        kept = self.output.split("/")[0] if self.output else None
+        return sorted(n for n in extra if n != kept)
 
 
 def judge(case, done, mode, failed):
@@ -128,7 +133,9 @@ def cases(full):
     least = least_budget(bert)
     rows = [("encode", ["encode", bert, "-i", "in.txt", "-o", "out.npy"], "out.npy"),
             ("encode, layers streamed", ["encode", bert, "-i", "in.txt", "-o", "out.npy",
-                                         "--memory", least], "out.npy")]
+                                         "--memory", least], "out.npy"),
+            ("quantize", ["quantize", bert, "-o", "out", "--dtype", "int4", "--calibrate",
+                          "in.txt", "--quiet"], "out/model.safetensors")]
     if full:
         rows += [("encode mpnet bf16 jsonl", ["encode", mpnet, "-i", "in.jsonl", "-o", "out.jsonl",
                                               "--dtype", "bf16"], "out.jsonl"),

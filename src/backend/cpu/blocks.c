@@ -11,6 +11,7 @@
 
 /* What attention_block needs beside its arguments. */
 typedef struct attention_buffers {
+    const emb_observer *observer;
     void *in;       /* operands [tokens, hidden]; unused where operands are f32 */
     float *group;   /* [tokens, 3 * group_dim] */
     void *context;  /* [tokens, hidden]: operands, or f32 where operands are quantised */
@@ -29,7 +30,15 @@ typedef struct ffn_buffers {
     float *narrow;  /* [block_rows, hidden] */
     void *unpacked; /* of the product kernel */
     size_t operand_stride, wide_stride;
+    const emb_observer *observer;
 } ffn_buffers;
+
+/* Shows what a matrix is about to be applied to. */
+static void show(const emb_observer *observer, const emb_cpu_kernels *kernels,
+                 const emb_cpu_product *p) {
+    if (!observer || kernels->operands) return;
+    observer->see(observer->user, p->linear, p->in, p->in_stride, p->rows);
+}
 
 /* Cuts the next buffer off a scratch; with a base of NULL the end is the number of bytes. */
 static void *cut(uintptr_t *end, size_t rows, size_t stride, size_t value_bytes) {
@@ -242,6 +251,7 @@ static void project_out(const emb_cpu_kernels *kernels, const attention_buffers 
             .out_stride = hidden,
             .work = b->unpacked,
         };
+        show(b->observer, kernels, &product);
         kernels->product(&product);
         size_t first = (size_t)t * hidden;
         kernels->norm(out + first, in + first, b->narrow, rows, &norm);
@@ -265,6 +275,8 @@ void emb_cpu_attention_block(const emb_cpu_kernels *kernels, float *out, const f
         product.in = b.in;
         product.in_stride = b.operand_stride;
     }
+    b.observer = scratch->observer;
+    show(b.observer, kernels, &product);
     for (uint32_t head = 0; head < shape->heads; head += b.heads) {
         project_group(kernels, &b, &product, shape, head);
         attend_group(kernels, &b, tile, shape, head);
@@ -296,6 +308,7 @@ static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float
         widen.in = b->in;
         widen.in_stride = b->operand_stride;
     }
+    show(b->observer, kernels, &widen);
     kernels->product(&widen);
     if (kernels->quantised)
         kernels->operands(b->wide, b->wide_stride, b->full, rows, shape->intermediate,
@@ -312,6 +325,7 @@ static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float
         .out_stride = shape->hidden,
         .work = b->unpacked,
     };
+    show(b->observer, kernels, &narrow);
     kernels->product(&narrow);
     kernels->norm(out, in, b->narrow, rows, &norm);
 }
@@ -323,6 +337,7 @@ void emb_cpu_ffn_block(const emb_cpu_kernels *kernels, float *out, const float *
     ffn_buffers b;
     cut_ffn(&b, kernels, shape, layer->ffn_in.format, tile->tokens, scratch->buffers[0]);
     uint32_t step = even_rows(tile->tokens, kernels->block_rows);
+    b.observer = scratch->observer;
     for (uint32_t t = 0; t < tile->tokens; t += step) {
         uint32_t rows = tile->tokens - t < step ? tile->tokens - t : step;
         size_t first = (size_t)t * shape->hidden;

@@ -1,0 +1,354 @@
+/* package.c - the quantised model's directory: built beside its place and moved there when whole.
+ *
+ * The weights' file is laid out before any of it is written: a header, then all f32 tensors, then
+ * those of bytes. docs/quantized_format.md describes it.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "quantizer/quantizer.h"
+
+#define LAYER_ROLES (EMB_TENSOR_ROLES - EMB_TENSOR_QUERY)
+#define ENTRY_BYTES 512
+#define COPY_BYTES  16384
+
+/* ---- the weights' file ----------------------------------------------------------------------- */
+
+static uint32_t slots_of(const emb_shape *shape) {
+    return EMB_TENSOR_QUERY + shape->layers * LAYER_ROLES;
+}
+
+static uint64_t *offset_of(const emb_package *out, emb_tensor_role role, uint32_t layer,
+                           uint32_t part) {
+    uint32_t slot = (uint32_t)role + (role < EMB_TENSOR_QUERY ? 0 : layer * LAYER_ROLES);
+    return &out->offsets[slot * EMB_PACKAGE_PARTS + part];
+}
+
+/* One tensor of the file. */
+typedef struct entry {
+    const char *dtype;
+    uint32_t rank, dims[2];
+    uint64_t bytes;
+} entry;
+
+static void describe_values(entry *e, const emb_package *out, emb_tensor_role role, uint32_t rank,
+                            uint32_t rows, uint32_t cols) {
+    bool words = role == EMB_TENSOR_WORDS, four = out->dtype == EMB_DTYPE_INT4 && !words;
+    *e = (entry){"F32", rank, {rank == 2 ? rows : cols, cols}, (uint64_t)rows * cols * 4};
+    if (!emb_model_quantizable(role)) return;
+    e->dtype = four ? "U8" : out->dtype == EMB_DTYPE_FP8 && !words ? "F8_E4M3" : "I8";
+    if (four) e->dims[1] = (cols + 1) / 2;
+    e->bytes = (uint64_t)rows * e->dims[1];
+}
+
+/* Describes a part of a tensor; false if there is none. */
+static bool describe(entry *e, const emb_package *out, emb_tensor_role role, uint32_t layer,
+                     uint32_t part) {
+    uint32_t rank, rows, cols;
+    if (!emb_model_tensor_shape(out->model->files, role, layer, &rank, &rows, &cols)) return false;
+    bool words = role == EMB_TENSOR_WORDS, four = out->dtype == EMB_DTYPE_INT4 && !words;
+    bool shares = role == EMB_TENSOR_KEY || role == EMB_TENSOR_VALUE;
+    uint32_t groups = four ? emb_quantized_groups(cols, out->group) : 1;
+    if (part == EMB_PACKAGE_VALUES) {
+        describe_values(e, out, role, rank, rows, cols);
+        return true;
+    }
+    if (!emb_model_quantizable(role)) return false;
+    if (part == EMB_PACKAGE_SMOOTH) {
+        *e = (entry){"F32", 1, {cols, 0}, (uint64_t)cols * 4};
+        return out->smooth && !words && !shares;
+    }
+    uint32_t size = part == EMB_PACKAGE_SCALES ? 4 : 1;
+    *e = (entry){
+        size == 4 ? "F32" : "U8", four ? 2 : 1, {rows, groups}, (uint64_t)rows * groups * size};
+    return part == EMB_PACKAGE_SCALES || four;
+}
+
+/* Writes the header's text at *place, or only moves it on while the descriptor is -1. */
+static emb_status put(emb_package *out, uint64_t *place, emb_error *error, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+static emb_status put(emb_package *out, uint64_t *place, emb_error *error, const char *format,
+                      ...) {
+    char text[ENTRY_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (length < 0 || (size_t)length >= sizeof text)
+        return emb_error_set(error, EMB_INTERNAL, "an entry of the header is too long");
+    uint64_t at = *place;
+    *place += (uint64_t)length;
+    if (out->descriptor < 0) return EMB_OK;
+    return emb_file_write_at(out->descriptor, text, (size_t)length, at, out->weights, error);
+}
+
+static emb_status put_tensor(emb_package *out, uint64_t *place, emb_tensor_role role,
+                             uint32_t layer, uint32_t part, const entry *e, uint64_t data,
+                             emb_error *error) {
+    static const char *const suffixes[EMB_PACKAGE_PARTS] = {"", ".scales", ".zeros", ".smooth"};
+    char name[256], dims[32];
+    emb_model_tensor_name(name, sizeof name, out->model->files, role, layer);
+    snprintf(dims, sizeof dims, e->rank == 2 ? "%u,%u" : "%u", e->dims[0], e->dims[1]);
+    return put(out, place, error,
+               ",\"%s%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%" PRIu64 ",%" PRIu64
+               "]}",
+               name, suffixes[part], e->dtype, dims, data, data + e->bytes);
+}
+
+/* Goes over every tensor in the file's order, f32 first so that they are aligned. */
+static emb_status put_tensors(emb_package *out, uint64_t *place, uint64_t *data, emb_error *error) {
+    uint32_t slots = slots_of(&out->model->shape);
+    for (uint32_t i = 0; i < 2 * slots * EMB_PACKAGE_PARTS; i++) {
+        bool bytes = i >= slots * EMB_PACKAGE_PARTS; /* the second time round */
+        uint32_t part = i % EMB_PACKAGE_PARTS, slot = i / EMB_PACKAGE_PARTS % slots;
+        uint32_t layer = slot < EMB_TENSOR_QUERY ? 0 : (slot - EMB_TENSOR_QUERY) / LAYER_ROLES;
+        emb_tensor_role role = (emb_tensor_role)(slot - layer * LAYER_ROLES);
+        entry e;
+        if (!describe(&e, out, role, layer, part)) continue;
+        if (bytes != (strcmp(e.dtype, "F32") != 0)) continue;
+        EMB_TRY(put_tensor(out, place, role, layer, part, &e, *data, error));
+        *offset_of(out, role, layer, part) = *data;
+        *data += e.bytes;
+    }
+    return EMB_OK;
+}
+
+static emb_status put_header(emb_package *out, uint64_t *place, uint64_t *data, emb_error *error) {
+    static const char *const names[] = {"", "f32", "bf16", "f16", "int8", "int4", "fp8"};
+    EMB_TRY(put(out, place, error, "{\"__metadata__\":{\"format\":\"pt\",\"quantized\":\"%s\"}",
+                names[out->dtype]));
+    EMB_TRY(put_tensors(out, place, data, error));
+    return put(out, place, error, "}");
+}
+
+/* Offsets become those of the file. */
+static emb_status write_header(emb_package *out, emb_error *error) {
+    unsigned char head[8];
+    uint64_t place = 8, data = 0;
+    int descriptor = out->descriptor;
+    out->descriptor = -1;
+    emb_status status = put_header(out, &place, &data, error); /* how long it is */
+    out->descriptor = descriptor;
+    EMB_TRY(status);
+    uint64_t padded = (place + 7) / 8 * 8;
+    for (uint32_t i = 0; i < 8; i++) head[i] = (unsigned char)((padded - 8) >> 8 * i);
+    EMB_TRY(emb_file_write_at(descriptor, head, sizeof head, 0, out->weights, error));
+    place = 8;
+    data = 0;
+    EMB_TRY(put_header(out, &place, &data, error));
+    EMB_TRY(put(out, &place, error, "%*s", (int)(padded - place), ""));
+    for (uint32_t i = 0; i < slots_of(&out->model->shape) * EMB_PACKAGE_PARTS; i++)
+        out->offsets[i] += padded;
+    out->bytes = padded + data;
+    return EMB_OK;
+}
+
+void emb_package_layout(emb_package *out, const emb_shape *shape, uint32_t cols_max,
+                        emb_ledger *ledger) {
+    out->offsets = emb_ledger_take(ledger, (uint64_t)slots_of(shape) * EMB_PACKAGE_PARTS,
+                                   sizeof *out->offsets);
+    out->packed = emb_ledger_take(ledger, EMB_QUANTIZER_ROWS, ((uint64_t)cols_max + 1) / 2);
+    out->written = emb_ledger_take(ledger, EMB_PACKAGE_FILES, sizeof *out->written);
+}
+
+emb_status emb_package_write(emb_package *out, emb_tensor_role role, uint32_t layer, uint32_t part,
+                             uint64_t first_byte, const void *bytes, size_t count,
+                             emb_error *error) {
+    return emb_file_write_at(out->descriptor, bytes, count,
+                             *offset_of(out, role, layer, part) + first_byte, out->weights, error);
+}
+
+static size_t pack(unsigned char *out, const int8_t *codes, uint32_t rows, uint32_t cols) {
+    size_t at = 0;
+    for (uint32_t r = 0; r < rows; r++) {
+        const int8_t *row = codes + (size_t)r * cols;
+        for (uint32_t c = 0; c < cols; c += 2) {
+            int high = c + 1 < cols ? row[c + 1] : 0;
+            out[at++] = (unsigned char)(row[c] | high << 4);
+        }
+    }
+    return at;
+}
+
+emb_status emb_package_write_rows(emb_package *out, emb_tensor_role role, uint32_t layer,
+                                  uint32_t row0, const emb_quantized_rows *rows, emb_error *error) {
+    uint32_t groups = rows->bits == 4 ? emb_quantized_groups(rows->cols, rows->group) : 1;
+    size_t scales = (size_t)rows->rows * groups, bytes = (size_t)rows->rows * rows->cols;
+    uint64_t stride = rows->cols;
+    const void *values = rows->values;
+    if (rows->bits == 4) {
+        stride = (stride + 1) / 2;
+        bytes = pack(out->packed, rows->values, rows->rows, rows->cols);
+        values = out->packed;
+        EMB_TRY(emb_package_write(out, role, layer, EMB_PACKAGE_ZEROS, (uint64_t)row0 * groups,
+                                  rows->zeros, scales, error));
+    }
+    EMB_TRY(emb_package_write(out, role, layer, EMB_PACKAGE_SCALES,
+                              (uint64_t)row0 * groups * sizeof(float), rows->scales,
+                              scales * sizeof(float), error));
+    return emb_package_write(out, role, layer, EMB_PACKAGE_VALUES, row0 * stride, values, bytes,
+                             error);
+}
+
+/* ---- the directory --------------------------------------------------------------------------- */
+
+static emb_status join(char *out, const char *folder, const char *name, emb_error *error) {
+    const char *slash = *name ? "/" : "";
+    int length = snprintf(out, EMB_QUANTIZER_PATH, "%s%s%s", folder, slash, name);
+    if (length > 0 && length < EMB_QUANTIZER_PATH) return EMB_OK;
+    return emb_error_set(error, EMB_INVALID_ARGUMENT, "%.60s...: the path is too long", folder);
+}
+
+/* What is at the place may be replaced if it is empty, or if we wrote it and are told to. */
+static emb_status check_place(const emb_package *out, bool overwrite, emb_error *error) {
+    struct stat about;
+    char marker[EMB_QUANTIZER_PATH];
+    if (lstat(out->final, &about) != 0) return EMB_OK;
+    if (!S_ISDIR(about.st_mode))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "%s: is there and is not a directory; name another", out->final);
+    EMB_TRY(join(marker, out->final, EMB_QUANTIZER_MARKER, error));
+    bool ours = lstat(marker, &about) == 0;
+    if (ours && overwrite) return EMB_OK;
+    if (!ours && emb_tree_empty(out->final)) return EMB_OK;
+    return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                         ours ? "%s: is there already; --force replaces it"
+                              : "%s: is there already, and not by quantize; name another directory",
+                         out->final);
+}
+
+/* Makes a file in the temporary folder, and the folders above it. Noted first, so that whatever is
+ * there can be removed without asking the system what is. */
+static emb_status create(emb_package *out, int *descriptor, char *path, const char *name,
+                         emb_error *error) {
+    EMB_TRY(join(path, out->temporary, name, error));
+    if (strlen(name) >= EMB_PACKAGE_NAME || out->written_count == EMB_PACKAGE_FILES)
+        return emb_error_set(error, EMB_INTERNAL, "%s: too many files or too long a name", name);
+    memcpy(out->written[out->written_count++], name, strlen(name) + 1);
+    char *slash = strrchr(path, '/');
+    *slash = 0;
+    emb_status status = emb_tree_make(path, error);
+    *slash = '/';
+    EMB_TRY(status);
+    return emb_file_create(descriptor, path, error);
+}
+
+emb_status emb_package_open(emb_package *out, const char *directory, bool overwrite,
+                            emb_error *error) {
+    char name[EMB_QUANTIZER_PATH];
+    const char *folder = emb_model_files_transformer(out->model->files);
+    EMB_TRY(join(out->final, directory, "", error));
+    for (size_t length = strlen(out->final); length > 1 && out->final[length - 1] == '/';)
+        out->final[--length] = 0;
+    EMB_TRY(check_place(out, overwrite, error));
+    int length =
+        snprintf(out->temporary, sizeof out->temporary, "%s.tmp-%ld", out->final, (long)getpid());
+    bool fits = length > 0 && (size_t)length < sizeof out->temporary;
+    if (!fits || mkdir(out->temporary, 0777) != 0) {
+        int reason = fits ? errno : ENAMETOOLONG;
+        out->temporary[0] = 0; /* not ours to remove */
+        return emb_error_set(error, EMB_IO, "%s.tmp-%ld: cannot be made: %s", out->final,
+                             (long)getpid(), strerror(reason));
+    }
+    snprintf(name, sizeof name, "%s%s%s", folder, *folder ? "/" : "", "model.safetensors");
+    EMB_TRY(create(out, &out->descriptor, out->weights, name, error));
+    return write_header(out, error);
+}
+
+static emb_status copy_bytes(int from, const char *from_path, int to, const char *to_path,
+                             uint64_t bytes, emb_error *error) {
+    unsigned char block[COPY_BYTES];
+    for (uint64_t done = 0; done < bytes;) {
+        size_t part = bytes - done < sizeof block ? (size_t)(bytes - done) : sizeof block;
+        EMB_TRY(emb_file_read_at(from, block, part, done, from_path, error));
+        EMB_TRY(emb_file_write_at(to, block, part, done, to_path, error));
+        done += part;
+    }
+    return EMB_OK;
+}
+
+static emb_status copy_companion(void *user, const char *name, emb_error *error) {
+    emb_package *out = user;
+    char root[EMB_MODEL_PATH_MAX], from_path[EMB_QUANTIZER_PATH], to_path[EMB_QUANTIZER_PATH];
+    int from, to;
+    uint64_t bytes;
+    emb_model_files_root(out->model->files, root);
+    EMB_TRY(join(from_path, root, name, error));
+    EMB_TRY(emb_file_open(&from, &bytes, from_path, error));
+    emb_status status = create(out, &to, to_path, name, error);
+    if (status == EMB_OK) {
+        status = copy_bytes(from, from_path, to, to_path, bytes, error);
+        emb_status finished = emb_file_finish(to, to_path, status == EMB_OK ? error : NULL);
+        if (status == EMB_OK) status = finished;
+    }
+    emb_file_close(from);
+    return status;
+}
+
+static emb_status write_marker(emb_package *out, const char *marker, emb_error *error) {
+    char path[EMB_QUANTIZER_PATH];
+    int descriptor;
+    EMB_TRY(create(out, &descriptor, path, EMB_QUANTIZER_MARKER, error));
+    emb_status status = emb_file_write_at(descriptor, marker, strlen(marker), 0, path, error);
+    emb_status finished = emb_file_finish(descriptor, path, status == EMB_OK ? error : NULL);
+    return status == EMB_OK ? finished : status;
+}
+
+/* An older directory is moved aside first, and removed last. */
+static emb_status move(emb_package *out, emb_error *error) {
+    char aside[EMB_QUANTIZER_PATH + 16];
+    struct stat about;
+    snprintf(aside, sizeof aside, "%s.old-%ld", out->final, (long)getpid());
+    bool replaces = lstat(out->final, &about) == 0 && !emb_tree_empty(out->final);
+    if (replaces && rename(out->final, aside) != 0)
+        return emb_error_set(error, EMB_IO, "%s: cannot be moved aside: %s", out->final,
+                             strerror(errno));
+    if (rename(out->temporary, out->final) != 0) {
+        int reason = errno;
+        if (replaces) (void)!rename(aside, out->final);
+        return emb_error_set(error, EMB_IO, "%s: cannot be moved to its place: %s", out->final,
+                             strerror(reason));
+    }
+    out->temporary[0] = 0;
+    if (replaces) emb_tree_remove(aside);
+    return EMB_OK;
+}
+
+emb_status emb_package_commit(emb_package *out, const char *marker, emb_error *error) {
+    int descriptor = out->descriptor;
+    out->descriptor = -1;
+    EMB_TRY(emb_file_finish(descriptor, out->weights, error));
+    EMB_TRY(emb_model_companions(out->model->files, copy_companion, out, error));
+    EMB_TRY(write_marker(out, marker, error));
+    return move(out, error);
+}
+
+/* The file, and the folders above it that are empty then. */
+static void remove_written(const emb_package *out, const char *name) {
+    char path[EMB_QUANTIZER_PATH];
+    size_t root = strlen(out->temporary);
+    if (join(path, out->temporary, name, NULL) != EMB_OK) return;
+    unlink(path);
+    for (char *slash; (slash = strrchr(path, '/')) && slash > path + root;) {
+        *slash = 0;
+        rmdir(path);
+    }
+}
+
+void emb_package_abort(emb_package *out) {
+    emb_file_close(out->descriptor);
+    out->descriptor = -1;
+    if (!out->temporary[0]) return;
+    while (out->written_count > 0) remove_written(out, out->written[--out->written_count]);
+    rmdir(out->temporary);
+    out->temporary[0] = 0;
+}

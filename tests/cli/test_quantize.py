@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+"""quantize: what it writes, how near the vectors stay, what it refuses, and that it leaves nothing.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import json
+import math
+import pathlib
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+
+from common import BERT, MPNET, expect_exit, program, read_npy, ready, run
+
+WORDS = ["bounded", "memory", "the", "of", "plan", "café", "東京", "x", "42", "unaffable", "in",
+         "stone", "river", "walks", "slowly", "moon", "a", "cat", "sat", "mat"]
+# mean and minimum cosine to the full-precision vectors, weights alone (--dtype f32)
+FLOORS = {"int8": (0.9999, 0.9998), "int4": (0.985, 0.972), "fp8": (0.9985, 0.998)}
+
+
+def texts_of(count):
+    """Different short texts."""
+    return [" ".join(WORDS[(i * 7 + k * k * (i + 1)) % len(WORDS)] for k in range(1 + i % 17))
+            for i in range(count)]
+
+
+def encode(folder, model, texts, *options):
+    """The finished process, and vectors (or None)."""
+    source, out = folder / "t.txt", folder / "t.npy"
+    source.write_text("".join(t + "\n" for t in texts), encoding="utf-8")
+    out.unlink(missing_ok=True)
+    done = run("encode", model, "-i", source, "-o", out, "-q", *options)
+    return done, read_npy(out)[2] if done.returncode == 0 else None
+
+
+def cosines(rows, others):
+    """(mean, minimum) over pairs of rows of length one."""
+    values = [math.fsum(a * b for a, b in zip(x, y)) for x, y in zip(rows, others)]
+    return math.fsum(values) / len(values), min(values)
+
+
+def header_of(path):
+    """The header of a safetensors file, with a check of its size."""
+    data = path.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + length])
+    ends = max(t["data_offsets"][1] for k, t in header.items() if k != "__metadata__")
+    assert 8 + length + ends == len(data), "size"
+    return header
+
+
+def check_written(tally, model, target, dtype, group):
+    """Files, tensors and the report."""
+    done = run("quantize", model, "-o", target, "--dtype", dtype, "--json",
+               *(["--group", group] if group else []))
+    if not expect_exit(tally, done, 0):
+        return
+    said = json.loads(done.stdout)
+    header = header_of(target / "model.safetensors")
+    marker = json.loads((target / "embound_quantization.json").read_text())
+    for name in ["config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json"]:
+        same = (target / name).read_bytes() == (model / name).read_bytes()
+        tally.expect(same, f"{target.name}/{name} is not a copy")
+    info = json.loads(run("info", target, "--json").stdout)["model"]
+    wanted_group = (group or 32) if dtype == "int4" else 0
+    tally.expect(info["stored_dtype"] == dtype, f"info says {info['stored_dtype']}")
+    tally.expect(marker["dtype"] == dtype and marker["group"] == wanted_group, f"marker {marker}")
+    tally.expect(said["matrices"] == 1 + 6 * info["layers"], f"{said['matrices']} matrices")
+    tally.expect(said["bytes"] == (target / "model.safetensors").stat().st_size, "bytes")
+    largest = {"int8": 0.03, "int4": 0.11, "fp8": 0.03}[dtype]
+    errors = [m["error"] for layer in said["layers"] for m in layer["matrices"]]
+    tally.expect(len(errors) == 6 * info["layers"] and 0 < min(errors) < max(errors) < largest,
+                 f"{dtype}: errors {errors}")
+    codes = {"int8": "I8", "int4": "U8", "fp8": "F8_E4M3"}[dtype]
+    prefix = "attention.self.query" if model == BERT else "attention.attn.q"
+    name = f"encoder.layer.1.{prefix}.weight"
+    hidden = info["hidden"]
+    cols = hidden // 2 if dtype == "int4" else hidden
+    scales = [hidden, -(-hidden // wanted_group)] if wanted_group else [hidden]
+    tally.expect(header[name]["dtype"] == codes and header[name]["shape"] == [hidden, cols] and
+                 header[name + ".scales"]["shape"] == scales, f"{name}: {header.get(name)}")
+
+
+def check_vectors(tally, folder, model):
+    """Cosine to the original for each dtype; the same bits stored and on the fly."""
+    texts = texts_of(60)
+    _, exact = encode(folder, model, texts)
+    for dtype in FLOORS:
+        for group in [32, 64] if dtype == "int4" else [0]:
+            target = folder / f"{model.name}-{dtype}-{group}"
+            check_written(tally, model, target, dtype, group)
+            done, rows = encode(folder, target, texts, "--dtype", "f32")
+            if not expect_exit(tally, done, 0):
+                continue
+            mean, least = cosines(exact, rows)
+            slack = 1.5 if group == 64 else 1
+            wanted = [1 - (1 - floor) * slack for floor in FLOORS[dtype]]
+            tally.expect(mean >= wanted[0] and least >= wanted[1],
+                         f"{target.name}: mean {mean:.6f}, least {least:.6f}, wanted {wanted}")
+            if dtype == "fp8" or group == 64:
+                continue
+            done, fly = encode(folder, model, texts, "--dtype", dtype)
+            stored_done, stored = encode(folder, target, texts)
+            if b"not available" in done.stderr + stored_done.stderr:
+                tally.skip(f"{dtype} kernels: not in this build")
+            elif expect_exit(tally, done, 0) and expect_exit(tally, stored_done, 0):
+                tally.expect(fly == stored, f"{target.name}: not the bits of --dtype {dtype}")
+
+
+def check_calibrated(tally, folder, model):
+    """Rounding for the texts brings the vectors of other texts nearer; smoothing changes little."""
+    texts, others = folder / "calibrate.txt", texts_of(60)
+    draws = [" ".join(WORDS[(i * 11 + k * (i % 5 + 1)) % len(WORDS)] for k in range(2 + i % 23))
+             for i in range(400)]
+    texts.write_text("\n".join(draws) + "\n", encoding="utf-8")
+    _, exact = encode(folder, model, others)
+    means = {}
+    for name, more in [("plain", []), ("calibrated", ["--calibrate", texts]),
+                       ("smoothed", ["--calibrate", texts, "--smooth"])]:
+        target = folder / f"{model.name}-{name}"
+        done = run("quantize", model, "-o", target, "--dtype", "int4", "--json", *more)
+        if not expect_exit(tally, done, 0):
+            return
+        said = json.loads(done.stdout)
+        layers = [layer["output_error"] for layer in said["layers"]]
+        tally.expect((said["texts"] > 100 and 0 < max(layers) < 0.2) if more else
+                     said["texts"] == 0 and layers[0] is None, f"{name}: {said['texts']} {layers}")
+        means[name] = cosines(exact, encode(folder, target, others, "--dtype", "f32")[1])[0]
+        factors = [k for k in header_of(target / "model.safetensors") if k.endswith(".smooth")]
+        tally.expect(len(factors) == (8 if name == "smoothed" else 0), f"{name}: {factors}")
+    tally.expect(means["calibrated"] > means["plain"], f"{model.name}: {means}")
+    tally.expect(means["smoothed"] > 2 * means["plain"] - 1, f"{model.name}: {means}")
+
+
+def check_refused(tally, folder):
+    """Options, places and models that are not taken, each with its reason."""
+    target, texts = folder / "refused", folder / "refused.txt"
+    texts.write_text("a text\n")
+    (folder / "empty.txt").write_text("\n\n")
+    rows = [(["-o", target], "--dtype"), (["--dtype", "int8"], "-o DIR"),
+            (["-o", target, "--dtype", "f16"], "int8, int4, fp8"),
+            (["-o", target, "--dtype", "int4", "--group", "48"], "32 and 64"),
+            (["-o", target, "--dtype", "int8", "--group", "32"], "int4 alone"),
+            (["-o", target, "--dtype", "int8", "--smooth"], "texts"),
+            (["-o", target, "--dtype", "fp8", "--calibrate", texts], "int8 and int4"),
+            (["-o", target, "--dtype", "int8", "--calibrate-tokens", "99"], "--calibrate"),
+            (["-o", target, "--dtype", "int8", "--calibrate", folder / "empty.txt"], "empty"),
+            (["-o", BERT, "--dtype", "int8"], "not by quantize"),
+            (["-o", texts, "--dtype", "int8"], "not a directory")]
+    for arguments, reason in rows:
+        done = run("quantize", BERT, *arguments)
+        expect_exit(tally, done, 64, reason)
+        tally.expect(not target.exists(), f"{arguments}: left {target}")
+    done = run("quantize", BERT, "-o", target, "--dtype", "int8", "--calibrate", folder / "none")
+    expect_exit(tally, done, 66, "none")
+    expect_exit(tally, run("quantize", BERT, "-o", folder / "a/b", "--dtype", "int8"), 74, "a/b")
+    for dtype, other in [("int4", "int8"), ("int8", "int4"), ("fp8", "int8")]:
+        stored = folder / f"stored-{dtype}"
+        run("quantize", BERT, "-o", stored, "--dtype", dtype)
+        expect_exit(tally, run("plan", stored, "--dtype", other), 64, f"stored as {dtype}", "f32")
+        expect_exit(tally, run("quantize", stored, "-o", target, "--dtype", dtype), 64, "already")
+    expect_exit(tally, run("plan", folder / "stored-fp8", "--device", "cpu"), 64, "fp8", "bf16")
+
+
+def check_places(tally, folder):
+    """What is there stays, unless quantize wrote it and is told to replace it."""
+    target = folder / "place"
+    ask = ["quantize", BERT, "-o", target, "--dtype"]
+    target.mkdir()
+    expect_exit(tally, run(*ask, "int8"), 0)
+    expect_exit(tally, run(*ask, "int4"), 64, "--force")
+    expect_exit(tally, run(*ask, "int4", "--force"), 0)
+    marker = json.loads((target / "embound_quantization.json").read_text())
+    tally.expect(marker["dtype"] == "int4", f"--force left {marker}")
+    (target / "embound_quantization.json").unlink()
+    expect_exit(tally, run(*ask, "int8", "--force"), 64, "not by quantize")
+    tally.expect((target / "model.safetensors").exists(), "--force took what it must not")
+    tally.expect(not list(folder.glob("place.*")), f"left {list(folder.glob('place.*'))}")
+
+
+def check_nothing_left(tally, folder):
+    """A full disk and a signal: the exit code, and no trace."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))  # noqa: E731
+    done = run("quantize", BERT, "-o", folder / "full", "--dtype", "int8", preexec_fn=limit)
+    expect_exit(tally, done, 74, "model.safetensors", "write failed")
+    tally.expect(not list(folder.glob("full*")), f"left {list(folder.glob('full*'))}")
+    texts = folder / "long.txt"
+    texts.write_text("\n".join(texts_of(3000)) + "\n", encoding="utf-8")
+    command = [program.PROGRAM, "quantize", MPNET, "-o", folder / "stopped", "--dtype", "int4",
+               "--calibrate", texts, "--calibrate-tokens", "30000", "--progress", "always"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
+        seen = running.stderr.read(30)
+        running.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        seen += running.stderr.read()
+    tally.expect(running.returncode == 130, f"exit {running.returncode}: {seen}")
+    tally.expect(time.monotonic() - began < 60, "slow to stop")
+    tally.expect(not list(folder.glob("stopped*")), f"left {list(folder.glob('stopped*'))}")
+
+
+def check_memory(tally, folder):
+    """The peak is what was there before, what the report states, and next to nothing more."""
+    model = program.DEEP if program.DEEP.exists() else BERT
+    texts = folder / "texts.txt"
+    texts.write_text("\n".join(texts_of(300)) + "\n", encoding="utf-8")
+    machine = json.loads(run("info", "--json").stdout)["machine"]
+    for more in [[], ["--calibrate", texts]]:
+        done, peak, exact = program.run_with_peak("quantize", model, "-o", folder / "peak",
+                                                  "--force", "--dtype", "int4", "--json", *more)
+        if not exact or done.returncode:
+            tally.skip(f"no exact peak here: {done.stderr}")
+            continue
+        stated = json.loads(done.stdout)["memory_bytes"]
+        allowed = machine["process_base_bytes"] + stated + (6 << 20 if more else 1 << 20)
+        tally.expect(peak <= allowed, f"peak {peak}, stated {stated}, allowed {allowed}")
+
+
+def main():
+    """Runs all of it in a scratch folder."""
+    tally = program.Tally()
+    if ready(tally):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="embound-quantize-"))
+        for model in (BERT, MPNET):
+            check_vectors(tally, folder, model)
+            check_calibrated(tally, folder, model)
+        for check in (check_refused, check_places, check_nothing_left, check_memory):
+            check(tally, folder)
+        shutil.rmtree(folder)
+    tally.end()
+
+
+if __name__ == "__main__":
+    main()
