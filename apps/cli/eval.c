@@ -66,6 +66,17 @@ static double cosine(const float *a, const float *b, uint32_t dim) {
 }
 
 /* Two rows make a pair; the first one's vector must be kept, for it is gone with the next rows. */
+static void take_half(eval_job *job, const emb_row *row, uint64_t text) {
+    bool good = row->status == EMB_OK;
+    if (text % 2 == 0) {
+        job->first_good = good;
+        if (good) memcpy(job->first, row->values, job->dim * sizeof(float));
+    } else {
+        bool both = good && job->first_good;
+        job->cosines[text / 2] = both ? cosine(job->first, row->values, job->dim) : NAN;
+    }
+}
+
 static emb_status take_rows(void *user, const emb_row *rows, uint32_t count, emb_error *error) {
     eval_job *job = user;
     (void)error;
@@ -77,13 +88,7 @@ static emb_status take_rows(void *user, const emb_row *rows, uint32_t count, emb
             float *kept = job->vectors + text * job->dim;
             for (uint32_t d = 0; d < job->dim; d++) kept[d] = good ? row->values[d] : NAN;
         }
-        if (text % 2 == 0) {
-            job->first_good = good;
-            if (good) memcpy(job->first, row->values, job->dim * sizeof(float));
-        } else {
-            bool both = good && job->first_good;
-            job->cosines[text / 2] = both ? cosine(job->first, row->values, job->dim) : NAN;
-        }
+        take_half(job, row, text);
     }
     return EMB_OK;
 }
@@ -92,7 +97,9 @@ static emb_status compare_rows(void *user, const emb_row *rows, uint32_t count, 
     eval_job *job = user;
     (void)error;
     for (uint32_t i = 0; i < count; i++) {
-        const float *kept = job->vectors + job->texts++ * job->dim;
+        uint64_t text = job->texts++;
+        const float *kept = job->vectors + text * job->dim;
+        take_half(job, &rows[i], text);
         if (rows[i].status != EMB_OK) continue;
         double value = cosine(kept, rows[i].values, job->dim);
         if (!isfinite(value)) continue;
@@ -149,7 +156,8 @@ static void print_number(emb_writer *out, const char *key, double value, int dig
         emb_writer_text(out, "null");
 }
 
-static void print_result(const eval_job *job, const eval_result *result,
+/* second: of the other model, with --against. */
+static void print_result(const eval_job *job, const eval_result *result, const eval_result *second,
                          const emb_options *options) {
     emb_writer *out = emb_cli_stdout();
     double mean = job->compared ? job->against_sum / (double)job->compared : NAN;
@@ -161,6 +169,8 @@ static void print_result(const eval_job *job, const eval_result *result,
         if (options->against) {
             print_number(out, "cosine_mean", mean, 9);
             print_number(out, "cosine_min", least, 9);
+            print_number(out, "against_spearman", second->spearman * 100, 4);
+            print_number(out, "spearman_delta", (second->spearman - result->spearman) * 100, 4);
         }
         emb_writer_text(out, "}\n");
         return;
@@ -172,6 +182,8 @@ static void print_result(const eval_job *job, const eval_result *result,
         emb_writer_format(out, "against      %.400s\n", options->against);
         emb_writer_format(out, "cosine mean  %.7f\n", mean);
         emb_writer_format(out, "cosine min   %.7f\n", least);
+        emb_writer_format(out, "its Spearman %.2f (%+.2f)\n", second->spearman * 100,
+                          (second->spearman - result->spearman) * 100);
     }
 }
 
@@ -221,7 +233,7 @@ static emb_status inspect(eval_job *job, emb_session *session, const emb_options
 }
 
 static emb_status run_job(eval_job *job, emb_session *session, const emb_options *options,
-                          eval_result *result, emb_error *error) {
+                          eval_result *result, eval_result *second, emb_error *error) {
     bool against = options->against != NULL;
     if (against) EMB_APP_TRY(check_budgets(job, session, options, error));
     EMB_APP_TRY(emb_session_open_model(session, options->model, error));
@@ -238,13 +250,16 @@ static emb_status run_job(eval_job *job, emb_session *session, const emb_options
         if (code != EMB_EXIT_OK) return emb_app_fail(error, EMB_IO, "--stats was not written");
     }
     *result = correlate(job);
-    return against ? run_against(job, session, options, caller_bytes, error) : EMB_OK;
+    if (!against) return EMB_OK;
+    EMB_APP_TRY(run_against(job, session, options, caller_bytes, error));
+    *second = correlate(job);
+    return EMB_OK;
 }
 
 int emb_command_eval(emb_session *session, emb_options *options) {
     static eval_job job;
     emb_error error = {0};
-    eval_result result = {0};
+    eval_result result = {0}, second = {0};
     if (options->inputs_count + options->words_count != 1) {
         emb_cli_say("eval needs one table of scored pairs: state -i FILE");
         return EMB_EXIT_USAGE;
@@ -252,13 +267,13 @@ int emb_command_eval(emb_session *session, emb_options *options) {
     const char *path = options->inputs_count ? options->inputs[0] : options->words[0];
     emb_status status = emb_cli_check_output(options->stats_path, &path, 1, &error);
     if (status == EMB_OK) status = inspect(&job, session, options, path, &error);
-    if (status == EMB_OK) status = run_job(&job, session, options, &result, &error);
+    if (status == EMB_OK) status = run_job(&job, session, options, &result, &second, &error);
     emb_signals_set_engine(NULL);
     if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
     if (result.pairs < 2) {
         emb_cli_say("%s: fewer than two usable pairs", path);
         return EMB_EXIT_DATA;
     }
-    print_result(&job, &result, options);
+    print_result(&job, &result, &second, options);
     return job.failed ? EMB_EXIT_DATA : EMB_EXIT_OK;
 }

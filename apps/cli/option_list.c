@@ -66,9 +66,11 @@ const emb_option_entry emb_option_list[] = {
             "Whether there is a header row is seen from the score, unless\n.Fl -no-header\nis "
             "given.\nA table with tabs in its first line is read without quoting.")},
     {"--against", 0, "MODEL", EMB_CLI_EVAL, EMB_GROUP_COMMAND, PATH(against),
-     .help = "also mean and minimum cosine to another model's vectors of the same texts",
+     .help = "also mean and minimum cosine to another model's vectors of the same texts, and its "
+             "Spearman",
      MANUAL("Also print mean and minimum cosine between the vectors that the two models give the "
-            "same texts.\nThe budget must do for both models, one after the other.")},
+            "same texts,\nand the other model's Spearman correlation with its distance to the "
+            "first's.\nThe budget must do for both models, one after the other.")},
     {"--repeat", 0, "N", EMB_CLI_BENCH, EMB_GROUP_COMMAND, NUMBER(repeat, 1, 1000000),
      .help = "go through the input N times",
      MANUAL(".Cm bench :\ngo through the input\n.Ar N\ntimes; refused with standard input, which "

@@ -191,6 +191,8 @@ def check_eval(tally, folder):
     result = json.loads(same.stdout)
     tally.expect(abs(result["cosine_min"] - 1) < 1e-6 and abs(result["cosine_mean"] - 1) < 1e-6,
                  f"a model against itself: {result}")
+    tally.expect(result["against_spearman"] == result["spearman"] and not result["spearman_delta"],
+                 f"a model's Spearman against itself: {result}")
     tally.expect(json.loads((folder / "s.json").read_text())["texts"] == 240, "eval --stats")
     done = run("eval", BERT, folder / "pairs.sts", "--against", MPNET)
     expect_exit(tally, done, 64, "48", "32")
@@ -207,6 +209,10 @@ def check_eval(tally, folder):
         vectors_of(folder, [t for p in pairs for t in p[1:]], MPNET, "--dim", "32"))]
     result = json.loads(narrow.stdout)
     tally.expect(abs(result["cosine_mean"] - math.fsum(other) / len(other)) < 1e-5, "mean cosine")
+    alone = json.loads(run("eval", MPNET, folder / "pairs.sts", "--dim", "32", "--json").stdout)
+    tally.expect(abs(result["against_spearman"] - alone["spearman"]) < 1e-3 and
+                 abs(result["spearman_delta"] - alone["spearman"] + result["spearman"]) < 1e-3,
+                 f"Spearman of the other model: {result}, alone {alone}")
     tally.expect(abs(result["cosine_min"] - min(other)) < 1e-5, "minimum cosine")
 
 
