@@ -1,8 +1,9 @@
-/* latency.c - how long one text of so many tokens takes, through the public interface alone.
+/* latency.c - how long one text of so many tokens takes, or TEXTS of them together, through the
+ * public interface alone.
  *
- *   latency MODEL TOKENS DTYPE THREADS [cpu|cuda [auto|on|off]]    (the last: CUDA graphs)
+ *   latency MODEL [TEXTSx]TOKENS DTYPE THREADS [cpu|cuda [auto|on|off]]    (the last: CUDA graphs)
  *
- * For each number N read from standard input, encodes the text N times and prints N times in
+ * For each number N read from standard input, encodes them N times and prints N times in
  * milliseconds on one line. Waits for the next number, so that a driver can interleave programs.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -14,6 +15,7 @@
 #include "embound.h"
 
 #define TOKENS_MAX 8192
+#define TEXTS_MAX  256
 #define ID_FIRST   1000 /* of ordinary words in BERT's vocabulary; which ones does not matter */
 #define ID_COUNT   20000
 
@@ -21,8 +23,10 @@ typedef struct bench {
     emb_model *model;
     emb_engine *engine;
     emb_model_info info;
-    float *row;
+    float *rows;
     uint32_t ids[TOKENS_MAX];
+    emb_text texts[TEXTS_MAX];
+    uint32_t tokens, texts_count;
 } bench;
 
 static double now_ms(void) {
@@ -32,10 +36,9 @@ static double now_ms(void) {
 }
 
 static emb_dtype read_dtype(const char *name) {
-    if (strcmp(name, "f32") == 0) return EMB_DTYPE_F32;
-    if (strcmp(name, "bf16") == 0) return EMB_DTYPE_BF16;
-    if (strcmp(name, "int8") == 0) return EMB_DTYPE_INT8;
-    if (strcmp(name, "int4") == 0) return EMB_DTYPE_INT4;
+    static const char *const names[] = {"default", "f32", "bf16", "f16", "int8", "int4", "fp8"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0) return (emb_dtype)i;
     return EMB_DTYPE_DEFAULT;
 }
 
@@ -59,7 +62,7 @@ static emb_status open_bench(bench *b, int count, char **arguments, emb_error *e
     emb_model_describe(&b->info, b->model);
     limits.dtype = read_dtype(arguments[3]);
     limits.threads = (uint32_t)atoi(arguments[4]);
-    limits.chunk_tokens_max = (uint32_t)atoi(arguments[2]);
+    limits.chunk_tokens_max = b->tokens;
     emb_plan plan;
     status = emb_plan_make(&plan, b->model, &limits, &machine, error);
     if (status == EMB_OK) status = emb_engine_open(&b->engine, b->model, &plan, error);
@@ -69,10 +72,10 @@ static emb_status open_bench(bench *b, int count, char **arguments, emb_error *e
     return status;
 }
 
-static emb_status run(bench *b, const emb_text *text, long repeats, emb_error *error) {
+static emb_status run(bench *b, long repeats, emb_error *error) {
     for (long i = 0; i < repeats; i++) {
         double began = now_ms();
-        emb_status status = emb_engine_embed(b->row, b->engine, text, 1, error);
+        emb_status status = emb_engine_embed(b->rows, b->engine, b->texts, b->texts_count, error);
         if (status != EMB_OK) return status;
         printf("%s%.4f", i ? " " : "", now_ms() - began);
     }
@@ -81,33 +84,42 @@ static emb_status run(bench *b, const emb_text *text, long repeats, emb_error *e
     return EMB_OK;
 }
 
+/* "128", or "32x128" for 32 texts. Gives whether both are in range. */
+static int read_work(bench *b, const char *work) {
+    const char *times = strchr(work, 'x');
+    long texts = times ? atol(work) : 1, tokens = atol(times ? times + 1 : work);
+    b->texts_count = (uint32_t)texts;
+    b->tokens = (uint32_t)tokens;
+    return texts >= 1 && texts <= TEXTS_MAX && tokens >= 3 && tokens <= TOKENS_MAX;
+}
+
+static int make_texts(bench *b) {
+    b->rows = malloc((size_t)b->texts_count * b->info.dim * sizeof *b->rows);
+    for (uint32_t i = 0; i < b->tokens; i++)
+        b->ids[i] = (ID_FIRST + i * 7919 % ID_COUNT) % b->info.vocabulary;
+    for (uint32_t i = 0; i < b->texts_count; i++)
+        b->texts[i] =
+            (emb_text){.data = b->ids, .length = b->tokens - b->info.special_tokens, .is_ids = 1};
+    return b->rows != NULL;
+}
+
 int main(int count, char **arguments) {
     static bench b;
     emb_error error = {0};
-    long tokens = count >= 5 ? atol(arguments[2]) : 0;
-    if (tokens < 3 || tokens > TOKENS_MAX) {
+    if (count < 5 || !read_work(&b, arguments[2])) {
         fprintf(stderr,
-                "usage: latency MODEL TOKENS DTYPE THREADS [DEVICE [GRAPHS]] (3 to %d tokens)\n",
-                TOKENS_MAX);
+                "usage: latency MODEL [TEXTSx]TOKENS DTYPE THREADS [DEVICE [GRAPHS]] (3 to %d "
+                "tokens, 1 to %d texts)\n",
+                TOKENS_MAX, TEXTS_MAX);
         return 64;
     }
     emb_status status = open_bench(&b, count, arguments, &error);
-    if (status == EMB_OK) {
-        b.row = malloc(b.info.dim * sizeof *b.row);
-        if (!b.row) return 71;
-        for (long i = 0; i < tokens; i++) {
-            b.ids[i] = (ID_FIRST + (uint32_t)(i * 7919) % ID_COUNT) % b.info.vocabulary;
-        }
-        emb_text text = {
-            .data = b.ids, .length = (size_t)tokens - b.info.special_tokens, .is_ids = 1};
-        long repeats;
-        while (status == EMB_OK && scanf("%ld", &repeats) == 1) {
-            status = run(&b, &text, repeats, &error);
-        }
-    }
+    if (status == EMB_OK && !make_texts(&b)) return 71;
+    for (long repeats; status == EMB_OK && scanf("%ld", &repeats) == 1;)
+        status = run(&b, repeats, &error);
     if (status != EMB_OK) fprintf(stderr, "latency: %s\n", error.message);
     emb_engine_close(b.engine);
     emb_model_close(b.model);
-    free(b.row);
+    free(b.rows);
     return status == EMB_OK ? 0 : 70;
 }
