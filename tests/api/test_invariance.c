@@ -192,7 +192,7 @@ static void mpnet_int8(void **unused) {
     same_bits("tests/data/tiny-mpnet", EMB_DTYPE_INT8, EMB_POOLING_MODEL, false);
 }
 
-static const char *deep_model;
+static const char *deep_model, *deep_int8_model;
 
 static void deep_f32(void **unused) {
     (void)unused;
@@ -208,8 +208,8 @@ static void deep_bf16(void **unused) {
 
 static void deep_int8(void **unused) {
     (void)unused;
-    if (!deep_model) skip();
-    same_bits(deep_model, EMB_DTYPE_INT8, EMB_POOLING_MEAN, true);
+    if (!deep_int8_model) skip();
+    same_bits(deep_int8_model, EMB_DTYPE_INT8, EMB_POOLING_MEAN, true);
 }
 
 static int probe(void **unused) {
@@ -220,6 +220,7 @@ static int probe(void **unused) {
 
 int main(int count, char **arguments) {
     if (count > 1) deep_model = arguments[1];
+    if (count > 2) deep_int8_model = arguments[2];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bert_f32),   cmocka_unit_test(bert_bf16), cmocka_unit_test(mpnet_f32),
         cmocka_unit_test(mpnet_bf16), cmocka_unit_test(deep_f32),  cmocka_unit_test(deep_bf16),
