@@ -35,7 +35,8 @@ CODES = (69, 70, 71, 75)  # device, internal, system resource, try again
 
 def steady_one(label, model, batches, extra, watch, clock):
     """One engine."""
-    env = {**os.environ, "LD_PRELOAD": str(SHIM)}
+    module = os.environ.get("EMB_CUDA_MODULE", str(BUILD / "libembound_cuda.so"))
+    env = {**os.environ, "LD_PRELOAD": str(SHIM), "EMB_CUDA_MODULE": module}
     watch.report()
     with subprocess.Popen([str(STEADY), str(model), str(batches), DTYPE, *map(str, extra)],
                           env=env, text=True, stdout=subprocess.PIPE,

@@ -25,7 +25,7 @@ note() { echo "{\"step\": \"$1\", \"$2\": $3}" | tee -a "$OUT/accept.jsonl"; }
 build() {
     cmake -S . -B "$EMB_BUILD" -DCMAKE_BUILD_TYPE=Release -DEMB_CUDA=ON \
         -DCMAKE_CUDA_ARCHITECTURES="${ARCH:-90a}-real" >"$OUT/configure.log" 2>&1 &&
-        cmake --build "$EMB_BUILD" -j "$(nproc)" --target embound_cli embound_cuda peak \
+        cmake --build "$EMB_BUILD" -j "$(nproc)" --target embound embound_cli embound_cuda peak \
             gpu_steady driver_calls >"$OUT/build.log" 2>&1 ||
         { tail -n 20 "$OUT/configure.log" "$OUT/build.log"; exit 1; }
 }

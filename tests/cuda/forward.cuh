@@ -83,6 +83,7 @@ static inline activations activations_open(const random_model &m, uint32_t token
     REQUIRE(cudaMalloc(&a.wide, bytes * (std::max(3 * m.hidden, m.intermediate) + m.hidden)));
     REQUIRE(cudaMalloc((void **)&a.rows, (size_t)chunks * m.hidden * sizeof(float)));
     REQUIRE(cudaMemset(a.x, 0, bytes * m.hidden));
+    REQUIRE(cudaDeviceSynchronize()); /* as in batch_fill */
     return a;
 }
 static inline void activations_close(activations &a) {

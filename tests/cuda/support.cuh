@@ -216,6 +216,7 @@ static inline void batch_fill(batch &b, const std::vector<uint32_t> &lengths,
     upload(b.pack.targets, targets);
     upload(b.pack.ids, b.ids);
     REQUIRE(emb_cuda_prepare(&b.pack, NULL));
+    REQUIRE(cudaDeviceSynchronize()); /* a stream that does not block would run beside all this */
 }
 
 static inline batch batch_make(const std::vector<uint32_t> &lengths, uint32_t vocabulary) {
