@@ -8,8 +8,8 @@ DESTDIR ?=
 FUZZ_SECONDS ?= 60
 PYTHON ?= python3
 
-.PHONY: all everything cuda test test-models test-slow models demo bench check asan ubsan tsan \
-        fuzz torture install clean help deps
+.PHONY: all everything cuda test test-models test-slow test-python wheel models demo bench check \
+        asan ubsan tsan fuzz torture install clean help deps
 
 all: ## build/embound and build/libembound.so (default)
 	@mkdir -p $(BUILD)
@@ -38,6 +38,12 @@ test-models: all ## tests on real weights (make models first)
 
 test-slow: all ## the long rows, each at most 30 minutes
 	@$(PYTHON) tools/run_tests.py --build $(BUILD) --kind slow
+
+test-python: deps ## the Python package's tests, in build/venv-python (needs pip's index once)
+	@tools/test_python.sh
+
+wheel: deps ## build/wheels/embound-*.whl for every CPython from 3.11, checked by its tools
+	@tools/wheel.sh
 
 models: ## the three real models into build/models
 	@$(PYTHON) tools/get_models.py

@@ -130,6 +130,13 @@ typedef struct emb_device_list {
 EMB_API emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices,
                                      emb_error *error);
 
+/* As emb_machine_probe, for a library inside a program that is not its own, such as an interpreter:
+ * the process base is what is resident now (not the highest so far, which may be long gone), and
+ * of the mapped files only this library's pages are made resident. So the base may grow by what the
+ * program itself does afterwards; state that as caller_bytes. */
+EMB_API emb_status emb_machine_probe_guest(emb_machine *out, const emb_device_list *devices,
+                                           emb_error *error);
+
 /* Writes the machine as JSON into `text` (`capacity` bytes, NUL-terminated); gives the length
  * without the NUL in `length`. Fails: EMB_INVALID_ARGUMENT if it does not fit (8 KiB always do). */
 EMB_API emb_status emb_machine_to_json(char *text, size_t capacity, size_t *length,
@@ -362,6 +369,7 @@ typedef struct emb_row {
 
 /* Opens an engine inside a plan: takes every byte, makes it resident, loads the weights, starts the
  * threads, seals the arena. After it returns nothing is allocated until close.
+ * A child of fork has none of its threads: there nothing but emb_engine_forget may be called.
  * Needs: a model that outlives the engine; a plan made for that model.
  * Fails: EMB_NO_MEMORY, EMB_IO, EMB_BAD_FILE, EMB_INVALID_ARGUMENT. */
 EMB_API emb_status emb_engine_open(emb_engine **out, const emb_model *model, const emb_plan *plan,
@@ -465,6 +473,10 @@ typedef struct emb_quantize_result {
 EMB_API emb_status emb_model_quantize(emb_quantize_result *out, const emb_model *model,
                                       const char *directory, const emb_quantize_options *options,
                                       emb_quantize_progress progress, void *user, emb_error *error);
+
+/* For a child of fork: gives back what it inherited of its parent's engine, on which it must call
+ * nothing else. The parent's goes on. */
+EMB_API void emb_engine_forget(emb_engine *engine);
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 

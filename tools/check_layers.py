@@ -20,7 +20,7 @@ ARROWS = {
     "src/quantizer": ["base/", "text/", "model/", "backend/backend.h", "encoder/", "plan/"],
     "train": ["base/", "text/", "model/", "backend/", "encoder/", "plan/"],
     "apps": ["base/json.h"],
-    "bindings": [],
+    "python": [],
     "examples": [],
     "bench": [],
 }

@@ -215,7 +215,22 @@ static void populate_stack(uint64_t bytes, uint32_t page) {
 }
 #endif
 
-void emb_process_populate(uint64_t stack_bytes) {
+/* The file that this very code was mapped from. */
+static size_t own_file(struct file_id *out) {
+    struct lines maps;
+    if (!lines_open(&maps, "/proc/self/maps")) return 0;
+    uint64_t here = (uint64_t)(uintptr_t)&own_file;
+    const char *line;
+    struct mapping mapping;
+    size_t count = 0;
+    while (!count && (line = lines_next(&maps)))
+        if (parse_mapping(&mapping, line) && mapping.start <= here && here < mapping.end)
+            out[count++] = mapping.file;
+    close(maps.file);
+    return count;
+}
+
+void emb_process_populate(uint64_t stack_bytes, bool own_alone) {
     uint32_t page = (uint32_t)sysconf(_SC_PAGESIZE);
 #ifndef EMB_HAS_ASAN
     populate_stack(stack_bytes, page);
@@ -223,6 +238,10 @@ void emb_process_populate(uint64_t stack_bytes) {
     (void)stack_bytes;
 #endif
     struct file_id files[EXECUTABLES_AT_ONCE];
+    if (own_alone) {
+        populate_files(files, own_file(files), page);
+        return;
+    }
     for (size_t skip = 0;; skip += EXECUTABLES_AT_ONCE) {
         size_t count = list_executables(files, EXECUTABLES_AT_ONCE, skip);
         if (count) populate_files(files, count, page);

@@ -4,12 +4,14 @@
 #ifndef EMB_BASE_PROCESS_H
 #define EMB_BASE_PROCESS_H
 
+#include <stdbool.h>
+
 #include "embound.h"
 
-/* Makes the pages of the program and its libraries resident, and of the calling thread's stack the
- * next `stack_bytes` as far as it reaches, so that the process base cannot grow later. Leaves
- * mappings of other files alone. */
-void emb_process_populate(uint64_t stack_bytes);
+/* Makes the pages of the program and its libraries (own_alone: of the file that holds this code)
+ * resident, and of the calling thread's stack the next `stack_bytes` as far as it reaches, so that
+ * the process base cannot grow later. Leaves mappings of other files alone. */
+void emb_process_populate(uint64_t stack_bytes, bool own_alone);
 
 /* Resident bytes now and at their highest (VmRSS, VmHWM); 0 where the system does not say.
  * Allocates nothing. */

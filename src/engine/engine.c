@@ -378,6 +378,12 @@ void emb_engine_close(emb_engine *engine) {
     give_regions(&r, device);
 }
 
+/* Not at fork by MADV_DONTFORK: the C library's own list of threads goes through their stacks,
+ * which stand in the arena, while the child starts. */
+void emb_engine_forget(emb_engine *engine) {
+    if (engine) emb_arena_close(engine->arena, engine->arena_bytes);
+}
+
 /* ---- use ------------------------------------------------------------------------------------- */
 
 void emb_engine_stats(emb_engine_stats_t *out, const emb_engine *engine) {

@@ -78,7 +78,8 @@ static void probe_apart(emb_machine *out, const emb_device_list *devices) {
     }
 }
 
-emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices, emb_error *error) {
+static emb_status probe(emb_machine *out, const emb_device_list *devices, bool guest,
+                        emb_error *error) {
     if (!out) return emb_error_set(error, EMB_INVALID_ARGUMENT, "machine must not be NULL");
     memset(out, 0, sizeof *out);
     const char *isa;
@@ -88,19 +89,31 @@ emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices, e
     snprintf(out->isa, sizeof out->isa, "%s", isa);
     out->has_bf16 = has_bf16;
     emb_process_host(out);
-    emb_process_populate(MAIN_STACK_BYTES);
-    uint64_t now, after;
-    emb_process_memory(&now, &out->process_base_bytes);
+    emb_process_populate(MAIN_STACK_BYTES, guest);
+    uint64_t now, peak, before, after;
+    emb_process_memory(&now, &peak);
+    out->process_base_bytes = guest ? now : peak;
     if (!out->process_base_bytes)
         return emb_error_set(error, EMB_IO,
                              "cannot read this process's memory from /proc: no VmHWM in "
                              "/proc/self/status; mount /proc");
     if (devices && devices->kind == EMB_DEVICE_AUTO) probe_apart(out, devices);
     if (!devices || devices->kind != EMB_DEVICE_CUDA) return EMB_OK;
+    before = now;
     EMB_TRY(probe_gpus(out, devices, error));
     emb_process_memory(&now, &after);
-    part_host_bytes(out->devices, out->devices_count, after - out->process_base_bytes);
+    uint64_t taken = guest ? now - before : after - out->process_base_bytes;
+    part_host_bytes(out->devices, out->devices_count, taken);
     return EMB_OK;
+}
+
+emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices, emb_error *error) {
+    return probe(out, devices, false, error);
+}
+
+emb_status emb_machine_probe_guest(emb_machine *out, const emb_device_list *devices,
+                                   emb_error *error) {
+    return probe(out, devices, true, error);
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------ */

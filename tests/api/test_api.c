@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "support/run.h"
@@ -384,6 +386,44 @@ static void cancel_from_another_thread(void **unused) {
     free(text);
 }
 
+/* A child cannot use the parent's engine: it gives that memory back and opens its own. */
+static void forgotten_after_fork(void **unused) {
+    (void)unused;
+    float parents[DIM_MAX], childs[DIM_MAX];
+    emb_text text = {.data = "a text", .length = 6};
+    assert_int_equal(emb_engine_embed(parents, shared.engine, &text, 1, &error), EMB_OK);
+    emb_engine_forget(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        emb_engine_forget(shared.engine);
+        emb_engine *own = NULL;
+        if (emb_engine_open(&own, shared.model, &shared.plan, &error) != EMB_OK ||
+            emb_engine_embed(childs, own, &text, 1, &error) != EMB_OK)
+            _exit(1);
+        emb_engine_close(own);
+        _exit(memcmp(childs, parents, shared.plan.dim * sizeof *childs) ? 2 : 0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(emb_engine_embed(childs, shared.engine, &text, 1, &error), EMB_OK);
+}
+
+static void guest_is_measured_as_it_is(void **unused) {
+    (void)unused;
+    emb_machine guest, own;
+    size_t bytes = 64u << 20;
+    char *held = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(held != MAP_FAILED);
+    for (size_t i = 0; i < bytes; i += 4096) ((volatile char *)held)[i] = 1;
+    munmap(held, bytes);
+    assert_int_equal(emb_machine_probe_guest(&guest, NULL, &error), EMB_OK);
+    assert_int_equal(emb_machine_probe(&own, NULL, &error), EMB_OK);
+    assert_true(guest.process_base_bytes + (32u << 20) < own.process_base_bytes);
+    assert_string_equal(guest.isa, own.isa);
+    REFUSED(emb_machine_probe_guest(NULL, NULL, &error));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names),
@@ -401,6 +441,8 @@ int main(void) {
         cmocka_unit_test(long_rules),
         cmocka_unit_test(tokenizer_arguments),
         cmocka_unit_test(cancel_from_another_thread),
+        cmocka_unit_test(forgotten_after_fork),
+        cmocka_unit_test(guest_is_measured_as_it_is),
     };
     return cmocka_run_group_tests(tests, open_shared, close_shared);
 }

@@ -1,0 +1,164 @@
+"""What the constructor takes, checked and turned into the engine's limits; the model's own files.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any
+
+from ._errors import ArgumentError, ModelError, UnsupportedError
+from ._sizes import parse_size
+
+_DEVICE_AUTO, _DEVICE_CPU, _DEVICE_CUDA = 0, 1, 2
+_DTYPES = {
+    "f32": 1, "float32": 1, "float": 1, "fp32": 1,
+    "bf16": 2, "bfloat16": 2,
+    "f16": 3, "float16": 3, "half": 3, "fp16": 3,
+    "int8": 4, "int4": 5, "fp8": 6,
+}
+_LONG = {"chunk": 0, "truncate": 1, "error": 2}
+
+# What the interpreter may grow by while the engine is open, if the caller states nothing: a
+# thousand result objects of one row, warnings, imports of the standard library.
+CALLER_BYTES = 8 << 20
+
+# Options of other runtimes that change speed or placement there, and nothing here.
+_IGNORED_MODEL_OPTIONS = frozenset((
+    "attn_implementation", "low_cpu_mem_usage", "use_safetensors", "provider", "file_name",
+    "export", "use_cache", "trust_remote_code", "revision", "token", "local_files_only"))
+
+
+class Device(str):
+    """A device's name, with ``type`` and ``index`` as a torch.device has them."""
+
+    @property
+    def type(self) -> str:
+        """``"cpu"`` or ``"cuda"``."""
+        return self.partition(":")[0]
+
+    @property
+    def index(self) -> int | None:  # type: ignore[override]
+        """The GPU's number (of several, the first), or None."""
+        return self.gpus[0] if self.gpus else None
+
+    @property
+    def gpus(self) -> list[int]:
+        """The GPUs' numbers; empty: not stated, or all."""
+        numbers = self.partition(":")[2]
+        return [int(number) for number in numbers.split(",")] if numbers[:1].isdigit() else []
+
+    @property
+    def gpus_max(self) -> int:
+        """How many GPUs share the work."""
+        return 16 if self.endswith(":all") else max(1, len(self.gpus))
+
+
+def parse_device(device: Any) -> Device | None:
+    """``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"cuda:0,2"`` and ``"cuda:all"`` (several GPUs, one
+    engine), a torch.device or a GPU's number; None: a GPU if there is one, else the CPU."""
+    if device is None:
+        return None
+    name = f"cuda:{device}" if isinstance(device, int) else str(device)
+    if name != "cpu" and not re.fullmatch(r"cuda(:all|:\d+(,\d+)*)?", name):
+        raise UnsupportedError(f"device {name!r}: embound runs on 'cpu', 'cuda', 'cuda:N', "
+                               "'cuda:N,M' and 'cuda:all'")
+    return Device(name)
+
+
+def join_devices(devices: Any) -> Device | None:
+    """Several GPUs of a list as one device; None if the list holds anything else."""
+    parsed = [parse_device(device) for device in devices]
+    if len(parsed) < 2 or not all(x is not None and x.type == "cuda" and len(x.gpus) == 1
+                                  for x in parsed):
+        return None
+    return Device("cuda:" + ",".join(str(x.index) for x in parsed if x is not None))
+
+
+def _gpu_is_likely() -> bool:
+    return bool(os.environ.get("EMB_CUDA_MODULE")) or os.path.exists("/dev/nvidiactl")
+
+
+def parse_dtype(dtype: Any) -> int:
+    """The library's number of ``"f32"``, ``"bfloat16"``, ``torch.float16``, ...; None: 0."""
+    if dtype is None or dtype in ("auto", "default"):
+        return 0
+    name = str(dtype).rpartition(".")[2]
+    if name not in _DTYPES:
+        raise ArgumentError(f"dtype {dtype!r}: state one of f32, bf16, f16, int8, int4, fp8")
+    return _DTYPES[name]
+
+
+def dtype_of_model_options(model_kwargs: dict[str, Any] | None) -> Any:
+    """The dtype that ``model_kwargs`` asks for, as upstream spells it; refuses what is unknown."""
+    wanted = None
+    for name, value in (model_kwargs or {}).items():
+        if name in ("torch_dtype", "dtype"):
+            wanted = None if value == "auto" else value
+        elif name not in _IGNORED_MODEL_OPTIONS:
+            raise UnsupportedError(f"model_kwargs[{name!r}] means nothing to embound: leave it out")
+    return wanted
+
+
+class Limits:
+    """What the user states, in the library's numbers."""
+
+    def __init__(self, *, device: Any, memory: int | str | None, gpu_memory: int | str | None,
+                 dtype: Any, long: str | None, threads: int | None,
+                 caller_memory: int | str | None) -> None:
+        if long is not None and long not in _LONG:
+            raise ArgumentError(f"long={long!r}: state 'truncate', 'chunk' or 'error'")
+        if threads is not None and not 1 <= threads <= 1024:
+            raise ArgumentError(f"threads={threads!r}: state 1 to 1024, or None for one per core")
+        self.device = parse_device(device)
+        self.dtype = parse_dtype(dtype)
+        self.long = long or "truncate"
+        self.threads = threads or 0
+        self.tokens = 0
+        self.host_bytes = parse_size(memory, "memory")
+        self.gpu_bytes = parse_size(gpu_memory, "gpu_memory")
+        self.caller_bytes = (CALLER_BYTES if caller_memory is None
+                             else parse_size(caller_memory, "caller_memory"))
+
+    def numbers(self) -> dict[str, Any]:
+        """The arguments of the extension's ``configure``."""
+        kind = _DEVICE_CPU
+        if self.device is None:
+            kind = _DEVICE_AUTO if _gpu_is_likely() else _DEVICE_CPU
+        elif self.device.type == "cuda":
+            kind = _DEVICE_CUDA
+        return {
+            "device": kind, "gpus": self.device.gpus if self.device is not None else [],
+            "gpus_max": self.device.gpus_max if self.device is not None else 1,
+            "dtype": self.dtype,
+            "long_rule": _LONG[self.long], "threads": self.threads, "tokens": self.tokens,
+            "host_bytes": self.host_bytes, "gpu_bytes": self.gpu_bytes,
+            "caller_bytes": self.caller_bytes}
+
+
+def read_model_options(directory: str) -> dict[str, Any]:
+    """What config_sentence_transformers.json says; empty if there is none."""
+    folder = directory if os.path.isdir(directory) else os.path.dirname(directory)
+    path = os.path.join(folder, "config_sentence_transformers.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            options = json.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: {error}") from None
+    if not isinstance(options, dict) or not isinstance(options.get("prompts") or {}, dict):
+        raise ModelError(f"{path}: must be an object, and 'prompts' one of names and texts")
+    return options
+
+
+def merge_prompts(given: dict[str, str] | None, saved: dict[str, Any]) -> dict[str, str]:
+    """The user's prompts, then the model's, then empty ones for 'query' and 'document'."""
+    prompts: dict[str, str | None] = {"query": None, "document": None}
+    prompts.update(given or {})
+    for name, text in (saved.get("prompts") or {}).items():
+        if prompts.get(name) is None:
+            prompts[name] = text
+    return {name: text or "" for name, text in prompts.items()}

@@ -1,0 +1,124 @@
+/* core.h - what the files of embound._core share: engines, rows, texts, and the raising of errors.
+ *
+ * Limited API of CPython 3.11. Only public declarations of embound.h are used.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_PYTHON_CORE_H
+#define EMB_PYTHON_CORE_H
+
+#define PY_SSIZE_T_CLEAN
+#ifndef Py_LIMITED_API
+#define Py_LIMITED_API 0x030B0000
+#endif
+#include <pthread.h>
+#include <Python.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "embound.h"
+
+#define EMB_PYTHON_WAIT_MS 50 /* between two looks for signals: Ctrl-C */
+
+/* ---- errors (module.c) ----------------------------------------------------------------------- */
+
+/* Raises the exception of embound._errors for this status. Gives NULL. Needs the GIL. */
+PyObject *emb_python_raise(emb_status status, const emb_error *error);
+
+/* ---- rows (rows.c) --------------------------------------------------------------------------- */
+
+/* Vectors that outlive the Python object around them: numpy, DLPack and Arrow hold references of
+ * their own, which any thread may drop without the GIL. */
+typedef struct emb_python_buffer {
+    atomic_size_t references;
+    float *values; /* [count, dim], 64-byte aligned */
+    int64_t count, dim;
+} emb_python_buffer;
+
+/* NULL without memory. The caller owns one reference. */
+emb_python_buffer *emb_python_buffer_open(int64_t count, int64_t dim);
+void emb_python_buffer_hold(emb_python_buffer *buffer);
+void emb_python_buffer_drop(emb_python_buffer *buffer);
+
+/* Registers the type Rows. 0, or -1 with an exception. */
+int emb_python_rows_register(PyObject *module);
+
+/* A new Rows that takes over the caller's reference to the buffer, also if it fails. `single`: one
+ * row, shown as one dimension. Needs a registered type. */
+PyObject *emb_python_rows_make(emb_python_buffer *buffer, bool single);
+
+/* ---- texts (texts.c, arrow.c) ---------------------------------------------------------------- */
+
+#define EMB_SLAB_TEXTS 128
+#define EMB_SLAB_BYTES (1u << 20)
+
+/* One run of a string column: its values' places. From Arrow, nothing is copied. */
+typedef struct emb_python_column emb_python_column;
+
+/* Where texts come from, and those taken from it for the next submit. */
+typedef struct emb_python_texts {
+    PyObject *list; /* list of str, borrowed; NULL if a column is read */
+    emb_python_column *column;
+    const char *prompt; /* borrowed; NULL: none */
+    size_t prompt_length;
+    int64_t count, next; /* texts in all, and the next to be taken */
+    uint32_t texts, pieces_count;
+    PyObject *held[EMB_SLAB_TEXTS]; /* bytes of the slab's texts; NULL for a column's */
+    emb_piece pieces[2 * EMB_SLAB_TEXTS];
+} emb_python_texts;
+
+/* Takes the next slab; 1, 0 at the end, -1 with an exception. Needs the GIL. */
+int emb_python_texts_fill(emb_python_texts *texts);
+void emb_python_texts_release(emb_python_texts *texts);
+
+/* Imports an Arrow stream (a capsule "arrow_array_stream"), or one array with its schema. Takes
+ * their contents over. NULL with an exception. */
+emb_python_column *emb_python_column_open(PyObject *stream, PyObject *schema, PyObject *array);
+void emb_python_column_close(emb_python_column *column);
+int64_t emb_python_column_count(const emb_python_column *column);
+
+/* The bytes of one text; -1 with an exception if it is null. Rows are asked for in order. */
+int emb_python_column_text(emb_python_column *column, int64_t row, const char **data,
+                           size_t *length);
+
+/* ---- engines (engine.c, encode.c) ------------------------------------------------------------ */
+
+/* A caller waiting for its turn; lives on its stack. */
+typedef struct emb_python_waiter {
+    struct emb_python_waiter *next;
+    pthread_cond_t turn;
+    bool granted;
+} emb_python_waiter;
+
+typedef struct emb_python_engine {
+    PyObject_HEAD emb_model *model;
+    emb_engine *engine; /* NULL until the first use, and after close or Ctrl-C */
+    emb_limits limits;
+    emb_plan plan;         /* of the open engine */
+    emb_device_list gpus;  /* to look at; count 0: all */
+    pid_t process;         /* that the engine's threads live in */
+    pthread_mutex_t mutex; /* guards the queue: one caller at a time, in the order they came */
+    bool busy;
+    emb_python_waiter *first, *last;
+    uint64_t calls, texts, tokens_dropped, opens; /* since this object was made */
+} emb_python_engine;
+
+int emb_python_engine_register(PyObject *module);
+
+/* Waits for this caller's turn, with the GIL released meanwhile; -1 with an exception (signals).
+ * In a child of fork the queue and the engine begin anew. */
+int emb_python_engine_enter(emb_python_engine *self);
+void emb_python_engine_leave(emb_python_engine *self);
+
+/* Opens the engine if it is not; has the turn and the GIL. -1 with an exception. */
+int emb_python_engine_ready(emb_python_engine *self);
+
+/* Stops the work under way and closes the engine; has the turn and the GIL. */
+void emb_python_engine_discard(emb_python_engine *self);
+
+/* Methods: encode(texts, prompt, dim, normalize, single, progress), and for columns. */
+PyObject *emb_python_encode(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
+PyObject *emb_python_encode_column(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
+PyObject *emb_python_tokenize(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
+
+#endif

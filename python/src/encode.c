@@ -1,0 +1,294 @@
+/* encode.c - texts in, rows out: submit and collect with the GIL released, signals looked at often.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "core.h"
+
+#define COLLECT_ROWS 64
+
+/* One call of encode. */
+typedef struct encode_job {
+    emb_engine *engine;
+    emb_python_buffer *out;
+    emb_python_texts *texts;
+    PyObject *progress; /* called with the rows done so far; NULL: none */
+    bool normalize;
+    uint32_t sent; /* pieces of the slab that the engine has taken */
+    int64_t due;   /* texts sent */
+    int64_t got;   /* rows collected */
+    uint64_t texts_cut, tokens_dropped;
+    emb_status failed; /* of the first failed text */
+    uint64_t failed_text;
+    emb_error error;
+} encode_job;
+
+static double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Keeps the first dim values, then normalises: the order of sentence-transformers. */
+static void place_row(encode_job *job, const emb_row *row) {
+    int64_t dim = job->out->dim;
+    float *values = job->out->values + (int64_t)row->user * dim;
+    if (dim) memcpy(values, row->values, (size_t)dim * sizeof *values);
+    if (job->normalize && row->status == EMB_OK) {
+        double sum = 0;
+        for (int64_t i = 0; i < dim; i++) sum += (double)values[i] * values[i];
+        double length = sqrt(sum);
+        if (length < 1e-12) length = 1e-12;
+        for (int64_t i = 0; i < dim; i++) values[i] = (float)(values[i] / length);
+    }
+    job->texts_cut += row->tokens_dropped != 0;
+    job->tokens_dropped += row->tokens_dropped;
+    if (row->status != EMB_OK && (job->failed == EMB_OK || row->user < job->failed_text)) {
+        job->failed = row->status;
+        job->failed_text = row->user;
+    }
+}
+
+static emb_status collect(encode_job *job) {
+    emb_row rows[COLLECT_ROWS];
+    uint32_t count = 0;
+    emb_status status = emb_engine_collect(job->engine, rows, COLLECT_ROWS, &count,
+                                           EMB_PYTHON_WAIT_MS, &job->error);
+    for (uint32_t i = 0; i < count; i++) place_row(job, &rows[i]);
+    job->got += count;
+    return status;
+}
+
+/* Sends the slab. EMB_TIMEOUT: time to look for signals, then call again. */
+static emb_status send_slab(encode_job *job) {
+    double until = seconds_now() + 1e-3 * EMB_PYTHON_WAIT_MS;
+    const emb_python_texts *texts = job->texts;
+    while (job->sent < texts->pieces_count) {
+        uint32_t taken = 0;
+        emb_status status = emb_engine_submit(job->engine, texts->pieces + job->sent,
+                                              texts->pieces_count - job->sent, &taken, &job->error);
+        job->sent += taken;
+        if (status == EMB_OK && job->sent < texts->pieces_count) status = collect(job);
+        if (status != EMB_OK) return status;
+        if (job->sent < texts->pieces_count && seconds_now() > until) return EMB_TIMEOUT;
+    }
+    return EMB_OK;
+}
+
+/* Collects every row of what was sent. EMB_TIMEOUT as above. */
+static emb_status finish(encode_job *job) {
+    double until = seconds_now() + 1e-3 * EMB_PYTHON_WAIT_MS;
+    while (job->got < job->due) {
+        emb_engine_flush(job->engine);
+        emb_status status = collect(job);
+        if (status != EMB_OK) return status;
+        if (job->got < job->due && seconds_now() > until) return EMB_TIMEOUT;
+    }
+    return EMB_OK;
+}
+
+static int report(encode_job *job) {
+    if (PyErr_CheckSignals() != 0) return -1;
+    if (!job->progress) return 0;
+    PyObject *done = PyLong_FromLongLong(job->got);
+    PyObject *result = done ? PyObject_CallFunctionObjArgs(job->progress, done, NULL) : NULL;
+    Py_XDECREF(done);
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
+/* Runs one of the two steps to its end; -1 with an exception, after which the engine is undefined.
+ */
+static int drive(encode_job *job, emb_status (*step)(encode_job *)) {
+    for (;;) {
+        emb_status status;
+        Py_BEGIN_ALLOW_THREADS status = step(job);
+        Py_END_ALLOW_THREADS if (status == EMB_OK) return 0;
+        if (status != EMB_TIMEOUT) {
+            emb_python_raise(status, &job->error);
+            return -1;
+        }
+        if (report(job) != 0) return -1;
+    }
+}
+
+static int run(encode_job *job) {
+    int more;
+    while ((more = emb_python_texts_fill(job->texts)) > 0) {
+        job->sent = 0;
+        if (drive(job, send_slab) != 0) return -1;
+        job->due = job->texts->next;
+        if (job->progress && report(job) != 0) return -1;
+    }
+    if (more < 0) {
+        /* what was sent before the text that cannot be taken must leave the engine */
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        job->progress = NULL;
+        int status = drive(job, finish);
+        if (status == 0) PyErr_Restore(type, value, traceback);
+        return status == 0 ? 1 : -1;
+    }
+    if (drive(job, finish) != 0) return -1;
+    return job->progress ? report(job) : 0;
+}
+
+/* Raises what stopped the first failed text. */
+static PyObject *raise_text(const encode_job *job) {
+    emb_error error = {0};
+    PyOS_snprintf(error.message, sizeof error.message, "text %llu %s",
+                  (unsigned long long)job->failed_text,
+                  job->failed == EMB_TOO_LONG
+                      ? "is longer than the limit of tokens; long='truncate' or 'chunk' takes it"
+                  : job->failed == EMB_NOT_FINITE
+                      ? "has a vector that is not finite: the model's weights overflow"
+                      : "cannot be encoded");
+    error.bytes_min = job->failed_text;
+    return emb_python_raise(job->failed, &error);
+}
+
+static PyObject *encode(emb_python_engine *self, emb_python_texts *texts, int64_t dim,
+                        bool normalize, bool single, PyObject *progress) {
+    if (emb_python_engine_enter(self) != 0) return NULL;
+    PyObject *result = NULL;
+    encode_job job = {.texts = texts, .normalize = normalize, .progress = progress};
+    if (emb_python_engine_ready(self) == 0) {
+        job.engine = self->engine;
+        job.out = emb_python_buffer_open(texts->count, dim < 0                ? self->plan.dim
+                                                       : dim < self->plan.dim ? dim
+                                                                              : self->plan.dim);
+        int status = job.out ? run(&job) : (PyErr_NoMemory(), 1);
+        emb_python_texts_release(texts);
+        if (status < 0) {
+            /* an exception is set; closing must not lose it */
+            PyObject *type, *value, *traceback;
+            PyErr_Fetch(&type, &value, &traceback);
+            emb_python_engine_discard(self);
+            PyErr_Restore(type, value, traceback);
+        }
+        if (status == 0 && job.failed != EMB_OK) {
+            raise_text(&job);
+        } else if (status == 0) {
+            emb_python_buffer_hold(job.out);
+            self->calls++;
+            self->texts += (uint64_t)texts->count;
+            self->tokens_dropped += job.tokens_dropped;
+            PyObject *rows = emb_python_rows_make(job.out, single);
+            if (rows)
+                result = Py_BuildValue("(NKK)", rows, (unsigned long long)job.texts_cut,
+                                       (unsigned long long)job.tokens_dropped);
+        }
+        emb_python_buffer_drop(job.out);
+    }
+    emb_python_engine_leave(self);
+    return result;
+}
+
+/* prompt, dim, normalize, progress: the last four arguments of both methods. */
+static int read_options(emb_python_texts *texts, int64_t *dim, bool *normalize, PyObject **progress,
+                        PyObject *const *arguments) {
+    if (arguments[0] != Py_None) {
+        Py_ssize_t length;
+        texts->prompt = PyUnicode_AsUTF8AndSize(arguments[0], &length);
+        if (!texts->prompt) return -1;
+        texts->prompt_length = (size_t)length;
+    }
+    *dim = PyLong_AsLongLong(arguments[1]);
+    if (*dim == -1 && PyErr_Occurred()) return -1;
+    int yes = PyObject_IsTrue(arguments[2]);
+    *normalize = yes > 0;
+    *progress = arguments[3] == Py_None ? NULL : arguments[3];
+    return yes < 0 ? -1 : 0;
+}
+
+PyObject *emb_python_encode(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
+    emb_python_texts texts;
+    int64_t dim;
+    bool normalize;
+    PyObject *progress;
+    memset(&texts, 0, offsetof(emb_python_texts, held));
+    if (count != 5) return PyErr_Format(PyExc_TypeError, "encode takes 5 arguments");
+    if (read_options(&texts, &dim, &normalize, &progress, arguments + 1) != 0) return NULL;
+    bool single = PyUnicode_Check(arguments[0]);
+    PyObject *list = single ? PyList_New(1) : Py_NewRef(arguments[0]);
+    if (list && single) PyList_SetItem(list, 0, Py_NewRef(arguments[0]));
+    if (!list) return NULL;
+    PyObject *result = NULL;
+    if (PyList_Check(list)) {
+        texts.list = list;
+        texts.count = PyList_Size(list);
+        result = encode((emb_python_engine *)self, &texts, dim, normalize, single, progress);
+    } else {
+        PyErr_SetString(PyExc_TypeError, "a str or a list of str is needed");
+    }
+    Py_DECREF(list);
+    return result;
+}
+
+PyObject *emb_python_encode_column(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
+    emb_python_texts texts;
+    int64_t dim;
+    bool normalize;
+    PyObject *progress;
+    memset(&texts, 0, offsetof(emb_python_texts, held));
+    if (count != 7) return PyErr_Format(PyExc_TypeError, "encode_column takes 7 arguments");
+    if (read_options(&texts, &dim, &normalize, &progress, arguments + 3) != 0) return NULL;
+    texts.column = emb_python_column_open(arguments[0] == Py_None ? NULL : arguments[0],
+                                          arguments[1], arguments[2]);
+    if (!texts.column) return NULL;
+    texts.count = emb_python_column_count(texts.column);
+    PyObject *result = encode((emb_python_engine *)self, &texts, dim, normalize, false, progress);
+    emb_python_column_close(texts.column);
+    return result;
+}
+
+/* ---- token ids ------------------------------------------------------------------------------- */
+
+/* One text's ids between the special ones, cut to `capacity` in all. */
+static PyObject *tokenize_one(emb_tokenizer_handle *tokenizer, PyObject *text, uint32_t *ids,
+                              uint32_t capacity) {
+    PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
+    char *data;
+    Py_ssize_t length;
+    if (!bytes || PyBytes_AsStringAndSize(bytes, &data, &length) != 0) {
+        Py_XDECREF(bytes);
+        return NULL;
+    }
+    size_t used = 0, count = 0;
+    uint32_t done = 0;
+    emb_error error = {0};
+    emb_status status =
+        emb_tokenize(tokenizer, data, (size_t)length, EMB_PIECE_FIRST | EMB_PIECE_LAST, ids + 1,
+                     capacity - 2, &used, &count, &done, &error);
+    Py_DECREF(bytes);
+    if (status != EMB_OK) return emb_python_raise(status, &error);
+    emb_tokenizer_specials(tokenizer, &ids[0], &ids[count + 1]);
+    return PyBytes_FromStringAndSize((const char *)ids, (Py_ssize_t)((count + 2) * sizeof *ids));
+}
+
+PyObject *emb_python_tokenize(PyObject *object, PyObject *const *arguments, Py_ssize_t count) {
+    if (count != 2 || !PyList_Check(arguments[0]))
+        return PyErr_Format(PyExc_TypeError, "tokenize takes a list of str and a number");
+    unsigned long capacity = PyLong_AsUnsignedLong(arguments[1]);
+    if (PyErr_Occurred()) return NULL;
+    if (capacity < 3 || capacity > 1u << 20)
+        return PyErr_Format(PyExc_ValueError, "tokens_max %lu: state 3 to 1048576", capacity);
+    emb_tokenizer_handle *tokenizer = NULL;
+    emb_error error = {0};
+    emb_status status =
+        emb_tokenizer_open(&tokenizer, ((emb_python_engine *)object)->model, &error);
+    if (status != EMB_OK) return emb_python_raise(status, &error);
+    uint32_t *ids = PyMem_Malloc(capacity * sizeof *ids);
+    PyObject *out = ids ? PyList_New(0) : PyErr_NoMemory();
+    for (Py_ssize_t i = 0; out && i < PyList_Size(arguments[0]); i++) {
+        PyObject *one =
+            tokenize_one(tokenizer, PyList_GetItem(arguments[0], i), ids, (uint32_t)capacity);
+        if (!one || PyList_Append(out, one) != 0) Py_CLEAR(out);
+        Py_XDECREF(one);
+    }
+    PyMem_Free(ids);
+    emb_tokenizer_close(tokenizer);
+    return out;
+}

@@ -1,0 +1,349 @@
+/* engine.c - the type Engine: one model, its limits, and at most one open engine, used in turn.
+ *
+ * The engine is opened on first use and again after Ctrl-C or fork. Callers of many threads queue
+ * in the order they come; the GIL is free while they wait and while the engine works.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core.h"
+#include "describe.h"
+
+/* The process that has touched a CUDA driver: its children cannot. Written under the GIL. */
+static pid_t cuda_process;
+
+/* ---- one caller at a time -------------------------------------------------------------------- */
+
+static void begin_queue(emb_python_engine *self) {
+    pthread_mutex_init(&self->mutex, NULL);
+    self->busy = false;
+    self->first = self->last = NULL;
+    self->process = getpid();
+}
+
+static void remove_waiter(emb_python_engine *self, emb_python_waiter *waiter) {
+    emb_python_waiter **link = &self->first, *before = NULL;
+    while (*link && *link != waiter) {
+        before = *link;
+        link = &(*link)->next;
+    }
+    if (!*link) return;
+    *link = waiter->next;
+    if (self->last == waiter) self->last = before;
+}
+
+/* Hands the turn to who has waited longest. Has the mutex. */
+static void pass_turn(emb_python_engine *self) {
+    emb_python_waiter *waiter = self->first;
+    self->busy = waiter != NULL;
+    if (!waiter) return;
+    remove_waiter(self, waiter);
+    waiter->granted = true;
+    pthread_cond_signal(&waiter->turn);
+}
+
+/* Waits some milliseconds; true once it is this caller's turn. */
+static bool wait_turn(emb_python_engine *self, emb_python_waiter *waiter) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += EMB_PYTHON_WAIT_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&self->mutex);
+    int status = 0;
+    while (!waiter->granted && status != ETIMEDOUT)
+        status = pthread_cond_timedwait(&waiter->turn, &self->mutex, &until);
+    bool granted = waiter->granted;
+    pthread_mutex_unlock(&self->mutex);
+    return granted;
+}
+
+static int join_queue(emb_python_engine *self) {
+    emb_python_waiter waiter = {0};
+    pthread_cond_init(&waiter.turn, NULL);
+    pthread_mutex_lock(&self->mutex);
+    bool granted = !self->busy;
+    if (granted) {
+        self->busy = true;
+    } else {
+        if (self->last) self->last->next = &waiter;
+        if (!self->first) self->first = &waiter;
+        self->last = &waiter;
+    }
+    pthread_mutex_unlock(&self->mutex);
+    int interrupted = 0;
+    while (!granted && !interrupted) {
+        Py_BEGIN_ALLOW_THREADS granted = wait_turn(self, &waiter);
+        Py_END_ALLOW_THREADS if (!granted) interrupted = PyErr_CheckSignals();
+    }
+    if (interrupted) {
+        pthread_mutex_lock(&self->mutex);
+        if (waiter.granted)
+            pass_turn(self);
+        else
+            remove_waiter(self, &waiter);
+        pthread_mutex_unlock(&self->mutex);
+    }
+    pthread_cond_destroy(&waiter.turn);
+    return interrupted ? -1 : 0;
+}
+
+static bool device_is_cpu(const emb_python_engine *self) {
+    return self->limits.device == EMB_DEVICE_CPU;
+}
+
+int emb_python_engine_enter(emb_python_engine *self) {
+    if (self->process != getpid()) {
+        begin_queue(self); /* the parent's threads are not here */
+        emb_engine_forget(self->engine);
+        self->engine = NULL;
+    }
+    if (cuda_process && cuda_process != getpid() && !device_is_cpu(self)) {
+        emb_error error = {
+            .message = "this process was forked from one that had used the GPU, which CUDA does "
+                       "not allow: start workers with the method 'spawn', or state device='cpu'"};
+        emb_python_raise(EMB_DEVICE, &error);
+        return -1;
+    }
+    return join_queue(self);
+}
+
+void emb_python_engine_leave(emb_python_engine *self) {
+    pthread_mutex_lock(&self->mutex);
+    pass_turn(self);
+    pthread_mutex_unlock(&self->mutex);
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+/* Measures the process as it is now, and plans. */
+static emb_status make_plan(emb_plan *out, const emb_python_engine *self, emb_error *error) {
+    emb_machine machine;
+    emb_device_list devices = self->gpus;
+    devices.struct_bytes = sizeof devices;
+    devices.kind = self->limits.device;
+    if (self->limits.device == EMB_DEVICE_CUDA) cuda_process = getpid();
+    emb_status status =
+        emb_machine_probe_guest(&machine, device_is_cpu(self) ? NULL : &devices, error);
+    return status != EMB_OK ? status
+                            : emb_plan_make(out, self->model, &self->limits, &machine, error);
+}
+
+int emb_python_engine_ready(emb_python_engine *self) {
+    if (self->engine) return 0;
+    emb_error error = {0};
+    emb_status status = make_plan(&self->plan, self, &error);
+    if (status == EMB_OK) {
+        if (self->plan.device == EMB_DEVICE_CUDA) cuda_process = getpid();
+        Py_BEGIN_ALLOW_THREADS status =
+            emb_engine_open(&self->engine, self->model, &self->plan, &error);
+        Py_END_ALLOW_THREADS
+    }
+    if (status == EMB_OK) {
+        self->opens++;
+        return 0;
+    }
+    self->engine = NULL;
+    emb_python_raise(status, &error);
+    return -1;
+}
+
+void emb_python_engine_discard(emb_python_engine *self) {
+    emb_engine *engine = self->engine;
+    self->engine = NULL;
+    if (!engine) return;
+    Py_BEGIN_ALLOW_THREADS emb_engine_cancel(engine);
+    emb_engine_close(engine);
+    Py_END_ALLOW_THREADS
+}
+
+/* ---- methods --------------------------------------------------------------------------------- */
+
+static int read_gpus(emb_device_list *out, PyObject *list) {
+    memset(out, 0, sizeof *out);
+    Py_ssize_t count = PyList_Size(list);
+    if (count < 0) return -1;
+    if (count > EMB_DEVICES_MAX) {
+        PyErr_Format(PyExc_ValueError, "at most %d GPUs can be used", EMB_DEVICES_MAX);
+        return -1;
+    }
+    out->count = (uint32_t)count;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        out->indices[i] = (uint32_t)PyLong_AsUnsignedLong(PyList_GetItem(list, i));
+        if (PyErr_Occurred()) return -1;
+    }
+    return 0;
+}
+
+static PyObject *engine_configure(PyObject *object, PyObject *arguments, PyObject *named) {
+    static char *names[] = {"device",    "gpus",         "gpus_max", "dtype",
+                            "long_rule", "threads",      "tokens",   "host_bytes",
+                            "gpu_bytes", "caller_bytes", NULL};
+    int device, dtype, long_rule;
+    unsigned gpus_max, threads, tokens;
+    PyObject *gpus;
+    unsigned long long host, gpu, caller;
+    if (!PyArg_ParseTupleAndKeywords(arguments, named, "iOIiiIIKKK", names, &device, &gpus,
+                                     &gpus_max, &dtype, &long_rule, &threads, &tokens, &host, &gpu,
+                                     &caller))
+        return NULL;
+    emb_python_engine *self = (emb_python_engine *)object;
+    emb_device_list list;
+    if (read_gpus(&list, gpus) != 0 || emb_python_engine_enter(self) != 0) return NULL;
+    emb_python_engine_discard(self);
+    self->gpus = list;
+    self->limits = emb_limits_default();
+    self->limits.devices_max = gpus_max;
+    self->limits.device = (emb_device_kind)device;
+    self->limits.dtype = (emb_dtype)dtype;
+    self->limits.long_rule = (emb_long_rule)long_rule;
+    self->limits.threads = threads;
+    self->limits.chunk_tokens_max = tokens;
+    self->limits.host_bytes_max = host;
+    self->limits.device_bytes_max = gpu;
+    self->limits.caller_bytes = caller;
+    emb_python_engine_leave(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *engine_plan(PyObject *object, PyObject *unused) {
+    (void)unused;
+    emb_python_engine *self = (emb_python_engine *)object;
+    if (emb_python_engine_enter(self) != 0) return NULL;
+    emb_plan plan = self->plan;
+    emb_error error = {0};
+    emb_status status = self->engine ? EMB_OK : make_plan(&plan, self, &error);
+    emb_python_engine_leave(self);
+    return status == EMB_OK ? emb_python_describe_plan(&plan) : emb_python_raise(status, &error);
+}
+
+static PyObject *engine_open(PyObject *object, PyObject *unused) {
+    (void)unused;
+    emb_python_engine *self = (emb_python_engine *)object;
+    if (emb_python_engine_enter(self) != 0) return NULL;
+    int status = emb_python_engine_ready(self);
+    emb_python_engine_leave(self);
+    return status == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *engine_close(PyObject *object, PyObject *unused) {
+    (void)unused;
+    emb_python_engine *self = (emb_python_engine *)object;
+    if (emb_python_engine_enter(self) != 0) return NULL;
+    emb_python_engine_discard(self);
+    emb_python_engine_leave(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *engine_stats(PyObject *object, PyObject *unused) {
+    (void)unused;
+    emb_python_engine *self = (emb_python_engine *)object;
+    if (emb_python_engine_enter(self) != 0) return NULL;
+    emb_engine_stats_t stats = {0};
+    bool open = self->engine != NULL;
+    if (open) emb_engine_stats(&stats, self->engine);
+    emb_python_engine_leave(self);
+    return emb_python_describe_stats(&stats, open, self);
+}
+
+static PyObject *engine_info(PyObject *object, void *unused) {
+    (void)unused;
+    emb_model_info info;
+    emb_model_describe(&info, ((emb_python_engine *)object)->model);
+    return emb_python_describe_model(&info);
+}
+
+static PyObject *engine_is_open(PyObject *object, void *unused) {
+    (void)unused;
+    const emb_python_engine *self = (emb_python_engine *)object;
+    return PyBool_FromLong(self->engine != NULL && self->process == getpid());
+}
+
+/* ---- the type -------------------------------------------------------------------------------- */
+
+static PyObject *engine_new(PyTypeObject *type, PyObject *arguments, PyObject *named) {
+    static char *names[] = {"path", NULL};
+    PyObject *path = NULL;
+    if (!PyArg_ParseTupleAndKeywords(arguments, named, "O&", names, PyUnicode_FSConverter, &path))
+        return NULL;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    emb_python_engine *self = (emb_python_engine *)allocate(type, 0);
+    if (!self) {
+        Py_DECREF(path);
+        return NULL;
+    }
+    begin_queue(self);
+    self->limits = emb_limits_default();
+    emb_error error = {0};
+    emb_status status;
+    char *name = PyBytes_AsString(path);
+    Py_BEGIN_ALLOW_THREADS status = emb_model_open(&self->model, name, &error);
+    Py_END_ALLOW_THREADS Py_DECREF(path);
+    if (status == EMB_OK) return (PyObject *)self;
+    Py_DECREF(self);
+    return emb_python_raise(status, &error);
+}
+
+static void engine_free(PyObject *object) {
+    emb_python_engine *self = (emb_python_engine *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    if (self->process == getpid()) {
+        emb_python_engine_discard(self);
+        pthread_mutex_destroy(&self->mutex);
+    } else {
+        emb_engine_forget(self->engine);
+    }
+    emb_model_close(self->model);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef engine_methods[] = {
+    {"configure", (PyCFunction)(void (*)(void))engine_configure, METH_VARARGS | METH_KEYWORDS,
+     "Sets limits and closes the engine; the next use opens it with them."},
+    {"plan", engine_plan, METH_NOARGS, "The plan as a dict: of the open engine, else made now."},
+    {"open", engine_open, METH_NOARGS, "Opens the engine: takes its memory, loads the weights."},
+    {"close", engine_close, METH_NOARGS, "Gives the engine's memory back; the next use reopens."},
+    {"stats", engine_stats, METH_NOARGS, "Counters since open, bytes of the process, as a dict."},
+    {"encode", (PyCFunction)(void (*)(void))emb_python_encode, METH_FASTCALL,
+     "encode(texts, prompt, dim, normalize, progress) -> (Rows, texts cut, tokens dropped)"},
+    {"encode_column", (PyCFunction)(void (*)(void))emb_python_encode_column, METH_FASTCALL,
+     "encode_column(stream, schema, array, prompt, dim, normalize, progress) -> as encode"},
+    {"tokenize", (PyCFunction)(void (*)(void))emb_python_tokenize, METH_FASTCALL,
+     "tokenize(texts, tokens_max) -> list of bytes: ids as native u32, special tokens included"},
+    {0},
+};
+
+static PyGetSetDef engine_properties[] = {
+    {"info", engine_info, NULL, "The model as its files describe it, as a dict.", NULL},
+    {"is_open", engine_is_open, NULL, "Whether an engine is open in this process.", NULL},
+    {0},
+};
+
+static PyType_Slot engine_slots[] = {
+    {Py_tp_new, engine_new},
+    {Py_tp_dealloc, engine_free},
+    {Py_tp_methods, engine_methods},
+    {Py_tp_getset, engine_properties},
+    {Py_tp_doc, "Engine(path): a model of local files, and the engine that encodes with it."},
+    {0, NULL},
+};
+
+static PyType_Spec engine_spec = {
+    .name = "embound._core.Engine",
+    .basicsize = sizeof(emb_python_engine),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = engine_slots,
+};
+
+int emb_python_engine_register(PyObject *module) {
+    PyObject *type = PyType_FromModuleAndSpec(module, &engine_spec, NULL);
+    if (!type) return -1;
+    int status = PyModule_AddObjectRef(module, "Engine", type);
+    Py_DECREF(type);
+    return status;
+}

@@ -1,0 +1,45 @@
+/* module.c - the extension embound._core: its types, its version, and statuses as exceptions.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "core.h"
+
+PyObject *emb_python_raise(emb_status status, const emb_error *error) {
+    PyObject *errors = PyImport_ImportModule("embound._errors");
+    if (!errors) return NULL;
+    PyObject *message =
+        PyUnicode_DecodeUTF8(error->message, (Py_ssize_t)strnlen(error->message, 256), "replace");
+    PyObject *exception =
+        message ? PyObject_CallMethod(errors, "from_status", "iOKi", (int)status, message,
+                                      (unsigned long long)error->bytes_min, (int)error->region)
+                : NULL;
+    if (exception) PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    Py_XDECREF(exception);
+    Py_XDECREF(message);
+    Py_DECREF(errors);
+    return NULL;
+}
+
+static int fill_module(PyObject *module) {
+    if (emb_python_rows_register(module) != 0 || emb_python_engine_register(module) != 0) return -1;
+    return PyModule_AddStringConstant(module, "version", emb_version());
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, fill_module},
+    {0, NULL},
+};
+
+static PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "embound._core",
+    .m_doc = "The engine of embound; use the classes of the package embound.",
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC PyInit__core(void);
+
+PyMODINIT_FUNC PyInit__core(void) {
+    return PyModuleDef_Init(&module_definition);
+}

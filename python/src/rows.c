@@ -1,0 +1,397 @@
+/* rows.c - the type Rows: vectors given to numpy (buffer protocol), DLPack and Arrow, never copied.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "interchange.h"
+
+#define ALIGNMENT 64 /* that Arrow asks for */
+
+typedef struct rows_object {
+    PyObject_HEAD emb_python_buffer *buffer;
+    Py_ssize_t shape[2], strides[2];
+    int dimensions;
+} rows_object;
+
+/* ---- buffer ---------------------------------------------------------------------------------- */
+
+emb_python_buffer *emb_python_buffer_open(int64_t count, int64_t dim) {
+    uint64_t bytes;
+    if (__builtin_mul_overflow((uint64_t)count * sizeof(float), (uint64_t)dim, &bytes)) return NULL;
+    emb_python_buffer *buffer = malloc(sizeof *buffer);
+    void *values = NULL;
+    if (!buffer || posix_memalign(&values, ALIGNMENT, bytes ? bytes : ALIGNMENT) != 0) {
+        free(buffer);
+        return NULL;
+    }
+    atomic_init(&buffer->references, 1);
+    buffer->values = values;
+    buffer->count = count;
+    buffer->dim = dim;
+    return buffer;
+}
+
+void emb_python_buffer_hold(emb_python_buffer *buffer) {
+    atomic_fetch_add(&buffer->references, 1);
+}
+
+void emb_python_buffer_drop(emb_python_buffer *buffer) {
+    if (!buffer || atomic_fetch_sub(&buffer->references, 1) != 1) return;
+    free(buffer->values);
+    free(buffer);
+}
+
+static int get_buffer(PyObject *object, Py_buffer *view, int flags) {
+    rows_object *self = (rows_object *)object;
+    (void)flags; /* C-contiguous and writable: every request can be met */
+    memset(view, 0, sizeof *view);
+    Py_INCREF(object);
+    view->obj = object;
+    view->buf = self->buffer->values;
+    view->len = (Py_ssize_t)(self->buffer->count * self->buffer->dim * (int64_t)sizeof(float));
+    view->itemsize = sizeof(float);
+    view->format = flags & PyBUF_FORMAT ? "f" : NULL;
+    view->ndim = self->dimensions;
+    view->shape = flags & PyBUF_ND ? self->shape : NULL;
+    view->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? self->strides : NULL;
+    return 0;
+}
+
+/* ---- DLPack ---------------------------------------------------------------------------------- */
+
+/* Both forms of managed tensor, with the shape they point at. */
+typedef struct tensor_export {
+    union {
+        emb_dl_managed plain;
+        emb_dl_managed_versioned versioned;
+    } managed;
+    int64_t shape[2], strides[2];
+    emb_python_buffer *buffer;
+} tensor_export;
+
+static void free_export(tensor_export *given) {
+    emb_python_buffer_drop(given->buffer);
+    free(given);
+}
+
+static void delete_plain(emb_dl_managed *managed) {
+    free_export(managed->context);
+}
+
+static void delete_versioned(emb_dl_managed_versioned *managed) {
+    free_export(managed->context);
+}
+
+/* A capsule that nobody took still owns its tensor; one that was taken has been renamed. */
+static void drop_plain(PyObject *capsule) {
+    if (PyCapsule_IsValid(capsule, "dltensor"))
+        delete_plain(PyCapsule_GetPointer(capsule, "dltensor"));
+}
+
+static void drop_versioned(PyObject *capsule) {
+    if (PyCapsule_IsValid(capsule, "dltensor_versioned"))
+        delete_versioned(PyCapsule_GetPointer(capsule, "dltensor_versioned"));
+}
+
+static tensor_export *export_tensor(rows_object *self, emb_dl_tensor **tensor, bool versioned) {
+    tensor_export *given = calloc(1, sizeof *given);
+    if (!given) return NULL;
+    emb_python_buffer_hold(self->buffer);
+    given->buffer = self->buffer;
+    for (int i = 0; i < self->dimensions; i++) {
+        given->shape[i] = self->shape[i];
+        given->strides[i] = self->strides[i] / (int64_t)sizeof(float);
+    }
+    *tensor = versioned ? &given->managed.versioned.tensor : &given->managed.plain.tensor;
+    **tensor = (emb_dl_tensor){
+        .data = self->buffer->values,
+        .device = {EMB_DL_CPU, 0},
+        .dimensions = self->dimensions,
+        .type = {EMB_DL_FLOAT, 32, 1},
+        .shape = given->shape,
+        .strides = given->strides,
+    };
+    return given;
+}
+
+static PyObject *rows_dlpack(PyObject *object, PyObject *arguments, PyObject *named) {
+    static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
+    PyObject *stream = NULL, *version = NULL, *device = NULL, *copy = NULL;
+    if (!PyArg_ParseTupleAndKeywords(arguments, named, "|$OOOO:__dlpack__", names, &stream,
+                                     &version, &device, &copy))
+        return NULL;
+    int type, index;
+    if (copy == Py_True || (device && device != Py_None &&
+                            (!PyArg_ParseTuple(device, "ii", &type, &index) || type != EMB_DL_CPU)))
+        return PyErr_Occurred() ? NULL
+                                : (PyErr_SetString(PyExc_BufferError,
+                                                   "rows are in host memory and are not copied: "
+                                                   "ask for the CPU, without copy"),
+                                   NULL);
+    long major = 0;
+    if (version && version != Py_None) {
+        PyObject *first = PySequence_GetItem(version, 0);
+        major = first ? PyLong_AsLong(first) : -1;
+        Py_XDECREF(first);
+        if (major < 0 && PyErr_Occurred()) return NULL;
+    }
+    emb_dl_tensor *tensor;
+    tensor_export *given = export_tensor((rows_object *)object, &tensor, major >= 1);
+    if (!given) return PyErr_NoMemory();
+    PyObject *capsule;
+    if (major >= 1) {
+        given->managed.versioned.version.major = 1;
+        given->managed.versioned.context = given;
+        given->managed.versioned.deleter = delete_versioned;
+        capsule = PyCapsule_New(given, "dltensor_versioned", drop_versioned);
+    } else {
+        given->managed.plain.context = given;
+        given->managed.plain.deleter = delete_plain;
+        capsule = PyCapsule_New(given, "dltensor", drop_plain);
+    }
+    if (!capsule) free_export(given);
+    return capsule;
+}
+
+static PyObject *rows_dlpack_device(PyObject *self, PyObject *unused) {
+    (void)self, (void)unused;
+    return Py_BuildValue("(ii)", EMB_DL_CPU, 0);
+}
+
+/* ---- Arrow ----------------------------------------------------------------------------------- */
+
+/* A list array of fixed size and its one child, allocated together. */
+typedef struct array_export {
+    emb_arrow_array child, *children[1];
+    const void *list_buffers[1], *value_buffers[2];
+    emb_python_buffer *buffer;
+    atomic_int open; /* the list and the child, which a consumer may move away */
+} array_export;
+
+static void close_array(emb_arrow_array *array) {
+    array_export *given = array->private_data;
+    array->release = NULL;
+    if (atomic_fetch_sub(&given->open, 1) != 1) return;
+    emb_python_buffer_drop(given->buffer);
+    free(given);
+}
+
+static void release_child(emb_arrow_array *array) {
+    close_array(array);
+}
+
+static void release_list(emb_arrow_array *array) {
+    emb_arrow_array *child = array->children[0];
+    if (child->release) child->release(child);
+    close_array(array);
+}
+
+static int export_array(emb_arrow_array *out, emb_python_buffer *buffer) {
+    array_export *given = calloc(1, sizeof *given);
+    if (!given) return -1;
+    emb_python_buffer_hold(buffer);
+    given->buffer = buffer;
+    atomic_init(&given->open, 2);
+    given->value_buffers[1] = buffer->values;
+    given->child = (emb_arrow_array){.length = buffer->count * buffer->dim,
+                                     .n_buffers = 2,
+                                     .buffers = given->value_buffers,
+                                     .release = release_child,
+                                     .private_data = given};
+    given->children[0] = &given->child;
+    *out = (emb_arrow_array){.length = buffer->count,
+                             .n_buffers = 1,
+                             .n_children = 1,
+                             .buffers = given->list_buffers,
+                             .children = given->children,
+                             .release = release_list,
+                             .private_data = given};
+    return 0;
+}
+
+typedef struct schema_export {
+    emb_arrow_schema child, *children[1];
+    char format[32];
+    atomic_int open;
+} schema_export;
+
+static void close_schema(emb_arrow_schema *schema) {
+    schema_export *given = schema->private_data;
+    schema->release = NULL;
+    if (atomic_fetch_sub(&given->open, 1) == 1) free(given);
+}
+
+static void release_list_schema(emb_arrow_schema *schema) {
+    emb_arrow_schema *child = schema->children[0];
+    if (child->release) child->release(child);
+    close_schema(schema);
+}
+
+static int export_schema(emb_arrow_schema *out, int64_t dim) {
+    schema_export *given = calloc(1, sizeof *given);
+    if (!given) return -1;
+    atomic_init(&given->open, 2);
+    snprintf(given->format, sizeof given->format, "+w:%lld", (long long)dim);
+    given->child = (emb_arrow_schema){.format = "f",
+                                      .name = "item",
+                                      .flags = EMB_ARROW_NULLABLE,
+                                      .release = close_schema,
+                                      .private_data = given};
+    given->children[0] = &given->child;
+    *out = (emb_arrow_schema){.format = given->format,
+                              .name = "",
+                              .flags = EMB_ARROW_NULLABLE,
+                              .n_children = 1,
+                              .children = given->children,
+                              .release = release_list_schema,
+                              .private_data = given};
+    return 0;
+}
+
+static void drop_array(PyObject *capsule) {
+    emb_arrow_array *array = PyCapsule_GetPointer(capsule, "arrow_array");
+    if (array->release) array->release(array);
+    free(array);
+}
+
+static void drop_schema(PyObject *capsule) {
+    emb_arrow_schema *schema = PyCapsule_GetPointer(capsule, "arrow_schema");
+    if (schema->release) schema->release(schema);
+    free(schema);
+}
+
+static PyObject *schema_capsule(int64_t dim) {
+    emb_arrow_schema *schema = calloc(1, sizeof *schema);
+    if (!schema || export_schema(schema, dim) != 0) {
+        free(schema);
+        return PyErr_NoMemory();
+    }
+    PyObject *capsule = PyCapsule_New(schema, "arrow_schema", drop_schema);
+    if (!capsule) {
+        schema->release(schema);
+        free(schema);
+    }
+    return capsule;
+}
+
+static PyObject *array_capsule(emb_python_buffer *buffer) {
+    emb_arrow_array *array = calloc(1, sizeof *array);
+    if (!array || export_array(array, buffer) != 0) {
+        free(array);
+        return PyErr_NoMemory();
+    }
+    PyObject *capsule = PyCapsule_New(array, "arrow_array", drop_array);
+    if (!capsule) {
+        array->release(array);
+        free(array);
+    }
+    return capsule;
+}
+
+static PyObject *rows_arrow(PyObject *object, PyObject *arguments, PyObject *named) {
+    static char *names[] = {"requested_schema", NULL};
+    PyObject *requested = NULL; /* a wish that need not be met */
+    if (!PyArg_ParseTupleAndKeywords(arguments, named, "|O:__arrow_c_array__", names, &requested))
+        return NULL;
+    emb_python_buffer *buffer = ((rows_object *)object)->buffer;
+    PyObject *schema = schema_capsule(buffer->dim);
+    PyObject *array = schema ? array_capsule(buffer) : NULL;
+    PyObject *both = array ? PyTuple_Pack(2, schema, array) : NULL;
+    Py_XDECREF(schema);
+    Py_XDECREF(array);
+    return both;
+}
+
+static PyObject *rows_arrow_schema(PyObject *object, PyObject *unused) {
+    (void)unused;
+    return schema_capsule(((rows_object *)object)->buffer->dim);
+}
+
+/* ---- the type -------------------------------------------------------------------------------- */
+
+static Py_ssize_t rows_length(PyObject *object) {
+    return ((rows_object *)object)->shape[0];
+}
+
+static PyObject *rows_shape(PyObject *object, void *unused) {
+    (void)unused;
+    rows_object *self = (rows_object *)object;
+    if (self->dimensions == 1) return Py_BuildValue("(n)", self->shape[0]);
+    return Py_BuildValue("(nn)", self->shape[0], self->shape[1]);
+}
+
+static PyObject *rows_address(PyObject *object, void *unused) {
+    (void)unused;
+    return PyLong_FromVoidPtr(((rows_object *)object)->buffer->values);
+}
+
+static void rows_free(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    emb_python_buffer_drop(((rows_object *)object)->buffer);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef rows_methods[] = {
+    {"__dlpack__", (PyCFunction)(void (*)(void))rows_dlpack, METH_VARARGS | METH_KEYWORDS,
+     "A DLPack capsule of this memory (host, f32); nothing is copied."},
+    {"__dlpack_device__", rows_dlpack_device, METH_NOARGS, "(1, 0): the CPU."},
+    {"__arrow_c_array__", (PyCFunction)(void (*)(void))rows_arrow, METH_VARARGS | METH_KEYWORDS,
+     "Arrow's C data interface: a fixed-size list of f32; nothing is copied."},
+    {"__arrow_c_schema__", rows_arrow_schema, METH_NOARGS, "The schema of __arrow_c_array__."},
+    {0},
+};
+
+static PyGetSetDef rows_properties[] = {
+    {"shape", rows_shape, NULL, "(rows, dim), or (dim,) of a single text.", NULL},
+    {"address", rows_address, NULL, "Where the first value is, for checks that nothing is copied.",
+     NULL},
+    {0},
+};
+
+static PyType_Slot rows_slots[] = {
+    {Py_tp_dealloc, rows_free},
+    {Py_tp_methods, rows_methods},
+    {Py_tp_getset, rows_properties},
+    {Py_sq_length, rows_length},
+    {Py_bf_getbuffer, get_buffer},
+    {Py_tp_doc, "Vectors, f32 and contiguous, for numpy.asarray, DLPack and Arrow without copies."},
+    {0, NULL},
+};
+
+static PyType_Spec rows_spec = {
+    .name = "embound.Rows",
+    .basicsize = sizeof(rows_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = rows_slots,
+};
+
+static PyTypeObject *rows_type; /* of the process; the module holds the reference */
+
+int emb_python_rows_register(PyObject *module) {
+    PyObject *type = PyType_FromModuleAndSpec(module, &rows_spec, NULL);
+    if (!type) return -1;
+    int status = PyModule_AddObjectRef(module, "Rows", type);
+    rows_type = (PyTypeObject *)type; /* kept for good: rows may outlive the module */
+    return status;
+}
+
+PyObject *emb_python_rows_make(emb_python_buffer *buffer, bool single) {
+    allocfunc allocate = (allocfunc)PyType_GetSlot(rows_type, Py_tp_alloc);
+    rows_object *self = (rows_object *)allocate(rows_type, 0);
+    if (!self) {
+        emb_python_buffer_drop(buffer);
+        return NULL;
+    }
+    self->buffer = buffer;
+    self->dimensions = single ? 1 : 2;
+    self->shape[0] = (Py_ssize_t)(single ? buffer->dim : buffer->count);
+    self->shape[1] = (Py_ssize_t)buffer->dim;
+    self->strides[0] = (Py_ssize_t)sizeof(float) * (single ? 1 : (Py_ssize_t)buffer->dim);
+    self->strides[1] = sizeof(float);
+    return (PyObject *)self;
+}

@@ -1,0 +1,116 @@
+"""Columns in and vectors out without copies: equal addresses, equal vectors, nothing leaks.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import gc
+
+import numpy
+import pytest
+
+TEXTS = ["a small test", "", "of many columns", "x" * 13, "twelve chars", "héllo wörld"] * 40
+
+
+def resident():
+    from embound._plan import resident_bytes
+
+    return resident_bytes()[0]
+
+
+def test_numpy_shares_the_memory(tiny):
+    rows = tiny.encode_rows(TEXTS)
+    array = numpy.asarray(rows)
+    assert array.ctypes.data == rows.address and array.shape == rows.shape
+    assert memoryview(rows).format == "f" and memoryview(rows).nbytes == array.nbytes
+    assert len(rows) == len(TEXTS)
+    assert numpy.asarray(tiny.encode_rows("one")).ndim == 1
+    # the array of encode is such a view as well
+    assert tiny.encode(TEXTS).base is not None
+
+
+def test_dlpack_shares_the_memory(tiny):
+    rows = tiny.encode_rows(TEXTS)
+    assert rows.__dlpack_device__() == (1, 0)
+    array = numpy.from_dlpack(rows)
+    assert array.ctypes.data == rows.address and array.shape == rows.shape
+    expected = array.copy()
+    address = rows.address
+    del rows
+    gc.collect()
+    assert array.ctypes.data == address and numpy.array_equal(array, expected)
+    with pytest.raises(BufferError):
+        tiny.encode_rows("x").__dlpack__(dl_device=(2, 0))
+
+
+def test_torch_shares_the_memory(tiny):
+    torch = pytest.importorskip("torch")
+    rows = tiny.encode_rows(TEXTS)
+    assert torch.from_dlpack(rows).data_ptr() == rows.address
+    assert torch.from_numpy(numpy.asarray(rows)).data_ptr() == rows.address
+    assert tuple(torch.from_dlpack(tiny.encode_rows("one")).shape) == (tiny._dim,)
+
+
+def test_arrow_shares_the_memory(tiny):
+    pyarrow = pytest.importorskip("pyarrow")
+    rows = tiny.encode_rows(TEXTS)
+    expected = numpy.asarray(rows).copy()
+    array = pyarrow.array(rows)
+    assert array.type == pyarrow.list_(pyarrow.float32(), tiny._dim)
+    assert array.values.buffers()[1].address == rows.address
+    values = array.flatten()
+    del rows, array
+    gc.collect()
+    assert numpy.array_equal(values.to_numpy().reshape(expected.shape), expected)
+    assert pyarrow.field(tiny.encode_rows("x")).type == pyarrow.list_(pyarrow.float32(), tiny._dim)
+
+
+@pytest.mark.parametrize("kind", ["utf8", "large_utf8", "string_view"])
+def test_arrow_columns_in(tiny, kind):
+    pyarrow = pytest.importorskip("pyarrow")
+    make = {"utf8": pyarrow.string, "large_utf8": pyarrow.large_string,
+            "string_view": pyarrow.string_view}[kind]()
+    expected = tiny.encode(TEXTS)
+    array = pyarrow.array(TEXTS, type=make)
+    assert numpy.array_equal(tiny.encode(array), expected)
+    assert numpy.array_equal(tiny.encode(array[7:99]), expected[7:99])
+    chunked = pyarrow.chunked_array([array[:5], array[5:5], array[5:]])
+    assert numpy.array_equal(tiny.encode(chunked), expected)
+    assert tiny.encode(array[:0]).shape == (0,)
+    with_null = pyarrow.array(["a", None, "b"], type=make)
+    with pytest.raises(ValueError, match="text 1 is null"):
+        tiny.encode(with_null)
+
+
+def test_other_columns_are_refused(tiny):
+    pyarrow = pytest.importorskip("pyarrow")
+    for array in (pyarrow.array([1, 2]), pyarrow.array(["a"]).dictionary_encode()):
+        with pytest.raises(TypeError, match="cast"):
+            tiny.encode(array)
+
+
+def test_frames(tiny):
+    expected = tiny.encode(TEXTS)
+    polars = pytest.importorskip("polars")
+    assert numpy.array_equal(tiny.encode(polars.Series(TEXTS)), expected)
+    pandas = pytest.importorskip("pandas")
+    assert numpy.array_equal(tiny.encode(pandas.Series(TEXTS)), expected)
+    assert numpy.array_equal(tiny.encode(pandas.Series(TEXTS, index=range(5, 245))), expected)
+
+
+def test_nothing_leaks(tiny):
+    pyarrow = pytest.importorskip("pyarrow")
+    column = pyarrow.array(TEXTS)
+
+    def rounds(count):
+        for _ in range(count):
+            rows = tiny.encode_rows(column, truncate_dim=4)
+            numpy.from_dlpack(rows)
+            pyarrow.array(rows)
+            rows.__dlpack__(max_version=(1, 0))
+            rows.__arrow_c_array__()
+            with pytest.raises(ValueError):
+                tiny.encode(["x", 3])
+
+    rounds(50)
+    before = resident()
+    rounds(300)
+    assert resident() - before < 1 << 20
