@@ -219,6 +219,12 @@ typedef struct emb_tuning {
     uint8_t kernels[EMB_TUNING_SIZES][EMB_TUNING_PRODUCTS];
 } emb_tuning;
 
+/* What a row holds. */
+typedef enum emb_output_kind {
+    EMB_OUTPUT_TEXT = 0,  /* one vector */
+    EMB_OUTPUT_TOKENS = 1 /* the encoder's last layer, one vector per token; on a CPU */
+} emb_output_kind;
+
 /* What the user states. Zero means "as the model says" or "choose". */
 typedef struct emb_limits {
     uint32_t struct_bytes;
@@ -226,6 +232,7 @@ typedef struct emb_limits {
     emb_dtype dtype;
     emb_long_rule long_rule;
     emb_pooling pooling;
+    emb_output_kind output; /* TOKENS: neither pooled nor normalised; all of dim, no chunks */
     emb_switch normalize;
     uint32_t threads;          /* compute lanes at most; 0: one per core, or two per GPU */
     uint32_t devices_max;      /* GPUs used together, the machine's first ones; 0: one */
@@ -280,6 +287,7 @@ typedef struct emb_plan {
     emb_dtype dtype;
     emb_long_rule long_rule;
     emb_pooling pooling;
+    emb_output_kind output;
     uint32_t normalize;      /* 1: vectors have length one */
     uint32_t normalize_kept; /* 1: so have the first dim values by themselves */
     uint32_t dim;
@@ -364,7 +372,7 @@ typedef struct emb_row {
     uint32_t chunks;
     uint64_t tokens;         /* encoded, special tokens included */
     uint64_t tokens_dropped; /* cut off by EMB_LONG_TRUNCATE */
-    const float *values;     /* [dim], f32 */
+    const float *values;     /* [dim], or [tokens, dim] with EMB_OUTPUT_TOKENS; f32 */
 } emb_row;
 
 /* Opens an engine inside a plan: takes every byte, makes it resident, loads the weights, starts the
@@ -401,7 +409,7 @@ EMB_API emb_status emb_engine_cancel(emb_engine *engine);
 
 /* Encodes whole texts: rows is [count, dim]. A failed text is a row of NaN, and the first such
  * failure is the status, after all texts were tried. The engine must be idle: every row of earlier
- * texts collected. After any other error the engine can only be closed. */
+ * texts collected. After any other error the engine can only be closed. For EMB_OUTPUT_TEXT. */
 EMB_API emb_status emb_engine_embed(float *rows, emb_engine *engine, const emb_text *texts,
                                     uint32_t count, emb_error *error);
 

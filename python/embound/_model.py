@@ -151,7 +151,7 @@ class SentenceTransformer:
             batch_size: an upper bound that the plan need not reach; the plan sets the batches.
             show_progress_bar: needs tqdm; None: only if logging is at INFO or DEBUG.
             output_value: ``"sentence_embedding"``, ``"token_embeddings"`` (one tensor per text,
-                [tokens, dim]) or None (one dict per text).
+                [tokens, dim]) or None (one dict per text); the latter two on a CPU.
             precision: ``"float32"``, or int8, uint8 (whose ranges are those of this very call),
                 binary, ubinary.
             convert_to_numpy, convert_to_tensor: the result's kind; the latter wins.
@@ -193,7 +193,7 @@ class SentenceTransformer:
         if output_value != "sentence_embedding":
             from . import _tokens
 
-            return _tokens.encode(self, inputs, prompt, output_value)
+            return _tokens.encode(self, inputs, prompt, output_value, truncate_dim)
         rows = self._rows(inputs, prompt, truncate_dim, normalize_embeddings, show_progress_bar)
         if precision == "float32" and convert_to_numpy and not convert_to_tensor and len(rows):
             return self._asarray(rows)

@@ -57,8 +57,51 @@ def tokenize(model: SentenceTransformer, texts: Any, prompt: str | None = None,
     return features
 
 
-def encode(model: SentenceTransformer, inputs: Any, prompt: str | None,
-           output_value: str | None) -> Any:
-    """Vectors of tokens, or all features of each text."""
-    raise UnsupportedError(f"output_value={output_value!r} is not available yet: embound gives one "
-                           "vector per text")
+def _pooled(model: SentenceTransformer, rows: Any, truncate_dim: int | None) -> Any:
+    """The text's vector from its tokens': as the model's files say."""
+    import numpy
+
+    pooling = model._info["pooling"]
+    if pooling == "cls":
+        vector = rows[0].copy()
+    elif pooling == "max":
+        vector = rows.max(axis=0)
+    else:
+        vector = rows.mean(axis=0, dtype=numpy.float64).astype(numpy.float32)
+    if model._info["normalizes"]:
+        vector /= max(float(numpy.linalg.norm(vector)), 1e-12)
+    return vector[:truncate_dim]
+
+
+def encode(model: SentenceTransformer, inputs: Any, prompt: str | None, output_value: str | None,
+           truncate_dim: int | None) -> Any:
+    """Vectors of tokens, [tokens, dim] tensors; or (None) all features of each text, a dict.
+
+    The engine opens again with room for these, inside the same limits, and once more when vectors
+    of texts are asked for next. On a CPU only.
+    """
+    import numpy
+    import torch
+
+    from ._model import _read_inputs, _warn_of_cut
+
+    single = isinstance(inputs, str)
+    texts = [inputs] if single else inputs if isinstance(inputs, list) else _read_inputs(inputs)[0]
+    texts = texts.to_pylist() if hasattr(texts, "to_pylist") else list(texts)
+    rows, cut, dropped = model._core.encode_tokens(texts, prompt)
+    if cut:
+        _warn_of_cut(cut, dropped, model.max_seq_length)
+    arrays = [numpy.asarray(one) for one in rows]
+    results: list[Any] = [torch.from_numpy(array) for array in arrays]
+    if output_value is None:
+        cut_to = model.truncate_dim if truncate_dim is None else truncate_dim
+        for i, ids in enumerate(_ids(model, texts, prompt)):
+            features = {"input_ids": torch.from_numpy(ids.astype(numpy.int64))}
+            if model._info["architecture"] != "mpnet":
+                features["token_type_ids"] = torch.zeros_like(features["input_ids"])
+            features["attention_mask"] = torch.ones_like(features["input_ids"])
+            features["modality"] = "text"
+            features["token_embeddings"] = results[i]
+            features["sentence_embedding"] = torch.from_numpy(_pooled(model, arrays[i], cut_to))
+            results[i] = features
+    return results[0] if single else results

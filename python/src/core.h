@@ -110,14 +110,16 @@ int emb_python_engine_register(PyObject *module);
 int emb_python_engine_enter(emb_python_engine *self);
 void emb_python_engine_leave(emb_python_engine *self);
 
-/* Opens the engine if it is not; has the turn and the GIL. -1 with an exception. */
-int emb_python_engine_ready(emb_python_engine *self);
+/* Opens the engine if it is not, or gives other output; has the turn and the GIL. -1 with an
+ * exception. */
+int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output);
 
 /* Stops the work under way and closes the engine; has the turn and the GIL. */
 void emb_python_engine_discard(emb_python_engine *self);
 
-/* Methods: encode(texts, prompt, dim, normalize, single, progress), and for columns. */
+/* Methods; engine.c says what they take. */
 PyObject *emb_python_encode(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
+PyObject *emb_python_encode_tokens(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 PyObject *emb_python_encode_column(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 PyObject *emb_python_tokenize(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 

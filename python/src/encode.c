@@ -2,6 +2,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -12,7 +13,10 @@
 /* One call of encode. */
 typedef struct encode_job {
     emb_engine *engine;
-    emb_python_buffer *out;
+    emb_python_buffer *out;   /* [texts, dim]; NULL for vectors of tokens: */
+    emb_python_buffer **outs; /* [texts] of [tokens, dim], NULL until there */
+    uint32_t engine_dim;
+    bool no_memory;
     emb_python_texts *texts;
     PyObject *progress; /* called with the rows done so far; NULL: none */
     bool normalize;
@@ -31,18 +35,33 @@ static double seconds_now(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+static void place_tokens(encode_job *job, const emb_row *row) {
+    emb_python_buffer *out = emb_python_buffer_open((int64_t)row->tokens, job->engine_dim);
+    job->outs[row->user] = out;
+    if (!out)
+        job->no_memory = true;
+    else if (row->tokens)
+        memcpy(out->values, row->values, row->tokens * job->engine_dim * sizeof(float));
+}
+
 /* Keeps the first dim values, then normalises: the order of sentence-transformers. */
-static void place_row(encode_job *job, const emb_row *row) {
+static void place_vector(encode_job *job, const emb_row *row) {
     int64_t dim = job->out->dim;
     float *values = job->out->values + (int64_t)row->user * dim;
     if (dim) memcpy(values, row->values, (size_t)dim * sizeof *values);
-    if (job->normalize && row->status == EMB_OK) {
-        double sum = 0;
-        for (int64_t i = 0; i < dim; i++) sum += (double)values[i] * values[i];
-        double length = sqrt(sum);
-        if (length < 1e-12) length = 1e-12;
-        for (int64_t i = 0; i < dim; i++) values[i] = (float)(values[i] / length);
-    }
+    if (!job->normalize || row->status != EMB_OK) return;
+    double sum = 0;
+    for (int64_t i = 0; i < dim; i++) sum += (double)values[i] * values[i];
+    double length = sqrt(sum);
+    if (length < 1e-12) length = 1e-12;
+    for (int64_t i = 0; i < dim; i++) values[i] = (float)(values[i] / length);
+}
+
+static void place_row(encode_job *job, const emb_row *row) {
+    if (job->outs)
+        place_tokens(job, row);
+    else
+        place_vector(job, row);
     job->texts_cut += row->tokens_dropped != 0;
     job->tokens_dropped += row->tokens_dropped;
     if (row->status != EMB_OK && (job->failed == EMB_OK || row->user < job->failed_text)) {
@@ -104,7 +123,8 @@ static int report(encode_job *job) {
 static int drive(encode_job *job, emb_status (*step)(encode_job *)) {
     for (;;) {
         emb_status status;
-        Py_BEGIN_ALLOW_THREADS status = step(job);
+        Py_BEGIN_ALLOW_THREADS;
+        status = step(job);
         Py_END_ALLOW_THREADS if (status == EMB_OK) return 0;
         if (status != EMB_TIMEOUT) {
             emb_python_raise(status, &job->error);
@@ -149,36 +169,53 @@ static PyObject *raise_text(const encode_job *job) {
     return emb_python_raise(job->failed, &error);
 }
 
+/* Runs the job, then closes the engine if it was stopped in the middle. 0 if all rows are there. */
+static int run_whole(encode_job *job, emb_python_engine *self) {
+    int status = run(job);
+    emb_python_texts_release(job->texts);
+    if (status < 0) {
+        /* an exception is set; closing must not lose it */
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        emb_python_engine_discard(self);
+        PyErr_Restore(type, value, traceback);
+    }
+    if (status == 0 && job->no_memory) {
+        PyErr_NoMemory();
+        status = 1;
+    }
+    if (status == 0 && job->failed != EMB_OK) {
+        raise_text(job);
+        status = 1;
+    }
+    if (status == 0) {
+        self->calls++;
+        self->texts += (uint64_t)job->texts->count;
+        self->tokens_dropped += job->tokens_dropped;
+    }
+    return status;
+}
+
+static PyObject *result_of(const encode_job *job, PyObject *rows) {
+    if (!rows) return NULL;
+    return Py_BuildValue("(NKK)", rows, (unsigned long long)job->texts_cut,
+                         (unsigned long long)job->tokens_dropped);
+}
+
 static PyObject *encode(emb_python_engine *self, emb_python_texts *texts, int64_t dim,
                         bool normalize, bool single, PyObject *progress) {
     if (emb_python_engine_enter(self) != 0) return NULL;
     PyObject *result = NULL;
     encode_job job = {.texts = texts, .normalize = normalize, .progress = progress};
-    if (emb_python_engine_ready(self) == 0) {
+    if (emb_python_engine_ready(self, EMB_OUTPUT_TEXT) == 0) {
         job.engine = self->engine;
-        job.out = emb_python_buffer_open(texts->count, dim < 0                ? self->plan.dim
-                                                       : dim < self->plan.dim ? dim
-                                                                              : self->plan.dim);
-        int status = job.out ? run(&job) : (PyErr_NoMemory(), 1);
-        emb_python_texts_release(texts);
-        if (status < 0) {
-            /* an exception is set; closing must not lose it */
-            PyObject *type, *value, *traceback;
-            PyErr_Fetch(&type, &value, &traceback);
-            emb_python_engine_discard(self);
-            PyErr_Restore(type, value, traceback);
-        }
-        if (status == 0 && job.failed != EMB_OK) {
-            raise_text(&job);
-        } else if (status == 0) {
+        if (dim < 0 || dim > self->plan.dim) dim = self->plan.dim;
+        job.out = emb_python_buffer_open(texts->count, dim);
+        if (!job.out) {
+            PyErr_NoMemory();
+        } else if (run_whole(&job, self) == 0) {
             emb_python_buffer_hold(job.out);
-            self->calls++;
-            self->texts += (uint64_t)texts->count;
-            self->tokens_dropped += job.tokens_dropped;
-            PyObject *rows = emb_python_rows_make(job.out, single);
-            if (rows)
-                result = Py_BuildValue("(NKK)", rows, (unsigned long long)job.texts_cut,
-                                       (unsigned long long)job.tokens_dropped);
+            result = result_of(&job, emb_python_rows_make(job.out, single));
         }
         emb_python_buffer_drop(job.out);
     }
@@ -186,15 +223,47 @@ static PyObject *encode(emb_python_engine *self, emb_python_texts *texts, int64_
     return result;
 }
 
+/* The buffers as a list of Rows, which take them over. */
+static PyObject *rows_of(emb_python_buffer **outs, int64_t count) {
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (int64_t i = 0; list && i < count; i++) {
+        PyObject *rows = emb_python_rows_make(outs[i], false);
+        outs[i] = NULL;
+        if (!rows || PyList_SetItem(list, (Py_ssize_t)i, rows) != 0) Py_CLEAR(list);
+    }
+    return list;
+}
+
+static PyObject *encode_tokens(emb_python_engine *self, emb_python_texts *texts) {
+    if (emb_python_engine_enter(self) != 0) return NULL;
+    PyObject *result = NULL;
+    size_t count = (size_t)texts->count;
+    encode_job job = {.texts = texts, .outs = calloc(count ? count : 1, sizeof *job.outs)};
+    if (!job.outs) {
+        PyErr_NoMemory();
+    } else if (emb_python_engine_ready(self, EMB_OUTPUT_TOKENS) == 0) {
+        job.engine = self->engine;
+        job.engine_dim = self->plan.dim;
+        if (run_whole(&job, self) == 0) result = result_of(&job, rows_of(job.outs, texts->count));
+    }
+    for (size_t i = 0; job.outs && i < count; i++) emb_python_buffer_drop(job.outs[i]);
+    free(job.outs);
+    emb_python_engine_leave(self);
+    return result;
+}
+
+static int read_prompt(emb_python_texts *texts, PyObject *prompt) {
+    if (prompt == Py_None) return 0;
+    Py_ssize_t length;
+    texts->prompt = PyUnicode_AsUTF8AndSize(prompt, &length);
+    texts->prompt_length = (size_t)length;
+    return texts->prompt ? 0 : -1;
+}
+
 /* prompt, dim, normalize, progress: the last four arguments of both methods. */
 static int read_options(emb_python_texts *texts, int64_t *dim, bool *normalize, PyObject **progress,
                         PyObject *const *arguments) {
-    if (arguments[0] != Py_None) {
-        Py_ssize_t length;
-        texts->prompt = PyUnicode_AsUTF8AndSize(arguments[0], &length);
-        if (!texts->prompt) return -1;
-        texts->prompt_length = (size_t)length;
-    }
+    if (read_prompt(texts, arguments[0]) != 0) return -1;
     *dim = PyLong_AsLongLong(arguments[1]);
     if (*dim == -1 && PyErr_Occurred()) return -1;
     int yes = PyObject_IsTrue(arguments[2]);
@@ -225,6 +294,17 @@ PyObject *emb_python_encode(PyObject *self, PyObject *const *arguments, Py_ssize
     }
     Py_DECREF(list);
     return result;
+}
+
+PyObject *emb_python_encode_tokens(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
+    emb_python_texts texts;
+    memset(&texts, 0, offsetof(emb_python_texts, held));
+    if (count != 2 || !PyList_Check(arguments[0]))
+        return PyErr_Format(PyExc_TypeError, "encode_tokens takes a list of str and a prompt");
+    if (read_prompt(&texts, arguments[1]) != 0) return NULL;
+    texts.list = arguments[0];
+    texts.count = PyList_Size(texts.list);
+    return encode_tokens((emb_python_engine *)self, &texts);
 }
 
 PyObject *emb_python_encode_column(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {

@@ -76,7 +76,8 @@ static int join_queue(emb_python_engine *self) {
     pthread_mutex_unlock(&self->mutex);
     int interrupted = 0;
     while (!granted && !interrupted) {
-        Py_BEGIN_ALLOW_THREADS granted = wait_turn(self, &waiter);
+        Py_BEGIN_ALLOW_THREADS;
+        granted = wait_turn(self, &waiter);
         Py_END_ALLOW_THREADS if (!granted) interrupted = PyErr_CheckSignals();
     }
     if (interrupted) {
@@ -132,32 +133,36 @@ static emb_status make_plan(emb_plan *out, const emb_python_engine *self, emb_er
                             : emb_plan_make(out, self->model, &self->limits, &machine, error);
 }
 
-int emb_python_engine_ready(emb_python_engine *self) {
+void emb_python_engine_discard(emb_python_engine *self) {
+    emb_engine *engine = self->engine;
+    self->engine = NULL;
+    if (!engine) return;
+    Py_BEGIN_ALLOW_THREADS;
+    emb_engine_cancel(engine);
+    emb_engine_close(engine);
+    Py_END_ALLOW_THREADS;
+}
+
+int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output) {
+    if (self->limits.output != output) emb_python_engine_discard(self);
     if (self->engine) return 0;
+    self->limits.output = output;
     emb_error error = {0};
     emb_status status = make_plan(&self->plan, self, &error);
     if (status == EMB_OK) {
         if (self->plan.device == EMB_DEVICE_CUDA) cuda_process = getpid();
-        Py_BEGIN_ALLOW_THREADS status =
-            emb_engine_open(&self->engine, self->model, &self->plan, &error);
-        Py_END_ALLOW_THREADS
+        Py_BEGIN_ALLOW_THREADS;
+        status = emb_engine_open(&self->engine, self->model, &self->plan, &error);
+        Py_END_ALLOW_THREADS;
     }
     if (status == EMB_OK) {
         self->opens++;
         return 0;
     }
     self->engine = NULL;
+    self->limits.output = EMB_OUTPUT_TEXT;
     emb_python_raise(status, &error);
     return -1;
-}
-
-void emb_python_engine_discard(emb_python_engine *self) {
-    emb_engine *engine = self->engine;
-    self->engine = NULL;
-    if (!engine) return;
-    Py_BEGIN_ALLOW_THREADS emb_engine_cancel(engine);
-    emb_engine_close(engine);
-    Py_END_ALLOW_THREADS
 }
 
 /* ---- methods --------------------------------------------------------------------------------- */
@@ -224,7 +229,7 @@ static PyObject *engine_open(PyObject *object, PyObject *unused) {
     (void)unused;
     emb_python_engine *self = (emb_python_engine *)object;
     if (emb_python_engine_enter(self) != 0) return NULL;
-    int status = emb_python_engine_ready(self);
+    int status = self->engine ? 0 : emb_python_engine_ready(self, EMB_OUTPUT_TEXT);
     emb_python_engine_leave(self);
     return status == 0 ? Py_NewRef(Py_None) : NULL;
 }
@@ -280,7 +285,8 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *arguments, PyObject *n
     emb_error error = {0};
     emb_status status;
     char *name = PyBytes_AsString(path);
-    Py_BEGIN_ALLOW_THREADS status = emb_model_open(&self->model, name, &error);
+    Py_BEGIN_ALLOW_THREADS;
+    status = emb_model_open(&self->model, name, &error);
     Py_END_ALLOW_THREADS Py_DECREF(path);
     if (status == EMB_OK) return (PyObject *)self;
     Py_DECREF(self);
@@ -311,6 +317,8 @@ static PyMethodDef engine_methods[] = {
     {"stats", engine_stats, METH_NOARGS, "Counters since open, bytes of the process, as a dict."},
     {"encode", (PyCFunction)(void (*)(void))emb_python_encode, METH_FASTCALL,
      "encode(texts, prompt, dim, normalize, progress) -> (Rows, texts cut, tokens dropped)"},
+    {"encode_tokens", (PyCFunction)(void (*)(void))emb_python_encode_tokens, METH_FASTCALL,
+     "encode_tokens(texts, prompt) -> (list of Rows [tokens, dim], texts cut, tokens dropped)"},
     {"encode_column", (PyCFunction)(void (*)(void))emb_python_encode_column, METH_FASTCALL,
      "encode_column(stream, schema, array, prompt, dim, normalize, progress) -> as encode"},
     {"tokenize", (PyCFunction)(void (*)(void))emb_python_tokenize, METH_FASTCALL,

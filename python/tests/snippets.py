@@ -201,6 +201,22 @@ from PACKAGE import SentenceTransformer
 model = SentenceTransformer("all-MiniLM-L6-v2", device="cpu")
 embeddings = model.encode([f"text {i}" for i in range(70)], batch_size=16, show_progress_bar=True)
 """),
+    "token_embeddings": ("rows", """
+from PACKAGE import SentenceTransformer
+model = SentenceTransformer("all-MiniLM-L6-v2", device="cpu")
+token_embeddings = model.encode(["short", "rather longer than that"],
+                                output_value="token_embeddings")
+rows = [row for text in token_embeddings for row in text]
+"""),
+    "all_features": ("keys ids tokens sentence", """
+from PACKAGE import SentenceTransformer
+model = SentenceTransformer("all-MiniLM-L6-v2", device="cpu")
+features = model.encode("all that the model gives", output_value=None)
+keys = [len(key) for key in features]
+ids = features["input_ids"]
+tokens = features["token_embeddings"]
+sentence = features["sentence_embedding"]
+"""),
     "older_keyword": ("embeddings", """
 from PACKAGE import SentenceTransformer
 model = SentenceTransformer("paraphrase-MiniLM-L3-v2")

@@ -245,3 +245,26 @@ def test_stream_reads_no_further_than_a_block(tiny):
     assert next(stream).ndim == 1 and len(taken) <= 1024
     tiny.encode("other calls are not held up by an open stream")
     stream.close()
+
+
+def test_vectors_of_tokens(tiny):
+    torch = pytest.importorskip("torch")
+    whole = tiny.encode(TEXTS)
+    tokens = tiny.encode(TEXTS, output_value="token_embeddings")
+    assert [tuple(one.shape) for one in tokens] == [
+        (int(n), tiny._dim) for n in tiny.tokenize(TEXTS)["attention_mask"].sum(1)]
+    for one, row in zip(tokens, whole, strict=True):
+        mean = one.mean(0).numpy()
+        assert numpy.allclose(mean / numpy.linalg.norm(mean), row, atol=1e-5)
+    features = tiny.encode(TEXTS, output_value=None, truncate_dim=7)
+    assert torch.equal(features[1]["token_embeddings"], tokens[1])
+    assert numpy.allclose(features[1]["sentence_embedding"], whole[1, :7], atol=1e-5)
+    assert isinstance(tiny.encode("one", output_value="token_embeddings"), torch.Tensor)
+    assert tiny.encode([], output_value=None) == []
+    assert numpy.array_equal(tiny.encode(TEXTS), whole)
+    with pytest.raises(ValueError, match="text 1 is of type int"):
+        tiny.encode(["a", 5], output_value="token_embeddings")
+    chunks = embound.SentenceTransformer(str(TINY), long="chunk")
+    with pytest.raises(ValueError, match="long rule"):
+        chunks.encode(["a"], output_value="token_embeddings")
+    assert chunks.encode("a").ndim == 1

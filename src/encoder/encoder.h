@@ -176,6 +176,7 @@ typedef struct emb_encoder {
     const emb_backend *backend;
     emb_block_shape blocks;
     emb_pool_rule pool;
+    bool keeps_tokens; /* instead of pooling, the last layer as it is: vectors [tokens, hidden] */
     emb_weights *weights;
     const emb_shape *shape;
 } emb_encoder;

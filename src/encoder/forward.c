@@ -122,6 +122,17 @@ static emb_status begin_tile(emb_tile *tile, const uint32_t **targets, emb_embed
     return EMB_OK;
 }
 
+/* Puts each token's vector where the window has the token. A CPU's activations are f32. */
+static void keep_tokens(const emb_lane *lane, const emb_pass *pass, const float *x,
+                        uint32_t hidden) {
+    for (uint32_t i = 0; i < lane->tile.chunks; i++) {
+        uint32_t start = lane->tile.starts[i], tokens = lane->tile.starts[i + 1] - start;
+        uint64_t place = pass->table->starts[lane->tile_targets[i]];
+        memcpy(pass->vectors + place * hidden, x + (uint64_t)start * hidden,
+               (size_t)tokens * hidden * sizeof *x);
+    }
+}
+
 static emb_status run_tile(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
                            const emb_tile_cut *cut, uint32_t n, const emb_layer *layer,
                            emb_error *error) {
@@ -142,7 +153,9 @@ static emb_status run_tile(emb_encoder *encoder, emb_lane *lane, const emb_pass 
         backend->attention_block(x, x, &lane->tile, layer, &encoder->blocks, &lane->scratch);
         backend->ffn_block(x, x, &lane->tile, layer, &encoder->blocks, &lane->scratch);
     }
-    if (last)
+    if (last && encoder->keeps_tokens)
+        keep_tokens(lane, pass, x, encoder->shape->hidden);
+    else if (last)
         backend->pool(pass->vectors, lane->tile_targets, x, &lane->tile, &encoder->pool,
                       &encoder->blocks);
     /* a device runs behind: what it reads must stay until it is done */

@@ -55,12 +55,29 @@ static bool all_finite(const float *values, uint32_t count) {
     return largest < 0x7f800000;
 }
 
+/* The vectors of the text's tokens stand where the window has the tokens: one chunk alone. */
+static void make_token_row(emb_row *row, const emb_engine *engine, const emb_window *window,
+                           const emb_part *part) {
+    if (row->status != EMB_OK) {
+        row->tokens = 0;
+        return;
+    }
+    uint32_t hidden = engine->model->shape.hidden;
+    row->values = window->vectors + (uint64_t)window->table.starts[part->chunk0] * hidden;
+    for (uint64_t i = 0; i < row->tokens && row->status == EMB_OK; i++)
+        if (!all_finite(row->values + i * hidden, hidden)) row->status = EMB_NOT_FINITE;
+    if (row->status == EMB_OK) return;
+    row->values = engine->memory.nan_row;
+    row->tokens = 0;
+}
+
 /* Completes the row of a text whose last part this is. */
 static void make_row(emb_row *row, emb_engine *engine, emb_window *window, const emb_part *part) {
     uint32_t dim = engine->plan.dim;
     float *values = engine->memory.nan_row;
     emb_status status = part->status;
-    if (status == EMB_OK) {
+    bool tokens = engine->plan.output == EMB_OUTPUT_TOKENS;
+    if (status == EMB_OK && !tokens) {
         values = window->vectors + (uint64_t)part->chunk0 * engine->model->shape.hidden;
         if (part->text_chunks > 1) write_mean(engine, values);
         if (engine->plan.normalize_kept) normalize(values, dim);
@@ -69,7 +86,6 @@ static void make_row(emb_row *row, emb_engine *engine, emb_window *window, const
             values = engine->memory.nan_row;
         }
     }
-    engine->stats.texts_failed += status != EMB_OK;
     *row = (emb_row){
         .text = engine->delivery.text++,
         .user = part->user,
@@ -79,6 +95,8 @@ static void make_row(emb_row *row, emb_engine *engine, emb_window *window, const
         .tokens_dropped = part->tokens_dropped,
         .values = values,
     };
+    if (tokens) make_token_row(row, engine, window, part);
+    engine->stats.texts_failed += row->status != EMB_OK;
 }
 
 /* Rows of one finished window, as many as fit; gives their number. */

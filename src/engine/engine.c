@@ -217,6 +217,7 @@ static emb_engine *bind_engine(regions *r, const emb_model *model, const emb_pla
             .backend = backend,
             .blocks = site->blocks,
             .pool = {plan->pooling, plan->normalize},
+            .keeps_tokens = plan->output == EMB_OUTPUT_TOKENS,
             .weights = &site->weights,
             .shape = &model->shape,
         };
@@ -436,6 +437,9 @@ emb_status emb_engine_embed(float *rows, emb_engine *engine, const emb_text *tex
     if (engine->intake.text_open || engine->stats.texts != engine->delivery.text)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "embed: collect the rows of earlier texts first");
+    if (engine->plan.output != EMB_OUTPUT_TEXT)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "embed: this engine gives vectors of tokens: submit and collect");
     for (uint32_t i = 0; i < count; i++)
         if ((!texts[i].data && texts[i].length) || (texts[i].is_ids && texts[i].prompt))
             return emb_error_set(error, EMB_INVALID_ARGUMENT,

@@ -37,8 +37,9 @@ static void window_layout(emb_window *window, const emb_plan *plan, const emb_sh
     window->cuts = emb_ledger_take(ledger, plan->window_chunks, sizeof *window->cuts);
     window->next = emb_ledger_take(ledger, shape->layers, sizeof *window->next);
     emb_ledger_item(books->pinned, "vectors");
-    window->vectors = emb_ledger_take(books->pinned, (uint64_t)plan->window_chunks * shape->hidden,
-                                      sizeof(float));
+    uint64_t vectors =
+        plan->output == EMB_OUTPUT_TOKENS ? plan->window_tokens : plan->window_chunks;
+    window->vectors = emb_ledger_take(books->pinned, vectors * shape->hidden, sizeof(float));
 }
 
 /* Readers beside the caller's own thread. */

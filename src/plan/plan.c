@@ -433,13 +433,29 @@ static emb_status check_lanes(emb_plan *plan, const emb_limits *limits, const em
     return EMB_OK;
 }
 
+/* One vector per token fits the windows only while a text is one chunk. */
+static emb_status check_output(emb_plan *plan, const emb_limits *limits, const emb_shape *shape,
+                               emb_error *error) {
+    plan->output = limits->output;
+    if (plan->output == EMB_OUTPUT_TEXT) return EMB_OK;
+    if (plan->device == EMB_DEVICE_CUDA)
+        return emb_error_set(
+            error, EMB_UNSUPPORTED,
+            "vectors of tokens are not available on a GPU yet; use the device cpu");
+    if (plan->long_rule == EMB_LONG_CHUNK || plan->dim != shape->hidden)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "vectors of tokens need the long rule truncate or error, and every "
+                             "dimension: leave dim at 0");
+    return EMB_OK;
+}
+
 /* Checks what the limits say and copies into the plan what does not depend on the budget. */
 static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_limits *limits,
                              const emb_machine *machine, emb_error *error) {
     if (limits->device > EMB_DEVICE_CUDA || limits->long_rule > EMB_LONG_ERROR ||
         limits->pooling > EMB_POOLING_MAX || limits->normalize > EMB_SWITCH_OFF ||
         limits->dtype > EMB_DTYPE_FP8 || limits->graphs > EMB_SWITCH_OFF ||
-        limits->gemm > EMB_GEMM_CUBLASLT)
+        limits->gemm > EMB_GEMM_CUBLASLT || limits->output > EMB_OUTPUT_TOKENS)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "limits hold a device, dtype, long rule, pooling or switch that does "
                              "not exist; begin with emb_limits_default()");
@@ -449,6 +465,7 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
     plan->long_rule = limits->long_rule;
     EMB_TRY(check_dtype(plan, limits, model->info.stored_dtype, error));
     EMB_TRY(check_tokens(plan, limits, &model->shape, model->info.special_tokens, error));
+    EMB_TRY(check_output(plan, limits, &model->shape, error));
     plan->pooling = limits->pooling ? limits->pooling : model->shape.pooling;
     plan->normalize = limits->normalize == EMB_SWITCH_ON ||
                       (limits->normalize == EMB_SWITCH_MODEL && model->shape.normalizes);

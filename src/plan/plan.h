@@ -40,7 +40,7 @@ typedef struct emb_window {
     emb_tile_cut *cuts; /* [window_chunks] */
     uint32_t cuts_count;
     atomic_uint *next; /* [layers]; streamed passes */
-    float *vectors;    /* [window_chunks, hidden] */
+    float *vectors;    /* [window_chunks, hidden]; of tokens: [window_tokens, hidden] */
     uint64_t sequence; /* its number since open */
     uint64_t pass;     /* number of its pass on its site since open */
     uint32_t site;     /* that encodes it; streamed passes */

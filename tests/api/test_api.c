@@ -386,6 +386,44 @@ static void cancel_from_another_thread(void **unused) {
     free(text);
 }
 
+/* The mean of a text's token vectors, made as long as one, is the text's vector. */
+static void vectors_of_tokens(void **unused) {
+    (void)unused;
+    emb_limits limits = emb_limits_default();
+    limits.output = EMB_OUTPUT_TOKENS;
+    run tokens;
+    assert_int_equal(run_open(&tokens, BERT, &limits, NULL, &error), EMB_INVALID_ARGUMENT);
+    limits.long_rule = EMB_LONG_TRUNCATE;
+    limits.dim = 3;
+    assert_int_equal(run_open(&tokens, BERT, &limits, NULL, &error), EMB_INVALID_ARGUMENT);
+    limits.dim = 0;
+    assert_int_equal(run_open(&tokens, BERT, &limits, NULL, &error), EMB_OK);
+    const char *texts[] = {"a text", "", "another text of more words"};
+    float expected[3][DIM_MAX];
+    uint32_t dim = tokens.plan.dim, taken, count = 0;
+    for (uint64_t i = 0; i < 3; i++) {
+        emb_text text = {.data = texts[i], .length = strlen(texts[i])};
+        assert_int_equal(emb_engine_embed(expected[i], shared.engine, &text, 1, &error), EMB_OK);
+        REFUSED(emb_engine_embed(expected[i], tokens.engine, &text, 1, &error));
+        emb_piece piece = {texts[i], text.length, EMB_PIECE_FIRST | EMB_PIECE_LAST, i};
+        assert_int_equal(emb_engine_submit(tokens.engine, &piece, 1, &taken, &error), EMB_OK);
+    }
+    emb_engine_flush(tokens.engine);
+    emb_row rows[3];
+    assert_int_equal(emb_engine_collect(tokens.engine, rows, 3, &count, -1, &error), EMB_OK);
+    assert_int_equal(count, 3);
+    for (uint32_t r = 0; r < 3; r++) {
+        double mean[DIM_MAX] = {0}, length = 0;
+        assert_true(rows[r].tokens >= 2);
+        for (uint64_t t = 0; t < rows[r].tokens; t++)
+            for (uint32_t i = 0; i < dim; i++) mean[i] += rows[r].values[t * dim + i];
+        for (uint32_t i = 0; i < dim; i++) length += mean[i] * mean[i];
+        for (uint32_t i = 0; i < dim; i++)
+            assert_true(fabs(mean[i] / sqrt(length) - expected[r][i]) < 1e-5);
+    }
+    run_close(&tokens);
+}
+
 /* A child cannot use the parent's engine: it gives that memory back and opens its own. */
 static void forgotten_after_fork(void **unused) {
     (void)unused;
@@ -441,6 +479,7 @@ int main(void) {
         cmocka_unit_test(long_rules),
         cmocka_unit_test(tokenizer_arguments),
         cmocka_unit_test(cancel_from_another_thread),
+        cmocka_unit_test(vectors_of_tokens),
         cmocka_unit_test(forgotten_after_fork),
         cmocka_unit_test(guest_is_measured_as_it_is),
     };
