@@ -1,25 +1,41 @@
 #!/bin/sh
 # Builds and installs the Python package into build/venv-python and runs its tests there; ends with
 # "N passed, N failed, N skipped". With build/venv-oracle the comparisons with sentence-transformers
-# run too, with build/models those on real weights. ADAPTERS=1 gets the five packages that adapters
-# exist for, into build/venv-adapters, and runs the adapters' tests there instead. Arguments go to
-# pytest. Needs pip's index once.
+# run too, with build/models those on real weights. Arguments go to pytest. Needs pip's index once.
+#   ADAPTERS=1  the adapters' tests, in build/venv-adapters with the five packages they are for
+#   SHORT=1     numpy alone, without the long test of signals; skipped where no venv can be made
 # SPDX-License-Identifier: Apache-2.0
 set -eu
 cd "$(dirname "$0")/.."
 venv=build/venv-python
-packages="scikit-build-core ninja numpy pytest tqdm pyarrow polars pandas"
+packages="scikit-build-core ninja numpy pytest"
 if [ -n "${ADAPTERS:-}" ]; then
     venv=build/venv-adapters
-    packages="scikit-build-core ninja numpy pytest langchain-core llama-index-core haystack-ai
-        chromadb lancedb"
+    packages="$packages langchain-core llama-index-core haystack-ai chromadb lancedb"
     set -- -k integrations "$@"
+elif [ -n "${SHORT:-}" ]; then
+    venv=build/venv-python-short
+    set -- -k "not random_moments" "$@"
+else
+    packages="$packages tqdm pyarrow polars pandas mypy"
 fi
-[ -x $venv/bin/python ] || python3 -m venv $venv
+
+unavailable() {
+    echo "python package: $1"
+    [ -n "${SHORT:-}" ] || exit 1
+    echo "0 passed, 0 failed, 1 skipped"
+    exit 0
+}
+header=$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
+[ -f "$header" ] || unavailable "no Python.h (Debian: apt-get install python3-dev)"
+if ! [ -x $venv/bin/python ]; then
+    python3 -m venv $venv || unavailable "no venv (Debian: apt-get install python3-venv)"
+fi
 python="$PWD/$venv/bin/python"
 if ! [ -f $venv/.ready ] || [ tools/test_python.sh -nt $venv/.ready ]; then
     # shellcheck disable=SC2086
-    "$python" -m pip install --quiet --disable-pip-version-check $packages
+    "$python" -m pip install --quiet --disable-pip-version-check $packages ||
+        unavailable "pip reaches no index"
     oracle=$(echo "$PWD"/build/venv-oracle/lib/python3.*/site-packages)
     site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     # seen from here, and never written to
