@@ -99,10 +99,11 @@ static emb_status probe(emb_machine *out, const emb_device_list *devices, bool g
                              "/proc/self/status; mount /proc");
     if (devices && devices->kind == EMB_DEVICE_AUTO) probe_apart(out, devices);
     if (!devices || devices->kind != EMB_DEVICE_CUDA) return EMB_OK;
-    before = now;
+    before = out->process_base_bytes;
     EMB_TRY(probe_gpus(out, devices, error));
     emb_process_memory(&now, &after);
-    uint64_t taken = guest ? now - before : after - out->process_base_bytes;
+    uint64_t taken = guest ? now : after;
+    taken = taken > before ? taken - before : 0; /* a guest's host may have given memory back */
     part_host_bytes(out->devices, out->devices_count, taken);
     return EMB_OK;
 }
