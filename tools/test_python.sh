@@ -8,6 +8,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 venv=build/venv-python
+patience=1200 # seconds for pip
 packages="scikit-build-core ninja numpy pytest"
 if [ -n "${ADAPTERS:-}" ]; then
     venv=build/venv-adapters
@@ -15,6 +16,7 @@ if [ -n "${ADAPTERS:-}" ]; then
     set -- -k integrations "$@"
 elif [ -n "${SHORT:-}" ]; then
     venv=build/venv-python-short
+    patience=180
     set -- -k "not random_moments" "$@"
 else
     packages="$packages tqdm pyarrow polars pandas mypy"
@@ -34,8 +36,8 @@ fi
 python="$PWD/$venv/bin/python"
 if ! [ -f $venv/.ready ] || [ tools/test_python.sh -nt $venv/.ready ]; then
     # shellcheck disable=SC2086
-    "$python" -m pip install --quiet --disable-pip-version-check $packages ||
-        unavailable "pip reaches no index"
+    timeout $patience "$python" -m pip install --quiet --retries 2 \
+        --disable-pip-version-check $packages || unavailable "pip reaches no index, or too slowly"
     oracle=$(echo "$PWD"/build/venv-oracle/lib/python3.*/site-packages)
     site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     # seen from here, and never written to

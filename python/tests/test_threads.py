@@ -131,7 +131,7 @@ def test_the_gpu_is_refused_after_fork():
         pytest.skip("the fake CUDA module is not built (make everything)")
     said = python(f"""
 import os, embound
-model = embound.SentenceTransformer({str(TINY)!r}, device="cuda")
+model = embound.SentenceTransformer({str(TINY)!r}, device="cuda", dtype="f32")
 assert model.encode("x").ndim == 1
 child = os.fork()
 if child == 0:
@@ -158,8 +158,8 @@ def test_ctrl_c_at_random_moments(tiny):
         if number == 20:
             before = resident_bytes()[0]
         timer = threading.Timer(chosen.random() * 0.04, signal.pthread_kill, (main, signal.SIGINT))
-        timer.start()
         try:
+            timer.start()
             tiny.encode(texts)
             timer.join()
             time.sleep(0.001)
