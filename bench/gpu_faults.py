@@ -160,6 +160,27 @@ def faults(options, folder, _, clock):
 
 # ---- sanitize ----------------------------------------------------------------------------------
 
+def sanitize_one(case, tool_path, texts, folder, clock):
+    """One run under one tool; gives whether nothing was found."""
+    tool, model, dtype = case
+    if clock.over(5):
+        emit(check="sanitize", tool=tool, model=model.name, dtype=dtype, left_out="time")
+        return False
+    out = folder / f"{tool}-{model.name}-{dtype}.npy"
+    command = [tool_path, "--tool", tool, "--error-exitcode", "9", str(PROGRAM), "encode",
+               str(model), "-i", str(texts), "-o", str(out), "--device", "cuda", "--dtype", dtype,
+               "--quiet"]
+    try:
+        done = subprocess.run(command, text=True, capture_output=True, check=False,
+                              timeout=clock.left())
+        code, shown = done.returncode, (done.stdout + done.stderr).strip().split("\n")
+    except subprocess.TimeoutExpired:
+        code, shown = 124, ["ended: the step's time is over"]
+    emit(check="sanitize", tool=tool, model=model.name, dtype=dtype, exit=code,
+         last=shown[-1][-200:], shown=shown[:12] if code else None, passed=code == 0)
+    return code == 0
+
+
 def sanitize(options, folder, _, clock):
     """compute-sanitizer over encode."""
     tool_path = shutil.which("compute-sanitizer") or shutil.which(
@@ -168,28 +189,13 @@ def sanitize(options, folder, _, clock):
         emit(check="sanitize", skipped="no compute-sanitizer here")
         return None
     texts = write_lines(folder / "texts.txt", lines_of(options.texts / "tiny.txt")[:12])
-    cases = [(tool, options.model, DTYPE) for tool in ("memcheck", "racecheck", "synccheck")]
-    cases += [(tool, model, dtype) for tool in ("memcheck", "racecheck")
-              for model, dtype in ((TINY_MPNET, "f16"), (TINY_MPNET, "f32"), (TINY, "bf16"))]
-    good = True
-    for tool, model, dtype in cases:
-        if clock.over(5):
-            emit(check="sanitize", tool=tool, model=model.name, dtype=dtype, left_out="time")
-            good = False
-            continue
-        command = [tool_path, "--tool", tool, "--error-exitcode", "9", str(PROGRAM), "encode",
-                   str(model), "-i", str(texts), "-o", str(folder / "rows.npy"), "--device",
-                   "cuda", "--dtype", dtype, "--quiet"]
-        try:
-            done = subprocess.run(command, text=True, capture_output=True, check=False,
-                                  timeout=clock.left())
-            code, shown = done.returncode, (done.stdout + done.stderr).strip().split("\n")
-        except subprocess.TimeoutExpired:
-            code, shown = 124, ["ended: the step's time is over"]
-        good &= code == 0
-        emit(check="sanitize", tool=tool, model=model.name, dtype=dtype, exit=code,
-             last=shown[-1][-200:], shown=shown[:12] if code else None, passed=code == 0)
-    return good
+    cases = [(tool, model, dtype) for tool in ("memcheck", "racecheck", "synccheck")
+             for model, dtype in ((options.model, DTYPE), (TINY_MPNET, "f16"), (TINY_MPNET, "f32"),
+                                  (TINY, "bf16"))]
+    with concurrent.futures.ThreadPoolExecutor(max_workers=6) as pool:
+        found = list(pool.map(lambda case: sanitize_one(case, tool_path, texts, folder, clock),
+                              cases))
+    return all(found)
 
 
 # ---- monitor -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ SPDX-License-Identifier: Apache-2.0
 import random
 
 from gpu_common import (CHUNK, DTYPE, FAKE, MIB, Run, best_of, context_of, emit, fastest,
-                        giant_text, lines_of, long_texts, main, mib, npy_rows, peer, plan,
+                        giant_text, lines_of, long_texts, main, mib, npy_rows, peer, plan, run,
                         same_bytes, short_texts, within, write_lines)
 
 CAP = 40 * MIB if FAKE else 4 * 10**9
@@ -82,26 +82,28 @@ def million(options, folder, watch, clock):
     return good
 
 
-def draw_limits(draw, model):
-    """Options of one random limit set, and the plan for them."""
+def draw_limits(draw, model, machine):
+    """Options of one random limit set, and the plan for them, made without opening the GPU."""
+    described = ("--machine", machine)
     dtypes = ("f32",) if FAKE else ("f32", "f16", "bf16")
     chosen = ["--device", "cuda", "--dtype", draw.choice(dtypes), "--threads", draw.randint(1, 8),
               "--max-length", draw.randint(16, CHUNK)]
-    free = plan(model, *chosen)
+    free = plan(model, *chosen, *described)
     if "device_bytes_min" not in free:
         return chosen, free
     low, knee = free["device_bytes_min"], free["device_bytes_knee"]
     if draw.random() < 0.8:
         chosen += ["--gpu-memory", int(low + draw.uniform(0, 1.2) * (knee - low))]
     if draw.random() < 0.6:
-        low, knee = plan(model, *chosen)["host_bytes_min"], free["host_bytes_knee"]
+        low = plan(model, *chosen, *described)["host_bytes_min"]
+        knee = free["host_bytes_knee"]
         chosen += ["--memory", int(low + draw.uniform(0, 1.2) * max(knee - low, 0))]
-    return chosen, plan(model, *chosen)
+    return chosen, plan(model, *chosen, *described)
 
 
 def limits_one(number, draw, options, texts, folder, watch, clock):
     """One set; gives whether it holds."""
-    chosen, made = draw_limits(draw, options.model)
+    chosen, made = draw_limits(draw, options.model, folder / "machine.json")
     if not made.get("fits"):
         emit(check="limits", set=number, options=chosen, failed=made, passed=False)
         return False
@@ -122,6 +124,8 @@ def limits(options, folder, watch, clock):
     """Peak against plan."""
     texts = write_lines(folder / "texts.txt",
                         lines_of(options.texts / "mixed.txt")[:options.count(400)])
+    run("info", "--device", "cuda", "--save-machine", folder / "machine.json", "--quiet",
+        timeout=60)
     draw, verdicts, sets = random.Random(options.seed), [], options.count(50)
     while len(verdicts) < sets and not clock.over(3):
         verdicts.append(limits_one(len(verdicts), draw, options, texts, folder, watch, clock))
