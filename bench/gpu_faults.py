@@ -70,12 +70,14 @@ def steady_one(label, model, batches, extra, watch, clock):
 
 
 def steady(options, _, watch, clock):
-    """With resident weights and with streamed ones."""
+    """With resident weights, recorded and plain, and with streamed ones."""
     made = plan(options.model, "--device", "cuda", "--dtype", DTYPE)
     if "device_bytes_min" not in made:
         emit(check="steady", failed=made, passed=False)
         return False
     good = steady_one("full", options.model, options.count(10000), (), watch, clock)
+    good &= steady_one("plain launches", options.model, options.count(10000), (0, "plain"), watch,
+                       clock)
     return steady_one("smallest budget", options.model, options.count(1000),
                       (made["device_bytes_min"],), watch, clock) and good
 

@@ -330,15 +330,16 @@ static void check_product_norm(verdict &bits, uint32_t tokens, uint32_t N, uint3
     emb_cuda_linear linear = {inside(weight), (float *)inside(bias), N, K, type};
     emb_cuda_norm norm = {(float *)inside(gain), (float *)inside(shift), 1e-5f};
     REQUIRE(emb_cuda_linear_norm(inside(wanted), inside(in), &linear, inside(wanted), &norm,
-                                 inside(between), EMB_CUDA_TILE_MEDIUM, &b.pack, &device, NULL));
+                                 inside(between), EMB_CUDA_TILE_MEDIUM, b.pack.tokens_max, &b.pack,
+                                 &device, NULL));
     std::vector<unsigned char> first = buffer_bytes(wanted);
     for (int i = 0; i < 3; i++) { /* again, in place: the same bits, rows past the batch kept */
         buffer out = buffer_from(x, type);
         REQUIRE(i ? emb_cuda_linear_norm_wgmma(inside(out), inside(in), &linear, inside(out), &norm,
                                                &b.pack, &device, NULL)
                   : emb_cuda_linear_norm(inside(out), inside(in), &linear, inside(out), &norm,
-                                         inside(between), EMB_CUDA_TILE_AUTO, &b.pack, &device,
-                                         NULL));
+                                         inside(between), EMB_CUDA_TILE_AUTO, b.pack.tokens_max,
+                                         &b.pack, &device, NULL));
         std::vector<unsigned char> raw = buffer_bytes(out);
         judge_bits(bits, raw.data(), first.data(), width * rows);
         if (!buffer_intact(out)) bits.bad++;

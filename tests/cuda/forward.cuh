@@ -119,8 +119,8 @@ static inline void run_linear_norm(const random_model &m, const activations &a, 
         return;
     }
     if (!blas && choice == CHOSEN) {
-        REQUIRE(emb_cuda_linear_norm(a.x, in, &l.own, a.x, &m.norm, a.y, EMB_CUDA_TILE_AUTO, pack,
-                                     device, stream));
+        REQUIRE(emb_cuda_linear_norm(a.x, in, &l.own, a.x, &m.norm, a.y, EMB_CUDA_TILE_AUTO,
+                                     pack->tokens_max, pack, device, stream));
         return;
     }
     run_linear(a.y, in, l, 0, pack, device, blas, stream);

@@ -2,7 +2,9 @@
  * one JSON line with the moments (CLOCK_MONOTONIC) between which nothing may be taken, and the
  * driver's calls in between if driver_calls.so is preloaded.
  *
- *   gpu_steady MODEL BATCHES [DTYPE [DEVICE_BYTES]]
+ *   gpu_steady MODEL BATCHES [DTYPE [DEVICE_BYTES [plain]]]
+ *
+ * plain: no recordings.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <dlfcn.h>
@@ -72,7 +74,7 @@ static void print_calls(void) {
 
 int main(int count, char **arguments) {
     if (count < 3) {
-        fprintf(stderr, "usage: gpu_steady MODEL BATCHES [DTYPE [DEVICE_BYTES]]\n");
+        fprintf(stderr, "usage: gpu_steady MODEL BATCHES [DTYPE [DEVICE_BYTES [plain]]]\n");
         return 64;
     }
     emb_error error = {0};
@@ -80,6 +82,7 @@ int main(int count, char **arguments) {
     limits.device = EMB_DEVICE_CUDA;
     limits.dtype = dtype_of(count > 3 ? arguments[3] : "f16");
     limits.device_bytes_max = count > 4 ? strtoull(arguments[4], NULL, 10) : 0;
+    if (count > 5) limits.graphs = EMB_SWITCH_OFF;
     void (*mark)(int);
     *(void **)&mark = dlsym(RTLD_DEFAULT, "driver_calls_mark");
 

@@ -116,10 +116,11 @@ int emb_cuda_linear_wgmma(void *out, const void *in, const emb_cuda_linear *line
 /* out [tokens, rows] = norm(residual + in * W^T + bias), the product rounded to the type as between
  * the two calls that this stands for, whose bits it has. `out` may be `residual`. `product`
  * [tokens, rows] is written if the two are not done in one, as on Hopper for rows of 384 and 768.
+ * AUTO chooses as for a batch of `tokens` tokens, so that a caller may have few sizes to choose by.
  */
 int emb_cuda_linear_norm(void *out, const void *in, const emb_cuda_linear *linear,
                          const void *residual, const emb_cuda_norm *norm, void *product,
-                         emb_cuda_tile tile, const emb_cuda_pack *pack,
+                         emb_cuda_tile tile, uint32_t tokens, const emb_cuda_pack *pack,
                          const emb_cuda_device *device, void *stream);
 int emb_cuda_linear_norm_wgmma(void *out, const void *in, const emb_cuda_linear *linear,
                                const void *residual, const emb_cuda_norm *norm,

@@ -46,11 +46,12 @@ static bool fuses(const emb_cuda_linear *linear, uint32_t tokens, const emb_cuda
 
 int emb_cuda_linear_norm(void *out, const void *in, const emb_cuda_linear *linear,
                          const void *residual, const emb_cuda_norm *norm, void *product,
-                         emb_cuda_tile tile, const emb_cuda_pack *pack,
+                         emb_cuda_tile tile, uint32_t tokens, const emb_cuda_pack *pack,
                          const emb_cuda_device *device, void *stream) {
-    if (tile == EMB_CUDA_TILE_AUTO && fuses(linear, pack->tokens_max, device)) {
+    if (tile == EMB_CUDA_TILE_AUTO && fuses(linear, tokens, device)) {
         return emb_cuda_linear_norm_wgmma(out, in, linear, residual, norm, pack, device, stream);
     }
+    if (tile == EMB_CUDA_TILE_AUTO) tile = emb_cuda_linear_tile(linear, tokens, device);
     int status = emb_cuda_linear_run(product, in, linear, 0, tile, pack, device, stream);
     if (status) return status;
     return emb_cuda_residual_norm(out, product, residual, norm, pack, linear->rows, linear->type,

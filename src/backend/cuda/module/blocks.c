@@ -64,9 +64,10 @@ static void product_norm(emb_cuda_view *v, emb_cuda_product which, void *out, co
     if (!v->state->blas.handle) {
         emb_cuda_linear weights = {linear->packed, linear->bias, linear->rows, linear->cols,
                                    v->type};
-        emb_cuda_note(v->state, emb_cuda_linear_norm(out, in, &weights, residual, norm, product,
-                                                     emb_cuda_tuned_tile(v, which), &v->pack,
-                                                     &v->state->device, v->state->stream));
+        emb_cuda_note(v->state,
+                      emb_cuda_linear_norm(out, in, &weights, residual, norm, product,
+                                           emb_cuda_tuned_tile(v, which), emb_cuda_tuning_tokens(v),
+                                           &v->pack, &v->state->device, v->state->stream));
         return;
     }
     emb_cuda_product_run(v, which, product, in, linear);

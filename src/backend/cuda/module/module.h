@@ -109,6 +109,11 @@ emb_status emb_cuda_tune(emb_tuning *tuning, uint32_t tokens, const emb_layer *l
 /* The table's row for a tile of so many tokens. */
 uint32_t emb_cuda_tuning_row(uint32_t tokens);
 
+/* What sizes of batches kernels are chosen by: those that open has run are all there are. */
+static inline uint32_t emb_cuda_tuning_tokens(const emb_cuda_view *v) {
+    return EMB_TUNING_TOKENS << emb_cuda_tuning_row(v->pack.tokens_max);
+}
+
 /* The tile that was found fastest for the product, or AUTO. */
 static inline emb_cuda_tile emb_cuda_tuned_tile(const emb_cuda_view *v, emb_cuda_product which) {
     uint32_t row = emb_cuda_tuning_row(v->pack.tokens_max);

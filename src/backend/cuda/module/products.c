@@ -72,13 +72,10 @@ void emb_cuda_product_run(emb_cuda_view *v, emb_cuda_product which, void *out, c
         return;
     }
     emb_cuda_linear weights = {linear->packed, linear->bias, linear->rows, linear->cols, v->type};
-    /* by the size's row, also where no kernel was timed: those that open has run are all there are
-     */
     const emb_cuda_device *device = &v->state->device;
     emb_cuda_tile tile = emb_cuda_tuned_tile(v, which);
     if (tile == EMB_CUDA_TILE_AUTO)
-        tile = emb_cuda_linear_tile(
-            &weights, EMB_TUNING_TOKENS << emb_cuda_tuning_row(v->pack.tokens_max), device);
+        tile = emb_cuda_linear_tile(&weights, emb_cuda_tuning_tokens(v), device);
     emb_cuda_note(v->state, emb_cuda_linear_run(out, in, &weights, gelu, tile, &v->pack, device,
                                                 v->state->stream));
 }

@@ -61,7 +61,7 @@ static int launch(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
         return emb_cuda_linear_run(j->out, j->in, &j->linear, j->gelu, tile, &v->pack, device,
                                    stream);
     return emb_cuda_linear_norm(j->out, j->in, &j->linear, j->out, j->norm, v->lane.narrow, tile,
-                                &v->pack, device, stream);
+                                emb_cuda_tuning_tokens(v), &v->pack, device, stream);
 }
 
 /* Milliseconds of the fastest sample; 0 if there is no such kernel here. */
