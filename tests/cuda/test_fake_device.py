@@ -178,7 +178,7 @@ def stats_of(model, texts, folder, *options, **environment):
 
 def graphs(model, texts, folder):
     """Recorded and plain forwards have the same bits; a device that cannot record does without."""
-    small = ("--gpu-memory", plan_of(model)[1]["device_bytes_min"] + 3 * MIB)
+    small = ("--gpu-memory", plan_of(model)[1]["device_bytes_min"] + 8 * MIB)
     code, plain, bits = stats_of(model, texts, folder, *small, "--graphs", "off")
     check(code == 0 and plain["graphs"] == 0, f"graphs off: {plain}")
     for options, environment, few in ((("--threads", 1), {}, False),
