@@ -5,6 +5,7 @@ SPDX-License-Identifier: Apache-2.0
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,12 @@ PEAK = BUILD / "tests" / "peak"
 TINY = [ROOT / "tests/data/tiny-bert", ROOT / "tests/data/tiny-mpnet"]
 DEEP = BUILD / "tests" / "deep-bert"  # written by the build: its smallest plan streams layers
 MIB = 1 << 20
+
+# Whoever runs the tests in the background, or under nohup, has these ignored, and so would every
+# program that is started here.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 
 def models():
