@@ -203,6 +203,17 @@ static double exact_attention(double *out, const emb_cpu_attention *a, uint32_t 
     return largest;
 }
 
+/* By how much rounding to bytes may move a score, in units of 1/64. */
+static double score_step(const emb_cpu_attention *a) {
+    double query = 0.0, key = 0.0;
+    for (uint32_t j = 0; j < a->tokens; j++)
+        for (uint32_t d = 0; d < a->head_dim; d++) {
+            query = fmax(query, fabs((double)a->queries[j * a->stride + d]));
+            key = fmax(key, fabs((double)a->keys[j * a->stride + d]));
+        }
+    return query * key * sqrt((double)a->head_dim) * (double)a->scale;
+}
+
 static void check_attention(const emb_cpu_kernels *kernels, const char *name,
                             const emb_cpu_attention *a) {
     double expected[256], worst = 0.0, spread = 0.0;
@@ -218,6 +229,8 @@ static void check_attention(const emb_cpu_kernels *kernels, const char *name,
             double allowed = 8.0 * unit * (4.0 + largest) + rounding * fabs(expected[d]);
             /* operands of bf16 change a score by a share of it, and its weight by that much */
             if (kernels->attention_pairs) allowed += ldexp(spread, -7) * (1.0 + largest);
+            /* a byte's step is that of the widest dim, and scores sum over all of them */
+            if (kernels->attention_bytes) allowed += ldexp(spread, -6) * (1.0 + score_step(a));
             double share = fabs(got - expected[d]) / allowed;
             if (!(share <= worst)) worst = share;
         }
@@ -334,7 +347,7 @@ static void test_packing(const emb_cpu_kernels *kernels, const char *name, emb_f
 
 void parts_test(const emb_cpu_kernels *kernels, const char *name, emb_format format) {
     if (kernels->quantised) { /* its norm is that of another table */
-        if (kernels->attention_pairs && format == EMB_FORMAT_I8) test_attentions(kernels, name);
+        if (kernels->attention_bytes && format == EMB_FORMAT_I8) test_attentions(kernels, name);
         dots_test(kernels, name, format);
         return;
     }

@@ -300,7 +300,7 @@ static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float
         .in_stride = shape->hidden,
         .out = kernels->quantised ? b->full : b->wide,
         .out_stride = kernels->quantised ? shape->intermediate : b->wide_stride,
-        .gelu = true,
+        .gelu = !kernels->gelu_operands,
         .work = b->unpacked,
     };
     if (kernels->operands) {
@@ -311,8 +311,8 @@ static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float
     show(b->observer, kernels, &widen);
     kernels->product(&widen);
     if (kernels->quantised)
-        kernels->operands(b->wide, b->wide_stride, b->full, rows, shape->intermediate,
-                          layer->ffn_out.smooth);
+        (kernels->gelu_operands ? kernels->gelu_operands : kernels->operands)(
+            b->wide, b->wide_stride, b->full, rows, shape->intermediate, layer->ffn_out.smooth);
     else
         clear_padding(kernels, b->wide, b->wide_stride, rows, shape->intermediate);
     emb_cpu_product narrow = {

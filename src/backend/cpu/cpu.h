@@ -21,6 +21,9 @@
 /* Queries that one step takes at most; free, since each query has a vector lane of its own. */
 #define EMB_CPU_QUERY_TILE 32
 
+/* Keys that one step takes where attention is in bytes; as much a part of the numerics. */
+#define EMB_CPU_DOT_KEYS 128
+
 /* out [rows, columns] = in [rows, cols] * W[column0 ...]^T + bias */
 typedef struct emb_cpu_product {
     const emb_linear *linear;
@@ -61,6 +64,7 @@ typedef struct emb_cpu_kernels {
     uint32_t block_rows;    /* tokens per step of ffn_block: bounds its intermediate */
     bool quantised;         /* operands are made from whole tokens: from f32 that was stored */
     bool attention_pairs;   /* attention keeps a chunk's keys and values in pairs of bf16 */
+    bool attention_bytes;   /* attention keeps a chunk's queries, keys and values in bytes */
 
     /* Packs rows [row0, row0 + rows) from values [rows, cols]; zeroes what pads the last panel.
      * NULL if quantised: see emb_cpu_dot_pack. */
@@ -74,6 +78,9 @@ typedef struct emb_cpu_kernels {
      * read if quantised. */
     void (*operands)(void *out, size_t out_stride, const float *in, uint32_t rows, uint32_t cols,
                      const float *smooth);
+    /* The same of GELU(in); NULL: products apply GELU themselves. */
+    void (*gelu_operands)(void *out, size_t out_stride, const float *in, uint32_t rows,
+                          uint32_t cols, const float *smooth);
 } emb_cpu_kernels;
 
 extern const emb_cpu_kernels emb_cpu_ref_f32, emb_cpu_ref_bf16;
@@ -106,7 +113,7 @@ void emb_cpu_ffn_block(const emb_cpu_kernels *kernels, float *out, const float *
 /* ---- quantised.c: products of 8-bit activations and 8-bit or 4-bit weights ------------------- */
 
 /* Outputs side by side in a panel, and tokens of a tile at most. */
-enum { EMB_CPU_DOT_PANEL = 64, EMB_CPU_DOT_ROWS = 6 };
+enum { EMB_CPU_DOT_PANEL = 64, EMB_CPU_DOT_ROWS = 6, EMB_CPU_DOT_WHOLE_COLS = 1 << 14 };
 
 /* Behind a token's u8 values, at emb_cpu_dot_depth(cols): value = scale * (q - zero). */
 typedef struct emb_cpu_token {
@@ -124,12 +131,13 @@ typedef struct emb_cpu_dot_tile {
     float *totals;              /* [rows, 64] over the groups so far; I4 alone */
     const float *scales;        /* [64] of the panel (and group) */
     const int32_t *weight_sums; /* [64] */
+    int32_t *pairs;             /* [64] of `whole`, which keeps them for a panel's tiles */
 } emb_cpu_dot_tile;
 
 /* What an instruction set gives. */
 typedef struct emb_cpu_dot {
     /* sums [rows, 64] = in [rows, depth] * panel; depth is a multiple of 4, sums on a cache line.
-     * May fetch the depth * 32 bytes from `ahead` on into the second cache, spread over its loop:
+     * Fetches the depth * 32 bytes from `ahead` on into the second cache, spread over its loop:
      * the first tile of the next panel would wait for the third. */
     void (*sum)(int32_t *sums, uint32_t rows, const uint8_t *in, size_t in_stride,
                 const int8_t *panel, size_t depth, const int8_t *ahead);
@@ -138,6 +146,9 @@ typedef struct emb_cpu_dot {
     /* Adds a group's sums to the totals, scaled but for the token's own scale. */
     void (*add_group)(const emb_cpu_dot_tile *tile);
     void (*finish_totals)(const emb_cpu_dot_tile *tile);
+    /* Both `sum` and `finish` of I8 without GELU, for a panel of which all columns are asked for
+     * and up to EMB_CPU_DOT_WHOLE_COLS cols. NULL: there is none. */
+    void (*whole)(const emb_cpu_dot_tile *tile, const int8_t *panel);
 } emb_cpu_dot;
 
 void emb_cpu_dot_layout(emb_linear *linear, emb_ledger *ledger);
@@ -201,9 +212,14 @@ static inline size_t emb_cpu_packed_depth(const emb_cpu_kernels *kernels, uint32
     return emb_cpu_round_up(cols, kernels->depth_step);
 }
 
-/* Queries, sums and scores of one query tile; keys and values of a chunk where they are paired. */
+/* Queries, sums and scores of one query tile; of a chunk what is paired or in bytes. */
 static inline size_t emb_cpu_attention_work(const emb_cpu_kernels *kernels, uint32_t head_dim,
                                             uint32_t chunk_tokens) {
+    if (kernels->attention_bytes) {
+        size_t stride = emb_cpu_round_up(head_dim, 16), rows = emb_cpu_round_up(chunk_tokens, 8);
+        size_t lanes = EMB_CPU_DOT_KEYS + EMB_CPU_DOT_KEYS / 4 + stride / 4 + stride;
+        return EMB_CPU_QUERY_TILE * lanes + 2 * stride + 3 * rows * stride / 4;
+    }
     size_t tile = (size_t)EMB_CPU_QUERY_TILE * (2 * (size_t)head_dim + 1 + EMB_CPU_KEY_BLOCK);
     if (!kernels->attention_pairs) return tile;
     size_t tokens = chunk_tokens, dim = head_dim;

@@ -148,19 +148,25 @@ static void run_tile(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int8_
         run_groups(dot, tile, panel, sums);
         return;
     }
-    dot->sum(sums, tile->rows, tile->in, p->in_stride, panel, emb_cpu_dot_depth(p->linear->cols),
-             tile->ahead);
     tile->scales = p->linear->scales + tile->panel0;
     tile->weight_sums = p->linear->sums + tile->panel0;
+    bool whole = tile->panel0 >= p->column0 && tile->panel0 + PANEL <= p->column0 + p->columns;
+    if (dot->whole && whole && !p->gelu && p->linear->cols <= EMB_CPU_DOT_WHOLE_COLS) {
+        dot->whole(tile, panel);
+        return;
+    }
+    dot->sum(sums, tile->rows, tile->in, p->in_stride, panel, emb_cpu_dot_depth(p->linear->cols),
+             tile->ahead);
     dot->finish(tile);
 }
 
 void emb_cpu_dot_product(const emb_cpu_dot *dot, const emb_cpu_product *p) {
     _Alignas(64) int32_t sums[EMB_CPU_DOT_ROWS * PANEL];
     _Alignas(64) float totals[EMB_CPU_DOT_ROWS * PANEL];
+    _Alignas(64) int32_t pairs[PANEL];
     uint32_t tiles = (p->rows + EMB_CPU_DOT_ROWS - 1) / EMB_CPU_DOT_ROWS;
     uint32_t end = p->column0 + p->columns;
-    emb_cpu_dot_tile tile = {.product = p, .sums = sums, .totals = totals};
+    emb_cpu_dot_tile tile = {.product = p, .sums = sums, .totals = totals, .pairs = pairs};
     for (tile.panel0 = p->column0 / PANEL * PANEL; tile.panel0 < end; tile.panel0 += PANEL) {
         size_t number = tile.panel0 / PANEL;
         const int8_t *panel = (const int8_t *)p->linear->packed + number * panel_bytes(p->linear);

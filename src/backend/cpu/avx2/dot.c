@@ -113,7 +113,7 @@ static void add_group(const emb_cpu_dot_tile *t) {
 }
 
 void emb_cpu_avx2_product_dot(const emb_cpu_product *product) {
-    static const emb_cpu_dot dot = {emb_cpu_avx2_dot_sum, finish, add_group, finish_totals};
+    static const emb_cpu_dot dot = {emb_cpu_avx2_dot_sum, finish, add_group, finish_totals, NULL};
     emb_cpu_dot_product(&dot, product);
 }
 

@@ -149,17 +149,6 @@ EMB_INLINE void add_relative(query_tile *t, const int vectors, uint32_t key0, ui
     }
 }
 
-/* 2^x for x <= 0, within 7.5e-5 of it, where rounding to bf16 costs 2e-3. Own minimax
- * fit on [-0.5, 0.5]. */
-EMB_INLINE __m512 power(__m512 x) {
-    __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 r = _mm512_sub_ps(x, n), p = _mm512_set1_ps(0.0551716685f);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.242611125f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.693260968f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.999928057f));
-    return _mm512_scalef_ps(p, n);
-}
-
 /* Scores to pairs of weights under the new maximum; gives by how much what came before fades. */
 EMB_INLINE void soften(query_tile *t, const int vectors, uint32_t count, __m512 *fade) {
     for (int v = 0; v < vectors; v++) {
@@ -169,16 +158,18 @@ EMB_INLINE void soften(query_tile *t, const int vectors, uint32_t count, __m512 
         for (uint32_t j = 0; j < count; j++)
             highest = _mm512_max_ps(_mm512_load_ps(scores + j * row), highest);
         for (uint32_t j = 0; j < count; j += 2) {
-            __m512 first = power(_mm512_sub_ps(_mm512_load_ps(scores + j * row), highest));
+            __m512 first =
+                emb_avx512_power(_mm512_sub_ps(_mm512_load_ps(scores + j * row), highest));
             __m512 second = _mm512_setzero_ps();
             if (j + 1 < count)
-                second = power(_mm512_sub_ps(_mm512_load_ps(scores + (j + 1) * row), highest));
+                second = emb_avx512_power(
+                    _mm512_sub_ps(_mm512_load_ps(scores + (j + 1) * row), highest));
             total = _mm512_add_ps(total, _mm512_add_ps(first, second));
             _mm512_store_si512(scores + j / 2 * row, pair_lanes(first, second));
         }
         /* nothing came before the first block: its maximum is minus infinity */
         __m512 change = _mm512_sub_ps(t->highest[v], highest);
-        fade[v] = power(_mm512_max_ps(_mm512_set1_ps(-200.0f), change));
+        fade[v] = emb_avx512_power(_mm512_max_ps(_mm512_set1_ps(-200.0f), change));
         t->total[v] = _mm512_fmadd_ps(t->total[v], fade[v], total);
         t->highest[v] = highest;
     }
@@ -222,7 +213,7 @@ EMB_INLINE void gather_block(query_tile *t, const int vectors, uint32_t key0, ui
     for (; d < t->a->head_dim; d++) gather_dims(t, vectors, 1, d, values, count, fade);
 }
 
-EMB_INLINE void write_queries(query_tile *t, const int vectors, const bool half) {
+EMB_INLINE void write_queries(query_tile *t, const int vectors) {
     const emb_cpu_attention *a = t->a;
     for (int v = 0; v < vectors; v++) {
         __m512 factor = _mm512_div_ps(_mm512_set1_ps(1.0f), t->total[v]);
@@ -237,13 +228,13 @@ EMB_INLINE void write_queries(query_tile *t, const int vectors, const bool half)
             __mmask16 mask = emb_avx512_lanes(d0, a->head_dim);
             for (uint32_t q = 0; q < 16 && 16 * (uint32_t)v + q < t->queries; q++) {
                 size_t row = t->query0 + 16 * (uint32_t)v + q;
-                emb_avx512_store(a->out, (ptrdiff_t)(row * a->out_stride + d0), mask, m[q], half);
+                emb_avx512_store(a->out, (ptrdiff_t)(row * a->out_stride + d0), mask, m[q], true);
             }
         }
     }
 }
 
-EMB_INLINE void attend(query_tile *t, const int vectors, const bool half) {
+EMB_INLINE void attend(query_tile *t, const int vectors) {
     const emb_cpu_attention *a = t->a;
     load_queries(t, vectors);
     memset(t->sums, 0, (size_t)a->head_dim * 16 * vectors * sizeof *t->sums);
@@ -260,10 +251,10 @@ EMB_INLINE void attend(query_tile *t, const int vectors, const bool half) {
         soften(t, vectors, count, fade);
         gather_block(t, vectors, key0, count, fade);
     }
-    write_queries(t, vectors, half);
+    write_queries(t, vectors);
 }
 
-EMB_INLINE void attend_all(const emb_cpu_attention *a, const bool half) {
+void emb_cpu_avx512_attention_bf16(const emb_cpu_attention *a) {
     query_tile t = {.a = a, .pairs = ((size_t)a->head_dim + 1) / 2, .weights = a->work};
     t.sums = t.weights + (size_t)EMB_CPU_QUERY_TILE * EMB_CPU_KEY_BLOCK;
     t.columns = (uint32_t *)(t.sums + (size_t)EMB_CPU_QUERY_TILE * a->head_dim);
@@ -276,16 +267,8 @@ EMB_INLINE void attend_all(const emb_cpu_attention *a, const bool half) {
         t.query0 = query;
         t.queries = left < EMB_CPU_QUERY_TILE ? left : EMB_CPU_QUERY_TILE;
         if (left > 16)
-            attend(&t, 2, half);
+            attend(&t, 2);
         else
-            attend(&t, 1, half);
+            attend(&t, 1);
     }
-}
-
-void emb_cpu_avx512_attention_bf16(const emb_cpu_attention *attention) {
-    attend_all(attention, false);
-}
-
-void emb_cpu_avx512_attention_bf16_half(const emb_cpu_attention *attention) {
-    attend_all(attention, true);
 }

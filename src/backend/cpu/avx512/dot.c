@@ -8,61 +8,101 @@ enum { PANEL = EMB_CPU_DOT_PANEL };
 
 /* ---- activations ----------------------------------------------------------------------------- */
 
-EMB_INLINE __m512 load_value(const float *in, const float *smooth, uint32_t i,
-                             const __mmask16 mask) {
-    __m512 value = _mm512_maskz_loadu_ps(mask, in + i);
-    return smooth ? _mm512_mul_ps(value, _mm512_maskz_loadu_ps(mask, smooth + i)) : value;
+/* A row of activations to quantise: in, or GELU(in), times smooth if there is one. */
+typedef struct value_row {
+    const float *in, *smooth;
+    bool gelu;
+} value_row;
+
+EMB_INLINE __m512 load_value(const value_row *row, uint32_t i, const __mmask16 mask) {
+    __m512 value = _mm512_maskz_loadu_ps(mask, row->in + i);
+    if (row->gelu) value = emb_avx512_gelu_near(value);
+    return row->smooth ? _mm512_mul_ps(value, _mm512_maskz_loadu_ps(mask, row->smooth + i)) : value;
 }
 
-/* Lowest and highest of the values at hand, and whether a NaN was among them. */
-typedef struct value_range {
-    __m512 low, high;
-    __mmask16 bad;
-} value_range;
-
-EMB_INLINE void widen_range(value_range *range, __m512 value) {
-    range->low = _mm512_min_ps(value, range->low);
-    range->high = _mm512_max_ps(value, range->high);
-    range->bad |= _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+EMB_INLINE emb_avx512_range range_of(const value_row *row, uint32_t cols) {
+    emb_avx512_range range = emb_avx512_range_none();
+    uint32_t i = 0;
+    for (; i + 16 <= cols; i += 16) emb_avx512_range_widen(&range, load_value(row, i, 0xffff));
+    if (i < cols) emb_avx512_range_widen(&range, load_value(row, i, emb_avx512_lanes(i, cols)));
+    return range;
 }
 
-EMB_INLINE __m128i round_value(__m512 value, __m512 scale, __m512i zero) {
-    __m512i q = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(value, scale)), zero);
-    /* narrowing takes it as unsigned */
-    return _mm512_cvtusepi32_epi8(_mm512_max_epi32(q, _mm512_setzero_si512()));
+EMB_INLINE emb_cpu_token token_of(const emb_avx512_range *range, const bool gelu, float *factor) {
+    uint32_t low = _mm512_reduce_max_epu32(range->low);
+    uint32_t high = (uint32_t)_mm512_reduce_max_epi32(range->high);
+    bool finite = low <= 0xff800000u && high <= 0x7f800000u;
+    float lowest, highest;
+    memcpy(&lowest, &low, sizeof lowest);
+    memcpy(&highest, &high, sizeof highest);
+    if (gelu) { /* of what GELU gets: it has no value below -0.17, and grows above */
+        lowest = -0.17f;
+        highest = _mm512_cvtss_f32(emb_avx512_gelu_near(_mm512_set1_ps(highest)));
+    }
+    return emb_cpu_token_make(lowest, highest, finite, factor);
 }
 
-/* Whole vectors go without masks, which are slow to store through. */
-EMB_INLINE void quantise_row(uint8_t *out, const float *in, uint32_t cols, const float *smooth) {
-    uint32_t whole = cols / 16 * 16, i = 0;
-    __mmask16 mask = emb_avx512_lanes(whole, cols);
-    value_range range = {_mm512_setzero_ps(), _mm512_setzero_ps(), 0};
-    for (i = 0; i < whole; i += 16) widen_range(&range, load_value(in, smooth, i, 0xffff));
-    if (mask) widen_range(&range, load_value(in, smooth, i, mask));
-    float factor, low = _mm512_reduce_min_ps(range.low), high = _mm512_reduce_max_ps(range.high);
-    emb_cpu_token token = emb_cpu_token_make(low, high, range.bad == 0, &factor);
+EMB_INLINE __m512i round_value(__m512 value, __m512 scale, __m512i zero) {
+    return _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(value, scale)), zero);
+}
+
+/* 64 values to bytes, in order. Narrowing confines them to 0 to 255. */
+EMB_INLINE void round_values(uint8_t *out, const value_row *row, uint32_t i, __m512 scale,
+                             __m512i zero) {
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    __m512i q[4];
+    EMB_CPU_UNROLL
+    for (uint32_t v = 0; v < 4; v++)
+        q[v] = round_value(load_value(row, i + 16 * v, 0xffff), scale, zero);
+    __m512i bytes =
+        _mm512_packus_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3]));
+    _mm512_storeu_si512(out + i, _mm512_permutexvar_epi32(order, bytes));
+}
+
+EMB_INLINE void quantise_row(uint8_t *out, const value_row *row, uint32_t cols) {
+    /* without smoothing the range of GELU's results follows from that of its inputs */
+    bool before = row->gelu && !row->smooth;
+    value_row read = {row->in, row->smooth, row->gelu && !before};
+    emb_avx512_range range = range_of(&read, cols);
+    float factor;
+    emb_cpu_token token = token_of(&range, before, &factor);
     __m512 scale = _mm512_set1_ps(factor);
     __m512i zero = _mm512_set1_epi32(token.zero);
     size_t depth = emb_cpu_dot_depth(cols);
-    for (i = 0; i < whole; i += 16)
-        _mm_storeu_si128((__m128i *)(out + i),
-                         round_value(load_value(in, smooth, i, 0xffff), scale, zero));
-    if (mask) {
-        __m128i last = round_value(load_value(in, smooth, i, mask), scale, zero);
+    uint32_t i = 0;
+    for (; i + 64 <= cols; i += 64) round_values(out, row, i, scale, zero);
+    for (; i < cols; i += 16) {
+        __mmask16 mask = emb_avx512_lanes(i, cols);
+        __m512i q = round_value(load_value(row, i, mask), scale, zero);
+        __m128i last = _mm512_cvtusepi32_epi8(_mm512_max_epi32(q, _mm512_setzero_si512()));
         _mm_mask_storeu_epi8(out + i, emb_avx512_lanes(i, depth), _mm_maskz_mov_epi8(mask, last));
     }
     memcpy(out + depth, &token, sizeof token);
 }
 
+/* `smooth` and `gelu` are constants where it is used. */
+EMB_INLINE void quantise_rows(void *out, size_t out_stride, const float *in, uint32_t rows,
+                              uint32_t cols, const float *smooth, const bool gelu) {
+    for (uint32_t r = 0; r < rows; r++) {
+        value_row row = {in + (size_t)r * cols, smooth, gelu};
+        quantise_row((uint8_t *)out + r * out_stride, &row, cols);
+    }
+}
+
 void emb_cpu_avx512_quantise(void *out, size_t out_stride, const float *in, uint32_t rows,
                              uint32_t cols, const float *smooth) {
-    for (uint32_t r = 0; r < rows; r++) {
-        uint8_t *row = (uint8_t *)out + r * out_stride;
-        if (smooth)
-            quantise_row(row, in + (size_t)r * cols, cols, smooth);
-        else
-            quantise_row(row, in + (size_t)r * cols, cols, NULL);
-    }
+    if (smooth)
+        quantise_rows(out, out_stride, in, rows, cols, smooth, false);
+    else
+        quantise_rows(out, out_stride, in, rows, cols, NULL, false);
+}
+
+void emb_cpu_avx512_quantise_gelu(void *out, size_t out_stride, const float *in, uint32_t rows,
+                                  uint32_t cols, const float *smooth) {
+    if (smooth)
+        quantise_rows(out, out_stride, in, rows, cols, smooth, true);
+    else
+        quantise_rows(out, out_stride, in, rows, cols, NULL, true);
 }
 
 /* ---- sums ------------------------------------------------------------------------------------ */
@@ -170,11 +210,12 @@ static void add_group(const emb_cpu_dot_tile *t) {
 }
 
 void emb_cpu_avx512_product_dot(const emb_cpu_product *product) {
-    static const emb_cpu_dot dot = {emb_cpu_avx2_dot_sum, finish, add_group, finish_totals};
+    static const emb_cpu_dot dot = {emb_cpu_avx2_dot_sum, finish, add_group, finish_totals, NULL};
     emb_cpu_dot_product(&dot, product);
 }
 
 void emb_cpu_avx512_product_dot_vnni(const emb_cpu_product *product) {
-    static const emb_cpu_dot dot = {emb_cpu_avx512_dot_sum, finish, add_group, finish_totals};
+    static const emb_cpu_dot dot = {emb_cpu_avx512_dot_sum, finish, add_group, finish_totals,
+                                    emb_cpu_avx512_dot_whole};
     emb_cpu_dot_product(&dot, product);
 }

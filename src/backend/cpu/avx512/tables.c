@@ -41,7 +41,7 @@ const emb_cpu_kernels emb_cpu_avx512_bf16dot = {
     .pack = emb_cpu_avx512_pack_pairs,
     .product = emb_cpu_avx512_product_bf16dot,
     .attention_pairs = true,
-    .attention = emb_cpu_avx512_attention_bf16_half,
+    .attention = emb_cpu_avx512_attention_bf16,
     .norm = emb_cpu_avx512_norm,
     .operands = emb_cpu_avx512_operands,
 };
@@ -57,6 +57,7 @@ const emb_cpu_kernels emb_cpu_avx512_dot = {
     .attention = emb_cpu_avx512_attention_f32,
     .norm = emb_cpu_avx512_norm,
     .operands = emb_cpu_avx512_quantise,
+    .gelu_operands = emb_cpu_avx512_quantise_gelu,
 };
 
 const emb_cpu_kernels emb_cpu_avx512_dot_vnni = {
@@ -70,6 +71,7 @@ const emb_cpu_kernels emb_cpu_avx512_dot_vnni = {
     .attention = emb_cpu_avx512_attention_f32,
     .norm = emb_cpu_avx512_norm,
     .operands = emb_cpu_avx512_quantise,
+    .gelu_operands = emb_cpu_avx512_quantise_gelu,
 };
 
 const emb_cpu_kernels emb_cpu_avx512_dot_bf16 = {
@@ -79,9 +81,10 @@ const emb_cpu_kernels emb_cpu_avx512_dot_bf16 = {
     .context_bytes = 4,
     .block_rows = 48,
     .quantised = true,
-    .attention_pairs = true,
+    .attention_bytes = true,
     .product = emb_cpu_avx512_product_dot_vnni,
-    .attention = emb_cpu_avx512_attention_bf16,
+    .attention = emb_cpu_avx512_attention_dot,
     .norm = emb_cpu_avx512_norm,
     .operands = emb_cpu_avx512_quantise,
+    .gelu_operands = emb_cpu_avx512_quantise_gelu,
 };

@@ -54,7 +54,7 @@ static void finish_totals(const emb_cpu_dot_tile *t) {
 }
 
 static void product(const emb_cpu_product *p) {
-    static const emb_cpu_dot dot = {sum, finish, add_group, finish_totals};
+    static const emb_cpu_dot dot = {sum, finish, add_group, finish_totals, NULL};
     emb_cpu_dot_product(&dot, p);
 }
 
