@@ -24,7 +24,10 @@ extern "C" {
 typedef enum emb_cuda_type {
     EMB_CUDA_F32 = 1,
     EMB_CUDA_BF16 = 2, /* sm_80 and up */
-    EMB_CUDA_F16 = 3
+    EMB_CUDA_F16 = 3,
+    EMB_CUDA_I8 = 4, /* matrices and tables alone, see kernels_quantised.h; activations are F16 */
+    EMB_CUDA_I4 = 5,
+    EMB_CUDA_FP8 = 6 /* E4M3; sm_89 and up */
 } emb_cuda_type;
 
 /* What launchers ask about the device; filled in once by emb_cuda_device_read. */
@@ -58,13 +61,15 @@ int emb_cuda_prepare(const emb_cuda_pack *pack, void *stream);
 
 /* Word table, positions and norm of the embedding. `words` may be pinned host memory. */
 typedef struct emb_cuda_embedding {
-    const void *words;         /* [rows, hidden] of the pass's type */
+    const void *words;         /* [rows, hidden] of the type; I8: rows of hidden codes, rounded up
+                                  to a multiple of 4, and their f32 scale */
     const float *positions;    /* [chunk_tokens_max, hidden]; token type row 0 already added */
     const float *gain, *shift; /* [hidden] */
     float epsilon;
 } emb_cuda_embedding;
 
-/* out [tokens, hidden] = norm(words[id] + positions[index in chunk]). hidden is a multiple of 8. */
+/* out [tokens, hidden] = norm(words[id] + positions[index in chunk]). hidden is a multiple of 8.
+ * `type` is that of the words and of `out`; I8: `out` is F16. */
 int emb_cuda_embed(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
                    uint32_t hidden, emb_cuda_type type, void *stream);
 
