@@ -4,7 +4,7 @@
  * other blocks write positions. Embedding takes one warp per token and one read of each row.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/codes.cuh"
 
 #define PREPARE_THREADS 1024
 #define EMBED_WARPS     4
@@ -92,16 +92,37 @@ int emb_cuda_prepare(const emb_cuda_pack *pack, void *stream) {
                       (uint4 *)pack->tiles, pack->positions, pack->starts, pack->counts);
 }
 
+/* Eight columns of a word's row. */
+template <typename T>
+static __device__ __forceinline__ void load_word(float (&x)[8], const T *words, uint64_t id,
+                                                 uint32_t hidden, uint32_t col) {
+    emb_load8(x, words + id * hidden + col);
+}
+/* The row's scale lies behind its codes. */
+static __device__ __forceinline__ void load_word(float (&x)[8], const int8_t *words, uint64_t id,
+                                                 uint32_t hidden, uint32_t col) {
+    const int8_t *row = words + id * (hidden + sizeof(float));
+    float scale = *reinterpret_cast<const float *>(row + hidden);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        char4 codes = reinterpret_cast<const char4 *>(row + col)[i];
+        x[4 * i] = __fmul_rn(scale, (float)(signed char)codes.x);
+        x[4 * i + 1] = __fmul_rn(scale, (float)(signed char)codes.y);
+        x[4 * i + 2] = __fmul_rn(scale, (float)(signed char)codes.z);
+        x[4 * i + 3] = __fmul_rn(scale, (float)(signed char)codes.w);
+    }
+}
+
 /* One warp per token; a lane holds VECTORS groups of eight columns. */
-template <typename T, int VECTORS>
+template <typename T, typename W, int VECTORS, bool CODES>
 static __global__ void __launch_bounds__(32 * EMBED_WARPS)
-    embed_kernel(T *out, const T *words, const uint32_t *ids, const uint32_t *indices,
+    embed_kernel(T *out, const W *words, const uint32_t *ids, const uint32_t *indices,
                  const uint32_t *counts, const float *positions, emb_cuda_norm norm,
-                 uint32_t hidden) {
+                 uint32_t hidden, emb_codes_rule rule) {
     emb_kernel_begin();
     uint32_t lane = threadIdx.x & 31, token = blockIdx.x * EMBED_WARPS + (threadIdx.x >> 5);
     if (token >= counts[0]) return;
-    const T *word = words + (uint64_t)ids[token] * hidden;
+    uint64_t id = ids[token];
     const float *position = positions + (uint64_t)indices[token] * hidden;
     float x[VECTORS][8], sum = 0;
 #pragma unroll
@@ -110,43 +131,60 @@ static __global__ void __launch_bounds__(32 * EMBED_WARPS)
         float add[8] = {};
         for (int i = 0; i < 8; i++) x[v][i] = 0;
         if (col < hidden) {
-            emb_load8(x[v], word + col);
+            load_word(x[v], words, id, hidden, col);
             emb_load8(add, position + col);
         }
         for (int i = 0; i < 8; i++) sum += x[v][i] += add[i];
     }
     emb_norm_row<T, VECTORS>(out + (uint64_t)token * hidden, x, emb_warp_sum(sum), norm, hidden);
+    if constexpr (CODES) {
+        emb_round<T>(x);
+        emb_codes_row<256, VECTORS>(rule, token, x, hidden);
+    }
 }
 
-template <typename T, int VECTORS>
+template <typename T, typename W, bool CODES>
 static int embed_run(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
-                     uint32_t hidden, cudaStream_t stream) {
+                     uint32_t hidden, const emb_codes_rule &rule, cudaStream_t stream) {
+    if (hidden == 0 || hidden % 8 || hidden > EMB_CUDA_HIDDEN_MAX) return cudaErrorInvalidValue;
     emb_cuda_norm norm = {embedding->gain, embedding->shift, embedding->epsilon};
     uint32_t blocks = (pack->tokens_max + EMBED_WARPS - 1) / EMBED_WARPS;
-    return emb_launch(embed_kernel<T, VECTORS>, dim3(blocks), 32 * EMBED_WARPS, 0, pack, stream,
-                      (T *)out, (const T *)embedding->words, pack->ids, pack->positions,
-                      pack->counts, embedding->positions, norm, hidden);
-}
-
-template <typename T>
-static int embed_sized(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
-                       uint32_t hidden, cudaStream_t stream) {
-    if (hidden == 0 || hidden % 8 || hidden > EMB_CUDA_HIDDEN_MAX) return cudaErrorInvalidValue;
-    if (hidden <= 512) return embed_run<T, 2>(out, pack, embedding, hidden, stream);
-    if (hidden <= 1024) return embed_run<T, 4>(out, pack, embedding, hidden, stream);
-    return embed_run<T, 6>(out, pack, embedding, hidden, stream);
+    void (*kernel)(T *, const W *, const uint32_t *, const uint32_t *, const uint32_t *,
+                   const float *, emb_cuda_norm, uint32_t, emb_codes_rule) =
+        hidden <= 512    ? embed_kernel<T, W, 2, CODES>
+        : hidden <= 1024 ? embed_kernel<T, W, 4, CODES>
+                         : embed_kernel<T, W, 6, CODES>;
+    return emb_launch(kernel, dim3(blocks), 32 * EMBED_WARPS, 0, pack, stream, (T *)out,
+                      (const W *)embedding->words, pack->ids, pack->positions, pack->counts,
+                      embedding->positions, norm, hidden, rule);
 }
 
 int emb_cuda_embed(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
                    uint32_t hidden, emb_cuda_type type, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
+    emb_codes_rule none = {};
     switch (type) {
     case EMB_CUDA_F32:
-        return embed_sized<float>(out, pack, embedding, hidden, s);
+        return embed_run<float, float, false>(out, pack, embedding, hidden, none, s);
     case EMB_CUDA_BF16:
-        return embed_sized<emb_bf16>(out, pack, embedding, hidden, s);
+        return embed_run<emb_bf16, emb_bf16, false>(out, pack, embedding, hidden, none, s);
     case EMB_CUDA_F16:
-        return embed_sized<emb_f16>(out, pack, embedding, hidden, s);
+        return embed_run<emb_f16, emb_f16, false>(out, pack, embedding, hidden, none, s);
+    case EMB_CUDA_I8:
+        return embed_run<emb_f16, int8_t, false>(out, pack, embedding, hidden, none, s);
+    default:
+        return cudaErrorInvalidValue;
     }
-    return cudaErrorInvalidValue;
+}
+
+int emb_cuda_embed_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
+                         emb_cuda_type codes_type, const emb_cuda_pack *pack,
+                         const emb_cuda_embedding *embedding, uint32_t hidden,
+                         const emb_cuda_device *device, void *stream) {
+    if (!codes) return emb_cuda_embed(out, pack, embedding, hidden, EMB_CUDA_I8, stream);
+    int status = emb_codes_judge(codes_type, hidden, EMB_CUDA_HIDDEN_MAX, device);
+    if (status) return status;
+    emb_codes_rule rule = {*codes, smooth, (uint32_t)codes_type};
+    return embed_run<emb_f16, int8_t, true>(out, pack, embedding, hidden, rule,
+                                            (cudaStream_t)stream);
 }

@@ -1,14 +1,15 @@
-/* norm.cu - residual add and norm in one pass over the activations, one warp per token.
+/* norm.cu - residual add and norm in one pass over the activations, one warp per token; codes of
+ * the result beside it where a quantised product is next.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/codes.cuh"
 
 #define NORM_WARPS 4
 
-template <typename T, int VECTORS>
+template <typename T, int VECTORS, bool CODES>
 static __global__ void __launch_bounds__(32 * NORM_WARPS)
     norm_kernel(T *out, const T *in, const T *residual, const uint32_t *counts, emb_cuda_norm norm,
-                uint32_t hidden) {
+                uint32_t hidden, emb_codes_rule rule) {
     emb_kernel_begin();
     uint32_t lane = threadIdx.x & 31, token = blockIdx.x * NORM_WARPS + (threadIdx.x >> 5);
     if (token >= counts[0]) return;
@@ -26,6 +27,10 @@ static __global__ void __launch_bounds__(32 * NORM_WARPS)
         for (int i = 0; i < 8; i++) sum += x[v][i] += add[i];
     }
     emb_norm_row<T, VECTORS>(out + row, x, emb_warp_sum(sum), norm, hidden);
+    if constexpr (CODES) {
+        emb_round<T>(x);
+        emb_codes_row<256, VECTORS>(rule, token, x, hidden);
+    }
 }
 
 /* Adds, for each block of 192 columns, the 24 lanes' four column pairs in the order of the norm by
@@ -46,10 +51,10 @@ static __device__ __forceinline__ float block_sum(const float (&pairs)[4]) {
 }
 
 /* Rows of BLOCKS * 192 columns; 24 lanes hold eight columns of each block. */
-template <typename T, int BLOCKS>
+template <typename T, int BLOCKS, bool CODES>
 static __global__ void __launch_bounds__(32 * NORM_WARPS, 7)
     norm_blocks_kernel(T *out, const T *in, const T *residual, const uint32_t *counts,
-                       emb_cuda_norm norm, uint32_t hidden) {
+                       emb_cuda_norm norm, uint32_t hidden, emb_codes_rule rule) {
     emb_kernel_begin();
     uint32_t lane = threadIdx.x & 31, token = blockIdx.x * NORM_WARPS + (threadIdx.x >> 5);
     if (token >= counts[0]) return;
@@ -76,9 +81,10 @@ static __global__ void __launch_bounds__(32 * NORM_WARPS, 7)
         blocks[b].y = block_sum(pairs);
     }
     float2 whole = emb_norm_merge<BLOCKS>(blocks, norm.epsilon);
-    if (!holds) return;
+    if (!CODES && !holds) return;
 #pragma unroll
     for (int b = 0; b < BLOCKS; b++) {
+        if (!holds) continue;
         float gain[8], shift[8];
         emb_load8(gain, norm.gain + b * EMB_NORM_BLOCK + lane * 8);
         emb_load8(shift, norm.shift + b * EMB_NORM_BLOCK + lane * 8);
@@ -87,36 +93,55 @@ static __global__ void __launch_bounds__(32 * NORM_WARPS, 7)
         }
         emb_store8(out + place + b * EMB_NORM_BLOCK, x[b]);
     }
+    if constexpr (CODES) {
+        emb_round<T>(x);
+        emb_codes_row<EMB_NORM_BLOCK, BLOCKS>(rule, token, x, hidden);
+    }
 }
 
-template <typename T>
+template <typename T, bool CODES>
 static int norm_run(void *out, const void *in, const void *residual, const emb_cuda_norm *norm,
-                    const emb_cuda_pack *pack, uint32_t hidden, cudaStream_t stream) {
+                    const emb_cuda_pack *pack, uint32_t hidden, const emb_codes_rule &rule,
+                    cudaStream_t stream) {
     if (hidden == 0 || hidden % 8 || hidden > EMB_CUDA_HIDDEN_MAX) return cudaErrorInvalidValue;
-    void (*kernel)(T *, const T *, const T *, const uint32_t *, emb_cuda_norm, uint32_t) =
-        hidden <= 512    ? norm_kernel<T, 2>
-        : hidden <= 1024 ? norm_kernel<T, 4>
-                         : norm_kernel<T, 6>;
+    void (*kernel)(T *, const T *, const T *, const uint32_t *, emb_cuda_norm, uint32_t,
+                   emb_codes_rule) = hidden <= 512    ? norm_kernel<T, 2, CODES>
+                                     : hidden <= 1024 ? norm_kernel<T, 4, CODES>
+                                                      : norm_kernel<T, 6, CODES>;
     if constexpr (sizeof(T) == 2) {
-        if (hidden == 2 * EMB_NORM_BLOCK) kernel = norm_blocks_kernel<T, 2>;
-        if (hidden == 4 * EMB_NORM_BLOCK) kernel = norm_blocks_kernel<T, 4>;
+        if (hidden == 2 * EMB_NORM_BLOCK) kernel = norm_blocks_kernel<T, 2, CODES>;
+        if (hidden == 4 * EMB_NORM_BLOCK) kernel = norm_blocks_kernel<T, 4, CODES>;
     }
     return emb_launch(kernel, dim3((pack->tokens_max + NORM_WARPS - 1) / NORM_WARPS),
                       32 * NORM_WARPS, 0, pack, stream, (T *)out, (const T *)in,
-                      (const T *)residual, pack->counts, *norm, hidden);
+                      (const T *)residual, pack->counts, *norm, hidden, rule);
 }
 
 int emb_cuda_residual_norm(void *out, const void *in, const void *residual,
                            const emb_cuda_norm *norm, const emb_cuda_pack *pack, uint32_t hidden,
                            emb_cuda_type type, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
-    switch (type) {
-    case EMB_CUDA_F32:
-        return norm_run<float>(out, in, residual, norm, pack, hidden, s);
-    case EMB_CUDA_BF16:
-        return norm_run<emb_bf16>(out, in, residual, norm, pack, hidden, s);
-    case EMB_CUDA_F16:
-        return norm_run<emb_f16>(out, in, residual, norm, pack, hidden, s);
+    emb_codes_rule none = {};
+    if (type == EMB_CUDA_F32) {
+        return norm_run<float, false>(out, in, residual, norm, pack, hidden, none, s);
     }
-    return cudaErrorInvalidValue;
+    if (type == EMB_CUDA_BF16) {
+        return norm_run<emb_bf16, false>(out, in, residual, norm, pack, hidden, none, s);
+    }
+    if (type != EMB_CUDA_F16) return cudaErrorInvalidValue;
+    return norm_run<emb_f16, false>(out, in, residual, norm, pack, hidden, none, s);
+}
+
+int emb_cuda_residual_norm_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
+                                 emb_cuda_type codes_type, const void *in, const void *residual,
+                                 const emb_cuda_norm *norm, const emb_cuda_pack *pack,
+                                 uint32_t hidden, const emb_cuda_device *device, void *stream) {
+    if (!codes) {
+        return emb_cuda_residual_norm(out, in, residual, norm, pack, hidden, EMB_CUDA_F16, stream);
+    }
+    int status = emb_codes_judge(codes_type, hidden, EMB_CUDA_HIDDEN_MAX, device);
+    if (status) return status;
+    emb_codes_rule rule = {*codes, smooth, (uint32_t)codes_type};
+    return norm_run<emb_f16, true>(out, in, residual, norm, pack, hidden, rule,
+                                   (cudaStream_t)stream);
 }
