@@ -104,10 +104,9 @@ static __device__ __forceinline__ emb_code_span emb_codes_span(const emb_codes_r
 
 /* Writes the codes of columns held in that way; `span` is the row's. */
 template <int STRIDE, int VECTORS>
-static __device__ __forceinline__ void emb_codes_write(const emb_codes_rule &rule, uint32_t token,
-                                                       const float (&x)[VECTORS][8],
-                                                       const emb_code_span &span, uint32_t first,
-                                                       uint32_t cols) {
+static __device__ __forceinline__ void
+emb_codes_write(const emb_codes_rule &rule, uint32_t token, const float (&x)[VECTORS][8],
+                const emb_code_span &span, uint32_t first, uint32_t cols) {
     uint32_t lane = threadIdx.x & 31;
     bool fp8 = rule.type == EMB_CUDA_FP8;
     int32_t zero = 0;
@@ -165,6 +164,45 @@ static inline int emb_codes_judge(emb_cuda_type type, uint32_t cols, uint32_t co
 }
 
 /* ---- products -------------------------------------------------------------------------------- */
+
+/* What products multiply, u8 by s8 or E4M3, and add up in. */
+struct emb_u8 {
+    typedef int32_t sum;
+};
+struct emb_e4m3 {
+    typedef float sum;
+};
+
+template <>
+__device__ __forceinline__ void emb_mma<emb_u8>(int32_t (&sums)[4], const uint32_t (&a)[4],
+                                                uint32_t b0, uint32_t b1) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, "
+                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+#pragma unroll
+    for (int i = 0; i < 4; i++) { /* upper and lower eight rows, first and second half of K */
+        asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0, %1}, {%2}, {%3}, "
+                     "{%0, %1};"
+                     : "+r"(sums[i % 2 * 2]), "+r"(sums[i % 2 * 2 + 1])
+                     : "r"(a[i]), "r"(i < 2 ? b0 : b1));
+    }
+#endif
+}
+template <>
+__device__ __forceinline__ void emb_mma<emb_e4m3>(float (&sums)[4], const uint32_t (&a)[4],
+                                                  uint32_t b0, uint32_t b1) {
+#if __CUDA_ARCH__ >= 890 && !defined(__CUDA_ARCH_FEAT_SM90_ALL) /* Hopper has it by wgmma alone */
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, "
+                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+    __trap(); /* launchers refuse it */
+#endif
+}
 
 /* An output before GELU: the one expression of all kernels. */
 static __device__ __forceinline__ float emb_code_value(int32_t product, float scale, int32_t sum,

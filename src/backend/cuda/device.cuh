@@ -282,9 +282,12 @@ static __device__ __forceinline__ void emb_ldmatrix_transposed(uint32_t (&r)[4],
                  : "memory");
 }
 
-/* sums [16, 8] += a [16, 16] * b [16, 8]. */
+/* sums [16, 8] += a [16, 16] * b [16, 8]; of codes (codes.cuh) a [16, 32] * b [32, 8]. */
 template <typename T>
 static __device__ __forceinline__ void emb_mma(float (&sums)[4], const uint32_t (&a)[4],
+                                               uint32_t b0, uint32_t b1);
+template <typename T>
+static __device__ __forceinline__ void emb_mma(int32_t (&sums)[4], const uint32_t (&a)[4],
                                                uint32_t b0, uint32_t b1);
 template <>
 __device__ __forceinline__ void emb_mma<emb_f16>(float (&sums)[4], const uint32_t (&a)[4],

@@ -9,8 +9,7 @@
 /* WARPS warps hold a token's row. */
 template <int VECTORS, int WARPS>
 static __global__ void __launch_bounds__(32 * QUANTIZE_WARPS)
-    quantize_kernel(emb_codes_rule rule, const emb_f16 *in, const uint32_t *counts,
-                    uint32_t cols) {
+    quantize_kernel(emb_codes_rule rule, const emb_f16 *in, const uint32_t *counts, uint32_t cols) {
     constexpr int TOKENS = QUANTIZE_WARPS / WARPS;
     __shared__ emb_code_span spans[QUANTIZE_WARPS];
     emb_kernel_begin();
