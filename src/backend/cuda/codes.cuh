@@ -168,9 +168,11 @@ static inline int emb_codes_judge(emb_cuda_type type, uint32_t cols, uint32_t co
 /* What products multiply, u8 by s8 or E4M3, and add up in. */
 struct emb_u8 {
     typedef int32_t sum;
+    static constexpr bool exact = true;
 };
 struct emb_e4m3 {
     typedef float sum;
+    static constexpr bool exact = false;
 };
 
 template <>

@@ -1,8 +1,9 @@
 /* linear_wgmma.cuh - what the persistent products on Hopper share: a ring of stages filled by
  * tensor copies for a whole cluster, and one warpgroup's product of a tile from it.
  *
- * Feeds linear_wgmma.cu and linear_norm_wgmma.cu; sm_90a.
- * Legend: M tokens, N rows of W, K columns of W; tile 128 x 192, K in stages of 64.
+ * Feeds linear_wgmma.cu, linear_norm_wgmma.cu and narrow_wgmma.cu; sm_90a.
+ * Legend: M tokens, N rows of W, K columns of W; tile 128 x 192, K in stages of 64 values of 16 bits
+ * or of 128 codes.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CUDA_LINEAR_WGMMA_CUH
@@ -83,9 +84,9 @@ static __device__ __forceinline__ void emb_ring_release(uint32_t base, uint32_t 
 
 /* sums = one tile's product; `place` counts stages from the first tile of the block. The last
  * stage is neither waited for nor released. */
-template <typename T, typename RING>
+template <typename T, typename RING, typename S>
 static __device__ __forceinline__ void
-emb_ring_multiply(float (&sums)[2][EMB_WGMMA_SUMS], uint32_t base, uint32_t steps, uint32_t place) {
+emb_ring_multiply(S (&sums)[2][EMB_WGMMA_SUMS], uint32_t base, uint32_t steps, uint32_t place) {
     uint32_t stage = place % RING::STAGES, phase = place / RING::STAGES & 1;
     for (uint32_t k = 0; k < steps; k++) {
         uint32_t at = base + stage * STAGE_BYTES;

@@ -10,7 +10,7 @@
 
 #include <cuda.h>
 
-#include "backend/cuda/device.cuh"
+#include "backend/cuda/codes.cuh"
 
 #define EMB_WGMMA_COLS 192
 #define EMB_WGMMA_SUMS 96 /* f32 sums a thread holds of 64 x 192 outputs */
@@ -94,6 +94,11 @@ static __device__ __forceinline__ void emb_turn_give(int turn, int threads) {
 static __device__ __forceinline__ void emb_shared_store(uint32_t to, uint32_t v) {
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(to), "r"(v) : "memory");
 }
+static __device__ __forceinline__ uint32_t emb_shared_load(uint32_t from) {
+    uint32_t v;
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(v) : "r"(from) : "memory");
+    return v;
+}
 static __device__ __forceinline__ uint4 emb_shared_load16(uint32_t from) {
     uint4 v;
     asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
@@ -154,8 +159,9 @@ static __device__ __forceinline__ void emb_wgmma_commit() {
 template <int PENDING> static __device__ __forceinline__ void emb_wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 }
-/* Rows of COLS 16-bit values (64: swizzled by 128 bytes, 32: by 64), groups of 8 rows follow one
- * another. Serves rows along K as well as, for a transposed right operand, rows of K. */
+/* Rows of COLS 16-bit values, or twice as many codes (64: swizzled by 128 bytes, 32: by 64), groups
+ * of 8 rows follow one another. Serves rows along K as well as, for a transposed right operand,
+ * rows of K. */
 template <int COLS = 64>
 static __device__ __forceinline__ uint64_t emb_wgmma_operand(uint32_t address) {
     return (uint64_t)((address & 0x3ffff) >> 4) | (uint64_t)1 << 16 | (uint64_t)COLS << 32 |
@@ -169,47 +175,46 @@ template <int COUNT> static __device__ __forceinline__ void emb_wgmma_done(float
     }
 }
 
-/* sums [64, 192] = a [64, 16] * b [192, 16]^T, plus what they were if `add`. */
+/* sums [64, 192] = a [64, 16] * b [192, 16]^T, plus what they were if `add`; of codes (codes.cuh)
+ * a [64, 32] * b [192, 32]^T. */
 template <typename T>
 static __device__ __forceinline__ void emb_wgmma(float (&d)[EMB_WGMMA_SUMS], uint64_t a, uint64_t b,
                                                  int add);
+template <typename T>
+static __device__ __forceinline__ void emb_wgmma(int32_t (&d)[EMB_WGMMA_SUMS], uint64_t a,
+                                                 uint64_t b, int add);
 
-#define EMB_WGMMA(T, NAME)                                                                         \
+#define EMB_SUMS_F(v) "+f"(v)
+#define EMB_SUMS_R(v) "+r"(v)
+#define EMB_SUMS8(C, d, i)                                                                         \
+    C(d[i]), C(d[i + 1]), C(d[i + 2]), C(d[i + 3]), C(d[i + 4]), C(d[i + 5]), C(d[i + 6]),         \
+        C(d[i + 7])
+#define EMB_SUMS32(C, d, i)                                                                        \
+    EMB_SUMS8(C, d, i), EMB_SUMS8(C, d, i + 8), EMB_SUMS8(C, d, i + 16), EMB_SUMS8(C, d, i + 24)
+
+/* T's product: NAME of the shape and types, sums of type S and constraint C, FLAGS behind. */
+#define EMB_WGMMA(T, S, C, NAME, FLAGS)                                                            \
     template <>                                                                                    \
-    __device__ __forceinline__ void emb_wgmma<T>(float(&d)[EMB_WGMMA_SUMS], uint64_t a,            \
-                                                 uint64_t b, int add) {                            \
-        asm volatile(                                                                              \
-            "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"                                           \
-            "wgmma.mma_async.sync.aligned.m64n192k16.f32." NAME "." NAME " {"                      \
-            "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "          \
-            "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "          \
-            "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "          \
-            "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "          \
-            "%62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, "          \
-            "%77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, "          \
-            "%92, %93, %94, %95"                                                                   \
-            "}, %96, %97, p, 1, 1, 0, 0;\n}\n"                                                     \
-            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),  \
-              "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]),           \
-              "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]),        \
-              "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),        \
-              "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]),        \
-              "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),        \
-              "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]), "+f"(d[42]),        \
-              "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]),        \
-              "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]),        \
-              "+f"(d[55]), "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]),        \
-              "+f"(d[61]), "+f"(d[62]), "+f"(d[63]), "+f"(d[64]), "+f"(d[65]), "+f"(d[66]),        \
-              "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]), "+f"(d[72]),        \
-              "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]),        \
-              "+f"(d[79]), "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]),        \
-              "+f"(d[85]), "+f"(d[86]), "+f"(d[87]), "+f"(d[88]), "+f"(d[89]), "+f"(d[90]),        \
-              "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95])                      \
-            : "l"(a), "l"(b), "r"(add));                                                           \
+    __device__ __forceinline__ void emb_wgmma<T>(S(&d)[EMB_WGMMA_SUMS], uint64_t a, uint64_t b,    \
+                                                 int add) {                                        \
+        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"                                  \
+                     "wgmma.mma_async.sync.aligned.m64n192" NAME " {"                              \
+                     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, " \
+                     "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+                     "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, " \
+                     "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, " \
+                     "%62, %63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, " \
+                     "%77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, " \
+                     "%92, %93, %94, %95"                                                          \
+                     "}, %96, %97, p" FLAGS ";\n}\n"                                               \
+                     : EMB_SUMS32(C, d, 0), EMB_SUMS32(C, d, 32), EMB_SUMS32(C, d, 64)             \
+                     : "l"(a), "l"(b), "r"(add));                                                  \
     }
 
-EMB_WGMMA(emb_f16, "f16")
-EMB_WGMMA(emb_bf16, "bf16")
+EMB_WGMMA(emb_f16, float, EMB_SUMS_F, "k16.f32.f16.f16", ", 1, 1, 0, 0")
+EMB_WGMMA(emb_bf16, float, EMB_SUMS_F, "k16.f32.bf16.bf16", ", 1, 1, 0, 0")
+EMB_WGMMA(emb_u8, int32_t, EMB_SUMS_R, "k32.s32.u8.s8", "")
+EMB_WGMMA(emb_e4m3, float, EMB_SUMS_F, "k32.f32.e4m3.e4m3", ", 1, 1")
 
 #define EMB_SUMS4(d, i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
 #define EMB_SUMS16(d, i)                                                                           \
@@ -285,8 +290,8 @@ static int emb_cluster_count(uint32_t *count, K kernel, uint32_t blocks, uint32_
     return status;
 }
 
-/* Describes [rows, cols] of 16-bit values to the tensor copies, read in boxes of box_rows x
- * box_cols (64: swizzled by 128 bytes, 32: by 64), zeros outside. */
+/* Describes [rows, cols] of 16-bit values, or codes, to the tensor copies, read in boxes of
+ * box_rows x box_cols (of 128 bytes: swizzled by 128, of 64: by 64), zeros outside. */
 static inline int emb_tensor_describe(CUtensorMap *map, const void *from, uint32_t rows,
                                       uint32_t cols, uint32_t box_rows, uint32_t box_cols,
                                       emb_cuda_type type) {
@@ -296,17 +301,20 @@ static inline int emb_tensor_describe(CUtensorMap *map, const void *from, uint32
                                     CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
     void *encode = NULL;
     cudaDriverEntryPointQueryResult found;
-    cuuint64_t sizes[2] = {cols, rows}, strides[1] = {(cuuint64_t)cols * 2};
+    bool codes = type == EMB_CUDA_I8 || type == EMB_CUDA_FP8;
+    cuuint32_t value = codes ? 1 : 2;
+    cuuint64_t sizes[2] = {cols, rows}, strides[1] = {(cuuint64_t)cols * value};
     cuuint32_t box[2] = {box_cols, box_rows}, steps[2] = {1, 1};
-    CUtensorMapDataType data =
-        type == EMB_CUDA_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    CUtensorMapDataType data = codes                  ? CU_TENSOR_MAP_DATA_TYPE_UINT8
+                               : type == EMB_CUDA_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                                      : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
     int status = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000,
                                                   cudaEnableDefault, &found);
     if (status) return status;
     if (!encode) return cudaErrorNotSupported;
     CUresult result = ((encode_call)encode)(
         map, data, 2, (void *)from, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-        box_cols == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
+        box_cols * value == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
         CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return result ? cudaErrorInvalidValue : 0;
 }

@@ -1,0 +1,283 @@
+/* narrow_wgmma.cu - out = codes * W^T + bias (and GELU) on Hopper's warpgroup products, u8 by s8
+ * and E4M3; sm_90a alone.
+ *
+ * As linear_wgmma.cu, with 128 codes of K where that has 64 values. What turns sums into outputs,
+ * a tile's scales and zeros, is brought to shared memory beside the bias.
+ * Legend: M tokens, N rows of W, K columns of W; tile 128 x 192, K in stages of 128.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cuda/codes.cuh"
+#include "backend/cuda/linear_wgmma.cuh"
+
+#define STAGES      5
+#define STAGE_CODES 128            /* of K */
+#define PAIR        2              /* blocks above one another */
+#define OUT_COLS    64             /* columns a warp stages at once */
+#define OUT_STRIDE  (OUT_COLS + 8) /* values */
+#define OUT_BYTES   (16 * OUT_STRIDE * 2)
+
+/* Where things lie in shared memory, as offsets from its first multiple of 1,024. Each warpgroup
+ * has its tile's columns' bias, scales and sums, and its tokens' scales and zeros. */
+#define OUT_AT       (STAGES * STAGE_BYTES)
+#define FACTORS_AT   (OUT_AT + 8 * OUT_BYTES)
+#define SCALES       (TILE_N * 4)     /* offsets behind the bias */
+#define SUMS         (2 * TILE_N * 4) /* of the rows of W */
+#define TOKENS       (3 * TILE_N * 4) /* scales; TILE_M * 4 further on, zeros */
+#define FACTOR_BYTES (3 * TILE_N * 4 + 2 * TILE_M * 4)
+typedef emb_ring<STAGES, PAIR, 1, FACTORS_AT + 2 * FACTOR_BYTES> ring;
+#define BYTES (1024 + ring::END)
+
+struct product {
+    emb_f16 *out;               /* [M, N] */
+    const float *bias, *scales; /* [N] */
+    const int32_t *sums;        /* [N]; u8 alone */
+    const float *token_scales;  /* [M] */
+    const int32_t *token_zeros; /* [M]; u8 alone */
+    const uint32_t *counts;
+    uint32_t N, K;
+    int gelu;
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/* The tiles of a pair of blocks: `first`, `first` + `step`, ... below `count`. */
+struct schedule {
+    uint32_t first, step, count, tiles_n, steps_k, rank;
+};
+
+static __device__ __forceinline__ void
+load_tiles(uint32_t base, const schedule &s, const CUtensorMap *in, const CUtensorMap *weight) {
+    emb_ring_place place = {0, 1}; /* the first wait on an empty stage passes at once */
+    for (uint32_t tile = s.first; tile < s.count; tile += s.step) {
+        int row = (int)((tile / s.tiles_n * PAIR + s.rank) * TILE_M);
+        for (uint32_t k = 0; k < s.steps_k; k++) {
+            emb_ring_load<ring>(base, place, in, weight, (int)(k * STAGE_CODES), row,
+                                (int)(tile % s.tiles_n * TILE_N));
+        }
+    }
+}
+
+static __device__ __forceinline__ void copy4(uint32_t to, const void *from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
+
+/* Sets out what a warpgroup's tile needs beside its product to shared memory. */
+template <typename T>
+static __device__ __forceinline__ void load_factors(uint32_t to, const product &p, uint32_t first_m,
+                                                    uint32_t first_n, uint32_t rows) {
+    uint32_t thread = emb_thread() % 128, n = first_n + thread * 4, m = first_m + thread;
+    if (thread < TILE_N / 4 && n < p.N) {
+        emb_copy16(to + thread * 16, p.bias + n, true);
+        emb_copy16(to + SCALES + thread * 16, p.scales + n, true);
+        if (T::exact) emb_copy16(to + SUMS + thread * 16, p.sums + n, true);
+    }
+    if (m < rows) {
+        copy4(to + TOKENS + thread * 4, p.token_scales + m);
+        if (T::exact) copy4(to + TOKENS + (TILE_M + thread) * 4, p.token_zeros + m);
+    }
+    emb_copy_commit();
+}
+
+/* Two rows' scales and zeros: what a thread has of 16 rows. */
+struct token_pair {
+    float scale[2];
+    int32_t zero[2];
+};
+
+template <typename T>
+static __device__ __forceinline__ token_pair load_tokens(uint32_t factors, uint32_t row) {
+    token_pair t = {};
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint32_t at = factors + TOKENS + (row + i * 8) * 4;
+        t.scale[i] = __uint_as_float(emb_shared_load(at));
+        if constexpr (T::exact) t.zero[i] = (int32_t)emb_shared_load(at + TILE_M * 4);
+    }
+    return t;
+}
+
+/* What eight columns need, this thread's two of them. */
+struct column_pair {
+    float2 bias, scale, sum; /* sum: bits of two integers */
+};
+
+template <typename T> static __device__ __forceinline__ column_pair load_columns(uint32_t at) {
+    column_pair c = {};
+    c.bias = emb_shared_load2(at);
+    c.scale = emb_shared_load2(at + SCALES);
+    if constexpr (T::exact) c.sum = emb_shared_load2(at + SUMS);
+    return c;
+}
+
+/* Values of eight columns of 16 rows, four a thread, packed as the matrix store takes them. */
+template <typename T, bool GELU>
+static __device__ __forceinline__ void finish_eight(uint32_t *packed, const typename T::sum *sums,
+                                                    const column_pair &c, const token_pair &t) {
+    float v[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        v[i] = emb_code_value(sums[i], i % 2 ? c.scale.y : c.scale.x,
+                              __float_as_int(i % 2 ? c.sum.y : c.sum.x),
+                              i % 2 ? c.bias.y : c.bias.x, t.scale[i / 2], t.zero[i / 2]);
+    }
+    if (GELU) emb_gelu_fast(v);
+    packed[0] = emb_pack<emb_f16>(v[0], v[1]);
+    packed[1] = emb_pack<emb_f16>(v[2], v[3]);
+}
+
+/* Values, then by way of shared memory, so that rows leave in pieces of 128 bytes. */
+template <typename T, bool GELU>
+static __device__ __forceinline__ void finish(typename T::sum (&sums)[2][EMB_WGMMA_SUMS],
+                                              const product &p, uint32_t staged, uint32_t factors,
+                                              uint32_t first_m, uint32_t first_n, uint32_t rows) {
+    uint32_t lane = threadIdx.x & 31, row = lane / 8, col = lane % 8 * 8;
+    uint32_t columns = factors + (lane & 3) * 8, tile_row = threadIdx.x / 32 % 4 * 16 + lane / 4;
+    uint32_t to = staged + ((lane & 15) * OUT_STRIDE + lane / 16 * 8) * 2;
+    uint32_t from = staged + (row * OUT_STRIDE + col) * 2;
+    int left_m = (int)(rows - first_m - row), left_n = (int)(p.N - first_n - col);
+    emb_f16 *out = p.out + (uint64_t)(first_m + row) * p.N + first_n + col;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        token_pair tokens = load_tokens<T>(factors, tile_row + half * 64);
+        column_pair next = load_columns<T>(columns);
+#pragma unroll
+        for (int part = 0; part < TILE_N / OUT_COLS; part++) {
+#pragma unroll
+            for (int j = 0; j < OUT_COLS / 8; j += 2) {
+                int group = part * (OUT_COLS / 8) + j;
+                uint32_t packed[4];
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    column_pair now = next;
+                    if (group + i + 1 < TILE_N / 8) {
+                        next = load_columns<T>(columns + (group + i + 1) * 32);
+                    }
+                    finish_eight<T, GELU>(packed + 2 * i, &sums[half][(group + i) * 4], now,
+                                          tokens);
+                }
+                emb_shared_store_matrix(to + j * 16, packed);
+            }
+            __syncwarp();
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                uint4 v = emb_shared_load16(from + i * 4 * OUT_STRIDE * 2);
+                if (half * 64 + i * 4 < left_m && part * OUT_COLS < left_n) {
+                    *reinterpret_cast<uint4 *>(out + (uint64_t)(i * 4) * p.N + part * OUT_COLS) = v;
+                }
+            }
+            __syncwarp();
+        }
+        out += (uint64_t)64 * p.N;
+    }
+}
+
+template <typename T>
+static __device__ __forceinline__ void
+compute_tiles(uint32_t base, const schedule &s, const product &p, uint32_t rows, uint32_t group) {
+    uint32_t place = group * s.steps_k;
+    for (uint32_t tile = s.first + group * s.step; tile < s.count; tile += 2 * s.step) {
+        typename T::sum sums[2][EMB_WGMMA_SUMS];
+        uint32_t factors = base + FACTORS_AT + group * FACTOR_BYTES, n = tile % s.tiles_n * TILE_N;
+        uint32_t tile_m = (tile / s.tiles_n * PAIR + s.rank) * TILE_M;
+        emb_turn_wait(1 + (int)group, 256); /* the group is done with the last tile's factors */
+        load_factors<T>(factors, p, tile_m, n, rows);
+        emb_ring_multiply<T, ring>(sums, base, s.steps_k, place);
+        emb_turn_give(2 - (int)group, 256);
+        emb_wgmma_wait<0>();
+        emb_copy_wait<0>();
+        emb_turn_wait(3 + (int)group, 128);
+        emb_ring_release<ring>(base, (place + s.steps_k - 1) % STAGES);
+        uint32_t warp = threadIdx.x / 32 - 4, m = tile_m + warp % 4 * 16;
+        uint32_t staged = base + OUT_AT + warp * OUT_BYTES;
+        if (p.gelu) {
+            finish<T, true>(sums, p, staged, factors, m, n, rows);
+        } else {
+            finish<T, false>(sums, p, staged, factors, m, n, rows);
+        }
+        place += 2 * s.steps_k;
+    }
+}
+
+#endif
+
+template <typename T>
+static __global__ void __launch_bounds__(THREADS, 1)
+    narrow_kernel(const __grid_constant__ CUtensorMap in,
+                  const __grid_constant__ CUtensorMap weight, product p) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    extern __shared__ unsigned char memory[];
+    uint32_t rows = p.counts[0], base = (emb_shared(memory) + 1023) & ~1023u;
+    uint32_t tiles_n = (p.N + TILE_N - 1) / TILE_N;
+    schedule s = {blockIdx.x / PAIR,
+                  gridDim.x / PAIR,
+                  (rows + PAIR * TILE_M - 1) / (PAIR * TILE_M) * tiles_n,
+                  tiles_n,
+                  (p.K + STAGE_CODES - 1) / STAGE_CODES,
+                  emb_cluster_rank()};
+    if (threadIdx.x == 0) {
+        emb_ring_init<ring>(base);
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+    emb_cluster_sync();
+    emb_kernel_begin();
+    if (threadIdx.x < 128) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+        if (threadIdx.x == 0) load_tiles(base, s, &in, &weight);
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+        uint32_t group = threadIdx.x / 128 - 1;
+        if (group == 1) emb_turn_give(1, 256); /* the first turn is group 0's */
+        compute_tiles<T>(base, s, p, rows, group);
+    }
+    emb_cluster_sync(); /* no block leaves while another may still reach into it */
+#else
+    __trap(); /* built without sm_90a: never a silent wrong answer */
+#endif
+}
+
+/* ---- host ------------------------------------------------------------------------------------ */
+
+template <typename T>
+static int narrow_launch(void *out, const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
+                         int gelu, const emb_cuda_pack *pack, const emb_cuda_device *device,
+                         cudaStream_t stream) {
+    CUtensorMap in_map, weight_map;
+    product p = {(emb_f16 *)out,
+                 linear->bias,
+                 (const float *)linear->scales,
+                 linear->sums,
+                 codes->scales,
+                 codes->zeros,
+                 pack->counts,
+                 linear->rows,
+                 linear->cols,
+                 gelu};
+    uint32_t pairs = (pack->tokens_max + PAIR * TILE_M - 1) / (PAIR * TILE_M);
+    uint32_t tiles = pairs * ((linear->rows + TILE_N - 1) / TILE_N);
+    uint32_t resident = device->multiprocessors / PAIR;
+    int status = emb_tensor_describe(&in_map, codes->values, pack->tokens_max, linear->cols,
+                                     ring::IN_SHARE, STAGE_CODES, linear->type);
+    if (!status) {
+        status = emb_tensor_describe(&weight_map, linear->weight, linear->rows, linear->cols,
+                                     ring::WEIGHT_SHARE, STAGE_CODES, linear->type);
+    }
+    if (status) return status;
+    return emb_launch<PAIR>(narrow_kernel<T>, dim3((tiles < resident ? tiles : resident) * PAIR),
+                            THREADS, BYTES, pack, stream, in_map, weight_map, p);
+}
+
+int emb_cuda_narrow_wgmma(void *out, const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
+                          int gelu, const emb_cuda_pack *pack, const emb_cuda_device *device,
+                          void *stream) {
+    cudaStream_t s = (cudaStream_t)stream;
+    if (linear->rows % 8 || linear->cols % 16 || !linear->rows || !linear->cols) {
+        return cudaErrorInvalidValue;
+    }
+    if (linear->type == EMB_CUDA_I8) {
+        return narrow_launch<emb_u8>(out, codes, linear, gelu, pack, device, s);
+    }
+    if (linear->type == EMB_CUDA_FP8) {
+        return narrow_launch<emb_e4m3>(out, codes, linear, gelu, pack, device, s);
+    }
+    return cudaErrorInvalidValue;
+}
