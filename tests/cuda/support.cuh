@@ -27,10 +27,10 @@
         }                                                                                          \
     } while (0)
 
-static const char *const TYPE_NAMES[] = {"", "f32", "bf16", "f16"};
+static const char *const TYPE_NAMES[] = {"", "f32", "bf16", "f16", "int8", "int4", "fp8"};
 
 static inline size_t type_bytes(emb_cuda_type type) {
-    return type == EMB_CUDA_F32 ? 4 : 2;
+    return type == EMB_CUDA_F32 ? 4 : type >= EMB_CUDA_I8 ? 1 : 2;
 }
 
 /* ---- random values --------------------------------------------------------------------------- */
@@ -116,6 +116,13 @@ static inline buffer buffer_from(const std::vector<float> &v, emb_cuda_type type
     buffer b = buffer_open(v.size(), type);
     std::vector<unsigned char> raw = to_bytes(v, type);
     REQUIRE(cudaMemcpy(inside(b), raw.data(), raw.size(), cudaMemcpyHostToDevice));
+    return b;
+}
+
+/* Bytes as they are; f32 and f16 values too. */
+template <typename V> static inline buffer buffer_copy(const std::vector<V> &v) {
+    buffer b = buffer_open(v.size() * sizeof(V), EMB_CUDA_I8);
+    REQUIRE(cudaMemcpy(inside(b), v.data(), b.bytes, cudaMemcpyHostToDevice));
     return b;
 }
 
