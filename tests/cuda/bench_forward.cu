@@ -9,57 +9,12 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/forward.cuh"
+#include "cuda/timing.cuh"
 
 static emb_cuda_device device;
 static emb_cuda_blas blas;
 static bool has_blas;
-static cudaStream_t stream;
 static int failures;
-
-/* ---- time ------------------------------------------------------------------------------------ */
-
-/* Median microseconds of one launch of a graph, from samples of `each` launches. */
-static double graph_time(cudaGraphExec_t graph, int each) {
-    cudaEvent_t start, stop;
-    std::vector<double> samples;
-    REQUIRE(cudaEventCreate(&start));
-    REQUIRE(cudaEventCreate(&stop));
-    for (int i = 0; i < 3; i++) REQUIRE(cudaGraphLaunch(graph, stream));
-    for (int i = 0; i < 9; i++) {
-        float ms = 0;
-        REQUIRE(cudaEventRecord(start, stream));
-        for (int j = 0; j < each; j++) REQUIRE(cudaGraphLaunch(graph, stream));
-        REQUIRE(cudaEventRecord(stop, stream));
-        REQUIRE(cudaEventSynchronize(stop));
-        REQUIRE(cudaEventElapsedTime(&ms, start, stop));
-        samples.push_back(ms * 1000.0 / each);
-    }
-    REQUIRE(cudaEventDestroy(start));
-    REQUIRE(cudaEventDestroy(stop));
-    std::sort(samples.begin(), samples.end());
-    return samples[samples.size() / 2];
-}
-
-template <typename F> static cudaGraphExec_t capture(F work) {
-    cudaGraph_t graph;
-    cudaGraphExec_t ready;
-    REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    work();
-    REQUIRE(cudaStreamEndCapture(stream, &graph));
-    REQUIRE(cudaGraphInstantiate(&ready, graph, 0));
-    REQUIRE(cudaGraphDestroy(graph));
-    return ready;
-}
-
-/* Microseconds of ten runs of one op, divided by ten. */
-template <typename F> static double op_time(F work) {
-    cudaGraphExec_t graph = capture([&] {
-        for (int i = 0; i < 10; i++) work();
-    });
-    double us = graph_time(graph, 1) / 10;
-    REQUIRE(cudaGraphExecDestroy(graph));
-    return us;
-}
 
 /* ---- choosing the library's algorithms ------------------------------------------------------- */
 
@@ -98,17 +53,6 @@ static void choose_all(random_model &m) {
 }
 
 /* ---- bits ------------------------------------------------------------------------------------ */
-
-static std::vector<uint32_t> ragged_lengths(uint32_t tokens, uint32_t low, uint32_t high) {
-    std::vector<uint32_t> lengths;
-    uint32_t sum = 0;
-    while (sum < tokens) {
-        uint32_t n = std::min(low + random_below(high - low + 1), tokens - sum);
-        lengths.push_back(n);
-        sum += n;
-    }
-    return lengths;
-}
 
 static std::vector<float> rows_of(const random_model &m, const batch &b, const emb_cuda_blas *lib,
                                   bool graph) {

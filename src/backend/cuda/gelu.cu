@@ -42,6 +42,7 @@ int emb_cuda_gelu(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_cu
         return gelu_run<emb_bf16>(values, cols, pack, (cudaStream_t)stream);
     case EMB_CUDA_F16:
         return gelu_run<emb_f16>(values, cols, pack, (cudaStream_t)stream);
+    default:
+        return cudaErrorInvalidValue;
     }
-    return cudaErrorInvalidValue;
 }

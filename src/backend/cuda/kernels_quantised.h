@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define EMB_CUDA_CODES_COLS_MAX 6144 /* of rows that emb_cuda_quantize takes */
+#define EMB_CUDA_CODES_COLS_MAX 6144 /* that emb_cuda_quantize takes */
 
 /* Activations as bytes: value = scale * (code - zero). */
 typedef struct emb_cuda_codes {
@@ -27,7 +27,8 @@ typedef struct emb_cuda_codes {
 
 /* Quantises F16 `in` [tokens, cols], times `smooth` [cols] if that is not NULL. `type` I8: u8 by
  * the token's range, zero within it; FP8: by its largest magnitude, which becomes 448.
- * cols: a multiple of 16, at most EMB_CUDA_CODES_COLS_MAX. FP8: cudaErrorNotSupported before sm_89. */
+ * cols: a multiple of 16, at most EMB_CUDA_CODES_COLS_MAX. FP8: cudaErrorNotSupported before sm_89.
+ */
 int emb_cuda_quantize(const emb_cuda_codes *out, const void *in, const float *smooth, uint32_t cols,
                       emb_cuda_type type, const emb_cuda_pack *pack, const emb_cuda_device *device,
                       void *stream);

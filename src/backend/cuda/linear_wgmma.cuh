@@ -2,8 +2,8 @@
  * tensor copies for a whole cluster, and one warpgroup's product of a tile from it.
  *
  * Feeds linear_wgmma.cu, linear_norm_wgmma.cu and narrow_wgmma.cu; sm_90a.
- * Legend: M tokens, N rows of W, K columns of W; tile 128 x 192, K in stages of 64 values of 16 bits
- * or of 128 codes.
+ * Legend: M tokens, N rows of W, K columns of W; tile 128 x 192, K in stages of 128 bytes: 64
+ * values, or 128 codes.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CUDA_LINEAR_WGMMA_CUH

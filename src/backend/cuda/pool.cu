@@ -134,6 +134,7 @@ int emb_cuda_pool(float *rows, const void *in, const emb_cuda_pack *pack, uint32
         return pool_sized<emb_bf16>(rows, in, pack, hidden, pooling, normalize, s);
     case EMB_CUDA_F16:
         return pool_sized<emb_f16>(rows, in, pack, hidden, pooling, normalize, s);
+    default:
+        return cudaErrorInvalidValue;
     }
-    return cudaErrorInvalidValue;
 }

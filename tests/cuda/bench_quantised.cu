@@ -1,0 +1,190 @@
+/* bench_quantised.cu - whole passes with int8, fp8 and int4 beside f16: same bits, then times.
+ *
+ * As bench_forward.cu, own products alone; formats take turns, so that a ratio is of one time.
+ * `bits` checks without timing, `ops` times each op too, `quick` does so at one size. Prints JSON
+ * lines; exits 1 if bits differ.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "cuda/forward_quantised.cuh"
+#include "cuda/timing.cuh"
+
+static emb_cuda_device device;
+static int failures;
+
+/* ---- bits ------------------------------------------------------------------------------------ */
+
+static std::vector<float> rows_of(const quantised_model &q, const batch &b, bool graph) {
+    quantised_activations a = quantised_activations_open(q, b.pack.tokens_max, b.pack.chunks_max);
+    std::vector<float> rows(b.lengths.size() * q.m.hidden);
+    if (graph) {
+        cudaGraphExec_t g = capture([&] { forward_quantised(q, a, &b.pack, &device, stream); });
+        REQUIRE(cudaGraphLaunch(g, stream));
+        REQUIRE(cudaStreamSynchronize(stream));
+        REQUIRE(cudaGraphExecDestroy(g));
+    } else {
+        forward_quantised(q, a, &b.pack, &device, stream);
+        REQUIRE(cudaStreamSynchronize(stream));
+    }
+    REQUIRE(cudaMemcpy(rows.data(), a.a.rows, rows.size() * 4, cudaMemcpyDeviceToHost));
+    quantised_activations_close(a);
+    return rows;
+}
+
+/* Rows of a pack: alone, in a much larger bucket, by plain launches and by a graph. */
+static void check_bits(const quantised_model &q) {
+    std::vector<uint32_t> lengths = ragged_lengths(3000, 1, 300);
+    int bad = 0, cases = 0;
+    batch b = batch_make(lengths, q.m.vocabulary);
+    batch roomy = batch_open(40000, 700);
+    batch_fill(roomy, lengths, b.ids, q.m.vocabulary);
+    std::vector<float> packed = rows_of(q, b, false);
+    for (float v : packed) bad += v != v;
+    std::vector<float> graph = rows_of(q, b, true), large = rows_of(q, roomy, true);
+    bad += memcmp(packed.data(), graph.data(), packed.size() * 4) != 0;
+    bad += memcmp(packed.data(), large.data(), packed.size() * 4) != 0;
+    for (size_t c = 0; c < lengths.size(); c += 3, cases++) {
+        batch alone = batch_open(lengths[c], 1);
+        std::vector<uint32_t> ids(b.ids.begin() + b.starts[c], b.ids.begin() + b.starts[c + 1]);
+        batch_fill(alone, {lengths[c]}, ids, q.m.vocabulary);
+        std::vector<float> row = rows_of(q, alone, false);
+        const float *same = &packed[(lengths.size() - 1 - c) * q.m.hidden];
+        bad += memcmp(row.data(), same, q.m.hidden * 4) != 0;
+        batch_close(alone);
+    }
+    printf("{\"check\": \"forward, same bits alone, packed, in a larger bucket, by graph\", "
+           "\"model\": \"%s\", \"type\": \"%s\", \"cases\": %d, \"failed\": %d}\n",
+           q.m.name, TYPE_NAMES[q.type], cases + 2, bad);
+    failures += bad;
+    batch_close(b), batch_close(roomy);
+}
+
+/* ---- times ----------------------------------------------------------------------------------- */
+
+/* One format's captured pass. */
+typedef struct pass {
+    const char *type;
+    cudaGraphExec_t graph;
+    std::vector<double> us;
+} pass;
+
+static void print_passes(const random_model &m, const char *shape, uint32_t tokens,
+                         std::vector<pass> &passes) {
+    double whole = 0;
+    for (pass &p : passes) {
+        std::sort(p.us.begin(), p.us.end());
+        double us = p.us[p.us.size() / 2];
+        if (whole == 0) whole = us;
+        printf("{\"bench\": \"forward\", \"model\": \"%s\", \"type\": \"%s\", \"lengths\": \"%s\", "
+               "\"tokens\": %u, \"us\": %.1f, \"mtok_s\": %.3f, \"of_f16\": %.3f}\n",
+               m.name, p.type, shape, tokens, us, tokens / us, whole / us);
+    }
+}
+
+static void bench_passes(const random_model &m, std::vector<quantised_model> &all,
+                         const char *shape, const std::vector<uint32_t> &lengths) {
+    batch b = batch_make(lengths, m.vocabulary);
+    uint32_t chunks = (uint32_t)lengths.size();
+    activations a = activations_open(m, b.tokens, chunks);
+    std::vector<quantised_activations> spaces;
+    std::vector<pass> passes;
+    passes.push_back({"f16", capture([&] { forward(m, a, &b.pack, &device, NULL, stream); }), {}});
+    for (quantised_model &q : all) {
+        spaces.push_back(quantised_activations_open(q, b.tokens, chunks));
+        quantised_activations &x = spaces.back();
+        passes.push_back({TYPE_NAMES[q.type],
+                          capture([&] { forward_quantised(q, x, &b.pack, &device, stream); }),
+                          {}});
+    }
+    for (int turn = 0; turn < 3; turn++) {
+        for (pass &p : passes) p.us.push_back(graph_time(p.graph, b.tokens < 4096 ? 10 : 1));
+    }
+    print_passes(m, shape, b.tokens, passes);
+    for (pass &p : passes) REQUIRE(cudaGraphExecDestroy(p.graph));
+    for (quantised_activations &x : spaces) quantised_activations_close(x);
+    activations_close(a), batch_close(b);
+}
+
+static void print_op(const quantised_model &q, const char *op, uint32_t tokens, double us,
+                     double flop) {
+    printf("{\"bench\": \"op\", \"model\": \"%s\", \"type\": \"%s\", \"op\": \"%s\", "
+           "\"tokens\": %u, \"us\": %.2f, \"tflop_s\": %.0f}\n",
+           q.m.name, TYPE_NAMES[q.type], op, tokens, us, flop / us * 1e-6);
+}
+
+static void bench_product(const quantised_model &q, const char *op, const emb_cuda_narrow &l,
+                          int gelu, void *out, const void *in, const quantised_activations &x,
+                          const batch &b) {
+    char name[64];
+    snprintf(name, sizeof name, "quantize for %s", op);
+    auto quantize = [&] {
+        emb_cuda_quantize(&x.codes, in, NULL, l.cols, q.type, &b.pack, &device, stream);
+    };
+    auto product = [&] { run_narrow(q, x, out, in, true, l, gelu, &b.pack, &device, stream); };
+    if (q.type != EMB_CUDA_I4) print_op(q, name, b.tokens, op_time(quantize), 0);
+    print_op(q, op, b.tokens, op_time(product), 2.0 * b.tokens * l.rows * l.cols);
+}
+
+static void bench_ops(const quantised_model &q, uint32_t chunks) {
+    batch b = batch_make(std::vector<uint32_t>(chunks, 128), q.m.vocabulary);
+    quantised_activations x = quantised_activations_open(q, b.tokens, chunks);
+    const activations &a = x.a;
+    void *context = context_of(q, a, b.tokens);
+    const emb_cuda_codes *codes = q.type == EMB_CUDA_I4 ? NULL : &x.codes;
+    forward_quantised(q, x, &b.pack, &device, stream); /* values like those of a pass */
+    print_op(q, "embed", b.tokens, op_time([&] {
+                 emb_cuda_embed_codes(a.x, codes, NULL, q.type, &b.pack, &q.m.embedding, q.m.hidden,
+                                      &device, stream);
+             }),
+             0);
+    bench_product(q, "qkv", q.qkv[0], 0, a.wide, a.x, x, b);
+    bench_product(q, "attention_out", q.attention_out[0], 0, a.y, context, x, b);
+    print_op(q, "residual_norm", b.tokens, op_time([&] {
+                 emb_cuda_residual_norm_codes(a.x, codes, NULL, q.type, a.y, a.x, &q.m.norm,
+                                              &b.pack, q.m.hidden, &device, stream);
+             }),
+             0);
+    bench_product(q, "ffn_in", q.ffn_in[0], 1, a.wide, a.x, x, b);
+    bench_product(q, "ffn_out", q.ffn_out[0], 0, a.y, a.wide, x, b);
+    quantised_activations_close(x), batch_close(b);
+}
+
+static void bench_model(random_model m, bool bits_only, bool quick, bool ops) {
+    std::vector<quantised_model> all;
+    for (emb_cuda_type type : {EMB_CUDA_I8, EMB_CUDA_FP8, EMB_CUDA_I4}) {
+        if (type == EMB_CUDA_FP8 && device.capability < 89) continue;
+        quantised_model q = {};
+        q.m = m, q.type = type;
+        quantised_open(q);
+        check_bits(q);
+        all.push_back(q);
+    }
+    if (bits_only) return;
+    model_open(m);
+    bench_passes(m, all, "one of 128", std::vector<uint32_t>(1, 128));
+    for (uint32_t chunks : {128u, 256u, 512u}) {
+        if (quick && chunks != 256) continue;
+        bench_passes(m, all, "128", std::vector<uint32_t>(chunks, 128));
+    }
+    if (!quick) bench_passes(m, all, "ragged 8-256", ragged_lengths(65536, 8, 256));
+    for (size_t i = 0; i < all.size() && ops; i++) bench_ops(all[i], 256);
+}
+
+int main(int argc, char **argv) {
+    bool bits_only = argc > 1 && !strcmp(argv[1], "bits");
+    bool quick = argc > 1 && !strcmp(argv[1], "quick");
+    bool ops = quick || (argc > 1 && !strcmp(argv[1], "ops"));
+    random_model models[] = {{"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_F16},
+                             {"mpnet-base", 12, 768, 12, 3072, 30527, 512, EMB_CUDA_F16}};
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    REQUIRE(emb_cuda_device_read(&device));
+    REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    for (random_model &m : models) {
+        if (!strcmp(m.name, "mpnet-base")) {
+            m.relative =
+                (float *)device_values((size_t)m.heads * (2 * m.longest - 1), 1, 0, EMB_CUDA_F32);
+        }
+        bench_model(m, bits_only, quick, ops);
+    }
+    REQUIRE(cudaDeviceSynchronize());
+    return failures ? 1 : 0;
+}

@@ -1,0 +1,158 @@
+/* forward_quantised.cuh - a random encoder with int8, fp8 or int4 matrices and its forward pass
+ * through the launchers, for checks and timing.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTS_CUDA_FORWARD_QUANTISED_CUH
+#define TESTS_CUDA_FORWARD_QUANTISED_CUH
+
+#include "backend/cuda/kernels_quantised.h"
+#include "cuda/forward.cuh"
+
+typedef struct quantised_model {
+    random_model m; /* what is not quantised, of f16; words are int8 with scales */
+    emb_cuda_type type;
+    emb_cuda_narrow qkv[LAYERS_MAX], attention_out[LAYERS_MAX], ffn_in[LAYERS_MAX],
+        ffn_out[LAYERS_MAX];
+} quantised_model;
+
+/* Activations of f16, and the codes of one of them at a time. */
+typedef struct quantised_activations {
+    activations a;
+    emb_cuda_codes codes;
+} quantised_activations;
+
+/* Device bytes whose first ones repeat; never freed. */
+static inline void *device_bytes(size_t count, const std::vector<unsigned char> &some) {
+    unsigned char *to = NULL;
+    REQUIRE(cudaMalloc((void **)&to, count));
+    for (size_t at = 0; at < count; at += some.size()) {
+        REQUIRE(cudaMemcpy(to + at, some.data(), std::min(some.size(), count - at),
+                           cudaMemcpyHostToDevice));
+    }
+    return to;
+}
+
+/* Codes of a uniform matrix; E4M3 by way of its bits, which serves for random values. */
+static inline const std::vector<unsigned char> &random_codes(emb_cuda_type type) {
+    static std::vector<unsigned char> of_type[8];
+    std::vector<unsigned char> &codes = of_type[type];
+    if (!codes.empty()) return codes;
+    codes.resize((size_t)1 << 20);
+    for (unsigned char &c : codes) {
+        int value = (int)random_below(255) - 127;
+        uint32_t bits, most = (uint32_t)abs(value);
+        float wide = (float)most * (448.0f / 127);
+        memcpy(&bits, &wide, 4);
+        uint32_t fp8 = most ? (bits >> 20) - (120 << 3) : 0;
+        c = type == EMB_CUDA_I8    ? (unsigned char)(int8_t)value
+            : type == EMB_CUDA_FP8 ? (unsigned char)(fp8 | (value < 0 ? 128 : 0))
+                                   : (unsigned char)random_below(256);
+    }
+    return codes;
+}
+
+static inline emb_cuda_narrow make_narrow(uint32_t rows, uint32_t cols, emb_cuda_type type) {
+    emb_cuda_narrow l = {};
+    float most = 1.7320508f / sqrtf((float)cols); /* of weights */
+    size_t values = (size_t)rows * cols;
+    l.rows = rows, l.cols = cols, l.type = type, l.group = 32;
+    l.weight = device_bytes(type == EMB_CUDA_I4 ? values / 2 : values, random_codes(type));
+    l.bias = (float *)device_values(rows, 0.1f, 0, EMB_CUDA_F32);
+    if (type == EMB_CUDA_I4) {
+        l.scales = device_values(values / 32, 0, most / 7.5f, EMB_CUDA_F16);
+        l.zeros = (uint8_t *)device_bytes(values / 32, std::vector<unsigned char>(4096, 8));
+        return l;
+    }
+    float scale = type == EMB_CUDA_I8 ? most / 127 : most / 448;
+    l.scales = device_values(rows, 0, scale, EMB_CUDA_F32);
+    if (type == EMB_CUDA_I8) {
+        std::vector<int8_t> codes(values);
+        std::vector<int32_t> sums(rows);
+        REQUIRE(cudaMemcpy(codes.data(), l.weight, values, cudaMemcpyDeviceToHost));
+        for (size_t i = 0; i < values; i++) sums[i / cols] += codes[i];
+        l.sums = (int32_t *)inside(buffer_copy(sums));
+    }
+    return l;
+}
+
+static inline void quantised_open(quantised_model &q) {
+    random_model &m = q.m;
+    uint32_t H = m.hidden, F = m.intermediate;
+    std::vector<unsigned char> words((size_t)m.vocabulary * (H + 4));
+    float scale = 1.7320508f / 127;
+    for (size_t i = 0; i < words.size(); i++) words[i] = (unsigned char)random_bits();
+    for (size_t r = 0; r < m.vocabulary; r++) memcpy(&words[r * (H + 4) + H], &scale, 4);
+    m.embedding.words = device_bytes(words.size(), words);
+    m.embedding.positions = (float *)device_values((size_t)m.longest * H, 1, 0, EMB_CUDA_F32);
+    m.embedding.gain = (float *)device_values(H, 0.1f, 1, EMB_CUDA_F32);
+    m.embedding.shift = (float *)device_values(H, 0.1f, 0, EMB_CUDA_F32);
+    m.embedding.epsilon = 1e-12f;
+    m.norm.gain = m.embedding.gain, m.norm.shift = m.embedding.shift, m.norm.epsilon = 1e-12f;
+    for (uint32_t i = 0; i < m.layers; i++) {
+        q.qkv[i] = make_narrow(3 * H, H, q.type);
+        q.attention_out[i] = make_narrow(H, H, q.type);
+        q.ffn_in[i] = make_narrow(F, H, q.type);
+        q.ffn_out[i] = make_narrow(H, F, q.type);
+    }
+}
+
+static inline quantised_activations quantised_activations_open(const quantised_model &q,
+                                                               uint32_t tokens, uint32_t chunks) {
+    quantised_activations a;
+    a.a = activations_open(q.m, tokens, chunks);
+    REQUIRE(cudaMalloc(&a.codes.values, (size_t)tokens * std::max(q.m.hidden, q.m.intermediate)));
+    REQUIRE(cudaMalloc((void **)&a.codes.scales, (size_t)tokens * 4));
+    REQUIRE(cudaMalloc((void **)&a.codes.zeros, (size_t)tokens * 4));
+    return a;
+}
+static inline void quantised_activations_close(quantised_activations &a) {
+    activations_close(a.a);
+    REQUIRE(cudaFree(a.codes.values));
+    REQUIRE(cudaFree(a.codes.scales));
+    REQUIRE(cudaFree(a.codes.zeros));
+}
+
+/* Where the context lies: behind queries, keys and values. */
+static inline void *context_of(const quantised_model &q, const activations &a, uint32_t tokens) {
+    return (char *)a.wide + (size_t)tokens * std::max(3 * q.m.hidden, q.m.intermediate) * 2;
+}
+
+/* out = in * W^T + bias; `in` is in the codes already, or is quantised here. */
+static inline void run_narrow(const quantised_model &q, const quantised_activations &a, void *out,
+                              const void *in, bool coded, const emb_cuda_narrow &l, int gelu,
+                              const emb_cuda_pack *pack, const emb_cuda_device *device,
+                              cudaStream_t stream) {
+    bool whole = q.type == EMB_CUDA_I4;
+    if (!whole && !coded) {
+        REQUIRE(emb_cuda_quantize(&a.codes, in, NULL, l.cols, q.type, pack, device, stream));
+    }
+    REQUIRE(emb_cuda_narrow_run(out, whole ? NULL : &a.codes, whole ? in : NULL, &l, gelu,
+                                EMB_CUDA_TILE_AUTO, pack, device, stream));
+}
+
+static inline void forward_quantised(const quantised_model &q, const quantised_activations &x,
+                                     const emb_cuda_pack *pack, const emb_cuda_device *device,
+                                     cudaStream_t stream) {
+    const random_model &m = q.m;
+    const activations &a = x.a;
+    emb_cuda_heads heads = {m.hidden, m.heads, m.hidden / m.heads, m.longest, m.relative};
+    const emb_cuda_codes *codes = q.type == EMB_CUDA_I4 ? NULL : &x.codes;
+    void *context = context_of(q, a, pack->tokens_max);
+    REQUIRE(emb_cuda_prepare(pack, stream));
+    REQUIRE(emb_cuda_embed_codes(a.x, codes, NULL, q.type, pack, &m.embedding, m.hidden, device,
+                                 stream));
+    for (uint32_t i = 0; i < m.layers; i++) {
+        run_narrow(q, x, a.wide, a.x, true, q.qkv[i], 0, pack, device, stream);
+        REQUIRE(emb_cuda_attention(context, a.wide, &heads, pack, m.type, device, stream));
+        run_narrow(q, x, a.y, context, false, q.attention_out[i], 0, pack, device, stream);
+        REQUIRE(emb_cuda_residual_norm_codes(a.x, codes, NULL, q.type, a.y, a.x, &m.norm, pack,
+                                             m.hidden, device, stream));
+        run_narrow(q, x, a.wide, a.x, true, q.ffn_in[i], 1, pack, device, stream);
+        run_narrow(q, x, a.y, a.wide, false, q.ffn_out[i], 0, pack, device, stream);
+        REQUIRE(emb_cuda_residual_norm_codes(a.x, i + 1 < m.layers ? codes : NULL, NULL, q.type,
+                                             a.y, a.x, &m.norm, pack, m.hidden, device, stream));
+    }
+    REQUIRE(emb_cuda_pool(a.rows, a.x, pack, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type, stream));
+}
+
+#endif
