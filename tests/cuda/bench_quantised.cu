@@ -144,6 +144,13 @@ static void bench_ops(const quantised_model &q, uint32_t chunks) {
              }),
              0);
     bench_product(q, "ffn_in", q.ffn_in[0], 1, a.wide, a.x, x, b);
+    if (q.type == EMB_CUDA_FP8) {
+        print_op(q, "ffn_in to codes", b.tokens, op_time([&] {
+                     emb_cuda_narrow_codes(&x.inner, &x.codes, q.reach[0], &q.ffn_in[0], 1,
+                                           EMB_CUDA_TILE_AUTO, &b.pack, &device, stream);
+                 }),
+                 2.0 * b.tokens * q.ffn_in[0].rows * q.ffn_in[0].cols);
+    }
     bench_product(q, "ffn_out", q.ffn_out[0], 0, a.y, a.wide, x, b);
     quantised_activations_close(x), batch_close(b);
 }

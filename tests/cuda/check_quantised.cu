@@ -555,6 +555,65 @@ static void check_products(emb_cuda_type type) {
     if (type == EMB_CUDA_I8) check_product(type, 130, 200, 3072, true);
 }
 
+/* Outputs as codes: within a step of E4M3, scales as the bound has them, all tiles alike. */
+static void check_coded_product(emb_cuda_type type, uint32_t tokens, uint32_t N, uint32_t K) {
+    trial t = trial_open(type, tokens, N, K, false);
+    batch b = batch_open(tokens + SPARE, 1);
+    batch_fill(b, {tokens}, std::vector<uint32_t>(), 10);
+    buffer reach = buffer_open(2, EMB_CUDA_F32);
+    REQUIRE(emb_cuda_narrow_reach((float *)inside(reach), &t.linear, &device, NULL));
+    std::vector<float> bounds = buffer_as<float>(reach);
+    double rows_most = 0, bias_most = 0;
+    for (uint32_t n = 0; n < N; n++) {
+        double sum = 0;
+        for (uint32_t k = 0; k < K; k++) sum += fabs(fp8_value(t.weight[(size_t)n * K + k]));
+        rows_most = std::max(rows_most, sum * t.scales[n]);
+        bias_most = std::max(bias_most, (double)fabsf(t.bias[n]));
+    }
+    judge_true("reach of rows", fabs(bounds[0] / rows_most - 1) < 1e-5);
+    judge_true("reach of the bias", fabs(bounds[1] - bias_most) < 1e-6);
+    std::vector<unsigned char> first;
+    std::vector<size_t> at = places(t);
+    for (int tile : tiles_of(type)) {
+        char what[120];
+        snprintf(what, sizeof what, "coded product of %u x %u x %u, tile %d", tokens, N, K, tile);
+        code_buffers out = codes_open(tokens + SPARE, N);
+        REQUIRE(emb_cuda_narrow_codes(&out.codes, &t.codes.codes, (float *)inside(reach), &t.linear,
+                                      1, (emb_cuda_tile)tile, &b.pack, &device, NULL));
+        std::vector<unsigned char> got = buffer_bytes(out.values);
+        std::vector<float> scales = buffer_as<float>(out.scales);
+        differences d = compare(what, N), side = compare("scales of a coded product", 1);
+        for (uint32_t m = 0; m < tokens; m++) {
+            float w = fmaf(t.token_scales[m] * 448.0f, bounds[0], bounds[1]) / 448.0f;
+            if (scales[m] != w) differ(side, m, w, scales[m]);
+        }
+        for (size_t i : at) {
+            double v = fp8_value(got[i]) * scales[i / N], w = gelu(output_of(t, i / N, i % N));
+            double off = fabs(v - w) / (0.07 * fabs(w) + 0.002 * scales[i / N] + 0.02);
+            if (off > worst) worst = off;
+            if (!(off <= 1)) differ(d, i, w, v);
+        }
+        judge(d), judge(side);
+        judge_untouched(what, out.values, (size_t)tokens * N);
+        judge_untouched(what, out.scales, 4 * (size_t)tokens);
+        if (!first.empty()) judge_bytes(what, got, first, N);
+        first = got;
+        codes_close(out);
+    }
+    buffer_close(reach), batch_close(b), trial_close(t);
+}
+
+static void check_coded(emb_cuda_type type) {
+    uint32_t shapes[][2] = {{16, 16}, {32, 32}, {208, 400}, {384, 384}, {1536, 384}, {3072, 768}};
+    for (auto &shape : shapes) {
+        for (uint32_t tokens : {1u, 17u, 129u, 300u}) {
+            if (small && (tokens > 129 || shape[0] * shape[1] > 150000)) continue;
+            check_coded_product(type, tokens, shape[0], shape[1]);
+        }
+    }
+    if (!small) check_coded_product(type, 20011, 1536, 384);
+}
+
 /* Many tiles a block. */
 static void check_long(emb_cuda_type type) {
     if (small) return;
@@ -574,10 +633,11 @@ typedef struct group {
 static const group groups[] = {
     {"int8-products", check_products, EMB_CUDA_I8}, {"int8-long", check_long, EMB_CUDA_I8},
     {"fp8-products", check_products, EMB_CUDA_FP8}, {"fp8-long", check_long, EMB_CUDA_FP8},
-    {"int4-products", check_products, EMB_CUDA_I4}, {"int4-long", check_long, EMB_CUDA_I4},
-    {"int8-quantize", check_quantize, EMB_CUDA_I8}, {"fp8-quantize", check_quantize, EMB_CUDA_FP8},
-    {"int8-norm", check_norm, EMB_CUDA_I8},         {"fp8-norm", check_norm, EMB_CUDA_FP8},
-    {"int8-embed", check_embed, EMB_CUDA_I8},       {"fp8-embed", check_embed, EMB_CUDA_FP8}};
+    {"fp8-coded", check_coded, EMB_CUDA_FP8},       {"int4-products", check_products, EMB_CUDA_I4},
+    {"int4-long", check_long, EMB_CUDA_I4},         {"int8-quantize", check_quantize, EMB_CUDA_I8},
+    {"fp8-quantize", check_quantize, EMB_CUDA_FP8}, {"int8-norm", check_norm, EMB_CUDA_I8},
+    {"fp8-norm", check_norm, EMB_CUDA_FP8},         {"int8-embed", check_embed, EMB_CUDA_I8},
+    {"fp8-embed", check_embed, EMB_CUDA_FP8}};
 
 static void run_group(const group &g) {
     REQUIRE(emb_cuda_device_read(&device));

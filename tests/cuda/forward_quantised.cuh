@@ -13,12 +13,13 @@ typedef struct quantised_model {
     emb_cuda_type type;
     emb_cuda_narrow qkv[LAYERS_MAX], attention_out[LAYERS_MAX], ffn_in[LAYERS_MAX],
         ffn_out[LAYERS_MAX];
+    float *reach[LAYERS_MAX]; /* of ffn_in; FP8 alone */
 } quantised_model;
 
 /* Activations of f16, and the codes of one of them at a time. */
 typedef struct quantised_activations {
     activations a;
-    emb_cuda_codes codes;
+    emb_cuda_codes codes, inner; /* inner: what ffn_in writes itself, FP8 alone */
 } quantised_activations;
 
 /* Device bytes whose first ones repeat; never freed. */
@@ -93,7 +94,13 @@ static inline void quantised_open(quantised_model &q) {
         q.attention_out[i] = make_narrow(H, H, q.type);
         q.ffn_in[i] = make_narrow(F, H, q.type);
         q.ffn_out[i] = make_narrow(H, F, q.type);
+        if (q.type != EMB_CUDA_FP8) continue;
+        emb_cuda_device device;
+        q.reach[i] = (float *)device_values(2, 0, 0, EMB_CUDA_F32);
+        REQUIRE(emb_cuda_device_read(&device));
+        REQUIRE(emb_cuda_narrow_reach(q.reach[i], &q.ffn_in[i], &device, NULL));
     }
+    REQUIRE(cudaDeviceSynchronize());
 }
 
 static inline quantised_activations quantised_activations_open(const quantised_model &q,
@@ -103,6 +110,8 @@ static inline quantised_activations quantised_activations_open(const quantised_m
     REQUIRE(cudaMalloc(&a.codes.values, (size_t)tokens * std::max(q.m.hidden, q.m.intermediate)));
     REQUIRE(cudaMalloc((void **)&a.codes.scales, (size_t)tokens * 4));
     REQUIRE(cudaMalloc((void **)&a.codes.zeros, (size_t)tokens * 4));
+    a.inner = {a.a.wide, NULL, NULL};
+    REQUIRE(cudaMalloc((void **)&a.inner.scales, (size_t)tokens * 4));
     return a;
 }
 static inline void quantised_activations_close(quantised_activations &a) {
@@ -110,6 +119,7 @@ static inline void quantised_activations_close(quantised_activations &a) {
     REQUIRE(cudaFree(a.codes.values));
     REQUIRE(cudaFree(a.codes.scales));
     REQUIRE(cudaFree(a.codes.zeros));
+    REQUIRE(cudaFree(a.inner.scales));
 }
 
 /* Where the context lies: behind queries, keys and values. */
@@ -130,6 +140,22 @@ static inline void run_narrow(const quantised_model &q, const quantised_activati
                                 EMB_CUDA_TILE_AUTO, pack, device, stream));
 }
 
+/* y = the feed-forward part of what the codes stand for. */
+static inline void run_inner(const quantised_model &q, const quantised_activations &x, uint32_t i,
+                             const emb_cuda_pack *pack, const emb_cuda_device *device,
+                             cudaStream_t stream) {
+    const activations &a = x.a;
+    if (q.type != EMB_CUDA_FP8) {
+        run_narrow(q, x, a.wide, a.x, true, q.ffn_in[i], 1, pack, device, stream);
+        run_narrow(q, x, a.y, a.wide, false, q.ffn_out[i], 0, pack, device, stream);
+        return;
+    }
+    REQUIRE(emb_cuda_narrow_codes(&x.inner, &x.codes, q.reach[i], &q.ffn_in[i], 1,
+                                  EMB_CUDA_TILE_AUTO, pack, device, stream));
+    REQUIRE(emb_cuda_narrow_run(a.y, &x.inner, NULL, &q.ffn_out[i], 0, EMB_CUDA_TILE_AUTO, pack,
+                                device, stream));
+}
+
 static inline void forward_quantised(const quantised_model &q, const quantised_activations &x,
                                      const emb_cuda_pack *pack, const emb_cuda_device *device,
                                      cudaStream_t stream) {
@@ -147,8 +173,7 @@ static inline void forward_quantised(const quantised_model &q, const quantised_a
         run_narrow(q, x, a.y, context, false, q.attention_out[i], 0, pack, device, stream);
         REQUIRE(emb_cuda_residual_norm_codes(a.x, codes, NULL, q.type, a.y, a.x, &m.norm, pack,
                                              m.hidden, device, stream));
-        run_narrow(q, x, a.wide, a.x, true, q.ffn_in[i], 1, pack, device, stream);
-        run_narrow(q, x, a.y, a.wide, false, q.ffn_out[i], 0, pack, device, stream);
+        run_inner(q, x, i, pack, device, stream);
         REQUIRE(emb_cuda_residual_norm_codes(a.x, i + 1 < m.layers ? codes : NULL, NULL, q.type,
                                              a.y, a.x, &m.norm, pack, m.hidden, device, stream));
     }

@@ -33,13 +33,12 @@ static __device__ __forceinline__ float emb_warp_max(float v) {
     return v;
 }
 
-/* Four values as E4M3, the first in the lowest byte. */
-static __device__ __forceinline__ uint32_t emb_pack_fp8(float a, float b, float c, float d) {
+/* Two values as E4M3, the first in the low byte. */
+static __device__ __forceinline__ uint16_t emb_pack_fp8(float a, float b) {
 #if __CUDA_ARCH__ >= 890
-    uint16_t low, high;
-    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(low) : "f"(b), "f"(a));
-    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(high) : "f"(d), "f"(c));
-    return (uint32_t)low | (uint32_t)high << 16;
+    uint16_t pair;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(b), "f"(a));
+    return pair;
 #else
     __trap(); /* launchers refuse it */
     return 0;
@@ -125,8 +124,9 @@ emb_codes_write(const emb_codes_rule &rule, uint32_t token, const float (&x)[VEC
         for (int i = 0; i < 2; i++) {
             const float *y = x[v] + 4 * i;
             if (fp8) {
-                packed[i] = emb_pack_fp8(__fmul_rn(y[0], range.y), __fmul_rn(y[1], range.y),
-                                         __fmul_rn(y[2], range.y), __fmul_rn(y[3], range.y));
+                uint32_t low = emb_pack_fp8(__fmul_rn(y[0], range.y), __fmul_rn(y[1], range.y));
+                uint32_t high = emb_pack_fp8(__fmul_rn(y[2], range.y), __fmul_rn(y[3], range.y));
+                packed[i] = low | high << 16;
             } else {
                 packed[i] = emb_code(y[0], range.y, zero) | emb_code(y[1], range.y, zero) << 8 |
                             emb_code(y[2], range.y, zero) << 16 |
@@ -216,6 +216,14 @@ static __device__ __forceinline__ float emb_code_value(float product, float scal
                                                        float bias, float token_scale,
                                                        int32_t zero) {
     return fmaf(__fmul_rn(product, scale), token_scale, bias);
+}
+
+/* The scale and factor of an FP8 output whose token has `token_scale`: see emb_cuda_narrow_codes.
+ */
+static __device__ __forceinline__ float2 emb_code_bound(float token_scale, const float *reach) {
+    float bound = fmaf(__fmul_rn(token_scale, EMB_FP8_MAX), reach[0], reach[1]);
+    return make_float2(__fdiv_rn(bound, EMB_FP8_MAX),
+                       bound >= EMB_CODES_LEAST ? __fdiv_rn(EMB_FP8_MAX, bound) : 0.0f);
 }
 
 #endif

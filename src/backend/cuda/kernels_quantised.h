@@ -63,15 +63,6 @@ int emb_cuda_narrow_run(void *out, const emb_cuda_codes *codes, const void *in,
                         const emb_cuda_narrow *linear, int gelu, emb_cuda_tile tile,
                         const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream);
 
-/* What emb_cuda_narrow_run chose beneath it. */
-int emb_cuda_narrow_mma(void *out, const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
-                        int gelu, emb_cuda_tile tile, const emb_cuda_pack *pack, void *stream);
-int emb_cuda_narrow_wgmma(void *out, const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
-                          int gelu, const emb_cuda_pack *pack, const emb_cuda_device *device,
-                          void *stream);
-int emb_cuda_int4_mma(void *out, const void *in, const emb_cuda_narrow *linear, int gelu,
-                      emb_cuda_tile tile, const emb_cuda_pack *pack, void *stream);
-
 /* emb_cuda_residual_norm of F16, and the codes of what it wrote, as by emb_cuda_quantize, with the
  * same bits as the two calls. `codes` NULL: no codes. hidden: a multiple of 16. */
 int emb_cuda_residual_norm_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
@@ -84,6 +75,41 @@ int emb_cuda_embed_codes(void *out, const emb_cuda_codes *codes, const float *sm
                          emb_cuda_type codes_type, const emb_cuda_pack *pack,
                          const emb_cuda_embedding *embedding, uint32_t hidden,
                          const emb_cuda_device *device, void *stream);
+
+/* ---- FP8 alone: outputs as codes, without a pass of their own ----------------------------------
+ */
+
+/* Device floats that bound an FP8 matrix's outputs: reach[0] the largest sum of magnitudes of a
+ * row, reach[1] the largest magnitude of the bias. Made once, after the matrix is there. */
+int emb_cuda_narrow_reach(float *reach, const emb_cuda_narrow *linear,
+                          const emb_cuda_device *device, void *stream);
+
+/* emb_cuda_narrow_run whose outputs are codes: a token's scale is so that no output can pass 448,
+ * from what `codes` says of the token and `reach` of the matrix. E4M3 can afford that this is more
+ * than the largest output. `out` and `codes` lie apart. rows: a multiple of 16. */
+int emb_cuda_narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes,
+                          const float *reach, const emb_cuda_narrow *linear, int gelu,
+                          emb_cuda_tile tile, const emb_cuda_pack *pack,
+                          const emb_cuda_device *device, void *stream);
+
+/* ---- what the calls above chose beneath them ---------------------------------------------------
+ */
+
+/* Where outputs go: F16 to `out`, or FP8 codes to `codes`, whose scales need `reach`. */
+typedef struct emb_cuda_narrow_out {
+    void *out;
+    emb_cuda_codes codes;
+    const float *reach;
+} emb_cuda_narrow_out;
+
+int emb_cuda_narrow_mma(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
+                        const emb_cuda_narrow *linear, int gelu, emb_cuda_tile tile,
+                        const emb_cuda_pack *pack, void *stream);
+int emb_cuda_narrow_wgmma(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
+                          const emb_cuda_narrow *linear, int gelu, const emb_cuda_pack *pack,
+                          const emb_cuda_device *device, void *stream);
+int emb_cuda_int4_mma(void *out, const void *in, const emb_cuda_narrow *linear, int gelu,
+                      emb_cuda_tile tile, const emb_cuda_pack *pack, void *stream);
 
 #ifdef __cplusplus
 }

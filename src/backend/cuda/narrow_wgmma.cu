@@ -1,5 +1,5 @@
 /* narrow_wgmma.cu - out = codes * W^T + bias (and GELU) on Hopper's warpgroup products, u8 by s8
- * and E4M3; sm_90a alone.
+ * and E4M3, whose outputs may be codes; sm_90a alone.
  *
  * As linear_wgmma.cu, with 128 codes of K where that has 64 values. What turns sums into outputs,
  * a tile's scales and zeros, is brought to shared memory beside the bias.
@@ -15,6 +15,8 @@
 #define OUT_COLS    64             /* columns a warp stages at once */
 #define OUT_STRIDE  (OUT_COLS + 8) /* values */
 #define OUT_BYTES   (16 * OUT_STRIDE * 2)
+#define CODE_COLS   64               /* the same of codes */
+#define CODE_STRIDE (CODE_COLS + 16) /* no two rows' pairs in one bank */
 
 /* Where things lie in shared memory, as offsets from its first multiple of 1,024. Each warpgroup
  * has its tile's columns' bias, scales and sums, and its tokens' scales and zeros. */
@@ -28,7 +30,7 @@ typedef emb_ring<STAGES, PAIR, 1, FACTORS_AT + 2 * FACTOR_BYTES> ring;
 #define BYTES (1024 + ring::END)
 
 struct product {
-    emb_f16 *out;               /* [M, N] */
+    emb_cuda_narrow_out to;     /* [M, N] */
     const float *bias, *scales; /* [N] */
     const int32_t *sums;        /* [N]; u8 alone */
     const float *token_scales;  /* [M] */
@@ -61,8 +63,9 @@ static __device__ __forceinline__ void copy4(uint32_t to, const void *from) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
 }
 
-/* Sets out what a warpgroup's tile needs beside its product to shared memory. */
-template <typename T>
+/* Sets out what a warpgroup's tile needs beside its product to shared memory; the scales of codes
+ * that are written, where the tile is a row's first. */
+template <typename T, bool CODES>
 static __device__ __forceinline__ void load_factors(uint32_t to, const product &p, uint32_t first_m,
                                                     uint32_t first_n, uint32_t rows) {
     uint32_t thread = emb_thread() % 128, n = first_n + thread * 4, m = first_m + thread;
@@ -76,6 +79,13 @@ static __device__ __forceinline__ void load_factors(uint32_t to, const product &
         if (T::exact) copy4(to + TOKENS + (TILE_M + thread) * 4, p.token_zeros + m);
     }
     emb_copy_commit();
+    if (CODES && first_n == 0 && m < rows) {
+        p.to.codes.scales[m] = emb_code_bound(p.token_scales[m], p.to.reach).x;
+    }
+}
+
+static __device__ __forceinline__ void store2(uint32_t to, uint16_t v) {
+    asm volatile("st.shared.b16 [%0], %1;" ::"r"(to), "h"(v) : "memory");
 }
 
 /* Two rows' scales and zeros: what a thread has of 16 rows. */
@@ -109,11 +119,10 @@ template <typename T> static __device__ __forceinline__ column_pair load_columns
     return c;
 }
 
-/* Values of eight columns of 16 rows, four a thread, packed as the matrix store takes them. */
+/* Values of eight columns of 16 rows, four a thread. */
 template <typename T, bool GELU>
-static __device__ __forceinline__ void finish_eight(uint32_t *packed, const typename T::sum *sums,
+static __device__ __forceinline__ void finish_eight(float (&v)[4], const typename T::sum *sums,
                                                     const column_pair &c, const token_pair &t) {
-    float v[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         v[i] = emb_code_value(sums[i], i % 2 ? c.scale.y : c.scale.x,
@@ -121,8 +130,6 @@ static __device__ __forceinline__ void finish_eight(uint32_t *packed, const type
                               i % 2 ? c.bias.y : c.bias.x, t.scale[i / 2], t.zero[i / 2]);
     }
     if (GELU) emb_gelu_fast(v);
-    packed[0] = emb_pack<emb_f16>(v[0], v[1]);
-    packed[1] = emb_pack<emb_f16>(v[2], v[3]);
 }
 
 /* Values, then by way of shared memory, so that rows leave in pieces of 128 bytes. */
@@ -135,7 +142,7 @@ static __device__ __forceinline__ void finish(typename T::sum (&sums)[2][EMB_WGM
     uint32_t to = staged + ((lane & 15) * OUT_STRIDE + lane / 16 * 8) * 2;
     uint32_t from = staged + (row * OUT_STRIDE + col) * 2;
     int left_m = (int)(rows - first_m - row), left_n = (int)(p.N - first_n - col);
-    emb_f16 *out = p.out + (uint64_t)(first_m + row) * p.N + first_n + col;
+    emb_f16 *out = (emb_f16 *)p.to.out + (uint64_t)(first_m + row) * p.N + first_n + col;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         token_pair tokens = load_tokens<T>(factors, tile_row + half * 64);
@@ -152,8 +159,10 @@ static __device__ __forceinline__ void finish(typename T::sum (&sums)[2][EMB_WGM
                     if (group + i + 1 < TILE_N / 8) {
                         next = load_columns<T>(columns + (group + i + 1) * 32);
                     }
-                    finish_eight<T, GELU>(packed + 2 * i, &sums[half][(group + i) * 4], now,
-                                          tokens);
+                    float v[4];
+                    finish_eight<T, GELU>(v, &sums[half][(group + i) * 4], now, tokens);
+                    packed[2 * i] = emb_pack<emb_f16>(v[0], v[1]);
+                    packed[2 * i + 1] = emb_pack<emb_f16>(v[2], v[3]);
                 }
                 emb_shared_store_matrix(to + j * 16, packed);
             }
@@ -171,7 +180,56 @@ static __device__ __forceinline__ void finish(typename T::sum (&sums)[2][EMB_WGM
     }
 }
 
-template <typename T>
+/* The same to codes: a thread's two neighbours are two bytes, a row's pieces of 16. */
+template <typename T, bool GELU>
+static __device__ __forceinline__ void
+finish_codes(typename T::sum (&sums)[2][EMB_WGMMA_SUMS], const product &p, uint32_t staged,
+             uint32_t factors, uint32_t first_m, uint32_t first_n, uint32_t rows) {
+    uint32_t lane = threadIdx.x & 31, columns = factors + (lane & 3) * 8;
+    uint32_t tile_row = threadIdx.x / 32 % 4 * 16 + lane / 4, row = lane / 4, col = lane % 4 * 16;
+    uint32_t from = staged + row * CODE_STRIDE + col;
+    int left_m = (int)(rows - first_m - row), left_n = (int)(p.N - first_n - col);
+    char *out = (char *)p.to.codes.values + (uint64_t)(first_m + row) * p.N + first_n + col;
+    uint32_t to = staged + lane / 4 * CODE_STRIDE + (lane & 3) * 2;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        token_pair tokens = load_tokens<T>(factors, tile_row + half * 64);
+        column_pair next = load_columns<T>(columns);
+        float factor[2];
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            factor[i] = emb_code_bound(tokens.scale[i], p.to.reach).y;
+        }
+#pragma unroll
+        for (int part = 0; part < TILE_N / CODE_COLS; part++) {
+#pragma unroll
+            for (int j = 0; j < CODE_COLS / 8; j++) {
+                int group = part * (CODE_COLS / 8) + j;
+                column_pair now = next;
+                float v[4];
+                if (group + 1 < TILE_N / 8) next = load_columns<T>(columns + (group + 1) * 32);
+                finish_eight<T, GELU>(v, &sums[half][group * 4], now, tokens);
+                store2(to + j * 8,
+                       emb_pack_fp8(__fmul_rn(v[0], factor[0]), __fmul_rn(v[1], factor[0])));
+                store2(to + 8 * CODE_STRIDE + j * 8,
+                       emb_pack_fp8(__fmul_rn(v[2], factor[1]), __fmul_rn(v[3], factor[1])));
+            }
+            __syncwarp();
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                uint4 v = emb_shared_load16(from + i * 8 * CODE_STRIDE);
+                if (half * 64 + i * 8 < left_m && part * CODE_COLS < left_n) {
+                    *reinterpret_cast<uint4 *>(out + (uint64_t)(i * 8) * p.N + part * CODE_COLS) =
+                        v;
+                }
+            }
+            __syncwarp();
+        }
+        out += (uint64_t)64 * p.N;
+    }
+}
+
+template <typename T, bool CODES>
 static __device__ __forceinline__ void
 compute_tiles(uint32_t base, const schedule &s, const product &p, uint32_t rows, uint32_t group) {
     uint32_t place = group * s.steps_k;
@@ -180,7 +238,7 @@ compute_tiles(uint32_t base, const schedule &s, const product &p, uint32_t rows,
         uint32_t factors = base + FACTORS_AT + group * FACTOR_BYTES, n = tile % s.tiles_n * TILE_N;
         uint32_t tile_m = (tile / s.tiles_n * PAIR + s.rank) * TILE_M;
         emb_turn_wait(1 + (int)group, 256); /* the group is done with the last tile's factors */
-        load_factors<T>(factors, p, tile_m, n, rows);
+        load_factors<T, CODES>(factors, p, tile_m, n, rows);
         emb_ring_multiply<T, ring>(sums, base, s.steps_k, place);
         emb_turn_give(2 - (int)group, 256);
         emb_wgmma_wait<0>();
@@ -189,7 +247,13 @@ compute_tiles(uint32_t base, const schedule &s, const product &p, uint32_t rows,
         emb_ring_release<ring>(base, (place + s.steps_k - 1) % STAGES);
         uint32_t warp = threadIdx.x / 32 - 4, m = tile_m + warp % 4 * 16;
         uint32_t staged = base + OUT_AT + warp * OUT_BYTES;
-        if (p.gelu) {
+        if constexpr (CODES) {
+            if (p.gelu) {
+                finish_codes<T, true>(sums, p, staged, factors, m, n, rows);
+            } else {
+                finish_codes<T, false>(sums, p, staged, factors, m, n, rows);
+            }
+        } else if (p.gelu) {
             finish<T, true>(sums, p, staged, factors, m, n, rows);
         } else {
             finish<T, false>(sums, p, staged, factors, m, n, rows);
@@ -200,7 +264,7 @@ compute_tiles(uint32_t base, const schedule &s, const product &p, uint32_t rows,
 
 #endif
 
-template <typename T>
+template <typename T, bool CODES>
 static __global__ void __launch_bounds__(THREADS, 1)
     narrow_kernel(const __grid_constant__ CUtensorMap in,
                   const __grid_constant__ CUtensorMap weight, product p) {
@@ -227,7 +291,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
         asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
         uint32_t group = threadIdx.x / 128 - 1;
         if (group == 1) emb_turn_give(1, 256); /* the first turn is group 0's */
-        compute_tiles<T>(base, s, p, rows, group);
+        compute_tiles<T, CODES>(base, s, p, rows, group);
     }
     emb_cluster_sync(); /* no block leaves while another may still reach into it */
 #else
@@ -237,20 +301,14 @@ static __global__ void __launch_bounds__(THREADS, 1)
 
 /* ---- host ------------------------------------------------------------------------------------ */
 
-template <typename T>
-static int narrow_launch(void *out, const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
-                         int gelu, const emb_cuda_pack *pack, const emb_cuda_device *device,
-                         cudaStream_t stream) {
+template <typename T, bool CODES>
+static int narrow_launch(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
+                         const emb_cuda_narrow *linear, int gelu, const emb_cuda_pack *pack,
+                         const emb_cuda_device *device, cudaStream_t stream) {
     CUtensorMap in_map, weight_map;
-    product p = {(emb_f16 *)out,
-                 linear->bias,
-                 (const float *)linear->scales,
-                 linear->sums,
-                 codes->scales,
-                 codes->zeros,
-                 pack->counts,
-                 linear->rows,
-                 linear->cols,
+    product p = {*out,         linear->bias,  (const float *)linear->scales,
+                 linear->sums, codes->scales, codes->zeros,
+                 pack->counts, linear->rows,  linear->cols,
                  gelu};
     uint32_t pairs = (pack->tokens_max + PAIR * TILE_M - 1) / (PAIR * TILE_M);
     uint32_t tiles = pairs * ((linear->rows + TILE_N - 1) / TILE_N);
@@ -262,22 +320,24 @@ static int narrow_launch(void *out, const emb_cuda_codes *codes, const emb_cuda_
                                      ring::WEIGHT_SHARE, STAGE_CODES, linear->type);
     }
     if (status) return status;
-    return emb_launch<PAIR>(narrow_kernel<T>, dim3((tiles < resident ? tiles : resident) * PAIR),
-                            THREADS, BYTES, pack, stream, in_map, weight_map, p);
+    return emb_launch<PAIR>(narrow_kernel<T, CODES>,
+                            dim3((tiles < resident ? tiles : resident) * PAIR), THREADS, BYTES,
+                            pack, stream, in_map, weight_map, p);
 }
 
-int emb_cuda_narrow_wgmma(void *out, const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
-                          int gelu, const emb_cuda_pack *pack, const emb_cuda_device *device,
-                          void *stream) {
+int emb_cuda_narrow_wgmma(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
+                          const emb_cuda_narrow *linear, int gelu, const emb_cuda_pack *pack,
+                          const emb_cuda_device *device, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     if (linear->rows % 8 || linear->cols % 16 || !linear->rows || !linear->cols) {
         return cudaErrorInvalidValue;
     }
-    if (linear->type == EMB_CUDA_I8) {
-        return narrow_launch<emb_u8>(out, codes, linear, gelu, pack, device, s);
+    if (linear->type == EMB_CUDA_I8 && !out->reach) {
+        return narrow_launch<emb_u8, false>(out, codes, linear, gelu, pack, device, s);
     }
-    if (linear->type == EMB_CUDA_FP8) {
-        return narrow_launch<emb_e4m3>(out, codes, linear, gelu, pack, device, s);
+    if (linear->type != EMB_CUDA_FP8) return cudaErrorInvalidValue;
+    if (out->reach) {
+        return narrow_launch<emb_e4m3, true>(out, codes, linear, gelu, pack, device, s);
     }
-    return cudaErrorInvalidValue;
+    return narrow_launch<emb_e4m3, false>(out, codes, linear, gelu, pack, device, s);
 }
