@@ -20,7 +20,9 @@ typedef enum emb_format {
     EMB_FORMAT_BF16 = 2,
     EMB_FORMAT_F16 = 3,
     EMB_FORMAT_I8 = 4, /* a scale per row; activations 8 bits with a scale and a zero per token */
-    EMB_FORMAT_I4 = 5  /* a scale and a zero per group of a row; activations as I8 */
+    EMB_FORMAT_I4 = 5, /* a scale and a zero per group of a row; activations as I8, on a GPU f16 */
+    EMB_FORMAT_FP8 =
+        6 /* E4M3, a scale per row; activations so too, a scale per token; GPUs alone */
 } emb_format;
 
 /* The ledgers of one engine: device and pinned are the host's own where there is no device. */
@@ -37,7 +39,7 @@ typedef struct emb_linear {
     float *bias;       /* [rows] */
     void *bias_narrow; /* NULL, or [rows] of `format`: a backend that wants the bias so, too */
     float *smooth;     /* NULL, or [cols]: in is multiplied by it before it is quantised */
-    float *scales;     /* I8, I4: beside `packed`, as private */
+    float *scales;     /* I8, I4, FP8: beside `packed`, as private */
     int32_t *sums;     /* I8, I4: of the quantised weights that share a scale */
     uint8_t *zeros;    /* I4 */
 } emb_linear;
@@ -199,9 +201,10 @@ typedef struct emb_backend {
     /* Packs rows [row0, row0 + rows) from values [rows, cols]. row0 is a multiple of
      * EMB_PACK_ROWS, and rows too unless it reaches the last row. Biases are the caller's to fill.
      * Disjoint row ranges may be packed by different threads. The packed form holds no addresses:
-     * a device's may be packed in pinned memory and copied. NULL for I8 and I4. */
+     * a device's may be packed in pinned memory and copied. NULL for quantised formats. */
     void (*linear_pack)(emb_linear *linear, uint32_t row0, uint32_t rows, const float *values);
-    /* The same for I8 and I4, from rows as quantised models hold them; NULL for other formats. */
+    /* The same for quantised formats, from rows as quantised models hold them (FP8: `values` are
+     * E4M3 bytes); NULL for others. */
     void (*linear_pack_quantized)(emb_linear *linear, uint32_t row0,
                                   const emb_quantized_rows *rows);
 
@@ -215,10 +218,13 @@ typedef struct emb_backend {
     /* out [tokens, hidden] = norm(words[id] + positions[index in chunk]). */
     void (*embed)(void *out, const emb_tile *tile, const emb_embedding *embedding,
                   const emb_block_shape *shape);
-    /* out = norm(in + attention_out(attention(qkv(in)))); out may equal in. */
+    /* out = norm(in + attention_out(attention(qkv(in)))); out may equal in. Unless the tile is
+     * kept, it follows embed or the ffn_block of the layer before on the same lane, whose `out` is
+     * this `in`. */
     void (*attention_block)(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                             const emb_block_shape *shape, emb_lane_scratch *scratch);
-    /* out = norm(in + ffn_out(gelu(ffn_in(in)))); out may equal in. GELU is the erf form. */
+    /* out = norm(in + ffn_out(gelu(ffn_in(in)))); out may equal in. GELU is the erf form. Follows
+     * attention_block of the same tile, layer and lane, whose `out` is this `in`. */
     void (*ffn_block)(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                       const emb_block_shape *shape, emb_lane_scratch *scratch);
     /* Chunk c's vector goes to rows[targets[c] * hidden ...]. The sum of a mean runs in token
@@ -226,7 +232,8 @@ typedef struct emb_backend {
     void (*pool)(float *rows, const uint32_t *targets, const void *in, const emb_tile *tile,
                  const emb_pool_rule *rule, const emb_block_shape *shape);
     /* Writes f32 [rows, cols] from host memory to `out` in `format`, as embedding tables hold it:
-     * rounded to nearest even; for I8 and I4 each row of int8 with its scale behind. */
+     * rounded to nearest even; for quantised formats each row of int8 with its scale behind. F32
+     * passes bit by bit, so that rows which are whole words as they are can be written so. */
     void (*convert)(void *out, emb_format format, const float *in, uint64_t rows, uint32_t cols);
 } emb_backend;
 
@@ -238,7 +245,7 @@ static inline uint64_t emb_format_bytes(emb_format format) {
 }
 
 static inline bool emb_format_quantized(emb_format format) {
-    return format == EMB_FORMAT_I8 || format == EMB_FORMAT_I4;
+    return format == EMB_FORMAT_I8 || format == EMB_FORMAT_I4 || format == EMB_FORMAT_FP8;
 }
 
 /* Where a row of int8 has its f32 scale: behind its values. */
@@ -263,7 +270,7 @@ const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format fo
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
-#define EMB_CUDA_ABI 5
+#define EMB_CUDA_ABI 6
 
 /* What the module, a shared object of its own, gives under the name emb_cuda_query. */
 typedef struct emb_cuda_module {
@@ -280,6 +287,8 @@ typedef const emb_cuda_module *(*emb_cuda_query_call)(void);
 /* Opens the module: EMB_CUDA_MODULE if set, else libembound_cuda.so beside the program or in the
  * library path. It stays open for good. Fails: EMB_DEVICE, saying what was looked for. */
 emb_status emb_cuda_open(const emb_cuda_module **out, emb_error *error);
+
+#define EMB_CUDA_FP8_CAPABILITY 89 /* the least that multiplies fp8 */
 
 /* The sizes that a device's backend will book, for planning where neither device nor module is
  * present: a table with layouts alone. NULL if the device lacks the format, or the kernels this

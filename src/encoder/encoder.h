@@ -91,8 +91,9 @@ void emb_weights_close(emb_weights *weights);
 /* Loads what is resident, and the pinned copies. Fails: EMB_IO, EMB_BAD_FILE, EMB_DEVICE. */
 emb_status emb_weights_load(emb_weights *weights, emb_error *error);
 
-/* Reads one row of the word embedding into `out` as a table in the weights' format has it: see
- * emb_format_row_bytes. values [hidden] and scratch are the caller's. Fails as load does. */
+/* Reads one row of the word embedding into `out`, host memory, as a table in the weights' format
+ * has it: see emb_format_row_bytes. values [hidden] and scratch are the caller's. Fails as load
+ * does. */
 emb_status emb_weights_read_word(const emb_weights *weights, void *out, uint32_t row, float *values,
                                  void *scratch, emb_error *error);
 

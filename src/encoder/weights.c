@@ -19,7 +19,8 @@ static uint32_t staging_cols(const emb_shape *shape) {
 static bool is_stored(const emb_weights_config *config) {
     emb_dtype stored = config->files ? emb_model_stored_dtype(config->files) : EMB_DTYPE_DEFAULT;
     return (stored == EMB_DTYPE_INT8 && config->format == EMB_FORMAT_I8) ||
-           (stored == EMB_DTYPE_INT4 && config->format == EMB_FORMAT_I4);
+           (stored == EMB_DTYPE_INT4 && config->format == EMB_FORMAT_I4) ||
+           (stored == EMB_DTYPE_FP8 && config->format == EMB_FORMAT_FP8);
 }
 
 /* One matrix, or several side by side, and its place for factors if the model has any. */
@@ -214,7 +215,11 @@ static void pack_staged(emb_weights *w, emb_linear *linear, uint32_t row0, uint3
     w->quantized.rows = rows;
     w->quantized.cols = linear->cols;
     w->quantized.group = w->format == EMB_FORMAT_I4 ? linear->group : linear->cols;
-    if (!w->stored) emb_quantize_rows(&w->quantized, w->staging);
+    if (!w->stored && w->format == EMB_FORMAT_FP8)
+        emb_quantize_fp8((uint8_t *)w->quantized.values, w->quantized.scales, w->staging, rows,
+                         linear->cols);
+    else if (!w->stored)
+        emb_quantize_rows(&w->quantized, w->staging);
     w->backend->linear_pack_quantized(linear, row0, &w->quantized);
 }
 
@@ -339,12 +344,14 @@ static emb_status load_positions(emb_weights *w, emb_error *error) {
 emb_status emb_weights_read_word(const emb_weights *w, void *out, uint32_t row, float *values,
                                  void *scratch, emb_error *error) {
     uint32_t hidden = w->shape->hidden;
-    if (w->stored && !w->backend->device) { /* int8 as it is, in the place where it stays */
+    if (w->stored) { /* int8 as it is, in the place where it stays */
         unsigned char *at = out;
+        uint64_t scale_at = emb_format_scale_at(hidden);
         emb_quantized_rows one = {
             .values = (int8_t *)at,
-            .scales = (float *)(void *)(at + emb_format_scale_at(hidden)),
+            .scales = (float *)(void *)(at + scale_at),
         };
+        memset(at + hidden, 0, scale_at - hidden);
         return emb_model_read_quantized(w->files, EMB_TENSOR_WORDS, 0, row, 1, &one, scratch,
                                         error);
     }
@@ -353,17 +360,28 @@ emb_status emb_weights_read_word(const emb_weights *w, void *out, uint32_t row, 
     return EMB_OK;
 }
 
+/* Rows of int8 are where they stay, or go through staging to the device's memory. */
+static emb_status load_stored_words(emb_weights *w, unsigned char *words, uint64_t row_bytes,
+                                    emb_error *error) {
+    uint32_t vocabulary = w->shape->vocabulary, words_of_row = (uint32_t)row_bytes / 4;
+    bool staged = w->backend->device && !w->words_pinned;
+    for (uint32_t row = 0, rows; row < vocabulary; row += rows) {
+        unsigned char *at = words + row * row_bytes, *to = staged ? (void *)w->staging : at;
+        rows = vocabulary - row < EMB_PACK_ROWS ? vocabulary - row : EMB_PACK_ROWS;
+        for (uint32_t i = 0; i < rows; i++)
+            EMB_TRY(emb_weights_read_word(w, to + i * row_bytes, row + i, NULL, w->staging_scratch,
+                                          error));
+        if (staged) w->backend->convert(at, EMB_FORMAT_F32, w->staging, rows, words_of_row);
+    }
+    return EMB_OK;
+}
+
 static emb_status load_words(emb_weights *w, emb_error *error) {
     const emb_shape *s = w->shape;
     uint64_t row_bytes = emb_format_row_bytes(w->format, s->hidden);
     unsigned char *words = w->words;
     if (!(w->words_pinned ? w->fills_pinned : w->words_resident)) return EMB_OK;
-    if (w->stored && !w->backend->device) {
-        for (uint32_t row = 0; row < s->vocabulary; row++)
-            EMB_TRY(emb_weights_read_word(w, words + row * row_bytes, row, NULL, w->staging_scratch,
-                                          error));
-        return EMB_OK;
-    }
+    if (w->stored) return load_stored_words(w, words, row_bytes, error);
     for (uint32_t row = 0; row < s->vocabulary; row += EMB_PACK_ROWS) {
         uint32_t rows = s->vocabulary - row < EMB_PACK_ROWS ? s->vocabulary - row : EMB_PACK_ROWS;
         EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_WORDS, 0, row, rows, w->staging,

@@ -15,6 +15,8 @@ emb_format emb_plan_format(emb_dtype dtype) {
         return EMB_FORMAT_I8;
     case EMB_DTYPE_INT4:
         return EMB_FORMAT_I4;
+    case EMB_DTYPE_FP8:
+        return EMB_FORMAT_FP8;
     default:
         return EMB_FORMAT_F32;
     }

@@ -39,6 +39,7 @@
 #define CUDA_NODE_HOST_BYTES   4096
 #define CUDA_NODE_DEVICE_BYTES 2048
 #define NODES_PER_LAYER        8 /* launches, cuBLASLt's GELU among them */
+#define NODES_QUANTISED        3 /* more, that quantise or smooth the products' inputs */
 #define NODES_BEFORE_LAYERS    2
 
 #define DEVICE_PAGE_BYTES (2u << 20) /* a GPU's memory is handed out in pages of this size */
@@ -128,14 +129,18 @@ static void add_arena(emb_region *region, const emb_ledger *ledger, uint64_t pag
     add_item(region, "page rounding", region->arena_bytes - ledger->bytes);
 }
 
+static bool is_quantised(emb_dtype dtype) {
+    return dtype == EMB_DTYPE_INT8 || dtype == EMB_DTYPE_INT4 || dtype == EMB_DTYPE_FP8;
+}
+
 /* Nodes of all recordings: each lane has one for each bucket of tokens. */
 static uint64_t graph_nodes(const search *s) {
     const emb_plan *plan = s->plan;
     if (plan->graphs == EMB_SWITCH_OFF || plan->weight_slots) return 0;
     uint64_t buckets = 0;
     while (emb_bucket_tokens(plan->tokens_per_tile, (uint32_t)buckets)) buckets++;
-    return plan->lanes * buckets *
-           (NODES_BEFORE_LAYERS + (uint64_t)NODES_PER_LAYER * s->model->shape.layers);
+    uint64_t nodes = NODES_PER_LAYER + (is_quantised(plan->dtype) ? NODES_QUANTISED : 0);
+    return plan->lanes * buckets * (NODES_BEFORE_LAYERS + nodes * s->model->shape.layers);
 }
 
 /* Fills in the candidate's regions and bytes; false if they overflow. */
@@ -334,10 +339,6 @@ static void smallest(const search *s, uint64_t *host_bytes, uint64_t *device_byt
 
 /* ---- limits ---------------------------------------------------------------------------------- */
 
-static bool is_quantised(emb_dtype dtype) {
-    return dtype == EMB_DTYPE_INT8 || dtype == EMB_DTYPE_INT4 || dtype == EMB_DTYPE_FP8;
-}
-
 /* A quantised model keeps its dtype, or is widened; from one to another its error would double. */
 static emb_status check_stored(const emb_plan *plan, emb_dtype stored, emb_error *error) {
     static const char *const names[] = {"", "f32", "bf16", "f16", "int8", "int4", "fp8"};
@@ -361,12 +362,42 @@ static emb_status check_dtype(emb_plan *plan, const emb_limits *limits, emb_dtyp
     plan->dtype = limits->dtype ? limits->dtype : is_quantised(stored) ? stored : usual;
     EMB_TRY(check_stored(plan, stored, error));
     if (plan->dtype == EMB_DTYPE_F32 || plan->dtype == EMB_DTYPE_BF16) return EMB_OK;
-    if (cuda && plan->dtype == EMB_DTYPE_F16) return EMB_OK;
-    if (!cuda && (plan->dtype == EMB_DTYPE_INT8 || plan->dtype == EMB_DTYPE_INT4)) return EMB_OK;
+    if (cuda || plan->dtype == EMB_DTYPE_INT8 || plan->dtype == EMB_DTYPE_INT4) return EMB_OK;
     return emb_error_set(
         error, EMB_UNSUPPORTED,
-        cuda ? "this dtype is not available on a GPU yet; use f32, f16 or bf16"
-             : "this dtype is not available on a CPU yet; use f32, bf16, int8 or int4");
+        "this dtype is not available on a CPU; use f32, bf16, int8 or int4, or a GPU");
+}
+
+/* Columns that a GPU's products take at once, of the matrices of a role. */
+static uint32_t whole_cols(const emb_plan *plan, const emb_model *model, emb_tensor_role role) {
+    if (plan->dtype != EMB_DTYPE_INT4) return 16;
+    uint32_t stored = model->files ? emb_model_stored_group(model->files, role, 0) : 0;
+    return stored ? stored : EMB_QUANTIZE_GROUP;
+}
+
+/* What a GPU's quantised products cannot do. */
+static emb_status check_quantised(const emb_plan *plan, const emb_model *model,
+                                  const emb_device_info *gpu, emb_error *error) {
+    const emb_shape *s = &model->shape;
+    uint32_t capability = gpu->compute_capability;
+    if (plan->gemm == EMB_GEMM_CUBLASLT)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "cuBLASLt has no products for int8, int4 and fp8 here: use own "
+                             "products (--gemm own), or f16");
+    if (plan->dtype == EMB_DTYPE_FP8 && capability < EMB_CUDA_FP8_CAPABILITY)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "fp8 needs a GPU of compute capability 8.9 or newer, '%s' has %u.%u: "
+                             "use f16, or quantise the original to int8",
+                             gpu->name, capability / 10, capability % 10);
+    uint32_t in = whole_cols(plan, model, EMB_TENSOR_QUERY);
+    uint32_t out = whole_cols(plan, model, EMB_TENSOR_FFN_OUT);
+    if (s->hidden % in || s->intermediate % out)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "on a GPU this dtype needs a hidden size that is a multiple of %u and "
+                             "an intermediate size that is one of %u, the model has %u and %u: use "
+                             "f16",
+                             in, out, s->hidden, s->intermediate);
+    return EMB_OK;
 }
 
 static emb_status check_tokens(emb_plan *plan, const emb_limits *limits, const emb_shape *shape,
@@ -475,6 +506,8 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
     plan->tuning = limits->tuning;
     plan->graphs = plan->device == EMB_DEVICE_CUDA ? limits->graphs : EMB_SWITCH_OFF;
     EMB_TRY(check_lanes(plan, limits, machine, error));
+    if (plan->device == EMB_DEVICE_CUDA && is_quantised(plan->dtype))
+        EMB_TRY(check_quantised(plan, model, &machine->devices[0], error));
     plan->process_base_bytes = machine->process_base_bytes;
     plan->caller_bytes = limits->caller_bytes;
     plan->host_bytes_max = limits->host_bytes_max;

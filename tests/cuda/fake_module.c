@@ -1,20 +1,21 @@
 /* fake_module.c - a CUDA module without CUDA: the device's memory is the host's, kernels are loops.
  *
- * Opened through EMB_CUDA_MODULE, it lets the host side of a device run where there is no GPU, in
- * f32. Lanes and copies are threads, so that an order that nothing holds shows as wrong bits
+ * Opened through EMB_CUDA_MODULE, it lets the host side of a device run where there is no GPU.
+ * Lanes and copies are threads, so that an order that nothing holds shows as wrong bits
  * (EMB_FAKE_JITTER); a recording is a list of calls. EMB_FAKE_FAIL=N makes the N-th call that can
  * fail do so, EMB_FAKE_GRAPHS=N all recordings from the N-th on; EMB_FAKE_MEMORY is the bytes of
- * the card, EMB_FAKE_DEVICES the number of cards, EMB_FAKE_CUBLASLT the host bytes of a cuBLASLt.
+ * the card, EMB_FAKE_DEVICES the number of cards, EMB_FAKE_CAPABILITY their capability (90),
+ * EMB_FAKE_CUBLASLT the host bytes of a cuBLASLt.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "backend/cuda/layout.h"
+#include "backend/cuda/module/pack.h"
 #include "base/error.h"
+#include "fake_kernels.h"
 #include "fake_stream.h"
 
 #define CONTEXT_BYTES (10u << 20)
@@ -187,10 +188,11 @@ static void attention_block(void *out, const void *in, const emb_tile *tile, con
 static void ffn_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                       const emb_block_shape *shape, emb_lane_scratch *scratch);
 
-static emb_cuda_lane lane_of(const emb_tile *tile, const emb_block_shape *shape) {
+static emb_cuda_lane lane_of(const emb_tile *tile, const emb_block_shape *shape,
+                             emb_format format) {
     emb_lane_scratch *scratch = tile->queue;
     emb_cuda_lane lane;
-    emb_cuda_lane_cut(&lane, shape, EMB_FORMAT_F32,
+    emb_cuda_lane_cut(&lane, shape, format,
                       (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_TOKENS],
                       scratch->buffers[EMB_CUDA_LANE_MEMORY]);
     if (tile->kept) emb_cuda_indices_cut(&lane, tile->tokens, tile->kept);
@@ -212,7 +214,7 @@ static bool begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *sc
     static const emb_block_shape any = {.hidden = 1, .intermediate = 1};
     const fake_state *state = scratch->state;
     tile->queue = scratch;
-    emb_cuda_lane lane = lane_of(tile, &any);
+    emb_cuda_lane lane = lane_of(tile, &any, EMB_FORMAT_F32);
     const uint32_t *end = *targets + tile->chunks;
     const upload indices = {lane.indices, tile->indices,
                             (size_t)(end - tile->indices) * sizeof *end};
@@ -306,33 +308,6 @@ static bool warms(const emb_tile *tile) {
 
 /* ---- kernels --------------------------------------------------------------------------------- */
 
-static void norm(float *out, const float *in, const float *add, const float *gain,
-                 const float *shift, const emb_block_shape *shape) {
-    double mean = 0, square = 0;
-    for (uint32_t i = 0; i < shape->hidden; i++) mean += in[i] + add[i];
-    mean /= shape->hidden;
-    for (uint32_t i = 0; i < shape->hidden; i++)
-        square += (in[i] + add[i] - mean) * (in[i] + add[i] - mean);
-    double scale = 1 / sqrt(square / shape->hidden + shape->norm_epsilon);
-    for (uint32_t i = 0; i < shape->hidden; i++)
-        out[i] = (float)((in[i] + add[i] - mean) * scale * gain[i] + shift[i]);
-}
-
-static void product(float *out, const float *in, const emb_linear *linear, uint32_t tokens,
-                    bool gelu) {
-    const float *weights = linear->packed;
-    for (uint32_t t = 0; t < tokens; t++) {
-        for (uint32_t r = 0; r < linear->rows; r++) {
-            double sum = linear->bias[r];
-            for (uint32_t c = 0; c < linear->cols; c++)
-                sum += (double)in[(size_t)t * linear->cols + c] *
-                       weights[(size_t)r * linear->cols + c];
-            if (gelu) sum = 0.5 * sum * (1 + erf(sum * 0.70710678118654752));
-            out[(size_t)t * linear->rows + r] = (float)sum;
-        }
-    }
-}
-
 /* The arguments of any block operation, as they were when it was enqueued. */
 typedef struct block {
     void *out;
@@ -343,7 +318,13 @@ typedef struct block {
     emb_pool_rule rule;
     const uint32_t *targets;
     emb_block_shape shape;
+    emb_format format;
 } block;
+
+static fake_work work_of(const block *what) {
+    return (fake_work){&what->tile, &what->shape, lane_of(&what->tile, &what->shape, what->format),
+                       what->format};
+}
 
 static void enqueue(fake_call run, const block *what) {
     fake_stream_run(stream_of(what->tile.queue), run, what, sizeof *what);
@@ -351,151 +332,95 @@ static void enqueue(fake_call run, const block *what) {
 
 static void do_embed(void *arguments) {
     const block *what = arguments;
-    const emb_tile *tile = &what->tile;
-    const emb_embedding *embedding = &what->embedding;
-    const emb_block_shape *shape = &what->shape;
-    void *out = what->out;
-    if (warms(tile)) return;
-    const float *words = embedding->words;
-    for (uint32_t c = 0; c < tile->chunks; c++)
-        for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++)
-            norm((float *)out + (size_t)t * shape->hidden,
-                 words + (size_t)tile->ids[t] * shape->hidden,
-                 embedding->positions + (size_t)(t - tile->starts[c]) * shape->hidden,
-                 embedding->gain, embedding->shift, shape);
+    if (warms(&what->tile)) return;
+    fake_work work = work_of(what);
+    fake_embed(what->out, &what->embedding, &work);
 }
 
 static void embed(void *out, const emb_tile *tile, const emb_embedding *embedding,
                   const emb_block_shape *shape) {
     if (noted(tile, (call){CALL_EMBED, out, NULL, NULL, *embedding, shape})) return;
-    block what = {.out = out, .tile = *tile, .embedding = *embedding, .shape = *shape};
+    block what = {.out = out,
+                  .tile = *tile,
+                  .embedding = *embedding,
+                  .shape = *shape,
+                  .format = embedding->format};
     enqueue(do_embed, &what);
-}
-
-/* One query of one head against the keys of its chunk, which begins at qkv. */
-static void attend(float *out, const float *qkv, uint32_t query, uint32_t tokens, uint32_t head,
-                   const emb_block_shape *shape) {
-    size_t stride = (size_t)3 * shape->hidden, first = (size_t)head * shape->head_dim;
-    const float *q = qkv + query * stride + first;
-    double sums[256] = {0}, total = 0;
-    for (uint32_t k = 0; k < tokens; k++) {
-        const float *key = qkv + k * stride + shape->hidden + first;
-        const float *value = key + shape->hidden;
-        double score = 0;
-        for (uint32_t i = 0; i < shape->head_dim; i++) score += (double)q[i] * key[i];
-        score /= sqrt(shape->head_dim);
-        if (shape->relative)
-            score += shape->relative[(size_t)head * (2 * shape->chunk_tokens_max - 1) + k - query +
-                                     shape->chunk_tokens_max - 1];
-        double weight = exp(score);
-        total += weight;
-        for (uint32_t i = 0; i < shape->head_dim; i++) sums[i] += weight * value[i];
-    }
-    for (uint32_t i = 0; i < shape->head_dim; i++) out[i] = (float)(sums[i] / total);
-}
-
-static void norm_rows(float *out, const float *in, const float *add, const float *gain,
-                      const float *shift, uint32_t tokens, const emb_block_shape *shape) {
-    for (uint32_t t = 0; t < tokens; t++) {
-        size_t at = (size_t)t * shape->hidden;
-        norm(out + at, in + at, add + at, gain, shift, shape);
-    }
 }
 
 static void do_attention(void *arguments) {
     const block *what = arguments;
-    const emb_tile *tile = &what->tile;
-    const emb_layer *layer = &what->layer;
-    const emb_block_shape *shape = &what->shape;
-    void *out = what->out;
-    const void *in = what->in;
-    if (warms(tile)) return;
-    emb_cuda_lane lane = lane_of(tile, shape);
-    product(lane.wide, in, &layer->qkv, tile->tokens, false);
-    for (uint32_t c = 0; c < tile->chunks; c++) {
-        size_t start = tile->starts[c];
-        uint32_t tokens = tile->starts[c + 1] - tile->starts[c];
-        for (uint32_t q = 0; q < tokens; q++)
-            for (uint32_t h = 0; h < shape->heads; h++)
-                attend((float *)lane.context + (start + q) * shape->hidden + h * shape->head_dim,
-                       (float *)lane.wide + start * 3 * shape->hidden, q, tokens, h, shape);
-    }
-    product(lane.narrow, lane.context, &layer->attention_out, tile->tokens, false);
-    norm_rows(out, in, lane.narrow, layer->attention_gain, layer->attention_shift, tile->tokens,
-              shape);
+    if (warms(&what->tile)) return;
+    fake_work work = work_of(what);
+    fake_attention_block(what->out, what->in, &what->layer, &work);
 }
 
 static void attention_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                             const emb_block_shape *shape, emb_lane_scratch *scratch) {
     (void)scratch;
     if (noted(tile, (call){CALL_ATTENTION, out, in, layer, {0}, shape})) return;
-    block what = {.out = out, .in = in, .tile = *tile, .layer = *layer, .shape = *shape};
+    block what = {.out = out,
+                  .in = in,
+                  .tile = *tile,
+                  .layer = *layer,
+                  .shape = *shape,
+                  .format = layer->qkv.format};
     enqueue(do_attention, &what);
 }
 
 static void do_ffn(void *arguments) {
     const block *what = arguments;
-    const emb_tile *tile = &what->tile;
-    const emb_layer *layer = &what->layer;
-    const emb_block_shape *shape = &what->shape;
-    void *out = what->out;
-    const void *in = what->in;
-    if (warms(tile)) return;
-    emb_cuda_lane lane = lane_of(tile, shape);
-    product(lane.wide, in, &layer->ffn_in, tile->tokens, true);
-    product(lane.narrow, lane.wide, &layer->ffn_out, tile->tokens, false);
-    norm_rows(out, in, lane.narrow, layer->ffn_gain, layer->ffn_shift, tile->tokens, shape);
+    if (warms(&what->tile)) return;
+    fake_work work = work_of(what);
+    fake_ffn_block(what->out, what->in, &what->layer, &work);
 }
 
 static void ffn_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                       const emb_block_shape *shape, emb_lane_scratch *scratch) {
     (void)scratch;
     if (noted(tile, (call){CALL_FFN, out, in, layer, {0}, shape})) return;
-    block what = {.out = out, .in = in, .tile = *tile, .layer = *layer, .shape = *shape};
+    block what = {.out = out,
+                  .in = in,
+                  .tile = *tile,
+                  .layer = *layer,
+                  .shape = *shape,
+                  .format = layer->qkv.format};
     enqueue(do_ffn, &what);
 }
 
-/* Mean or cls: what the tiny models use. */
 static void do_pool(void *arguments) {
     const block *what = arguments;
-    const emb_tile *tile = &what->tile;
-    const emb_pool_rule *rule = &what->rule;
-    const emb_block_shape *shape = &what->shape;
-    const uint32_t *targets = what->targets;
-    const void *in = what->in;
-    float *rows = what->out;
-    for (uint32_t c = 0; c < tile->chunks; c++) {
-        uint32_t start = tile->starts[c];
-        uint32_t count = rule->pooling == EMB_POOLING_CLS ? 1 : tile->starts[c + 1] - start;
-        float *row = rows + (size_t)targets[c] * shape->hidden;
-        double square = 0;
-        for (uint32_t i = 0; i < shape->hidden; i++) {
-            double sum = 0;
-            for (uint32_t t = start; t < start + count; t++)
-                sum += ((const float *)in)[(size_t)t * shape->hidden + i];
-            row[i] = (float)(sum / count);
-            square += (double)row[i] * row[i];
-        }
-        for (uint32_t i = 0; rule->normalize && i < shape->hidden; i++)
-            row[i] = (float)(row[i] / sqrt(square));
-    }
+    fake_work work = work_of(what);
+    fake_pool(what->out, what->targets, what->in, &what->rule, &work);
 }
 
-static void pool(float *rows, const uint32_t *targets, const void *in, const emb_tile *tile,
-                 const emb_pool_rule *rule, const emb_block_shape *shape) {
-    block what = {
-        .out = rows, .in = in, .tile = *tile, .rule = *rule, .targets = targets, .shape = *shape};
+static void pool(emb_format format, float *rows, const uint32_t *targets, const void *in,
+                 const emb_tile *tile, const emb_pool_rule *rule, const emb_block_shape *shape) {
+    block what = {.out = rows,
+                  .in = in,
+                  .tile = *tile,
+                  .rule = *rule,
+                  .targets = targets,
+                  .shape = *shape,
+                  .format = format};
     enqueue(do_pool, &what);
 }
 
+static void put(void *to, const void *from, uint64_t bytes) {
+    memcpy(to, from, bytes);
+}
+
 static void convert(void *out, emb_format format, const float *in, uint64_t rows, uint32_t cols) {
-    (void)format;
-    memcpy(out, in, rows * cols * sizeof *in);
+    emb_cuda_pack_values(out, format, in, rows, cols, put);
 }
 
 static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const float *values) {
-    convert((float *)linear->packed + (size_t)row0 * linear->cols, linear->format, values, rows,
-            linear->cols);
+    convert((char *)linear->packed + row0 * emb_format_row_bytes(linear->format, linear->cols),
+            linear->format, values, rows, linear->cols);
+}
+
+static void pack_quantized(emb_linear *linear, uint32_t row0, const emb_quantized_rows *rows) {
+    emb_cuda_pack_rows(linear, row0, rows, put);
 }
 
 /* ---- the module ------------------------------------------------------------------------------ */
@@ -523,17 +448,41 @@ static const emb_device_calls device_calls = {
     .event_finish = event_finish,
 };
 
-#define FAKE_BACKEND(numerics_name, layout)                                                        \
-    {                                                                                              \
-        .name = "cuda", .numerics = numerics_name, .activation_bytes = 4, .device = &device_calls, \
-        .tokens_knee = EMB_CUDA_TOKENS_KNEE, .lane_state_bytes = EMB_CUDA_STATE_BYTES,             \
-        .linear_layout = layout, .linear_pack = linear_pack, .lane_layout = emb_cuda_lane_layout,  \
-        .embed = embed, .attention_block = attention_block, .ffn_block = ffn_block, .pool = pool,  \
-        .kept_place = emb_cuda_kept_place, .convert = convert,                                     \
+#define FAKE_BACKEND(id, its_format, bytes, numerics_name, layout, ...)                            \
+    static void id##_pool(float *rows, const uint32_t *targets, const void *in,                    \
+                          const emb_tile *tile, const emb_pool_rule *rule,                         \
+                          const emb_block_shape *shape) {                                          \
+        pool(its_format, rows, targets, in, tile, rule, shape);                                    \
+    }                                                                                              \
+    static const emb_backend id = {                                                                \
+        .name = "cuda",                                                                            \
+        .numerics = numerics_name,                                                                 \
+        .activation_bytes = bytes,                                                                 \
+        .device = &device_calls,                                                                   \
+        .tokens_knee = EMB_CUDA_TOKENS_KNEE,                                                       \
+        .lane_state_bytes = EMB_CUDA_STATE_BYTES,                                                  \
+        .linear_layout = layout,                                                                   \
+        .lane_layout = emb_cuda_lane_layout,                                                       \
+        .embed = embed,                                                                            \
+        .attention_block = attention_block,                                                        \
+        .ffn_block = ffn_block,                                                                    \
+        .pool = id##_pool,                                                                         \
+        .kept_place = emb_cuda_kept_place,                                                         \
+        .convert = convert,                                                                        \
+        __VA_ARGS__,                                                                               \
     }
-static const emb_backend f32_backend = FAKE_BACKEND("cuda-f32", emb_cuda_linear_layout);
-static const emb_backend cublaslt_backend =
-    FAKE_BACKEND("cuda-f32-cublaslt", emb_cuda_linear_layout_cublaslt);
+FAKE_BACKEND(f32, EMB_FORMAT_F32, 4, "cuda-f32", emb_cuda_linear_layout,
+             .linear_pack = linear_pack);
+FAKE_BACKEND(f32_cublaslt, EMB_FORMAT_F32, 4, "cuda-f32-cublaslt", emb_cuda_linear_layout_cublaslt,
+             .linear_pack = linear_pack);
+FAKE_BACKEND(f16, EMB_FORMAT_F16, 2, "cuda-sm80-f16", emb_cuda_linear_layout,
+             .linear_pack = linear_pack);
+FAKE_BACKEND(int8, EMB_FORMAT_I8, 2, "cuda-sm80-int8", emb_cuda_linear_layout,
+             .linear_pack_quantized = pack_quantized);
+FAKE_BACKEND(int4, EMB_FORMAT_I4, 2, "cuda-sm80-int4", emb_cuda_linear_layout,
+             .linear_pack_quantized = pack_quantized);
+FAKE_BACKEND(fp8, EMB_FORMAT_FP8, 2, "cuda-sm90-fp8", emb_cuda_linear_layout,
+             .linear_pack_quantized = pack_quantized);
 
 static emb_status probe_library(emb_device_info *device, const emb_device_list *wanted,
                                 emb_error *error) {
@@ -546,7 +495,7 @@ static emb_status probe_library(emb_device_info *device, const emb_device_list *
 
 static emb_status probe(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
                         emb_error *error) {
-    const char *number = getenv("EMB_FAKE_DEVICES");
+    const char *number = getenv("EMB_FAKE_DEVICES"), *capability = getenv("EMB_FAKE_CAPABILITY");
     uint32_t present = number ? (uint32_t)strtoul(number, NULL, 10) : 1;
     *count = 0;
     if (fails()) return lost(error, "probe");
@@ -559,7 +508,7 @@ static emb_status probe(emb_device_info *devices, uint32_t *count, const emb_dev
         snprintf(devices[i].name, sizeof devices[i].name, "fake %u", index);
         snprintf(devices[i].driver, sizeof devices[i].driver, "1.0");
         devices[i].index = index;
-        devices[i].compute_capability = 90;
+        devices[i].compute_capability = capability ? (uint32_t)strtoul(capability, NULL, 10) : 90;
         devices[i].memory_bytes = 4ull << 30;
         devices[i].context_bytes = CONTEXT_BYTES;
         *count = i + 1;
@@ -568,9 +517,11 @@ static emb_status probe(emb_device_info *devices, uint32_t *count, const emb_dev
 }
 
 static const emb_backend *backend(uint32_t compute_capability, emb_format format, emb_gemm gemm) {
-    (void)compute_capability;
-    if (format == EMB_FORMAT_F32 && gemm == EMB_GEMM_CUBLASLT) return &cublaslt_backend;
-    return format == EMB_FORMAT_F32 ? &f32_backend : NULL;
+    static const emb_backend *const all[] = {&f32, &f32_cublaslt, &f16, &int8, &int4, &fp8};
+    const char *numerics = emb_cuda_numerics(compute_capability, format, gemm);
+    for (size_t i = 0; numerics && i < sizeof all / sizeof *all; i++)
+        if (strcmp(all[i]->numerics, numerics) == 0) return all[i];
+    return NULL;
 }
 
 static const emb_cuda_module module_table = {EMB_CUDA_ABI, probe, backend};

@@ -157,6 +157,7 @@ DEFINE_QUANTISED(avx512_dot_bf16, "avx512", "-bf16dot", 128);
 const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format format) {
     bool narrow = format == EMB_FORMAT_BF16, quantised = emb_format_quantized(format);
     bool eight = format == EMB_FORMAT_I8;
+    if (format == EMB_FORMAT_FP8) return NULL;
     if (!strcmp(isa, "ref")) {
         if (quantised) return eight ? &ref_dot_8_backend : &ref_dot_4_backend;
         return narrow ? &ref_bf16_backend : &ref_f32_backend;

@@ -32,17 +32,57 @@ uint64_t emb_cuda_kept_place(uint32_t tokens, uint32_t tiles) {
     return (bytes + EMB_ALIGN - 1) / EMB_ALIGN * EMB_ALIGN;
 }
 
+/* In attention, codes of hidden columns beside the context; in the feed-forward, of intermediate
+ * columns in the place of both. */
+static void cut_codes(emb_cuda_lane *lane, uintptr_t *end, const emb_block_shape *shape,
+                      uint32_t tokens) {
+    uintptr_t behind = *end;
+    lane->codes = cut(end, (uint64_t)tokens * shape->hidden, 1);
+    lane->context = cut(end, (uint64_t)tokens * shape->hidden, sizeof(uint16_t));
+    cut(&behind, (uint64_t)tokens * shape->intermediate, 1);
+    if (*end < behind) *end = behind;
+    lane->code_scales = cut(end, tokens, sizeof(float));
+    lane->code_zeros = cut(end, tokens, sizeof(int32_t));
+}
+
 uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, emb_format format,
                            uint32_t tokens, void *base) {
     uintptr_t end = (uintptr_t)base;
-    uint64_t value = emb_format_bytes(format);
+    uint64_t value = emb_format_bytes(format), rows = (uint64_t)tokens * shape->hidden;
     uint64_t wide =
         shape->intermediate > 3 * shape->hidden ? shape->intermediate : 3 * (uint64_t)shape->hidden;
     end += emb_cuda_indices_cut(lane, tokens, base);
     lane->wide = cut(&end, tokens * wide, value);
-    lane->context = cut(&end, (uint64_t)tokens * shape->hidden, value);
-    lane->narrow = cut(&end, (uint64_t)tokens * shape->hidden, value);
+    lane->narrow = lane->codes = NULL;
+    if (format == EMB_FORMAT_I8 || format == EMB_FORMAT_FP8)
+        cut_codes(lane, &end, shape, tokens);
+    else
+        lane->context = cut(&end, rows, value);
+    if (!emb_format_quantized(format)) lane->narrow = cut(&end, rows, value);
     return end - (uintptr_t)base;
+}
+
+bool emb_cuda_linear_fits(uint32_t rows, uint32_t cols, emb_format format, uint32_t group) {
+    uint32_t step = !emb_format_quantized(format) ? 8 : format == EMB_FORMAT_I4 ? 32 : 16;
+    return rows % 8 == 0 && cols % step == 0 && (format != EMB_FORMAT_I4 || cols % group == 0);
+}
+
+/* The packed form of a quantised matrix, as emb_cuda_narrow has it. */
+static void quantised_layout(emb_linear *linear, emb_ledger *ledger) {
+    uint64_t rows = linear->rows, cols = linear->cols;
+    linear->sums = NULL;
+    linear->zeros = NULL;
+    if (linear->format == EMB_FORMAT_I4) {
+        uint64_t groups = emb_quantized_groups(linear->cols, linear->group);
+        linear->packed = emb_ledger_take(ledger, rows, cols / 2);
+        linear->scales = emb_ledger_take(ledger, rows * groups, sizeof(uint16_t)); /* f16 */
+        linear->zeros = emb_ledger_take(ledger, rows, groups);
+        return;
+    }
+    linear->packed = emb_ledger_take(ledger, rows, cols);
+    linear->scales = emb_ledger_take(ledger, rows, sizeof(float));
+    if (linear->format == EMB_FORMAT_I8)
+        linear->sums = emb_ledger_take(ledger, rows, sizeof(int32_t));
 }
 
 void emb_cuda_linear_layout(emb_linear *linear, uint32_t rows, uint32_t cols, emb_format format,
@@ -50,7 +90,10 @@ void emb_cuda_linear_layout(emb_linear *linear, uint32_t rows, uint32_t cols, em
     linear->rows = rows;
     linear->cols = cols;
     linear->format = format;
-    linear->packed = emb_ledger_take(ledger, (uint64_t)rows * cols, emb_format_bytes(format));
+    if (emb_format_quantized(format))
+        quantised_layout(linear, ledger);
+    else
+        linear->packed = emb_ledger_take(ledger, (uint64_t)rows * cols, emb_format_bytes(format));
     linear->bias = emb_ledger_take(ledger, rows, sizeof(float));
     linear->bias_narrow = NULL;
 }
@@ -73,8 +116,19 @@ void emb_cuda_lane_layout(emb_lane_scratch *scratch, const emb_block_shape *shap
 
 /* ---- planning without a device --------------------------------------------------------------- */
 
+/* Attention's f16 products have their own order of sums on sm_75, fp8 products theirs on sm_90. */
+static const char *quantised_numerics(uint32_t compute_capability, emb_format format) {
+    bool old = compute_capability < 80;
+    if (format == EMB_FORMAT_I8) return old ? "cuda-sm75-int8" : "cuda-sm80-int8";
+    if (format == EMB_FORMAT_I4) return old ? "cuda-sm75-int4" : "cuda-sm80-int4";
+    if (compute_capability < EMB_CUDA_FP8_CAPABILITY) return NULL;
+    return compute_capability == 90 ? "cuda-sm90-fp8" : "cuda-sm89-fp8";
+}
+
 const char *emb_cuda_numerics(uint32_t compute_capability, emb_format format, emb_gemm gemm) {
     bool own = gemm == EMB_GEMM_OWN;
+    if (emb_format_quantized(format))
+        return own ? quantised_numerics(compute_capability, format) : NULL;
     if (format == EMB_FORMAT_F32) return own ? "cuda-f32" : "cuda-f32-cublaslt";
     if (compute_capability >= 80 && format == EMB_FORMAT_BF16)
         return own ? "cuda-sm80-bf16" : "cuda-sm80-bf16-cublaslt";
@@ -99,12 +153,22 @@ static const emb_backend sizes[] = {
     SIZES(2, "cuda-sm80-f16-cublaslt", emb_cuda_linear_layout_cublaslt),
     SIZES(2, "cuda-sm80-bf16", emb_cuda_linear_layout),
     SIZES(2, "cuda-sm80-bf16-cublaslt", emb_cuda_linear_layout_cublaslt),
+    SIZES(2, "cuda-sm75-int8", emb_cuda_linear_layout),
+    SIZES(2, "cuda-sm80-int8", emb_cuda_linear_layout),
+    SIZES(2, "cuda-sm75-int4", emb_cuda_linear_layout),
+    SIZES(2, "cuda-sm80-int4", emb_cuda_linear_layout),
+    SIZES(2, "cuda-sm89-fp8", emb_cuda_linear_layout),
+    SIZES(2, "cuda-sm90-fp8", emb_cuda_linear_layout),
 };
 
 const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_format format, emb_gemm gemm,
                                   const emb_block_shape *shape) {
-    if (compute_capability < 75 || shape->hidden > EMB_CUDA_HIDDEN_MAX || shape->hidden % 8 ||
-        shape->intermediate % 8 || shape->head_dim > EMB_CUDA_HEAD_DIM_MAX || shape->head_dim % 8)
+    if (compute_capability < 75 || shape->hidden > EMB_CUDA_HIDDEN_MAX ||
+        shape->head_dim > EMB_CUDA_HEAD_DIM_MAX || shape->head_dim % 8)
+        return NULL;
+    uint32_t group = EMB_QUANTIZE_GROUP; /* a model's own is the planner's to check */
+    if (!emb_cuda_linear_fits(shape->intermediate, shape->hidden, format, group) ||
+        !emb_cuda_linear_fits(shape->hidden, shape->intermediate, format, group))
         return NULL;
     const char *numerics = emb_cuda_numerics(compute_capability, format, gemm);
     for (size_t i = 0; numerics && i < sizeof sizes / sizeof sizes[0]; i++)

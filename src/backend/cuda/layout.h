@@ -18,7 +18,8 @@ enum {
 #define EMB_CUDA_STATE_BYTES 1024
 
 /* A lane's device memory, cut. Attention and feed-forward never run at the same time, so `wide`
- * serves queries, keys and values as well as the intermediate. */
+ * serves queries, keys and values as well as the intermediate. Beside quantised matrices, products
+ * that the norm takes stand where their input's source was: memory is what such models are for. */
 typedef struct emb_cuda_lane {
     uint32_t *indices;   /* [emb_index_words()]: tokens, chunks, and what follows */
     uint32_t *starts;    /* [chunks + 1] */
@@ -27,7 +28,12 @@ typedef struct emb_cuda_lane {
     uint32_t *tiles;     /* attention's work list */
     void *wide;          /* [tokens, max(3 * hidden, intermediate)] */
     void *context;       /* [tokens, hidden] */
-    void *narrow;        /* [tokens, hidden] */
+    void *narrow;        /* [tokens, hidden]; NULL beside quantised matrices */
+    /* I8 and FP8: a product's input in codes, see emb_cuda_codes; else codes is NULL. Codes of the
+     * intermediate reach into the context. */
+    void *codes;         /* [tokens, max(hidden, intermediate)] bytes */
+    float *code_scales;  /* [tokens] */
+    int32_t *code_zeros; /* [tokens] */
 } emb_cuda_lane;
 
 /* Cuts a tile's indices and what is made of them (to tiles) at base (NULL: measures), for at most
@@ -40,6 +46,8 @@ uint64_t emb_cuda_kept_place(uint32_t tokens, uint32_t tiles);
 uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, emb_format format,
                            uint32_t tokens, void *base);
 
+/* Whether a matrix of these sizes has kernels. group: I4's, else unused. */
+bool emb_cuda_linear_fits(uint32_t rows, uint32_t cols, emb_format format, uint32_t group);
 void emb_cuda_linear_layout(emb_linear *linear, uint32_t rows, uint32_t cols, emb_format format,
                             emb_ledger *ledger);
 /* For cuBLASLt, which adds a bias of the products' own format. */

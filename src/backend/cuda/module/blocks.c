@@ -4,15 +4,18 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <cuda_runtime_api.h>
+
 #include <string.h>
 
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/module/module.h"
+#include "backend/cuda/module/pack.h"
 
+/* Of activations: f16 beside quantised matrices. */
 static emb_cuda_type type_of(emb_format format) {
-    return format == EMB_FORMAT_F32   ? EMB_CUDA_F32
-           : format == EMB_FORMAT_F16 ? EMB_CUDA_F16
-                                      : EMB_CUDA_BF16;
+    return format == EMB_FORMAT_F32    ? EMB_CUDA_F32
+           : format == EMB_FORMAT_BF16 ? EMB_CUDA_BF16
+                                       : EMB_CUDA_F16;
 }
 
 emb_cuda_view emb_cuda_view_of(const emb_tile *tile, const emb_block_shape *shape,
@@ -110,53 +113,23 @@ static void pool(emb_format format, float *rows, const void *in, const emb_tile 
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-static uint16_t round_bf16(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40);
-    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+/* A failure is told by emb_cuda_uploaded. */
+static void put(void *to, const void *from, uint64_t bytes) {
+    cudaMemcpy(to, from, bytes, cudaMemcpyDefault);
 }
 
-/* To nearest, ties to even; beyond the range of f16 to infinity. */
-static uint16_t round_f16(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    uint32_t sign = (bits >> 16) & 0x8000u, rest = bits & 0x7fffffffu;
-    if (rest > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
-    if (rest >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and up */
-    if (rest < 0x38800000u) {                                   /* below 2^-14: subnormal */
-        float scaled; /* adding 0.5 leaves the f16 subnormal's bits at the bottom of the sum */
-        memcpy(&scaled, &rest, sizeof scaled);
-        scaled += 0.5f;
-        memcpy(&rest, &scaled, sizeof rest);
-        return (uint16_t)(sign | (rest - 0x3f000000u));
-    }
-    rest += 0xfff + ((rest >> 13) & 1);
-    return (uint16_t)(sign | ((rest - 0x38000000u) >> 13));
-}
-
-/* `out` is the device's memory or pinned. A failure is told by emb_cuda_uploaded. */
 static void convert(void *out, emb_format format, const float *in, uint64_t rows, uint32_t cols) {
-    uint16_t narrow[2048];
-    uint64_t count = rows * cols;
-    if (format == EMB_FORMAT_F32) {
-        cudaMemcpy(out, in, count * sizeof *in, cudaMemcpyDefault);
-        return;
-    }
-    for (uint64_t done = 0; done < count;) {
-        uint64_t left = count - done, many = left < 2048 ? left : 2048;
-        for (uint64_t i = 0; i < many; i++)
-            narrow[i] =
-                format == EMB_FORMAT_F16 ? round_f16(in[done + i]) : round_bf16(in[done + i]);
-        cudaMemcpy((uint16_t *)out + done, narrow, many * sizeof *narrow, cudaMemcpyDefault);
-        done += many;
-    }
+    emb_cuda_pack_values(out, format, in, rows, cols, put);
 }
 
 static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const float *values) {
     unsigned char *to = linear->packed;
     to += (uint64_t)row0 * linear->cols * emb_format_bytes(linear->format);
     convert(to, linear->format, values, rows, linear->cols);
+}
+
+static void pack_quantized(emb_linear *linear, uint32_t row0, const emb_quantized_rows *rows) {
+    emb_cuda_pack_rows(linear, row0, rows, put);
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */
@@ -175,7 +148,8 @@ static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const 
 static const emb_device_calls own_calls = DEVICE_CALLS(emb_cuda_lane_open);
 static const emb_device_calls cublaslt_calls = DEVICE_CALLS(emb_cuda_lane_open_cublaslt);
 
-#define DEFINE_BACKEND(id, format_bytes, numerics_name, calls, layout, pool_call)                  \
+/* The last arguments: how matrices are packed and multiplied. */
+#define DEFINE_BACKEND(id, format_bytes, numerics_name, calls, layout, pool_call, ...)             \
     static const emb_backend id = {                                                                \
         .name = "cuda",                                                                            \
         .numerics = numerics_name,                                                                 \
@@ -184,39 +158,57 @@ static const emb_device_calls cublaslt_calls = DEVICE_CALLS(emb_cuda_lane_open_c
         .tokens_knee = EMB_CUDA_TOKENS_KNEE,                                                       \
         .lane_state_bytes = EMB_CUDA_STATE_BYTES,                                                  \
         .linear_layout = layout,                                                                   \
-        .linear_pack = linear_pack,                                                                \
         .lane_layout = emb_cuda_lane_layout,                                                       \
         .kept_place = emb_cuda_kept_place,                                                         \
-        .embed = run_embed,                                                                        \
-        .attention_block = run_attention,                                                          \
-        .ffn_block = run_ffn,                                                                      \
         .pool = pool_call,                                                                         \
         .convert = convert,                                                                        \
+        __VA_ARGS__,                                                                               \
     }
 
-/* Own products, and cuBLASLt's. */
-#define DEFINE_BACKENDS(id, format, format_bytes, numerics_name)                                   \
+#define PLAIN                                                                                      \
+    .linear_pack = linear_pack, .embed = run_embed, .attention_block = run_attention,              \
+    .ffn_block = run_ffn
+#define QUANTISED                                                                                  \
+    .linear_pack_quantized = pack_quantized, .embed = emb_cuda_quantised_embed,                    \
+    .attention_block = emb_cuda_quantised_attention, .ffn_block = emb_cuda_quantised_ffn
+
+#define DEFINE_POOL(id, format)                                                                    \
     static void id##_pool(float *rows, const uint32_t *targets, const void *in,                    \
                           const emb_tile *tile, const emb_pool_rule *rule,                         \
                           const emb_block_shape *shape) {                                          \
         (void)targets;                                                                             \
         pool(format, rows, in, tile, rule, shape);                                                 \
-    }                                                                                              \
+    }
+
+/* Own products, and cuBLASLt's. */
+#define DEFINE_BACKENDS(id, format, format_bytes, numerics_name)                                   \
+    DEFINE_POOL(id, format)                                                                        \
     DEFINE_BACKEND(id##_own, format_bytes, numerics_name, own_calls, emb_cuda_linear_layout,       \
-                   id##_pool);                                                                     \
+                   id##_pool, PLAIN);                                                              \
     DEFINE_BACKEND(id##_cublaslt, format_bytes, numerics_name "-cublaslt", cublaslt_calls,         \
-                   emb_cuda_linear_layout_cublaslt, id##_pool)
+                   emb_cuda_linear_layout_cublaslt, id##_pool, PLAIN)
+
+#define DEFINE_QUANTISED(id, numerics_name, format)                                                \
+    DEFINE_POOL(id, format)                                                                        \
+    DEFINE_BACKEND(id, 2, numerics_name, own_calls, emb_cuda_linear_layout, id##_pool, QUANTISED)
 
 DEFINE_BACKENDS(f32, EMB_FORMAT_F32, 4, "cuda-f32");
 DEFINE_BACKENDS(sm75_f16, EMB_FORMAT_F16, 2, "cuda-sm75-f16");
 DEFINE_BACKENDS(sm80_f16, EMB_FORMAT_F16, 2, "cuda-sm80-f16");
 DEFINE_BACKENDS(sm80_bf16, EMB_FORMAT_BF16, 2, "cuda-sm80-bf16");
+DEFINE_QUANTISED(sm75_int8, "cuda-sm75-int8", EMB_FORMAT_I8);
+DEFINE_QUANTISED(sm80_int8, "cuda-sm80-int8", EMB_FORMAT_I8);
+DEFINE_QUANTISED(sm75_int4, "cuda-sm75-int4", EMB_FORMAT_I4);
+DEFINE_QUANTISED(sm80_int4, "cuda-sm80-int4", EMB_FORMAT_I4);
+DEFINE_QUANTISED(sm89_fp8, "cuda-sm89-fp8", EMB_FORMAT_FP8);
+DEFINE_QUANTISED(sm90_fp8, "cuda-sm90-fp8", EMB_FORMAT_FP8);
 
 static const emb_backend *backend_of(uint32_t compute_capability, emb_format format,
                                      emb_gemm gemm) {
     static const emb_backend *const all[] = {
-        &f32_own,      &f32_cublaslt,      &sm75_f16_own,  &sm75_f16_cublaslt,
-        &sm80_f16_own, &sm80_f16_cublaslt, &sm80_bf16_own, &sm80_bf16_cublaslt};
+        &f32_own,           &f32_cublaslt,  &sm75_f16_own,       &sm75_f16_cublaslt, &sm80_f16_own,
+        &sm80_f16_cublaslt, &sm80_bf16_own, &sm80_bf16_cublaslt, &sm75_int8,         &sm80_int8,
+        &sm75_int4,         &sm80_int4,     &sm89_fp8,           &sm90_fp8};
     const char *numerics = emb_cuda_numerics(compute_capability, format, gemm);
     for (size_t i = 0; numerics && i < sizeof all / sizeof all[0]; i++)
         if (strcmp(all[i]->numerics, numerics) == 0) return all[i];

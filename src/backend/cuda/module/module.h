@@ -7,6 +7,7 @@
 #include <cuda_runtime_api.h>
 
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/kernels_quantised.h"
 #include "backend/cuda/layout.h"
 
 /* The products of a layer. */
@@ -102,6 +103,17 @@ void emb_cuda_products_close(emb_cuda_state *state);
 /* out [tokens, rows] = in [tokens, cols] * W^T + bias, then GELU if it belongs to the product. */
 void emb_cuda_product_run(emb_cuda_view *v, emb_cuda_product which, void *out, const void *in,
                           const emb_linear *linear);
+
+/* Blocks of quantised matrices, and a matrix and a lane's codes as their launchers take them. */
+void emb_cuda_quantised_embed(void *out, const emb_tile *tile, const emb_embedding *embedding,
+                              const emb_block_shape *shape);
+void emb_cuda_quantised_attention(void *out, const void *in, const emb_tile *tile,
+                                  const emb_layer *layer, const emb_block_shape *shape,
+                                  emb_lane_scratch *scratch);
+void emb_cuda_quantised_ffn(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
+                            const emb_block_shape *shape, emb_lane_scratch *scratch);
+emb_cuda_narrow emb_cuda_narrow_of(const emb_linear *linear);
+emb_cuda_codes emb_cuda_codes_of(const emb_cuda_view *v);
 
 void emb_cuda_tuned(emb_lane_scratch *scratch, const emb_tuning *tuning);
 emb_status emb_cuda_tune(emb_tuning *tuning, uint32_t tokens, const emb_layer *layer,

@@ -34,6 +34,7 @@ typedef struct job {
     void *out;
     const void *in;
     emb_cuda_linear linear;
+    emb_cuda_narrow narrow;    /* instead of `linear`, if it has rows */
     const emb_cuda_norm *norm; /* NULL: none, and GELU if it is the feed-forward's first */
     int gelu;
 } job;
@@ -45,8 +46,10 @@ static job job_of(const emb_cuda_view *v, const emb_layer *layer, const emb_cuda
     const emb_linear *l = linears[which];
     bool widens = which == EMB_CUDA_QKV || which == EMB_CUDA_FFN_IN,
          last = which == EMB_CUDA_FFN_OUT;
+    bool quantised = emb_format_quantized(l->format);
     return (job){
-        .out = last ? v->lane.context : v->lane.wide,
+        .narrow = quantised ? emb_cuda_narrow_of(l) : (emb_cuda_narrow){0},
+        .out = last && !v->lane.codes ? v->lane.context : v->lane.wide,
         .in = last ? v->lane.wide : v->lane.context,
         .linear = {l->packed, l->bias, l->rows, l->cols, v->type},
         .norm = widens ? NULL : norm,
@@ -57,6 +60,13 @@ static job job_of(const emb_cuda_view *v, const emb_layer *layer, const emb_cuda
 static int launch(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
     const emb_cuda_device *device = &v->state->device;
     cudaStream_t stream = v->state->stream;
+    emb_cuda_codes codes = emb_cuda_codes_of(v);
+    if (j->narrow.rows && j->narrow.type == EMB_CUDA_I4)
+        return emb_cuda_narrow_run(j->out, NULL, j->in, &j->narrow, j->gelu, tile, &v->pack, device,
+                                   stream);
+    if (j->narrow.rows)
+        return emb_cuda_narrow_run(j->out, &codes, NULL, &j->narrow, j->gelu, tile, &v->pack,
+                                   device, stream);
     if (!j->norm)
         return emb_cuda_linear_run(j->out, j->in, &j->linear, j->gelu, tile, &v->pack, device,
                                    stream);
