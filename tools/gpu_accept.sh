@@ -3,12 +3,13 @@
 #   STEPS="build cap limits" CARRY=folder SECONDS_EACH=300 tools/gpu_accept.sh
 # CARRY holds L6/ (all-MiniLM-L6-v2 in f16), abstracts.txt, sts.txt, mixed.txt, tiny.txt and, for
 # mpnet's vocabulary, mpnet-tokenizer/. WORK (default /tmp/embound-accept) keeps build and models
-# between calls. ARCH is the device's architecture; EMB_BUILD an existing build to use instead.
+# between calls. PARTS are those of the step quantised. ARCH is the device's architecture; EMB_BUILD
+# an existing build to use instead.
 # SPDX-License-Identifier: Apache-2.0
 set -eu
 cd "$(dirname "$0")/.."
 ALL="cosine abstracts short mpnet cap million limits sweep stream devices variants"
-ALL="$ALL steady faults sanitize monitor"
+ALL="$ALL quantised steady faults sanitize monitor"
 steps=${STEPS:-build $ALL}
 carry=${CARRY:-build/gpu_carry}
 work=${WORK:-/tmp/embound-accept}
@@ -62,6 +63,10 @@ for step in $steps; do
         case $step in mpnet) bench gpu_speed mpnet ;; *) bench gpu_memory $step ;; esac
         ;;
     million | limits | sweep) bench gpu_memory "$step" ;;
+    quantised)
+        [ -n "${MPNET:-}" ] || models
+        for part in ${PARTS:-quality memory speed}; do bench gpu_quantised "$part"; done
+        ;;
     devices | variants) bench gpu_speed "$step" ;;
     steady | faults | sanitize | monitor) bench gpu_faults "$step" ;;
     *) echo "gpu_accept: no step '$step'; there are: build $ALL" >&2; exit 64 ;;
