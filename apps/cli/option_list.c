@@ -187,10 +187,10 @@ const emb_option_entry emb_option_list[] = {
             "used whose quality is known to hold: f16 on a GPU, bf16 on a CPU that\nmultiplies "
             "it, else f32.\nThe default is that of a quantised model, else f32 on a CPU, f16 on a "
             "GPU.\n.Cm f16\nis for GPUs "
-            "alone,\n.Cm int8\nand\n.Cm int4\nfor CPUs alone;\n.Cm fp8\nis refused for now.")},
+            "alone,\n.Cm fp8\nfor those of compute capability 8.9 and newer.")},
     {"--dtype", 0, "T", EMB_CLI_QUANTIZE, EMB_GROUP_COMMAND,
      CHOICE(limits.dtype, EMB_DTYPE_INT8, "int8 int4 fp8"),
-     .help = "int8, int4 or fp8; fp8 is for GPUs, and cannot be calculated with yet", ONLY_HELP},
+     .help = "int8, int4 or fp8; fp8 is for GPUs of compute capability 8.9 and newer", ONLY_HELP},
     {"--gemm", 0, "WHOSE", PLANS, EMB_GROUP_MEMORY, CHOICE(limits.gemm, 0, "own cublaslt"),
      .help = "products on a GPU: own (default), or cublaslt, which takes more host memory",
      MANUAL("Who multiplies matrices on a GPU:\n.Cm own\nkernels (the default), or NVIDIA's\n.Cm "
