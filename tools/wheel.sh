@@ -1,9 +1,12 @@
 #!/bin/sh
 # Builds the wheel into build/wheels, gives it the manylinux tag that its symbols allow, and checks
-# it: auditwheel, abi3audit, and the program of an installation. Needs pip's index once.
+# it: auditwheel, abi3audit, the program of an installation, and the tests under every CPython that
+# is found. Needs pip's index once.
+#   PYTHONS="/opt/python3.12/bin/python3.12 ..."  the interpreters; "" for none
 # SPDX-License-Identifier: Apache-2.0
 set -eu
 cd "$(dirname "$0")/.."
+pythons=${PYTHONS-python3.11 python3.12 python3.13 python3.14}
 venv=build/venv-wheel
 out=build/wheels
 [ -x $venv/bin/python ] || python3 -m venv $venv
@@ -21,3 +24,22 @@ PATH="$PWD/$venv/bin:$PATH" "$python" -m auditwheel repair --exclude 'libcu*' --
 "$python" -m pip install --quiet --disable-pip-version-check --force-reinstall $out/*.whl
 $venv/bin/embound --help >/dev/null
 ls -l $out/*.whl
+
+# tests of one interpreter, in an environment with the wheel, numpy and what the types need
+failed=0
+for name in $pythons; do
+    if ! version=$("$name" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null); then
+        echo "$name: skipped, there is no such interpreter"
+        continue
+    fi
+    place=build/venv-wheel-$version
+    [ -x "$place/bin/python" ] || "$name" -m venv "$place"
+    if ! "$place/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall \
+        $out/*.whl pytest pyarrow mypy; then
+        echo "CPython $version: skipped, pip reaches no index"
+        continue
+    fi
+    echo "CPython $("$place/bin/python" -V): tests"
+    "$place/bin/python" -m pytest python/tests || failed=1
+done
+exit $failed
