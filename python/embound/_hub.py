@@ -7,9 +7,10 @@ SPDX-License-Identifier: Apache-2.0
 """
 from __future__ import annotations
 
+import json
 import os
 
-from ._errors import ModelNotFoundError
+from ._errors import ArgumentError, InputOutputError, ModelError, ModelNotFoundError
 
 DEFAULT_ORGANISATION = "sentence-transformers"
 
@@ -42,8 +43,21 @@ def _snapshot(cache: str, repository: str, revision: str | None) -> str | None:
     except OSError:
         pass
     path = os.path.join(folder, "snapshots", commit)
-    # a snapshot of which other tools have fetched a few files only is no model yet
-    return path if os.path.exists(os.path.join(path, "config.json")) else None
+    return path if _is_whole(path) else None
+
+
+def _is_whole(snapshot: str) -> bool:
+    """Whether a snapshot has its weights: of some, other tools have fetched a few files only."""
+    if not os.path.exists(os.path.join(snapshot, "config.json")):
+        return False
+    if os.path.exists(os.path.join(snapshot, "model.safetensors")):
+        return True
+    try:
+        with open(os.path.join(snapshot, "model.safetensors.index.json"), encoding="utf-8") as file:
+            parts = set(json.load(file)["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return False
+    return all(os.path.exists(os.path.join(snapshot, str(part))) for part in parts)
 
 
 def _names(name: str) -> list[str]:
@@ -63,18 +77,49 @@ def find_model(name: str, cache_folder: str | None = None,
     return None
 
 
+def _run_pull(wanted: str, variables: dict[str, str]) -> tuple[int, str, str]:
+    """Runs ``embound pull``: its status, the path that it prints, and the last line it says. On a
+    terminal what it says is shown as it comes, the moving line too."""
+    import subprocess
+    import sys
+
+    from ._program import program
+
+    shown = sys.stderr is not None and sys.stderr.isatty()
+    moving = shown and not _truthy("HF_HUB_DISABLE_PROGRESS_BARS")
+    command = [program(), "pull", wanted, "--json", "--progress", "always" if moving else "never"]
+    said = b""
+    try:
+        with subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+            assert running.stdout is not None and running.stderr is not None
+            while chunk := os.read(running.stderr.fileno(), 4096):
+                said = (said + chunk)[-8192:]
+                if shown:
+                    sys.stderr.write(chunk.decode(errors="replace"))
+                    sys.stderr.flush()
+            answer = running.stdout.read()
+    except OSError as error:
+        return 71, "", str(error)
+    lines = said.decode(errors="replace").replace("\r", "\n").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "embound pull said nothing")
+    return running.returncode, json.loads(answer)["path"] if answer else "", last.strip()
+
+
 def pull(name: str, revision: str | None = None, *, cache_folder: str | None = None,
          token: bool | str | None = None) -> str:
     """Downloads a model into the standard cache and gives its directory.
 
-    Runs ``embound pull``, which checks sizes and sha256 and resumes what was interrupted.
-    ``token``: a string is used instead of HF_TOKEN; False sends none.
-    Raises ModelNotFoundError with what ``embound pull`` said.
+    Runs ``embound pull``, which checks sizes and sha256, resumes what was interrupted and shows
+    its progress on a terminal. ``token``: a string is used instead of HF_TOKEN; False sends none.
+    Raises, with what ``embound pull`` said: ModelNotFoundError where the hub has no such model or
+    refuses it, ModelError for malformed answers and wrong checksums, ArgumentError for a name that
+    is none, InputOutputError where the network or the disk failed: a later call goes on there.
     """
-    import subprocess
+    from ._program import environment
 
-    from ._program import environment, program
-
+    if not isinstance(name, str):
+        raise ArgumentError(f"pull({name!r}): the name of a model is needed")
     variables = environment()
     variables["HF_HUB_CACHE"] = cache_directory(cache_folder)
     if isinstance(token, str):
@@ -82,21 +127,13 @@ def pull(name: str, revision: str | None = None, *, cache_folder: str | None = N
     elif token is False:
         variables.pop("HF_TOKEN", None)
         variables["HF_TOKEN_PATH"] = os.devnull
-    said = ""
-    for repository in _names(name):
-        wanted = f"{repository}@{revision}" if revision else repository
-        try:
-            done = subprocess.run([program(), "pull", wanted], env=variables, text=True,
-                                  capture_output=True, check=False, stdin=subprocess.DEVNULL)
-        except OSError as error:
-            said = str(error)
-            break
-        said = (done.stderr.strip() or done.stdout.strip()).rsplit("\n", 1)[-1]
-        if done.returncode == 0:
-            found = _snapshot(variables["HF_HUB_CACHE"], repository, revision)
-            if found:
-                return found
-    raise ModelNotFoundError(f"{name}: not downloaded: {said or 'embound pull said nothing'}")
+    status, path, said = _run_pull(f"{name}@{revision}" if revision else name, variables)
+    if status == 0 and path:
+        return path
+    if status < 0 or status >= 128:
+        raise KeyboardInterrupt
+    kind = {64: ArgumentError, 65: ModelError, 66: ModelNotFoundError}.get(status, InputOutputError)
+    raise kind(f"{name}: not downloaded: {said}")
 
 
 def resolve_model(name: str, *, cache_folder: str | None, revision: str | None,

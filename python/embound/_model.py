@@ -19,8 +19,8 @@ from ._plan import Plan, register
 from ._similarity import SimilarityFunction, check_name
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
-_PRECISIONS = frozenset(("float32", "int8", "uint8", "binary", "ubinary"))
-_OUTPUTS = frozenset(("sentence_embedding", "token_embeddings", None))
+_PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary", None)
+_OUTPUTS = ("sentence_embedding", "token_embeddings", None)
 
 
 def _renamed(**names: str) -> Callable[[_Method], _Method]:
@@ -99,7 +99,7 @@ class SentenceTransformer:
                                 "SentenceTransformer('all-MiniLM-L6-v2')")
         if use_auth_token is not None and token is not None:
             raise ArgumentError("state token alone, not use_auth_token too")
-        self.model_name = os.fspath(model_name_or_path)
+        self.model_name = _settings.check_name(model_name_or_path)
         self._path = resolve_model(
             self.model_name, cache_folder=cache_folder, revision=revision,
             local_files_only=local_files_only,
@@ -116,7 +116,8 @@ class SentenceTransformer:
                                 f"prompts {sorted(self.prompts)}")
         self._similarity_name: str | None = None
         self.similarity_fn_name = similarity_fn_name or saved.get("similarity_fn_name") or None
-        self.truncate_dim = truncate_dim if truncate_dim is not None else saved.get("truncate_dim")
+        self.truncate_dim = _settings.check_dim(
+            truncate_dim if truncate_dim is not None else saved.get("truncate_dim"))
         self.model_card_data = model_card_data
         import numpy  # before anything is measured: it belongs to the process
 
@@ -167,17 +168,16 @@ class SentenceTransformer:
         BudgetError if the engine no longer fits beside what the process has grown to.
         KeyboardInterrupt stops the work within one batch; the engine opens anew at the next call.
         """
-        if batch_size <= 0:
-            raise ArgumentError(f"batch_size={batch_size}: state at least 1")
-        if precision not in _PRECISIONS and precision is not None:
-            raise ArgumentError(f"precision {precision!r}: state one of {sorted(_PRECISIONS)}")
+        if not isinstance(batch_size, int) or batch_size <= 0:
+            raise ArgumentError(f"batch_size={batch_size!r}: state a whole number, at least 1")
+        if precision not in _PRECISIONS:
+            raise ArgumentError(f"precision {precision!r}: state one of {_PRECISIONS[:-1]}")
         if output_value not in _OUTPUTS:
             raise ArgumentError(f"output_value {output_value!r}: state 'sentence_embedding', "
                                 "'token_embeddings' or None")
         if kwargs:
             _check_extra(kwargs)
-        if prompt is None:
-            prompt = self._prompt_of(prompt_name)
+        prompt = self._prompt_of(prompt_name, prompt)
         if pool is None and isinstance(device, (list, tuple)):
             device = _settings.join_devices(device) or device  # GPUs need no processes
         if pool is not None or isinstance(device, (list, tuple)):
@@ -250,9 +250,8 @@ class SentenceTransformer:
                     truncate_dim: int | None = None) -> _core.Rows:
         """As encode, but gives the buffer itself: f32 [n, dim] for numpy.asarray, DLPack
         (``torch.from_dlpack``) and Arrow (``pyarrow.array``), each without a copy."""
-        if prompt is None:
-            prompt = self._prompt_of(prompt_name)
-        return self._rows(inputs, prompt, truncate_dim, normalize_embeddings, False)
+        chosen = self._prompt_of(prompt_name, prompt)
+        return self._rows(inputs, chosen, truncate_dim, normalize_embeddings, False)
 
     def encode_stream(self, inputs: Iterable[str], *, prompt_name: str | None = None,
                       prompt: str | None = None, normalize_embeddings: bool = False,
@@ -261,8 +260,8 @@ class SentenceTransformer:
         most a block of texts (a thousand, or a mebibyte) and its vectors are held at a time."""
         from . import _stream
 
-        chosen = prompt if prompt is not None else self._prompt_of(prompt_name)
-        return _stream.encode(self, inputs, chosen, truncate_dim, normalize_embeddings)
+        return _stream.encode(self, inputs, self._prompt_of(prompt_name, prompt), truncate_dim,
+                              normalize_embeddings)
 
     async def aencode(self, inputs: Any, **options: Any) -> Any:
         """encode without blocking the event loop; takes the same parameters."""
@@ -281,7 +280,7 @@ class SentenceTransformer:
         """The vectors, whatever holds the texts; warns once of what was cut off."""
         if truncate_dim is None:
             truncate_dim = self.truncate_dim
-        dim = -1 if truncate_dim is None else len(range(self._dim)[:truncate_dim])
+        dim = -1 if truncate_dim is None else _settings.kept_dim(self._dim, truncate_dim)
         column: tuple[Any, Any, Any] | None = None
         if not isinstance(inputs, (str, list)):
             inputs, column = _read_inputs(inputs)
@@ -315,21 +314,24 @@ class SentenceTransformer:
             rows = rows[0] if single else rows
         if convert_to_numpy and not convert_to_tensor:
             return rows
-        import torch
-
+        torch = _settings.need_torch("tensors")
         tensor = torch.from_numpy(rows)
         if self._planned["device"] == "cuda":
             tensor = tensor.to(f"cuda:{self._planned['devices'][0]}")
         return tensor if convert_to_tensor or single else list(tensor)
 
-    def _prompt_of(self, prompt_name: str | None) -> str | None:
-        name = prompt_name if prompt_name is not None else self.default_prompt_name
-        if name is None:
-            return None
-        if name not in self.prompts:
-            raise ArgumentError(f"prompt_name {name!r} is none of the prompts "
-                                f"{sorted(self.prompts)}")
-        return self.prompts[name] or None
+    def _prompt_of(self, prompt_name: str | None, prompt: str | None) -> str | None:
+        if prompt is None:
+            name = prompt_name if prompt_name is not None else self.default_prompt_name
+            if name is None:
+                return None
+            if not isinstance(name, str) or name not in self.prompts:
+                raise ArgumentError(f"prompt_name {name!r} is none of the prompts "
+                                    f"{sorted(self.prompts)}")
+            prompt = self.prompts[name]
+        if not isinstance(prompt, str):
+            raise ArgumentError(f"prompt={prompt!r}: a str is needed")
+        return prompt or None
 
     # ---- tokens --------------------------------------------------------------------------------
 
@@ -355,7 +357,7 @@ class SentenceTransformer:
 
     @max_seq_length.setter
     def max_seq_length(self, value: int) -> None:
-        before, self._limits.tokens = self._limits.tokens, int(value)
+        before, self._limits.tokens = self._limits.tokens, _settings.check_tokens(value)
         self._reconfigure("tokens", before)
 
     def _reconfigure(self, name: str, before: Any) -> None:
@@ -397,7 +399,8 @@ class SentenceTransformer:
 
     def get_embedding_dimension(self) -> int:
         """Values of each vector, after ``truncate_dim``."""
-        return self._dim if self.truncate_dim is None else min(self._dim, self.truncate_dim)
+        return (self._dim if self.truncate_dim is None
+                else _settings.kept_dim(self._dim, self.truncate_dim))
 
     def get_sentence_embedding_dimension(self) -> int:
         """The older name of get_embedding_dimension."""
@@ -633,10 +636,13 @@ def _read_inputs(inputs: Any) -> tuple[Any, tuple[Any, Any, Any] | None]:
         return inputs, (None, schema, array)
     if hasattr(inputs, "tolist") and getattr(inputs, "ndim", 1) == 1:
         return inputs.tolist(), None
-    if isinstance(inputs, Iterable) and not isinstance(inputs, (dict, bytes, bytearray)):
+    if isinstance(inputs, Iterable) and not isinstance(inputs, (dict, bytes, bytearray)) and (
+            getattr(inputs, "ndim", 1) == 1):
         return list(inputs), None
-    raise ArgumentError(f"inputs of type {type(inputs).__name__}: a str, a list of str, or a "
-                        "column of strings is needed")
+    shape = getattr(inputs, "shape", None)
+    raise ArgumentError(f"inputs of type {type(inputs).__name__}"
+                        f"{'' if shape is None else f' and shape {shape}'}: a str, a list of str, "
+                        "or a column of strings is needed")
 
 
 class _Bar:
@@ -680,9 +686,7 @@ def _warn_of_cut(texts: int, tokens: int, limit: int) -> None:
 def _nothing(convert_to_numpy: bool, convert_to_tensor: bool) -> Any:
     """The result for no texts, as upstream gives it."""
     if convert_to_tensor:
-        import torch
-
-        return torch.tensor([])
+        return _settings.need_torch("tensors").tensor([])
     if convert_to_numpy:
         import numpy
 

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ._errors import ArgumentError
+from ._settings import kept_dim
 
 if TYPE_CHECKING:
     from ._model import SentenceTransformer
@@ -49,13 +50,17 @@ def encode_parquet(model: SentenceTransformer, source: str | os.PathLike[str],
     the file does not matter. ``target`` appears under its name only when it is complete.
     Raises KeyError where there is no such column, TypeError where it holds no strings.
     """
-    import pyarrow
-    import pyarrow.parquet
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(f"Parquet files are read by pyarrow, which is not installed here "
+                          f"({error}): pip install 'embound[arrow]'") from error
 
     if os.path.exists(target) and os.path.samefile(source, target):
         raise ArgumentError(f"{os.fspath(target)}: a file cannot be its own source")
-    chosen = prompt if prompt is not None else model._prompt_of(prompt_name)
-    dim = len(range(model._dim)[:model.truncate_dim if truncate_dim is None else truncate_dim])
+    chosen = model._prompt_of(prompt_name, prompt)
+    dim = kept_dim(model._dim, model.truncate_dim if truncate_dim is None else truncate_dim)
     kind = pyarrow.list_(pyarrow.float32(), dim)
     written = 0
     part = f"{os.fspath(target)}.part"

@@ -10,6 +10,7 @@ import glob
 import math
 from typing import TYPE_CHECKING, Any
 
+from . import _settings
 from ._errors import ArgumentError, DeviceError, EmboundError
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 def _devices(wanted: Any) -> list[str]:
     if wanted is not None:
-        return [str(device) for device in wanted]
+        devices = [str(_settings.parse_device(device)) for device in wanted]
+        if not devices or isinstance(wanted, str):
+            raise ArgumentError(f"devices {wanted!r}: state a list of at least one")
+        return devices
     return [f"cuda:{i}" for i in range(len(glob.glob("/dev/nvidia[0-9]*")))] or ["cpu"]
 
 
@@ -56,8 +60,14 @@ def start(model: SentenceTransformer, target_devices: Any) -> dict[str, Any]:
     return {"input": tasks, "output": results, "processes": processes}
 
 
+def _check_pool(pool: Any) -> None:
+    if not isinstance(pool, dict) or not {"input", "output", "processes"} <= set(pool):
+        raise ArgumentError(f"pool={pool!r}: give what start_multi_process_pool gave")
+
+
 def stop(pool: dict[str, Any]) -> None:
     """Ends the processes and closes the queues."""
+    _check_pool(pool)
     for process in pool["processes"]:
         process.terminate()
     for process in pool["processes"]:
@@ -91,8 +101,10 @@ def encode(model: SentenceTransformer, inputs: Any, pool: dict[str, Any] | None,
 
     from ._model import _progress, _read_inputs
 
-    if chunk_size is not None and chunk_size <= 0:
-        raise ArgumentError(f"chunk_size={chunk_size}: state at least 1")
+    if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size <= 0):
+        raise ArgumentError(f"chunk_size={chunk_size!r}: state a whole number, at least 1")
+    if pool is not None:
+        _check_pool(pool)
     texts, column = ([inputs], None) if isinstance(inputs, str) else (
         (inputs, None) if isinstance(inputs, list) else _read_inputs(inputs))
     if column is not None:

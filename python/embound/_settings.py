@@ -5,6 +5,7 @@ SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
 import json
+import operator
 import os
 import re
 from typing import Any
@@ -61,9 +62,10 @@ def parse_device(device: Any) -> Device | None:
     engine), a torch.device or a GPU's number; None: a GPU if there is one, else the CPU."""
     if device is None:
         return None
-    name = f"cuda:{device}" if isinstance(device, int) else str(device)
+    number = isinstance(device, int) and not isinstance(device, bool)
+    name = f"cuda:{device}" if number else str(device)
     if name != "cpu" and not re.fullmatch(r"cuda(:all|:\d+(,\d+)*)?", name):
-        raise UnsupportedError(f"device {name!r}: embound runs on 'cpu', 'cuda', 'cuda:N', "
+        raise UnsupportedError(f"device {device!r}: embound runs on 'cpu', 'cuda', 'cuda:N', "
                                "'cuda:N,M' and 'cuda:all'")
     return Device(name)
 
@@ -85,7 +87,7 @@ def parse_dtype(dtype: Any) -> int:
     """The library's number of ``"f32"``, ``"bfloat16"``, ``torch.float16``, ...; None: 0."""
     if dtype is None or dtype in ("auto", "default"):
         return 0
-    name = str(dtype).rpartition(".")[2]
+    name = str(getattr(dtype, "__name__", dtype)).rpartition(".")[2]
     if name not in _DTYPES:
         raise ArgumentError(f"dtype {dtype!r}: state one of f32, bf16, f16, int8, int4, fp8")
     return _DTYPES[name]
@@ -94,6 +96,8 @@ def parse_dtype(dtype: Any) -> int:
 def dtype_of_model_options(model_kwargs: dict[str, Any] | None) -> Any:
     """The dtype that ``model_kwargs`` asks for, as upstream spells it; refuses what is unknown."""
     wanted = None
+    if model_kwargs is not None and not isinstance(model_kwargs, dict):
+        raise ArgumentError(f"model_kwargs={model_kwargs!r}: a dict is needed")
     for name, value in (model_kwargs or {}).items():
         if name in ("torch_dtype", "dtype"):
             wanted = None if value == "auto" else value
@@ -102,15 +106,66 @@ def dtype_of_model_options(model_kwargs: dict[str, Any] | None) -> Any:
     return wanted
 
 
+def check_name(value: Any) -> str:
+    """A model's path or name as a str."""
+    try:
+        name = os.fsdecode(value)
+    except TypeError:
+        raise ArgumentError(f"model {value!r}: a directory or a name is needed, as str or "
+                            "Path") from None
+    if not name or "\0" in name or "\n" in name:
+        raise ArgumentError(f"model {name!r}: this names neither a directory nor a model")
+    return name
+
+
+def check_dim(value: Any) -> int | None:
+    """``truncate_dim``: None, or a whole number as a slice takes it."""
+    try:
+        return None if value is None else operator.index(value)
+    except TypeError:
+        raise ArgumentError(f"truncate_dim={value!r}: state a whole number, or None for all "
+                            "values") from None
+
+
+def kept_dim(dim: int, truncate_dim: Any) -> int:
+    """How many values of a vector ``[:truncate_dim]`` keeps."""
+    return len(range(dim)[:check_dim(truncate_dim)])
+
+
+def check_tokens(value: Any) -> int:
+    """``max_seq_length``: None is the model's own."""
+    if value is None:
+        return 0
+    try:
+        tokens = operator.index(value)
+    except TypeError:
+        tokens = 0
+    if not 1 <= tokens < 2**31:
+        raise ArgumentError(f"max_seq_length={value!r}: state a number of tokens, or None for the "
+                            "model's own")
+    return tokens
+
+
+def need_torch(what: str) -> Any:
+    """The module torch, which nothing else here needs."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(f"{what} are torch's, which is not installed here ({error}): install it, "
+                          "or take numpy arrays (convert_to_numpy=True, output_value="
+                          "'sentence_embedding')") from error
+    return torch
+
+
 class Limits:
     """What the user states, in the library's numbers."""
 
     def __init__(self, *, device: Any, memory: int | str | None, gpu_memory: int | str | None,
                  dtype: Any, long: str | None, threads: int | None,
                  caller_memory: int | str | None) -> None:
-        if long is not None and long not in _LONG:
+        if long is not None and long not in tuple(_LONG):
             raise ArgumentError(f"long={long!r}: state 'truncate', 'chunk' or 'error'")
-        if threads is not None and not 1 <= threads <= 1024:
+        if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= 1024):
             raise ArgumentError(f"threads={threads!r}: state 1 to 1024, or None for one per core")
         self.device = parse_device(device)
         self.dtype = parse_dtype(dtype)
@@ -156,6 +211,10 @@ def read_model_options(directory: str) -> dict[str, Any]:
 
 def merge_prompts(given: dict[str, str] | None, saved: dict[str, Any]) -> dict[str, str]:
     """The user's prompts, then the model's, then empty ones for 'query' and 'document'."""
+    if given is not None and not (isinstance(given, dict) and all(
+            isinstance(name, str) and isinstance(text, (str, type(None)))
+            for name, text in given.items())):
+        raise ArgumentError(f"prompts={given!r}: a dict of names and texts is needed")
     prompts: dict[str, str | None] = {"query": None, "document": None}
     prompts.update(given or {})
     for name, text in (saved.get("prompts") or {}).items():

@@ -74,9 +74,12 @@ def normalize_embeddings(embeddings: Any) -> Any:
 
 def _both(a: Any, b: Any, batch: bool) -> tuple[Any, Any, Any]:
     torch = _torch()
-    if torch is not None:
-        return torch, _to_tensor(a, batch), _to_tensor(b, batch)
-    return None, _to_array(a, batch), _to_array(b, batch)
+    convert = _to_array if torch is None else _to_tensor
+    a, b = convert(a, batch), convert(b, batch)
+    if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[-1]:
+        raise ArgumentError(f"vectors of shapes {tuple(a.shape)} and {tuple(b.shape)} cannot be "
+                            "compared: both need as many values each")
+    return torch, a, b
 
 
 def cos_sim(a: Any, b: Any) -> Any:

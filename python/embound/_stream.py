@@ -17,13 +17,27 @@ BLOCK_TEXTS = 1024
 BLOCK_CHARACTERS = 1 << 20
 
 
+def _checked(text: Any, number: int) -> str:
+    if not isinstance(text, str):
+        raise ArgumentError(f"text {number} is of type {type(text).__name__}; only str can be "
+                            "encoded: convert it first")
+    return text
+
+
+def _check_iterable(texts: Any) -> None:
+    """Said at the call, not when the first vector is taken."""
+    if isinstance(texts, (str, bytes)) or not (
+            hasattr(texts, "__iter__") or hasattr(texts, "__aiter__")):
+        raise ArgumentError(f"a stream takes an iterable of str, not one {type(texts).__name__}")
+
+
 def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
     """Lists of at most BLOCK_TEXTS texts, of about BLOCK_CHARACTERS at most."""
     block: list[str] = []
     size = 0
-    for text in texts:
+    for number, text in enumerate(texts):
         block.append(text)
-        size += len(text)
+        size += len(_checked(text, number))
         if len(block) == BLOCK_TEXTS or size >= BLOCK_CHARACTERS:
             yield block
             block, size = [], 0
@@ -34,10 +48,14 @@ def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
 def encode(model: SentenceTransformer, texts: Iterable[str], prompt: str | None,
            truncate_dim: int | None, normalize: bool) -> Iterator[Any]:
     """Yields one vector per text. A vector is a copy, so that keeping one keeps no block."""
+    _check_iterable(texts)
+    return _vectors(model, texts, prompt, truncate_dim, normalize)
+
+
+def _vectors(model: SentenceTransformer, texts: Iterable[str], prompt: str | None,
+             truncate_dim: int | None, normalize: bool) -> Iterator[Any]:
     import numpy
 
-    if isinstance(texts, str):
-        raise ArgumentError("encode_stream takes an iterable of str, not one str")
     for block in blocks(texts):
         rows = numpy.asarray(model._rows(block, prompt, truncate_dim, normalize, False))
         for row in rows:
@@ -58,9 +76,11 @@ async def _listed(texts: Any) -> AsyncIterator[list[str]]:
         return
     block: list[str] = []
     size = 0
+    number = 0
     async for text in texts:
         block.append(text)
-        size += len(text)
+        size += len(_checked(text, number))
+        number += 1
         if len(block) == BLOCK_TEXTS or size >= BLOCK_CHARACTERS:
             yield block
             block, size = [], 0
@@ -71,6 +91,7 @@ async def _listed(texts: Any) -> AsyncIterator[list[str]]:
 async def encode_async(model: SentenceTransformer, texts: Any,
                        options: dict[str, Any]) -> AsyncIterator[Any]:
     """As encode, in a thread, block by block."""
+    _check_iterable(texts)
     async for block in _listed(texts):
         for row in await in_thread(functools.partial(model.encode, block, **options)):
             yield row

@@ -12,10 +12,19 @@ if TYPE_CHECKING:
     from ._model import SentenceTransformer
 
 
+def _listed(texts: Any) -> list[Any]:
+    from ._model import _read_inputs
+
+    if isinstance(texts, (str, list)):
+        return [texts] if isinstance(texts, str) else texts
+    items = _read_inputs(texts)[0]
+    return items.to_pylist() if hasattr(items, "to_pylist") else list(items)
+
+
 def _ids(model: SentenceTransformer, texts: Any, prompt: str | None) -> list[Any]:
     import numpy
 
-    items = [texts] if isinstance(texts, str) else list(texts)
+    items = _listed(texts)
     for i, text in enumerate(items):
         if not isinstance(text, str):
             raise ArgumentError(f"text {i} is of type {type(text).__name__}; only str can be "
@@ -81,13 +90,14 @@ def encode(model: SentenceTransformer, inputs: Any, prompt: str | None, output_v
     of texts are asked for next. On a CPU only.
     """
     import numpy
-    import torch
 
-    from ._model import _read_inputs, _warn_of_cut
+    from . import _settings
+    from ._model import _warn_of_cut
+
+    torch = _settings.need_torch("vectors of tokens")
 
     single = isinstance(inputs, str)
-    texts = [inputs] if single else inputs if isinstance(inputs, list) else _read_inputs(inputs)[0]
-    texts = texts.to_pylist() if hasattr(texts, "to_pylist") else list(texts)
+    texts = _listed(inputs)
     rows, cut, dropped = model._core.encode_tokens(texts, prompt)
     if cut:
         _warn_of_cut(cut, dropped, model.max_seq_length)
@@ -96,7 +106,7 @@ def encode(model: SentenceTransformer, inputs: Any, prompt: str | None, output_v
     if output_value is None:
         cut_to = model.truncate_dim if truncate_dim is None else truncate_dim
         for i, ids in enumerate(_ids(model, texts, prompt)):
-            features = {"input_ids": torch.from_numpy(ids.astype(numpy.int64))}
+            features: dict[str, Any] = {"input_ids": torch.from_numpy(ids.astype(numpy.int64))}
             if model._info["architecture"] != "mpnet":
                 features["token_type_ids"] = torch.zeros_like(features["input_ids"])
             features["attention_mask"] = torch.ones_like(features["input_ids"])

@@ -29,7 +29,10 @@ def test_kinds_of_input(tiny, kind):
     assert numpy.array_equal(tiny.encode(kind(TEXTS)), tiny.encode(TEXTS))
 
 
-@pytest.mark.parametrize("bad", [5, None, b"bytes", {"text": "x"}, ["a", 3], [None], [b"x"]])
+@pytest.mark.parametrize("bad", [
+    5, None, b"bytes", {"text": "x"}, ["a", 3], [None], [b"x"], [["a", "b"]], [("a", "b")],
+    numpy.array("a"), numpy.array([["a"]]), numpy.arange(3), float("nan"), str, ["a", float("nan")],
+    [{"role": "user", "content": "a"}], range(3)])
 def test_what_is_no_text_is_refused(tiny, bad):
     with pytest.raises(ValueError, match="str"):
         tiny.encode(bad)
@@ -128,12 +131,73 @@ def test_precisions(tiny, precision, dtype):
 
 @pytest.mark.parametrize("options, message", [
     ({"batch_size": 0}, "batch_size"), ({"precision": "int3"}, "precision"),
+    ({"batch_size": "8"}, "batch_size"), ({"batch_size": None}, "batch_size"),
+    ({"precision": ["int8"]}, "precision"), ({"output_value": ["x"]}, "output_value"),
+    ({"prompt": 5}, "prompt=5"), ({"prompt": b"x"}, "prompt"), ({"prompt": float("nan")}, "nan"),
+    ({"prompt_name": ["query"]}, "prompt_name"), ({"truncate_dim": "5"}, "truncate_dim"),
+    ({"truncate_dim": 1.5}, "truncate_dim"), ({"device": ""}, "device"), ({"device": "CPU"}, "CPU"),
+    ({"device": True}, "True"), ({"device": []}, "at least one"), ({"device": -1}, "-1"),
+    ({"device": ["cpu", "zzz"]}, "zzz"), ({"device": b"cpu"}, "cpu"), ({"pool": {}}, "pool"),
+    ({"pool": 5}, "pool"), ({"chunk_size": "a", "device": ["cpu"]}, "chunk_size"),
     ({"output_value": "words"}, "output_value"), ({"depth": 3}, "depth"),
     ({"chunk_size": 0, "device": ["cpu"]}, "chunk_size"), ({"device": "mps"}, "mps"),
     ({"processing_kwargs": {"text": {}}}, "processing_kwargs")])
 def test_bad_options_are_refused(tiny, options, message):
     with pytest.raises(ValueError, match=message):
         tiny.encode(["x"], **options)
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"memory": 0}, "memory=0"), ({"memory": -1}, "memory"), ({"memory": float("nan")}, "memory"),
+    ({"memory": b"1GiB"}, "memory"), ({"memory": "50%"}, "memory"), ({"memory": 2**70}, "memory"),
+    ({"memory": True}, "memory"), ({"gpu_memory": "x"}, "gpu_memory"),
+    ({"threads": "2"}, "threads"), ({"threads": 1.5}, "threads"),
+    ({"long": ["chunk"]}, "long"), ({"dtype": []}, "dtype"),
+    ({"prompts": 5}, "prompts"), ({"prompts": ["a"]}, "prompts"),
+    ({"prompts": {"a": 5}}, "prompts"), ({"prompts": {1: "x"}}, "prompts"),
+    ({"truncate_dim": "x"}, "truncate_dim"),
+    ({"model_kwargs": 5}, "model_kwargs"), ({"similarity_fn_name": 5}, "similarity_fn_name")])
+def test_bad_options_of_the_constructor(options, message):
+    with pytest.raises(ValueError, match=message):
+        embound.SentenceTransformer(str(TINY), **options)
+
+
+@pytest.mark.parametrize("name", [None, 5, "", "a\0b", "a\nb", ["x"]])
+def test_what_names_no_model(name):
+    with pytest.raises(ValueError, match="model"):
+        embound.SentenceTransformer(name)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1, "64", 1.5, float("nan"), 10**30])
+def test_bad_max_seq_length(tiny, value):
+    before = tiny.max_seq_length
+    with pytest.raises(ValueError, match="tokens|chunk"):
+        tiny.max_seq_length = value
+    assert tiny.max_seq_length == before and tiny.encode("x").ndim == 1
+
+
+def test_vectors_that_cannot_be_compared(tiny):
+    rows = tiny.encode(TEXTS)
+    for a, b in [(rows, rows[:, :4]), (rows, []), (rows, [[1, 2]]), (5, 5)]:
+        for method in (tiny.similarity, tiny.similarity_pairwise):
+            with pytest.raises(ValueError, match="compared"):
+                method(a, b)
+
+
+def test_bad_streams(tiny):
+    for bad in (None, 5, "one", b"x"):
+        with pytest.raises(ValueError, match="iterable"):
+            tiny.encode_stream(bad)
+    with pytest.raises(ValueError, match="text 1 is of type int"):
+        list(tiny.encode_stream(["a", 1]))
+
+    def breaks():
+        yield "a"
+        raise KeyError("mine")
+
+    for method in (tiny.encode, lambda x: list(tiny.encode_stream(x))):
+        with pytest.raises(KeyError, match="mine"):
+            method(breaks())
 
 
 def test_constructor_refusals(tmp_path):
