@@ -17,7 +17,7 @@ if [ -n "${ADAPTERS:-}" ]; then
 elif [ -n "${SHORT:-}" ]; then
     venv=build/venv-python-short
     patience=180
-    set -- -k "not random_moments" "$@"
+    set -- -k "not random_moments and not ctrl_c_while" "$@"
 else
     packages="$packages tqdm pyarrow polars pandas mypy"
 fi

@@ -230,3 +230,71 @@ def test_several_processes(tiny, method):
             tiny.encode(["a", 3], pool=pool)
     finally:
         tiny.stop_multi_process_pool(pool)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_process_pools_of_the_standard_library(tmp_path, method):
+    program = tmp_path / "pools.py"
+    program.write_text(f"""
+import concurrent.futures, multiprocessing, embound
+model = embound.SentenceTransformer({str(TINY)!r}).open()
+expected = model.encode(["a", "b"]).tolist()
+def work(number):
+    return model.encode(["a", "b"]).tolist()
+if __name__ == "__main__":
+    context = multiprocessing.get_context({method!r})
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+        assert list(pool.map(work, range(4))) == [expected] * 4
+        rows = list(pool.map(model.encode, [["a", "b"]] * 2))
+    assert [one.tolist() for one in rows] == [expected] * 2
+    assert work(0) == expected and model.memory_report()["opens"] == 1
+""")
+    done = subprocess.run([sys.executable, str(program)], text=True, capture_output=True,
+                          timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_children_that_close_or_never_use_the_parents_engine(tiny):
+    tiny.open()
+    for ending in ("del", "close", "limits"):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            good = True
+            if ending == "close":
+                tiny.close()
+                good = not tiny.is_open and tiny.encode("x").ndim == 1
+            elif ending == "limits":
+                tiny.max_seq_length = 20
+                good = tiny.encode("x").ndim == 1
+            os._exit(0 if good else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    assert tiny.encode("x").ndim == 1 and tiny.memory_report()["opens"] == 1
+
+
+def test_ctrl_c_while_models_open_and_streams_run():
+    said = python(f"""
+import embound, numpy, random, signal, threading, time
+from embound._plan import resident_bytes
+main, draw, interrupted, before = threading.main_thread().ident, random.Random(3), 0, 0
+def work():
+    with embound.SentenceTransformer({str(TINY)!r}) as model:
+        for row in model.encode_stream(f"text {{i}} of many" for i in range(3000)):
+            pass
+        model.max_seq_length = 20
+        model.encode(["x"] * 20)
+for number in range(60):
+    timer = threading.Timer(draw.random() * .1, signal.pthread_kill, (main, signal.SIGINT))
+    try:
+        timer.start()
+        work()
+        timer.join()
+        time.sleep(.001)
+    except KeyboardInterrupt:
+        interrupted += 1
+    timer.join()
+    before = before if number > 20 else resident_bytes()[0]
+work()
+print(interrupted, resident_bytes()[0] - before)
+""").split()
+    assert int(said[0]) > 20 and int(said[1]) < 4 << 20, said
