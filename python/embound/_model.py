@@ -118,7 +118,7 @@ class SentenceTransformer:
         self.similarity_fn_name = similarity_fn_name or saved.get("similarity_fn_name") or None
         self.truncate_dim = _settings.check_dim(
             truncate_dim if truncate_dim is not None else saved.get("truncate_dim"))
-        self.model_card_data = model_card_data
+        self.model_card_data = model_card_data or _settings.CardData()
         import numpy  # before anything is measured: it belongs to the process
 
         self._asarray = numpy.asarray
@@ -539,6 +539,13 @@ class SentenceTransformer:
         seconds, ..."""
         return dict(self._core.stats())
 
+    def evaluate(self, evaluator: Callable[..., Any], output_path: str | None = None) -> Any:
+        """What an evaluator of sentence-transformers says of this model; it may write into the
+        directory ``output_path``, which is made."""
+        if output_path is not None:
+            os.makedirs(output_path, exist_ok=True)
+        return evaluator(self, output_path)
+
     # ---- several processes ---------------------------------------------------------------------
 
     def start_multi_process_pool(self, target_devices: list[str] | None = None) -> dict[str, Any]:
@@ -575,6 +582,13 @@ class SentenceTransformer:
         raise UnsupportedError(f"embound changes no model: its files are in {self._path}")
 
     save_pretrained = push_to_hub = save
+
+    def __getattr__(self, name: str) -> Any:
+        # only for what is not there; the interpreter's own questions get a plain answer
+        hint = "" if name.startswith("_") else (
+            ": embound is no module of torch; docs/migration.md lists what it has")
+        raise AttributeError(f"{type(self).__name__!r} object of embound has no attribute "
+                             f"{name!r}{hint}", name=name, obj=self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = dict(self._options)

@@ -24,3 +24,11 @@ class SparseEncoder:
     def __init__(self, *arguments: Any, **options: Any) -> None:
         raise UnsupportedError("SparseEncoder does not exist in embound: it computes dense "
                                "vectors; keep sentence-transformers' for sparse ones")
+
+
+class MultiVectorEncoder:
+    """Not available: embound computes one vector per text."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        raise UnsupportedError("MultiVectorEncoder does not exist in embound: vectors of tokens "
+                               "come from encode(..., output_value='token_embeddings')")

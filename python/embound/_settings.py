@@ -157,6 +157,13 @@ def need_torch(what: str) -> Any:
     return torch
 
 
+class CardData:
+    """Takes what evaluators of sentence-transformers store; embound writes no model cards."""
+
+    def set_evaluation_metrics(self, *unused: Any) -> None:
+        """Keeps nothing."""
+
+
 class Limits:
     """What the user states, in the library's numbers."""
 

@@ -15,8 +15,11 @@ from .quantization import quantize_embeddings
 __all__ = [
     "SimilarityFunction", "cos_sim", "dot_score", "euclidean_sim", "manhattan_sim",
     "normalize_embeddings", "pairwise_cos_sim", "pairwise_dot_score", "pairwise_euclidean_sim",
-    "pairwise_manhattan_sim", "quantize_embeddings", "semantic_search", "truncate_embeddings",
+    "pairwise_manhattan_sim", "pytorch_cos_sim", "quantize_embeddings", "semantic_search",
+    "truncate_embeddings",
 ]
+
+pytorch_cos_sim = cos_sim  # its older name
 
 
 def truncate_embeddings(embeddings: Any, truncate_dim: int | None) -> Any:

@@ -184,6 +184,25 @@ def test_vectors_that_cannot_be_compared(tiny):
                 method(a, b)
 
 
+def test_what_is_not_there_says_why(tiny):
+    for name in ("tokenizer", "parameters", "state_dict"):
+        with pytest.raises(AttributeError, match=f"'{name}': embound is no module of torch"):
+            getattr(tiny, name)
+        assert not hasattr(tiny, name)
+    with pytest.raises(TypeError):
+        tiny[0]
+
+
+def test_evaluators_take_the_model(tiny, tmp_path, reference):
+    from sentence_transformers.sentence_transformer import evaluation
+
+    evaluator = evaluation.EmbeddingSimilarityEvaluator(["a b", "c", "of the"],
+                                                        ["a", "d e", "of"], [1.0, 0.2, 0.7],
+                                                        write_csv=True)
+    scores = tiny.evaluate(evaluator, str(tmp_path / "new"))
+    assert all(-1 <= score <= 1 for score in scores.values()) and list((tmp_path / "new").iterdir())
+
+
 def test_bad_streams(tiny):
     for bad in (None, 5, "one", b"x"):
         with pytest.raises(ValueError, match="iterable"):

@@ -12,7 +12,7 @@ METHODS = [
     "similarity_pairwise", "start_multi_process_pool", "stop_multi_process_pool", "tokenize",
     "preprocess", "get_embedding_dimension", "get_sentence_embedding_dimension",
     "get_max_seq_length", "truncate_embeddings", "truncate_sentence_embeddings",
-    "is_singular_input", "get_model_kwargs", "supports", "load",
+    "is_singular_input", "get_model_kwargs", "supports", "load", "evaluate",
 ]
 OURS = {"__init__": ["memory", "gpu_memory", "dtype", "long", "threads", "caller_memory"]}
 PROPERTIES = ["max_seq_length", "similarity_fn_name", "device", "dtype", "modalities"]
