@@ -1,8 +1,9 @@
 /* latency.c - how long one text of so many tokens takes, or TEXTS of them together, through the
  * public interface alone.
  *
- *   latency MODEL [TEXTSx]TOKENS DTYPE THREADS [cpu|cuda [auto|on|off]]    (the last: CUDA graphs)
+ *   latency MODEL [TEXTSx]TOKENS|text:WORDS DTYPE THREADS [cpu|cuda [auto|on|off]]
  *
+ * text:WORDS encodes these words, from the string; otherwise from ids. The last is CUDA graphs.
  * For each number N read from standard input, encodes them N times and prints N times in
  * milliseconds on one line. Waits for the next number, so that a driver can interleave programs.
  *
@@ -18,6 +19,7 @@
 #define TEXTS_MAX  256
 #define ID_FIRST   1000 /* of ordinary words in BERT's vocabulary; which ones does not matter */
 #define ID_COUNT   20000
+#define WORDS      "text:"
 
 typedef struct bench {
     emb_model *model;
@@ -27,6 +29,7 @@ typedef struct bench {
     uint32_t ids[TOKENS_MAX];
     emb_text texts[TEXTS_MAX];
     uint32_t tokens, texts_count;
+    const char *words; /* NULL: ids */
 } bench;
 
 static double now_ms(void) {
@@ -86,6 +89,12 @@ static emb_status run(bench *b, long repeats, emb_error *error) {
 
 /* "128", or "32x128" for 32 texts. Gives whether both are in range. */
 static int read_work(bench *b, const char *work) {
+    if (strncmp(work, WORDS, strlen(WORDS)) == 0) {
+        b->words = work + strlen(WORDS);
+        b->tokens = 128;
+        b->texts_count = 1;
+        return 1;
+    }
     const char *times = strchr(work, 'x');
     long texts = times ? atol(work) : 1, tokens = atol(times ? times + 1 : work);
     b->texts_count = (uint32_t)texts;
@@ -100,6 +109,7 @@ static int make_texts(bench *b) {
     for (uint32_t i = 0; i < b->texts_count; i++)
         b->texts[i] =
             (emb_text){.data = b->ids, .length = b->tokens - b->info.special_tokens, .is_ids = 1};
+    if (b->words) b->texts[0] = (emb_text){.data = b->words, .length = strlen(b->words)};
     return b->rows != NULL;
 }
 
@@ -108,7 +118,8 @@ int main(int count, char **arguments) {
     emb_error error = {0};
     if (count < 5 || !read_work(&b, arguments[2])) {
         fprintf(stderr,
-                "usage: latency MODEL [TEXTSx]TOKENS DTYPE THREADS [DEVICE [GRAPHS]] (3 to %d "
+                "usage: latency MODEL [TEXTSx]TOKENS|text:WORDS DTYPE THREADS [DEVICE [GRAPHS]] (3 "
+                "to %d "
                 "tokens, 1 to %d texts)\n",
                 TOKENS_MAX, TEXTS_MAX);
         return 64;

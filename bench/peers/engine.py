@@ -3,8 +3,9 @@
 
     engine.py NAME MODEL WORK THREADS BATCH
 
-WORK is TEXTSxTOKENS (ids to vectors), or a .jsonl file of texts (strings to vectors, by length; as
-they come if :unsorted stands behind). Prints one line when it is ready; then, for each number N
+WORK is TEXTSxTOKENS (ids to vectors), text:WORDS (one string to its vector), or a .jsonl file of
+texts (strings to vectors, by length; as they come if :unsorted stands behind; if :lanes does, on
+THREADS engines with a thread each). Prints one line when it is ready; then, for each number N
 read from standard input, does the work N times and prints the N times in seconds as one JSON line.
 
 SPDX-License-Identifier: Apache-2.0
@@ -19,6 +20,8 @@ import time
 def call_of(engine, work, batch):
     """The work as a call without arguments."""
     path, _, order = work.partition(":")
+    if path == "text":
+        return lambda: engine.encode([order], 1)
     if not path.endswith(".jsonl"):
         texts, tokens = map(int, work.split("x"))
         return engine.ids(texts, tokens)
@@ -33,8 +36,12 @@ def main():
     name, folder, work, threads, batch = sys.argv[1:6]
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if int(threads) > 1 else "false"
     os.environ.update(RAYON_NUM_THREADS=threads, OMP_NUM_THREADS=threads)
-    from engines import ENGINES
-    run = call_of(ENGINES[name](folder, int(threads)), work, int(batch))
+    from engines import ENGINES, Lanes
+    if work.endswith(":lanes"):
+        engine = Lanes(ENGINES[name], folder, int(threads))
+    else:
+        engine = ENGINES[name](folder, int(threads))
+    run = call_of(engine, work, int(batch))
     run()
     print(json.dumps({"ready": name}), flush=True)
     for line in sys.stdin:

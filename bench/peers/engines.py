@@ -3,6 +3,7 @@ padded batches. Runs inside build/venv-peers (bench/cpu_peers.sh).
 
 SPDX-License-Identifier: Apache-2.0
 """
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -33,6 +34,42 @@ def padded(lists):
     return ids, mask
 
 
+def encode_on(lanes, texts, batch, by_length):
+    """[texts, dim], in order: the lanes, engines of a kind, take the batches in turn."""
+    import numpy
+    lists = [encoding.ids for encoding in lanes[0].tokenizer.encode_batch(texts)]
+    order = range(len(texts))
+    if by_length:
+        order = sorted(order, key=lambda n: -len(lists[n]))
+    parts = iter([list(order[start:start + batch]) for start in range(0, len(order), batch)])
+    done = []
+
+    def work(lane):
+        for part in parts:
+            done.append((part, lane.run(*padded([lists[number] for number in part])).copy()))
+
+    if len(lanes) == 1:
+        work(lanes[0])
+    else:
+        with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
+            list(pool.map(work, lanes))
+    rows = numpy.empty((len(texts), done[0][1].shape[1]), "f")
+    for part, vectors in done:
+        rows[part] = vectors
+    return rows
+
+
+class Lanes:
+    """Engines of a kind with a thread each."""
+
+    def __init__(self, kind, folder, count):
+        self.lanes = [kind(folder, 1) for _ in range(count)]
+
+    def encode(self, texts, batch, by_length=True):
+        """[texts, dim], in order."""
+        return encode_on(self.lanes, texts, batch, by_length)
+
+
 class Engine:
     """What they share: strings to vectors in batches, by length or as they come."""
 
@@ -51,18 +88,7 @@ class Engine:
 
     def encode(self, texts, batch, by_length=True):
         """[texts, dim], in order."""
-        import numpy
-        lists = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
-        order = range(len(texts))
-        if by_length:
-            order = sorted(order, key=lambda n: -len(lists[n]))
-        rows = None
-        for start in range(0, len(order), batch):
-            part = list(order[start:start + batch])
-            vectors = self.run(*padded([lists[number] for number in part]))
-            rows = numpy.empty((len(texts), vectors.shape[1]), "f") if rows is None else rows
-            rows[part] = vectors
-        return rows
+        return encode_on([self], texts, batch, by_length)
 
     def ids(self, texts, tokens):
         """A call that encodes so many texts of so many ids."""

@@ -3,11 +3,13 @@
 
     bench/cpu_peers.sh [--model NAME] [--rounds N] [--only WORDS] [--texts N]
 
-Columns: one query of 16 tokens, one text of 128, and 32 of 128, on one thread, from ids; then real
-texts of 4 to 250 tokens on two threads, from strings, sorted by length (each engine at the best of
-a few batch sizes) and as they come in batches of 32. All engines take turns in each round; the best
-sample counts. Peak is the VmHWM of the process that did the sorted texts, as another process reads
-it. Appends a JSON line an engine and column to bench/results/cpu_peers.jsonl.
+Columns: one query of 16 tokens from its string, alone in its turn, on one thread; the same from
+ids, ten times in a row; one text of 128 tokens and 32 of them, from ids; then real texts of 4 to
+250 tokens on two threads, from strings, sorted by length (each engine at the best of a few batch
+sizes, with two threads or as two engines of one) and as they come in batches of 32. All engines
+take turns in each round; the best sample counts. Peak is the VmHWM of the process that did the
+sorted texts, as another process reads it. Appends a JSON line for each engine, column, and way to
+use threads and batches to bench/results/cpu_peers.jsonl.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -32,7 +34,12 @@ VENV = ROOT / "build" / "venv-peers"
 OURS = ("embound f32", "embound bf16", "embound int8", "embound int4")
 BATCHES = (4, 16)
 DEFAULT_BATCH = 32
-COLUMNS = {"1x16": ("1x16", 1, 10, "ms"), "1x128": ("1x128", 1, 5, "ms"),
+QUERY_ROUNDS = 10  # times as many, because a round is one query
+QUERY = "how do i renew a library card that has expired over the summer holidays"
+QUERY_TOKENS = 16  # in BERT's vocabulary
+LANES = ("onnxruntime", "OpenVINO")
+COLUMNS = {"query": ("text:" + QUERY, 1, 1, "ms"),
+           "1x16": ("1x16", 1, 10, "ms"), "1x128": ("1x128", 1, 5, "ms"),
            "32x128": ("32x128", 1, 1, "ms"), "sorted": ("texts.jsonl", 2, 1, "tok/s"),
            "unsorted": ("texts.jsonl:unsorted", 2, 1, "tok/s")}
 
@@ -42,7 +49,7 @@ class Peer:
 
     def __init__(self, name, folder, work, threads, batch, scratch):
         self.name, self.samples, self.peak, self.why = name, [], None, None
-        self.batch = batch
+        self.batch, self.lanes = batch, threads if str(work).endswith(":lanes") else 1
         self.log = scratch / "engine.log"
         environment = dict(os.environ, HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1",
                            TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1",
@@ -102,6 +109,14 @@ def absent():
     return missing
 
 
+def ways(name, column):
+    """Batch sizes and ways to use the threads that a peer tries."""
+    if column != "sorted":
+        return [(DEFAULT_BATCH, "")]
+    hows = ("", ":lanes") if name.startswith(LANES) else ("",)
+    return [(batch, how) for how in hows for batch in BATCHES]
+
+
 def start(names, column, model, folder, scratch, missing):
     """A worker for each name that can work, several where batch sizes are tried."""
     work, threads, _, unit = COLUMNS[column]
@@ -114,9 +129,8 @@ def start(names, column, model, folder, scratch, missing):
                 workers.append(compare.Command(name, folder, scratch / "texts.jsonl",
                                                name.split()[1], threads, scratch))
             continue
-        batches = BATCHES if column == "sorted" else (DEFAULT_BATCH,)
-        for batch in batches if name not in missing else ():
-            place = scratch / work if ".jsonl" in work else work
+        for batch, how in ways(name, column) if name not in missing else ():
+            place = str(scratch / work) + how if ".jsonl" in work else work
             peer = Peer(name, folder, place, threads, batch, scratch)
             if peer.wait_ready():
                 workers.append(peer)
@@ -128,14 +142,16 @@ def start(names, column, model, folder, scratch, missing):
 
 
 def measure(names, column, model, folder, scratch, rounds, missing):
-    """Interleaved rounds; gives the best worker a name."""
+    """Interleaved rounds; records every worker and gives the best one a name."""
     workers = start(names, column, model, folder, scratch, missing)
-    for _ in range(rounds):
+    for _ in range(rounds * (QUERY_ROUNDS if column == "query" else 1)):
         for worker in workers:
             worker.ask(COLUMNS[column][2])
     best = {}
     for worker in workers:
         worker.close()
+    record(column, model, tokens_of(column, workers), workers)
+    for worker in workers:
         if worker.samples and (worker.name not in best or
                                min(worker.samples) < min(best[worker.name].samples)):
             best[worker.name] = worker
@@ -145,28 +161,32 @@ def measure(names, column, model, folder, scratch, rounds, missing):
 def tokens_of(column, workers):
     """Tokens that the work has; of texts, as our own engine counts them."""
     work = COLUMNS[column][0]
+    if column == "query":
+        return QUERY_TOKENS
     if ".jsonl" not in work:
         texts, tokens = map(int, work.split("x"))
         return texts * tokens
-    counted = [w.stats["tokens"] for w in workers.values() if getattr(w, "stats", None)]
+    counted = [w.stats["tokens"] for w in workers if getattr(w, "stats", None)]
     return counted[0] if counted else 0
 
 
-def record(column, model, tokens, workers, texts):
-    """Appends a line an engine."""
+def record(column, model, tokens, workers):
+    """Appends a line a worker."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True,
                             capture_output=True, check=False).stdout.strip()
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8")
                 if line.startswith("model name")), "unknown")
     with open(RESULTS, "a", encoding="utf-8") as file:
-        for name, worker in workers.items():
+        for worker in workers:
+            if not worker.samples:
+                continue
             best = min(worker.samples)
             line = {"bench": "cpu_peers", "date": datetime.date.today().isoformat(),
-                    "commit": commit, "cpu": cpu, "model": model, "engine": name,
+                    "commit": commit, "cpu": cpu, "model": model, "engine": worker.name,
                     "column": column, "threads": COLUMNS[column][1],
+                    "lanes": getattr(worker, "lanes", 1),
                     "batch": getattr(worker, "batch", None), "tokens": tokens,
                     "seconds_best": round(best, 6), "tokens_per_second": round(tokens / best),
-                    "texts_per_second": round(texts / best, 1) if texts else None,
                     "peak_bytes": worker.peak,
                     "samples": [round(sample, 6) for sample in worker.samples]}
             file.write(json.dumps(line) + "\n")
@@ -175,8 +195,8 @@ def record(column, model, tokens, workers, texts):
 def print_table(model, names, results, missing, texts):
     """All columns side by side."""
     print(f"\n{model}: best of interleaved rounds; ms on one thread, tokens/s on two\n")
-    print(f"{'engine':28}{'1x16 ms':>9}{'1x128 ms':>10}{'32x128 ms':>11}{'sorted':>9}"
-          f"{'texts/s':>9}{'unsorted':>10}{'peak MB':>9}")
+    print(f"{'engine':28}{'query ms':>9}{'1x16 ms':>9}{'1x128 ms':>10}{'32x128 ms':>11}"
+          f"{'sorted':>9}{'texts/s':>9}{'unsorted':>10}{'peak MB':>9}")
     for name in names:
         if name in missing:
             print(f"{name:28} absent: {missing[name]}")
@@ -194,8 +214,8 @@ def print_table(model, names, results, missing, texts):
         worker = results.get("sorted", (0, {}))[1].get(name)
         rate = f"{texts / min(worker.samples):.0f}" if worker else "-"
         peak = f"{worker.peak / 1e6:.0f}" if worker and worker.peak else "-"
-        print(f"{name:28}{cells[0]:>9}{cells[1]:>10}{cells[2]:>11}{cells[3]:>9}{rate:>9}"
-              f"{cells[4]:>10}{peak:>9}")
+        print(f"{name:28}{cells[0]:>9}{cells[1]:>9}{cells[2]:>10}{cells[3]:>11}{cells[4]:>9}"
+              f"{rate:>9}{cells[5]:>10}{peak:>9}")
 
 
 def supported(folder):
@@ -225,7 +245,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", default=real.L6)
-    parser.add_argument("--only", default="", help="engines whose names hold one of these words")
+    parser.add_argument("--only", default="",
+                        help="peers whose names hold one of these, with commas between")
+    parser.add_argument("--ours", default="", help="our dtypes, of those that run: int8 bf16")
     parser.add_argument("--columns", default=",".join(COLUMNS), help="some of " + " ".join(COLUMNS))
     parser.add_argument("--texts", type=int, default=compare.RAGGED_TEXTS)
     arguments = parser.parse_args()
@@ -237,9 +259,11 @@ def main():
             print(f"skipped: {needed} is missing ({how})")
             return
     make_graph(arguments.model, folder)
-    words = arguments.only.split()
-    names = [name for name in [*supported(folder), *engines.ENGINES]
-             if not words or name.startswith("embound") or any(word in name for word in words)]
+    words = [word for word in arguments.only.split(",") if word]
+    ours = arguments.ours.split()
+    names = [name for name in supported(folder) if not ours or name.split()[1] in ours]
+    names += [name for name in engines.ENGINES
+              if not words or any(word in name for word in words)]
     missing, results = absent(), {}
     with tempfile.TemporaryDirectory(prefix="embound-peers-") as place:
         scratch = pathlib.Path(place)
@@ -247,10 +271,7 @@ def main():
         for column in arguments.columns.split(","):
             workers = measure(names, column, arguments.model, folder, scratch, arguments.rounds,
                               missing)
-            tokens = tokens_of(column, workers)
-            texts = arguments.texts if ".jsonl" in COLUMNS[column][0] else 0
-            record(column, arguments.model, tokens, workers, texts)
-            results[column] = (tokens, workers)
+            results[column] = (tokens_of(column, workers.values()), workers)
     print_table(arguments.model, names, results, missing, arguments.texts)
 
 

@@ -302,7 +302,7 @@ static const emb_cpu_kernels *find_kernels(const char *numerics) {
     if (!strcmp(numerics, "avx2-bf16")) return &emb_cpu_avx2_bf16;
     if (!strncmp(numerics, "avx2-int", 8)) return &emb_cpu_avx2_dot;
     if (!strncmp(numerics, "avx512-int", 10)) return &emb_cpu_avx512_dot;
-    if (!strncmp(numerics, "avx512-bf16dot-int", 18)) return &emb_cpu_avx512_dot_bf16;
+    if (!strncmp(numerics, "avx512-attention8-int", 21)) return &emb_cpu_avx512_dot_bf16;
     if (!strcmp(numerics, "avx512-f32")) return &emb_cpu_avx512_f32;
     if (!strcmp(numerics, "avx512-bf16")) return &emb_cpu_avx512_bf16;
     if (!strcmp(numerics, "avx512-bf16dot")) return &emb_cpu_avx512_bf16dot;

@@ -162,15 +162,30 @@ static void add_word(float *out, const emb_embedding *embedding, uint32_t id, ui
     }
 }
 
+/* Words that are asked for before they are read, and rows that one call of norm takes. */
+enum { WORDS_AHEAD = 4, NORM_ROWS = 8 };
+
+static void fetch(const void *table, uint64_t at, uint64_t bytes) {
+    for (uint64_t b = 0; b < bytes; b += EMB_ALIGN)
+        __builtin_prefetch((const unsigned char *)table + at + b);
+}
+
 void emb_cpu_embed(const emb_cpu_kernels *kernels, float *out, const emb_tile *tile,
                    const emb_embedding *embedding, const emb_block_shape *shape) {
     emb_cpu_norm norm = {embedding->gain, embedding->shift, shape->hidden, shape->norm_epsilon};
-    for (uint32_t c = 0; c < tile->chunks; c++) {
-        for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++) {
-            float *row = out + (size_t)t * shape->hidden;
-            add_word(row, embedding, tile->ids[t], t - tile->starts[c], shape->hidden);
-            kernels->norm(row, row, NULL, 1, &norm);
-        }
+    uint32_t hidden = shape->hidden, chunk = 0;
+    uint64_t row_bytes = emb_format_row_bytes(embedding->format, hidden);
+    for (uint32_t t = 0; t < tile->tokens; t++) {
+        while (t >= tile->starts[chunk + 1]) chunk++;
+        /* words lie anywhere in the table: their rows are asked for ahead of time */
+        if (t + WORDS_AHEAD < tile->tokens)
+            fetch(embedding->words, tile->ids[t + WORDS_AHEAD] * row_bytes, row_bytes);
+        add_word(out + (size_t)t * hidden, embedding, tile->ids[t], t - tile->starts[chunk],
+                 hidden);
+        if ((t + 1) % NORM_ROWS && t + 1 < tile->tokens) continue;
+        uint32_t first = t / NORM_ROWS * NORM_ROWS;
+        float *rows = out + (size_t)first * hidden;
+        kernels->norm(rows, rows, NULL, t + 1 - first, &norm);
     }
 }
 

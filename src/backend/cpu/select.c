@@ -151,7 +151,7 @@ DEFINE_PLAIN(avx512_bf16, "avx512", "avx512-bf16", 128);
 DEFINE_PLAIN(avx512_bf16dot, "avx512", "avx512-bf16dot", 128);
 DEFINE_QUANTISED(avx512_dot, "avx512", "", 128);
 DEFINE_QUANTISED(avx512_dot_vnni, "avx512", "", 128);
-DEFINE_QUANTISED(avx512_dot_bf16, "avx512", "-bf16dot", 128);
+DEFINE_QUANTISED(avx512_dot_bf16, "avx512", "-attention8", 128);
 #endif
 
 const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format format) {

@@ -70,7 +70,12 @@ EMB_INLINE void quantise_row(uint8_t *out, const value_row *row, uint32_t cols) 
     __m512i zero = _mm512_set1_epi32(token.zero);
     size_t depth = emb_cpu_dot_depth(cols);
     uint32_t i = 0;
-    for (; i + 64 <= cols; i += 64) round_values(out, row, i, scale, zero);
+    for (; i + 64 <= cols; i += 64) {
+        /* the next row: it may still be in the second cache */
+        for (uint32_t line = 0; line < 64; line += 16)
+            _mm_prefetch((const char *)(row->in + cols + i + line), _MM_HINT_T0);
+        round_values(out, row, i, scale, zero);
+    }
     for (; i < cols; i += 16) {
         __mmask16 mask = emb_avx512_lanes(i, cols);
         __m512i q = round_value(load_value(row, i, mask), scale, zero);
