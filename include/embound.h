@@ -477,7 +477,8 @@ typedef struct emb_quantize_result {
  * tokenizer, as docs/quantized_format.md says. The directory is built beside its place and moved
  * there when it is whole; on failure nothing is left. progress may be NULL.
  * Fails: EMB_INVALID_ARGUMENT (options; the directory exists), EMB_UNSUPPORTED (the model is
- * quantised already), EMB_IO, EMB_BAD_FILE, EMB_NO_MEMORY, EMB_CANCELLED. */
+ * quantised already), EMB_IO, EMB_BAD_FILE, EMB_NOT_FINITE (the layers of the texts to calibrate
+ * with), EMB_NO_MEMORY, EMB_CANCELLED. */
 EMB_API emb_status emb_model_quantize(emb_quantize_result *out, const emb_model *model,
                                       const char *directory, const emb_quantize_options *options,
                                       emb_quantize_progress progress, void *user, emb_error *error);

@@ -9,7 +9,7 @@
 #include "cli/cli.h"
 #include "fail.h"
 
-#define TEXT_BYTES_MAX (4u << 20) /* of all texts to calibrate with; what is beyond is not read */
+#define TEXT_BYTES_MAX (4u << 20) /* of all texts to calibrate with; what is beyond is cut off */
 #define TEXTS_MAX      16384
 #define MATRICES       6
 #define BAR_CELLS      20
@@ -39,16 +39,17 @@ typedef struct quantize_job {
 
 /* ---- texts ----------------------------------------------------------------------------------- */
 
-/* Gives whether there is room for more. A text that does not fit whole is left out. */
+/* Gives whether there is room for more. */
 static bool take_piece(quantize_job *job, const emb_piece *piece) {
-    if (job->bytes_used + piece->length > TEXT_BYTES_MAX) return false;
+    size_t room = TEXT_BYTES_MAX - job->bytes_used;
+    size_t length = piece->length < room ? piece->length : room;
     if (piece->flags & EMB_PIECE_FIRST)
         job->texts[job->texts_count] = (emb_text){.data = job->bytes + job->bytes_used};
-    memcpy(job->bytes + job->bytes_used, piece->data, piece->length);
-    job->bytes_used += piece->length;
-    job->texts[job->texts_count].length += piece->length;
-    if (piece->flags & EMB_PIECE_LAST) job->texts_count++;
-    return job->texts_count < TEXTS_MAX;
+    memcpy(job->bytes + job->bytes_used, piece->data, length);
+    job->bytes_used += length;
+    job->texts[job->texts_count].length += length;
+    if (piece->flags & EMB_PIECE_LAST || length == room) job->texts_count++;
+    return job->texts_count < TEXTS_MAX && length < room;
 }
 
 static emb_status read_texts(quantize_job *job, const emb_options *options, emb_error *error) {

@@ -174,12 +174,17 @@ int emb_session_fail(const emb_session *session, const emb_options *options, emb
     if (status != EMB_BUDGET || error->bytes_min == 0) return emb_cli_fail(status, error);
     bool device = error->region == EMB_REGION_DEVICE;
     const emb_limits *limits = &options->limits;
+    uint64_t bytes = device ? limits->device_bytes_max : limits->host_bytes_max;
     char minimum[32], stated[32];
     emb_session_minimum(minimum, sizeof minimum, error->bytes_min);
-    emb_size_stated(stated, sizeof stated,
-                    device ? limits->device_bytes_max : limits->host_bytes_max);
-    emb_cli_say("a%s budget of %s is too small for this; the smallest that works is %s %s",
-                device ? " GPU" : "", stated, device ? "--gpu-memory" : "--memory", minimum);
+    if (bytes) {
+        emb_size_stated(stated, sizeof stated, bytes);
+        emb_cli_say("a%s budget of %s is too small for this; the smallest that works is %s %s",
+                    device ? " GPU" : "", stated, device ? "--gpu-memory" : "--memory", minimum);
+    } else {
+        emb_cli_say("the memory of %s is too small for this, which needs %s",
+                    device ? "the GPU" : "this machine", minimum);
+    }
     if (!device) say_gemm_minima(session);
     return EMB_EXIT_BUDGET;
 }

@@ -532,7 +532,8 @@ static emb_status check_handles(const emb_plan *out, const emb_model *model,
                              "the machine's page_bytes is 0, or it has too many devices");
     uint64_t largest = machine->process_base_bytes | limits->caller_bytes;
     for (uint32_t i = 0; i < machine->devices_count; i++)
-        largest |= machine->devices[i].context_bytes | machine->devices[i].host_bytes;
+        largest |= machine->devices[i].context_bytes | machine->devices[i].host_bytes |
+                   machine->devices[i].cublaslt_bytes;
     if (largest > BYTES_SANE_MAX)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "the machine or the limits state bytes beyond 2^56");
@@ -592,6 +593,20 @@ static uint64_t weigh_gpus(search *s, const emb_plan *plan) {
     return card_bytes;
 }
 
+static emb_status no_kernels(const emb_device_info *gpu, const emb_machine *machine,
+                             emb_error *error) {
+    if (!gpu)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "no kernels in this dtype and for this model's sizes on '%s'",
+                             machine->isa);
+    uint32_t capability = gpu->compute_capability;
+    return emb_error_set(error, EMB_UNSUPPORTED,
+                         "no kernels in this dtype and for this model's sizes on '%s', of compute "
+                         "capability %u.%u (7.5 is needed, 8.0 for bf16): use f16 or the device "
+                         "cpu",
+                         gpu->name, capability / 10, capability % 10);
+}
+
 /* Plans for one kind of device; limits->device is not auto. */
 static emb_status plan_for(emb_plan *out, const emb_model *model, const emb_limits *limits,
                            const emb_machine *machine, emb_error *error) {
@@ -606,10 +621,7 @@ static emb_status plan_for(emb_plan *out, const emb_model *model, const emb_limi
     const emb_backend *backend =
         cuda ? emb_cuda_sizes(gpu->compute_capability, format, base.gemm, &sizes)
              : emb_cpu_backend(machine->isa, machine->has_bf16, format);
-    if (!backend)
-        return emb_error_set(error, EMB_UNSUPPORTED,
-                             "no kernels in this dtype and for this model's sizes on '%s'",
-                             cuda ? gpu->name : machine->isa);
+    if (!backend) return no_kernels(gpu, machine, error);
     emb_plan_numerics(base.numerics_id, model, backend);
 
     search s = {.model = model,

@@ -266,5 +266,5 @@ double emb_calibration_advance(emb_calibration *c) {
             all += y * y;
         }
     }
-    return all > 0 ? sqrt(off / all) : 0;
+    return all == 0 ? 0 : sqrt(off / all); /* NaN stays NaN */
 }

@@ -209,7 +209,7 @@ static emb_status join(char *out, const char *folder, const char *name, emb_erro
 }
 
 /* What is at the place may be replaced if it is empty, or if we wrote it and are told to. */
-static emb_status check_place(const emb_package *out, bool overwrite, emb_error *error) {
+static emb_status check_place(const emb_package *out, emb_error *error) {
     struct stat about;
     char marker[EMB_QUANTIZER_PATH];
     if (lstat(out->final, &about) != 0) return EMB_OK;
@@ -218,7 +218,7 @@ static emb_status check_place(const emb_package *out, bool overwrite, emb_error 
                              "%s: is there and is not a directory; name another", out->final);
     EMB_TRY(join(marker, out->final, EMB_QUANTIZER_MARKER, error));
     bool ours = lstat(marker, &about) == 0;
-    if (ours && overwrite) return EMB_OK;
+    if (ours && out->overwrite) return EMB_OK;
     if (!ours && emb_tree_empty(out->final)) return EMB_OK;
     return emb_error_set(error, EMB_INVALID_ARGUMENT,
                          ours ? "%s: is there already; --force replaces it"
@@ -242,22 +242,21 @@ static emb_status create(emb_package *out, int *descriptor, char *path, const ch
     return emb_file_create(descriptor, path, error);
 }
 
-emb_status emb_package_open(emb_package *out, const char *directory, bool overwrite,
-                            emb_error *error) {
+emb_status emb_package_open(emb_package *out, const char *directory, emb_error *error) {
     char name[EMB_QUANTIZER_PATH];
     const char *folder = emb_model_files_transformer(out->model->files);
     EMB_TRY(join(out->final, directory, "", error));
     for (size_t length = strlen(out->final); length > 1 && out->final[length - 1] == '/';)
         out->final[--length] = 0;
-    EMB_TRY(check_place(out, overwrite, error));
+    EMB_TRY(check_place(out, error));
     int length =
         snprintf(out->temporary, sizeof out->temporary, "%s.tmp-%ld", out->final, (long)getpid());
     bool fits = length > 0 && (size_t)length < sizeof out->temporary;
     if (!fits || mkdir(out->temporary, 0777) != 0) {
         int reason = fits ? errno : ENAMETOOLONG;
         out->temporary[0] = 0; /* not ours to remove */
-        return emb_error_set(error, EMB_IO, "%s.tmp-%ld: cannot be made: %s", out->final,
-                             (long)getpid(), strerror(reason));
+        return emb_error_set(error, EMB_IO, "%s: no directory can be made there: %s", out->final,
+                             strerror(reason));
     }
     snprintf(name, sizeof name, "%s%s%s", folder, *folder ? "/" : "", "model.safetensors");
     EMB_TRY(create(out, &out->descriptor, out->weights, name, error));
@@ -303,10 +302,12 @@ static emb_status write_marker(emb_package *out, const char *marker, emb_error *
     return status == EMB_OK ? finished : status;
 }
 
-/* An older directory is moved aside first, and removed last. */
+/* An older directory is moved aside first, and removed last. What has come to the place since the
+ * work began, which takes minutes, is not. */
 static emb_status move(emb_package *out, emb_error *error) {
     char aside[EMB_QUANTIZER_PATH + 16];
     struct stat about;
+    EMB_TRY(check_place(out, error));
     snprintf(aside, sizeof aside, "%s.old-%ld", out->final, (long)getpid());
     bool replaces = lstat(out->final, &about) == 0 && !emb_tree_empty(out->final);
     if (replaces && rename(out->final, aside) != 0)

@@ -272,6 +272,11 @@ static emb_status quantize_layer(quantizer *q, uint32_t n, emb_error *error) {
             EMB_TRY(quantize_input(q, input, n, error));
         q->step.tensor[0] = 0;
         q->step.output_error = emb_calibration_advance(&q->calibration);
+        if (!isfinite(q->step.output_error))
+            return emb_error_set(error, EMB_NOT_FINITE,
+                                 "layer %u turns the texts to calibrate with into values that are "
+                                 "not finite: check the model's weights, or do not calibrate",
+                                 n);
         return tell(q, error);
     }
     for (uint32_t i = 0; i < MATRICES; i++)
@@ -306,7 +311,7 @@ static void write_marker(char *out, size_t capacity, const quantizer *q) {
 static emb_status run(quantizer *q, const char *directory, emb_quantize_result *out,
                       emb_error *error) {
     char marker[MARKER_BYTES];
-    EMB_TRY(emb_package_open(&q->package, directory, q->options->overwrite, error));
+    EMB_TRY(emb_package_open(&q->package, directory, error));
     EMB_TRY(quantize_all(q, error));
     write_marker(marker, sizeof marker, q);
     EMB_TRY(emb_package_commit(&q->package, marker, error));
@@ -343,8 +348,11 @@ emb_status emb_model_quantize(emb_quantize_result *out, const emb_model *model,
                    .calibrates = options->texts_count > 0,
                    .progress = progress,
                    .user = user};
-    q.package = (emb_package){
-        .model = model, .dtype = options->dtype, .smooth = options->smooth, .descriptor = -1};
+    q.package = (emb_package){.model = model,
+                              .dtype = options->dtype,
+                              .smooth = options->smooth,
+                              .overwrite = options->overwrite,
+                              .descriptor = -1};
     if (options->dtype == EMB_DTYPE_INT4)
         q.package.group = options->group ? options->group : EMB_QUANTIZE_GROUP;
     q.step.total = 1 + model->shape.layers * MATRICES;

@@ -70,7 +70,7 @@ void emb_calibration_end(emb_calibration *c);
 emb_status emb_calibration_observe(emb_calibration *c, uint32_t n, emb_error *error);
 
 /* Runs x through the layer as it is packed now (quantised), in place: the next layer's input. Gives
- * how far that is from y, relative RMS. */
+ * how far that is from y, relative RMS; not finite if either is not. */
 double emb_calibration_advance(emb_calibration *c);
 
 /* The layer's linear that reads an input. */
@@ -92,7 +92,7 @@ typedef struct emb_package {
     const emb_model *model;
     emb_dtype dtype;
     uint32_t group;
-    bool smooth;
+    bool smooth, overwrite;
     uint64_t *offsets;                 /* [slots, EMB_PACKAGE_PARTS] of the file */
     uint64_t bytes;                    /* of the weights' file */
     int descriptor;                    /* -1: none */
@@ -107,8 +107,7 @@ void emb_package_layout(emb_package *out, const emb_shape *shape, uint32_t cols_
 
 /* Makes the temporary folder beside `directory` and the weights' file with its header.
  * Fails: EMB_INVALID_ARGUMENT (exists), EMB_IO. */
-emb_status emb_package_open(emb_package *out, const char *directory, bool overwrite,
-                            emb_error *error);
+emb_status emb_package_open(emb_package *out, const char *directory, emb_error *error);
 
 emb_status emb_package_write(emb_package *out, emb_tensor_role role, uint32_t layer, uint32_t part,
                              uint64_t first_byte, const void *bytes, size_t count,

@@ -187,6 +187,23 @@ def check_plan(tally, folder):
         tally.expect(not (folder / "p.npy").exists(), "an output in spite of exit 78")
 
 
+def check_machine_files(tally, folder):
+    """Cards that are not here: what does not fit says whose memory it is, what cannot run why."""
+    path = folder / "machine.json"
+    run("info", "--save-machine", path)
+    machine = json.loads(path.read_text())
+    gpu = {"name": "card", "index": 0, "compute_capability": 75, "memory_bytes": 1 << 30,
+           "context_bytes": 2 << 30, "host_bytes": 1 << 27}
+    for changes, gpu_changes, code, reasons in [
+            ({}, {}, 78, ["the memory of the GPU is too small", "which needs 2"]),
+            ({"memory_bytes": 4096}, None, 78, ["the memory of this machine is too small"]),
+            ({}, {"compute_capability": 61}, 64, ["'card'", "6.1", "7.5", "cpu"])]:
+        devices = [] if gpu_changes is None else [{**gpu, **gpu_changes}]
+        path.write_text(json.dumps({**machine, **changes, "devices": devices}))
+        done = run("plan", BERT, "--machine", path, "--device", "cuda" if devices else "cpu")
+        expect_exit(tally, done, code, *reasons)
+
+
 def check_sizes(tally):
     """The same budget written in several ways."""
     for text, size in [("20MiB", 20 << 20), ("20M", 20 << 20), ("20mib", 20 << 20),
@@ -319,6 +336,7 @@ def main():
             check_external(tally, folder)
             check_models(tally, folder)
             check_plan(tally, folder)
+            check_machine_files(tally, folder)
             check_sizes(tally)
             check_bad(tally)
             check_machine(tally, folder)

@@ -136,6 +136,31 @@ def check_calibrated(tally, folder, model):
     tally.expect(means["smoothed"] > 2 * means["plain"] - 1, f"{model.name}: {means}")
 
 
+def check_odd_texts(tally, folder):
+    """A text longer than all that is read is cut; a model that gives nothing finite is refused."""
+    texts, target = folder / "odd.txt", folder / "odd"
+    ask = ["quantize", BERT, "-o", target, "--dtype", "int8", "--json", "--calibrate", texts]
+    texts.write_text("stone river " * 400000, encoding="utf-8")
+    done = run(*ask)
+    if expect_exit(tally, done, 0):
+        said = json.loads(done.stdout)
+        tally.expect((said["texts"], said["tokens"]) == (1, 64), f"one long text: {said}")
+        shutil.rmtree(target)
+    broken = folder / "huge-values"
+    shutil.copytree(BERT, broken)
+    path = broken / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    start = 8 + struct.unpack("<Q", data[:8])[0]
+    name = "encoder.layer.1.attention.self.query.weight"
+    first, last = header_of(path)[name]["data_offsets"]
+    data[start + first:start + last] = struct.pack("<f", 3e38) * ((last - first) // 4)
+    path.write_bytes(data)
+    texts.write_text("a cat sat on the mat\n", encoding="utf-8")
+    ask[1] = broken
+    expect_exit(tally, run(*ask), 65, "layer 1", "not finite")
+    tally.expect(not list(folder.glob("odd.tmp*")), f"left {list(folder.glob('odd*'))}")
+
+
 def check_refused(tally, folder):
     """Options, places and models that are not taken, each with its reason."""
     target, texts = folder / "refused", folder / "refused.txt"
@@ -157,13 +182,30 @@ def check_refused(tally, folder):
         tally.expect(not target.exists(), f"{arguments}: left {target}")
     done = run("quantize", BERT, "-o", target, "--dtype", "int8", "--calibrate", folder / "none")
     expect_exit(tally, done, 66, "none")
-    expect_exit(tally, run("quantize", BERT, "-o", folder / "a/b", "--dtype", "int8"), 74, "a/b")
+    expect_exit(tally, run("quantize", BERT, "-o", folder / "a/b", "--dtype", "int8"), 74,
+                "a/b: no directory can be made there")
     for dtype, other in [("int4", "int8"), ("int8", "int4"), ("fp8", "int8")]:
         stored = folder / f"stored-{dtype}"
         run("quantize", BERT, "-o", stored, "--dtype", dtype)
         expect_exit(tally, run("plan", stored, "--dtype", other), 64, f"stored as {dtype}", "f32")
         expect_exit(tally, run("quantize", stored, "-o", target, "--dtype", dtype), 64, "already")
     expect_exit(tally, run("plan", folder / "stored-fp8", "--device", "cpu"), 64, "fp8", "bf16")
+
+
+def check_late_place(tally, folder):
+    """What comes to the place while quantize works stays, too."""
+    late, texts = folder / "late", folder / "late.txt"
+    texts.write_text("\n".join(texts_of(3000)) + "\n", encoding="utf-8")
+    command = [program.PROGRAM, "quantize", MPNET, "-o", late, "--dtype", "int4", "--calibrate",
+               texts, "--calibrate-tokens", "8192", "--progress", "always"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
+        seen = running.stderr.read(30)  # it is at work
+        late.mkdir()
+        (late / "notes.txt").write_text("mine")
+        seen += running.stderr.read()
+    tally.expect(running.returncode == 64 and b"is there already" in seen, f"late: {seen[-200:]}")
+    tally.expect((late / "notes.txt").exists(), "what came to the place is gone")
+    tally.expect(not list(folder.glob("late.tmp*")), f"left {list(folder.glob('late.*'))}")
 
 
 def check_places(tally, folder):
@@ -178,6 +220,7 @@ def check_places(tally, folder):
     tally.expect(marker["dtype"] == "int4", f"--force left {marker}")
     (target / "embound_quantization.json").unlink()
     expect_exit(tally, run(*ask, "int8", "--force"), 64, "not by quantize")
+    check_late_place(tally, folder)
     tally.expect((target / "model.safetensors").exists(), "--force took what it must not")
     tally.expect(not list(folder.glob("place.*")), f"left {list(folder.glob('place.*'))}")
 
@@ -227,7 +270,8 @@ def main():
         for model in (BERT, MPNET):
             check_vectors(tally, folder, model)
             check_calibrated(tally, folder, model)
-        for check in (check_refused, check_places, check_nothing_left, check_memory):
+        for check in (check_odd_texts, check_refused, check_places, check_nothing_left,
+                      check_memory):
             check(tally, folder)
         shutil.rmtree(folder)
     tally.end()

@@ -153,6 +153,10 @@ static void the_machine_bounds_the_plan(void **state) {
     machine.process_base_bytes = UINT64_MAX;
     assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_INVALID_ARGUMENT);
     machine = two_cores();
+    machine.devices_count = 1;
+    machine.devices[0].cublaslt_bytes = UINT64_MAX; /* with its growth it would wrap to little */
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_INVALID_ARGUMENT);
+    machine = two_cores();
     machine.cores = 1024;
     model.shape.positions = model.shape.window_tokens = limits.chunk_tokens_max = 1u << 20;
     emb_status status = emb_plan_make(&plan, &model, &limits, &machine, &error);
