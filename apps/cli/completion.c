@@ -24,7 +24,7 @@ static bool is_files(const emb_option_entry *entry) {
     return entry->words && strcmp(entry->words, EMB_WORDS_FILES) == 0;
 }
 
-/* Whether an earlier entry has the same name: values are asked for once. */
+/* Whether an earlier entry has the same name, for other commands. */
 static bool is_repeated(size_t which) {
     for (size_t i = 0; i < which; i++) {
         if (strcmp(emb_option_list[i].name, emb_option_list[which].name) == 0) return true;
@@ -40,9 +40,36 @@ static void print_command_names(emb_writer *writer) {
 
 /* ---- bash ------------------------------------------------------------------------------------ */
 
-static void print_bash_name(emb_writer *writer, const emb_option_entry *entry) {
-    emb_writer_text(writer, entry->name);
-    if (entry->letter) emb_writer_format(writer, " | -%c", entry->letter);
+/* What stands before the option's value: any command, or one that takes other values. */
+static void print_bash_place(emb_writer *writer, const emb_option_entry *entry,
+                             const char *command) {
+    emb_writer_format(writer, "        %s\" %s\"", command, entry->name);
+    if (entry->letter) emb_writer_format(writer, " | %s\" -%c\"", command, entry->letter);
+}
+
+static void print_bash_values(emb_writer *writer, const emb_option_entry *entry,
+                              const char *command) {
+    print_bash_place(writer, entry, command);
+    if (is_files(entry))
+        emb_writer_text(writer,
+                        ") mapfile -t COMPREPLY < <(compgen -f -- \"$word\") && return ;;\n");
+    else if (entry->words)
+        emb_writer_format(writer, ") options=\"%s\" ;;\n", entry->words);
+    else
+        emb_writer_text(writer, ") return ;;\n");
+}
+
+/* The first pattern that fits wins: entries for single commands come first. */
+static void print_bash_cases(emb_writer *writer, bool repeated) {
+    for (size_t i = 0; i < emb_option_list_count; i++) {
+        const emb_option_entry *entry = &emb_option_list[i];
+        if (!entry->value || is_repeated(i) != repeated) continue;
+        if (!repeated) print_bash_values(writer, entry, "*");
+        for (size_t c = 0; repeated && c < emb_command_list_count; c++) {
+            if (entry->commands & emb_command_list[c].id)
+                print_bash_values(writer, entry, emb_command_list[c].name);
+        }
+    }
 }
 
 static void print_bash(emb_writer *writer) {
@@ -53,20 +80,10 @@ static void print_bash(emb_writer *writer) {
                     "    COMPREPLY=()\n"
                     "    if ((COMP_CWORD == 1)); then\n        options=\"");
     print_command_names(writer);
-    emb_writer_text(writer, " help --help --version\"\n    else\n        case $previous in\n");
-    for (size_t i = 0; i < emb_option_list_count; i++) {
-        const emb_option_entry *entry = &emb_option_list[i];
-        if (!entry->value || is_repeated(i)) continue;
-        emb_writer_text(writer, "        ");
-        print_bash_name(writer, entry);
-        if (is_files(entry))
-            emb_writer_text(writer,
-                            ") mapfile -t COMPREPLY < <(compgen -f -- \"$word\") && return ;;\n");
-        else if (entry->words)
-            emb_writer_format(writer, ") options=\"%s\" ;;\n", entry->words);
-        else
-            emb_writer_text(writer, ") return ;;\n");
-    }
+    emb_writer_text(writer, " help --help --version\"\n    else\n"
+                            "        case \"${COMP_WORDS[1]} $previous\" in\n");
+    print_bash_cases(writer, true);
+    print_bash_cases(writer, false);
     emb_writer_text(writer, "        esac\n    fi\n"
                             "    if [[ -z $options && $word == -* ]]; then\n"
                             "        case ${COMP_WORDS[1]} in\n");

@@ -259,6 +259,18 @@ static void restore_fp8(float *out, const piece *p, uint32_t count) {
         out[i] = p->scales[0] * emb_quantize_widen_fp8((uint8_t)p->codes[i]);
 }
 
+/* Reads factors [col0, col0 + count) of an input's columns. */
+static emb_status read_factors(const reading *r, float *out, uint32_t col0, uint32_t count,
+                               emb_error *error) {
+    EMB_TRY(read_at(r, out, count * sizeof(float),
+                    r->tensor->parts[EMB_PART_SMOOTH].offset + col0 * sizeof(float), error));
+    for (uint32_t i = 0; i < count; i++)
+        if (!(out[i] > 0 && isfinite(out[i])))
+            return emb_tensors_blame(r->files, r->role, r->layer, ".smooth", (uint64_t)col0 + i,
+                                     "not a finite number above 0", error);
+    return EMB_OK;
+}
+
 /* smooth: where the factors are, or NULL. */
 static emb_status restore(const reading *r, const reading *smooth, float *out, uint64_t row,
                           uint32_t col0, uint32_t count, void *scratch, emb_error *error) {
@@ -277,8 +289,7 @@ static emb_status restore(const reading *r, const reading *smooth, float *out, u
     else
         emb_quantize_restore(out, &rows);
     if (!smooth) return EMB_OK;
-    EMB_TRY(read_at(smooth, p.smooth, count * sizeof(float),
-                    smooth->tensor->parts[EMB_PART_SMOOTH].offset + col0 * sizeof(float), error));
+    EMB_TRY(read_factors(smooth, p.smooth, col0, count, error));
     for (uint32_t i = 0; i < count; i++) out[i] *= p.smooth[i];
     return EMB_OK;
 }
@@ -323,11 +334,5 @@ emb_status emb_model_read_smooth(const emb_model_files *files, emb_tensor_role r
     if (!r.tensor->parts[EMB_PART_SMOOTH].rank)
         return emb_error_set(error, EMB_INTERNAL, "no factors for role %d in layer %u", (int)role,
                              layer);
-    EMB_TRY(read_at(&r, out, r.tensor->cols * sizeof(float),
-                    r.tensor->parts[EMB_PART_SMOOTH].offset, error));
-    for (uint32_t i = 0; i < r.tensor->cols; i++)
-        if (!(out[i] > 0 && isfinite(out[i])))
-            return emb_tensors_blame(files, r.role, layer, ".smooth", i,
-                                     "not a finite number above 0", error);
-    return EMB_OK;
+    return read_factors(&r, out, 0, r.tensor->cols, error);
 }

@@ -56,6 +56,13 @@ typedef struct quantizer {
 static emb_status check_options(const emb_quantize_options *o, const emb_model *model,
                                 emb_error *error) {
     emb_dtype stored = model->info.stored_dtype;
+    if (o->struct_bytes != sizeof *o)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "struct_bytes differs: state sizeof(emb_quantize_options), and "
+                             "compile against this library's header");
+    if (o->texts_count && !o->texts)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "%u texts, but texts is NULL",
+                             o->texts_count);
     if (o->dtype != EMB_DTYPE_INT8 && o->dtype != EMB_DTYPE_INT4 && o->dtype != EMB_DTYPE_FP8)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "a model can be quantised to int8, int4 or fp8 alone");

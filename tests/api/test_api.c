@@ -152,6 +152,37 @@ static void plan_arguments(void **unused) {
     assert_in_range(plan_with(bad), EMB_OK, EMB_BUDGET);
 }
 
+static emb_status quantize_with(emb_quantize_options options) {
+    emb_quantize_result result;
+    return emb_model_quantize(&result, shared.model, "/dev/null/none", &options, NULL, NULL,
+                              &error);
+}
+
+static void quantize_arguments(void **unused) {
+    (void)unused;
+    emb_quantize_result result;
+    emb_quantize_options good = {.struct_bytes = sizeof good, .dtype = EMB_DTYPE_INT8}, bad;
+    const emb_text ids = {.data = "", .is_ids = 1};
+    REFUSED(emb_model_quantize(NULL, shared.model, "d", &good, NULL, NULL, &error));
+    REFUSED(emb_model_quantize(&result, NULL, "d", &good, NULL, NULL, &error));
+    REFUSED(emb_model_quantize(&result, shared.model, NULL, &good, NULL, NULL, &error));
+    REFUSED(emb_model_quantize(&result, shared.model, "", &good, NULL, NULL, &error));
+    REFUSED(emb_model_quantize(&result, shared.model, "d", NULL, NULL, NULL, &error));
+    assert_int_equal(quantize_with(good), EMB_IO);
+    bad = good, bad.struct_bytes = 3;
+    REFUSED(quantize_with(bad));
+    bad = good, bad.dtype = EMB_DTYPE_F32;
+    REFUSED(quantize_with(bad));
+    bad = good, bad.group = 32;
+    REFUSED(quantize_with(bad));
+    bad = good, bad.smooth = 1;
+    REFUSED(quantize_with(bad));
+    bad = good, bad.texts_count = 1;
+    REFUSED(quantize_with(bad));
+    bad.texts = &ids, bad.tokens_max = UINT32_MAX;
+    REFUSED(quantize_with(bad));
+}
+
 static void engine_arguments(void **unused) {
     (void)unused;
     emb_engine *engine = NULL;
@@ -469,6 +500,7 @@ int main(void) {
         cmocka_unit_test(machine_round_trip),
         cmocka_unit_test(model_arguments),
         cmocka_unit_test(plan_arguments),
+        cmocka_unit_test(quantize_arguments),
         cmocka_unit_test(engine_arguments),
         cmocka_unit_test(pieces_out_of_order),
         cmocka_unit_test(pieces_that_change),

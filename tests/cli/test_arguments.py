@@ -98,6 +98,8 @@ def check_completion(tally):
                           (["embound", "help", "to"], ["tokenize"]),
                           (["embound", "plan", "m", "--dt"], ["--dtype"]),
                           (["embound", "plan", "m", "--dtype", "bf"], ["bf16"]),
+                          (["embound", "quantize", "m", "--dtype", ""], ["int8", "int4", "fp8"]),
+                          (["embound", "plan", "m", "-m", "9"], ["96MiB"]),
                           (["embound", "encode", "-o", "READ"], ["README.md"])]:
         got = complete(words)
         tally.expect(got == wanted, f"{words}: {got}, wanted {wanted}")

@@ -200,12 +200,17 @@ static void bad_values_are_refused_by_element(void **state) {
     model_builder b;
     emb_model_info info;
     emb_error error;
-    float factors[8];
+    float factors[8], values[16];
+    uint8_t scratch[128];
     builder_init(&b, &(model_style){.bits = 8, .smooth = true});
     memset(b.data + builder_find(&b, QUERY ".smooth") + 4, 0, 4);
     emb_model_files *files = open_model(&b, &info);
     assert_int_equal(emb_model_read_smooth(files, EMB_TENSOR_QUERY, 0, factors, &error),
                      EMB_BAD_FILE);
+    assert_non_null(strstr(error.message, QUERY ".smooth"));
+    assert_non_null(strstr(error.message, "element 1 is not a finite number above 0"));
+    assert_int_equal(emb_model_read_rows(files, EMB_TENSOR_KEY, 0, 0, 4, values, scratch, &error),
+                     EMB_BAD_FILE); /* widened, too */
     assert_non_null(strstr(error.message, QUERY ".smooth"));
     assert_non_null(strstr(error.message, "element 1 is not a finite number above 0"));
     emb_model_files_close(files);
