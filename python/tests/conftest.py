@@ -3,9 +3,13 @@
 SPDX-License-Identifier: Apache-2.0
 """
 import pathlib
+import signal
 import warnings
 
 import pytest
+
+# a shell that starts the tests in the background has them ignore Ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "data" / "tiny-bert"
