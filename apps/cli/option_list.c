@@ -94,8 +94,9 @@ const emb_option_entry emb_option_list[] = {
      MANUAL(".Cm quantize :\nwith\n.Fl -calibrate ,\nmove range from the activations, which 8 bits "
             "fit less well, into the matrices.")},
     {"--force", 0, NULL, EMB_CLI_QUANTIZE, EMB_GROUP_COMMAND, FLAG(force),
-     .help = "replace DIR, if quantize wrote it",
-     MANUAL(".Cm quantize :\nreplace the output, if\n.Cm quantize\nwrote it.")},
+     .help = "replace DIR and all in it, if quantize wrote it",
+     MANUAL(".Cm quantize :\nreplace the output and all that is in it, if\n.Cm quantize\nwrote "
+            "it.")},
     {"--interval", 0, "S", EMB_CLI_MONITOR, EMB_GROUP_COMMAND, SPECIAL(SECONDS),
      .help = "seconds from one report to the next, default 1",
      MANUAL(".Cm monitor :\nseconds from one report to the next, 0.05 to 86400; the default is "
@@ -156,7 +157,8 @@ const emb_option_entry emb_option_list[] = {
     {"--output", 'o', "FILE", EMB_CLI_TOKENIZE, EMB_GROUP_OUTPUT, SPECIAL(OUTPUT),
      .words = EMB_WORDS_FILES, .help = "default: standard output", ONLY_HELP},
     {"--output", 'o', "DIR", EMB_CLI_QUANTIZE, EMB_GROUP_OUTPUT, SPECIAL(OUTPUT),
-     .words = EMB_WORDS_FILES, .help = "the directory to write; must not be there", ONLY_HELP},
+     .words = EMB_WORDS_FILES, .help = "the directory to write; what is there must be empty",
+     ONLY_HELP},
     {"--output-format", 0, "F", EMB_CLI_ENCODE, EMB_GROUP_OUTPUT,
      CHOICE(output_format, 1, "npy jsonl"), .help = "format: npy, jsonl; default: by suffix",
      MANUAL(".Cm npy\nor\n.Cm jsonl ,\ninstead of the suffix.")},

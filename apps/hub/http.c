@@ -285,7 +285,9 @@ static emb_status explain(emb_http *http, CURLcode code, emb_error *error) {
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_CONNECT:
         answer->passing = true;
-        return emb_app_fail(error, EMB_TIMEOUT, "no connection (%.150s)", why);
+        return emb_app_fail(
+            error, EMB_TIMEOUT,
+            "no connection (%.150s): check the network, and HF_ENDPOINT if it is set", why);
     default:
         answer->passing = answer->reached = true;
         return emb_app_fail(error, EMB_TIMEOUT, "the connection broke off (%.150s)", why);

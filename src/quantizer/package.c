@@ -212,6 +212,10 @@ static emb_status join(char *out, const char *folder, const char *name, emb_erro
 static emb_status check_place(const emb_package *out, emb_error *error) {
     struct stat about;
     char marker[EMB_QUANTIZER_PATH];
+    const char *slash = strrchr(out->final, '/'), *name = slash ? slash + 1 : out->final;
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) /* what is in use cannot be moved */
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "%s: state the directory's own name, not '.' or '..'", out->final);
     if (lstat(out->final, &about) != 0) return EMB_OK;
     if (!S_ISDIR(about.st_mode))
         return emb_error_set(error, EMB_INVALID_ARGUMENT,

@@ -175,6 +175,8 @@ def check_refused(tally, folder):
             (["-o", target, "--dtype", "int8", "--calibrate-tokens", "99"], "--calibrate"),
             (["-o", target, "--dtype", "int8", "--calibrate", folder / "empty.txt"], "empty"),
             (["-o", BERT, "--dtype", "int8"], "not by quantize"),
+            (["-o", f"{folder}/.", "--dtype", "int8", "--force"], "own name"),
+            (["-o", "..", "--dtype", "int8"], "own name"),
             (["-o", texts, "--dtype", "int8"], "not a directory")]
     for arguments, reason in rows:
         done = run("quantize", BERT, *arguments)
