@@ -11,6 +11,7 @@
 
 #define TEXT_BYTES_MAX (4u << 20) /* of all texts to calibrate with; what is beyond is cut off */
 #define TEXTS_MAX      16384
+#define WORDS_MAX      10 /* about texts that cannot be read */
 #define MATRICES       6
 #define BAR_CELLS      20
 #define BAR_WIDTH      79
@@ -28,7 +29,7 @@ typedef struct quantize_job {
     char *bytes;           /* [TEXT_BYTES_MAX] */
     size_t bytes_used;
     emb_text *texts; /* [TEXTS_MAX] */
-    uint32_t texts_count;
+    uint32_t texts_count, left_out;
     emb_piece *pieces; /* [EMB_RUN_PIECES] */
     layer_errors *layers;
     double words;
@@ -52,6 +53,13 @@ static bool take_piece(quantize_job *job, const emb_piece *piece) {
     return job->texts_count < TEXTS_MAX && length < room;
 }
 
+/* The last text could not be read, or not to its end. */
+static void leave_out(quantize_job *job, const emb_error *error) {
+    job->bytes_used -= job->texts[--job->texts_count].length;
+    if (++job->left_out <= WORDS_MAX) emb_cli_say("left out: %s", error->message);
+    if (job->left_out == WORDS_MAX) emb_cli_say("further ones are not shown here");
+}
+
 static emb_status read_texts(quantize_job *job, const emb_options *options, emb_error *error) {
     EMB_APP_TRY(emb_source_open(&job->source, &options->source, &options->calibrate, 1,
                                 emb_signals_descriptor(), job->memory, error));
@@ -61,7 +69,9 @@ static emb_status read_texts(quantize_job *job, const emb_options *options, emb_
         status = job->source.next(&job->source, job->pieces, EMB_RUN_PIECES, &count, error);
         for (uint32_t i = 0; i < count && more; i++) more = take_piece(job, &job->pieces[i]);
         if (count == 0) break;
-        if (status == EMB_BAD_TEXT) status = EMB_OK; /* what could be read of it is a text too */
+        if (status != EMB_BAD_TEXT) continue;
+        if (more) leave_out(job, error);
+        status = EMB_OK;
     }
     emb_source_close(&job->source);
     if (status == EMB_OK && job->texts_count == 0)
@@ -220,9 +230,10 @@ static emb_status run_job(quantize_job *job, emb_session *session, const emb_opt
 int emb_command_quantize(emb_session *session, emb_options *options) {
     static quantize_job job;
     emb_error error = {0};
-    const char *missing = !options->output         ? "no output: state -o DIR"
-                          : !options->limits.dtype ? "state --dtype int8, int4 or fp8"
-                                                   : NULL;
+    const char *missing = !options->output                    ? "no output: state -o DIR"
+                          : strcmp(options->output, "-") == 0 ? "-o -: state a directory"
+                          : !options->limits.dtype            ? "state --dtype int8, int4 or fp8"
+                                                              : NULL;
     if (!missing && options->calibrate_tokens && !options->calibrate)
         missing = "--calibrate-tokens needs --calibrate FILE";
     if (missing) {

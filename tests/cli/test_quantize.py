@@ -146,6 +146,15 @@ def check_odd_texts(tally, folder):
         said = json.loads(done.stdout)
         tally.expect((said["texts"], said["tokens"]) == (1, 64), f"one long text: {said}")
         shutil.rmtree(target)
+    lines, ask[-1] = folder / "odd.jsonl", folder / "odd.jsonl"
+    lines.write_text('{"text": "a cat"}\n{"x": 1}\n{"text": 7}\n{"text": "a mat"}\n')
+    done = run(*ask)
+    if expect_exit(tally, done, 0):
+        tally.expect(json.loads(done.stdout)["texts"] == 2, f"two are texts: {done.stdout[:80]}")
+        tally.expect(all(f"line {n}".encode() in done.stderr for n in (2, 3)), f"{done.stderr}")
+        shutil.rmtree(target)
+    expect_exit(tally, run(*ask, "--field", "y"), 64, "line 1", "is missing", "no texts")
+    ask[-1] = texts
     broken = folder / "huge-values"
     shutil.copytree(BERT, broken)
     path = broken / "model.safetensors"
@@ -177,6 +186,7 @@ def check_refused(tally, folder):
             (["-o", BERT, "--dtype", "int8"], "not by quantize"),
             (["-o", f"{folder}/.", "--dtype", "int8", "--force"], "own name"),
             (["-o", "..", "--dtype", "int8"], "own name"),
+            (["-o", "-", "--dtype", "int8"], "a directory"),
             (["-o", texts, "--dtype", "int8"], "not a directory")]
     for arguments, reason in rows:
         done = run("quantize", BERT, *arguments)
