@@ -13,16 +13,18 @@ static int failures;
 
 /* ---- bits ------------------------------------------------------------------------------------ */
 
-static std::vector<float> rows_of(const quantised_model &q, const batch &b, bool graph) {
+static std::vector<float> rows_of(const quantised_model &q, const batch &b, bool graph,
+                                  quantised_choice choice = QUANTISED_CHOSEN) {
     quantised_activations a = quantised_activations_open(q, b.pack.tokens_max, b.pack.chunks_max);
     std::vector<float> rows(b.lengths.size() * q.m.hidden);
+    quantised_run r = {q, a, &b.pack, &device, stream, choice};
     if (graph) {
-        cudaGraphExec_t g = capture([&] { forward_quantised(q, a, &b.pack, &device, stream); });
+        cudaGraphExec_t g = capture([&] { forward_quantised(r); });
         REQUIRE(cudaGraphLaunch(g, stream));
         REQUIRE(cudaStreamSynchronize(stream));
         REQUIRE(cudaGraphExecDestroy(g));
     } else {
-        forward_quantised(q, a, &b.pack, &device, stream);
+        forward_quantised(r);
         REQUIRE(cudaStreamSynchronize(stream));
     }
     REQUIRE(cudaMemcpy(rows.data(), a.a.rows, rows.size() * 4, cudaMemcpyDeviceToHost));
@@ -41,7 +43,9 @@ static void check_bits(const quantised_model &q) {
     for (float v : packed) bad += v != v;
     std::vector<float> graph = rows_of(q, b, true), large = rows_of(q, roomy, true);
     bad += memcmp(packed.data(), graph.data(), packed.size() * 4) != 0;
+    std::vector<float> apart = rows_of(q, roomy, false, QUANTISED_APART);
     bad += memcmp(packed.data(), large.data(), packed.size() * 4) != 0;
+    bad += memcmp(packed.data(), apart.data(), packed.size() * 4) != 0;
     for (size_t c = 0; c < lengths.size(); c += 3, cases++) {
         batch alone = batch_open(lengths[c], 1);
         std::vector<uint32_t> ids(b.ids.begin() + b.starts[c], b.ids.begin() + b.starts[c + 1]);
@@ -51,9 +55,9 @@ static void check_bits(const quantised_model &q) {
         bad += memcmp(row.data(), same, q.m.hidden * 4) != 0;
         batch_close(alone);
     }
-    printf("{\"check\": \"forward, same bits alone, packed, in a larger bucket, by graph\", "
+    printf("{\"check\": \"forward, same bits alone, packed, in a larger bucket, by graph, apart\", "
            "\"model\": \"%s\", \"type\": \"%s\", \"cases\": %d, \"failed\": %d}\n",
-           q.m.name, TYPE_NAMES[q.type], cases + 2, bad);
+           q.m.name, TYPE_NAMES[q.type], cases + 3, bad);
     failures += bad;
     batch_close(b), batch_close(roomy);
 }
@@ -86,14 +90,13 @@ static void bench_passes(const random_model &m, std::vector<quantised_model> &al
     uint32_t chunks = (uint32_t)lengths.size();
     activations a = activations_open(m, b.tokens, chunks);
     std::vector<quantised_activations> spaces;
+    spaces.reserve(all.size());
     std::vector<pass> passes;
     passes.push_back({"f16", capture([&] { forward(m, a, &b.pack, &device, NULL, stream); }), {}});
     for (quantised_model &q : all) {
         spaces.push_back(quantised_activations_open(q, b.tokens, chunks));
-        quantised_activations &x = spaces.back();
-        passes.push_back({TYPE_NAMES[q.type],
-                          capture([&] { forward_quantised(q, x, &b.pack, &device, stream); }),
-                          {}});
+        quantised_run r = {q, spaces.back(), &b.pack, &device, stream, QUANTISED_CHOSEN};
+        passes.push_back({TYPE_NAMES[q.type], capture([&] { forward_quantised(r); }), {}});
     }
     for (int turn = 0; turn < 3; turn++) {
         for (pass &p : passes) p.us.push_back(graph_time(p.graph, b.tokens < 4096 ? 10 : 1));
@@ -111,47 +114,70 @@ static void print_op(const quantised_model &q, const char *op, uint32_t tokens, 
            q.m.name, TYPE_NAMES[q.type], op, tokens, us, flop / us * 1e-6);
 }
 
-static void bench_product(const quantised_model &q, const char *op, const emb_cuda_narrow &l,
-                          int gelu, void *out, const void *in, const quantised_activations &x,
-                          const batch &b) {
+/* What a kernel takes to run with a pass's values. */
+template <typename F>
+static void bench_op(const quantised_run &r, const char *op, const emb_cuda_narrow *l, F work) {
+    uint32_t tokens = r.pack->tokens_max;
+    print_op(r.q, op, tokens, op_time([&] { REQUIRE(work()); }),
+             l ? 2.0 * tokens * l->rows * l->cols : 0);
+}
+
+static void bench_norms(const quantised_run &r, const char *op, const emb_cuda_narrow &l) {
+    const activations &a = r.x.a;
+    const emb_cuda_codes *from = r.q.type == EMB_CUDA_I4 ? NULL : &r.x.inner;
+    const void *in = from ? NULL : a.wide;
     char name[64];
-    snprintf(name, sizeof name, "quantize for %s", op);
-    auto quantize = [&] {
-        emb_cuda_quantize(&x.codes, in, NULL, l.cols, q.type, &b.pack, &device, stream);
-    };
-    auto product = [&] { run_narrow(q, x, out, in, true, l, gelu, &b.pack, &device, stream); };
-    if (q.type != EMB_CUDA_I4) print_op(q, name, b.tokens, op_time(quantize), 0);
-    print_op(q, op, b.tokens, op_time(product), 2.0 * b.tokens * l.rows * l.cols);
+    bench_op(r, op, &l, [&] {
+        return emb_cuda_narrow_run(a.y, from, in, &l, 0, EMB_CUDA_TILE_AUTO, r.pack, r.device,
+                                   stream);
+    });
+    if (!from || device.capability != 90 || l.rows != 384) return;
+    snprintf(name, sizeof name, "%s and norm", op);
+    bench_op(r, name, &l, [&] {
+        return emb_cuda_narrow_norm_wgmma(a.x, &r.x.codes, NULL, from, &l, a.x, &r.q.m.norm, r.pack,
+                                          r.device, stream);
+    });
 }
 
 static void bench_ops(const quantised_model &q, uint32_t chunks) {
     batch b = batch_make(std::vector<uint32_t>(chunks, 128), q.m.vocabulary);
     quantised_activations x = quantised_activations_open(q, b.tokens, chunks);
+    quantised_run r = {q, x, &b.pack, &device, stream, QUANTISED_CHOSEN};
     const activations &a = x.a;
-    void *context = context_of(q, a, b.tokens);
     const emb_cuda_codes *codes = q.type == EMB_CUDA_I4 ? NULL : &x.codes;
-    forward_quantised(q, x, &b.pack, &device, stream); /* values like those of a pass */
-    print_op(q, "embed", b.tokens, op_time([&] {
-                 emb_cuda_embed_codes(a.x, codes, NULL, q.type, &b.pack, &q.m.embedding, q.m.hidden,
-                                      &device, stream);
-             }),
-             0);
-    bench_product(q, "qkv", q.qkv[0], 0, a.wide, a.x, x, b);
-    bench_product(q, "attention_out", q.attention_out[0], 0, a.y, context, x, b);
-    print_op(q, "residual_norm", b.tokens, op_time([&] {
-                 emb_cuda_residual_norm_codes(a.x, codes, NULL, q.type, a.y, a.x, &q.m.norm,
-                                              &b.pack, q.m.hidden, &device, stream);
-             }),
-             0);
-    bench_product(q, "ffn_in", q.ffn_in[0], 1, a.wide, a.x, x, b);
-    if (q.type == EMB_CUDA_FP8) {
-        print_op(q, "ffn_in to codes", b.tokens, op_time([&] {
-                     emb_cuda_narrow_codes(&x.inner, &x.codes, q.reach[0], &q.ffn_in[0], 1,
-                                           EMB_CUDA_TILE_AUTO, &b.pack, &device, stream);
-                 }),
-                 2.0 * b.tokens * q.ffn_in[0].rows * q.ffn_in[0].cols);
+    emb_cuda_heads heads = {q.m.hidden, q.m.heads, q.m.hidden / q.m.heads, q.m.longest,
+                            q.m.relative};
+    uint32_t H = q.m.hidden, F = q.m.intermediate;
+    forward_quantised(r); /* values like those of a pass */
+    bench_op(r, "embed", NULL, [&] {
+        return emb_cuda_embed_codes(a.x, codes, NULL, q.type, r.pack, &q.m.embedding, H, r.device,
+                                    stream);
+    });
+    bench_op(r, "qkv", &q.qkv[0], [&] { return run_narrow(r, a.wide, q.qkv[0], 0), 0; });
+    bench_op(r, "attention", NULL, [&] {
+        return emb_cuda_attention(a.y, a.wide, &heads, r.pack, EMB_CUDA_F16, r.device, stream);
+    });
+    bench_op(r, "ffn_in", &q.ffn_in[0], [&] { return run_narrow(r, a.wide, q.ffn_in[0], 1), 0; });
+    if (codes) {
+        bench_op(r, "quantize hidden", NULL, [&] {
+            return emb_cuda_quantize(&x.inner, a.y, NULL, H, q.type, r.pack, r.device, stream);
+        });
+        bench_op(r, "quantize intermediate", NULL, [&] {
+            return emb_cuda_quantize(&x.inner, a.wide, NULL, F, q.type, r.pack, r.device, stream);
+        });
     }
-    bench_product(q, "ffn_out", q.ffn_out[0], 0, a.y, a.wide, x, b);
+    bench_op(r, "residual_norm", NULL, [&] {
+        return emb_cuda_residual_norm_codes(a.x, codes, NULL, q.type, a.y, a.x, &q.m.norm, r.pack,
+                                            H, r.device, stream);
+    });
+    bench_norms(r, "attention_out", q.attention_out[0]);
+    bench_norms(r, "ffn_out", q.ffn_out[0]);
+    if (q.type == EMB_CUDA_FP8) {
+        bench_op(r, "ffn_in to codes", &q.ffn_in[0], [&] {
+            return emb_cuda_narrow_codes(&x.inner, &x.codes, q.reach[0], &q.ffn_in[0], 1,
+                                         EMB_CUDA_TILE_AUTO, r.pack, r.device, stream);
+        });
+    }
     quantised_activations_close(x), batch_close(b);
 }
 
@@ -168,8 +194,8 @@ static void bench_model(random_model m, bool bits_only, bool quick, bool ops) {
     if (bits_only) return;
     model_open(m);
     bench_passes(m, all, "one of 128", std::vector<uint32_t>(1, 128));
-    for (uint32_t chunks : {128u, 256u, 512u}) {
-        if (quick && chunks != 256) continue;
+    for (uint32_t chunks : {64u, 128u, 256u, 512u}) {
+        if (quick && chunks != 64 && chunks != 256) continue;
         bench_passes(m, all, "128", std::vector<uint32_t>(chunks, 128));
     }
     if (!quick) bench_passes(m, all, "ragged 8-256", ragged_lengths(65536, 8, 256));

@@ -622,6 +622,61 @@ static void check_long(emb_cuda_type type) {
     check_product(type, 9000, 2304, 768);
 }
 
+/* A product with residual, norm and codes in one kernel: the bits of two. `out` is the residual. */
+static void check_fused_product(emb_cuda_type type, uint32_t tokens, uint32_t K, bool smoothed) {
+    uint32_t N = 384;
+    trial t = trial_open(type, tokens, N, K, false);
+    batch b = batch_open(tokens + SPARE, 1);
+    batch_fill(b, {tokens}, std::vector<uint32_t>(), 10);
+    size_t count = (size_t)(tokens + SPARE) * N;
+    std::vector<float> x = random_values(count, 2, EMB_CUDA_F16, 0.5f);
+    buffer wanted = buffer_from(x, EMB_CUDA_F16), between = buffer_open(count, EMB_CUDA_F16);
+    buffer gain = buffer_copy(random_values(N, 0.2f, EMB_CUDA_F32, 1));
+    buffer shift = buffer_copy(random_values(N, 0.2f, EMB_CUDA_F32));
+    buffer smooth = buffer_copy(random_values(N, 0.2f, EMB_CUDA_F32, 1));
+    emb_cuda_norm norm = {(float *)inside(gain), (float *)inside(shift), 1e-5f};
+    code_buffers codes = codes_open(tokens + SPARE, N);
+    const float *by = smoothed ? (float *)inside(smooth) : NULL;
+    emb_cuda_tile apart = type == EMB_CUDA_I8 ? EMB_CUDA_TILE_MEDIUM : EMB_CUDA_TILE_PAIR;
+    REQUIRE(emb_cuda_narrow_norm(inside(wanted), &codes.codes, by, &t.codes.codes, &t.linear,
+                                 inside(wanted), &norm, inside(between), apart, &b.pack, &device,
+                                 NULL));
+    for (int with_codes = 1; with_codes >= 0; with_codes--) {
+        char what[120];
+        snprintf(what, sizeof what, "%s product and norm of %u x %u in one%s%s", TYPE_NAMES[type],
+                 tokens, K, smoothed ? ", smoothed" : "", with_codes ? "" : ", no codes");
+        buffer out = buffer_from(x, EMB_CUDA_F16);
+        code_buffers own = codes_open(tokens + SPARE, N);
+        REQUIRE(emb_cuda_narrow_norm_wgmma(inside(out), with_codes ? &own.codes : NULL, by,
+                                           &t.codes.codes, &t.linear, inside(out), &norm, &b.pack,
+                                           &device, NULL));
+        judge_bytes(what, buffer_bytes(out), buffer_bytes(wanted), 2 * N);
+        judge_true("guards of a product and norm in one", buffer_intact(out));
+        if (with_codes) {
+            judge_bytes("its codes", buffer_bytes(own.values), buffer_bytes(codes.values), N);
+            judge_bytes("its scales", buffer_bytes(own.scales), buffer_bytes(codes.scales), 4);
+            judge_bytes("its zeros", buffer_bytes(own.zeros), buffer_bytes(codes.zeros), 4);
+            judge_true("guards of its codes", buffer_intact(own.values) &&
+                                                  buffer_intact(own.scales) &&
+                                                  buffer_intact(own.zeros));
+        }
+        buffer_close(out), codes_close(own);
+    }
+    for (buffer *y : {&wanted, &between, &gain, &shift, &smooth}) buffer_close(*y);
+    codes_close(codes), batch_close(b), trial_close(t);
+}
+
+static void check_fused(emb_cuda_type type) {
+    if (device.capability != 90) return;
+    for (uint32_t K : {16u, 384u, 400u, 768u, 1536u}) {
+        for (uint32_t tokens : {1u, 64u, 65u, 300u, 9000u, 30011u}) {
+            if (small && (tokens > 300 || K > 400)) continue;
+            if (tokens > 9000 && K != 384 && K != 1536) continue;
+            check_fused_product(type, tokens, K, tokens % 2 == 0);
+        }
+    }
+}
+
 /* ---- groups ---------------------------------------------------------------------------------- */
 
 typedef struct group {

@@ -16,10 +16,10 @@ typedef struct quantised_model {
     float *reach[LAYERS_MAX]; /* of ffn_in; FP8 alone */
 } quantised_model;
 
-/* Activations of f16, and the codes of one of them at a time. */
+/* Activations of f16, and codes of some. */
 typedef struct quantised_activations {
     activations a;
-    emb_cuda_codes codes, inner; /* inner: what ffn_in writes itself, FP8 alone */
+    emb_cuda_codes codes, inner; /* of x, and of the context or the feed-forward's inside */
 } quantised_activations;
 
 /* Device bytes whose first ones repeat; never freed. */
@@ -107,11 +107,12 @@ static inline quantised_activations quantised_activations_open(const quantised_m
                                                                uint32_t tokens, uint32_t chunks) {
     quantised_activations a;
     a.a = activations_open(q.m, tokens, chunks);
-    REQUIRE(cudaMalloc(&a.codes.values, (size_t)tokens * std::max(q.m.hidden, q.m.intermediate)));
+    REQUIRE(cudaMalloc(&a.codes.values, (size_t)tokens * q.m.hidden));
+    REQUIRE(cudaMalloc(&a.inner.values, (size_t)tokens * std::max(q.m.hidden, q.m.intermediate)));
     REQUIRE(cudaMalloc((void **)&a.codes.scales, (size_t)tokens * 4));
     REQUIRE(cudaMalloc((void **)&a.codes.zeros, (size_t)tokens * 4));
-    a.inner = {a.a.wide, NULL, NULL};
     REQUIRE(cudaMalloc((void **)&a.inner.scales, (size_t)tokens * 4));
+    REQUIRE(cudaMalloc((void **)&a.inner.zeros, (size_t)tokens * 4));
     return a;
 }
 static inline void quantised_activations_close(quantised_activations &a) {
@@ -119,7 +120,9 @@ static inline void quantised_activations_close(quantised_activations &a) {
     REQUIRE(cudaFree(a.codes.values));
     REQUIRE(cudaFree(a.codes.scales));
     REQUIRE(cudaFree(a.codes.zeros));
+    REQUIRE(cudaFree(a.inner.values));
     REQUIRE(cudaFree(a.inner.scales));
+    REQUIRE(cudaFree(a.inner.zeros));
 }
 
 /* Where the context lies: behind queries, keys and values. */
@@ -127,57 +130,74 @@ static inline void *context_of(const quantised_model &q, const activations &a, u
     return (char *)a.wide + (size_t)tokens * std::max(3 * q.m.hidden, q.m.intermediate) * 2;
 }
 
-/* out = in * W^T + bias; `in` is in the codes already, or is quantised here. */
-static inline void run_narrow(const quantised_model &q, const quantised_activations &a, void *out,
-                              const void *in, bool coded, const emb_cuda_narrow &l, int gelu,
-                              const emb_cuda_pack *pack, const emb_cuda_device *device,
-                              cudaStream_t stream) {
-    bool whole = q.type == EMB_CUDA_I4;
-    if (!whole && !coded) {
-        REQUIRE(emb_cuda_quantize(&a.codes, in, NULL, l.cols, q.type, pack, device, stream));
-    }
-    REQUIRE(emb_cuda_narrow_run(out, whole ? NULL : &a.codes, whole ? in : NULL, &l, gelu,
-                                EMB_CUDA_TILE_AUTO, pack, device, stream));
+/* Products that a norm follows: as the launcher chooses, or always in two kernels. */
+typedef enum quantised_choice { QUANTISED_CHOSEN, QUANTISED_APART } quantised_choice;
+
+/* What a pass is done with. */
+typedef struct quantised_run {
+    const quantised_model &q;
+    const quantised_activations &x;
+    const emb_cuda_pack *pack;
+    const emb_cuda_device *device;
+    cudaStream_t stream;
+    quantised_choice choice;
+} quantised_run;
+
+/* out = x * W^T + bias, from the codes of x; int4: from x. */
+static inline void run_narrow(const quantised_run &r, void *out, const emb_cuda_narrow &l,
+                              int gelu) {
+    bool whole = r.q.type == EMB_CUDA_I4;
+    REQUIRE(emb_cuda_narrow_run(out, whole ? NULL : &r.x.codes, whole ? r.x.a.x : NULL, &l, gelu,
+                                EMB_CUDA_TILE_AUTO, r.pack, r.device, r.stream));
 }
 
-/* y = the feed-forward part of what the codes stand for. */
-static inline void run_inner(const quantised_model &q, const quantised_activations &x, uint32_t i,
-                             const emb_cuda_pack *pack, const emb_cuda_device *device,
-                             cudaStream_t stream) {
-    const activations &a = x.a;
-    if (q.type != EMB_CUDA_FP8) {
-        run_narrow(q, x, a.wide, a.x, true, q.ffn_in[i], 1, pack, device, stream);
-        run_narrow(q, x, a.y, a.wide, false, q.ffn_out[i], 0, pack, device, stream);
+/* x = norm(x + in * W^T + bias), and its codes if `coded`; `in` is in the inner codes already, or
+ * is quantised here. */
+static inline void run_norm(const quantised_run &r, const void *in, bool ready,
+                            const emb_cuda_narrow &l, bool coded) {
+    const activations &a = r.x.a;
+    const emb_cuda_codes *codes = coded && r.q.type != EMB_CUDA_I4 ? &r.x.codes : NULL;
+    emb_cuda_tile tile = r.choice == QUANTISED_APART
+                             ? emb_cuda_narrow_tile(&l, r.pack->tokens_max, r.device)
+                             : EMB_CUDA_TILE_AUTO;
+    if (r.q.type == EMB_CUDA_I4) {
+        REQUIRE(emb_cuda_narrow_run(a.y, NULL, in, &l, 0, EMB_CUDA_TILE_AUTO, r.pack, r.device,
+                                    r.stream));
+        REQUIRE(emb_cuda_residual_norm(a.x, a.y, a.x, &r.q.m.norm, r.pack, l.rows, EMB_CUDA_F16,
+                                       r.stream));
         return;
     }
-    REQUIRE(emb_cuda_narrow_codes(&x.inner, &x.codes, q.reach[i], &q.ffn_in[i], 1,
-                                  EMB_CUDA_TILE_AUTO, pack, device, stream));
-    REQUIRE(emb_cuda_narrow_run(a.y, &x.inner, NULL, &q.ffn_out[i], 0, EMB_CUDA_TILE_AUTO, pack,
-                                device, stream));
+    if (!ready) {
+        REQUIRE(
+            emb_cuda_quantize(&r.x.inner, in, NULL, l.cols, r.q.type, r.pack, r.device, r.stream));
+    }
+    REQUIRE(emb_cuda_narrow_norm(a.x, codes, NULL, &r.x.inner, &l, a.x, &r.q.m.norm, a.y, tile,
+                                 r.pack, r.device, r.stream));
 }
 
-static inline void forward_quantised(const quantised_model &q, const quantised_activations &x,
-                                     const emb_cuda_pack *pack, const emb_cuda_device *device,
-                                     cudaStream_t stream) {
-    const random_model &m = q.m;
-    const activations &a = x.a;
+static inline void forward_quantised(const quantised_run &r) {
+    const random_model &m = r.q.m;
+    const activations &a = r.x.a;
     emb_cuda_heads heads = {m.hidden, m.heads, m.hidden / m.heads, m.longest, m.relative};
-    const emb_cuda_codes *codes = q.type == EMB_CUDA_I4 ? NULL : &x.codes;
-    void *context = context_of(q, a, pack->tokens_max);
-    REQUIRE(emb_cuda_prepare(pack, stream));
-    REQUIRE(emb_cuda_embed_codes(a.x, codes, NULL, q.type, pack, &m.embedding, m.hidden, device,
-                                 stream));
+    bool fp8 = r.q.type == EMB_CUDA_FP8;
+    const emb_cuda_codes *codes = r.q.type == EMB_CUDA_I4 ? NULL : &r.x.codes;
+    void *context = context_of(r.q, a, r.pack->tokens_max);
+    REQUIRE(emb_cuda_prepare(r.pack, r.stream));
+    REQUIRE(emb_cuda_embed_codes(a.x, codes, NULL, r.q.type, r.pack, &m.embedding, m.hidden,
+                                 r.device, r.stream));
     for (uint32_t i = 0; i < m.layers; i++) {
-        run_narrow(q, x, a.wide, a.x, true, q.qkv[i], 0, pack, device, stream);
-        REQUIRE(emb_cuda_attention(context, a.wide, &heads, pack, m.type, device, stream));
-        run_narrow(q, x, a.y, context, false, q.attention_out[i], 0, pack, device, stream);
-        REQUIRE(emb_cuda_residual_norm_codes(a.x, codes, NULL, q.type, a.y, a.x, &m.norm, pack,
-                                             m.hidden, device, stream));
-        run_inner(q, x, i, pack, device, stream);
-        REQUIRE(emb_cuda_residual_norm_codes(a.x, i + 1 < m.layers ? codes : NULL, NULL, q.type,
-                                             a.y, a.x, &m.norm, pack, m.hidden, device, stream));
+        run_narrow(r, a.wide, r.q.qkv[i], 0);
+        REQUIRE(emb_cuda_attention(context, a.wide, &heads, r.pack, m.type, r.device, r.stream));
+        run_norm(r, context, false, r.q.attention_out[i], true);
+        if (fp8) {
+            REQUIRE(emb_cuda_narrow_codes(&r.x.inner, &r.x.codes, r.q.reach[i], &r.q.ffn_in[i], 1,
+                                          EMB_CUDA_TILE_AUTO, r.pack, r.device, r.stream));
+        } else {
+            run_narrow(r, a.wide, r.q.ffn_in[i], 1);
+        }
+        run_norm(r, a.wide, fp8, r.q.ffn_out[i], i + 1 < m.layers);
     }
-    REQUIRE(emb_cuda_pool(a.rows, a.x, pack, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type, stream));
+    REQUIRE(emb_cuda_pool(a.rows, a.x, r.pack, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type, r.stream));
 }
 
 #endif

@@ -92,6 +92,21 @@ int emb_cuda_narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes
                           emb_cuda_tile tile, const emb_cuda_pack *pack,
                           const emb_cuda_device *device, void *stream);
 
+/* ---- a product, the norm behind it, and codes ---------------------------------------------------
+ */
+
+/* F16 out [tokens, rows] = norm(residual + codes * W^T + bias), the product rounded as between the
+ * calls that this stands for, emb_cuda_narrow_run and emb_cuda_residual_norm_codes, whose bits it
+ * has: `out_codes` (or NULL) are its codes, of the matrix's type I8 or FP8. `out` may be
+ * `residual`; `out_codes` and `codes` lie apart, but their scales and zeros may be the same arrays.
+ * `product` F16 [tokens, rows] is written if it is not done in one, as on Hopper for rows of 384.
+ */
+int emb_cuda_narrow_norm(void *out, const emb_cuda_codes *out_codes, const float *smooth,
+                         const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
+                         const void *residual, const emb_cuda_norm *norm, void *product,
+                         emb_cuda_tile tile, const emb_cuda_pack *pack,
+                         const emb_cuda_device *device, void *stream);
+
 /* ---- what the calls above chose beneath them ---------------------------------------------------
  */
 
@@ -108,6 +123,11 @@ int emb_cuda_narrow_mma(const emb_cuda_narrow_out *out, const emb_cuda_codes *co
 int emb_cuda_narrow_wgmma(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
                           const emb_cuda_narrow *linear, int gelu, const emb_cuda_pack *pack,
                           const emb_cuda_device *device, void *stream);
+int emb_cuda_narrow_norm_wgmma(void *out, const emb_cuda_codes *out_codes, const float *smooth,
+                               const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
+                               const void *residual, const emb_cuda_norm *norm,
+                               const emb_cuda_pack *pack, const emb_cuda_device *device,
+                               void *stream);
 int emb_cuda_int4_mma(void *out, const void *in, const emb_cuda_narrow *linear, int gelu,
                       emb_cuda_tile tile, const emb_cuda_pack *pack, void *stream);
 

@@ -60,6 +60,29 @@ int emb_cuda_narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes
     return run(&to, codes, linear, gelu, tile, pack, device, stream);
 }
 
+/* ---- with the norm behind it ----------------------------------------------------------------- */
+
+/* Whether product and norm are done in one: enough tiles of 64 whole rows to go round. */
+static bool fuses(const emb_cuda_narrow *linear, uint32_t tokens, const emb_cuda_device *device) {
+    return device->capability == 90 && linear->rows == 384 &&
+           tokens / 64 >= device->multiprocessors / 2;
+}
+
+int emb_cuda_narrow_norm(void *out, const emb_cuda_codes *out_codes, const float *smooth,
+                         const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
+                         const void *residual, const emb_cuda_norm *norm, void *product,
+                         emb_cuda_tile tile, const emb_cuda_pack *pack,
+                         const emb_cuda_device *device, void *stream) {
+    if (tile == EMB_CUDA_TILE_AUTO && fuses(linear, pack->tokens_max, device)) {
+        return emb_cuda_narrow_norm_wgmma(out, out_codes, smooth, codes, linear, residual, norm,
+                                          pack, device, stream);
+    }
+    int status = emb_cuda_narrow_run(product, codes, NULL, linear, 0, tile, pack, device, stream);
+    if (status) return status;
+    return emb_cuda_residual_norm_codes(out, out_codes, smooth, linear->type, product, residual,
+                                        norm, pack, linear->rows, device, stream);
+}
+
 /* ---- what bounds an FP8 matrix's outputs ----------------------------------------------------- */
 
 #define REACH_THREADS 1024

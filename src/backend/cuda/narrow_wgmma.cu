@@ -59,10 +59,6 @@ load_tiles(uint32_t base, const schedule &s, const CUtensorMap *in, const CUtens
     }
 }
 
-static __device__ __forceinline__ void copy4(uint32_t to, const void *from) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
-}
-
 /* Sets out what a warpgroup's tile needs beside its product to shared memory; the scales of codes
  * that are written, where the tile is a row's first. */
 template <typename T, bool CODES>
@@ -75,8 +71,8 @@ static __device__ __forceinline__ void load_factors(uint32_t to, const product &
         if (T::exact) emb_copy16(to + SUMS + thread * 16, p.sums + n, true);
     }
     if (m < rows) {
-        copy4(to + TOKENS + thread * 4, p.token_scales + m);
-        if (T::exact) copy4(to + TOKENS + (TILE_M + thread) * 4, p.token_zeros + m);
+        emb_copy4(to + TOKENS + thread * 4, p.token_scales + m);
+        if (T::exact) emb_copy4(to + TOKENS + (TILE_M + thread) * 4, p.token_zeros + m);
     }
     emb_copy_commit();
     if (CODES && first_n == 0 && m < rows) {
@@ -171,7 +167,7 @@ static __device__ __forceinline__ void finish(typename T::sum (&sums)[2][EMB_WGM
             for (int i = 0; i < 4; i++) {
                 uint4 v = emb_shared_load16(from + i * 4 * OUT_STRIDE * 2);
                 if (half * 64 + i * 4 < left_m && part * OUT_COLS < left_n) {
-                    *reinterpret_cast<uint4 *>(out + (uint64_t)(i * 4) * p.N + part * OUT_COLS) = v;
+                    emb_store16(out + (uint64_t)(i * 4) * p.N + part * OUT_COLS, v);
                 }
             }
             __syncwarp();
@@ -219,8 +215,7 @@ finish_codes(typename T::sum (&sums)[2][EMB_WGMMA_SUMS], const product &p, uint3
             for (int i = 0; i < 2; i++) {
                 uint4 v = emb_shared_load16(from + i * 8 * CODE_STRIDE);
                 if (half * 64 + i * 8 < left_m && part * CODE_COLS < left_n) {
-                    *reinterpret_cast<uint4 *>(out + (uint64_t)(i * 8) * p.N + part * CODE_COLS) =
-                        v;
+                    emb_store16(out + (uint64_t)(i * 8) * p.N + part * CODE_COLS, v);
                 }
             }
             __syncwarp();

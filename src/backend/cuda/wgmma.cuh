@@ -114,6 +114,18 @@ static __device__ __forceinline__ float2 emb_shared_load2(uint32_t from) {
     return v;
 }
 
+/* Sixteen bytes in one store: the compiler makes four of some, which cost four times as much. */
+static __device__ __forceinline__ void emb_store16(void *to, uint4 v) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z),
+                 "r"(v.w)
+                 : "memory");
+}
+
+/* Four bytes, as emb_copy16. */
+static __device__ __forceinline__ void emb_copy4(uint32_t to, const void *from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
+
 /* What this thread wrote to shared memory is there for products and tensor copies that come after
  * the next barrier. */
 static __device__ __forceinline__ void emb_shared_publish() {
