@@ -686,6 +686,7 @@ typedef struct group {
 } group;
 
 static const group groups[] = {
+    {"int8-fused", check_fused, EMB_CUDA_I8},       {"fp8-fused", check_fused, EMB_CUDA_FP8},
     {"int8-products", check_products, EMB_CUDA_I8}, {"int8-long", check_long, EMB_CUDA_I8},
     {"fp8-products", check_products, EMB_CUDA_FP8}, {"fp8-long", check_long, EMB_CUDA_FP8},
     {"fp8-coded", check_coded, EMB_CUDA_FP8},       {"int4-products", check_products, EMB_CUDA_I4},
