@@ -639,8 +639,8 @@ static void check_fused_product(emb_cuda_type type, uint32_t tokens, uint32_t K,
     const float *by = smoothed ? (float *)inside(smooth) : NULL;
     emb_cuda_tile apart = type == EMB_CUDA_I8 ? EMB_CUDA_TILE_MEDIUM : EMB_CUDA_TILE_PAIR;
     REQUIRE(emb_cuda_narrow_norm(inside(wanted), &codes.codes, by, &t.codes.codes, &t.linear,
-                                 inside(wanted), &norm, inside(between), apart, &b.pack, &device,
-                                 NULL));
+                                 inside(wanted), &norm, inside(between), apart, b.pack.tokens_max,
+                                 &b.pack, &device, NULL));
     for (int with_codes = 1; with_codes >= 0; with_codes--) {
         char what[120];
         snprintf(what, sizeof what, "%s product and norm of %u x %u in one%s%s", TYPE_NAMES[type],

@@ -89,8 +89,8 @@ static void smooth_row(float *values, const emb_linear *linear) {
     for (uint32_t i = 0; linear->smooth && i < linear->cols; i++) values[i] *= linear->smooth[i];
 }
 
-/* The lane's codes of a product's input; for int4 the smoothed input, in `room`. Gives what the
- * product reads, if it reads no codes. */
+/* A product's input: in codes in `room`, or for int4 smoothed there; else as it is. Gives what the
+ * product reads. */
 static const void *ready(const fake_work *work, const emb_linear *linear, const void *in,
                          void *room) {
     float row[COLS_MAX];
@@ -98,7 +98,7 @@ static const void *ready(const fake_work *work, const emb_linear *linear, const 
     bool plain = !emb_format_quantized(linear->format);
     if (plain || (linear->format == EMB_FORMAT_I4 && !linear->smooth)) return in;
     for (uint32_t t = 0; t < work->tile->tokens; t++) {
-        uint8_t *codes = (uint8_t *)work->lane.codes + (size_t)t * cols;
+        uint8_t *codes = (uint8_t *)room + (size_t)t * cols;
         get_row(row, in, t, cols, true);
         smooth_row(row, linear);
         if (linear->format == EMB_FORMAT_I8)
@@ -108,12 +108,12 @@ static const void *ready(const fake_work *work, const emb_linear *linear, const 
         for (uint32_t i = 0; linear->format == EMB_FORMAT_I4 && i < cols; i++)
             set(room, (size_t)t * cols + i, row[i], true);
     }
-    return linear->format == EMB_FORMAT_I4 ? room : NULL;
+    return room;
 }
 
 /* As in the module: whether a layer finds its input's codes in the lane. */
 static bool codes_stay(const fake_work *work, const emb_linear *qkv) {
-    return work->lane.codes && !qkv->smooth && !work->tile->kept;
+    return work->lane.layer_codes && !qkv->smooth && !work->tile->kept;
 }
 
 /* Row r of the matrix; for int8 and fp8 without its scale. */
@@ -143,10 +143,11 @@ static double output(const fake_work *work, const emb_linear *linear, uint32_t r
                      const void *in, const double *weights) {
     double sum = 0;
     size_t first = (size_t)t * linear->cols;
-    const uint8_t *codes = (const uint8_t *)work->lane.codes + first;
-    for (uint32_t c = 0; in && c < linear->cols; c++)
+    bool coded = work->lane.layer_codes != NULL;
+    const uint8_t *codes = (const uint8_t *)in + first;
+    for (uint32_t c = 0; !coded && c < linear->cols; c++)
         sum += get(in, first + c, is_half(work)) * weights[c];
-    if (in) return sum;
+    if (!coded) return sum;
     for (uint32_t c = 0; c < linear->cols; c++)
         sum += (linear->sums ? codes[c] : emb_quantize_widen_fp8(codes[c])) * weights[c];
     if (linear->sums) sum -= (double)work->lane.code_zeros[t] * linear->sums[r];
@@ -194,7 +195,7 @@ void fake_embed(void *out, const emb_embedding *embedding, const fake_work *work
                  embedding->gain, embedding->shift, work);
         }
     const emb_linear next = {.cols = hidden, .format = embedding->format};
-    if (codes_stay(work, &next)) ready(work, &next, out, NULL);
+    if (codes_stay(work, &next)) ready(work, &next, out, work->lane.layer_codes);
 }
 
 /* One query of one head against the keys of its chunk, which begins at row `start`. */
@@ -225,12 +226,15 @@ static void attend(const fake_work *work, uint32_t start, uint32_t query, uint32
             (float)(sums[i] / total), half);
 }
 
+/* Inputs are made ready where the module does it: two codes that are needed at once lie apart. */
 void fake_attention_block(void *out, const void *in, const emb_layer *layer,
                           const fake_work *work) {
     const emb_tile *tile = work->tile;
     const emb_cuda_lane *lane = &work->lane;
-    const void *input = NULL;
-    if (!codes_stay(work, &layer->qkv)) input = ready(work, &layer->qkv, in, lane->context);
+    bool coded = lane->layer_codes != NULL;
+    const void *input = lane->layer_codes;
+    if (!codes_stay(work, &layer->qkv))
+        input = ready(work, &layer->qkv, in, coded ? lane->layer_codes : lane->context);
     product(lane->wide, input, &layer->qkv, false, work);
     for (uint32_t c = 0; c < tile->chunks; c++) {
         uint32_t start = tile->starts[c], tokens = tile->starts[c + 1] - start;
@@ -238,21 +242,24 @@ void fake_attention_block(void *out, const void *in, const emb_layer *layer,
             for (uint32_t h = 0; h < work->shape->heads; h++) attend(work, start, q, tokens, h);
     }
     void *narrow = lane->narrow ? lane->narrow : lane->wide;
-    input = ready(work, &layer->attention_out, lane->context, lane->context);
+    input = ready(work, &layer->attention_out, lane->context,
+                  coded ? lane->inner_codes : lane->context);
     product(narrow, input, &layer->attention_out, false, work);
     norm_rows(out, in, narrow, layer->attention_gain, layer->attention_shift, work);
-    if (lane->codes) ready(work, &layer->ffn_in, out, NULL); /* as the module: ffn_block is next */
+    if (coded) ready(work, &layer->ffn_in, out, lane->middle_codes);
 }
 
 void fake_ffn_block(void *out, const void *in, const emb_layer *layer, const fake_work *work) {
     const emb_cuda_lane *lane = &work->lane;
-    const void *input = lane->codes ? NULL : ready(work, &layer->ffn_in, in, lane->context);
+    bool coded = lane->layer_codes != NULL;
+    void *narrow = lane->narrow ? lane->narrow : coded ? lane->wide : lane->context;
+    const void *input = lane->middle_codes;
+    if (!coded) input = ready(work, &layer->ffn_in, in, lane->context);
     product(lane->wide, input, &layer->ffn_in, true, work);
-    input = ready(work, &layer->ffn_out, lane->wide, lane->wide);
-    void *narrow = lane->narrow ? lane->narrow : lane->codes ? lane->wide : lane->context;
+    input = ready(work, &layer->ffn_out, lane->wide, coded ? lane->inner_codes : lane->wide);
     product(narrow, input, &layer->ffn_out, false, work);
     norm_rows(out, in, narrow, layer->ffn_gain, layer->ffn_shift, work);
-    if (codes_stay(work, &layer->qkv)) ready(work, &layer->qkv, out, NULL);
+    if (codes_stay(work, &layer->qkv)) ready(work, &layer->qkv, out, lane->layer_codes);
 }
 
 /* Mean or cls: what the tiny models use. */

@@ -172,7 +172,7 @@ static inline void run_norm(const quantised_run &r, const void *in, bool ready,
             emb_cuda_quantize(&r.x.inner, in, NULL, l.cols, r.q.type, r.pack, r.device, r.stream));
     }
     REQUIRE(emb_cuda_narrow_norm(a.x, codes, NULL, &r.x.inner, &l, a.x, &r.q.m.norm, a.y, tile,
-                                 r.pack, r.device, r.stream));
+                                 r.pack->tokens_max, r.pack, r.device, r.stream));
 }
 
 static inline void forward_quantised(const quantised_run &r) {

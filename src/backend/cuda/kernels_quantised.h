@@ -100,11 +100,11 @@ int emb_cuda_narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes
  * has: `out_codes` (or NULL) are its codes, of the matrix's type I8 or FP8. `out` may be
  * `residual`; `out_codes` and `codes` lie apart, but their scales and zeros may be the same arrays.
  * `product` F16 [tokens, rows] is written if it is not done in one, as on Hopper for rows of 384.
- */
+ * AUTO chooses as for a batch of `tokens` tokens. */
 int emb_cuda_narrow_norm(void *out, const emb_cuda_codes *out_codes, const float *smooth,
                          const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
                          const void *residual, const emb_cuda_norm *norm, void *product,
-                         emb_cuda_tile tile, const emb_cuda_pack *pack,
+                         emb_cuda_tile tile, uint32_t tokens, const emb_cuda_pack *pack,
                          const emb_cuda_device *device, void *stream);
 
 /* ---- what the calls above chose beneath them ---------------------------------------------------

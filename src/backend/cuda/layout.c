@@ -32,17 +32,24 @@ uint64_t emb_cuda_kept_place(uint32_t tokens, uint32_t tiles) {
     return (bytes + EMB_ALIGN - 1) / EMB_ALIGN * EMB_ALIGN;
 }
 
-/* In attention, codes of hidden columns beside the context; in the feed-forward, of intermediate
- * columns in the place of both. */
+/* What stands beside or instead of f16 values; `wide` is cut last, so that codes end it. */
 static void cut_codes(emb_cuda_lane *lane, uintptr_t *end, const emb_block_shape *shape,
                       uint32_t tokens) {
-    uintptr_t behind = *end;
-    lane->codes = cut(end, (uint64_t)tokens * shape->hidden, 1);
-    lane->context = cut(end, (uint64_t)tokens * shape->hidden, sizeof(uint16_t));
+    const uint64_t value = sizeof(uint16_t), rows = (uint64_t)tokens * shape->hidden;
+    uintptr_t behind = *end, start;
+    lane->inner_codes = cut(end, rows, 1);
+    start = *end;
+    lane->context = cut(end, rows, value);
+    lane->middle_codes = (void *)start;
     cut(&behind, (uint64_t)tokens * shape->intermediate, 1);
     if (*end < behind) *end = behind;
     lane->code_scales = cut(end, tokens, sizeof(float));
     lane->code_zeros = cut(end, tokens, sizeof(int32_t));
+    behind = *end;
+    lane->wide = cut(end, 3 * rows, value);
+    lane->layer_codes = cut(end, rows, 1);
+    cut(&behind, (uint64_t)tokens * shape->intermediate, value);
+    if (*end < behind) *end = behind;
 }
 
 uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, emb_format format,
@@ -51,13 +58,14 @@ uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, em
     uint64_t value = emb_format_bytes(format), rows = (uint64_t)tokens * shape->hidden;
     uint64_t wide =
         shape->intermediate > 3 * shape->hidden ? shape->intermediate : 3 * (uint64_t)shape->hidden;
+    memset(lane, 0, sizeof *lane);
     end += emb_cuda_indices_cut(lane, tokens, base);
-    lane->wide = cut(&end, tokens * wide, value);
-    lane->narrow = lane->codes = NULL;
-    if (format == EMB_FORMAT_I8 || format == EMB_FORMAT_FP8)
+    if (format == EMB_FORMAT_I8 || format == EMB_FORMAT_FP8) {
         cut_codes(lane, &end, shape, tokens);
-    else
-        lane->context = cut(&end, rows, value);
+        return end - (uintptr_t)base;
+    }
+    lane->wide = cut(&end, tokens * wide, value);
+    lane->context = cut(&end, rows, value);
     if (!emb_format_quantized(format)) lane->narrow = cut(&end, rows, value);
     return end - (uintptr_t)base;
 }

@@ -29,9 +29,11 @@ typedef struct emb_cuda_lane {
     void *wide;          /* [tokens, max(3 * hidden, intermediate)] */
     void *context;       /* [tokens, hidden] */
     void *narrow;        /* [tokens, hidden]; NULL beside quantised matrices */
-    /* I8 and FP8: a product's input in codes, see emb_cuda_codes; else codes is NULL. Codes of the
-     * intermediate reach into the context. */
-    void *codes;         /* [tokens, max(hidden, intermediate)] bytes */
+    /* I8 and FP8, else NULL: products' inputs in codes, see emb_cuda_codes. Two that are needed at
+     * once lie apart; all have the same scales and zeros. */
+    void *layer_codes;   /* [tokens, hidden]: a layer's input; behind queries, keys and values */
+    void *inner_codes;   /* [tokens, max(hidden, intermediate)]: the context; the intermediate */
+    void *middle_codes;  /* [tokens, hidden]: the feed-forward's input; where the context was */
     float *code_scales;  /* [tokens] */
     int32_t *code_zeros; /* [tokens] */
 } emb_cuda_lane;

@@ -71,12 +71,13 @@ static bool fuses(const emb_cuda_narrow *linear, uint32_t tokens, const emb_cuda
 int emb_cuda_narrow_norm(void *out, const emb_cuda_codes *out_codes, const float *smooth,
                          const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
                          const void *residual, const emb_cuda_norm *norm, void *product,
-                         emb_cuda_tile tile, const emb_cuda_pack *pack,
+                         emb_cuda_tile tile, uint32_t tokens, const emb_cuda_pack *pack,
                          const emb_cuda_device *device, void *stream) {
-    if (tile == EMB_CUDA_TILE_AUTO && fuses(linear, pack->tokens_max, device)) {
+    if (tile == EMB_CUDA_TILE_AUTO && fuses(linear, tokens, device)) {
         return emb_cuda_narrow_norm_wgmma(out, out_codes, smooth, codes, linear, residual, norm,
                                           pack, device, stream);
     }
+    if (tile == EMB_CUDA_TILE_AUTO) tile = emb_cuda_narrow_tile(linear, tokens, device);
     int status = emb_cuda_narrow_run(product, codes, NULL, linear, 0, tile, pack, device, stream);
     if (status) return status;
     return emb_cuda_residual_norm_codes(out, out_codes, smooth, linear->type, product, residual,

@@ -113,7 +113,7 @@ void emb_cuda_quantised_attention(void *out, const void *in, const emb_tile *til
 void emb_cuda_quantised_ffn(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                             const emb_block_shape *shape, emb_lane_scratch *scratch);
 emb_cuda_narrow emb_cuda_narrow_of(const emb_linear *linear);
-emb_cuda_codes emb_cuda_codes_of(const emb_cuda_view *v);
+emb_cuda_codes emb_cuda_codes_of(const emb_cuda_view *v, void *values);
 
 void emb_cuda_tuned(emb_lane_scratch *scratch, const emb_tuning *tuning);
 emb_status emb_cuda_tune(emb_tuning *tuning, uint32_t tokens, const emb_layer *layer,

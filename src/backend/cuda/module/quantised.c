@@ -26,19 +26,17 @@ emb_cuda_narrow emb_cuda_narrow_of(const emb_linear *l) {
     };
 }
 
-emb_cuda_codes emb_cuda_codes_of(const emb_cuda_view *v) {
-    return (emb_cuda_codes){v->lane.codes, v->lane.code_scales, v->lane.code_zeros};
+emb_cuda_codes emb_cuda_codes_of(const emb_cuda_view *v, void *values) {
+    return (emb_cuda_codes){values, v->lane.code_scales, v->lane.code_zeros};
 }
 
-/* A tuned one, or AUTO's for the row of sizes. */
-static emb_cuda_tile tile_of(const emb_cuda_view *v, emb_cuda_product which,
-                             const emb_cuda_narrow *narrow) {
-    const emb_cuda_device *device = &v->state->device;
+/* The tuned one, or AUTO: a table may be of another type. */
+static emb_cuda_tile usable_tile(const emb_cuda_view *v, emb_cuda_product which,
+                                 const emb_cuda_narrow *narrow) {
     emb_cuda_tile tile = emb_cuda_tuned_tile(v, which);
-    bool one = narrow->type == EMB_CUDA_FP8 && device->capability == 90; /* one kernel alone */
+    bool one = narrow->type == EMB_CUDA_FP8 && v->state->device.capability == 90;
     bool none = narrow->type == EMB_CUDA_I4 && tile == EMB_CUDA_TILE_PAIR;
-    if (tile != EMB_CUDA_TILE_AUTO && !one && !none) return tile;
-    return emb_cuda_narrow_tile(narrow, emb_cuda_tuning_tokens(v), device);
+    return one || none ? EMB_CUDA_TILE_AUTO : tile;
 }
 
 /* Whether embed and ffn_block leave the codes of what they wrote in the lane, for a layer without
@@ -47,30 +45,63 @@ static bool leaves_codes(const emb_linear *qkv) {
     return qkv->format != EMB_FORMAT_I4 && !qkv->smooth;
 }
 
-/* Readies a product's input: makes its codes, or smooths it for int4, into `room` (which may be
- * `in`). Gives what an int4 product reads. */
-static const void *ready(const emb_cuda_view *v, const emb_linear *l, const void *in, void *room) {
+/* Makes the codes of a product's input. */
+static void encode(const emb_cuda_view *v, void *codes_at, const emb_linear *l, const void *in) {
     emb_cuda_state *state = v->state;
-    if (l->format != EMB_FORMAT_I4) {
-        emb_cuda_codes codes = emb_cuda_codes_of(v);
-        emb_cuda_note(state, emb_cuda_quantize(&codes, in, l->smooth, l->cols, type_of(l->format),
-                                               &v->pack, &state->device, state->stream));
-        return NULL;
-    }
+    emb_cuda_codes codes = emb_cuda_codes_of(v, codes_at);
+    emb_cuda_note(state, emb_cuda_quantize(&codes, in, l->smooth, l->cols, type_of(l->format),
+                                           &v->pack, &state->device, state->stream));
+}
+
+/* The input of an int4 product: smoothed, if it has factors, in `room`, which may be `in`. */
+static const void *smoothed(const emb_cuda_view *v, const emb_linear *l, const void *in,
+                            void *room) {
     if (!l->smooth) return in;
-    emb_cuda_note(state, emb_cuda_smooth(room, in, l->smooth, l->cols, &v->pack, state->stream));
+    emb_cuda_note(v->state,
+                  emb_cuda_smooth(room, in, l->smooth, l->cols, &v->pack, v->state->stream));
     return room;
 }
 
-/* `in` as `ready` gave it. */
-static void product(const emb_cuda_view *v, emb_cuda_product which, void *out, const void *in,
-                    const emb_linear *l) {
+/* Of codes, or of an int4 product's `in`. */
+static void product(const emb_cuda_view *v, emb_cuda_product which, void *out, void *codes_at,
+                    const void *in, const emb_linear *l) {
     emb_cuda_state *state = v->state;
     emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
-    emb_cuda_codes codes = emb_cuda_codes_of(v);
+    emb_cuda_codes codes = emb_cuda_codes_of(v, codes_at);
+    emb_cuda_tile tile = usable_tile(v, which, &narrow);
+    if (tile == EMB_CUDA_TILE_AUTO)
+        tile = emb_cuda_narrow_tile(&narrow, emb_cuda_tuning_tokens(v), &state->device);
     emb_cuda_note(state, emb_cuda_narrow_run(out, in ? NULL : &codes, in, &narrow,
-                                             which == EMB_CUDA_FFN_IN, tile_of(v, which, &narrow),
-                                             &v->pack, &state->device, state->stream));
+                                             which == EMB_CUDA_FFN_IN, tile, &v->pack,
+                                             &state->device, state->stream));
+}
+
+/* What stands behind a product. */
+typedef struct behind {
+    const void *residual;
+    const emb_cuda_norm *norm;
+    void *codes;         /* of what is written; NULL: none */
+    const float *smooth; /* for them */
+    void *room;          /* [tokens, hidden] f16, not the product's input */
+} behind;
+
+/* out = norm(residual + product), of codes or of an int4 product's `in`. */
+static void product_norm(const emb_cuda_view *v, emb_cuda_product which, void *out, void *codes_at,
+                         const void *in, const emb_linear *l, const behind *b) {
+    emb_cuda_state *state = v->state;
+    const emb_cuda_device *device = &state->device;
+    if (in) {
+        product(v, which, b->room, NULL, in, l);
+        emb_cuda_note(state, emb_cuda_residual_norm(out, b->room, b->residual, b->norm, &v->pack,
+                                                    l->rows, v->type, state->stream));
+        return;
+    }
+    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
+    emb_cuda_codes codes = emb_cuda_codes_of(v, codes_at), next = emb_cuda_codes_of(v, b->codes);
+    emb_cuda_note(
+        state, emb_cuda_narrow_norm(out, b->codes ? &next : NULL, b->smooth, &codes, &narrow,
+                                    b->residual, b->norm, b->room, usable_tile(v, which, &narrow),
+                                    emb_cuda_tuning_tokens(v), &v->pack, device, state->stream));
 }
 
 /* Whether there are factors is not known here: the codes are for a layer without. */
@@ -79,8 +110,8 @@ void emb_cuda_quantised_embed(void *out, const emb_tile *tile, const emb_embeddi
     emb_cuda_view v = emb_cuda_view_of(tile, shape, embedding->format);
     emb_cuda_embedding words = {embedding->words, embedding->positions, embedding->gain,
                                 embedding->shift, shape->norm_epsilon};
-    emb_cuda_codes codes = emb_cuda_codes_of(&v);
-    emb_cuda_note(v.state, emb_cuda_embed_codes(out, v.lane.codes ? &codes : NULL, NULL,
+    emb_cuda_codes codes = emb_cuda_codes_of(&v, v.lane.layer_codes);
+    emb_cuda_note(v.state, emb_cuda_embed_codes(out, codes.values ? &codes : NULL, NULL,
                                                 type_of(embedding->format), &v.pack, &words,
                                                 shape->hidden, &v.state->device, v.state->stream));
 }
@@ -89,44 +120,38 @@ void emb_cuda_quantised_attention(void *out, const void *in, const emb_tile *til
                                   const emb_layer *layer, const emb_block_shape *shape,
                                   emb_lane_scratch *scratch) {
     (void)scratch;
-    emb_cuda_view v = emb_cuda_view_of(tile, shape, layer->qkv.format);
-    emb_cuda_state *state = v.state;
+    const emb_linear *first = &layer->qkv, *last = &layer->attention_out;
+    emb_cuda_view v = emb_cuda_view_of(tile, shape, first->format);
     emb_cuda_heads heads = {shape->hidden, shape->heads, shape->head_dim, shape->chunk_tokens_max,
                             shape->relative};
     emb_cuda_norm norm = {layer->attention_gain, layer->attention_shift, shape->norm_epsilon};
-    void *context = v.lane.context, *narrow = v.lane.wide; /* free again behind attention */
-    const void *input = NULL;                              /* in codes */
-    /* a kept tile's are gone: other tiles used the lane in between */
-    if (tile->kept || !leaves_codes(&layer->qkv)) input = ready(&v, &layer->qkv, in, context);
-    product(&v, EMB_CUDA_QKV, v.lane.wide, input, &layer->qkv);
-    emb_cuda_note(state, emb_cuda_attention(context, v.lane.wide, &heads, &v.pack, v.type,
-                                            &state->device, state->stream));
-    product(&v, EMB_CUDA_ATTENTION_OUT, narrow, ready(&v, &layer->attention_out, context, context),
-            &layer->attention_out);
-    /* the feed-forward's input in codes, too: ffn_block is next */
-    const emb_linear *next = &layer->ffn_in;
-    emb_cuda_codes codes = emb_cuda_codes_of(&v);
-    emb_cuda_note(
-        state, emb_cuda_residual_norm_codes(out, next->format == EMB_FORMAT_I4 ? NULL : &codes,
-                                            next->smooth, type_of(next->format), narrow, in, &norm,
-                                            &v.pack, shape->hidden, &state->device, state->stream));
+    emb_cuda_lane *lane = &v.lane;
+    bool plain = first->format == EMB_FORMAT_I4; /* no codes */
+    const void *input = plain ? smoothed(&v, first, in, lane->context) : NULL;
+    /* a kept tile's codes are gone: other tiles used the lane in between */
+    if (!plain && (tile->kept || !leaves_codes(first))) encode(&v, lane->layer_codes, first, in);
+    product(&v, EMB_CUDA_QKV, lane->wide, lane->layer_codes, input, first);
+    emb_cuda_note(v.state, emb_cuda_attention(lane->context, lane->wide, &heads, &v.pack, v.type,
+                                              &v.state->device, v.state->stream));
+    input = plain ? smoothed(&v, last, lane->context, lane->context) : NULL;
+    if (!plain) encode(&v, lane->inner_codes, last, lane->context);
+    const behind b = {in, &norm, lane->middle_codes, layer->ffn_in.smooth, lane->wide};
+    product_norm(&v, EMB_CUDA_ATTENTION_OUT, out, lane->inner_codes, input, last, &b);
 }
 
 void emb_cuda_quantised_ffn(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                             const emb_block_shape *shape, emb_lane_scratch *scratch) {
     (void)scratch;
-    emb_cuda_view v = emb_cuda_view_of(tile, shape, layer->ffn_in.format);
-    emb_cuda_state *state = v.state;
+    const emb_linear *first = &layer->ffn_in, *last = &layer->ffn_out;
+    emb_cuda_view v = emb_cuda_view_of(tile, shape, first->format);
     emb_cuda_norm norm = {layer->ffn_gain, layer->ffn_shift, shape->norm_epsilon};
-    void *wide = v.lane.wide, *narrow = v.lane.codes ? wide : v.lane.context;
-    const void *input = NULL; /* in codes, by attention_block */
-    if (layer->ffn_in.format == EMB_FORMAT_I4)
-        input = ready(&v, &layer->ffn_in, in, v.lane.context);
-    product(&v, EMB_CUDA_FFN_IN, wide, input, &layer->ffn_in);
-    product(&v, EMB_CUDA_FFN_OUT, narrow, ready(&v, &layer->ffn_out, wide, wide), &layer->ffn_out);
-    emb_cuda_codes codes = emb_cuda_codes_of(&v);
-    bool leaves = leaves_codes(&layer->qkv); /* as the next layer's */
-    emb_cuda_note(state, emb_cuda_residual_norm_codes(
-                             out, leaves ? &codes : NULL, NULL, type_of(layer->qkv.format), narrow,
-                             in, &norm, &v.pack, shape->hidden, &state->device, state->stream));
+    emb_cuda_lane *lane = &v.lane;
+    bool plain = first->format == EMB_FORMAT_I4; /* no codes */
+    const void *input = plain ? smoothed(&v, first, in, lane->context) : NULL;
+    product(&v, EMB_CUDA_FFN_IN, lane->wide, lane->middle_codes, input, first);
+    input = plain ? smoothed(&v, last, lane->wide, lane->wide) : NULL;
+    if (!plain) encode(&v, lane->inner_codes, last, lane->wide);
+    void *codes = leaves_codes(&layer->qkv) ? lane->layer_codes : NULL; /* as of the next layer */
+    const behind b = {in, &norm, codes, NULL, plain ? lane->context : lane->wide};
+    product_norm(&v, EMB_CUDA_FFN_OUT, out, lane->inner_codes, input, last, &b);
 }

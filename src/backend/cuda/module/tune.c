@@ -49,7 +49,7 @@ static job job_of(const emb_cuda_view *v, const emb_layer *layer, const emb_cuda
     bool quantised = emb_format_quantized(l->format);
     return (job){
         .narrow = quantised ? emb_cuda_narrow_of(l) : (emb_cuda_narrow){0},
-        .out = last && !v->lane.codes ? v->lane.context : v->lane.wide,
+        .out = last ? v->lane.context : v->lane.wide,
         .in = last ? v->lane.wide : v->lane.context,
         .linear = {l->packed, l->bias, l->rows, l->cols, v->type},
         .norm = widens ? NULL : norm,
@@ -57,16 +57,25 @@ static job job_of(const emb_cuda_view *v, const emb_layer *layer, const emb_cuda
     };
 }
 
+/* Codes and values lie one over another here, and mean nothing. */
+static int launch_narrow(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
+    const emb_cuda_device *device = &v->state->device;
+    cudaStream_t stream = v->state->stream;
+    emb_cuda_codes codes = emb_cuda_codes_of(v, v->lane.inner_codes);
+    emb_cuda_codes next = emb_cuda_codes_of(v, v->lane.layer_codes);
+    bool plain = j->narrow.type == EMB_CUDA_I4;
+    if (plain || !j->norm)
+        return emb_cuda_narrow_run(j->out, plain ? NULL : &codes, plain ? j->in : NULL, &j->narrow,
+                                   j->gelu, tile, &v->pack, device, stream);
+    return emb_cuda_narrow_norm(v->lane.context, &next, NULL, &codes, &j->narrow, v->lane.context,
+                                j->norm, v->lane.wide, tile, emb_cuda_tuning_tokens(v), &v->pack,
+                                device, stream);
+}
+
 static int launch(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
     const emb_cuda_device *device = &v->state->device;
     cudaStream_t stream = v->state->stream;
-    emb_cuda_codes codes = emb_cuda_codes_of(v);
-    if (j->narrow.rows && j->narrow.type == EMB_CUDA_I4)
-        return emb_cuda_narrow_run(j->out, NULL, j->in, &j->narrow, j->gelu, tile, &v->pack, device,
-                                   stream);
-    if (j->narrow.rows)
-        return emb_cuda_narrow_run(j->out, &codes, NULL, &j->narrow, j->gelu, tile, &v->pack,
-                                   device, stream);
+    if (j->narrow.rows) return launch_narrow(j, tile, v);
     if (!j->norm)
         return emb_cuda_linear_run(j->out, j->in, &j->linear, j->gelu, tile, &v->pack, device,
                                    stream);
