@@ -178,6 +178,12 @@ static void bench_ops(const quantised_model &q, uint32_t chunks) {
                                          EMB_CUDA_TILE_AUTO, r.pack, r.device, stream);
         });
     }
+    if (q.type == EMB_CUDA_I8 && device.capability == 90 && F <= 1536 && H <= 384) {
+        bench_op(r, "ffn_in and codes", &q.ffn_in[0], [&] {
+            return emb_cuda_narrow_quantize_wgmma(&x.inner, NULL, &x.codes, &q.ffn_in[0], 1, r.pack,
+                                                  r.device, stream);
+        });
+    }
     quantised_activations_close(x), batch_close(b);
 }
 

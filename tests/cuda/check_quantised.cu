@@ -677,6 +677,47 @@ static void check_fused(emb_cuda_type type) {
     }
 }
 
+/* A product and its codes in one kernel: the bits of two. */
+static void check_quantized_product(uint32_t tokens, uint32_t N, uint32_t K, bool with_gelu,
+                                    bool smoothed) {
+    trial t = trial_open(EMB_CUDA_I8, tokens, N, K, false);
+    batch b = batch_open(tokens + SPARE, 1);
+    batch_fill(b, {tokens}, std::vector<uint32_t>(), 10);
+    buffer between = buffer_open((size_t)(tokens + SPARE) * N, EMB_CUDA_F16);
+    buffer smooth = buffer_copy(random_values(N, 0.2f, EMB_CUDA_F32, 1));
+    code_buffers wanted = codes_open(tokens + SPARE, N), own = codes_open(tokens + SPARE, N);
+    const float *by = smoothed ? (float *)inside(smooth) : NULL;
+    char what[120];
+    snprintf(what, sizeof what, "int8 product and codes of %u x %u x %u in one%s%s", tokens, N, K,
+             with_gelu ? ", GELU" : "", smoothed ? ", smoothed" : "");
+    REQUIRE(emb_cuda_narrow_quantize(&wanted.codes, by, &t.codes.codes, &t.linear, with_gelu,
+                                     inside(between), EMB_CUDA_TILE_MEDIUM, &b.pack, &device,
+                                     NULL));
+    REQUIRE(emb_cuda_narrow_quantize_wgmma(&own.codes, by, &t.codes.codes, &t.linear, with_gelu,
+                                           &b.pack, &device, NULL));
+    judge_bytes(what, buffer_bytes(own.values), buffer_bytes(wanted.values), N);
+    judge_bytes("its scales", buffer_bytes(own.scales), buffer_bytes(wanted.scales), 4);
+    judge_bytes("its zeros", buffer_bytes(own.zeros), buffer_bytes(wanted.zeros), 4);
+    judge_true("guards of its codes",
+               buffer_intact(own.values) && buffer_intact(own.scales) && buffer_intact(own.zeros));
+    buffer_close(between), buffer_close(smooth), codes_close(wanted), codes_close(own);
+    batch_close(b), trial_close(t);
+}
+
+static void check_quantized(emb_cuda_type type) {
+    uint32_t shapes[][2] = {{16, 16}, {208, 384}, {1360, 48}, {1536, 256}, {1536, 384}};
+    (void)type;
+    if (device.capability != 90) return;
+    for (auto &shape : shapes) {
+        for (uint32_t tokens : {1u, 17u, 129u, 300u, 5000u, 30011u}) {
+            if (small && tokens > 129) continue;
+            if (tokens > 300 && shape[0] < 1536) continue;
+            check_quantized_product(tokens, shape[0], shape[1], tokens % 5 != 2, tokens % 2 == 0);
+        }
+    }
+    check_quantized_product(129, 1536, 384, true, true);
+}
+
 /* ---- groups ---------------------------------------------------------------------------------- */
 
 typedef struct group {
@@ -686,14 +727,14 @@ typedef struct group {
 } group;
 
 static const group groups[] = {
-    {"int8-fused", check_fused, EMB_CUDA_I8},       {"fp8-fused", check_fused, EMB_CUDA_FP8},
-    {"int8-products", check_products, EMB_CUDA_I8}, {"int8-long", check_long, EMB_CUDA_I8},
-    {"fp8-products", check_products, EMB_CUDA_FP8}, {"fp8-long", check_long, EMB_CUDA_FP8},
-    {"fp8-coded", check_coded, EMB_CUDA_FP8},       {"int4-products", check_products, EMB_CUDA_I4},
-    {"int4-long", check_long, EMB_CUDA_I4},         {"int8-quantize", check_quantize, EMB_CUDA_I8},
-    {"fp8-quantize", check_quantize, EMB_CUDA_FP8}, {"int8-norm", check_norm, EMB_CUDA_I8},
-    {"fp8-norm", check_norm, EMB_CUDA_FP8},         {"int8-embed", check_embed, EMB_CUDA_I8},
-    {"fp8-embed", check_embed, EMB_CUDA_FP8}};
+    {"int8-coded", check_quantized, EMB_CUDA_I8},   {"int8-fused", check_fused, EMB_CUDA_I8},
+    {"fp8-fused", check_fused, EMB_CUDA_FP8},       {"int8-products", check_products, EMB_CUDA_I8},
+    {"int8-long", check_long, EMB_CUDA_I8},         {"fp8-products", check_products, EMB_CUDA_FP8},
+    {"fp8-long", check_long, EMB_CUDA_FP8},         {"fp8-coded", check_coded, EMB_CUDA_FP8},
+    {"int4-products", check_products, EMB_CUDA_I4}, {"int4-long", check_long, EMB_CUDA_I4},
+    {"int8-quantize", check_quantize, EMB_CUDA_I8}, {"fp8-quantize", check_quantize, EMB_CUDA_FP8},
+    {"int8-norm", check_norm, EMB_CUDA_I8},         {"fp8-norm", check_norm, EMB_CUDA_FP8},
+    {"int8-embed", check_embed, EMB_CUDA_I8},       {"fp8-embed", check_embed, EMB_CUDA_FP8}};
 
 static void run_group(const group &g) {
     REQUIRE(emb_cuda_device_read(&device));

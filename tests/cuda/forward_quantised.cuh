@@ -130,7 +130,7 @@ static inline void *context_of(const quantised_model &q, const activations &a, u
     return (char *)a.wide + (size_t)tokens * std::max(3 * q.m.hidden, q.m.intermediate) * 2;
 }
 
-/* Products that a norm follows: as the launcher chooses, or always in two kernels. */
+/* Products that a norm or codes follow: as the launcher chooses, or always in two kernels. */
 typedef enum quantised_choice { QUANTISED_CHOSEN, QUANTISED_APART } quantised_choice;
 
 /* What a pass is done with. */
@@ -142,6 +142,12 @@ typedef struct quantised_run {
     cudaStream_t stream;
     quantised_choice choice;
 } quantised_run;
+
+/* AUTO lets the launcher do two ops in one. */
+static inline emb_cuda_tile tile_of(const quantised_run &r, const emb_cuda_narrow &l) {
+    if (r.choice == QUANTISED_CHOSEN) return EMB_CUDA_TILE_AUTO;
+    return emb_cuda_narrow_tile(&l, r.pack->tokens_max, r.device);
+}
 
 /* out = x * W^T + bias, from the codes of x; int4: from x. */
 static inline void run_narrow(const quantised_run &r, void *out, const emb_cuda_narrow &l,
@@ -157,9 +163,6 @@ static inline void run_norm(const quantised_run &r, const void *in, bool ready,
                             const emb_cuda_narrow &l, bool coded) {
     const activations &a = r.x.a;
     const emb_cuda_codes *codes = coded && r.q.type != EMB_CUDA_I4 ? &r.x.codes : NULL;
-    emb_cuda_tile tile = r.choice == QUANTISED_APART
-                             ? emb_cuda_narrow_tile(&l, r.pack->tokens_max, r.device)
-                             : EMB_CUDA_TILE_AUTO;
     if (r.q.type == EMB_CUDA_I4) {
         REQUIRE(emb_cuda_narrow_run(a.y, NULL, in, &l, 0, EMB_CUDA_TILE_AUTO, r.pack, r.device,
                                     r.stream));
@@ -171,8 +174,8 @@ static inline void run_norm(const quantised_run &r, const void *in, bool ready,
         REQUIRE(
             emb_cuda_quantize(&r.x.inner, in, NULL, l.cols, r.q.type, r.pack, r.device, r.stream));
     }
-    REQUIRE(emb_cuda_narrow_norm(a.x, codes, NULL, &r.x.inner, &l, a.x, &r.q.m.norm, a.y, tile,
-                                 r.pack->tokens_max, r.pack, r.device, r.stream));
+    REQUIRE(emb_cuda_narrow_norm(a.x, codes, NULL, &r.x.inner, &l, a.x, &r.q.m.norm, a.y,
+                                 tile_of(r, l), r.pack->tokens_max, r.pack, r.device, r.stream));
 }
 
 static inline void forward_quantised(const quantised_run &r) {
@@ -192,10 +195,14 @@ static inline void forward_quantised(const quantised_run &r) {
         if (fp8) {
             REQUIRE(emb_cuda_narrow_codes(&r.x.inner, &r.x.codes, r.q.reach[i], &r.q.ffn_in[i], 1,
                                           EMB_CUDA_TILE_AUTO, r.pack, r.device, r.stream));
+        } else if (codes) {
+            REQUIRE(emb_cuda_narrow_quantize(&r.x.inner, NULL, &r.x.codes, &r.q.ffn_in[i], 1,
+                                             a.wide, tile_of(r, r.q.ffn_in[i]), r.pack, r.device,
+                                             r.stream));
         } else {
             run_narrow(r, a.wide, r.q.ffn_in[i], 1);
         }
-        run_norm(r, a.wide, fp8, r.q.ffn_out[i], i + 1 < m.layers);
+        run_norm(r, a.wide, codes != NULL, r.q.ffn_out[i], i + 1 < m.layers);
     }
     REQUIRE(emb_cuda_pool(a.rows, a.x, r.pack, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type, r.stream));
 }

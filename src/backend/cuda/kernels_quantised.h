@@ -92,6 +92,17 @@ int emb_cuda_narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes
                           emb_cuda_tile tile, const emb_cuda_pack *pack,
                           const emb_cuda_device *device, void *stream);
 
+/* ---- int8: outputs as codes --------------------------------------------------------------------
+ */
+
+/* The codes of emb_cuda_narrow_run's outputs, as emb_cuda_quantize makes them, whose bits they
+ * have. I8. `product` F16 [tokens, rows] is written if it is not done in one, as on Hopper for up
+ * to 1,536 rows of up to 384 columns. `out` and `codes` lie apart, their scales and zeros too. */
+int emb_cuda_narrow_quantize(const emb_cuda_codes *out, const float *smooth,
+                             const emb_cuda_codes *codes, const emb_cuda_narrow *linear, int gelu,
+                             void *product, emb_cuda_tile tile, const emb_cuda_pack *pack,
+                             const emb_cuda_device *device, void *stream);
+
 /* ---- a product, the norm behind it, and codes ---------------------------------------------------
  */
 
@@ -123,6 +134,10 @@ int emb_cuda_narrow_mma(const emb_cuda_narrow_out *out, const emb_cuda_codes *co
 int emb_cuda_narrow_wgmma(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
                           const emb_cuda_narrow *linear, int gelu, const emb_cuda_pack *pack,
                           const emb_cuda_device *device, void *stream);
+int emb_cuda_narrow_quantize_wgmma(const emb_cuda_codes *out, const float *smooth,
+                                   const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
+                                   int gelu, const emb_cuda_pack *pack,
+                                   const emb_cuda_device *device, void *stream);
 int emb_cuda_narrow_norm_wgmma(void *out, const emb_cuda_codes *out_codes, const float *smooth,
                                const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
                                const void *residual, const emb_cuda_norm *norm,

@@ -60,6 +60,30 @@ int emb_cuda_narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes
     return run(&to, codes, linear, gelu, tile, pack, device, stream);
 }
 
+/* ---- with codes behind it -------------------------------------------------------------------- */
+
+/* Whether product and codes are made in one: enough tiles for clusters of eight to go round. */
+static bool codes_in_one(const emb_cuda_narrow *linear, uint32_t tokens,
+                         const emb_cuda_device *device) {
+    return device->capability == 90 && linear->rows > 1344 && linear->rows <= 1536 &&
+           linear->cols <= 384 && tokens / 128 >= device->multiprocessors / 16;
+}
+
+int emb_cuda_narrow_quantize(const emb_cuda_codes *out, const float *smooth,
+                             const emb_cuda_codes *codes, const emb_cuda_narrow *linear, int gelu,
+                             void *product, emb_cuda_tile tile, const emb_cuda_pack *pack,
+                             const emb_cuda_device *device, void *stream) {
+    if (linear->type != EMB_CUDA_I8 || linear->rows % 16) return cudaErrorInvalidValue;
+    if (tile == EMB_CUDA_TILE_AUTO && codes_in_one(linear, pack->tokens_max, device)) {
+        return emb_cuda_narrow_quantize_wgmma(out, smooth, codes, linear, gelu, pack, device,
+                                              stream);
+    }
+    int status =
+        emb_cuda_narrow_run(product, codes, NULL, linear, gelu, tile, pack, device, stream);
+    if (status) return status;
+    return emb_cuda_quantize(out, product, smooth, linear->rows, EMB_CUDA_I8, pack, device, stream);
+}
+
 /* ---- with the norm behind it ----------------------------------------------------------------- */
 
 /* Whether product and norm are done in one: enough tiles of 64 whole rows to go round. */
