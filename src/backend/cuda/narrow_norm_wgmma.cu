@@ -297,8 +297,7 @@ static __device__ __forceinline__ uint2 code_eight(uint4 v, const row_range &ran
             y.x = __fmul_rn(y.x, by.x), y.y = __fmul_rn(y.y, by.y);
         }
         codes[i] = T::exact
-                       ? emb_code(y.x, range.factor, range.zero) |
-                             emb_code(y.y, range.factor, range.zero) << 8
+                       ? emb_code_pair(y.x, y.y, range.factor, range.zero, 0)
                        : emb_pack_fp8(__fmul_rn(y.x, range.factor), __fmul_rn(y.y, range.factor));
     }
     return make_uint2(codes[0] | codes[1] << 16, codes[2] | codes[3] << 16);
