@@ -85,6 +85,14 @@ static void quantize_row(uint8_t *codes, float *scale, int32_t *zero, const floa
     }
 }
 
+/* Of the codes at a place of the lane. */
+static float *scales_of(const fake_work *work, const void *codes) {
+    return codes == work->lane.inner_codes ? work->lane.inner_scales : work->lane.code_scales;
+}
+static int32_t *zeros_of(const fake_work *work, const void *codes) {
+    return codes == work->lane.inner_codes ? work->lane.inner_zeros : work->lane.code_zeros;
+}
+
 static void smooth_row(float *values, const emb_linear *linear) {
     for (uint32_t i = 0; linear->smooth && i < linear->cols; i++) values[i] *= linear->smooth[i];
 }
@@ -93,7 +101,8 @@ static void smooth_row(float *values, const emb_linear *linear) {
  * product reads. */
 static const void *ready(const fake_work *work, const emb_linear *linear, const void *in,
                          void *room) {
-    float row[COLS_MAX];
+    float row[COLS_MAX], *scales = scales_of(work, room);
+    int32_t *zeros = zeros_of(work, room);
     uint32_t cols = linear->cols;
     bool plain = !emb_format_quantized(linear->format);
     if (plain || (linear->format == EMB_FORMAT_I4 && !linear->smooth)) return in;
@@ -102,9 +111,9 @@ static const void *ready(const fake_work *work, const emb_linear *linear, const 
         get_row(row, in, t, cols, true);
         smooth_row(row, linear);
         if (linear->format == EMB_FORMAT_I8)
-            quantize_row(codes, &work->lane.code_scales[t], &work->lane.code_zeros[t], row, cols);
+            quantize_row(codes, &scales[t], &zeros[t], row, cols);
         else if (linear->format == EMB_FORMAT_FP8)
-            emb_quantize_fp8(codes, &work->lane.code_scales[t], row, 1, cols);
+            emb_quantize_fp8(codes, &scales[t], row, 1, cols);
         for (uint32_t i = 0; linear->format == EMB_FORMAT_I4 && i < cols; i++)
             set(room, (size_t)t * cols + i, row[i], true);
     }
@@ -150,8 +159,8 @@ static double output(const fake_work *work, const emb_linear *linear, uint32_t r
     if (!coded) return sum;
     for (uint32_t c = 0; c < linear->cols; c++)
         sum += (linear->sums ? codes[c] : emb_quantize_widen_fp8(codes[c])) * weights[c];
-    if (linear->sums) sum -= (double)work->lane.code_zeros[t] * linear->sums[r];
-    return (float)sum * linear->scales[r] * work->lane.code_scales[t];
+    if (linear->sums) sum -= (double)zeros_of(work, in)[t] * linear->sums[r];
+    return (float)sum * linear->scales[r] * scales_of(work, in)[t];
 }
 
 /* `in` as `ready` gave it. */

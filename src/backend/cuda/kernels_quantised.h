@@ -95,13 +95,18 @@ int emb_cuda_narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes
 /* ---- int8: outputs as codes --------------------------------------------------------------------
  */
 
+#define EMB_CUDA_ONE_ROWS_MAX 1536 /* that may be done in one */
+#define EMB_CUDA_ONE_COLS_MAX 384
+
 /* The codes of emb_cuda_narrow_run's outputs, as emb_cuda_quantize makes them, whose bits they
- * have. I8. `product` F16 [tokens, rows] is written if it is not done in one, as on Hopper for up
- * to 1,536 rows of up to 384 columns. `out` and `codes` lie apart, their scales and zeros too. */
+ * have. I8. `product` F16 [tokens, rows] is written if it is not done in one, as on Hopper for
+ * matrices of such sizes: for these `out` and `codes` lie apart, their scales and zeros for all.
+ * AUTO chooses as for a batch of `tokens` tokens. */
 int emb_cuda_narrow_quantize(const emb_cuda_codes *out, const float *smooth,
                              const emb_cuda_codes *codes, const emb_cuda_narrow *linear, int gelu,
-                             void *product, emb_cuda_tile tile, const emb_cuda_pack *pack,
-                             const emb_cuda_device *device, void *stream);
+                             void *product, emb_cuda_tile tile, uint32_t tokens,
+                             const emb_cuda_pack *pack, const emb_cuda_device *device,
+                             void *stream);
 
 /* ---- a product, the norm behind it, and codes ---------------------------------------------------
  */

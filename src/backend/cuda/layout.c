@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "backend/cuda/kernels.h"
+#include "backend/cuda/kernels_quantised.h"
 
 static void *cut(uintptr_t *end, uint64_t count, uint64_t size) {
     const uint64_t align = EMB_ALIGN;
@@ -43,8 +43,12 @@ static void cut_codes(emb_cuda_lane *lane, uintptr_t *end, const emb_block_shape
     lane->middle_codes = (void *)start;
     cut(&behind, (uint64_t)tokens * shape->intermediate, 1);
     if (*end < behind) *end = behind;
+    if (shape->hidden <= EMB_CUDA_ONE_COLS_MAX && shape->intermediate <= EMB_CUDA_ONE_ROWS_MAX)
+        lane->middle_codes = cut(end, rows, 1);
     lane->code_scales = cut(end, tokens, sizeof(float));
+    lane->inner_scales = cut(end, tokens, sizeof(float));
     lane->code_zeros = cut(end, tokens, sizeof(int32_t));
+    lane->inner_zeros = cut(end, tokens, sizeof(int32_t));
     behind = *end;
     lane->wide = cut(end, 3 * rows, value);
     lane->layer_codes = cut(end, rows, 1);

@@ -30,12 +30,13 @@ typedef struct emb_cuda_lane {
     void *context;       /* [tokens, hidden] */
     void *narrow;        /* [tokens, hidden]; NULL beside quantised matrices */
     /* I8 and FP8, else NULL: products' inputs in codes, see emb_cuda_codes. Two that are needed at
-     * once lie apart; all have the same scales and zeros. */
-    void *layer_codes;   /* [tokens, hidden]: a layer's input; behind queries, keys and values */
-    void *inner_codes;   /* [tokens, max(hidden, intermediate)]: the context; the intermediate */
-    void *middle_codes;  /* [tokens, hidden]: the feed-forward's input; where the context was */
-    float *code_scales;  /* [tokens] */
-    int32_t *code_zeros; /* [tokens] */
+     * once lie apart. */
+    void *layer_codes;  /* [tokens, hidden]: a layer's input; behind queries, keys and values */
+    void *inner_codes;  /* [tokens, max(hidden, intermediate)]: the context; the intermediate */
+    void *middle_codes; /* [tokens, hidden]: the feed-forward's input; where the context was, if no
+                           kernel writes the intermediate's codes while it reads these */
+    float *code_scales, *inner_scales; /* [tokens] */
+    int32_t *code_zeros, *inner_zeros; /* [tokens] */
 } emb_cuda_lane;
 
 /* Cuts a tile's indices and what is made of them (to tiles) at base (NULL: measures), for at most

@@ -65,19 +65,22 @@ int emb_cuda_narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes
 /* Whether product and codes are made in one: enough tiles for clusters of eight to go round. */
 static bool codes_in_one(const emb_cuda_narrow *linear, uint32_t tokens,
                          const emb_cuda_device *device) {
-    return device->capability == 90 && linear->rows > 1344 && linear->rows <= 1536 &&
-           linear->cols <= 384 && tokens / 128 >= device->multiprocessors / 16;
+    return device->capability == 90 && linear->rows > 1344 &&
+           linear->rows <= EMB_CUDA_ONE_ROWS_MAX && linear->cols <= EMB_CUDA_ONE_COLS_MAX &&
+           tokens / 128 >= device->multiprocessors / 16;
 }
 
 int emb_cuda_narrow_quantize(const emb_cuda_codes *out, const float *smooth,
                              const emb_cuda_codes *codes, const emb_cuda_narrow *linear, int gelu,
-                             void *product, emb_cuda_tile tile, const emb_cuda_pack *pack,
-                             const emb_cuda_device *device, void *stream) {
+                             void *product, emb_cuda_tile tile, uint32_t tokens,
+                             const emb_cuda_pack *pack, const emb_cuda_device *device,
+                             void *stream) {
     if (linear->type != EMB_CUDA_I8 || linear->rows % 16) return cudaErrorInvalidValue;
-    if (tile == EMB_CUDA_TILE_AUTO && codes_in_one(linear, pack->tokens_max, device)) {
+    if (tile == EMB_CUDA_TILE_AUTO && codes_in_one(linear, tokens, device)) {
         return emb_cuda_narrow_quantize_wgmma(out, smooth, codes, linear, gelu, pack, device,
                                               stream);
     }
+    if (tile == EMB_CUDA_TILE_AUTO) tile = emb_cuda_narrow_tile(linear, tokens, device);
     int status =
         emb_cuda_narrow_run(product, codes, NULL, linear, gelu, tile, pack, device, stream);
     if (status) return status;

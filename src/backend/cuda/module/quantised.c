@@ -27,7 +27,10 @@ emb_cuda_narrow emb_cuda_narrow_of(const emb_linear *l) {
 }
 
 emb_cuda_codes emb_cuda_codes_of(const emb_cuda_view *v, void *values) {
-    return (emb_cuda_codes){values, v->lane.code_scales, v->lane.code_zeros};
+    const emb_cuda_lane *lane = &v->lane;
+    if (values == lane->inner_codes)
+        return (emb_cuda_codes){values, lane->inner_scales, lane->inner_zeros};
+    return (emb_cuda_codes){values, lane->code_scales, lane->code_zeros};
 }
 
 /* The tuned one, or AUTO: a table may be of another type. */
@@ -74,6 +77,18 @@ static void product(const emb_cuda_view *v, emb_cuda_product which, void *out, v
     emb_cuda_note(state, emb_cuda_narrow_run(out, in ? NULL : &codes, in, &narrow,
                                              which == EMB_CUDA_FFN_IN, tile, &v->pack,
                                              &state->device, state->stream));
+}
+
+/* The feed-forward's first product, from codes to codes: int8 alone. */
+static void product_codes(const emb_cuda_view *v, const emb_linear *l, const float *smooth) {
+    emb_cuda_state *state = v->state;
+    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
+    emb_cuda_codes codes = emb_cuda_codes_of(v, v->lane.middle_codes);
+    emb_cuda_codes out = emb_cuda_codes_of(v, v->lane.inner_codes);
+    emb_cuda_note(state, emb_cuda_narrow_quantize(&out, smooth, &codes, &narrow, 1, v->lane.wide,
+                                                  emb_cuda_tuned_tile(v, EMB_CUDA_FFN_IN),
+                                                  emb_cuda_tuning_tokens(v), &v->pack,
+                                                  &state->device, state->stream));
 }
 
 /* What stands behind a product. */
@@ -148,9 +163,13 @@ void emb_cuda_quantised_ffn(void *out, const void *in, const emb_tile *tile, con
     emb_cuda_lane *lane = &v.lane;
     bool plain = first->format == EMB_FORMAT_I4; /* no codes */
     const void *input = plain ? smoothed(&v, first, in, lane->context) : NULL;
-    product(&v, EMB_CUDA_FFN_IN, lane->wide, lane->middle_codes, input, first);
-    input = plain ? smoothed(&v, last, lane->wide, lane->wide) : NULL;
-    if (!plain) encode(&v, lane->inner_codes, last, lane->wide);
+    if (first->format == EMB_FORMAT_I8) {
+        product_codes(&v, first, last->smooth);
+    } else {
+        product(&v, EMB_CUDA_FFN_IN, lane->wide, lane->middle_codes, input, first);
+        input = plain ? smoothed(&v, last, lane->wide, lane->wide) : NULL;
+        if (!plain) encode(&v, lane->inner_codes, last, lane->wide);
+    }
     void *codes = leaves_codes(&layer->qkv) ? lane->layer_codes : NULL; /* as of the next layer */
     const behind b = {in, &norm, codes, NULL, plain ? lane->context : lane->wide};
     product_norm(&v, EMB_CUDA_FFN_OUT, out, lane->inner_codes, input, last, &b);

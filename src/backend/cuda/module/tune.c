@@ -64,6 +64,9 @@ static int launch_narrow(const job *j, emb_cuda_tile tile, const emb_cuda_view *
     emb_cuda_codes codes = emb_cuda_codes_of(v, v->lane.inner_codes);
     emb_cuda_codes next = emb_cuda_codes_of(v, v->lane.layer_codes);
     bool plain = j->narrow.type == EMB_CUDA_I4;
+    if (j->gelu && j->narrow.type == EMB_CUDA_I8)
+        return emb_cuda_narrow_quantize(&codes, NULL, &next, &j->narrow, 1, j->out, tile,
+                                        emb_cuda_tuning_tokens(v), &v->pack, device, stream);
     if (plain || !j->norm)
         return emb_cuda_narrow_run(j->out, plain ? NULL : &codes, plain ? j->in : NULL, &j->narrow,
                                    j->gelu, tile, &v->pack, device, stream);
