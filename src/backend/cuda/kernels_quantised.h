@@ -86,7 +86,7 @@ int emb_cuda_narrow_reach(float *reach, const emb_cuda_narrow *linear,
 
 /* emb_cuda_narrow_run whose outputs are codes: a token's scale is so that no output can pass 448,
  * from what `codes` says of the token and `reach` of the matrix. E4M3 can afford that this is more
- * than the largest output. `out` and `codes` lie apart. rows: a multiple of 16. */
+ * than the largest output. All of `out` and `codes` lie apart. rows: a multiple of 16. */
 int emb_cuda_narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes,
                           const float *reach, const emb_cuda_narrow *linear, int gelu,
                           emb_cuda_tile tile, const emb_cuda_pack *pack,
