@@ -691,8 +691,8 @@ static void check_quantized_product(uint32_t tokens, uint32_t N, uint32_t K, boo
     snprintf(what, sizeof what, "int8 product and codes of %u x %u x %u in one%s%s", tokens, N, K,
              with_gelu ? ", GELU" : "", smoothed ? ", smoothed" : "");
     REQUIRE(emb_cuda_narrow_quantize(&wanted.codes, by, &t.codes.codes, &t.linear, with_gelu,
-                                     inside(between), EMB_CUDA_TILE_MEDIUM,
-                                     b.pack.tokens_max, &b.pack, &device, NULL));
+                                     inside(between), EMB_CUDA_TILE_MEDIUM, b.pack.tokens_max,
+                                     &b.pack, &device, NULL));
     REQUIRE(emb_cuda_narrow_quantize_wgmma(&own.codes, by, &t.codes.codes, &t.linear, with_gelu,
                                            &b.pack, &device, NULL));
     judge_bytes(what, buffer_bytes(own.values), buffer_bytes(wanted.values), N);

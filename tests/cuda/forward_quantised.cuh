@@ -197,8 +197,8 @@ static inline void forward_quantised(const quantised_run &r) {
                                           EMB_CUDA_TILE_AUTO, r.pack, r.device, r.stream));
         } else if (codes) {
             REQUIRE(emb_cuda_narrow_quantize(&r.x.inner, NULL, &r.x.codes, &r.q.ffn_in[i], 1,
-                                             a.wide, tile_of(r, r.q.ffn_in[i]),
-                                             r.pack->tokens_max, r.pack, r.device, r.stream));
+                                             a.wide, tile_of(r, r.q.ffn_in[i]), r.pack->tokens_max,
+                                             r.pack, r.device, r.stream));
         } else {
             run_narrow(r, a.wide, r.q.ffn_in[i], 1);
         }
