@@ -11,7 +11,7 @@
 #include "backend/cuda/kernels_quantised.h"
 #include "cuda/support.cuh"
 
-#define GROUP_SECONDS 15
+#define GROUP_SECONDS 25
 #define SPARE         70 /* rows of a bucket past its batch */
 
 static emb_cuda_device device;
