@@ -60,12 +60,18 @@ int emb_cuda_narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes
     return run(&to, codes, linear, gelu, tile, pack, device, stream);
 }
 
+/* Whether products make what comes behind them in one kernel. Not before every group of
+ * tests/cuda/check_quantised.cu has passed on a card: then build with it as 1. */
+#ifndef EMB_CUDA_CODES_IN_ONE
+#define EMB_CUDA_CODES_IN_ONE 0
+#endif
+
 /* ---- with codes behind it -------------------------------------------------------------------- */
 
 /* Whether product and codes are made in one: enough tiles for clusters of eight to go round. */
 static bool codes_in_one(const emb_cuda_narrow *linear, uint32_t tokens,
                          const emb_cuda_device *device) {
-    return device->capability == 90 && linear->rows > 1344 &&
+    return EMB_CUDA_CODES_IN_ONE && device->capability == 90 && linear->rows > 1344 &&
            linear->rows <= EMB_CUDA_ONE_ROWS_MAX && linear->cols <= EMB_CUDA_ONE_COLS_MAX &&
            tokens / 128 >= device->multiprocessors / 16;
 }
@@ -91,7 +97,7 @@ int emb_cuda_narrow_quantize(const emb_cuda_codes *out, const float *smooth,
 
 /* Whether product and norm are done in one: enough tiles of 64 whole rows to go round. */
 static bool fuses(const emb_cuda_narrow *linear, uint32_t tokens, const emb_cuda_device *device) {
-    return device->capability == 90 && linear->rows == 384 &&
+    return EMB_CUDA_CODES_IN_ONE && device->capability == 90 && linear->rows == 384 &&
            tokens / 64 >= device->multiprocessors / 2;
 }
 
