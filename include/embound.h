@@ -443,13 +443,14 @@ EMB_API void emb_engine_close(emb_engine *engine);
 
 typedef struct emb_quantize_options {
     uint32_t struct_bytes;
-    emb_dtype dtype;       /* int8, int4 or fp8 */
-    uint32_t group;        /* int4: values that share a scale, 32 (also 0) or 64 */
-    uint32_t smooth;       /* 1: move range from the matrices' inputs into the matrices */
-    uint32_t overwrite;    /* 1: replace a directory that this function wrote */
-    uint32_t tokens_max;   /* of the texts, to calibrate with; 0: 8192 */
-    uint32_t texts_count;  /* 0: round to nearest */
-    const emb_text *texts; /* to calibrate with: rounds for what they multiply the matrices by */
+    emb_dtype dtype;         /* int8, int4 or fp8 */
+    uint32_t group;          /* int4: values that share a scale, 32 (also 0) or 64 */
+    uint32_t smooth;         /* 1: move range from the matrices' inputs into the matrices */
+    uint32_t overwrite;      /* 1: replace a directory that this function wrote */
+    uint32_t tokens_max;     /* of the texts, to calibrate with; 0: 8192 */
+    uint32_t texts_count;    /* 0: round to nearest */
+    const emb_text *texts;   /* to calibrate with: rounds for what they multiply the matrices by */
+    uint64_t host_bytes_max; /* of the whole process; 0: as much as the work takes */
 } emb_quantize_options;
 
 /* One matrix is done, or (tensor "") a layer has been run with its quantised matrices. */
@@ -478,7 +479,7 @@ typedef struct emb_quantize_result {
  * there when it is whole; on failure nothing is left. progress may be NULL.
  * Fails: EMB_INVALID_ARGUMENT (options; the directory exists), EMB_UNSUPPORTED (the model is
  * quantised already), EMB_IO, EMB_BAD_FILE, EMB_NOT_FINITE (the layers of the texts to calibrate
- * with), EMB_NO_MEMORY, EMB_CANCELLED. */
+ * with), EMB_BUDGET, EMB_NO_MEMORY, EMB_CANCELLED. */
 EMB_API emb_status emb_model_quantize(emb_quantize_result *out, const emb_model *model,
                                       const char *directory, const emb_quantize_options *options,
                                       emb_quantize_progress progress, void *user, emb_error *error);

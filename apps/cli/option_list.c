@@ -164,7 +164,8 @@ const emb_option_entry emb_option_list[] = {
      MANUAL(".Cm npy\nor\n.Cm jsonl ,\ninstead of the suffix.")},
 
     /* memory and machine */
-    {"--memory", 'm', "SIZE", PLANS, EMB_GROUP_MEMORY, SIZE(limits.host_bytes_max),
+    {"--memory", 'm', "SIZE", PLANS | EMB_CLI_QUANTIZE, EMB_GROUP_MEMORY,
+     SIZE(limits.host_bytes_max),
      .help = "hard cap on the whole process; 96MiB, 1.5GB, 64M; default auto, as much as full "
              "speed needs",
      MANUAL("Hard cap on the whole process: program, weights, buffers, thread stacks.\nA number "

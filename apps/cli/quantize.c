@@ -218,6 +218,7 @@ static emb_status run_job(quantize_job *job, emb_session *session, const emb_opt
         .tokens_max = options->calibrate_tokens,
         .texts_count = job->texts_count,
         .texts = job->texts,
+        .host_bytes_max = options->limits.host_bytes_max,
     };
     emb_signals_set_busy(true);
     emb_status status = emb_model_quantize(&job->result, session->model, options->output, &how,

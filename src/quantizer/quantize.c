@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/process.h"
 #include "quantizer/quantizer.h"
 
 #define TOKENS_DEFAULT  8192
@@ -15,6 +16,7 @@
 #define SMOOTH_STRENGTH 0.5f
 #define SMOOTH_MIN      1e-4f
 #define MARKER_BYTES    1024
+#define GROWTH_BYTES    (1u << 20) /* of the C library and the stack, while at work */
 
 /* A matrix of a layer: which input it reads, and where its rows stand in that input's linear. */
 typedef struct matrix {
@@ -86,8 +88,14 @@ static emb_status check_options(const emb_quantize_options *o, const emb_model *
     return EMB_OK;
 }
 
+/* No more than the texts can have: a byte is one token at most, and each text has two of its own.
+ */
 static uint32_t tokens_of(const emb_quantize_options *options, const emb_shape *shape) {
     uint32_t tokens = options->tokens_max ? options->tokens_max : TOKENS_DEFAULT;
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < options->texts_count && most < tokens; i++)
+        most += options->texts[i].length + 2;
+    if (most < tokens) tokens = (uint32_t)most;
     return tokens < shape->default_tokens ? shape->default_tokens : tokens;
 }
 
@@ -334,6 +342,24 @@ static emb_status run(quantizer *q, const char *directory, emb_quantize_result *
     return EMB_OK;
 }
 
+static emb_status check_memory(const quantizer *q, emb_error *error) {
+    uint64_t now, peak, most = q->options->host_bytes_max;
+    emb_process_memory(&now, &peak);
+    uint64_t least = peak + q->memory_bytes + GROWTH_BYTES;
+    if (!most || least <= most) return EMB_OK;
+    emb_error_set(
+        error, EMB_BUDGET,
+        "a host budget of %llu bytes is too small to quantise this model so; the smallest "
+        "that works is %llu bytes%s",
+        (unsigned long long)most, (unsigned long long)least,
+        q->calibrates ? ", and less with fewer tokens to calibrate with" : "");
+    if (error) {
+        error->bytes_min = least;
+        error->region = EMB_REGION_HOST;
+    }
+    return EMB_BUDGET;
+}
+
 static emb_status choose_backend(const emb_backend **out, emb_error *error) {
     const char *isa;
     bool has_bf16;
@@ -368,6 +394,7 @@ emb_status emb_model_quantize(emb_quantize_result *out, const emb_model *model,
     emb_ledger_init(&ledger, NULL, 0);
     layout(&q, backend, &ledger);
     q.memory_bytes = ledger.bytes;
+    EMB_TRY(check_memory(&q, error));
     void *arena = ledger.overflow ? NULL : emb_arena_open(q.memory_bytes);
     if (!arena)
         return emb_error_set(error, EMB_NO_MEMORY, "no memory for the %llu bytes of quantising",

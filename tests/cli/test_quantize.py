@@ -272,6 +272,25 @@ def check_memory(tally, folder):
         stated = json.loads(done.stdout)["memory_bytes"]
         allowed = machine["process_base_bytes"] + stated + (6 << 20 if more else 1 << 20)
         tally.expect(peak <= allowed, f"peak {peak}, stated {stated}, allowed {allowed}")
+        check_budget(tally, folder, model, stated, more)
+
+
+def check_budget(tally, folder, model, stated, more):
+    """A budget that is too small says which one works, and that one holds. Room for more tokens
+    than the texts have is not taken."""
+    base = ["quantize", model, "-o", folder / "budget", "--force", "--dtype", "int4", "--json",
+            *more]
+    done = run(*base, "--memory", "1MiB")
+    words = str(done.stderr).split()
+    least = int(words[words.index("works") + 2]) if "works" in words else 0
+    tally.expect(done.returncode == 78 and least, f"{done.returncode}: {done.stderr}")
+    tally.expect(not (folder / "budget").exists(), "a refused budget leaves something")
+    done, peak, _ = program.run_with_peak(*base, "--memory", least + (256 << 10))
+    tally.expect(done.returncode == 0 and peak <= least + (256 << 10), f"{peak}: {done.stderr}")
+    if more:
+        many = json.loads(run(*base, "--calibrate-tokens", 1 << 20).stdout)["memory_bytes"]
+        tally.expect(many < stated + (64 << 20), f"room for a million tokens: {many}, {stated}")
+    shutil.rmtree(folder / "budget")
 
 
 def main():
