@@ -1,16 +1,14 @@
 /* linear_wgmma.cu - out = in * W^T + bias (and GELU) on Hopper's warpgroup products; sm_90a alone.
  *
- * Persistent blocks in pairs: both take the same columns, each its own 128 tokens, and each loads
- * half of W's tile for both. One warp loads; two warpgroups compute whole tiles in turn, so that
- * one finishes (bias, GELU, stores) while the other multiplies. K is added in steps of 16 in order.
+ * By pairs of blocks (pairs_wgmma.cuh): what ends a tile is bias, GELU and stores. K is added in
+ * steps of 16 in order.
  * Clusters of 2 x 2, with less to load but some processors idle, were slower at every size.
  * Legend: M tokens, N rows of W, K columns of W; tile 128 x 192, K in stages of 64.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "backend/cuda/linear_wgmma.cuh"
+#include "backend/cuda/pairs_wgmma.cuh"
 
 #define STAGES     5
-#define PAIR       2              /* blocks above one another */
 #define OUT_COLS   64             /* columns a warp stages at once */
 #define OUT_STRIDE (OUT_COLS + 8) /* values */
 #define OUT_BYTES  (16 * OUT_STRIDE * 2)
@@ -30,23 +28,6 @@ template <typename T> struct product {
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-/* The tiles of a pair of blocks: `first`, `first` + `step`, ... below `count`. */
-struct schedule {
-    uint32_t first, step, count, tiles_n, steps_k, rank;
-};
-
-static __device__ __forceinline__ void
-load_tiles(uint32_t base, const schedule &s, const CUtensorMap *in, const CUtensorMap *weight) {
-    emb_ring_place place = {0, 1}; /* the first wait on an empty stage passes at once */
-    for (uint32_t tile = s.first; tile < s.count; tile += s.step) {
-        int row = (int)((tile / s.tiles_n * PAIR + s.rank) * TILE_M);
-        for (uint32_t k = 0; k < s.steps_k; k++) {
-            emb_ring_load<ring>(base, place, in, weight, (int)(k * TILE_K), row,
-                                (int)(tile % s.tiles_n * TILE_N));
-        }
-    }
-}
 
 /* Sets out a warpgroup's bias of a tile to shared memory. */
 static __device__ __forceinline__ void load_bias(uint32_t to, const float *bias, uint32_t first_n,
@@ -111,7 +92,7 @@ static __device__ __forceinline__ void finish(float (&sums)[2][EMB_WGMMA_SUMS], 
 }
 
 template <typename T>
-static __device__ __forceinline__ void compute_tiles(uint32_t base, const schedule &s,
+static __device__ __forceinline__ void compute_tiles(uint32_t base, const emb_pairs_schedule &s,
                                                      const product<T> &p, uint32_t rows,
                                                      uint32_t group) {
     uint32_t place = group * s.steps_k;
@@ -145,31 +126,11 @@ static __global__ void __launch_bounds__(THREADS, 1)
     linear_kernel(const __grid_constant__ CUtensorMap in,
                   const __grid_constant__ CUtensorMap weight, product<T> p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-    extern __shared__ unsigned char memory[];
-    uint32_t rows = p.counts[0], base = (emb_shared(memory) + 1023) & ~1023u;
-    uint32_t tiles_n = (p.N + TILE_N - 1) / TILE_N;
-    schedule s = {blockIdx.x / PAIR,
-                  gridDim.x / PAIR,
-                  (rows + PAIR * TILE_M - 1) / (PAIR * TILE_M) * tiles_n,
-                  tiles_n,
-                  (p.K + TILE_K - 1) / TILE_K,
-                  emb_cluster_rank()};
-    if (threadIdx.x == 0) {
-        emb_ring_init<ring>(base);
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-    }
-    emb_cluster_sync();
-    emb_kernel_begin();
-    if (threadIdx.x < 128) {
-        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
-        if (threadIdx.x == 0) load_tiles(base, s, &in, &weight);
-    } else {
-        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
-        uint32_t group = threadIdx.x / 128 - 1;
-        if (group == 1) emb_turn_give(1, 256); /* the first turn is group 0's */
-        compute_tiles<T>(base, s, p, rows, group);
-    }
-    emb_cluster_sync(); /* no block leaves while another may still reach into it */
+    uint32_t rows = p.counts[0];
+    emb_pairs_run<ring, TILE_K>(&in, &weight, rows, p.N, p.K,
+                                [&](uint32_t base, const emb_pairs_schedule &s, uint32_t group) {
+                                    compute_tiles<T>(base, s, p, rows, group);
+                                });
 #else
     __trap(); /* built without sm_90a: never a silent wrong answer */
 #endif
@@ -181,20 +142,9 @@ template <typename T>
 static int linear_launch(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
                          const emb_cuda_pack *pack, const emb_cuda_device *device,
                          cudaStream_t stream) {
-    CUtensorMap in_map, weight_map;
     product<T> p = {(T *)out, linear->bias, pack->counts, linear->rows, linear->cols, gelu};
-    uint32_t pairs = (pack->tokens_max + PAIR * TILE_M - 1) / (PAIR * TILE_M);
-    uint32_t tiles = pairs * ((linear->rows + TILE_N - 1) / TILE_N);
-    uint32_t resident = device->multiprocessors / PAIR;
-    int status = emb_tensor_describe(&in_map, in, pack->tokens_max, linear->cols, ring::IN_SHARE,
-                                     TILE_K, linear->type);
-    if (!status) {
-        status = emb_tensor_describe(&weight_map, linear->weight, linear->rows, linear->cols,
-                                     ring::WEIGHT_SHARE, TILE_K, linear->type);
-    }
-    if (status) return status;
-    return emb_launch<PAIR>(linear_kernel<T>, dim3((tiles < resident ? tiles : resident) * PAIR),
-                            THREADS, BYTES, pack, stream, in_map, weight_map, p);
+    return emb_pairs_launch<ring, TILE_K>(linear_kernel<T>, p, in, linear->weight, linear->rows,
+                                          linear->cols, linear->type, BYTES, pack, device, stream);
 }
 
 int emb_cuda_linear_wgmma(void *out, const void *in, const emb_cuda_linear *linear, int gelu,

@@ -7,11 +7,10 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/codes.cuh"
-#include "backend/cuda/linear_wgmma.cuh"
+#include "backend/cuda/pairs_wgmma.cuh"
 
 #define STAGES      5
 #define STAGE_CODES 128            /* of K */
-#define PAIR        2              /* blocks above one another */
 #define OUT_COLS    64             /* columns a warp stages at once */
 #define OUT_STRIDE  (OUT_COLS + 8) /* values */
 #define OUT_BYTES   (16 * OUT_STRIDE * 2)
@@ -41,23 +40,6 @@ struct product {
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-/* The tiles of a pair of blocks: `first`, `first` + `step`, ... below `count`. */
-struct schedule {
-    uint32_t first, step, count, tiles_n, steps_k, rank;
-};
-
-static __device__ __forceinline__ void
-load_tiles(uint32_t base, const schedule &s, const CUtensorMap *in, const CUtensorMap *weight) {
-    emb_ring_place place = {0, 1}; /* the first wait on an empty stage passes at once */
-    for (uint32_t tile = s.first; tile < s.count; tile += s.step) {
-        int row = (int)((tile / s.tiles_n * PAIR + s.rank) * TILE_M);
-        for (uint32_t k = 0; k < s.steps_k; k++) {
-            emb_ring_load<ring>(base, place, in, weight, (int)(k * STAGE_CODES), row,
-                                (int)(tile % s.tiles_n * TILE_N));
-        }
-    }
-}
 
 /* Sets out what a warpgroup's tile needs beside its product to shared memory; the scales of codes
  * that are written, where the tile is a row's first. */
@@ -226,8 +208,9 @@ finish_codes(typename T::sum (&sums)[2][EMB_WGMMA_SUMS], const product &p, uint3
 }
 
 template <typename T, bool CODES>
-static __device__ __forceinline__ void
-compute_tiles(uint32_t base, const schedule &s, const product &p, uint32_t rows, uint32_t group) {
+static __device__ __forceinline__ void compute_tiles(uint32_t base, const emb_pairs_schedule &s,
+                                                     const product &p, uint32_t rows,
+                                                     uint32_t group) {
     uint32_t place = group * s.steps_k;
     for (uint32_t tile = s.first + group * s.step; tile < s.count; tile += 2 * s.step) {
         typename T::sum sums[2][EMB_WGMMA_SUMS];
@@ -265,31 +248,12 @@ static __global__ void __launch_bounds__(THREADS, 1)
     narrow_kernel(const __grid_constant__ CUtensorMap in,
                   const __grid_constant__ CUtensorMap weight, product p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-    extern __shared__ unsigned char memory[];
-    uint32_t rows = p.counts[0], base = (emb_shared(memory) + 1023) & ~1023u;
-    uint32_t tiles_n = (p.N + TILE_N - 1) / TILE_N;
-    schedule s = {blockIdx.x / PAIR,
-                  gridDim.x / PAIR,
-                  (rows + PAIR * TILE_M - 1) / (PAIR * TILE_M) * tiles_n,
-                  tiles_n,
-                  (p.K + STAGE_CODES - 1) / STAGE_CODES,
-                  emb_cluster_rank()};
-    if (threadIdx.x == 0) {
-        emb_ring_init<ring>(base);
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-    }
-    emb_cluster_sync();
-    emb_kernel_begin();
-    if (threadIdx.x < 128) {
-        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
-        if (threadIdx.x == 0) load_tiles(base, s, &in, &weight);
-    } else {
-        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
-        uint32_t group = threadIdx.x / 128 - 1;
-        if (group == 1) emb_turn_give(1, 256); /* the first turn is group 0's */
-        compute_tiles<T, CODES>(base, s, p, rows, group);
-    }
-    emb_cluster_sync(); /* no block leaves while another may still reach into it */
+    uint32_t rows = p.counts[0];
+    emb_pairs_run<ring, STAGE_CODES>(
+        &in, &weight, rows, p.N, p.K,
+        [&](uint32_t base, const emb_pairs_schedule &s, uint32_t group) {
+            compute_tiles<T, CODES>(base, s, p, rows, group);
+        });
 #else
     __trap(); /* built without sm_90a: never a silent wrong answer */
 #endif
@@ -301,24 +265,13 @@ template <typename T, bool CODES>
 static int narrow_launch(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
                          const emb_cuda_narrow *linear, int gelu, const emb_cuda_pack *pack,
                          const emb_cuda_device *device, cudaStream_t stream) {
-    CUtensorMap in_map, weight_map;
     product p = {*out,         linear->bias,  (const float *)linear->scales,
                  linear->sums, codes->scales, codes->zeros,
                  pack->counts, linear->rows,  linear->cols,
                  gelu};
-    uint32_t pairs = (pack->tokens_max + PAIR * TILE_M - 1) / (PAIR * TILE_M);
-    uint32_t tiles = pairs * ((linear->rows + TILE_N - 1) / TILE_N);
-    uint32_t resident = device->multiprocessors / PAIR;
-    int status = emb_tensor_describe(&in_map, codes->values, pack->tokens_max, linear->cols,
-                                     ring::IN_SHARE, STAGE_CODES, linear->type);
-    if (!status) {
-        status = emb_tensor_describe(&weight_map, linear->weight, linear->rows, linear->cols,
-                                     ring::WEIGHT_SHARE, STAGE_CODES, linear->type);
-    }
-    if (status) return status;
-    return emb_launch<PAIR>(narrow_kernel<T, CODES>,
-                            dim3((tiles < resident ? tiles : resident) * PAIR), THREADS, BYTES,
-                            pack, stream, in_map, weight_map, p);
+    return emb_pairs_launch<ring, STAGE_CODES>(narrow_kernel<T, CODES>, p, codes->values,
+                                               linear->weight, linear->rows, linear->cols,
+                                               linear->type, BYTES, pack, device, stream);
 }
 
 int emb_cuda_narrow_wgmma(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
