@@ -7,7 +7,7 @@
  * Legend: M tokens, N rows of W (192 per block of the cluster), K columns of W.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "backend/cuda/linear_wgmma.cuh"
+#include "backend/cuda/norm_wgmma.cuh"
 
 #define RESIDUAL_BYTES (TILE_M * TILE_N * 2) /* of a tile: three boxes of 64 columns */
 #define BOX_BYTES      (TILE_M * 64 * 2)
@@ -77,31 +77,19 @@ static __device__ __forceinline__ void load_residuals(uint32_t base, const sched
     }
 }
 
-/* Adds what a row's four threads hold. */
-static __device__ __forceinline__ float quad_sum(float v) {
-    v += __shfl_xor_sync(EMB_FULL_WARP, v, 1);
-    return v + __shfl_xor_sync(EMB_FULL_WARP, v, 2);
-}
-
-/* What stands before and after is not mixed: a wait that is over long since, but whose loop the
- * compiler moves nothing across. It would fetch all at once, for which there are no registers. */
-static __device__ __forceinline__ void apart(uint32_t loaded, uint32_t phase) {
-    emb_barrier_wait(loaded, phase);
-}
-
 /* Adds bias and residual to 16 rows, whose pieces of 16 x 16 come from where lanes' `pieces` say.
  * Gives this thread's part of two rows' sums, in the order of emb_norm_tree. */
 template <typename T>
 static __device__ __forceinline__ float2 add_residual(float (&sums)[EMB_WGMMA_SUMS], uint32_t bias,
                                                       const uint32_t (&pieces)[4], uint32_t half,
                                                       uint32_t loaded, uint32_t phase) {
-    float total[2], four[2], two[2];
+    emb_row_sums row;
 #pragma unroll
     for (int n = 0; n < TILE_N / 16; n++) {
         float2 add[2] = {emb_shared_load2(bias + n * 64), emb_shared_load2(bias + n * 64 + 32)};
         float pairs[4];
         uint32_t residual[4];
-        if (n % 4 == 0) apart(loaded, phase);
+        if (n % 4 == 0) emb_keep_apart(loaded, phase);
         emb_ldmatrix(residual, pieces[n % 4] + n / 4 * BOX_BYTES + half * BOX_BYTES / 2);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -111,26 +99,9 @@ static __device__ __forceinline__ float2 add_residual(float (&sums)[EMB_WGMMA_SU
             x[0] = y.x + r.x, x[1] = y.y + r.y;
             pairs[i] = x[0] + x[1];
         }
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            float sum = pairs[i] + pairs[i + 2];
-            sum = n % 2 ? two[i] + sum : sum;
-            two[i] = sum;
-            if (n % 4 == 1) four[i] = sum;
-            if (n % 4 == 3) sum = four[i] + sum, total[i] = n < 4 ? sum : total[i] + sum;
-        }
+        emb_row_sums_add(row, n, pairs);
     }
-    return make_float2(total[0], total[1]);
-}
-
-/* Mean of a block's 192 columns of one row and the sum of squares about it; `sum` is this thread's
- * part of the row's sum and `v` its first value. */
-static __device__ __forceinline__ float2 judge_row(float sum, const float *v) {
-    float mean = __fmul_rn(quad_sum(sum), 1.0f / EMB_NORM_BLOCK);
-    return make_float2(mean, quad_sum(emb_norm_tree([&](int j) {
-                           float first = v[4 * j] - mean, second = v[4 * j + 1] - mean;
-                           return fmaf(second, second, __fmul_rn(first, first));
-                       })));
+    return make_float2(row.total[0], row.total[1]);
 }
 
 /* The norm of 16 rows, packed to where the residual was. */
@@ -199,11 +170,12 @@ static __device__ __forceinline__ void finish(float (&sums)[2][EMB_WGMMA_SUMS], 
     }
     float2 parts[2] = {add_residual<T>(sums[0], bias, pieces, 0, loaded, phase),
                        add_residual<T>(sums[1], bias, pieces, 1, loaded, phase)};
-    float2 mine = judge_row(parts[0].x, &sums[0][0]);
+    float2 mine = emb_judge_row(parts[0].x, &sums[0][0]);
 #pragma unroll
     for (int i = 1; i < 4; i++) { /* four rows a thread; each of the quad tells one */
-        apart(loaded, phase);
-        float2 other = judge_row(i % 2 ? parts[i / 2].y : parts[i / 2].x, &sums[i / 2][i % 2 * 2]);
+        emb_keep_apart(loaded, phase);
+        float2 other =
+            emb_judge_row(i % 2 ? parts[i / 2].y : parts[i / 2].x, &sums[i / 2][i % 2 * 2]);
         if (quad == i) mine = other;
     }
     uint32_t told_row = quad / 2 * 64 + quad % 2 * 8;

@@ -8,7 +8,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/codes.cuh"
-#include "backend/cuda/linear_wgmma.cuh"
+#include "backend/cuda/norm_wgmma.cuh"
 
 #define PAIR        2
 #define ROWS        64 /* of a tile */
@@ -126,17 +126,6 @@ static __device__ __forceinline__ void multiply(S (&sums)[2][EMB_WGMMA_SUMS], ui
     }
 }
 
-/* Adds what a row's four threads hold. */
-static __device__ __forceinline__ float quad_sum(float v) {
-    v += __shfl_xor_sync(EMB_FULL_WARP, v, 1);
-    return v + __shfl_xor_sync(EMB_FULL_WARP, v, 2);
-}
-
-/* What stands before and after is not mixed: as in linear_norm_wgmma.cu. */
-static __device__ __forceinline__ void apart(uint32_t loaded, uint32_t phase) {
-    emb_barrier_wait(loaded, phase);
-}
-
 /* A thread's two rows of a warp's sixteen. */
 struct row_pair {
     float scale[2];
@@ -165,12 +154,12 @@ static __device__ __forceinline__ float2 add_residual(float (&x)[EMB_WGMMA_SUMS]
                                                       uint32_t columns, const row_pair &rows,
                                                       const uint32_t (&pieces)[4], uint32_t half,
                                                       uint32_t loaded, uint32_t phase) {
-    float total[2], four[2], two[2];
+    emb_row_sums row;
 #pragma unroll
     for (int n = 0; n < TILE_N / 16; n++) {
         float pairs[4];
         uint32_t residual[4];
-        if (n % 4 == 0) apart(loaded, phase);
+        if (n % 4 == 0) emb_keep_apart(loaded, phase);
         emb_ldmatrix(residual, pieces[n % 4] + (n / 4 + half * (TILE_N / 64)) * BOX_BYTES);
 #pragma unroll
         for (int c = 0; c < 2; c++) {
@@ -191,26 +180,9 @@ static __device__ __forceinline__ float2 add_residual(float (&x)[EMB_WGMMA_SUMS]
                 pairs[c * 2 + i] = x[place] + x[place + 1];
             }
         }
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            float sum = pairs[i] + pairs[i + 2];
-            sum = n % 2 ? two[i] + sum : sum;
-            two[i] = sum;
-            if (n % 4 == 1) four[i] = sum;
-            if (n % 4 == 3) sum = four[i] + sum, total[i] = n < 4 ? sum : total[i] + sum;
-        }
+        emb_row_sums_add(row, n, pairs);
     }
-    return make_float2(total[0], total[1]);
-}
-
-/* Mean of 192 columns of one row and the sum of squares about it; `sum` is this thread's part of
- * the row's sum and `v` its first value. */
-static __device__ __forceinline__ float2 judge_row(float sum, const float *v) {
-    float mean = __fmul_rn(quad_sum(sum), 1.0f / EMB_NORM_BLOCK);
-    return make_float2(mean, quad_sum(emb_norm_tree([&](int j) {
-                           float first = v[4 * j] - mean, second = v[4 * j + 1] - mean;
-                           return fmaf(second, second, __fmul_rn(first, first));
-                       })));
+    return make_float2(row.total[0], row.total[1]);
 }
 
 /* Least and largest of a row, zero among them. */
@@ -353,9 +325,9 @@ static __device__ __forceinline__ void finish(typename T::sum (&sums)[2][EMB_WGM
     float2 norm[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) { /* two rows a thread */
-        apart(loaded, phase);
-        float2 blocks[2] = {judge_row(i ? parts[0].y : parts[0].x, &x[0][i * 2]),
-                            judge_row(i ? parts[1].y : parts[1].x, &x[1][i * 2])};
+        emb_keep_apart(loaded, phase);
+        float2 blocks[2] = {emb_judge_row(i ? parts[0].y : parts[0].x, &x[0][i * 2]),
+                            emb_judge_row(i ? parts[1].y : parts[1].x, &x[1][i * 2])};
         norm[i] = emb_norm_merge<2>(blocks, p.epsilon);
     }
     row_span spans[2] = {{0, 0}, {0, 0}};
