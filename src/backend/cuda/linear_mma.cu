@@ -19,30 +19,6 @@ template <typename T> struct product {
     int gelu;
 };
 
-/* Bias and GELU, then through shared memory, so that rows leave in 16-byte pieces. */
-template <typename T, typename S>
-static __device__ __forceinline__ void finish(float (&sums)[S::WM / 16][S::WN / 8][4], T *staged,
-                                              const product<T> &p, uint32_t first_m,
-                                              uint32_t first_n, uint32_t rows) {
-    uint32_t lane = threadIdx.x & 31, row = lane >> 2, col = (lane & 3) * 2;
-#pragma unroll
-    for (int n = 0; n < S::WN / 8; n++) {
-        uint32_t place = first_n + n * 8 + col;
-        float2 bias = make_float2(0, 0);
-        if (place < p.N) bias = *reinterpret_cast<const float2 *>(p.bias + place);
-#pragma unroll
-        for (int m = 0; m < S::WM / 16; m++) {
-            float v[4] = {sums[m][n][0] + bias.x, sums[m][n][1] + bias.y, sums[m][n][2] + bias.x,
-                          sums[m][n][3] + bias.y};
-            if (p.gelu) emb_gelu_fast(v);
-            T *to = staged + (m * 16 + row) * S::OUT_STRIDE + n * 8 + col;
-            *reinterpret_cast<uint32_t *>(to) = emb_pack<T>(v[0], v[1]);
-            *reinterpret_cast<uint32_t *>(to + 8 * S::OUT_STRIDE) = emb_pack<T>(v[2], v[3]);
-        }
-    }
-    store_staged<T, S>(p.out, staged, first_m, first_n, rows, p.N);
-}
-
 template <typename T, typename S>
 static __global__ void __launch_bounds__(THREADS, 2) linear_kernel(product<T> p) {
     extern __shared__ __align__(128) unsigned char memory[];
@@ -83,8 +59,8 @@ static __global__ void __launch_bounds__(THREADS, 2) linear_kernel(product<T> p)
     }
     emb_copy_wait<0>();
     __syncthreads();
-    finish<T, S>(sums, reinterpret_cast<T *>(memory) + warp * S::WM * S::OUT_STRIDE, p,
-                 block_m + warp_m, block_n + warp_n, rows);
+    finish_values<T, S>(sums, reinterpret_cast<T *>(memory) + warp * S::WM * S::OUT_STRIDE, p.out,
+                        p.bias, p.N, p.gelu, block_m + warp_m, block_n + warp_n, rows);
 }
 
 template <typename T, typename S>

@@ -95,4 +95,28 @@ static __device__ __forceinline__ void store_staged(T *out, const T *staged, uin
     }
 }
 
+/* Bias and GELU of values, then through shared memory, so that rows leave in 16-byte pieces. */
+template <typename T, typename S>
+static __device__ __forceinline__ void
+finish_values(float (&sums)[S::WM / 16][S::WN / 8][4], T *staged, T *out, const float *bias,
+              uint32_t N, int gelu, uint32_t first_m, uint32_t first_n, uint32_t rows) {
+    uint32_t lane = threadIdx.x & 31, row = lane >> 2, col = (lane & 3) * 2;
+#pragma unroll
+    for (int n = 0; n < S::WN / 8; n++) {
+        uint32_t place = first_n + n * 8 + col;
+        float2 add = make_float2(0, 0);
+        if (place < N) add = *reinterpret_cast<const float2 *>(bias + place);
+#pragma unroll
+        for (int m = 0; m < S::WM / 16; m++) {
+            float v[4] = {sums[m][n][0] + add.x, sums[m][n][1] + add.y, sums[m][n][2] + add.x,
+                          sums[m][n][3] + add.y};
+            if (gelu) emb_gelu_fast(v);
+            T *to = staged + (m * 16 + row) * S::OUT_STRIDE + n * 8 + col;
+            *reinterpret_cast<uint32_t *>(to) = emb_pack<T>(v[0], v[1]);
+            *reinterpret_cast<uint32_t *>(to + 8 * S::OUT_STRIDE) = emb_pack<T>(v[2], v[3]);
+        }
+    }
+    store_staged<T, S>(out, staged, first_m, first_n, rows, N);
+}
+
 #endif
