@@ -219,12 +219,7 @@ EMB_INLINE void write_queries(query_tile *t, const int vectors) {
         __m512 factor = _mm512_div_ps(_mm512_set1_ps(1.0f), t->total[v]);
         for (uint32_t d0 = 0; d0 < a->head_dim; d0 += 16) {
             __m512 m[16];
-            for (uint32_t i = 0; i < 16; i++) {
-                uint32_t d = d0 + i < a->head_dim ? d0 + i : d0;
-                m[i] = _mm512_load_ps(t->sums + ((size_t)d * vectors + v) * 16);
-                m[i] = _mm512_mul_ps(m[i], factor);
-            }
-            emb_avx512_transpose(m);
+            emb_avx512_queries(m, t->sums, vectors, v, d0, a->head_dim, factor);
             __mmask16 mask = emb_avx512_lanes(d0, a->head_dim);
             for (uint32_t q = 0; q < 16 && 16 * (uint32_t)v + q < t->queries; q++) {
                 size_t row = t->query0 + 16 * (uint32_t)v + q;
