@@ -188,10 +188,6 @@ emb_status emb_quantized_read_rows(const emb_model_files *files, emb_tensor_role
                                    uint32_t layer, uint32_t row0, uint32_t rows, float *out,
                                    void *scratch, emb_error *error);
 
-static inline bool emb_quantized_dtype(uint8_t dtype) {
-    return dtype == EMB_DTYPE_INT8 || dtype == EMB_DTYPE_INT4 || dtype == EMB_DTYPE_FP8;
-}
-
 /* ---- files.c --------------------------------------------------------------------------------- */
 
 struct emb_model_files {

@@ -116,6 +116,11 @@ emb_status emb_model_read_rows(const emb_model_files *files, emb_tensor_role rol
                                emb_error *error);
 size_t emb_model_scratch_bytes(size_t values);
 
+/* Whether matrices of that emb_dtype have scales. */
+static inline bool emb_quantized_dtype(uint32_t dtype) {
+    return dtype == EMB_DTYPE_INT8 || dtype == EMB_DTYPE_INT4 || dtype == EMB_DTYPE_FP8;
+}
+
 /* What the matrices are stored as: f32, f16 or bf16, or int8, int4 or fp8; read_rows gives f32 of
  * any of them. Of a quantised model all matrices are, and the word embedding is int8. */
 emb_dtype emb_model_stored_dtype(const emb_model_files *files);

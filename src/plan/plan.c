@@ -129,17 +129,13 @@ static void add_arena(emb_region *region, const emb_ledger *ledger, uint64_t pag
     add_item(region, "page rounding", region->arena_bytes - ledger->bytes);
 }
 
-static bool is_quantised(emb_dtype dtype) {
-    return dtype == EMB_DTYPE_INT8 || dtype == EMB_DTYPE_INT4 || dtype == EMB_DTYPE_FP8;
-}
-
 /* Nodes of all recordings: each lane has one for each bucket of tokens. */
 static uint64_t graph_nodes(const search *s) {
     const emb_plan *plan = s->plan;
     if (plan->graphs == EMB_SWITCH_OFF || plan->weight_slots) return 0;
     uint64_t buckets = 0;
     while (emb_bucket_tokens(plan->tokens_per_tile, (uint32_t)buckets)) buckets++;
-    uint64_t nodes = NODES_PER_LAYER + (is_quantised(plan->dtype) ? NODES_QUANTISED : 0);
+    uint64_t nodes = NODES_PER_LAYER + (emb_quantized_dtype(plan->dtype) ? NODES_QUANTISED : 0);
     return plan->lanes * buckets * (NODES_BEFORE_LAYERS + nodes * s->model->shape.layers);
 }
 
@@ -342,7 +338,7 @@ static void smallest(const search *s, uint64_t *host_bytes, uint64_t *device_byt
 /* A quantised model keeps its dtype, or is widened; from one to another its error would double. */
 static emb_status check_stored(const emb_plan *plan, emb_dtype stored, emb_error *error) {
     static const char *const names[] = {"", "f32", "bf16", "f16", "int8", "int4", "fp8"};
-    if (!is_quantised(stored) || !is_quantised(plan->dtype)) return EMB_OK;
+    if (!emb_quantized_dtype(stored) || !emb_quantized_dtype(plan->dtype)) return EMB_OK;
     if (stored != plan->dtype)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "the model is stored as %s and cannot be made %s: quantise the "
@@ -359,7 +355,7 @@ static emb_status check_dtype(emb_plan *plan, const emb_limits *limits, emb_dtyp
                               emb_error *error) {
     bool cuda = plan->device == EMB_DEVICE_CUDA;
     emb_dtype usual = cuda ? EMB_DTYPE_F16 : EMB_DTYPE_F32;
-    plan->dtype = limits->dtype ? limits->dtype : is_quantised(stored) ? stored : usual;
+    plan->dtype = limits->dtype ? limits->dtype : emb_quantized_dtype(stored) ? stored : usual;
     EMB_TRY(check_stored(plan, stored, error));
     if (plan->dtype == EMB_DTYPE_F32 || plan->dtype == EMB_DTYPE_BF16) return EMB_OK;
     if (cuda || plan->dtype == EMB_DTYPE_INT8 || plan->dtype == EMB_DTYPE_INT4) return EMB_OK;
@@ -506,7 +502,7 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
     plan->tuning = limits->tuning;
     plan->graphs = plan->device == EMB_DEVICE_CUDA ? limits->graphs : EMB_SWITCH_OFF;
     EMB_TRY(check_lanes(plan, limits, machine, error));
-    if (plan->device == EMB_DEVICE_CUDA && is_quantised(plan->dtype))
+    if (plan->device == EMB_DEVICE_CUDA && emb_quantized_dtype(plan->dtype))
         EMB_TRY(check_quantised(plan, model, &machine->devices[0], error));
     plan->process_base_bytes = machine->process_base_bytes;
     plan->caller_bytes = limits->caller_bytes;

@@ -65,10 +65,10 @@ static emb_status check_options(const emb_quantize_options *o, const emb_model *
     if (o->texts_count && !o->texts)
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "%u texts, but texts is NULL",
                              o->texts_count);
-    if (o->dtype != EMB_DTYPE_INT8 && o->dtype != EMB_DTYPE_INT4 && o->dtype != EMB_DTYPE_FP8)
+    if (!emb_quantized_dtype(o->dtype))
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "a model can be quantised to int8, int4 or fp8 alone");
-    if (stored == EMB_DTYPE_INT8 || stored == EMB_DTYPE_INT4 || stored == EMB_DTYPE_FP8)
+    if (emb_quantized_dtype(stored))
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "%s is quantised already; quantise the original", model->info.name);
     if (o->group != 0 && o->group != 32 && o->group != 64)
