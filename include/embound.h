@@ -244,8 +244,9 @@ typedef struct emb_limits {
     emb_switch graphs;       /* record a GPU's forward once and replay it: as resident weights allow
                                 (MODEL), or fail (ON), or never (OFF). Same bits in any case */
     uint64_t host_bytes_max; /* the whole process; 0: as much as full speed needs (the knee) */
-    uint64_t device_bytes_max; /* per device, context included; 0: the knee */
-    uint64_t caller_bytes;     /* host bytes the caller keeps for itself beside the engine */
+    uint64_t device_bytes_max;    /* per device, context included; 0: the knee */
+    uint64_t caller_bytes;        /* host bytes the caller keeps for itself beside the engine */
+    uint64_t device_caller_bytes; /* the same per GPU: emb_device_rows among them */
 } emb_limits;
 
 EMB_API emb_limits emb_limits_default(void);
@@ -320,6 +321,7 @@ typedef struct emb_plan {
     uint64_t device_bytes_knee;
     uint64_t process_base_bytes;
     uint64_t caller_bytes;
+    uint64_t device_caller_bytes;
     char isa[16];         /* of the CPU's kernels; "cuda" for a GPU's */
     char numerics_id[64]; /* equal ids promise equal bits */
     uint32_t regions_count;
@@ -412,6 +414,46 @@ EMB_API emb_status emb_engine_cancel(emb_engine *engine);
  * texts collected. After any other error the engine can only be closed. For EMB_OUTPUT_TEXT. */
 EMB_API emb_status emb_engine_embed(float *rows, emb_engine *engine, const emb_text *texts,
                                     uint32_t count, emb_error *error);
+
+/* Rows in the memory of an engine's first GPU: the caller's struct, filled by open. */
+typedef struct emb_device_rows {
+    uint32_t struct_bytes;
+    uint32_t device; /* its index among CUDA's */
+    uint32_t dim;
+    uint64_t count;
+    uint64_t bytes; /* that they take on the GPU: whole pages of it, if they are many */
+    float *values;  /* [count, dim], one behind the other; the GPU's address; NULL if empty */
+    uint32_t row_bytes_max; /* the rest is the library's own */
+    int64_t process;
+    const void *calls;
+} emb_device_rows;
+
+/* Takes memory for `count` rows of the first `dim` values (0: the plan's dim) beside the engine,
+ * once, before the work. `held_bytes`: of other such rows inside the same budget that are still
+ * open and were not when the machine was probed. Uninitialised until put. They may outlive the
+ * engine. On failure they are not open.
+ * Fails: EMB_BUDGET (a budget was stated for the GPU, and the plan leaves less: bytes_min is the
+ * smallest that works, with held_bytes and `bytes` of *out stated as device_caller_bytes of the
+ * limits), EMB_NO_MEMORY, EMB_UNSUPPORTED (the engine is on a CPU), EMB_INVALID_ARGUMENT.
+ * Threads: as for submit. */
+EMB_API emb_status emb_device_rows_open(emb_device_rows *out, const emb_engine *engine,
+                                        uint64_t count, uint32_t dim, uint64_t held_bytes,
+                                        emb_error *error);
+
+/* Copies the first dim values of each of `rows` (as collect gave them, or with `values` elsewhere
+ * in the host's memory) to row `first` and those behind it. When it returns they are there, for
+ * every stream. Fails: EMB_INVALID_ARGUMENT, EMB_DEVICE. Threads: any, on different rows. */
+EMB_API emb_status emb_device_rows_put(const emb_device_rows *out, uint64_t first,
+                                       const emb_row *rows, uint32_t count, emb_error *error);
+
+/* Copies `count` rows from `first` on to the host: values is [count, dim].
+ * Fails: EMB_INVALID_ARGUMENT, EMB_DEVICE. Threads: any. */
+EMB_API emb_status emb_device_rows_get(float *values, const emb_device_rows *rows, uint64_t first,
+                                       uint64_t count, emb_error *error);
+
+/* Gives the memory back once the GPU has nothing left to do, and empties the struct; in a child of
+ * fork it does nothing else. Threads: any, also after the engine was closed. */
+EMB_API void emb_device_rows_close(emb_device_rows *rows);
 
 /* Counters since open. Bytes are of the whole process. */
 typedef struct emb_engine_stats_t {

@@ -208,6 +208,7 @@ void emb_report_plan_json(emb_writer *out, const emb_session *session) {
     field_u64(out, "device_bytes_knee", plan->device_bytes_knee);
     field_u64(out, "process_base_bytes", plan->process_base_bytes);
     field_u64(out, "caller_bytes", plan->caller_bytes);
+    field_u64(out, "device_caller_bytes", plan->device_caller_bytes);
     field_text(out, "memory_min", minimum);
     field_text(out, "isa", plan->isa);
     field_text(out, "numerics_id", plan->numerics_id);

@@ -123,6 +123,14 @@ typedef struct emb_lane_scratch {
     const emb_observer *observer; /* NULL: nobody looks */
 } emb_lane_scratch;
 
+/* Rows between the host's memory and a device's. */
+typedef struct emb_rows_copy {
+    void *to;
+    const void *from;
+    uint64_t to_stride, from_stride, row_bytes, rows;
+    bool to_host;
+} emb_rows_copy;
+
 typedef struct emb_device_copy {
     void *to;         /* the device's memory */
     const void *from; /* pinned host memory */
@@ -184,6 +192,13 @@ typedef struct emb_device_calls {
     void (*lane_mark)(emb_lane_scratch *scratch, void *event);
     /* The host waits. Fails: EMB_DEVICE (sticky). */
     emb_status (*event_finish)(void *event, uint32_t device, emb_error *error);
+
+    /* Memory of the caller's beside the region. Unlike the other calls these come from threads that
+     * may use devices for themselves: which device is current there does not change. */
+    void *(*rows_take)(uint32_t device, uint64_t bytes);
+    void (*rows_give)(void *base, uint32_t device);
+    /* Waits until they are there. Fails: EMB_DEVICE. */
+    emb_status (*rows_copy)(const emb_rows_copy *copy, uint32_t device, emb_error *error);
 } emb_device_calls;
 
 /* `in`, `out` and the embedding's vectors are the device's memory where there is one. */
@@ -270,7 +285,7 @@ const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format fo
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
-#define EMB_CUDA_ABI 6
+#define EMB_CUDA_ABI 7
 
 /* What the module, a shared object of its own, gives under the name emb_cuda_query. */
 typedef struct emb_cuda_module {

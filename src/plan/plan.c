@@ -176,6 +176,7 @@ static bool weigh(const search *s) {
              CUDA_DEVICE_GROWTH_BYTES + lanes_more / devices * CUDA_LANE_DEVICE_BYTES);
     if (plan->gemm == EMB_GEMM_CUBLASLT) add_item(region, "cuBLASLt", CUBLASLT_DEVICE_BYTES);
     add_item(region, "CUDA graphs", nodes / devices * CUDA_NODE_DEVICE_BYTES);
+    add_item(region, "caller's rows", plan->device_caller_bytes);
     add_arena(region, &books.devices[0], DEVICE_PAGE_BYTES);
     plan->device_bytes = region->bytes;
     return true;
@@ -506,6 +507,7 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
         EMB_TRY(check_quantised(plan, model, &machine->devices[0], error));
     plan->process_base_bytes = machine->process_base_bytes;
     plan->caller_bytes = limits->caller_bytes;
+    plan->device_caller_bytes = plan->device == EMB_DEVICE_CUDA ? limits->device_caller_bytes : 0;
     plan->host_bytes_max = limits->host_bytes_max;
     plan->device_bytes_max = limits->device_bytes_max;
     snprintf(plan->isa, sizeof plan->isa, "%s",
@@ -526,7 +528,8 @@ static emb_status check_handles(const emb_plan *out, const emb_model *model,
     if (machine->page_bytes == 0 || machine->devices_count > EMB_DEVICES_MAX)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "the machine's page_bytes is 0, or it has too many devices");
-    uint64_t largest = machine->process_base_bytes | limits->caller_bytes;
+    uint64_t largest =
+        machine->process_base_bytes | limits->caller_bytes | limits->device_caller_bytes;
     for (uint32_t i = 0; i < machine->devices_count; i++)
         largest |= machine->devices[i].context_bytes | machine->devices[i].host_bytes |
                    machine->devices[i].cublaslt_bytes;

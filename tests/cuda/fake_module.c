@@ -22,11 +22,18 @@
 
 static unsigned long calls; /* that may fail, so far */
 static uint64_t taken;      /* bytes, so far */
+static long blocks;         /* of device memory, not given back */
 
 /* So that a test can fail the next one but n. */
 __attribute__((visibility("default"))) unsigned long fake_module_calls(void);
 unsigned long fake_module_calls(void) {
     return __atomic_load_n(&calls, __ATOMIC_RELAXED);
+}
+
+/* So that a test sees what is not given back. */
+__attribute__((visibility("default"))) long fake_module_blocks(void);
+long fake_module_blocks(void) {
+    return __atomic_load_n(&blocks, __ATOMIC_RELAXED);
 }
 
 static bool fails(void) {
@@ -71,10 +78,12 @@ static void *take(uint32_t device, uint64_t bytes) {
     void *base = aligned_alloc(256, (bytes + 255) / 256 * 256);
     if (base) memset(base, 0xA5, bytes); /* what was never written must show */
     if (base) enter_held(__atomic_add_fetch(&taken, bytes, __ATOMIC_RELAXED));
+    if (base) __atomic_add_fetch(&blocks, 1, __ATOMIC_RELAXED);
     return base;
 }
 
 static void give(void *base) {
+    __atomic_sub_fetch(&blocks, 1, __ATOMIC_RELAXED);
     free(base);
 }
 
@@ -296,6 +305,37 @@ static emb_status event_finish(void *event, uint32_t device, emb_error *error) {
     return fails() ? lost(error, "a kernel") : EMB_OK;
 }
 
+/* ---- rows of the caller's -------------------------------------------------------------------- */
+
+/* Of all cards together: a probe finds them beside the context. In front of each, its bytes. */
+static uint64_t rows_bytes;
+#define ROWS_HEAD 256
+
+static void *rows_take(uint32_t device, uint64_t bytes) {
+    char *base = take(device, bytes + ROWS_HEAD);
+    if (!base) return NULL;
+    memcpy(base, &bytes, sizeof bytes);
+    __atomic_add_fetch(&rows_bytes, bytes, __ATOMIC_RELAXED);
+    return base + ROWS_HEAD;
+}
+
+static void rows_give(void *base, uint32_t device) {
+    (void)device;
+    uint64_t bytes;
+    memcpy(&bytes, (char *)base - ROWS_HEAD, sizeof bytes);
+    __atomic_sub_fetch(&rows_bytes, bytes, __ATOMIC_RELAXED);
+    give((char *)base - ROWS_HEAD);
+}
+
+static emb_status rows_copy(const emb_rows_copy *copy, uint32_t device, emb_error *error) {
+    (void)device;
+    if (fails()) return lost(error, "copying rows");
+    for (uint64_t i = 0; i < copy->rows; i++)
+        memcpy((char *)copy->to + i * copy->to_stride,
+               (const char *)copy->from + i * copy->from_stride, copy->row_bytes);
+    return EMB_OK;
+}
+
 /* A tile of the warming before ready, of no meaning: loops over its thousands of tokens would be
  * most of a test's time. Every real chunk holds an id above 1, and where words are gathered, which
  * numbers the tokens of a tile as ids, so does every tile of more than two tokens. */
@@ -446,6 +486,9 @@ static const emb_device_calls device_calls = {
     .lane_wait = lane_wait,
     .lane_mark = lane_mark,
     .event_finish = event_finish,
+    .rows_take = rows_take,
+    .rows_give = rows_give,
+    .rows_copy = rows_copy,
 };
 
 #define FAKE_BACKEND(id, its_format, bytes, numerics_name, layout, ...)                            \
@@ -510,7 +553,7 @@ static emb_status probe(emb_device_info *devices, uint32_t *count, const emb_dev
         devices[i].index = index;
         devices[i].compute_capability = capability ? (uint32_t)strtoul(capability, NULL, 10) : 90;
         devices[i].memory_bytes = 4ull << 30;
-        devices[i].context_bytes = CONTEXT_BYTES;
+        devices[i].context_bytes = CONTEXT_BYTES + __atomic_load_n(&rows_bytes, __ATOMIC_RELAXED);
         *count = i + 1;
     }
     return probe_library(devices, wanted, error);

@@ -143,7 +143,8 @@ static void pack_quantized(emb_linear *linear, uint32_t row0, const emb_quantize
         .begin = emb_cuda_begin, .finish = emb_cuda_finish, .copier_open = emb_cuda_copier_open,   \
         .copier_close = emb_cuda_copier_close, .copy = emb_cuda_copy,                              \
         .lane_wait = emb_cuda_lane_wait, .lane_mark = emb_cuda_lane_mark,                          \
-        .event_finish = emb_cuda_event_finish,                                                     \
+        .event_finish = emb_cuda_event_finish, .rows_take = emb_cuda_rows_take,                    \
+        .rows_give = emb_cuda_rows_give, .rows_copy = emb_cuda_rows_copy,                          \
     }
 static const emb_device_calls own_calls = DEVICE_CALLS(emb_cuda_lane_open);
 static const emb_device_calls cublaslt_calls = DEVICE_CALLS(emb_cuda_lane_open_cublaslt);

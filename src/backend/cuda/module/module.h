@@ -89,6 +89,10 @@ void emb_cuda_lane_wait(emb_lane_scratch *scratch, void *event);
 void emb_cuda_lane_mark(emb_lane_scratch *scratch, void *event);
 emb_status emb_cuda_event_finish(void *event, uint32_t device, emb_error *error);
 
+void *emb_cuda_rows_take(uint32_t device, uint64_t bytes);
+void emb_cuda_rows_give(void *base, uint32_t device);
+emb_status emb_cuda_rows_copy(const emb_rows_copy *copy, uint32_t device, emb_error *error);
+
 /* Keeps the lane's first failure (a cudaError_t); 0 is none. */
 void emb_cuda_note(emb_cuda_state *state, int code);
 
