@@ -32,6 +32,7 @@ _PLACES = {
     "find_model": "_hub",
     "pull": "_hub",
     "Rows": "_core",
+    "DeviceRows": "_core",
     **dict.fromkeys((
         "ArgumentError", "BudgetError", "DeviceError", "EmboundError", "EmboundWarning",
         "InternalError", "InputOutputError", "ModelError", "ModelNotFoundError",

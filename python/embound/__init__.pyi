@@ -5,6 +5,7 @@ SPDX-License-Identifier: Apache-2.0
 from . import integrations as integrations
 from . import quantization as quantization
 from . import util as util
+from ._core import DeviceRows as DeviceRows
 from ._core import Rows as Rows
 from ._errors import ArgumentError as ArgumentError
 from ._errors import BudgetError as BudgetError

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, overload
 
 from . import _core, _settings
 from ._errors import ArgumentError, EmboundError, TruncationWarning, UnsupportedError
@@ -162,7 +162,8 @@ class SentenceTransformer:
             pool, chunk_size: see start_multi_process_pool.
 
         Returns: numpy float32 [n, dim], or [dim] for one str, over memory that the engine filled
-        (never copied); or tensors if asked for.
+        (never copied); or tensors if asked for: of a model on a GPU there, in memory that counts
+        in ``gpu_memory`` (see encode_rows). Other precisions than float32 are made on the host.
 
         Raises ValueError for parameters, TextError for a text that cannot be encoded,
         BudgetError if the engine no longer fits beside what the process has grown to.
@@ -188,14 +189,19 @@ class SentenceTransformer:
                                 normalize_embeddings=normalize_embeddings,
                                 show_progress_bar=show_progress_bar)
             return self._finish(inputs, rows, precision, convert_to_numpy, convert_to_tensor)
+        tensors = convert_to_tensor or not convert_to_numpy
         if device is not None:
             self._move(device)
         if output_value != "sentence_embedding":
             from . import _tokens
 
             return _tokens.encode(self, inputs, prompt, output_value, truncate_dim)
+        plain = precision in ("float32", None)
+        if tensors and plain and self._planned["device"] == "cuda":
+            return self._tensors_on_gpu(inputs, prompt, truncate_dim, normalize_embeddings,
+                                        show_progress_bar, convert_to_tensor)
         rows = self._rows(inputs, prompt, truncate_dim, normalize_embeddings, show_progress_bar)
-        if precision == "float32" and convert_to_numpy and not convert_to_tensor and len(rows):
+        if plain and not tensors and len(rows):
             return self._asarray(rows)
         return self._finish(inputs, self._asarray(rows), precision, convert_to_numpy,
                             convert_to_tensor)
@@ -245,13 +251,32 @@ class SentenceTransformer:
                            normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim,
                            pool=pool, chunk_size=chunk_size)
 
+    @overload
     def encode_rows(self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None,
-                    *, normalize_embeddings: bool = False,
-                    truncate_dim: int | None = None) -> _core.Rows:
+                    *, normalize_embeddings: bool = False, truncate_dim: int | None = None,
+                    on_device: Literal[False] = False) -> _core.Rows: ...
+
+    @overload
+    def encode_rows(self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None,
+                    *, normalize_embeddings: bool = False, truncate_dim: int | None = None,
+                    on_device: Literal[True]) -> _core.DeviceRows: ...
+
+    def encode_rows(self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None,
+                    *, normalize_embeddings: bool = False, truncate_dim: int | None = None,
+                    on_device: bool = False) -> _core.Rows | _core.DeviceRows:
         """As encode, but gives the buffer itself: f32 [n, dim] for numpy.asarray, DLPack
-        (``torch.from_dlpack``) and Arrow (``pyarrow.array``), each without a copy."""
+        (``torch.from_dlpack``) and Arrow (``pyarrow.array``), each without a copy.
+
+        ``on_device``: in the memory of the model's GPU (of several, the first), for torch, cupy and
+        jax by DLPack or ``__cuda_array_interface__``. The bytes, n * dim * 4, are taken before the
+        work, inside ``gpu_memory`` if that is stated, together with those of earlier such rows that
+        are still alive; if need be the engine opens anew with a smaller plan. They go with the last
+        reference, also after the model. When this returns the rows are complete: no stream needs to
+        wait for them. Raises BudgetError if they do not fit, UnsupportedError on a CPU."""
         chosen = self._prompt_of(prompt_name, prompt)
-        return self._rows(inputs, chosen, truncate_dim, normalize_embeddings, False)
+        rows: _core.Rows | _core.DeviceRows = self._rows(
+            inputs, chosen, truncate_dim, normalize_embeddings, False, on_device)
+        return rows
 
     def encode_stream(self, inputs: Iterable[str], *, prompt_name: str | None = None,
                       prompt: str | None = None, normalize_embeddings: bool = False,
@@ -276,7 +301,7 @@ class SentenceTransformer:
         return _stream.encode_async(self, inputs, options)
 
     def _rows(self, inputs: Any, prompt: str | None, truncate_dim: int | None, normalize: bool,
-              show_progress_bar: bool | None) -> _core.Rows:
+              show_progress_bar: bool | None, on_device: bool = False) -> Any:
         """The vectors, whatever holds the texts; warns once of what was cut off."""
         if truncate_dim is None:
             truncate_dim = self.truncate_dim
@@ -289,15 +314,27 @@ class SentenceTransformer:
             bar = _progress(show_progress_bar, len(inputs))
         try:
             if column is not None:
-                rows, texts, tokens = self._core.encode_column(*column, prompt, dim, normalize, bar)
+                rows, texts, tokens = self._core.encode_column(*column, prompt, dim, normalize, bar,
+                                                               on_device)
             else:
-                rows, texts, tokens = self._core.encode(inputs, prompt, dim, normalize, bar)
+                rows, texts, tokens = self._core.encode(inputs, prompt, dim, normalize, bar,
+                                                        on_device)
         finally:
             if bar is not None:
                 bar.close()
         if texts:
             _warn_of_cut(texts, tokens, self.max_seq_length)
         return rows
+
+    def _tensors_on_gpu(self, inputs: Any, prompt: str | None, truncate_dim: int | None,
+                        normalize: bool, show_progress_bar: bool | None, one: bool) -> Any:
+        """The vectors as a tensor (or a list of them) over memory of the GPU that holds them."""
+        torch = _settings.need_torch("tensors")
+        rows = self._rows(inputs, prompt, truncate_dim, normalize, show_progress_bar, True)
+        if not len(rows):
+            return _nothing(False, one)
+        tensor = torch.from_dlpack(rows)
+        return tensor if one or isinstance(inputs, str) else list(tensor)
 
     def _finish(self, inputs: Any, rows: Any, precision: str | None, convert_to_numpy: bool,
                 convert_to_tensor: bool) -> Any:
@@ -535,8 +572,8 @@ class SentenceTransformer:
 
     def memory_report(self) -> dict[str, Any]:
         """Planned bytes beside observed ones (``host_bytes_planned``, ``_now`` and ``_peak``, of
-        the whole process), and counters since the engine opened: texts, tokens, tokens_dropped,
-        seconds, ..."""
+        the whole process), ``device_rows_bytes`` (of rows on the GPU that are still alive), and
+        counters since the engine opened: texts, tokens, tokens_dropped, seconds, ..."""
         return dict(self._core.stats())
 
     def evaluate(self, evaluator: Callable[..., Any], output_path: str | None = None) -> Any:

@@ -86,6 +86,9 @@ def trace_memory(file: TextIO | None = None) -> str:
                                                      str(model.plan()).split("\n"))]
         else:
             lines.append(f"{model.model_name}: closed, holds nothing")
+        rows = model.memory_report()["device_rows_bytes"]
+        if rows:
+            lines.append(f"{model.model_name}: rows on the GPU, {format_size(rows)}")
     if len(lines) == 1:
         lines.append("no model")
     text = "\n".join(lines)

@@ -25,14 +25,26 @@
 /* Raises the exception of embound._errors for this status. Gives NULL. Needs the GIL. */
 PyObject *emb_python_raise(emb_status status, const emb_error *error);
 
-/* ---- rows (rows.c) --------------------------------------------------------------------------- */
+/* ---- rows (rows.c, device_rows.c, dlpack.c) -------------------------------------------------- */
+
+/* Bytes on a GPU of all rows of one Python engine, which may be gone before them. */
+typedef struct emb_python_held {
+    atomic_size_t references;
+    atomic_ullong bytes;
+} emb_python_held;
+
+/* NULL without memory. The caller owns one reference. */
+emb_python_held *emb_python_held_open(void);
+void emb_python_held_drop(emb_python_held *held);
 
 /* Vectors that outlive the Python object around them: numpy, DLPack and Arrow hold references of
  * their own, which any thread may drop without the GIL. */
 typedef struct emb_python_buffer {
     atomic_size_t references;
-    float *values; /* [count, dim], 64-byte aligned */
+    float *values; /* [count, dim], 64-byte aligned; an address of the GPU if held is there */
     int64_t count, dim;
+    emb_python_held *held;  /* NULL: in the host's memory */
+    emb_device_rows device; /* if held is there */
 } emb_python_buffer;
 
 /* NULL without memory. The caller owns one reference. */
@@ -40,12 +52,31 @@ emb_python_buffer *emb_python_buffer_open(int64_t count, int64_t dim);
 void emb_python_buffer_hold(emb_python_buffer *buffer);
 void emb_python_buffer_drop(emb_python_buffer *buffer);
 
-/* Registers the type Rows. 0, or -1 with an exception. */
-int emb_python_rows_register(PyObject *module);
+/* What a Rows or DeviceRows is. */
+typedef struct emb_python_rows {
+    PyObject_HEAD emb_python_buffer *buffer;
+    Py_ssize_t shape[2], strides[2];
+    int dimensions;
+} emb_python_rows;
 
-/* A new Rows that takes over the caller's reference to the buffer, also if it fails. `single`: one
- * row, shown as one dimension. Needs a registered type. */
+/* Registers the types Rows and DeviceRows. 0, or -1 with an exception. */
+int emb_python_rows_register(PyObject *module);
+PyObject *emb_python_device_rows_register(PyObject *module);
+
+/* A new Rows (of a buffer on a GPU: DeviceRows) that takes over the caller's reference to the
+ * buffer, also if it fails. `single`: one row, shown as one dimension. Needs registered types. */
 PyObject *emb_python_rows_make(emb_python_buffer *buffer, bool single);
+
+/* What both types have. */
+void emb_python_rows_free(PyObject *object);
+Py_ssize_t emb_python_rows_length(PyObject *object);
+PyObject *emb_python_rows_shape(PyObject *object, void *unused);
+PyObject *emb_python_rows_address(PyObject *object, void *unused);
+
+/* A DLPack capsule of the buffer in the shape of `rows`; version: None, NULL or the newest that the
+ * consumer knows. copied: the buffer is nobody else's. */
+PyObject *emb_python_dlpack(const emb_python_rows *rows, emb_python_buffer *buffer,
+                            PyObject *version, bool copied);
 
 /* ---- texts (texts.c, arrow.c) ---------------------------------------------------------------- */
 
@@ -95,6 +126,8 @@ typedef struct emb_python_engine {
     emb_engine *engine; /* NULL until the first use, and after close or Ctrl-C */
     emb_limits limits;
     emb_plan plan;         /* of the open engine */
+    emb_machine machine;   /* that it was made for */
+    emb_python_held *held; /* by rows on the GPU */
     emb_device_list gpus;  /* to look at; count 0: all */
     pid_t process;         /* that the engine's threads live in */
     pthread_mutex_t mutex; /* guards the queue: one caller at a time, in the order they came */
@@ -113,6 +146,15 @@ void emb_python_engine_leave(emb_python_engine *self);
 /* Opens the engine if it is not, or gives other output; has the turn and the GIL. -1 with an
  * exception. */
 int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output);
+
+/* Takes memory for rows on the engine's GPU; opens the engine anew, with a smaller plan, if the
+ * budget has no room for them otherwise. Has the turn, the GIL and a ready engine. NULL with an
+ * exception. (device_rows.c) */
+emb_python_buffer *emb_python_engine_rows(emb_python_engine *self, int64_t count, int64_t dim);
+
+/* Opens the engine anew so that the plan leaves so many bytes of each GPU. 0; -1 and the error, of
+ * which the engine knows nothing, if it cannot; -2 with an exception. */
+int emb_python_engine_make_room(emb_python_engine *self, uint64_t bytes, emb_error *error);
 
 /* Stops the work under way and closes the engine; has the turn and the GIL. */
 void emb_python_engine_discard(emb_python_engine *self);

@@ -52,7 +52,7 @@ PyObject *emb_python_describe_plan(const emb_plan *plan) {
     }
     return Py_BuildValue(
         "{s:s,s:s,s:N,s:s,s:s,s:s,s:N,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:K,s:K,s:K,s:K,s:K,s:K,s:K,"
-        "s:K,s:K,s:K,s:s,s:s,s:N}",
+        "s:K,s:K,s:K,s:K,s:s,s:s,s:N}",
         "rung", emb_rung_name(plan->rung), "device",
         plan->device == EMB_DEVICE_CUDA ? "cuda" : "cpu", "devices", indices, "dtype",
         dtype_name(plan->dtype), "long", long_name(plan->long_rule), "pooling",
@@ -69,14 +69,16 @@ PyObject *emb_python_describe_plan(const emb_plan *plan) {
         (unsigned long long)plan->device_bytes_min, "device_bytes_knee",
         (unsigned long long)plan->device_bytes_knee, "process_base_bytes",
         (unsigned long long)plan->process_base_bytes, "caller_bytes",
-        (unsigned long long)plan->caller_bytes, "isa", plan->isa, "numerics_id", plan->numerics_id,
-        "regions", regions);
+        (unsigned long long)plan->caller_bytes, "device_caller_bytes",
+        (unsigned long long)plan->device_caller_bytes, "isa", plan->isa, "numerics_id",
+        plan->numerics_id, "regions", regions);
 }
 
 PyObject *emb_python_describe_stats(const emb_engine_stats_t *stats, bool open,
                                     const emb_python_engine *engine) {
     return Py_BuildValue(
-        "{s:N,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:d,s:d,s:d,s:d,s:K,s:K,s:K}",
+        "{s:N,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:d,s:d,s:d,s:d,s:K,s:K,s:K,"
+        "s:K}",
         "open", PyBool_FromLong(open), "opens", (unsigned long long)engine->opens, "calls",
         (unsigned long long)engine->calls, "texts_returned", (unsigned long long)engine->texts,
         "texts", (unsigned long long)stats->texts, "texts_failed",
@@ -91,7 +93,8 @@ PyObject *emb_python_describe_stats(const emb_engine_stats_t *stats, bool open,
         stats->seconds_encode, "seconds_wait", stats->seconds_wait, "host_bytes_planned",
         (unsigned long long)stats->host_bytes_planned, "host_bytes_peak",
         (unsigned long long)stats->host_bytes_peak, "host_bytes_now",
-        (unsigned long long)stats->host_bytes_now);
+        (unsigned long long)stats->host_bytes_now, "device_rows_bytes",
+        (unsigned long long)atomic_load(&engine->held->bytes));
 }
 
 PyObject *emb_python_describe_model(const emb_model_info *info) {

@@ -8,7 +8,7 @@
 
 #include "core.h"
 
-#define COLLECT_ROWS 64
+#define COLLECT_ROWS 256
 
 /* One call of encode. */
 typedef struct encode_job {
@@ -16,6 +16,7 @@ typedef struct encode_job {
     emb_python_buffer *out;   /* [texts, dim]; NULL for vectors of tokens: */
     emb_python_buffer **outs; /* [texts] of [tokens, dim], NULL until there */
     uint32_t engine_dim;
+    float *stage; /* [COLLECT_ROWS, dim]: what the host still changes before rows go to the GPU */
     bool no_memory;
     emb_python_texts *texts;
     PyObject *progress; /* called with the rows done so far; NULL: none */
@@ -45,9 +46,8 @@ static void place_tokens(encode_job *job, const emb_row *row) {
 }
 
 /* Keeps the first dim values, then normalises: the order of sentence-transformers. */
-static void place_vector(encode_job *job, const emb_row *row) {
+static void place_vector(float *values, const encode_job *job, const emb_row *row) {
     int64_t dim = job->out->dim;
-    float *values = job->out->values + (int64_t)row->user * dim;
     if (dim) memcpy(values, row->values, (size_t)dim * sizeof *values);
     if (!job->normalize || row->status != EMB_OK) return;
     double sum = 0;
@@ -60,14 +60,25 @@ static void place_vector(encode_job *job, const emb_row *row) {
 static void place_row(encode_job *job, const emb_row *row) {
     if (job->outs)
         place_tokens(job, row);
-    else
-        place_vector(job, row);
+    else if (!job->out->held)
+        place_vector(job->out->values + (int64_t)row->user * job->out->dim, job, row);
     job->texts_cut += row->tokens_dropped != 0;
     job->tokens_dropped += row->tokens_dropped;
     if (row->status != EMB_OK && (job->failed == EMB_OK || row->user < job->failed_text)) {
         job->failed = row->status;
         job->failed_text = row->user;
     }
+}
+
+/* Rows come in the order of the texts: from the pinned window to the GPU in few copies. */
+static emb_status upload(encode_job *job, emb_row *rows, uint32_t count) {
+    if (count == 0 || job->out->dim == 0) return EMB_OK;
+    for (uint32_t i = 0; job->normalize && i < count; i++) {
+        float *values = job->stage + (int64_t)i * job->out->dim;
+        place_vector(values, job, &rows[i]);
+        rows[i].values = values;
+    }
+    return emb_device_rows_put(&job->out->device, rows->user, rows, count, &job->error);
 }
 
 static emb_status collect(encode_job *job) {
@@ -77,6 +88,7 @@ static emb_status collect(encode_job *job) {
                                            EMB_PYTHON_WAIT_MS, &job->error);
     for (uint32_t i = 0; i < count; i++) place_row(job, &rows[i]);
     job->got += count;
+    if (status == EMB_OK && job->out && job->out->held) status = upload(job, rows, count);
     return status;
 }
 
@@ -202,21 +214,42 @@ static PyObject *result_of(const encode_job *job, PyObject *rows) {
                          (unsigned long long)job->tokens_dropped);
 }
 
-static PyObject *encode(emb_python_engine *self, emb_python_texts *texts, int64_t dim,
-                        bool normalize, bool single, PyObject *progress) {
+/* What the call asks for beside the texts. */
+typedef struct encode_options {
+    int64_t dim; /* -1: all */
+    bool normalize, single, on_device;
+    PyObject *progress; /* NULL: none */
+} encode_options;
+
+/* Memory for the rows, before any work; has a ready engine, which may be another afterwards. */
+static int open_out(encode_job *job, emb_python_engine *self, const encode_options *options) {
+    int64_t dim = options->dim;
+    if (dim < 0 || dim > self->plan.dim) dim = self->plan.dim;
+    if (options->on_device) {
+        job->out = emb_python_engine_rows(self, job->texts->count, dim);
+        if (!job->out) return -1;
+        if (job->normalize) job->stage = malloc(((size_t)dim + 1) * COLLECT_ROWS * sizeof(float));
+    } else {
+        job->out = emb_python_buffer_open(job->texts->count, dim);
+    }
+    job->engine = self->engine;
+    if (job->out && (job->stage || !options->on_device || !job->normalize)) return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
+static PyObject *encode(emb_python_engine *self, emb_python_texts *texts,
+                        const encode_options *options) {
     if (emb_python_engine_enter(self) != 0) return NULL;
     PyObject *result = NULL;
-    encode_job job = {.texts = texts, .normalize = normalize, .progress = progress};
+    encode_job job = {
+        .texts = texts, .normalize = options->normalize, .progress = options->progress};
     if (emb_python_engine_ready(self, EMB_OUTPUT_TEXT) == 0) {
-        job.engine = self->engine;
-        if (dim < 0 || dim > self->plan.dim) dim = self->plan.dim;
-        job.out = emb_python_buffer_open(texts->count, dim);
-        if (!job.out) {
-            PyErr_NoMemory();
-        } else if (run_whole(&job, self) == 0) {
+        if (open_out(&job, self, options) == 0 && run_whole(&job, self) == 0) {
             emb_python_buffer_hold(job.out);
-            result = result_of(&job, emb_python_rows_make(job.out, single));
+            result = result_of(&job, emb_python_rows_make(job.out, options->single));
         }
+        free(job.stage);
         emb_python_buffer_drop(job.out);
     }
     emb_python_engine_leave(self);
@@ -260,35 +293,35 @@ static int read_prompt(emb_python_texts *texts, PyObject *prompt) {
     return texts->prompt ? 0 : -1;
 }
 
-/* prompt, dim, normalize, progress: the last four arguments of both methods. */
-static int read_options(emb_python_texts *texts, int64_t *dim, bool *normalize, PyObject **progress,
+/* prompt, dim, normalize, progress, on_device: the last arguments of both methods. */
+static int read_options(emb_python_texts *texts, encode_options *options,
                         PyObject *const *arguments) {
+    memset(options, 0, sizeof *options);
     if (read_prompt(texts, arguments[0]) != 0) return -1;
-    *dim = PyLong_AsLongLong(arguments[1]);
-    if (*dim == -1 && PyErr_Occurred()) return -1;
-    int yes = PyObject_IsTrue(arguments[2]);
-    *normalize = yes > 0;
-    *progress = arguments[3] == Py_None ? NULL : arguments[3];
-    return yes < 0 ? -1 : 0;
+    options->dim = PyLong_AsLongLong(arguments[1]);
+    if (options->dim == -1 && PyErr_Occurred()) return -1;
+    int normalize = PyObject_IsTrue(arguments[2]), on_device = PyObject_IsTrue(arguments[4]);
+    options->normalize = normalize > 0;
+    options->on_device = on_device > 0;
+    options->progress = arguments[3] == Py_None ? NULL : arguments[3];
+    return normalize < 0 || on_device < 0 ? -1 : 0;
 }
 
 PyObject *emb_python_encode(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
     emb_python_texts texts;
-    int64_t dim;
-    bool normalize;
-    PyObject *progress;
+    encode_options options;
     memset(&texts, 0, offsetof(emb_python_texts, held));
-    if (count != 5) return PyErr_Format(PyExc_TypeError, "encode takes 5 arguments");
-    if (read_options(&texts, &dim, &normalize, &progress, arguments + 1) != 0) return NULL;
-    bool single = PyUnicode_Check(arguments[0]);
-    PyObject *list = single ? PyList_New(1) : Py_NewRef(arguments[0]);
-    if (list && single) PyList_SetItem(list, 0, Py_NewRef(arguments[0]));
+    if (count != 6) return PyErr_Format(PyExc_TypeError, "encode takes 6 arguments");
+    if (read_options(&texts, &options, arguments + 1) != 0) return NULL;
+    options.single = PyUnicode_Check(arguments[0]);
+    PyObject *list = options.single ? PyList_New(1) : Py_NewRef(arguments[0]);
+    if (list && options.single) PyList_SetItem(list, 0, Py_NewRef(arguments[0]));
     if (!list) return NULL;
     PyObject *result = NULL;
     if (PyList_Check(list)) {
         texts.list = list;
         texts.count = PyList_Size(list);
-        result = encode((emb_python_engine *)self, &texts, dim, normalize, single, progress);
+        result = encode((emb_python_engine *)self, &texts, &options);
     } else {
         PyErr_SetString(PyExc_TypeError, "a str or a list of str is needed");
     }
@@ -309,17 +342,15 @@ PyObject *emb_python_encode_tokens(PyObject *self, PyObject *const *arguments, P
 
 PyObject *emb_python_encode_column(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
     emb_python_texts texts;
-    int64_t dim;
-    bool normalize;
-    PyObject *progress;
+    encode_options options;
     memset(&texts, 0, offsetof(emb_python_texts, held));
-    if (count != 7) return PyErr_Format(PyExc_TypeError, "encode_column takes 7 arguments");
-    if (read_options(&texts, &dim, &normalize, &progress, arguments + 3) != 0) return NULL;
+    if (count != 8) return PyErr_Format(PyExc_TypeError, "encode_column takes 8 arguments");
+    if (read_options(&texts, &options, arguments + 3) != 0) return NULL;
     texts.column = emb_python_column_open(arguments[0] == Py_None ? NULL : arguments[0],
                                           arguments[1], arguments[2]);
     if (!texts.column) return NULL;
     texts.count = emb_python_column_count(texts.column);
-    PyObject *result = encode((emb_python_engine *)self, &texts, dim, normalize, false, progress);
+    PyObject *result = encode((emb_python_engine *)self, &texts, &options);
     emb_python_column_close(texts.column);
     return result;
 }

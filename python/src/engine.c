@@ -120,17 +120,28 @@ void emb_python_engine_leave(emb_python_engine *self) {
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* Measures the process as it is now, and plans. */
-static emb_status make_plan(emb_plan *out, const emb_python_engine *self, emb_error *error) {
-    emb_machine machine;
+static uint64_t whole_pages(uint64_t bytes) {
+    const uint64_t page = 2u << 20; /* of a GPU */
+    return (bytes + page - 1) / page * page;
+}
+
+/* Measures the process as it is now, and plans. What the probe finds on a GPU holds this engine's
+ * rows: they are the plan's caller's instead, so that they count once. */
+static emb_status make_plan(emb_plan *out, emb_machine *machine, const emb_python_engine *self,
+                            emb_error *error) {
     emb_device_list devices = self->gpus;
     devices.struct_bytes = sizeof devices;
     devices.kind = self->limits.device;
     if (self->limits.device == EMB_DEVICE_CUDA) cuda_process = getpid();
     emb_status status =
-        emb_machine_probe_guest(&machine, device_is_cpu(self) ? NULL : &devices, error);
-    return status != EMB_OK ? status
-                            : emb_plan_make(out, self->model, &self->limits, &machine, error);
+        emb_machine_probe_guest(machine, device_is_cpu(self) ? NULL : &devices, error);
+    if (status != EMB_OK) return status;
+    emb_limits limits = self->limits;
+    uint64_t held = atomic_load(&self->held->bytes), rows = whole_pages(held);
+    uint64_t *context = &machine->devices[0].context_bytes;
+    *context -= held < *context ? held : *context;
+    if (limits.device_caller_bytes < rows) limits.device_caller_bytes = rows;
+    return emb_plan_make(out, self->model, &limits, machine, error);
 }
 
 void emb_python_engine_discard(emb_python_engine *self) {
@@ -148,7 +159,7 @@ int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output) {
     if (self->engine) return 0;
     self->limits.output = output;
     emb_error error = {0};
-    emb_status status = make_plan(&self->plan, self, &error);
+    emb_status status = make_plan(&self->plan, &self->machine, self, &error);
     if (status == EMB_OK) {
         if (self->plan.device == EMB_DEVICE_CUDA) cuda_process = getpid();
         Py_BEGIN_ALLOW_THREADS;
@@ -162,6 +173,21 @@ int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output) {
     self->engine = NULL;
     self->limits.output = EMB_OUTPUT_TEXT;
     emb_python_raise(status, &error);
+    return -1;
+}
+
+int emb_python_engine_make_room(emb_python_engine *self, uint64_t bytes, emb_error *error) {
+    uint64_t before = self->limits.device_caller_bytes;
+    emb_plan plan;
+    emb_error refused = {0};
+    self->limits.device_caller_bytes = whole_pages(bytes);
+    emb_status status = emb_plan_make(&plan, self->model, &self->limits, &self->machine, &refused);
+    if (status == EMB_OK && plan.device == EMB_DEVICE_CUDA) {
+        emb_python_engine_discard(self);
+        return emb_python_engine_ready(self, EMB_OUTPUT_TEXT) == 0 ? 0 : -2;
+    }
+    self->limits.device_caller_bytes = before;
+    if (status != EMB_OK && refused.bytes_min == 0) *error = refused; /* the host's budget too */
     return -1;
 }
 
@@ -219,8 +245,9 @@ static PyObject *engine_plan(PyObject *object, PyObject *unused) {
     emb_python_engine *self = (emb_python_engine *)object;
     if (emb_python_engine_enter(self) != 0) return NULL;
     emb_plan plan = self->plan;
+    emb_machine machine;
     emb_error error = {0};
-    emb_status status = self->engine ? EMB_OK : make_plan(&plan, self, &error);
+    emb_status status = self->engine ? EMB_OK : make_plan(&plan, &machine, self, &error);
     emb_python_engine_leave(self);
     return status == EMB_OK ? emb_python_describe_plan(&plan) : emb_python_raise(status, &error);
 }
@@ -282,6 +309,12 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *arguments, PyObject *n
     }
     begin_queue(self);
     self->limits = emb_limits_default();
+    self->held = emb_python_held_open();
+    if (!self->held) {
+        Py_DECREF(path);
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
     emb_error error = {0};
     emb_status status;
     char *name = PyBytes_AsString(path);
@@ -303,6 +336,7 @@ static void engine_free(PyObject *object) {
         emb_engine_forget(self->engine);
     }
     emb_model_close(self->model);
+    emb_python_held_drop(self->held);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(object);
     Py_DECREF(type);
@@ -316,11 +350,14 @@ static PyMethodDef engine_methods[] = {
     {"close", engine_close, METH_NOARGS, "Gives the engine's memory back; the next use reopens."},
     {"stats", engine_stats, METH_NOARGS, "Counters since open, bytes of the process, as a dict."},
     {"encode", (PyCFunction)(void (*)(void))emb_python_encode, METH_FASTCALL,
-     "encode(texts, prompt, dim, normalize, progress) -> (Rows, texts cut, tokens dropped)"},
+     "encode(texts, prompt, dim, normalize, progress, on_device) -> (Rows or DeviceRows, texts "
+     "cut, "
+     "tokens dropped)"},
     {"encode_tokens", (PyCFunction)(void (*)(void))emb_python_encode_tokens, METH_FASTCALL,
      "encode_tokens(texts, prompt) -> (list of Rows [tokens, dim], texts cut, tokens dropped)"},
     {"encode_column", (PyCFunction)(void (*)(void))emb_python_encode_column, METH_FASTCALL,
-     "encode_column(stream, schema, array, prompt, dim, normalize, progress) -> as encode"},
+     "encode_column(stream, schema, array, prompt, dim, normalize, progress, on_device) -> as "
+     "encode"},
     {"tokenize", (PyCFunction)(void (*)(void))emb_python_tokenize, METH_FASTCALL,
      "tokenize(texts, tokens_max) -> list of bytes: ids as native u32, special tokens included"},
     {0},

@@ -10,7 +10,7 @@
 
 /* ---- DLPack ---------------------------------------------------------------------------------- */
 
-enum { EMB_DL_CPU = 1, EMB_DL_FLOAT = 2 };
+enum { EMB_DL_CPU = 1, EMB_DL_CUDA = 2, EMB_DL_FLOAT = 2, EMB_DL_IS_COPIED = 2 };
 
 typedef struct emb_dl_tensor {
     void *data;

@@ -1,4 +1,5 @@
-/* rows.c - the type Rows: vectors given to numpy (buffer protocol), DLPack and Arrow, never copied.
+/* rows.c - the type Rows: vectors in the host's memory, given to numpy (buffer protocol), DLPack
+ * and Arrow, never copied.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -10,18 +11,12 @@
 
 #define ALIGNMENT 64 /* that Arrow asks for */
 
-typedef struct rows_object {
-    PyObject_HEAD emb_python_buffer *buffer;
-    Py_ssize_t shape[2], strides[2];
-    int dimensions;
-} rows_object;
-
 /* ---- buffer ---------------------------------------------------------------------------------- */
 
 emb_python_buffer *emb_python_buffer_open(int64_t count, int64_t dim) {
     uint64_t bytes;
     if (__builtin_mul_overflow((uint64_t)count * sizeof(float), (uint64_t)dim, &bytes)) return NULL;
-    emb_python_buffer *buffer = malloc(sizeof *buffer);
+    emb_python_buffer *buffer = calloc(1, sizeof *buffer);
     void *values = NULL;
     if (!buffer || posix_memalign(&values, ALIGNMENT, bytes ? bytes : ALIGNMENT) != 0) {
         free(buffer);
@@ -40,12 +35,19 @@ void emb_python_buffer_hold(emb_python_buffer *buffer) {
 
 void emb_python_buffer_drop(emb_python_buffer *buffer) {
     if (!buffer || atomic_fetch_sub(&buffer->references, 1) != 1) return;
-    free(buffer->values);
+    if (buffer->held) {
+        uint64_t bytes = buffer->device.bytes;
+        emb_device_rows_close(&buffer->device);
+        atomic_fetch_sub(&buffer->held->bytes, bytes);
+        emb_python_held_drop(buffer->held);
+    } else {
+        free(buffer->values);
+    }
     free(buffer);
 }
 
 static int get_buffer(PyObject *object, Py_buffer *view, int flags) {
-    rows_object *self = (rows_object *)object;
+    emb_python_rows *self = (emb_python_rows *)object;
     (void)flags; /* C-contiguous and writable: every request can be met */
     memset(view, 0, sizeof *view);
     Py_INCREF(object);
@@ -62,61 +64,6 @@ static int get_buffer(PyObject *object, Py_buffer *view, int flags) {
 
 /* ---- DLPack ---------------------------------------------------------------------------------- */
 
-/* Both forms of managed tensor, with the shape they point at. */
-typedef struct tensor_export {
-    union {
-        emb_dl_managed plain;
-        emb_dl_managed_versioned versioned;
-    } managed;
-    int64_t shape[2], strides[2];
-    emb_python_buffer *buffer;
-} tensor_export;
-
-static void free_export(tensor_export *given) {
-    emb_python_buffer_drop(given->buffer);
-    free(given);
-}
-
-static void delete_plain(emb_dl_managed *managed) {
-    free_export(managed->context);
-}
-
-static void delete_versioned(emb_dl_managed_versioned *managed) {
-    free_export(managed->context);
-}
-
-/* A capsule that nobody took still owns its tensor; one that was taken has been renamed. */
-static void drop_plain(PyObject *capsule) {
-    if (PyCapsule_IsValid(capsule, "dltensor"))
-        delete_plain(PyCapsule_GetPointer(capsule, "dltensor"));
-}
-
-static void drop_versioned(PyObject *capsule) {
-    if (PyCapsule_IsValid(capsule, "dltensor_versioned"))
-        delete_versioned(PyCapsule_GetPointer(capsule, "dltensor_versioned"));
-}
-
-static tensor_export *export_tensor(rows_object *self, emb_dl_tensor **tensor, bool versioned) {
-    tensor_export *given = calloc(1, sizeof *given);
-    if (!given) return NULL;
-    emb_python_buffer_hold(self->buffer);
-    given->buffer = self->buffer;
-    for (int i = 0; i < self->dimensions; i++) {
-        given->shape[i] = self->shape[i];
-        given->strides[i] = self->strides[i] / (int64_t)sizeof(float);
-    }
-    *tensor = versioned ? &given->managed.versioned.tensor : &given->managed.plain.tensor;
-    **tensor = (emb_dl_tensor){
-        .data = self->buffer->values,
-        .device = {EMB_DL_CPU, 0},
-        .dimensions = self->dimensions,
-        .type = {EMB_DL_FLOAT, 32, 1},
-        .shape = given->shape,
-        .strides = given->strides,
-    };
-    return given;
-}
-
 static PyObject *rows_dlpack(PyObject *object, PyObject *arguments, PyObject *named) {
     static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
     PyObject *stream = NULL, *version = NULL, *device = NULL, *copy = NULL;
@@ -131,29 +78,8 @@ static PyObject *rows_dlpack(PyObject *object, PyObject *arguments, PyObject *na
                                                    "rows are in host memory and are not copied: "
                                                    "ask for the CPU, without copy"),
                                    NULL);
-    long major = 0;
-    if (version && version != Py_None) {
-        PyObject *first = PySequence_GetItem(version, 0);
-        major = first ? PyLong_AsLong(first) : -1;
-        Py_XDECREF(first);
-        if (major < 0 && PyErr_Occurred()) return NULL;
-    }
-    emb_dl_tensor *tensor;
-    tensor_export *given = export_tensor((rows_object *)object, &tensor, major >= 1);
-    if (!given) return PyErr_NoMemory();
-    PyObject *capsule;
-    if (major >= 1) {
-        given->managed.versioned.version.major = 1;
-        given->managed.versioned.context = given;
-        given->managed.versioned.deleter = delete_versioned;
-        capsule = PyCapsule_New(given, "dltensor_versioned", drop_versioned);
-    } else {
-        given->managed.plain.context = given;
-        given->managed.plain.deleter = delete_plain;
-        capsule = PyCapsule_New(given, "dltensor", drop_plain);
-    }
-    if (!capsule) free_export(given);
-    return capsule;
+    emb_python_rows *self = (emb_python_rows *)object;
+    return emb_python_dlpack(self, self->buffer, version, false);
 }
 
 static PyObject *rows_dlpack_device(PyObject *self, PyObject *unused) {
@@ -296,7 +222,7 @@ static PyObject *rows_arrow(PyObject *object, PyObject *arguments, PyObject *nam
     PyObject *requested = NULL; /* a wish that need not be met */
     if (!PyArg_ParseTupleAndKeywords(arguments, named, "|O:__arrow_c_array__", names, &requested))
         return NULL;
-    emb_python_buffer *buffer = ((rows_object *)object)->buffer;
+    emb_python_buffer *buffer = ((emb_python_rows *)object)->buffer;
     PyObject *schema = schema_capsule(buffer->dim);
     PyObject *array = schema ? array_capsule(buffer) : NULL;
     PyObject *both = array ? PyTuple_Pack(2, schema, array) : NULL;
@@ -307,30 +233,37 @@ static PyObject *rows_arrow(PyObject *object, PyObject *arguments, PyObject *nam
 
 static PyObject *rows_arrow_schema(PyObject *object, PyObject *unused) {
     (void)unused;
-    return schema_capsule(((rows_object *)object)->buffer->dim);
+    return schema_capsule(((emb_python_rows *)object)->buffer->dim);
 }
 
 /* ---- the type -------------------------------------------------------------------------------- */
 
-static Py_ssize_t rows_length(PyObject *object) {
-    return ((rows_object *)object)->shape[0];
+Py_ssize_t emb_python_rows_length(PyObject *object) {
+    return ((emb_python_rows *)object)->shape[0];
 }
 
-static PyObject *rows_shape(PyObject *object, void *unused) {
+PyObject *emb_python_rows_shape(PyObject *object, void *unused) {
     (void)unused;
-    rows_object *self = (rows_object *)object;
+    emb_python_rows *self = (emb_python_rows *)object;
     if (self->dimensions == 1) return Py_BuildValue("(n)", self->shape[0]);
     return Py_BuildValue("(nn)", self->shape[0], self->shape[1]);
 }
 
-static PyObject *rows_address(PyObject *object, void *unused) {
+PyObject *emb_python_rows_address(PyObject *object, void *unused) {
     (void)unused;
-    return PyLong_FromVoidPtr(((rows_object *)object)->buffer->values);
+    return PyLong_FromVoidPtr(((emb_python_rows *)object)->buffer->values);
 }
 
-static void rows_free(PyObject *object) {
+void emb_python_rows_free(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
-    emb_python_buffer_drop(((rows_object *)object)->buffer);
+    emb_python_buffer *buffer = ((emb_python_rows *)object)->buffer;
+    if (buffer->held) { /* the GPU may be at work for the program */
+        Py_BEGIN_ALLOW_THREADS;
+        emb_python_buffer_drop(buffer);
+        Py_END_ALLOW_THREADS
+    } else {
+        emb_python_buffer_drop(buffer);
+    }
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(object);
     Py_DECREF(type);
@@ -347,17 +280,17 @@ static PyMethodDef rows_methods[] = {
 };
 
 static PyGetSetDef rows_properties[] = {
-    {"shape", rows_shape, NULL, "(rows, dim), or (dim,) of a single text.", NULL},
-    {"address", rows_address, NULL, "Where the first value is, for checks that nothing is copied.",
-     NULL},
+    {"shape", emb_python_rows_shape, NULL, "(rows, dim), or (dim,) of a single text.", NULL},
+    {"address", emb_python_rows_address, NULL,
+     "Where the first value is, for checks that nothing is copied.", NULL},
     {0},
 };
 
 static PyType_Slot rows_slots[] = {
-    {Py_tp_dealloc, rows_free},
+    {Py_tp_dealloc, emb_python_rows_free},
     {Py_tp_methods, rows_methods},
     {Py_tp_getset, rows_properties},
-    {Py_sq_length, rows_length},
+    {Py_sq_length, emb_python_rows_length},
     {Py_bf_getbuffer, get_buffer},
     {Py_tp_doc, "Vectors, f32 and contiguous, for numpy.asarray, DLPack and Arrow without copies."},
     {0, NULL},
@@ -365,24 +298,26 @@ static PyType_Slot rows_slots[] = {
 
 static PyType_Spec rows_spec = {
     .name = "embound.Rows",
-    .basicsize = sizeof(rows_object),
+    .basicsize = sizeof(emb_python_rows),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = rows_slots,
 };
 
-static PyTypeObject *rows_type; /* of the process; the module holds the reference */
+static PyTypeObject *rows_type, *device_rows_type; /* of the process */
 
 int emb_python_rows_register(PyObject *module) {
     PyObject *type = PyType_FromModuleAndSpec(module, &rows_spec, NULL);
     if (!type) return -1;
     int status = PyModule_AddObjectRef(module, "Rows", type);
     rows_type = (PyTypeObject *)type; /* kept for good: rows may outlive the module */
-    return status;
+    device_rows_type = (PyTypeObject *)emb_python_device_rows_register(module);
+    return device_rows_type ? status : -1;
 }
 
 PyObject *emb_python_rows_make(emb_python_buffer *buffer, bool single) {
-    allocfunc allocate = (allocfunc)PyType_GetSlot(rows_type, Py_tp_alloc);
-    rows_object *self = (rows_object *)allocate(rows_type, 0);
+    PyTypeObject *type = buffer->held ? device_rows_type : rows_type;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    emb_python_rows *self = (emb_python_rows *)allocate(type, 0);
     if (!self) {
         emb_python_buffer_drop(buffer);
         return NULL;

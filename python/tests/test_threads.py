@@ -209,7 +209,7 @@ def test_a_failing_progress_bar_ends_the_call(tiny):
         raise RuntimeError("no more")
 
     with pytest.raises(RuntimeError, match="no more"):
-        tiny._core.encode(TEXTS, None, -1, False, fail)
+        tiny._core.encode(TEXTS, None, -1, False, fail, False)
     assert tiny.encode("works again").ndim == 1
 
 
