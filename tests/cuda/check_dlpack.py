@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 
 import embound
 import numpy
@@ -173,7 +174,7 @@ def check_memory(model):
     emit("memory_taken", bytes_needed <= held and before - during <= held + 2 * MIB,
          needed=bytes_needed, stated=held, observed=before - during)
     del rows
-    emit("memory_back", before - free_bytes() <= 0, observed=before - free_bytes())
+    emit("memory_back", before - free_bytes() <= 2 * MIB, observed=before - free_bytes())
     for _ in range(200):
         model.encode(texts[:700], convert_to_tensor=True)
         torch.from_dlpack(model.encode_rows("x", on_device=True))
@@ -213,7 +214,7 @@ def check_budget():
          device_bytes=plan["device_bytes"], budget=needed, rung=plan["rung"])
     try:
         torch.from_dlpack(rows)
-        enough.encode_rows(texts, on_device=True)
+        enough.encode_rows(texts * 3, on_device=True)
         emit("rows_alive_count", False)
     except embound.BudgetError as error:
         emit("rows_alive_count", error.minimum_bytes > needed)
@@ -310,6 +311,7 @@ def main():
     parser.add_argument("--dtype", default="f16")
     parser.add_argument("--texts", type=int, default=10000)
     options = parser.parse_args()
+    warnings.simplefilter("ignore", embound.TruncationWarning)
     emit("environment", True, python=sys.version.split()[0], torch=torch.__version__,
          numpy=numpy.__version__, gpu=torch.cuda.get_device_name(0))
     model = open_model()
