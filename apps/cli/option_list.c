@@ -199,7 +199,7 @@ const emb_option_entry emb_option_list[] = {
      MANUAL("Who multiplies matrices on a GPU:\n.Cm own\nkernels (the default), or NVIDIA's\n.Cm "
             "cublaslt ,\na library looked for when it is asked for, which takes about 150 MiB of "
             "host memory.\nThe two do not give the same bits.")},
-    {"--autotune", 0, "HOW", RUNS, EMB_GROUP_MEMORY, CHOICE(autotune, 0, "cached off full"),
+    {"--autotune", 0, "HOW", PLANS, EMB_GROUP_MEMORY, CHOICE(autotune, 0, "cached off full"),
      .help = "a GPU's kernels: cached (as embound tune found them), off, full (find them now)",
      MANUAL("Which of several kernels with the same bits a GPU runs:\n.Cm cached ,\nthe default: "
             "those that an earlier run found fastest, if one did.\n.Cm full :\nlikewise, else time "

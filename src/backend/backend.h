@@ -40,6 +40,7 @@ typedef struct emb_linear {
     void *bias_narrow; /* NULL, or [rows] of `format`: a backend that wants the bias so, too */
     float *smooth;     /* NULL, or [cols]: in is multiplied by it before it is quantised */
     float *scales;     /* I8, I4, FP8: beside `packed`, as private */
+    float *reach;      /* FP8: [2], what bounds the outputs */
     int32_t *sums;     /* I8, I4: of the quantised weights that share a scale */
     uint8_t *zeros;    /* I4 */
 } emb_linear;
@@ -216,12 +217,15 @@ typedef struct emb_backend {
     /* Packs rows [row0, row0 + rows) from values [rows, cols]. row0 is a multiple of
      * EMB_PACK_ROWS, and rows too unless it reaches the last row. Biases are the caller's to fill.
      * Disjoint row ranges may be packed by different threads. The packed form holds no addresses:
-     * a device's may be packed in pinned memory and copied. NULL for quantised formats. */
+     * a device's may be packed in pinned memory and copied. NULL if no matrix is so. */
     void (*linear_pack)(emb_linear *linear, uint32_t row0, uint32_t rows, const float *values);
     /* The same for quantised formats, from rows as quantised models hold them (FP8: `values` are
      * E4M3 bytes); NULL for others. */
     void (*linear_pack_quantized)(emb_linear *linear, uint32_t row0,
                                   const emb_quantized_rows *rows);
+    /* Called when all rows and the bias of a matrix are there; NULL where that changes nothing.
+     * Failures are told by device->uploaded. */
+    void (*linear_finish)(emb_linear *linear, uint32_t device);
 
     /* Books the scratch of one lane for tiles of at most `tokens`. */
     void (*lane_layout)(emb_lane_scratch *scratch, const emb_block_shape *shape, emb_format format,

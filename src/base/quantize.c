@@ -157,16 +157,6 @@ static uint8_t round_fp8(float value) {
     return sign | (uint8_t)(code > 0x7E ? 0x7E : code);
 }
 
-void emb_quantize_fp8(uint8_t *out, float *scales, const float *values, uint32_t rows,
-                      uint32_t cols) {
-    for (uint32_t r = 0; r < rows; r++) {
-        const float *row = values + (size_t)r * cols;
-        float most = largest(row, cols), inverse = most < RANGE_MIN ? 0 : FP8_MAX / most;
-        scales[r] = most < RANGE_MIN ? 0 : most / FP8_MAX;
-        for (uint32_t i = 0; i < cols; i++) out[(size_t)r * cols + i] = round_fp8(row[i] * inverse);
-    }
-}
-
 float emb_quantize_widen_fp8(uint8_t value) {
     uint32_t rest = value & 0x7F;
     float sign = value & 0x80 ? -1.0f : 1.0f;
@@ -176,4 +166,75 @@ float emb_quantize_widen_fp8(uint8_t value) {
     float most;
     memcpy(&most, &bits, sizeof most);
     return sign * most;
+}
+
+/* How far values are from what fp8 makes of them. */
+static double squared_error_fp8(const float *row, float scale, uint32_t cols) {
+    float inverse = 1 / scale, sum = 0;
+    for (uint32_t i = 0; i < cols; i++) {
+        float away = row[i] - scale * emb_quantize_widen_fp8(round_fp8(row[i] * inverse));
+        sum += away * away;
+    }
+    return sum;
+}
+
+/* The largest magnitude at 448 or up to an octave below: where a row's values fall between the
+ * steps changes with it. */
+static float best_scale_fp8(const float *row, uint32_t cols) {
+    static const float eighths[] = {1,          1.0905077f, 1.1892071f, 1.2968396f,
+                                    1.4142136f, 1.5422108f, 1.6817929f, 1.8340081f};
+    float most = largest(row, cols), best = 0;
+    double least = 0;
+    if (most < RANGE_MIN) return 0;
+    for (size_t i = 0; i < sizeof eighths / sizeof *eighths; i++) {
+        float scale = most / FP8_MAX * eighths[i];
+        double error = squared_error_fp8(row, scale, cols);
+        if (i > 0 && error >= least) continue;
+        least = error;
+        best = scale;
+    }
+    return best;
+}
+
+void emb_quantize_fp8(uint8_t *out, float *scales, const float *values, uint32_t rows,
+                      uint32_t cols) {
+    for (uint32_t r = 0; r < rows; r++) {
+        const float *row = values + (size_t)r * cols;
+        float scale = best_scale_fp8(row, cols), inverse = scale > 0 ? 1 / scale : 0;
+        scales[r] = scale;
+        for (uint32_t i = 0; i < cols; i++) out[(size_t)r * cols + i] = round_fp8(row[i] * inverse);
+    }
+}
+
+/* ---- f16 ------------------------------------------------------------------------------------- */
+
+uint16_t emb_quantize_f16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t sign = (bits >> 16) & 0x8000u, rest = bits & 0x7fffffffu;
+    if (rest > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (rest >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and up */
+    if (rest < 0x38800000u) {                                   /* below 2^-14: subnormal */
+        float scaled; /* adding 0.5 leaves the f16 subnormal's bits at the bottom of the sum */
+        memcpy(&scaled, &rest, sizeof scaled);
+        scaled += 0.5f;
+        memcpy(&rest, &scaled, sizeof rest);
+        return (uint16_t)(sign | (rest - 0x3f000000u));
+    }
+    rest += 0xfff + ((rest >> 13) & 1);
+    return (uint16_t)(sign | ((rest - 0x38000000u) >> 13));
+}
+
+float emb_quantize_widen_f16(uint16_t value) {
+    uint32_t sign = (uint32_t)(value & 0x8000u) << 16, rest = value & 0x7fffu, bits;
+    float most;
+    if (rest < 0x400) { /* subnormal */
+        most = (float)rest * 0x1p-24f;
+        memcpy(&bits, &most, sizeof bits);
+    } else {
+        bits = rest < 0x7c00 ? (rest << 13) + (112u << 23) : (rest << 13) | 0x7f800000u;
+    }
+    bits |= sign;
+    memcpy(&most, &bits, sizeof most);
+    return most;
 }

@@ -44,11 +44,17 @@ void emb_quantize_restore(float *out, const emb_quantized_rows *rows);
 void emb_quantize_group(int8_t *codes, float *scale, uint8_t *zero, const float *values,
                         const float *importance, uint32_t count);
 
-/* Quantises f32 values [rows, cols] to fp8 E4M3 bytes with a scale a row: value = scale * fp8. */
+/* Quantises f32 values [rows, cols] to fp8 E4M3 bytes with a scale a row: value = scale * fp8. Of
+ * eight scales that cover the row's largest magnitude, the one that leaves the least squared error.
+ */
 void emb_quantize_fp8(uint8_t *out, float *scales, const float *values, uint32_t rows,
                       uint32_t cols);
 
 /* One E4M3 byte as f32; 0x7F and 0xFF are NaN. */
 float emb_quantize_widen_fp8(uint8_t value);
+
+/* f32 to f16, to nearest, ties to even; beyond the range of f16 to infinity. And back. */
+uint16_t emb_quantize_f16(float value);
+float emb_quantize_widen_f16(uint16_t value);
 
 #endif

@@ -26,9 +26,11 @@ static bool is_stored(const emb_weights_config *config) {
 /* One matrix, or several side by side, and its place for factors if the model has any. */
 static void linear_layout(emb_linear *linear, const emb_weights *w, emb_tensor_role role,
                           uint32_t rows, uint32_t cols, emb_ledger *ledger) {
+    bool keeps = w->format == EMB_FORMAT_FP8 && emb_fp8_keeps_f16(role);
+    emb_format format = keeps ? EMB_FORMAT_F16 : w->format;
     linear->group = w->stored ? emb_model_stored_group(w->files, role, 0) : EMB_QUANTIZE_GROUP;
-    w->backend->linear_layout(linear, rows, cols, w->format, ledger);
-    bool smooths = w->stored && emb_model_smooths(w->files);
+    w->backend->linear_layout(linear, rows, cols, format, ledger);
+    bool smooths = !keeps && w->stored && emb_model_smooths(w->files);
     linear->smooth = smooths ? emb_ledger_take(ledger, cols, sizeof(float)) : NULL;
 }
 
@@ -194,7 +196,7 @@ static emb_status stage_rows(emb_weights *w, emb_tensor_role role, uint32_t laye
                              uint32_t rows, uint32_t done, const emb_linear *linear,
                              emb_error *error) {
     size_t cols = linear->cols;
-    if (!w->stored)
+    if (!w->stored || !emb_format_quantized(linear->format))
         return emb_model_read_rows(w->files, role, layer, row0, rows, w->staging + done * cols,
                                    w->staging_scratch, error);
     bool grouped = w->format == EMB_FORMAT_I4;
@@ -208,7 +210,7 @@ static emb_status stage_rows(emb_weights *w, emb_tensor_role role, uint32_t laye
 
 /* Packs what is staged, [rows, linear->cols], at row0 of the linear. */
 static void pack_staged(emb_weights *w, emb_linear *linear, uint32_t row0, uint32_t rows) {
-    if (!emb_format_quantized(w->format)) {
+    if (!emb_format_quantized(linear->format)) {
         w->backend->linear_pack(linear, row0, rows, w->staging);
         return;
     }
@@ -221,6 +223,15 @@ static void pack_staged(emb_weights *w, emb_linear *linear, uint32_t row0, uint3
     else if (!w->stored)
         emb_quantize_rows(&w->quantized, w->staging);
     w->backend->linear_pack_quantized(linear, row0, &w->quantized);
+}
+
+/* For a backend that makes something of a whole matrix. */
+static void finish_linears(const emb_weights *w, emb_layer *layer) {
+    if (!w->backend->linear_finish) return;
+    w->backend->linear_finish(&layer->qkv, w->device);
+    w->backend->linear_finish(&layer->attention_out, w->device);
+    w->backend->linear_finish(&layer->ffn_in, w->device);
+    w->backend->linear_finish(&layer->ffn_out, w->device);
 }
 
 /* The factors of a linear's input; ones where only other matrices have some. */
@@ -289,6 +300,7 @@ emb_status emb_weights_load_layer(emb_weights *w, emb_layer *layer, uint32_t n, 
     };
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++)
         EMB_TRY(read_vector(w, vectors[i].role, n, s->hidden, vectors[i].out, error));
+    finish_linears(w, layer);
     return EMB_OK;
 }
 

@@ -280,6 +280,12 @@ emb_status emb_tensors_bind(void *binding, const emb_tensor_header *tensor, emb_
     return emb_quantized_bind(slot, part, tensor, b->shard, error);
 }
 
+/* What a quantised model with matrices of `dtype` has one in. */
+static uint8_t quantised_as(uint8_t dtype, emb_tensor_role role) {
+    if (role == EMB_TENSOR_WORDS) return EMB_DTYPE_INT8;
+    return dtype == EMB_DTYPE_FP8 && emb_fp8_keeps_f16(role) ? (uint8_t)EMB_DTYPE_F16 : dtype;
+}
+
 /* Mixed models would need a choice of kernels per matrix. */
 static emb_status check_alike(const emb_model_files *files, const emb_shape *shape,
                               emb_error *error) {
@@ -291,13 +297,13 @@ static emb_status check_alike(const emb_model_files *files, const emb_shape *sha
         emb_tensor_role role = (emb_tensor_role)(i - layer * EMB_LAYER_ROLES);
         uint8_t found = files->tensors[i].dtype;
         if (!emb_model_quantizable(role)) continue;
-        uint8_t wanted = role == EMB_TENSOR_WORDS && quantised ? (uint8_t)EMB_DTYPE_INT8 : dtype;
-        if (quantised ? found == wanted : !emb_quantized_dtype(found)) continue;
+        if (quantised ? found == quantised_as(dtype, role) : !emb_quantized_dtype(found)) continue;
         write_name(name, sizeof name, shape->architecture, role, layer);
         write_name(first, sizeof first, shape->architecture, EMB_TENSOR_QUERY, 0);
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "tensor \"%.90s\" is quantised otherwise than \"%.90s\": in a "
-                             "quantised model all matrices are alike, and word embeddings I8",
+                             "quantised model all matrices are alike, word embeddings I8, and "
+                             "beside F8_E4M3 the attention's output F16",
                              name, first);
     }
     return EMB_OK;

@@ -23,12 +23,13 @@
 #define GROWTH_BYTES (384u << 10)
 
 /* A CUDA context still grows while it is first used: module data and queues once, and with each
- * lane beyond the first that replays recordings. Measured on an H200 with 1 to 8 lanes,
+ * lane beyond the first, more so if it replays recordings. Measured on an H200 with 1 to 8 lanes,
  * bench/gpu_memory.py. */
 #define CUDA_HOST_GROWTH_BYTES   (6u << 20)
 #define CUDA_DEVICE_GROWTH_BYTES (3u << 20)
 #define CUDA_LANE_HOST_BYTES     (768u << 10)
-#define CUDA_LANE_DEVICE_BYTES   (1536u << 10)
+#define CUDA_LANE_DEVICE_BYTES   (512u << 10)
+#define CUDA_LANE_GRAPH_BYTES    (1024u << 10)
 /* cuBLASLt where the probe has not opened it, and what it still takes for the kernels of a model's
  * products: measured with bench/gpu_speed.py. */
 #define CUBLASLT_HOST_BYTES   (152u << 20)
@@ -156,9 +157,10 @@ static bool weigh(const search *s) {
     add_item(region, "process", plan->process_base_bytes);
     if (cuda) add_item(region, "CUDA on the host", s->cuda_host_bytes);
     uint64_t devices = cuda ? plan->devices_count : 0, nodes = cuda ? graph_nodes(s) : 0;
-    uint64_t lanes_more = nodes ? plan->lanes - devices : 0;
+    uint64_t lanes_more = plan->lanes - devices;
     add_item(region, "process growth",
-             GROWTH_BYTES + devices * CUDA_HOST_GROWTH_BYTES + lanes_more * CUDA_LANE_HOST_BYTES);
+             GROWTH_BYTES + devices * CUDA_HOST_GROWTH_BYTES +
+                 (nodes ? lanes_more * CUDA_LANE_HOST_BYTES : 0));
     add_item(region, "cuBLASLt on the host", s->cublaslt_bytes);
     add_item(region, "CUDA graphs", nodes * CUDA_NODE_HOST_BYTES);
     add_item(region, "model description", s->model->info.description_bytes);
@@ -172,8 +174,9 @@ static bool weigh(const search *s) {
     plan->host_bytes += region->bytes;
     region = add_region(plan, EMB_REGION_DEVICE);
     add_item(region, "CUDA context", s->context_bytes);
+    uint64_t lane_bytes = CUDA_LANE_DEVICE_BYTES + (nodes ? CUDA_LANE_GRAPH_BYTES : 0);
     add_item(region, "context growth",
-             CUDA_DEVICE_GROWTH_BYTES + lanes_more / devices * CUDA_LANE_DEVICE_BYTES);
+             CUDA_DEVICE_GROWTH_BYTES + lanes_more / devices * lane_bytes);
     if (plan->gemm == EMB_GEMM_CUBLASLT) add_item(region, "cuBLASLt", CUBLASLT_DEVICE_BYTES);
     add_item(region, "CUDA graphs", nodes / devices * CUDA_NODE_DEVICE_BYTES);
     add_item(region, "caller's rows", plan->device_caller_bytes);

@@ -1,7 +1,7 @@
 /* package.c - the quantised model's directory: built beside its place and moved there when whole.
  *
- * The weights' file is laid out before any of it is written: a header, then all f32 tensors, then
- * those of bytes. docs/quantized_format.md describes it.
+ * The weights' file is laid out before any of it is written: a header, then all f32 tensors, those
+ * of f16, those of bytes. docs/quantized_format.md describes it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
@@ -45,6 +45,11 @@ static void describe_values(entry *e, const emb_package *out, emb_tensor_role ro
     bool words = role == EMB_TENSOR_WORDS, four = out->dtype == EMB_DTYPE_INT4 && !words;
     *e = (entry){"F32", rank, {rank == 2 ? rows : cols, cols}, (uint64_t)rows * cols * 4};
     if (!emb_model_quantizable(role)) return;
+    if (out->dtype == EMB_DTYPE_FP8 && emb_fp8_keeps_f16(role)) {
+        e->dtype = "F16";
+        e->bytes = (uint64_t)rows * cols * 2;
+        return;
+    }
     e->dtype = four ? "U8" : out->dtype == EMB_DTYPE_FP8 && !words ? "F8_E4M3" : "I8";
     if (four) e->dims[1] = (cols + 1) / 2;
     e->bytes = (uint64_t)rows * e->dims[1];
@@ -62,7 +67,8 @@ static bool describe(entry *e, const emb_package *out, emb_tensor_role role, uin
         describe_values(e, out, role, rank, rows, cols);
         return true;
     }
-    if (!emb_model_quantizable(role)) return false;
+    bool keeps = out->dtype == EMB_DTYPE_FP8 && emb_fp8_keeps_f16(role);
+    if (!emb_model_quantizable(role) || keeps) return false;
     if (part == EMB_PACKAGE_SMOOTH) {
         *e = (entry){"F32", 1, {cols, 0}, (uint64_t)cols * 4};
         return out->smooth && !words && !shares;
@@ -104,17 +110,22 @@ static emb_status put_tensor(emb_package *out, uint64_t *place, emb_tensor_role 
                name, suffixes[part], e->dtype, dims, data, data + e->bytes);
 }
 
-/* Goes over every tensor in the file's order, f32 first so that they are aligned. */
+/* When a tensor of the dtype comes: the widest first, so that all are aligned. */
+static uint32_t turn_of(const char *dtype) {
+    return strcmp(dtype, "F32") == 0 ? 0 : strcmp(dtype, "F16") == 0 ? 1 : 2;
+}
+
+/* Goes over every tensor in the file's order. */
 static emb_status put_tensors(emb_package *out, uint64_t *place, uint64_t *data, emb_error *error) {
     uint32_t slots = slots_of(&out->model->shape);
-    for (uint32_t i = 0; i < 2 * slots * EMB_PACKAGE_PARTS; i++) {
-        bool bytes = i >= slots * EMB_PACKAGE_PARTS; /* the second time round */
+    for (uint32_t i = 0; i < 3 * slots * EMB_PACKAGE_PARTS; i++) {
+        uint32_t turn = i / (slots * EMB_PACKAGE_PARTS);
         uint32_t part = i % EMB_PACKAGE_PARTS, slot = i / EMB_PACKAGE_PARTS % slots;
         uint32_t layer = slot < EMB_TENSOR_QUERY ? 0 : (slot - EMB_TENSOR_QUERY) / LAYER_ROLES;
         emb_tensor_role role = (emb_tensor_role)(slot - layer * LAYER_ROLES);
         entry e;
         if (!describe(&e, out, role, layer, part)) continue;
-        if (bytes != (strcmp(e.dtype, "F32") != 0)) continue;
+        if (turn != turn_of(e.dtype)) continue;
         EMB_TRY(put_tensor(out, place, role, layer, part, &e, *data, error));
         *offset_of(out, role, layer, part) = *data;
         *data += e.bytes;

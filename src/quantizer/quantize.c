@@ -140,6 +140,21 @@ static void begin_step(quantizer *q, emb_tensor_role role, uint32_t layer, uint3
     step->output_error = NAN;
 }
 
+/* Rounds q->values [count, cols] to f16 in the room of q->rows, and gives them back. */
+static emb_status round_f16(quantizer *q, uint32_t count, uint32_t cols, emb_error *error) {
+    uint16_t *halves = (uint16_t *)(void *)q->rows.values;
+    for (size_t i = 0; i < (size_t)count * cols; i++) {
+        halves[i] = emb_quantize_f16(q->values[i]);
+        q->restored[i] = emb_quantize_widen_f16(halves[i]);
+        if (isinf(q->restored[i]))
+            return emb_error_set(error, EMB_NOT_FINITE,
+                                 "tensor \"%s\": %g is beyond f16, in which fp8 models have it; "
+                                 "quantise to int8",
+                                 q->step.tensor, (double)q->values[i]);
+    }
+    return EMB_OK;
+}
+
 /* Rounds q->values [count, cols] into q->rows, and gives them back in q->restored. */
 static void round_rows(quantizer *q, uint32_t count, uint32_t cols, bool words, const float *shares,
                        double *lost, double *all) {
@@ -172,13 +187,18 @@ static emb_status quantize_matrix(quantizer *q, emb_tensor_role role, uint32_t l
     double off = 0, square = 0, lost = 0, all = 0;
     emb_model_tensor_shape(q->model->files, role, layer, &rank, &rows, &cols);
     begin_step(q, role, layer, rows, cols);
-    for (uint32_t row = 0; row < rows; row += EMB_QUANTIZER_ROWS) {
-        uint32_t count = rows - row < EMB_QUANTIZER_ROWS ? rows - row : EMB_QUANTIZER_ROWS;
+    bool keeps = q->options->dtype == EMB_DTYPE_FP8 && emb_fp8_keeps_f16(role);
+    uint32_t step = keeps ? EMB_QUANTIZER_ROWS / 2 : EMB_QUANTIZER_ROWS; /* two bytes a value */
+    for (uint32_t row = 0; row < rows; row += step) {
+        uint32_t count = rows - row < step ? rows - row : step;
         size_t values = (size_t)count * cols;
         EMB_TRY(emb_model_read_rows(q->model->files, role, layer, row, count, q->values, q->scratch,
                                     error));
         for (size_t i = 0; smooth && i < values; i++) q->values[i] /= smooth[i % cols];
-        round_rows(q, count, cols, role == EMB_TENSOR_WORDS, shares, &lost, &all);
+        if (keeps)
+            EMB_TRY(round_f16(q, count, cols, error));
+        else
+            round_rows(q, count, cols, role == EMB_TENSOR_WORDS, shares, &lost, &all);
         for (size_t i = 0; i < values; i++) {
             double value = q->values[i], away = value - q->restored[i];
             off += away * away;
@@ -186,7 +206,10 @@ static emb_status quantize_matrix(quantizer *q, emb_tensor_role role, uint32_t l
             if (into)
                 into[(size_t)row * cols + i] = q->restored[i] * (smooth ? smooth[i % cols] : 1);
         }
-        EMB_TRY(emb_package_write_rows(&q->package, role, layer, row, &q->rows, error));
+        EMB_TRY(keeps ? emb_package_write(&q->package, role, layer, EMB_PACKAGE_VALUES,
+                                          (uint64_t)row * cols * sizeof(uint16_t), q->rows.values,
+                                          values * sizeof(uint16_t), error)
+                      : emb_package_write_rows(&q->package, role, layer, row, &q->rows, error));
     }
     q->step.error = square > 0 ? sqrt(off / square) : 0;
     if (shares) q->step.output_error = all > 0 ? sqrt(lost / all) : 0;

@@ -13,11 +13,10 @@ static int failures;
 
 /* ---- bits ------------------------------------------------------------------------------------ */
 
-static std::vector<float> rows_of(const quantised_model &q, const batch &b, bool graph,
-                                  quantised_choice choice = QUANTISED_CHOSEN) {
+static std::vector<float> rows_of(const quantised_model &q, const batch &b, bool graph) {
     quantised_activations a = quantised_activations_open(q, b.pack.tokens_max, b.pack.chunks_max);
     std::vector<float> rows(b.lengths.size() * q.m.hidden);
-    quantised_run r = {q, a, &b.pack, &device, stream, choice};
+    quantised_run r = {q, a, &b.pack, &device, stream};
     if (graph) {
         cudaGraphExec_t g = capture([&] { forward_quantised(r); });
         REQUIRE(cudaGraphLaunch(g, stream));
@@ -43,9 +42,7 @@ static void check_bits(const quantised_model &q) {
     for (float v : packed) bad += v != v;
     std::vector<float> graph = rows_of(q, b, true), large = rows_of(q, roomy, true);
     bad += memcmp(packed.data(), graph.data(), packed.size() * 4) != 0;
-    std::vector<float> apart = rows_of(q, roomy, false, QUANTISED_APART);
     bad += memcmp(packed.data(), large.data(), packed.size() * 4) != 0;
-    bad += memcmp(packed.data(), apart.data(), packed.size() * 4) != 0;
     for (size_t c = 0; c < lengths.size(); c += 3, cases++) {
         batch alone = batch_open(lengths[c], 1);
         std::vector<uint32_t> ids(b.ids.begin() + b.starts[c], b.ids.begin() + b.starts[c + 1]);
@@ -55,9 +52,9 @@ static void check_bits(const quantised_model &q) {
         bad += memcmp(row.data(), same, q.m.hidden * 4) != 0;
         batch_close(alone);
     }
-    printf("{\"check\": \"forward, same bits alone, packed, in a larger bucket, by graph, apart\", "
+    printf("{\"check\": \"forward, same bits alone, packed, in a larger bucket, by graph\", "
            "\"model\": \"%s\", \"type\": \"%s\", \"cases\": %d, \"failed\": %d}\n",
-           q.m.name, TYPE_NAMES[q.type], cases + 3, bad);
+           q.m.name, TYPE_NAMES[q.type], cases + 2, bad);
     failures += bad;
     batch_close(b), batch_close(roomy);
 }
@@ -95,7 +92,7 @@ static void bench_passes(const random_model &m, std::vector<quantised_model> &al
     passes.push_back({"f16", capture([&] { forward(m, a, &b.pack, &device, NULL, stream); }), {}});
     for (quantised_model &q : all) {
         spaces.push_back(quantised_activations_open(q, b.tokens, chunks));
-        quantised_run r = {q, spaces.back(), &b.pack, &device, stream, QUANTISED_CHOSEN};
+        quantised_run r = {q, spaces.back(), &b.pack, &device, stream};
         passes.push_back({TYPE_NAMES[q.type], capture([&] { forward_quantised(r); }), {}});
     }
     for (int turn = 0; turn < 3; turn++) {
@@ -122,27 +119,19 @@ static void bench_op(const quantised_run &r, const char *op, const emb_cuda_narr
              l ? 2.0 * tokens * l->rows * l->cols : 0);
 }
 
-static void bench_norms(const quantised_run &r, const char *op, const emb_cuda_narrow &l) {
+static void bench_product(const quantised_run &r, const char *op, const emb_cuda_narrow &l) {
     const activations &a = r.x.a;
     const emb_cuda_codes *from = r.q.type == EMB_CUDA_I4 ? NULL : &r.x.inner;
-    const void *in = from ? NULL : a.wide;
-    char name[64];
     bench_op(r, op, &l, [&] {
-        return emb_cuda_narrow_run(a.y, from, in, &l, 0, EMB_CUDA_TILE_AUTO, r.pack, r.device,
-                                   stream);
-    });
-    if (!from || device.capability != 90 || l.rows != 384) return;
-    snprintf(name, sizeof name, "%s and norm", op);
-    bench_op(r, name, &l, [&] {
-        return emb_cuda_narrow_norm_wgmma(a.x, &r.x.codes, NULL, from, &l, a.x, &r.q.m.norm, r.pack,
-                                          r.device, stream);
+        return emb_cuda_narrow_run(a.y, from, from ? NULL : a.wide, &l, 0, EMB_CUDA_TILE_AUTO,
+                                   r.pack, r.device, stream);
     });
 }
 
 static void bench_ops(const quantised_model &q, uint32_t chunks) {
     batch b = batch_make(std::vector<uint32_t>(chunks, 128), q.m.vocabulary);
     quantised_activations x = quantised_activations_open(q, b.tokens, chunks);
-    quantised_run r = {q, x, &b.pack, &device, stream, QUANTISED_CHOSEN};
+    quantised_run r = {q, x, &b.pack, &device, stream};
     const activations &a = x.a;
     const emb_cuda_codes *codes = q.type == EMB_CUDA_I4 ? NULL : &x.codes;
     emb_cuda_heads heads = {q.m.hidden, q.m.heads, q.m.hidden / q.m.heads, q.m.longest,
@@ -170,18 +159,12 @@ static void bench_ops(const quantised_model &q, uint32_t chunks) {
         return emb_cuda_residual_norm_codes(a.x, codes, NULL, q.type, a.y, a.x, &q.m.norm, r.pack,
                                             H, r.device, stream);
     });
-    bench_norms(r, "attention_out", q.attention_out[0]);
-    bench_norms(r, "ffn_out", q.ffn_out[0]);
+    if (q.type != EMB_CUDA_FP8) bench_product(r, "attention_out", q.attention_out[0]);
+    bench_product(r, "ffn_out", q.ffn_out[0]);
     if (q.type == EMB_CUDA_FP8) {
         bench_op(r, "ffn_in to codes", &q.ffn_in[0], [&] {
             return emb_cuda_narrow_codes(&x.inner, &x.codes, q.reach[0], &q.ffn_in[0], 1,
                                          EMB_CUDA_TILE_AUTO, r.pack, r.device, stream);
-        });
-    }
-    if (q.type == EMB_CUDA_I8 && device.capability == 90 && F <= 1536 && H <= 384) {
-        bench_op(r, "ffn_in and codes", &q.ffn_in[0], [&] {
-            return emb_cuda_narrow_quantize_wgmma(&x.inner, NULL, &x.codes, &q.ffn_in[0], 1, r.pack,
-                                                  r.device, stream);
         });
     }
     quantised_activations_close(x), batch_close(b);

@@ -622,102 +622,6 @@ static void check_long(emb_cuda_type type) {
     check_product(type, 9000, 2304, 768);
 }
 
-/* A product with residual, norm and codes in one kernel: the bits of two. `out` is the residual. */
-static void check_fused_product(emb_cuda_type type, uint32_t tokens, uint32_t K, bool smoothed) {
-    uint32_t N = 384;
-    trial t = trial_open(type, tokens, N, K, false);
-    batch b = batch_open(tokens + SPARE, 1);
-    batch_fill(b, {tokens}, std::vector<uint32_t>(), 10);
-    size_t count = (size_t)(tokens + SPARE) * N;
-    std::vector<float> x = random_values(count, 2, EMB_CUDA_F16, 0.5f);
-    buffer wanted = buffer_from(x, EMB_CUDA_F16), between = buffer_open(count, EMB_CUDA_F16);
-    buffer gain = buffer_copy(random_values(N, 0.2f, EMB_CUDA_F32, 1));
-    buffer shift = buffer_copy(random_values(N, 0.2f, EMB_CUDA_F32));
-    buffer smooth = buffer_copy(random_values(N, 0.2f, EMB_CUDA_F32, 1));
-    emb_cuda_norm norm = {(float *)inside(gain), (float *)inside(shift), 1e-5f};
-    code_buffers codes = codes_open(tokens + SPARE, N);
-    const float *by = smoothed ? (float *)inside(smooth) : NULL;
-    emb_cuda_tile apart = type == EMB_CUDA_I8 ? EMB_CUDA_TILE_MEDIUM : EMB_CUDA_TILE_PAIR;
-    REQUIRE(emb_cuda_narrow_norm(inside(wanted), &codes.codes, by, &t.codes.codes, &t.linear,
-                                 inside(wanted), &norm, inside(between), apart, b.pack.tokens_max,
-                                 &b.pack, &device, NULL));
-    for (int with_codes = 1; with_codes >= 0; with_codes--) {
-        char what[120];
-        snprintf(what, sizeof what, "%s product and norm of %u x %u in one%s%s", TYPE_NAMES[type],
-                 tokens, K, smoothed ? ", smoothed" : "", with_codes ? "" : ", no codes");
-        buffer out = buffer_from(x, EMB_CUDA_F16);
-        code_buffers own = codes_open(tokens + SPARE, N);
-        REQUIRE(emb_cuda_narrow_norm_wgmma(inside(out), with_codes ? &own.codes : NULL, by,
-                                           &t.codes.codes, &t.linear, inside(out), &norm, &b.pack,
-                                           &device, NULL));
-        judge_bytes(what, buffer_bytes(out), buffer_bytes(wanted), 2 * N);
-        judge_true("guards of a product and norm in one", buffer_intact(out));
-        if (with_codes) {
-            judge_bytes("its codes", buffer_bytes(own.values), buffer_bytes(codes.values), N);
-            judge_bytes("its scales", buffer_bytes(own.scales), buffer_bytes(codes.scales), 4);
-            judge_bytes("its zeros", buffer_bytes(own.zeros), buffer_bytes(codes.zeros), 4);
-            judge_true("guards of its codes", buffer_intact(own.values) &&
-                                                  buffer_intact(own.scales) &&
-                                                  buffer_intact(own.zeros));
-        }
-        buffer_close(out), codes_close(own);
-    }
-    for (buffer *y : {&wanted, &between, &gain, &shift, &smooth}) buffer_close(*y);
-    codes_close(codes), batch_close(b), trial_close(t);
-}
-
-static void check_fused(emb_cuda_type type) {
-    if (device.capability != 90) return;
-    for (uint32_t K : {16u, 384u, 400u, 768u, 1536u}) {
-        for (uint32_t tokens : {1u, 64u, 65u, 300u, 9000u, 30011u}) {
-            if (small && (tokens > 300 || K > 400)) continue;
-            if (tokens > 9000 && K != 384 && K != 1536) continue;
-            check_fused_product(type, tokens, K, tokens % 2 == 0);
-        }
-    }
-}
-
-/* A product and its codes in one kernel: the bits of two. */
-static void check_quantized_product(uint32_t tokens, uint32_t N, uint32_t K, bool with_gelu,
-                                    bool smoothed) {
-    trial t = trial_open(EMB_CUDA_I8, tokens, N, K, false);
-    batch b = batch_open(tokens + SPARE, 1);
-    batch_fill(b, {tokens}, std::vector<uint32_t>(), 10);
-    buffer between = buffer_open((size_t)(tokens + SPARE) * N, EMB_CUDA_F16);
-    buffer smooth = buffer_copy(random_values(N, 0.2f, EMB_CUDA_F32, 1));
-    code_buffers wanted = codes_open(tokens + SPARE, N), own = codes_open(tokens + SPARE, N);
-    const float *by = smoothed ? (float *)inside(smooth) : NULL;
-    char what[120];
-    snprintf(what, sizeof what, "int8 product and codes of %u x %u x %u in one%s%s", tokens, N, K,
-             with_gelu ? ", GELU" : "", smoothed ? ", smoothed" : "");
-    REQUIRE(emb_cuda_narrow_quantize(&wanted.codes, by, &t.codes.codes, &t.linear, with_gelu,
-                                     inside(between), EMB_CUDA_TILE_MEDIUM, b.pack.tokens_max,
-                                     &b.pack, &device, NULL));
-    REQUIRE(emb_cuda_narrow_quantize_wgmma(&own.codes, by, &t.codes.codes, &t.linear, with_gelu,
-                                           &b.pack, &device, NULL));
-    judge_bytes(what, buffer_bytes(own.values), buffer_bytes(wanted.values), N);
-    judge_bytes("its scales", buffer_bytes(own.scales), buffer_bytes(wanted.scales), 4);
-    judge_bytes("its zeros", buffer_bytes(own.zeros), buffer_bytes(wanted.zeros), 4);
-    judge_true("guards of its codes",
-               buffer_intact(own.values) && buffer_intact(own.scales) && buffer_intact(own.zeros));
-    buffer_close(between), buffer_close(smooth), codes_close(wanted), codes_close(own);
-    batch_close(b), trial_close(t);
-}
-
-static void check_quantized(emb_cuda_type type) {
-    uint32_t shapes[][2] = {{16, 16}, {208, 384}, {1360, 48}, {1536, 256}, {1536, 384}};
-    (void)type;
-    if (device.capability != 90) return;
-    for (auto &shape : shapes) {
-        for (uint32_t tokens : {1u, 17u, 129u, 300u, 5000u, 30011u}) {
-            if (small && tokens > 129) continue;
-            if (tokens > 300 && shape[0] < 1536) continue;
-            check_quantized_product(tokens, shape[0], shape[1], tokens % 5 != 2, tokens % 2 == 0);
-        }
-    }
-    check_quantized_product(129, 1536, 384, true, true);
-}
-
 /* ---- groups ---------------------------------------------------------------------------------- */
 
 typedef struct group {
@@ -727,14 +631,13 @@ typedef struct group {
 } group;
 
 static const group groups[] = {
-    {"int8-coded", check_quantized, EMB_CUDA_I8},   {"int8-fused", check_fused, EMB_CUDA_I8},
-    {"fp8-fused", check_fused, EMB_CUDA_FP8},       {"int8-products", check_products, EMB_CUDA_I8},
-    {"int8-long", check_long, EMB_CUDA_I8},         {"fp8-products", check_products, EMB_CUDA_FP8},
-    {"fp8-long", check_long, EMB_CUDA_FP8},         {"fp8-coded", check_coded, EMB_CUDA_FP8},
-    {"int4-products", check_products, EMB_CUDA_I4}, {"int4-long", check_long, EMB_CUDA_I4},
-    {"int8-quantize", check_quantize, EMB_CUDA_I8}, {"fp8-quantize", check_quantize, EMB_CUDA_FP8},
-    {"int8-norm", check_norm, EMB_CUDA_I8},         {"fp8-norm", check_norm, EMB_CUDA_FP8},
-    {"int8-embed", check_embed, EMB_CUDA_I8},       {"fp8-embed", check_embed, EMB_CUDA_FP8}};
+    {"int8-products", check_products, EMB_CUDA_I8}, {"int8-long", check_long, EMB_CUDA_I8},
+    {"fp8-products", check_products, EMB_CUDA_FP8}, {"fp8-long", check_long, EMB_CUDA_FP8},
+    {"fp8-coded", check_coded, EMB_CUDA_FP8},       {"int4-products", check_products, EMB_CUDA_I4},
+    {"int4-long", check_long, EMB_CUDA_I4},         {"int8-quantize", check_quantize, EMB_CUDA_I8},
+    {"fp8-quantize", check_quantize, EMB_CUDA_FP8}, {"int8-norm", check_norm, EMB_CUDA_I8},
+    {"fp8-norm", check_norm, EMB_CUDA_FP8},         {"int8-embed", check_embed, EMB_CUDA_I8},
+    {"fp8-embed", check_embed, EMB_CUDA_FP8}};
 
 static void run_group(const group &g) {
     REQUIRE(emb_cuda_device_read(&device));

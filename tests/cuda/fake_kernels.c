@@ -16,22 +16,14 @@ static bool is_half(const fake_work *work) {
     return work->format != EMB_FORMAT_F32;
 }
 
-static float widen_f16(uint16_t half) {
-    uint32_t bits = (uint32_t)(half & 0x7fffu) << 13;
-    if (bits >= 0x0f800000u) bits |= 0x7f800000u; /* infinite, NaN */
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    value *= 0x1p112f;
-    return half & 0x8000u ? -value : value;
-}
-
 static float get(const void *values, size_t at, bool half) {
-    return half ? widen_f16(((const uint16_t *)values)[at]) : ((const float *)values)[at];
+    return half ? emb_quantize_widen_f16(((const uint16_t *)values)[at])
+                : ((const float *)values)[at];
 }
 
 static void set(void *values, size_t at, float value, bool half) {
     if (half)
-        ((uint16_t *)values)[at] = emb_cuda_round_f16(value);
+        ((uint16_t *)values)[at] = emb_quantize_f16(value);
     else
         ((float *)values)[at] = value;
 }
@@ -139,8 +131,10 @@ static void weight_row(double *out, const emb_linear *linear, uint32_t r) {
             size_t group =
                 (size_t)r * emb_quantized_groups(cols, linear->group) + c / linear->group;
             int code = at % 2 ? bytes[at / 2] >> 4 : bytes[at / 2] & 15;
-            float scale = widen_f16(((const uint16_t *)(const void *)linear->scales)[group]);
-            out[c] = widen_f16(emb_cuda_round_f16(scale * (float)(code - linear->zeros[group])));
+            float scale =
+                emb_quantize_widen_f16(((const uint16_t *)(const void *)linear->scales)[group]);
+            out[c] = emb_quantize_widen_f16(
+                emb_quantize_f16(scale * (float)(code - linear->zeros[group])));
         } else {
             out[c] = get(linear->packed, at, linear->format == EMB_FORMAT_F16);
         }
@@ -152,7 +146,7 @@ static double output(const fake_work *work, const emb_linear *linear, uint32_t r
                      const void *in, const double *weights) {
     double sum = 0;
     size_t first = (size_t)t * linear->cols;
-    bool coded = work->lane.layer_codes != NULL;
+    bool coded = linear->format == EMB_FORMAT_I8 || linear->format == EMB_FORMAT_FP8;
     const uint8_t *codes = (const uint8_t *)in + first;
     for (uint32_t c = 0; !coded && c < linear->cols; c++)
         sum += get(in, first + c, is_half(work)) * weights[c];
@@ -258,14 +252,50 @@ void fake_attention_block(void *out, const void *in, const emb_layer *layer,
     if (coded) ready(work, &layer->ffn_in, out, lane->middle_codes);
 }
 
+void fake_reach(const emb_linear *linear) {
+    linear->reach[0] = linear->reach[1] = 0;
+    for (uint32_t r = 0; r < linear->rows; r++) {
+        double weights[COLS_MAX], sum = 0;
+        weight_row(weights, linear, r);
+        for (uint32_t c = 0; c < linear->cols; c++) sum += fabs(weights[c]) * linear->scales[r];
+        linear->reach[0] = fmaxf(linear->reach[0], (float)sum);
+        linear->reach[1] = fmaxf(linear->reach[1], fabsf(linear->bias[r]));
+    }
+}
+
+/* fp8's first product of the feed-forward, which has no room for values: a token at a time. On a
+ * card the codes' scale is made of what bounds the outputs. */
+static void product_codes(const emb_linear *linear, const emb_cuda_lane *lane,
+                          const fake_work *work) {
+    float row[COLS_MAX], *scales = scales_of(work, lane->inner_codes);
+    const float *reach = linear->reach, *from = scales_of(work, lane->middle_codes);
+    double weights[COLS_MAX];
+    assert(linear->rows <= COLS_MAX);
+    for (uint32_t t = 0; t < work->tile->tokens; t++) {
+        for (uint32_t r = 0; r < linear->rows; r++) {
+            weight_row(weights, linear, r);
+            double sum = output(work, linear, r, t, lane->middle_codes, weights) + linear->bias[r];
+            bool bounded = fabs(sum) <= 1.001 * (448.0 * from[t] * reach[0] + reach[1]);
+            row[r] = bounded ? (float)(0.5 * sum * (1 + erf(sum * 0.70710678118654752))) : NAN;
+        }
+        emb_quantize_fp8((uint8_t *)lane->inner_codes + (size_t)t * linear->rows, &scales[t], row,
+                         1, linear->rows);
+    }
+}
+
 void fake_ffn_block(void *out, const void *in, const emb_layer *layer, const fake_work *work) {
     const emb_cuda_lane *lane = &work->lane;
     bool coded = lane->layer_codes != NULL;
     void *narrow = lane->narrow ? lane->narrow : coded ? lane->wide : lane->context;
     const void *input = lane->middle_codes;
     if (!coded) input = ready(work, &layer->ffn_in, in, lane->context);
-    product(lane->wide, input, &layer->ffn_in, true, work);
-    input = ready(work, &layer->ffn_out, lane->wide, coded ? lane->inner_codes : lane->wide);
+    if (layer->ffn_in.format == EMB_FORMAT_FP8) {
+        product_codes(&layer->ffn_in, lane, work);
+        input = lane->inner_codes;
+    } else {
+        product(lane->wide, input, &layer->ffn_in, true, work);
+        input = ready(work, &layer->ffn_out, lane->wide, coded ? lane->inner_codes : lane->wide);
+    }
     product(narrow, input, &layer->ffn_out, false, work);
     norm_rows(out, in, narrow, layer->ffn_gain, layer->ffn_shift, work);
     if (codes_stay(work, &layer->qkv)) ready(work, &layer->qkv, out, lane->layer_codes);

@@ -22,4 +22,7 @@ void fake_ffn_block(void *out, const void *in, const emb_layer *layer, const fak
 void fake_pool(float *rows, const uint32_t *targets, const void *in, const emb_pool_rule *rule,
                const fake_work *work);
 
+/* Fills in linear->reach, which blocks of fp8 rely on. */
+void fake_reach(const emb_linear *linear);
+
 #endif

@@ -463,6 +463,11 @@ static void pack_quantized(emb_linear *linear, uint32_t row0, const emb_quantize
     emb_cuda_pack_rows(linear, row0, rows, put);
 }
 
+static void linear_finish(emb_linear *linear, uint32_t device) {
+    (void)device;
+    if (linear->format == EMB_FORMAT_FP8) fake_reach(linear);
+}
+
 /* ---- the module ------------------------------------------------------------------------------ */
 
 static const emb_device_calls device_calls = {
@@ -525,7 +530,8 @@ FAKE_BACKEND(int8, EMB_FORMAT_I8, 2, "cuda-sm80-int8", emb_cuda_linear_layout,
 FAKE_BACKEND(int4, EMB_FORMAT_I4, 2, "cuda-sm80-int4", emb_cuda_linear_layout,
              .linear_pack_quantized = pack_quantized);
 FAKE_BACKEND(fp8, EMB_FORMAT_FP8, 2, "cuda-sm90-fp8", emb_cuda_linear_layout,
-             .linear_pack_quantized = pack_quantized);
+             .linear_pack = linear_pack, .linear_pack_quantized = pack_quantized,
+             .linear_finish = linear_finish);
 
 static emb_status probe_library(emb_device_info *device, const emb_device_list *wanted,
                                 emb_error *error) {

@@ -13,7 +13,8 @@ typedef struct quantised_model {
     emb_cuda_type type;
     emb_cuda_narrow qkv[LAYERS_MAX], attention_out[LAYERS_MAX], ffn_in[LAYERS_MAX],
         ffn_out[LAYERS_MAX];
-    float *reach[LAYERS_MAX]; /* of ffn_in; FP8 alone */
+    random_linear attention_out_f16[LAYERS_MAX]; /* instead, of FP8 */
+    float *reach[LAYERS_MAX];                    /* of ffn_in; FP8 alone */
 } quantised_model;
 
 /* Activations of f16, and codes of some. */
@@ -91,7 +92,10 @@ static inline void quantised_open(quantised_model &q) {
     m.norm.gain = m.embedding.gain, m.norm.shift = m.embedding.shift, m.norm.epsilon = 1e-12f;
     for (uint32_t i = 0; i < m.layers; i++) {
         q.qkv[i] = make_narrow(3 * H, H, q.type);
-        q.attention_out[i] = make_narrow(H, H, q.type);
+        if (q.type == EMB_CUDA_FP8)
+            q.attention_out_f16[i] = make_linear(H, H, EMB_CUDA_F16);
+        else
+            q.attention_out[i] = make_narrow(H, H, q.type);
         q.ffn_in[i] = make_narrow(F, H, q.type);
         q.ffn_out[i] = make_narrow(H, F, q.type);
         if (q.type != EMB_CUDA_FP8) continue;
@@ -130,9 +134,6 @@ static inline void *context_of(const quantised_model &q, const activations &a, u
     return (char *)a.wide + (size_t)tokens * std::max(3 * q.m.hidden, q.m.intermediate) * 2;
 }
 
-/* Products that a norm or codes follow: as the launcher chooses, or always in two kernels. */
-typedef enum quantised_choice { QUANTISED_CHOSEN, QUANTISED_APART } quantised_choice;
-
 /* What a pass is done with. */
 typedef struct quantised_run {
     const quantised_model &q;
@@ -140,14 +141,7 @@ typedef struct quantised_run {
     const emb_cuda_pack *pack;
     const emb_cuda_device *device;
     cudaStream_t stream;
-    quantised_choice choice;
 } quantised_run;
-
-/* AUTO lets the launcher do two ops in one. */
-static inline emb_cuda_tile tile_of(const quantised_run &r, const emb_cuda_narrow &l) {
-    if (r.choice == QUANTISED_CHOSEN) return EMB_CUDA_TILE_AUTO;
-    return emb_cuda_narrow_tile(&l, r.pack->tokens_max, r.device);
-}
 
 /* out = x * W^T + bias, from the codes of x; int4: from x. */
 static inline void run_narrow(const quantised_run &r, void *out, const emb_cuda_narrow &l,
@@ -157,25 +151,29 @@ static inline void run_narrow(const quantised_run &r, void *out, const emb_cuda_
                                 EMB_CUDA_TILE_AUTO, r.pack, r.device, r.stream));
 }
 
-/* x = norm(x + in * W^T + bias), and its codes if `coded`; `in` is in the inner codes already, or
- * is quantised here. */
-static inline void run_norm(const quantised_run &r, const void *in, bool ready,
-                            const emb_cuda_narrow &l, bool coded) {
+/* x = norm(x + y), and its codes if `coded`. */
+static inline void run_norm(const quantised_run &r, bool coded) {
     const activations &a = r.x.a;
-    const emb_cuda_codes *codes = coded && r.q.type != EMB_CUDA_I4 ? &r.x.codes : NULL;
-    if (r.q.type == EMB_CUDA_I4) {
-        REQUIRE(emb_cuda_narrow_run(a.y, NULL, in, &l, 0, EMB_CUDA_TILE_AUTO, r.pack, r.device,
-                                    r.stream));
-        REQUIRE(emb_cuda_residual_norm(a.x, a.y, a.x, &r.q.m.norm, r.pack, l.rows, EMB_CUDA_F16,
-                                       r.stream));
+    uint32_t H = r.q.m.hidden;
+    if (!coded) {
+        REQUIRE(
+            emb_cuda_residual_norm(a.x, a.y, a.x, &r.q.m.norm, r.pack, H, EMB_CUDA_F16, r.stream));
         return;
     }
-    if (!ready) {
+    REQUIRE(emb_cuda_residual_norm_codes(a.x, &r.x.codes, NULL, r.q.type, a.y, a.x, &r.q.m.norm,
+                                         r.pack, H, r.device, r.stream));
+}
+
+/* y = in * W^T + bias, from the inner codes, which are made here unless they are `ready`. */
+static inline void run_inner(const quantised_run &r, const void *in, bool ready,
+                             const emb_cuda_narrow &l) {
+    bool whole = r.q.type == EMB_CUDA_I4;
+    if (!whole && !ready) {
         REQUIRE(
             emb_cuda_quantize(&r.x.inner, in, NULL, l.cols, r.q.type, r.pack, r.device, r.stream));
     }
-    REQUIRE(emb_cuda_narrow_norm(a.x, codes, NULL, &r.x.inner, &l, a.x, &r.q.m.norm, a.y,
-                                 tile_of(r, l), r.pack->tokens_max, r.pack, r.device, r.stream));
+    REQUIRE(emb_cuda_narrow_run(r.x.a.y, whole ? NULL : &r.x.inner, whole ? in : NULL, &l, 0,
+                                EMB_CUDA_TILE_AUTO, r.pack, r.device, r.stream));
 }
 
 static inline void forward_quantised(const quantised_run &r) {
@@ -191,18 +189,19 @@ static inline void forward_quantised(const quantised_run &r) {
     for (uint32_t i = 0; i < m.layers; i++) {
         run_narrow(r, a.wide, r.q.qkv[i], 0);
         REQUIRE(emb_cuda_attention(context, a.wide, &heads, r.pack, m.type, r.device, r.stream));
-        run_norm(r, context, false, r.q.attention_out[i], true);
+        if (fp8)
+            run_linear(a.y, context, r.q.attention_out_f16[i], 0, r.pack, r.device, NULL, r.stream);
+        else
+            run_inner(r, context, false, r.q.attention_out[i]);
+        run_norm(r, codes != NULL);
         if (fp8) {
             REQUIRE(emb_cuda_narrow_codes(&r.x.inner, &r.x.codes, r.q.reach[i], &r.q.ffn_in[i], 1,
                                           EMB_CUDA_TILE_AUTO, r.pack, r.device, r.stream));
-        } else if (codes) {
-            REQUIRE(emb_cuda_narrow_quantize(&r.x.inner, NULL, &r.x.codes, &r.q.ffn_in[i], 1,
-                                             a.wide, tile_of(r, r.q.ffn_in[i]), r.pack->tokens_max,
-                                             r.pack, r.device, r.stream));
         } else {
             run_narrow(r, a.wide, r.q.ffn_in[i], 1);
         }
-        run_norm(r, a.wide, codes != NULL, r.q.ffn_out[i], i + 1 < m.layers);
+        run_inner(r, a.wide, fp8, r.q.ffn_out[i]);
+        run_norm(r, codes != NULL && i + 1 < m.layers);
     }
     REQUIRE(emb_cuda_pool(a.rows, a.x, r.pack, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type, r.stream));
 }

@@ -206,7 +206,9 @@ static void add_tensor(model_builder *b, const model_style *style, const tensor 
     snprintf(name, sizeof name, "%s%s", style->prefix ? style->prefix : "", t->name);
     char *norm = style->old_norms ? strstr(name, "LayerNorm.") : NULL;
     if (norm) memcpy(norm + 10, norm[10] == 'w' ? "gamma" : "beta", norm[10] == 'w' ? 6 : 5);
-    if (style->bits && is_matrix(t->name)) {
+    bool keeps = strstr(t->name, "attention.output.dense.w") || strstr(t->name, "attn.o.w");
+    if (style->bits == 1 && keeps) dtype = "F16"; /* as beside fp8 */
+    if (style->bits && is_matrix(t->name) && !(style->bits == 1 && keeps)) {
         add_matrix(b, style, t, header);
         return;
     }

@@ -18,6 +18,7 @@
 
 #define QUERY  "encoder.layer.0.attention.self.query.weight"
 #define KEY    "encoder.layer.0.attention.self.key.weight"
+#define KEPT   "encoder.layer.0.attention.output.dense.weight"
 #define WORDS  "embeddings.word_embeddings.weight"
 #define NORM   "embeddings.LayerNorm.weight"
 #define SCALES ".scales\":{\"dtype\":\"F32\",\"shape\":"
@@ -69,6 +70,17 @@ static void check_matrix(const emb_model_files *files, emb_tensor_role role, siz
     }
 }
 
+/* What fp8 leaves in f16. */
+static void check_kept(const emb_model_files *files) {
+    float kept[16];
+    uint8_t scratch[32];
+    emb_error error;
+    assert_int_equal(
+        emb_model_read_rows(files, EMB_TENSOR_ATTENTION_OUT, 0, 0, 4, kept, scratch, &error),
+        EMB_OK);
+    for (size_t i = 0; i < 16; i++) assert_true(kept[i] == builder_value(i));
+}
+
 static void values_are_read_as_they_are(void **state) {
     static const model_style styles[] = {
         {.bits = 8},
@@ -96,6 +108,7 @@ static void values_are_read_as_they_are(void **state) {
         check_matrix(files, EMB_TENSOR_VALUE, 4, 4, s->bits, s->smooth);
         check_matrix(files, EMB_TENSOR_FFN_IN, 8, 4, s->bits, s->smooth);
         check_matrix(files, EMB_TENSOR_FFN_OUT, 4, 8, s->bits, s->smooth);
+        if (s->bits == 1) check_kept(files);
         assert_int_equal(emb_model_has_smooth(files, EMB_TENSOR_KEY, 0), s->smooth);
         float factors[8] = {0};
         emb_error error;
@@ -106,6 +119,19 @@ static void values_are_read_as_they_are(void **state) {
         builder_reset(&b);
     }
 }
+
+static const builder_case fp8_cases[] = {
+    {"header",
+     KEPT "\":{\"dtype\":\"F16\"",
+     KEPT "\":{\"dtype\":\"BF16\"",
+     EMB_UNSUPPORTED,
+     {KEPT, QUERY, "F16"}},
+    {"header",
+     "encoder.layer.0.output.dense.weight.scales",
+     KEPT ".scales",
+     EMB_BAD_FILE,
+     {KEPT ".scales", "none"}},
+};
 
 static const builder_case int8_cases[] = {
     {"header", QUERY SCALES "[4]", QUERY SCALES "[2,2]", EMB_BAD_FILE, {QUERY ".scales", "[4]"}},
@@ -223,6 +249,8 @@ static void malformed_ones_are_refused_by_name(void **state) {
         assert_true(builder_check(&(model_style){.bits = 8}, &int8_cases[i]));
     for (size_t i = 0; i < sizeof int4_cases / sizeof *int4_cases; i++)
         assert_true(builder_check(&(model_style){.bits = 4}, &int4_cases[i]));
+    for (size_t i = 0; i < sizeof fp8_cases / sizeof *fp8_cases; i++)
+        assert_true(builder_check(&(model_style){.bits = 1}, &fp8_cases[i]));
 }
 
 int main(void) {

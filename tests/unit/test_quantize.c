@@ -153,8 +153,8 @@ static void fp8_is_e4m3(void **state) {
     assert_true(emb_quantize_widen_fp8(0x01) == 0x1p-9f);
     assert_true(emb_quantize_widen_fp8(0x08) == 0x1p-6f);
     assert_true(isnan(emb_quantize_widen_fp8(0x7F)) && isnan(emb_quantize_widen_fp8(0xFF)));
-    float values[254], scale;
-    uint8_t bytes[254];
+    float values[256], scale; /* all of the type, which keep the scale at 1, and two more */
+    uint8_t bytes[256];
     for (uint32_t i = 0; i < 254; i++)
         values[i] = emb_quantize_widen_fp8((uint8_t)(i < 127 ? i : i + 1));
     emb_quantize_fp8(bytes, &scale, values, 1, 254);
@@ -162,17 +162,47 @@ static void fp8_is_e4m3(void **state) {
     for (uint32_t i = 0; i < 254; i++) /* every value of the type is its own nearest */
         assert_true(emb_quantize_widen_fp8(bytes[i]) == values[i]);
     for (uint32_t i = 1; i + 2 < 127; i++) { /* between two: the nearer, at the middle the even */
-        float pair[3] = {448, values[i] * 0.75f + values[i + 1] * 0.25f,
-                         values[i] * 0.5f + values[i + 1] * 0.5f};
-        emb_quantize_fp8(bytes, &scale, pair, 1, 3);
-        assert_int_equal(bytes[1], i);
-        assert_int_equal(bytes[2], i + (i & 1));
+        values[254] = values[i] * 0.75f + values[i + 1] * 0.25f;
+        values[255] = values[i] * 0.5f + values[i + 1] * 0.5f;
+        emb_quantize_fp8(bytes, &scale, values, 1, 256);
+        assert_int_equal(bytes[254], i);
+        assert_int_equal(bytes[255], i + (i & 1));
     }
     fill(room.values, ROWS * COLS, 3);
     emb_quantize_fp8((uint8_t *)room.codes, room.scales, room.values, ROWS, COLS);
     for (size_t i = 0; i < ROWS * COLS; i++)
         room.back[i] = room.scales[i / COLS] * emb_quantize_widen_fp8((uint8_t)room.codes[i]);
-    assert_true(relative_rms(room.values, room.back, ROWS * COLS) < 0.03);
+    double chosen = relative_rms(room.values, room.back, ROWS * COLS);
+    for (size_t r = 0; r < ROWS; r++) { /* the largest magnitude at 448, whatever that costs */
+        float most = 0, *row = &room.values[r * COLS];
+        for (size_t c = 0; c < COLS; c++) most = fmaxf(most, fabsf(row[c]));
+        for (size_t c = 0; c < COLS; c++) {
+            values[254] = row[c] / most * 448;
+            values[255] = 448;
+            emb_quantize_fp8(bytes, &scale, values, 1, 256);
+            room.back[r * COLS + c] = emb_quantize_widen_fp8(bytes[254]) * most / 448;
+        }
+    }
+    assert_true(chosen < 0.95 * relative_rms(room.values, room.back, ROWS * COLS));
+    assert_true(chosen < 0.026);
+}
+
+static void f16_is_ieee(void **state) {
+    const struct {
+        float value;
+        uint16_t bits;
+    } known[] = {{0.0f, 0},          {-0.0f, 0x8000},      {1.0f, 0x3C00},
+                 {65504, 0x7BFF},    {0x1p-14f, 0x0400},   {0x1p-24f, 0x0001},
+                 {-2.5f, 0xC100},    {65520, 0x7C00},      {1.0f + 0x1p-11f, 0x3C00},
+                 {0x1p-25f, 0x0000}, {0x1.8p-24f, 0x0002}, {1.0f + 0x1.8p-10f, 0x3C02}};
+    (void)state;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        assert_int_equal(emb_quantize_f16(known[i].value), known[i].bits);
+    for (uint32_t i = 0; i < 0x10000; i++) {
+        bool finite = (i & 0x7C00) != 0x7C00;
+        if (finite) assert_int_equal(emb_quantize_f16(emb_quantize_widen_f16((uint16_t)i)), i);
+    }
+    assert_true(isinf(emb_quantize_widen_f16(0x7C00)) && isnan(emb_quantize_widen_f16(0x7E00)));
 }
 
 int main(void) {
@@ -184,6 +214,7 @@ int main(void) {
         cmocka_unit_test(values_on_the_grid_are_exact),
         cmocka_unit_test(importance_moves_the_error_elsewhere),
         cmocka_unit_test(fp8_is_e4m3),
+        cmocka_unit_test(f16_is_ieee),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

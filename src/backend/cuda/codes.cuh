@@ -45,11 +45,6 @@ static __device__ __forceinline__ uint16_t emb_pack_fp8(float a, float b) {
 #endif
 }
 
-/* u8 code of a value. */
-static __device__ __forceinline__ uint32_t emb_code(float value, float factor, int32_t zero) {
-    return (uint32_t)min(max(__float2int_rn(value * factor) + zero, 0), 255);
-}
-
 /* u8 codes of two values, the first in the lowest byte, `upper` above them. Adding 1.5 * 2^23
  * rounds to a whole number, ties to even, and has it in the low bits. */
 static __device__ __forceinline__ uint32_t emb_code_pair(float a, float b, float factor,
@@ -142,9 +137,8 @@ emb_codes_write(const emb_codes_rule &rule, uint32_t token, const float (&x)[VEC
                 uint32_t high = emb_pack_fp8(__fmul_rn(y[2], range.y), __fmul_rn(y[3], range.y));
                 packed[i] = low | high << 16;
             } else {
-                packed[i] = emb_code(y[0], range.y, zero) | emb_code(y[1], range.y, zero) << 8 |
-                            emb_code(y[2], range.y, zero) << 16 |
-                            emb_code(y[3], range.y, zero) << 24;
+                packed[i] = emb_code_pair(y[0], y[1], range.y, zero,
+                                          emb_code_pair(y[2], y[3], range.y, zero, 0));
             }
         }
         *reinterpret_cast<uint2 *>(to + col) = make_uint2(packed[0], packed[1]);

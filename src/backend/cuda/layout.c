@@ -32,26 +32,33 @@ uint64_t emb_cuda_kept_place(uint32_t tokens, uint32_t tiles) {
     return (bytes + EMB_ALIGN - 1) / EMB_ALIGN * EMB_ALIGN;
 }
 
+/* The context and the codes of I8 or FP8. FP8 has no codes of the context, and makes those of the
+ * intermediate while it reads the feed-forward's input. */
+static void cut_context(emb_cuda_lane *lane, uintptr_t *end, const emb_block_shape *shape,
+                        emb_format format, uint32_t tokens) {
+    const uint64_t rows = (uint64_t)tokens * shape->hidden;
+    uintptr_t behind = *end;
+    lane->inner_codes = cut(&behind, (uint64_t)tokens * shape->intermediate, 1);
+    if (format == EMB_FORMAT_I8) cut(end, rows, 1);
+    lane->context = cut(end, rows, sizeof(uint16_t));
+    lane->middle_codes = lane->context;
+    if (*end < behind) *end = behind;
+    if (format == EMB_FORMAT_FP8) lane->middle_codes = cut(end, rows, 1);
+}
+
 /* What stands beside or instead of f16 values; `wide` is cut last, so that codes end it. */
 static void cut_codes(emb_cuda_lane *lane, uintptr_t *end, const emb_block_shape *shape,
-                      uint32_t tokens) {
+                      emb_format format, uint32_t tokens) {
     const uint64_t value = sizeof(uint16_t), rows = (uint64_t)tokens * shape->hidden;
-    uintptr_t behind = *end, start;
-    lane->inner_codes = cut(end, rows, 1);
-    start = *end;
-    lane->context = cut(end, rows, value);
-    lane->middle_codes = (void *)start;
-    cut(&behind, (uint64_t)tokens * shape->intermediate, 1);
-    if (*end < behind) *end = behind;
-    if (shape->hidden <= EMB_CUDA_ONE_COLS_MAX && shape->intermediate <= EMB_CUDA_ONE_ROWS_MAX)
-        lane->middle_codes = cut(end, rows, 1);
+    cut_context(lane, end, shape, format, tokens);
     lane->code_scales = cut(end, tokens, sizeof(float));
     lane->inner_scales = cut(end, tokens, sizeof(float));
     lane->code_zeros = cut(end, tokens, sizeof(int32_t));
     lane->inner_zeros = cut(end, tokens, sizeof(int32_t));
-    behind = *end;
+    uintptr_t behind = *end;
     lane->wide = cut(end, 3 * rows, value);
     lane->layer_codes = cut(end, rows, 1);
+    if (format == EMB_FORMAT_FP8) return;
     cut(&behind, (uint64_t)tokens * shape->intermediate, value);
     if (*end < behind) *end = behind;
 }
@@ -65,7 +72,7 @@ uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, em
     memset(lane, 0, sizeof *lane);
     end += emb_cuda_indices_cut(lane, tokens, base);
     if (format == EMB_FORMAT_I8 || format == EMB_FORMAT_FP8) {
-        cut_codes(lane, &end, shape, tokens);
+        cut_codes(lane, &end, shape, format, tokens);
         return end - (uintptr_t)base;
     }
     lane->wide = cut(&end, tokens * wide, value);
@@ -84,6 +91,7 @@ static void quantised_layout(emb_linear *linear, emb_ledger *ledger) {
     uint64_t rows = linear->rows, cols = linear->cols;
     linear->sums = NULL;
     linear->zeros = NULL;
+    linear->reach = NULL;
     if (linear->format == EMB_FORMAT_I4) {
         uint64_t groups = emb_quantized_groups(linear->cols, linear->group);
         linear->packed = emb_ledger_take(ledger, rows, cols / 2);
@@ -95,6 +103,7 @@ static void quantised_layout(emb_linear *linear, emb_ledger *ledger) {
     linear->scales = emb_ledger_take(ledger, rows, sizeof(float));
     if (linear->format == EMB_FORMAT_I8)
         linear->sums = emb_ledger_take(ledger, rows, sizeof(int32_t));
+    if (linear->format == EMB_FORMAT_FP8) linear->reach = emb_ledger_take(ledger, 2, sizeof(float));
 }
 
 void emb_cuda_linear_layout(emb_linear *linear, uint32_t rows, uint32_t cols, emb_format format,

@@ -26,15 +26,15 @@ typedef struct emb_cuda_lane {
     uint32_t *ids;       /* [tokens], then targets */
     uint32_t *positions; /* [tokens] */
     uint32_t *tiles;     /* attention's work list */
-    void *wide;          /* [tokens, max(3 * hidden, intermediate)] */
+    void *wide;          /* [tokens, max(3 * hidden, intermediate)]; FP8: 3 * hidden */
     void *context;       /* [tokens, hidden] */
     void *narrow;        /* [tokens, hidden]; NULL beside quantised matrices */
     /* I8 and FP8, else NULL: products' inputs in codes, see emb_cuda_codes. Two that are needed at
      * once lie apart. */
     void *layer_codes;  /* [tokens, hidden]: a layer's input; behind queries, keys and values */
-    void *inner_codes;  /* [tokens, max(hidden, intermediate)]: the context; the intermediate */
-    void *middle_codes; /* [tokens, hidden]: the feed-forward's input; where the context was, if no
-                           kernel writes the intermediate's codes while it reads these */
+    void *inner_codes;  /* [tokens, max(hidden, intermediate)]: the context, but not of FP8; the
+                           intermediate */
+    void *middle_codes; /* [tokens, hidden]: the feed-forward's input; I8: where the context was */
     float *code_scales, *inner_scales; /* [tokens] */
     int32_t *code_zeros, *inner_zeros; /* [tokens] */
 } emb_cuda_lane;

@@ -82,7 +82,7 @@ static __device__ __forceinline__ void finish(float (&sums)[2][EMB_WGMMA_SUMS], 
             for (int i = 0; i < 4; i++) {
                 uint4 v = emb_shared_load16(from + i * 4 * OUT_STRIDE * 2);
                 if (half * 64 + i * 4 < left_m && part * OUT_COLS < left_n) {
-                    *reinterpret_cast<uint4 *>(out + (uint64_t)(i * 4) * p.N + part * OUT_COLS) = v;
+                    emb_store16(out + (uint64_t)(i * 4) * p.N + part * OUT_COLS, v);
                 }
             }
             __syncwarp();

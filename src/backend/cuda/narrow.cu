@@ -60,63 +60,6 @@ int emb_cuda_narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes
     return run(&to, codes, linear, gelu, tile, pack, device, stream);
 }
 
-/* Whether products make what comes behind them in one kernel. Not before every group of
- * tests/cuda/check_quantised.cu has passed on a card: then build with it as 1. */
-#ifndef EMB_CUDA_CODES_IN_ONE
-#define EMB_CUDA_CODES_IN_ONE 0
-#endif
-
-/* ---- with codes behind it -------------------------------------------------------------------- */
-
-/* Whether product and codes are made in one: enough tiles for clusters of eight to go round. */
-static bool codes_in_one(const emb_cuda_narrow *linear, uint32_t tokens,
-                         const emb_cuda_device *device) {
-    return EMB_CUDA_CODES_IN_ONE && device->capability == 90 && linear->rows > 1344 &&
-           linear->rows <= EMB_CUDA_ONE_ROWS_MAX && linear->cols <= EMB_CUDA_ONE_COLS_MAX &&
-           tokens / 128 >= device->multiprocessors / 16;
-}
-
-int emb_cuda_narrow_quantize(const emb_cuda_codes *out, const float *smooth,
-                             const emb_cuda_codes *codes, const emb_cuda_narrow *linear, int gelu,
-                             void *product, emb_cuda_tile tile, uint32_t tokens,
-                             const emb_cuda_pack *pack, const emb_cuda_device *device,
-                             void *stream) {
-    if (linear->type != EMB_CUDA_I8 || linear->rows % 16) return cudaErrorInvalidValue;
-    if (tile == EMB_CUDA_TILE_AUTO && codes_in_one(linear, tokens, device)) {
-        return emb_cuda_narrow_quantize_wgmma(out, smooth, codes, linear, gelu, pack, device,
-                                              stream);
-    }
-    if (tile == EMB_CUDA_TILE_AUTO) tile = emb_cuda_narrow_tile(linear, tokens, device);
-    int status =
-        emb_cuda_narrow_run(product, codes, NULL, linear, gelu, tile, pack, device, stream);
-    if (status) return status;
-    return emb_cuda_quantize(out, product, smooth, linear->rows, EMB_CUDA_I8, pack, device, stream);
-}
-
-/* ---- with the norm behind it ----------------------------------------------------------------- */
-
-/* Whether product and norm are done in one: enough tiles of 64 whole rows to go round. */
-static bool fuses(const emb_cuda_narrow *linear, uint32_t tokens, const emb_cuda_device *device) {
-    return EMB_CUDA_CODES_IN_ONE && device->capability == 90 && linear->rows == 384 &&
-           tokens / 64 >= device->multiprocessors / 2;
-}
-
-int emb_cuda_narrow_norm(void *out, const emb_cuda_codes *out_codes, const float *smooth,
-                         const emb_cuda_codes *codes, const emb_cuda_narrow *linear,
-                         const void *residual, const emb_cuda_norm *norm, void *product,
-                         emb_cuda_tile tile, uint32_t tokens, const emb_cuda_pack *pack,
-                         const emb_cuda_device *device, void *stream) {
-    if (tile == EMB_CUDA_TILE_AUTO && fuses(linear, tokens, device)) {
-        return emb_cuda_narrow_norm_wgmma(out, out_codes, smooth, codes, linear, residual, norm,
-                                          pack, device, stream);
-    }
-    if (tile == EMB_CUDA_TILE_AUTO) tile = emb_cuda_narrow_tile(linear, tokens, device);
-    int status = emb_cuda_narrow_run(product, codes, NULL, linear, 0, tile, pack, device, stream);
-    if (status) return status;
-    return emb_cuda_residual_norm_codes(out, out_codes, smooth, linear->type, product, residual,
-                                        norm, pack, linear->rows, device, stream);
-}
-
 /* ---- what bounds an FP8 matrix's outputs ----------------------------------------------------- */
 
 #define REACH_THREADS 1024

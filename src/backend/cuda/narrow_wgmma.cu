@@ -149,7 +149,7 @@ static __device__ __forceinline__ void finish(typename T::sum (&sums)[2][EMB_WGM
             for (int i = 0; i < 4; i++) {
                 uint4 v = emb_shared_load16(from + i * 4 * OUT_STRIDE * 2);
                 if (half * 64 + i * 4 < left_m && part * OUT_COLS < left_n) {
-                    *reinterpret_cast<uint4 *>(out + (uint64_t)(i * 4) * p.N + part * OUT_COLS) = v;
+                    emb_store16(out + (uint64_t)(i * 4) * p.N + part * OUT_COLS, v);
                 }
             }
             __syncwarp();
@@ -197,8 +197,7 @@ finish_codes(typename T::sum (&sums)[2][EMB_WGMMA_SUMS], const product &p, uint3
             for (int i = 0; i < 2; i++) {
                 uint4 v = emb_shared_load16(from + i * 8 * CODE_STRIDE);
                 if (half * 64 + i * 8 < left_m && part * CODE_COLS < left_n) {
-                    *reinterpret_cast<uint4 *>(out + (uint64_t)(i * 8) * p.N + part * CODE_COLS) =
-                        v;
+                    emb_store16(out + (uint64_t)(i * 8) * p.N + part * CODE_COLS, v);
                 }
             }
             __syncwarp();

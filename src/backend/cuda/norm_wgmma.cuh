@@ -1,8 +1,7 @@
 /* norm_wgmma.cuh - a row's sums for a norm, from where warpgroup products leave its values.
  *
- * Feeds linear_norm_wgmma.cu and narrow_norm_wgmma.cu, so that both add in the order of
- * emb_norm_tree; sm_90a. A thread holds two values of each group of eight columns, in two rows;
- * its quad holds the groups.
+ * Feeds linear_norm_wgmma.cu, which adds in the order of emb_norm_tree; sm_90a. A thread holds two
+ * values of each group of eight columns, in two rows; its quad holds the groups.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CUDA_NORM_WGMMA_CUH

@@ -170,7 +170,8 @@ static const emb_device_calls cublaslt_calls = DEVICE_CALLS(emb_cuda_lane_open_c
     .linear_pack = linear_pack, .embed = run_embed, .attention_block = run_attention,              \
     .ffn_block = run_ffn
 #define QUANTISED                                                                                  \
-    .linear_pack_quantized = pack_quantized, .embed = emb_cuda_quantised_embed,                    \
+    .linear_pack = linear_pack, .linear_pack_quantized = pack_quantized,                           \
+    .linear_finish = emb_cuda_quantised_finish, .embed = emb_cuda_quantised_embed,                 \
     .attention_block = emb_cuda_quantised_attention, .ffn_block = emb_cuda_quantised_ffn
 
 #define DEFINE_POOL(id, format)                                                                    \

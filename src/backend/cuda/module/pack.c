@@ -16,23 +16,6 @@ static uint16_t round_bf16(float value) {
     return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-uint16_t emb_cuda_round_f16(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    uint32_t sign = (bits >> 16) & 0x8000u, rest = bits & 0x7fffffffu;
-    if (rest > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
-    if (rest >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and up */
-    if (rest < 0x38800000u) {                                   /* below 2^-14: subnormal */
-        float scaled; /* adding 0.5 leaves the f16 subnormal's bits at the bottom of the sum */
-        memcpy(&scaled, &rest, sizeof scaled);
-        scaled += 0.5f;
-        memcpy(&rest, &scaled, sizeof rest);
-        return (uint16_t)(sign | (rest - 0x3f000000u));
-    }
-    rest += 0xfff + ((rest >> 13) & 1);
-    return (uint16_t)(sign | ((rest - 0x38000000u) >> 13));
-}
-
 static void put_narrow(void *out, emb_format format, const float *in, uint64_t count,
                        emb_cuda_put put) {
     uint16_t narrow[PIECE];
@@ -40,7 +23,7 @@ static void put_narrow(void *out, emb_format format, const float *in, uint64_t c
         uint64_t left = count - done, many = left < PIECE ? left : PIECE;
         for (uint64_t i = 0; i < many; i++)
             narrow[i] = format == EMB_FORMAT_BF16 ? round_bf16(in[done + i])
-                                                  : emb_cuda_round_f16(in[done + i]);
+                                                  : emb_quantize_f16(in[done + i]);
         put((uint16_t *)out + done, narrow, many * sizeof *narrow);
         done += many;
     }

@@ -17,7 +17,4 @@ void emb_cuda_pack_values(void *out, emb_format format, const float *in, uint64_
 void emb_cuda_pack_rows(emb_linear *linear, uint32_t row0, const emb_quantized_rows *rows,
                         emb_cuda_put put);
 
-/* f32 to f16, to nearest, ties to even; beyond the range of f16 to infinity. */
-uint16_t emb_cuda_round_f16(float value);
-
 #endif

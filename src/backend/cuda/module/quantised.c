@@ -12,6 +12,14 @@ static emb_cuda_type type_of(emb_format format) {
                                      : EMB_CUDA_FP8;
 }
 
+void emb_cuda_quantised_finish(emb_linear *l, uint32_t device) {
+    emb_cuda_device about;
+    if (l->format != EMB_FORMAT_FP8) return;
+    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
+    if (cudaSetDevice((int)device) == cudaSuccess && emb_cuda_device_read(&about) == 0)
+        emb_cuda_narrow_reach(l->reach, &narrow, &about, NULL);
+}
+
 emb_cuda_narrow emb_cuda_narrow_of(const emb_linear *l) {
     return (emb_cuda_narrow){
         .weight = l->packed,
@@ -79,16 +87,23 @@ static void product(const emb_cuda_view *v, emb_cuda_product which, void *out, v
                                              &state->device, state->stream));
 }
 
-/* The feed-forward's first product, from codes to codes: int8 alone. */
-static void product_codes(const emb_cuda_view *v, const emb_linear *l, const float *smooth) {
+/* The feed-forward's first product, from codes to codes. fp8's come out of it, for E4M3 can afford
+ * a scale that is known beforehand; int8's are made of the values. */
+static void product_codes(const emb_cuda_view *v, const emb_linear *l, const emb_linear *next) {
     emb_cuda_state *state = v->state;
     emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
     emb_cuda_codes codes = emb_cuda_codes_of(v, v->lane.middle_codes);
     emb_cuda_codes out = emb_cuda_codes_of(v, v->lane.inner_codes);
-    emb_cuda_note(state, emb_cuda_narrow_quantize(&out, smooth, &codes, &narrow, 1, v->lane.wide,
-                                                  emb_cuda_tuned_tile(v, EMB_CUDA_FFN_IN),
-                                                  emb_cuda_tuning_tokens(v), &v->pack,
-                                                  &state->device, state->stream));
+    if (l->format == EMB_FORMAT_I8) {
+        product(v, EMB_CUDA_FFN_IN, v->lane.wide, v->lane.middle_codes, NULL, l);
+        encode(v, v->lane.inner_codes, next, v->lane.wide);
+        return;
+    }
+    emb_cuda_tile tile = usable_tile(v, EMB_CUDA_FFN_IN, &narrow);
+    if (tile == EMB_CUDA_TILE_AUTO)
+        tile = emb_cuda_narrow_tile(&narrow, emb_cuda_tuning_tokens(v), &state->device);
+    emb_cuda_note(state, emb_cuda_narrow_codes(&out, &codes, l->reach, &narrow, 1, tile, &v->pack,
+                                               &state->device, state->stream));
 }
 
 /* What stands behind a product. */
@@ -97,26 +112,33 @@ typedef struct behind {
     const emb_cuda_norm *norm;
     void *codes;         /* of what is written; NULL: none */
     const float *smooth; /* for them */
-    void *room;          /* [tokens, hidden] f16, not the product's input */
+    emb_cuda_type type;  /* of them */
 } behind;
 
-/* out = norm(residual + product), of codes or of an int4 product's `in`. */
-static void product_norm(const emb_cuda_view *v, emb_cuda_product which, void *out, void *codes_at,
-                         const void *in, const emb_linear *l, const behind *b) {
+/* out = norm(residual + in), and its codes. */
+static void norm_behind(const emb_cuda_view *v, void *out, const void *in, uint32_t hidden,
+                        const behind *b) {
     emb_cuda_state *state = v->state;
-    const emb_cuda_device *device = &state->device;
-    if (in) {
-        product(v, which, b->room, NULL, in, l);
-        emb_cuda_note(state, emb_cuda_residual_norm(out, b->room, b->residual, b->norm, &v->pack,
-                                                    l->rows, v->type, state->stream));
+    if (!b->codes) {
+        emb_cuda_note(state, emb_cuda_residual_norm(out, in, b->residual, b->norm, &v->pack, hidden,
+                                                    v->type, state->stream));
         return;
     }
-    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
-    emb_cuda_codes codes = emb_cuda_codes_of(v, codes_at), next = emb_cuda_codes_of(v, b->codes);
-    emb_cuda_note(
-        state, emb_cuda_narrow_norm(out, b->codes ? &next : NULL, b->smooth, &codes, &narrow,
-                                    b->residual, b->norm, b->room, usable_tile(v, which, &narrow),
-                                    emb_cuda_tuning_tokens(v), &v->pack, device, state->stream));
+    emb_cuda_codes codes = emb_cuda_codes_of(v, b->codes);
+    emb_cuda_note(state, emb_cuda_residual_norm_codes(out, &codes, b->smooth, b->type, in,
+                                                      b->residual, b->norm, &v->pack, hidden,
+                                                      &state->device, state->stream));
+}
+
+/* Of a matrix that fp8 leaves in f16. */
+static void product_f16(const emb_cuda_view *v, void *out, const void *in, const emb_linear *l) {
+    emb_cuda_linear weights = {l->packed, l->bias, l->rows, l->cols, EMB_CUDA_F16};
+    const emb_cuda_device *device = &v->state->device;
+    emb_cuda_tile tile = emb_cuda_tuned_tile(v, EMB_CUDA_ATTENTION_OUT);
+    if (tile == EMB_CUDA_TILE_AUTO)
+        tile = emb_cuda_linear_tile(&weights, emb_cuda_tuning_tokens(v), device);
+    emb_cuda_note(v->state, emb_cuda_linear_run(out, in, &weights, 0, tile, &v->pack, device,
+                                                v->state->stream));
 }
 
 /* Whether there are factors is not known here: the codes are for a layer without. */
@@ -148,10 +170,18 @@ void emb_cuda_quantised_attention(void *out, const void *in, const emb_tile *til
     product(&v, EMB_CUDA_QKV, lane->wide, lane->layer_codes, input, first);
     emb_cuda_note(v.state, emb_cuda_attention(lane->context, lane->wide, &heads, &v.pack, v.type,
                                               &v.state->device, v.state->stream));
-    input = plain ? smoothed(&v, last, lane->context, lane->context) : NULL;
-    if (!plain) encode(&v, lane->inner_codes, last, lane->context);
-    const behind b = {in, &norm, lane->middle_codes, layer->ffn_in.smooth, lane->wide};
-    product_norm(&v, EMB_CUDA_ATTENTION_OUT, out, lane->inner_codes, input, last, &b);
+    const behind b = {in, &norm, plain ? NULL : lane->middle_codes, layer->ffn_in.smooth,
+                      type_of(first->format)};
+    if (last->format == EMB_FORMAT_F16) {
+        product_f16(&v, lane->wide, lane->context, last);
+    } else if (plain) {
+        input = smoothed(&v, last, lane->context, lane->context);
+        product(&v, EMB_CUDA_ATTENTION_OUT, lane->wide, NULL, input, last);
+    } else {
+        encode(&v, lane->inner_codes, last, lane->context);
+        product(&v, EMB_CUDA_ATTENTION_OUT, lane->wide, lane->inner_codes, NULL, last);
+    }
+    norm_behind(&v, out, lane->wide, last->rows, &b);
 }
 
 void emb_cuda_quantised_ffn(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
@@ -161,16 +191,17 @@ void emb_cuda_quantised_ffn(void *out, const void *in, const emb_tile *tile, con
     emb_cuda_view v = emb_cuda_view_of(tile, shape, first->format);
     emb_cuda_norm norm = {layer->ffn_gain, layer->ffn_shift, shape->norm_epsilon};
     emb_cuda_lane *lane = &v.lane;
-    bool plain = first->format == EMB_FORMAT_I4; /* no codes */
-    const void *input = plain ? smoothed(&v, first, in, lane->context) : NULL;
-    if (first->format == EMB_FORMAT_I8) {
-        product_codes(&v, first, last->smooth);
+    bool plain = first->format == EMB_FORMAT_I4;     /* no codes */
+    void *room = plain ? lane->context : lane->wide; /* not where the product's input is */
+    void *codes = plain || !leaves_codes(&layer->qkv) ? NULL : lane->layer_codes;
+    const behind b = {in, &norm, codes, NULL, type_of(first->format)}; /* as of the next layer */
+    if (plain) {
+        product(&v, EMB_CUDA_FFN_IN, lane->wide, NULL, smoothed(&v, first, in, lane->context),
+                first);
+        product(&v, EMB_CUDA_FFN_OUT, room, NULL, smoothed(&v, last, lane->wide, lane->wide), last);
     } else {
-        product(&v, EMB_CUDA_FFN_IN, lane->wide, lane->middle_codes, input, first);
-        input = plain ? smoothed(&v, last, lane->wide, lane->wide) : NULL;
-        if (!plain) encode(&v, lane->inner_codes, last, lane->wide);
+        product_codes(&v, first, last);
+        product(&v, EMB_CUDA_FFN_OUT, room, lane->inner_codes, NULL, last);
     }
-    void *codes = leaves_codes(&layer->qkv) ? lane->layer_codes : NULL; /* as of the next layer */
-    const behind b = {in, &norm, codes, NULL, plain ? lane->context : lane->wide};
-    product_norm(&v, EMB_CUDA_FFN_OUT, out, lane->inner_codes, input, last, &b);
+    norm_behind(&v, out, room, last->rows, &b);
 }

@@ -29,12 +29,14 @@ void emb_cuda_tuned(emb_lane_scratch *scratch, const emb_tuning *tuning) {
     }
 }
 
-/* One product of the layer, between buffers of the lane: as the block runs it, norm included. */
+/* One product of the layer, between buffers of the lane: as the block runs it, norm included if it
+ * is not quantised. */
 typedef struct job {
     void *out;
     const void *in;
     emb_cuda_linear linear;
-    emb_cuda_narrow narrow;    /* instead of `linear`, if it has rows */
+    emb_cuda_narrow narrow; /* instead of `linear`, if it has rows */
+    const float *reach;
     const emb_cuda_norm *norm; /* NULL: none, and GELU if it is the feed-forward's first */
     int gelu;
 } job;
@@ -49,6 +51,7 @@ static job job_of(const emb_cuda_view *v, const emb_layer *layer, const emb_cuda
     bool quantised = emb_format_quantized(l->format);
     return (job){
         .narrow = quantised ? emb_cuda_narrow_of(l) : (emb_cuda_narrow){0},
+        .reach = quantised ? l->reach : NULL,
         .out = last ? v->lane.context : v->lane.wide,
         .in = last ? v->lane.wide : v->lane.context,
         .linear = {l->packed, l->bias, l->rows, l->cols, v->type},
@@ -57,29 +60,26 @@ static job job_of(const emb_cuda_view *v, const emb_layer *layer, const emb_cuda
     };
 }
 
-/* Codes and values lie one over another here, and mean nothing. */
+/* Codes and values lie one over another here, and mean nothing. What stands behind a product is the
+ * same whichever kernel that takes. */
 static int launch_narrow(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
     const emb_cuda_device *device = &v->state->device;
     cudaStream_t stream = v->state->stream;
     emb_cuda_codes codes = emb_cuda_codes_of(v, v->lane.inner_codes);
-    emb_cuda_codes next = emb_cuda_codes_of(v, v->lane.layer_codes);
+    emb_cuda_codes next = emb_cuda_codes_of(v, v->lane.middle_codes);
     bool plain = j->narrow.type == EMB_CUDA_I4;
-    if (j->gelu && j->narrow.type == EMB_CUDA_I8)
-        return emb_cuda_narrow_quantize(&codes, NULL, &next, &j->narrow, 1, j->out, tile,
-                                        emb_cuda_tuning_tokens(v), &v->pack, device, stream);
-    if (plain || !j->norm)
-        return emb_cuda_narrow_run(j->out, plain ? NULL : &codes, plain ? j->in : NULL, &j->narrow,
-                                   j->gelu, tile, &v->pack, device, stream);
-    return emb_cuda_narrow_norm(v->lane.context, &next, NULL, &codes, &j->narrow, v->lane.context,
-                                j->norm, v->lane.wide, tile, emb_cuda_tuning_tokens(v), &v->pack,
-                                device, stream);
+    if (j->gelu && j->narrow.type == EMB_CUDA_FP8)
+        return emb_cuda_narrow_codes(&codes, &next, j->reach, &j->narrow, 1, tile, &v->pack, device,
+                                     stream);
+    return emb_cuda_narrow_run(j->out, plain ? NULL : &codes, plain ? j->in : NULL, &j->narrow,
+                               j->gelu, tile, &v->pack, device, stream);
 }
 
 static int launch(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
     const emb_cuda_device *device = &v->state->device;
     cudaStream_t stream = v->state->stream;
     if (j->narrow.rows) return launch_narrow(j, tile, v);
-    if (!j->norm)
+    if (!j->norm || !v->lane.narrow)
         return emb_cuda_linear_run(j->out, j->in, &j->linear, j->gelu, tile, &v->pack, device,
                                    stream);
     return emb_cuda_linear_norm(j->out, j->in, &j->linear, j->out, j->norm, v->lane.narrow, tile,
