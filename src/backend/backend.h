@@ -124,6 +124,13 @@ typedef struct emb_lane_scratch {
     const emb_observer *observer; /* NULL: nobody looks */
 } emb_lane_scratch;
 
+/* What is current on a thread of the caller's, who may use devices too: NULL restore, nothing is.
+ */
+typedef struct emb_device_thread {
+    int (*restore)(void *context);
+    void *context;
+} emb_device_thread;
+
 /* Rows between the host's memory and a device's. */
 typedef struct emb_rows_copy {
     void *to;
@@ -144,6 +151,10 @@ typedef struct emb_device_copy {
 /* What a device beside the CPU needs; a CPU backend has none. Operations of a device are enqueued
  * and run in order; lanes are independent of one another. */
 typedef struct emb_device_calls {
+    /* The calls below change which device is current on their thread. Around them on a caller's:
+     * enter keeps what was, and makes the device current; leave restores it. */
+    void (*enter)(emb_device_thread *before, uint32_t device);
+    void (*leave)(const emb_device_thread *before);
     /* Makes the device's context, if it is not there yet. Fails: EMB_DEVICE. */
     emb_status (*open)(uint32_t device, emb_error *error);
     /* Waits until everything that linear_pack and convert wrote has arrived; tells their failures.
@@ -194,8 +205,7 @@ typedef struct emb_device_calls {
     /* The host waits. Fails: EMB_DEVICE (sticky). */
     emb_status (*event_finish)(void *event, uint32_t device, emb_error *error);
 
-    /* Memory of the caller's beside the region. Unlike the other calls these come from threads that
-     * may use devices for themselves: which device is current there does not change. */
+    /* Memory of the caller's beside the region. These enter and leave themselves. */
     void *(*rows_take)(uint32_t device, uint64_t bytes);
     void (*rows_give)(void *base, uint32_t device);
     /* Waits until they are there. Fails: EMB_DEVICE. */

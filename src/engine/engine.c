@@ -315,16 +315,8 @@ static emb_status start_threads(emb_engine *engine, emb_error *error) {
     return EMB_OK;
 }
 
-emb_status emb_engine_open(emb_engine **out, const emb_model *model, const emb_plan *plan,
-                           emb_error *error) {
-    if (!out || !model || !plan || plan->struct_bytes != sizeof *plan || plan->lanes == 0 ||
-        plan->regions_count == 0)
-        return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "open: engine, model and a plan from emb_plan_make are needed");
-    *out = NULL;
-    const emb_backend *backend = NULL;
-    EMB_TRY(choose_backend(&backend, plan, model, error));
-    EMB_TRY(check_plan(plan, model, backend, error));
+static emb_status open_engine(emb_engine **out, const emb_model *model, const emb_plan *plan,
+                              const emb_backend *backend, emb_error *error) {
     regions r;
     emb_status status = take_regions(&r, plan, backend->device, error);
     if (status != EMB_OK) {
@@ -348,6 +340,24 @@ emb_status emb_engine_open(emb_engine **out, const emb_model *model, const emb_p
     return EMB_OK;
 }
 
+emb_status emb_engine_open(emb_engine **out, const emb_model *model, const emb_plan *plan,
+                           emb_error *error) {
+    if (!out || !model || !plan || plan->struct_bytes != sizeof *plan || plan->lanes == 0 ||
+        plan->regions_count == 0)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "open: engine, model and a plan from emb_plan_make are needed");
+    *out = NULL;
+    const emb_backend *backend = NULL;
+    EMB_TRY(choose_backend(&backend, plan, model, error));
+    EMB_TRY(check_plan(plan, model, backend, error));
+    const emb_device_calls *device = backend->device;
+    emb_device_thread before;
+    if (device) device->enter(&before, plan->devices[0]);
+    emb_status status = open_engine(out, model, plan, backend, error);
+    if (device) device->leave(&before);
+    return status;
+}
+
 void emb_engine_close(emb_engine *engine) {
     if (!engine) return;
     atomic_store(&engine->cancel, true);
@@ -360,6 +370,8 @@ void emb_engine_close(emb_engine *engine) {
     emb_thread_set_join(&engine->memory.threads);
     /* lanes first: what they have enqueued may still wait for events of the weights */
     const emb_device_calls *device = engine->backend->device;
+    emb_device_thread before;
+    if (device) device->enter(&before, engine->plan.devices[0]);
     for (uint32_t i = 0; device && i < engine->plan.lanes; i++)
         device->lane_close(&engine->memory.lanes[i].scratch);
     for (uint32_t d = 0; d < engine->plan.devices_count; d++)
@@ -377,6 +389,7 @@ void emb_engine_close(emb_engine *engine) {
                  .device_bytes = engine->device_bytes};
     memcpy(r.device_bases, engine->device_arenas, sizeof r.device_bases);
     give_regions(&r, device);
+    if (device) device->leave(&before);
 }
 
 /* Not at fork by MADV_DONTFORK: the C library's own list of threads goes through their stacks,

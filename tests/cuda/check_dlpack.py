@@ -280,6 +280,7 @@ def check_several():
     second = open_model(device="cuda:1")
     torch.cuda.set_device(0)
     tensor = second.encode(texts, convert_to_tensor=True)
+    emit("current_device_stays_at_open", torch.cuda.current_device() == 0)
     emit("second_gpu", tensor.device == torch.device("cuda", 1) and same(tensor, host))
     torch.cuda.set_device(0)
     rows = second.encode_rows(texts, on_device=True)

@@ -59,10 +59,34 @@ static void enter_held(uint64_t bytes) {
     fclose(file);
 }
 
+/* ---- threads --------------------------------------------------------------------------------- */
+
+static _Thread_local int current = -1; /* device of the thread; -1: none */
+
+/* So that a test sees that its own stays. */
+__attribute__((visibility("default"))) int *fake_module_current(void);
+int *fake_module_current(void) {
+    return &current;
+}
+
+static int restore(void *context) {
+    current = (int)(intptr_t)context;
+    return 0;
+}
+
+static void enter(emb_device_thread *before, uint32_t device) {
+    *before = (emb_device_thread){restore, (void *)(intptr_t)current};
+    current = (int)device;
+}
+
+static void leave(const emb_device_thread *before) {
+    before->restore(before->context);
+}
+
 /* ---- device calls ---------------------------------------------------------------------------- */
 
 static emb_status open_device(uint32_t device, emb_error *error) {
-    (void)device;
+    current = (int)device;
     return fails() ? lost(error, "open") : EMB_OK;
 }
 
@@ -72,7 +96,7 @@ static emb_status uploaded(uint32_t device, emb_error *error) {
 }
 
 static void *take(uint32_t device, uint64_t bytes) {
-    (void)device;
+    current = (int)device;
     const char *memory = getenv("EMB_FAKE_MEMORY");
     if (fails() || (memory && bytes > strtoull(memory, NULL, 10))) return NULL;
     void *base = aligned_alloc(256, (bytes + 255) / 256 * 256);
@@ -135,7 +159,7 @@ static bool lane_fails(emb_lane_scratch *scratch) {
 
 static emb_status lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error) {
     fake_state *state = scratch->state;
-    (void)device;
+    current = (int)device;
     memset(state, 0, sizeof *state);
     if (fails()) return lost(error, "a stream");
     state->calls = calloc(CALLS_MAX, sizeof *state->calls);
@@ -312,7 +336,10 @@ static uint64_t rows_bytes;
 #define ROWS_HEAD 256
 
 static void *rows_take(uint32_t device, uint64_t bytes) {
+    emb_device_thread before;
+    enter(&before, device);
     char *base = take(device, bytes + ROWS_HEAD);
+    leave(&before);
     if (!base) return NULL;
     memcpy(base, &bytes, sizeof bytes);
     __atomic_add_fetch(&rows_bytes, bytes, __ATOMIC_RELAXED);
@@ -471,6 +498,8 @@ static void linear_finish(emb_linear *linear, uint32_t device) {
 /* ---- the module ------------------------------------------------------------------------------ */
 
 static const emb_device_calls device_calls = {
+    .enter = enter,
+    .leave = leave,
     .open = open_device,
     .uploaded = uploaded,
     .take = take,

@@ -29,6 +29,7 @@
 static const char *module_path;
 static unsigned long (*calls_so_far)(void);
 static long (*blocks)(void);
+static const emb_device_list cards = {.struct_bytes = sizeof cards, .kind = EMB_DEVICE_CUDA};
 static emb_machine machine;
 static emb_model *model;
 static emb_error error;
@@ -236,6 +237,35 @@ static void every_failure_is_told(void **state) {
     assert_memory_equal(back, values, sizeof values);
 }
 
+static void the_callers_device_stays(void **state) {
+    (void)state;
+    int *(*current)(void);
+    void *module = dlopen(module_path, RTLD_NOW);
+    *(void **)&current = dlsym(module, "fake_module_current");
+    emb_limits limits = emb_limits_default();
+    limits.device = EMB_DEVICE_CUDA;
+    limits.dtype = EMB_DTYPE_F32;
+    limits.devices_max = 2;
+    for (int own = -1; own < 3; own += 2) {
+        emb_engine *engine;
+        emb_plan plan;
+        emb_device_rows rows;
+        *current() = own;
+        assert_int_equal(emb_machine_probe(&machine, &cards, &error), EMB_OK);
+        assert_int_equal(emb_plan_make(&plan, model, &limits, &machine, &error), EMB_OK);
+        assert_int_equal(plan.devices_count, 2);
+        assert_int_equal(emb_engine_open(&engine, model, &plan, &error), EMB_OK);
+        assert_int_equal(*current(), own);
+        assert_int_equal(emb_device_rows_open(&rows, engine, 5, 0, 0, &error), EMB_OK);
+        assert_int_equal(*current(), own);
+        emb_engine_close(engine);
+        emb_device_rows_close(&rows);
+        assert_int_equal(*current(), own);
+    }
+    *current() = -1;
+    dlclose(module);
+}
+
 static void *close_rows(void *rows) {
     emb_device_rows_close(rows);
     return NULL;
@@ -270,11 +300,11 @@ int main(int count, char **arguments) {
     assert_true(count == 2);
     module_path = arguments[1];
     setenv("EMB_CUDA_MODULE", module_path, 1);
+    setenv("EMB_FAKE_DEVICES", "2", 1);
     void *module = dlopen(module_path, RTLD_NOW);
     assert_non_null(module);
     *(void **)&calls_so_far = dlsym(module, "fake_module_calls");
     *(void **)&blocks = dlsym(module, "fake_module_blocks");
-    const emb_device_list cards = {.struct_bytes = sizeof cards, .kind = EMB_DEVICE_CUDA};
     assert_int_equal(emb_machine_probe(&machine, &cards, &error), EMB_OK);
     assert_int_equal(emb_model_open(&model, "tests/data/tiny-bert", &error), EMB_OK);
     const struct CMUnitTest tests[] = {
@@ -284,6 +314,7 @@ int main(int count, char **arguments) {
         cmocka_unit_test(what_is_refused),
         cmocka_unit_test(every_failure_is_told),
         cmocka_unit_test(another_thread_and_a_child),
+        cmocka_unit_test(the_callers_device_stays),
     };
     int status = cmocka_run_group_tests(tests, NULL, NULL);
     emb_model_close(model);

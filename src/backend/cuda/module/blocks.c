@@ -136,11 +136,12 @@ static void pack_quantized(emb_linear *linear, uint32_t row0, const emb_quantize
 
 #define DEVICE_CALLS(open_lane)                                                                    \
     {                                                                                              \
-        .open = emb_cuda_open_device, .uploaded = emb_cuda_uploaded, .take = emb_cuda_take,        \
-        .give = emb_cuda_give, .pin = emb_cuda_pin, .unpin = emb_cuda_unpin,                       \
-        .lane_open = open_lane, .lane_close = emb_cuda_lane_close, .tuned = emb_cuda_tuned,        \
-        .tune = emb_cuda_tune, .record = emb_cuda_record, .recorded = emb_cuda_recorded,           \
-        .begin = emb_cuda_begin, .finish = emb_cuda_finish, .copier_open = emb_cuda_copier_open,   \
+        .enter = emb_cuda_enter, .leave = emb_cuda_leave, .open = emb_cuda_open_device,            \
+        .uploaded = emb_cuda_uploaded, .take = emb_cuda_take, .give = emb_cuda_give,               \
+        .pin = emb_cuda_pin, .unpin = emb_cuda_unpin, .lane_open = open_lane,                      \
+        .lane_close = emb_cuda_lane_close, .tuned = emb_cuda_tuned, .tune = emb_cuda_tune,         \
+        .record = emb_cuda_record, .recorded = emb_cuda_recorded, .begin = emb_cuda_begin,         \
+        .finish = emb_cuda_finish, .copier_open = emb_cuda_copier_open,                            \
         .copier_close = emb_cuda_copier_close, .copy = emb_cuda_copy,                              \
         .lane_wait = emb_cuda_lane_wait, .lane_mark = emb_cuda_lane_mark,                          \
         .event_finish = emb_cuda_event_finish, .rows_take = emb_cuda_rows_take,                    \

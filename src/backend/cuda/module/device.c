@@ -50,8 +50,8 @@ static emb_status probe_one(emb_device_info *out, uint32_t index, emb_error *err
     return EMB_OK;
 }
 
-emb_status emb_cuda_probe(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
-                          emb_error *error) {
+static emb_status probe_all(emb_device_info *devices, uint32_t *count,
+                            const emb_device_list *wanted, emb_error *error) {
     int present = 0;
     *count = 0;
     cudaError_t reason = cudaGetDeviceCount(&present);
@@ -76,6 +76,15 @@ emb_status emb_cuda_probe(emb_device_info *devices, uint32_t *count, const emb_d
     if (*count && wanted && wanted->gemm == EMB_GEMM_CUBLASLT)
         EMB_TRY(emb_cuda_products_probe(&devices[0].cublaslt_bytes, devices[0].index, error));
     return EMB_OK;
+}
+
+emb_status emb_cuda_probe(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
+                          emb_error *error) {
+    emb_device_thread before;
+    emb_cuda_enter(&before, EMB_CUDA_NO_DEVICE);
+    emb_status status = probe_all(devices, count, wanted, error);
+    emb_cuda_leave(&before);
+    return status;
 }
 
 cudaError_t emb_cuda_warm_up(uint32_t device) {

@@ -89,6 +89,10 @@ void emb_cuda_lane_wait(emb_lane_scratch *scratch, void *event);
 void emb_cuda_lane_mark(emb_lane_scratch *scratch, void *event);
 emb_status emb_cuda_event_finish(void *event, uint32_t device, emb_error *error);
 
+/* NO_DEVICE: none is made current. */
+#define EMB_CUDA_NO_DEVICE UINT32_MAX
+void emb_cuda_enter(emb_device_thread *before, uint32_t device);
+void emb_cuda_leave(const emb_device_thread *before);
 void *emb_cuda_rows_take(uint32_t device, uint64_t bytes);
 void emb_cuda_rows_give(void *base, uint32_t device);
 emb_status emb_cuda_rows_copy(const emb_rows_copy *copy, uint32_t device, emb_error *error);

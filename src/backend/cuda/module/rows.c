@@ -1,8 +1,7 @@
-/* rows.c - memory of the caller's on a device, and rows between it and the host.
+/* rows.c - memory of the caller's on a device, and rows between it and the host; and threads of the
+ * caller's, on which another device may be current, for another runtime too.
  *
- * Called from threads of a program that may use CUDA for itself, by another runtime too: the
- * device's primary context is pushed in front of what is current there, and popped again.
- * Source: CUDA Driver API, Context Management and Primary Context Management.
+ * Source: CUDA Driver API, Context Management.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <cuda_runtime_api.h>
@@ -10,62 +9,41 @@
 
 #include "backend/cuda/module/module.h"
 
-/* The driver's few calls that the runtime does not offer. */
-typedef struct driver {
-    int (*device)(int *out, int index);
-    int (*retain)(void **context, int device);
-    int (*release)(int device);
-    int (*push)(void *context);
-    int (*pop)(void **context);
-    int handle;
-} driver;
-
-static bool find(driver *d) {
-    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (!library) return false;
-    *(void **)&d->device = dlsym(library, "cuDeviceGet");
-    *(void **)&d->retain = dlsym(library, "cuDevicePrimaryCtxRetain");
-    *(void **)&d->release = dlsym(library, "cuDevicePrimaryCtxRelease_v2");
-    *(void **)&d->push = dlsym(library, "cuCtxPushCurrent_v2");
-    *(void **)&d->pop = dlsym(library, "cuCtxPopCurrent_v2");
-    dlclose(library); /* the runtime holds it open */
-    return d->device && d->retain && d->release && d->push && d->pop;
+/* Of the driver, as the runtime's own call would take a device into use that nobody has asked for.
+ */
+void emb_cuda_enter(emb_device_thread *before, uint32_t device) {
+    *before = (emb_device_thread){0};
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (driver) {
+        int (*current)(void **context);
+        *(void **)&current = dlsym(driver, "cuCtxGetCurrent");
+        *(void **)&before->restore = dlsym(driver, "cuCtxSetCurrent");
+        /* it fails where the driver has not begun yet: then nothing is current */
+        if (!current || current(&before->context) != 0) before->context = NULL;
+        dlclose(driver); /* the runtime holds it open */
+    }
+    if (device != EMB_CUDA_NO_DEVICE) cudaSetDevice((int)device);
 }
 
-static bool enter(driver *d, uint32_t device) {
-    void *context = NULL;
-    if (!find(d) || d->device(&d->handle, (int)device) != 0 || d->retain(&context, d->handle) != 0)
-        return false;
-    if (d->push(context) == 0) return true;
-    d->release(d->handle);
-    return false;
-}
-
-static void leave(const driver *d) {
-    void *context;
-    d->pop(&context);
-    d->release(d->handle);
+void emb_cuda_leave(const emb_device_thread *before) {
+    if (before->restore) before->restore(before->context);
 }
 
 void *emb_cuda_rows_take(uint32_t device, uint64_t bytes) {
-    driver d;
-    void *base = NULL;
-    if (!enter(&d, device)) return NULL;
-    if (cudaMalloc(&base, bytes) != cudaSuccess) {
-        cudaGetLastError(); /* refused, and told by NULL: not an error of later calls */
-        base = NULL;
-    }
-    leave(&d);
+    emb_device_thread before;
+    emb_cuda_enter(&before, device);
+    void *base = emb_cuda_take(device, bytes);
+    emb_cuda_leave(&before);
     return base;
 }
 
 void emb_cuda_rows_give(void *base, uint32_t device) {
-    driver d;
-    if (!enter(&d, device)) return;
+    emb_device_thread before;
+    emb_cuda_enter(&before, device);
     cudaDeviceSynchronize(); /* what another library enqueued may still read them */
     cudaFree(base);
     cudaGetLastError();
-    leave(&d);
+    emb_cuda_leave(&before);
 }
 
 /* On a stream of its own: the default one would wait for the program's work. */
@@ -82,12 +60,11 @@ static cudaError_t copy_rows(const emb_rows_copy *copy) {
 }
 
 emb_status emb_cuda_rows_copy(const emb_rows_copy *copy, uint32_t device, emb_error *error) {
-    driver d;
-    if (!enter(&d, device))
-        return emb_cuda_failed(error, device, "copying rows failed", cudaErrorDeviceUninitialized);
+    emb_device_thread before;
+    emb_cuda_enter(&before, device);
     cudaError_t reason = copy_rows(copy);
     if (reason != cudaSuccess) cudaGetLastError();
-    leave(&d);
+    emb_cuda_leave(&before);
     if (reason != cudaSuccess) return emb_cuda_failed(error, device, "copying rows failed", reason);
     return EMB_OK;
 }
