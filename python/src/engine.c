@@ -147,6 +147,7 @@ static emb_status make_plan(emb_plan *out, emb_machine *machine, const emb_pytho
 void emb_python_engine_discard(emb_python_engine *self) {
     emb_engine *engine = self->engine;
     self->engine = NULL;
+    self->limits.device_caller_bytes = 0; /* of rows alive a later plan knows by itself */
     if (!engine) return;
     Py_BEGIN_ALLOW_THREADS;
     emb_engine_cancel(engine);
@@ -176,19 +177,29 @@ int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output) {
     return -1;
 }
 
+/* Plans for the machine as it was when the engine opened; true if it stays on a GPU. */
+static bool leaves_room(emb_plan *out, const emb_python_engine *self, uint64_t bytes,
+                        emb_error *error) {
+    emb_limits limits = self->limits;
+    limits.device_caller_bytes = whole_pages(bytes);
+    return emb_plan_make(out, self->model, &limits, &self->machine, error) == EMB_OK &&
+           out->device == EMB_DEVICE_CUDA;
+}
+
 int emb_python_engine_make_room(emb_python_engine *self, uint64_t bytes, emb_error *error) {
-    uint64_t before = self->limits.device_caller_bytes;
-    emb_plan plan;
-    emb_error refused = {0};
-    self->limits.device_caller_bytes = whole_pages(bytes);
-    emb_status status = emb_plan_make(&plan, self->model, &self->limits, &self->machine, &refused);
-    if (status == EMB_OK && plan.device == EMB_DEVICE_CUDA) {
-        emb_python_engine_discard(self);
-        return emb_python_engine_ready(self, EMB_OUTPUT_TEXT) == 0 ? 0 : -2;
+    emb_plan plan, wide;
+    emb_error refused = {.bytes_min = 1};
+    if (!leaves_room(&plan, self, bytes, &refused)) {
+        if (refused.bytes_min == 0) *error = refused; /* the host's budget too */
+        return -1;
     }
-    self->limits.device_caller_bytes = before;
-    if (status != EMB_OK && refused.bytes_min == 0) *error = refused; /* the host's budget too */
-    return -1;
+    /* twice as much, if that costs no speed: more rows may come, and each opening is slow */
+    if (leaves_room(&wide, self, 2 * bytes, &refused) && wide.rung == plan.rung) bytes *= 2;
+    emb_python_engine_discard(self);
+    self->limits.device_caller_bytes = whole_pages(bytes);
+    if (emb_python_engine_ready(self, EMB_OUTPUT_TEXT) == 0) return 0;
+    self->limits.device_caller_bytes = 0;
+    return -2;
 }
 
 /* ---- methods --------------------------------------------------------------------------------- */
