@@ -55,7 +55,7 @@ class SentenceTransformer:
         truncate_dim: keep the first values of each vector only.
         memory: bytes, or ``"300MiB"``: what the whole process may hold, this interpreter and its
             libraries included. None: as much as full speed needs.
-        gpu_memory: the same of the GPU, its context included.
+        gpu_memory: the same of the GPU, its context included, and vectors that stay there.
         dtype: ``"f32"`` (the default on a CPU), ``"bf16"``, ``"f16"`` (the default on a GPU), ...
         long: texts of more tokens than ``max_seq_length``: ``"truncate"`` (the default; one
             warning counts the tokens left out), ``"chunk"`` (every token counts: the mean over

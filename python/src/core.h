@@ -73,6 +73,9 @@ Py_ssize_t emb_python_rows_length(PyObject *object);
 PyObject *emb_python_rows_shape(PyObject *object, void *unused);
 PyObject *emb_python_rows_address(PyObject *object, void *unused);
 
+/* Reads the argument dl_device; None and NULL leave what is there. -1 with an exception. */
+int emb_python_dlpack_device(int *type, int *index, PyObject *device);
+
 /* A DLPack capsule of the buffer in the shape of `rows`; version: None, NULL or the newest that the
  * consumer knows. copied: the buffer is nobody else's. */
 PyObject *emb_python_dlpack(const emb_python_rows *rows, emb_python_buffer *buffer,

@@ -119,7 +119,7 @@ static PyObject *rows_dlpack(PyObject *object, PyObject *arguments, PyObject *na
         return NULL;
     const emb_python_rows *self = (emb_python_rows *)object;
     int type = EMB_DL_CUDA, index = (int)self->buffer->device.device;
-    if (device && device != Py_None && !PyArg_ParseTuple(device, "ii", &type, &index)) return NULL;
+    if (emb_python_dlpack_device(&type, &index, device) != 0) return NULL;
     if (type == EMB_DL_CPU) {
         if (copy == Py_False) return refuse_copy("rows are on a GPU: on the CPU they are a copy");
         return give_to_host(self, version);

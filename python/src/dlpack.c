@@ -66,6 +66,15 @@ static tensor_export *export_tensor(const emb_python_rows *rows, emb_python_buff
     return given;
 }
 
+int emb_python_dlpack_device(int *type, int *index, PyObject *device) {
+    if (!device || device == Py_None) return 0;
+    if (!PyTuple_Check(device)) {
+        PyErr_SetString(PyExc_TypeError, "dl_device: a tuple (type, index) is needed");
+        return -1;
+    }
+    return PyArg_ParseTuple(device, "ii", type, index) ? 0 : -1;
+}
+
 PyObject *emb_python_dlpack(const emb_python_rows *rows, emb_python_buffer *buffer,
                             PyObject *version, bool copied) {
     long major = 0;

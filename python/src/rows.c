@@ -70,14 +70,14 @@ static PyObject *rows_dlpack(PyObject *object, PyObject *arguments, PyObject *na
     if (!PyArg_ParseTupleAndKeywords(arguments, named, "|$OOOO:__dlpack__", names, &stream,
                                      &version, &device, &copy))
         return NULL;
-    int type, index;
-    if (copy == Py_True || (device && device != Py_None &&
-                            (!PyArg_ParseTuple(device, "ii", &type, &index) || type != EMB_DL_CPU)))
-        return PyErr_Occurred() ? NULL
-                                : (PyErr_SetString(PyExc_BufferError,
-                                                   "rows are in host memory and are not copied: "
-                                                   "ask for the CPU, without copy"),
-                                   NULL);
+    int type = EMB_DL_CPU, index = 0;
+    if (emb_python_dlpack_device(&type, &index, device) != 0) return NULL;
+    if (copy == Py_True || type != EMB_DL_CPU) {
+        PyErr_SetString(PyExc_BufferError,
+                        "rows are in host memory and are not copied: ask for the "
+                        "CPU, without copy");
+        return NULL;
+    }
     emb_python_rows *self = (emb_python_rows *)object;
     return emb_python_dlpack(self, self->buffer, version, false);
 }

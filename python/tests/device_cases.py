@@ -127,6 +127,9 @@ def test_what_cannot_be_is_a_buffer_error(model):
                     {"dl_device": (10, 0)}):
         with pytest.raises(BufferError):
             rows.__dlpack__(**options)
+    for of in (rows, rows.to_host()):
+        with pytest.raises(TypeError, match="dl_device"):
+            of.__dlpack__(dl_device="cpu")
     with pytest.raises((BufferError, RuntimeError), match="(?i)device"):
         numpy.from_dlpack(rows)
     with pytest.raises(TypeError):
