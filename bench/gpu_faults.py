@@ -27,7 +27,7 @@ TINY = ROOT / "tests" / "data" / "tiny-bert"
 TINY_MPNET = ROOT / "tests" / "data" / "tiny-mpnet"
 TAKES = re.compile(r"Alloc|Create|Instantiate|LoadData|LoadFat|ModuleLoad|LibraryLoad|Register|"
                    r"AddressReserve|MemMap|Import|Upload|SetLimit|EnablePeer|GetModule|GetKernel|"
-                   r"GetFunction")
+                   r"ModuleGetFunction")  # cuKernelGetFunction looks up what plain launches set
 CODES = (69, 70, 71, 75)  # device, internal, system resource, try again
 
 
