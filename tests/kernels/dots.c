@@ -56,34 +56,44 @@ static void matrix_close(matrix *m) {
     rig_give(m->arena);
 }
 
-static int64_t exact(const matrix *m, const uint8_t *in, int32_t zero, uint32_t output) {
+/* The sum over cols [col0, col0 + count), which `in` holds. */
+static int64_t exact(const matrix *m, const uint8_t *in, int32_t zero, uint32_t output,
+                     uint32_t col0, uint32_t count) {
     uint32_t cols = m->linear.cols, groups = emb_quantized_groups(cols, m->rows.group);
     int64_t sum = 0;
-    for (uint32_t k = 0; k < cols; k++) {
+    for (uint32_t k = col0; k < col0 + count; k++) {
         int32_t weight = m->rows.values[(size_t)output * cols + k];
         if (m->rows.bits == 4) weight -= m->rows.zeros[output * groups + k / m->rows.group];
-        sum += (int64_t)(in[k] - zero) * weight;
+        sum += (int64_t)(in[k - col0] - zero) * weight;
     }
     return sum;
 }
 
-static void test_range(const emb_cpu_kernels *kernels, const char *name, const matrix *m,
-                       uint32_t rows, uint32_t column0, uint32_t columns) {
-    size_t depth = emb_cpu_dot_depth(m->linear.cols);
+/* A product of `count` cols from col0 on; not of all of them: added to what is there. */
+static void test_cols(const emb_cpu_kernels *kernels, const char *name, const matrix *m,
+                      uint32_t rows, uint32_t column0, uint32_t columns, uint32_t col0,
+                      uint32_t count) {
+    bool add = count < m->linear.cols;
+    size_t depth = emb_cpu_dot_depth(count);
     size_t in_stride = depth + sizeof(emb_cpu_token) + 4, out_stride = columns + 3;
     uint8_t *in = rig_take(rows * in_stride, 4);
     float *out = rig_take(rows * out_stride * sizeof *out, 4);
-    void *work = rig_take(emb_cpu_dot_work(m->linear.format, m->linear.cols), 0);
+    void *work = rig_take(emb_cpu_dot_work(m->linear.format, count), 0);
     for (uint32_t r = 0; r < rows; r++) {
         emb_cpu_token token = {1.0f, draw(256)};
         for (size_t k = 0; k < depth; k++)
             in[r * in_stride + k] = (uint8_t)(draw(4) ? draw(256) : 255);
         memcpy(in + r * in_stride + depth, &token, sizeof token);
+        for (uint32_t c = 0; add && c < columns; c++)
+            out[r * out_stride + c] = (float)(r + 100 * c);
     }
     emb_cpu_product product = {.linear = &m->linear,
                                .column0 = column0,
                                .columns = columns,
+                               .col0 = col0,
+                               .cols = add ? count : 0,
                                .rows = rows,
+                               .add = add,
                                .in = in,
                                .in_stride = in_stride,
                                .out = out,
@@ -95,16 +105,46 @@ static void test_range(const emb_cpu_kernels *kernels, const char *name, const m
         emb_cpu_token token;
         memcpy(&token, in + r * in_stride + depth, sizeof token);
         for (uint32_t c = 0; c < columns; c++) {
-            int64_t sum = exact(m, in + r * in_stride, token.zero, column0 + c);
-            wrong += out[r * out_stride + c] != (float)sum;
+            int64_t sum = exact(m, in + r * in_stride, token.zero, column0 + c, col0, count);
+            float added = add ? (float)(r + 100 * c) : 0.0f;
+            wrong += out[r * out_stride + c] != (float)sum + added;
         }
         for (size_t c = columns; c < out_stride; c++) touched += !isnan(out[r * out_stride + c]);
     }
-    rig_check(!wrong && !touched, "%s product of %u x %u, rows %u, outputs %u + %u: %u, %u wrong",
-              name, m->linear.rows, m->linear.cols, rows, column0, columns, wrong, touched);
+    rig_check(!wrong && !touched,
+              "%s product of %u x %u, rows %u, outputs %u + %u, cols %u + %u: %u, %u wrong", name,
+              m->linear.rows, m->linear.cols, rows, column0, columns, col0, count, wrong, touched);
     rig_give(in);
     rig_give(out);
     rig_give(work);
+}
+
+static void test_range(const emb_cpu_kernels *kernels, const char *name, const matrix *m,
+                       uint32_t rows, uint32_t column0, uint32_t columns) {
+    test_cols(kernels, name, m, rows, column0, columns, 0, m->linear.cols);
+}
+
+/* Slices of which the weights' sums are kept, alone and several together, and others. */
+static void test_slices(const emb_cpu_kernels *kernels, const char *name, emb_format format) {
+    static const struct {
+        uint32_t rows, cols, col0, count;
+    } cases[] = {
+        {256, 256, 128, 128},   {256, 256, 64, 192},    {384, 384, 0, 384},
+        {384, 384, 128, 256},   {130, 200, 192, 8},     {130, 199, 64, 135},
+        {65, 3072, 1536, 1536}, {65, 3072, 1536, 1000}, {65, 4800, 3200, 1600},
+        {65, 4800, 1216, 2432}, {65, 4801, 3648, 1153}, {64, 3073, 64, 3009},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint32_t outputs = cases[i].rows, count = cases[i].count;
+        matrix m;
+        rig_seed(4000 + (uint32_t)i);
+        matrix_open(&m, kernels, format, outputs, cases[i].cols, i % 2 ? 64 : 32);
+        for (uint32_t rows = 1; rows <= 13; rows += count > 300 ? 6 : 1) {
+            test_cols(kernels, name, &m, rows, 0, outputs, cases[i].col0, count);
+            test_cols(kernels, name, &m, rows, 17, 40, cases[i].col0, count);
+        }
+        matrix_close(&m);
+    }
 }
 
 static void test_products(const emb_cpu_kernels *kernels, const char *name, emb_format format) {
@@ -287,6 +327,7 @@ static void test_packing(const emb_cpu_kernels *kernels, const char *name, emb_f
 
 void dots_test(const emb_cpu_kernels *kernels, const char *name, emb_format format) {
     test_products(kernels, name, format);
+    test_slices(kernels, name, format);
     test_packing(kernels, name, format);
     if (format == EMB_FORMAT_I4) return;
     test_extremes(kernels, name);

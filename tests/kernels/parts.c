@@ -241,6 +241,36 @@ static void check_attention(const emb_cpu_kernels *kernels, const char *name,
               name, a->tokens, a->head_dim, worst);
 }
 
+/* Queries and keys in bytes, where attention wants them so. */
+static void make_codes(const emb_cpu_kernels *kernels, emb_cpu_attention *a) {
+    emb_cpu_codes *codes[] = {&a->query_codes, &a->key_codes};
+    for (uint32_t i = 0; kernels->attention_bytes && i < 2; i++) {
+        codes[i]->stride = emb_cpu_code_bytes(a->head_dim) + 16 * i;
+        codes[i]->values = rig_take((a->tokens + EMB_CPU_CODES_AHEAD) * codes[i]->stride, 0);
+        kernels->attention_bytes(codes[i], i ? a->keys : a->queries, a->stride, a->tokens,
+                                 a->head_dim, i);
+    }
+}
+
+/* What is written over the values is what was written beside them. */
+static void check_in_place(const emb_cpu_kernels *kernels, const char *name,
+                           const emb_cpu_attention *a) {
+    size_t bytes = a->tokens * a->stride * sizeof(float);
+    float *values = rig_take(bytes, 4);
+    memcpy(values, a->values, (bytes / sizeof(float) - 2 * a->head_dim) * sizeof(float));
+    emb_cpu_attention over = *a;
+    over.values = over.out = values;
+    over.out_stride = a->stride;
+    kernels->attention(&over);
+    uint32_t wrong = 0;
+    for (uint32_t i = 0; i < a->tokens; i++)
+        wrong += memcmp(values + i * a->stride, (const float *)a->out + i * a->out_stride,
+                        a->head_dim * sizeof(float)) != 0;
+    rig_check(!wrong, "%s attention tokens %u dim %u: %u rows differ in place", name, a->tokens,
+              a->head_dim, wrong);
+    rig_give(values);
+}
+
 /* The table of one head, cut to what this many tokens may read: its ends stand before guards. */
 static void test_attention(const emb_cpu_kernels *kernels, const char *name, uint32_t tokens,
                            uint32_t head_dim, bool relative, float sharpness) {
@@ -266,8 +296,14 @@ static void test_attention(const emb_cpu_kernels *kernels, const char *name, uin
                                    .out = out,
                                    .out_stride = out_stride,
                                    .work = work};
+    make_codes(kernels, &attention);
     kernels->attention(&attention);
     check_attention(kernels, name, &attention);
+    if (kernels->attention_bytes) {
+        check_in_place(kernels, name, &attention);
+        rig_give(attention.query_codes.values);
+        rig_give(attention.key_codes.values);
+    }
     rig_give(qkv);
     rig_give(table);
     rig_give(out);
@@ -304,7 +340,7 @@ static void test_norm(const emb_cpu_kernels *kernels, const char *name, uint32_t
     memset(in, 0, hidden * sizeof *in); /* a row without variance */
     memset(add, 0, hidden * sizeof *add);
     for (uint32_t i = 0; i < hidden; i++) in[hidden + i] += 50.0f; /* one far from zero */
-    emb_cpu_norm norm = {gain, shift, hidden, 1e-12f};
+    emb_cpu_norm norm = {gain, shift, hidden, 1e-12f, hidden};
     for (size_t i = 0; i < count; i++) expected[i] = (double)(in[i] + add[i]);
     for (uint32_t r = 0; r < ROWS; r++)
         rig_oracle_norm(expected + (size_t)r * hidden, gain, shift, hidden, 1e-12f);
@@ -319,6 +355,11 @@ static void test_norm(const emb_cpu_kernels *kernels, const char *name, uint32_t
     for (size_t i = 0; i < count; i++) in[i] += add[i];
     kernels->norm(in, in, NULL, ROWS, &norm);
     rig_check(!memcmp(in, out, bytes), "%s norm of %u in place, without add", name, hidden);
+    norm.add_stride = 0;
+    kernels->norm(out, out, shift, ROWS, &norm);
+    for (size_t i = 0; i < count; i++) in[i] += shift[i % hidden];
+    kernels->norm(in, in, NULL, ROWS, &norm);
+    rig_check(!memcmp(in, out, bytes), "%s norm of %u with one row added to all", name, hidden);
     void *buffers[] = {in, add, out, gain, shift};
     for (uint32_t i = 0; i < 5; i++) rig_give(buffers[i]);
     free(expected);
@@ -346,7 +387,7 @@ static void test_packing(const emb_cpu_kernels *kernels, const char *name, emb_f
 }
 
 void parts_test(const emb_cpu_kernels *kernels, const char *name, emb_format format) {
-    if (kernels->quantised) { /* its norm is that of another table */
+    if (kernels->quantised) { /* its norm is that of another table, and its operands are bytes */
         if (kernels->attention_bytes && format == EMB_FORMAT_I8) test_attentions(kernels, name);
         dots_test(kernels, name, format);
         return;

@@ -1,4 +1,4 @@
-/* blocks.c - the block operations, written once for any instruction set's kernels.
+/* blocks.c - the block operations of f32 and bf16, written once for any instruction set's kernels.
  *
  * Attention goes head group by head group, so that queries, keys and values of one group exist at
  * a time and not those of all heads; projections and the feed-forward go in blocks of tokens, so
@@ -14,21 +14,17 @@ typedef struct attention_buffers {
     const emb_observer *observer;
     void *in;       /* operands [tokens, hidden]; unused where operands are f32 */
     float *group;   /* [tokens, 3 * group_dim] */
-    void *context;  /* [tokens, hidden]: operands, or f32 where operands are quantised */
-    void *rounded;  /* operands [block_rows, hidden] of the context, where they are quantised */
+    void *context;  /* operands [tokens, hidden] */
     float *narrow;  /* [block_rows, hidden] */
     float *work;    /* of the attention kernel */
-    void *unpacked; /* of the product kernel */
     uint32_t heads; /* of one group */
-    size_t group_stride, operand_stride, context_stride;
+    size_t group_stride, operand_stride;
 } attention_buffers;
 
 typedef struct ffn_buffers {
-    void *in;       /* operands [block_rows, hidden]; unused where operands are f32 */
-    void *wide;     /* operands [block_rows, intermediate] */
-    float *full;    /* [block_rows, intermediate] before it is quantised, where it is */
-    float *narrow;  /* [block_rows, hidden] */
-    void *unpacked; /* of the product kernel */
+    void *in;      /* operands [block_rows, hidden]; unused where operands are f32 */
+    void *wide;    /* operands [block_rows, intermediate] */
+    float *narrow; /* [block_rows, hidden] */
     size_t operand_stride, wide_stride;
     const emb_observer *observer;
 } ffn_buffers;
@@ -38,13 +34,6 @@ static void show(const emb_observer *observer, const emb_cpu_kernels *kernels,
                  const emb_cpu_product *p) {
     if (!observer || kernels->operands) return;
     observer->see(observer->user, p->linear, p->in, p->in_stride, p->rows);
-}
-
-/* Cuts the next buffer off a scratch; with a base of NULL the end is the number of bytes. */
-static void *cut(uintptr_t *end, size_t rows, size_t stride, size_t value_bytes) {
-    uintptr_t start = *end;
-    *end += emb_cpu_round_up(rows * stride * value_bytes, EMB_ALIGN);
-    return (void *)start;
 }
 
 /* Zeroes what pads the rows of operands to a whole step of depth: a kernel multiplies it by a
@@ -59,12 +48,10 @@ static void clear_padding(const emb_cpu_kernels *kernels, void *operands, size_t
 
 /* Values between rows of operands. */
 static size_t operand_stride(const emb_cpu_kernels *kernels, uint32_t cols) {
-    size_t values = kernels->quantised ? emb_cpu_dot_depth(cols) + sizeof(emb_cpu_token) : cols;
-    return emb_cpu_stride(values, kernels->operand_bytes);
+    return emb_cpu_stride(cols, kernels->operand_bytes);
 }
 
-/* Heads whose columns fill whole panels, so that no panel is computed twice. */
-static uint32_t group_heads(const emb_cpu_kernels *kernels, const emb_block_shape *shape) {
+uint32_t emb_cpu_group_heads(const emb_cpu_kernels *kernels, const emb_block_shape *shape) {
     for (uint32_t heads = 1; heads < shape->heads; heads++) {
         bool whole = heads * shape->head_dim % kernels->panel_rows == 0;
         if (whole && shape->heads % heads == 0) return heads;
@@ -73,44 +60,35 @@ static uint32_t group_heads(const emb_cpu_kernels *kernels, const emb_block_shap
 }
 
 static uintptr_t cut_attention(attention_buffers *b, const emb_cpu_kernels *kernels,
-                               const emb_block_shape *shape, emb_format format, uint32_t tokens,
-                               void *base) {
+                               const emb_block_shape *shape, uint32_t tokens, void *base) {
     uintptr_t end = (uintptr_t)base;
     uint32_t rows = tokens < kernels->block_rows ? tokens : kernels->block_rows;
-    b->heads = group_heads(kernels, shape);
+    b->heads = emb_cpu_group_heads(kernels, shape);
     b->group_stride = emb_cpu_stride((size_t)3 * b->heads * shape->head_dim, sizeof(float));
     b->operand_stride = operand_stride(kernels, shape->hidden);
-    /* what is quantised later is read as [rows, hidden], without gaps */
-    b->context_stride = kernels->quantised ? shape->hidden : b->operand_stride;
     b->in = NULL;
-    b->rounded = NULL;
-    if (kernels->operands) b->in = cut(&end, tokens, b->operand_stride, kernels->operand_bytes);
-    b->group = cut(&end, tokens, b->group_stride, sizeof(float));
-    b->context = cut(&end, tokens, b->context_stride, kernels->context_bytes);
-    if (kernels->quantised) b->rounded = cut(&end, rows, b->operand_stride, kernels->operand_bytes);
-    b->narrow = cut(&end, rows, shape->hidden, sizeof(float));
+    if (kernels->operands)
+        b->in = emb_cpu_cut(&end, tokens, b->operand_stride, kernels->operand_bytes);
+    b->group = emb_cpu_cut(&end, tokens, b->group_stride, sizeof(float));
+    b->context = emb_cpu_cut(&end, tokens, b->operand_stride, kernels->operand_bytes);
+    b->narrow = emb_cpu_cut(&end, rows, shape->hidden, sizeof(float));
     uint32_t longest = tokens < shape->chunk_tokens_max ? tokens : shape->chunk_tokens_max;
-    b->work =
-        cut(&end, 1, emb_cpu_attention_work(kernels, shape->head_dim, longest), sizeof(float));
-    b->unpacked = cut(&end, 1, emb_cpu_dot_work(format, shape->hidden), 1);
+    b->work = emb_cpu_cut(&end, 1, emb_cpu_attention_work(kernels, shape->head_dim, longest),
+                          sizeof(float));
     return end;
 }
 
 static uintptr_t cut_ffn(ffn_buffers *b, const emb_cpu_kernels *kernels,
-                         const emb_block_shape *shape, emb_format format, uint32_t tokens,
-                         void *base) {
+                         const emb_block_shape *shape, uint32_t tokens, void *base) {
     uintptr_t end = (uintptr_t)base;
     uint32_t rows = tokens < kernels->block_rows ? tokens : kernels->block_rows;
-    uint32_t widest = shape->intermediate > shape->hidden ? shape->intermediate : shape->hidden;
     b->operand_stride = operand_stride(kernels, shape->hidden);
     b->wide_stride = operand_stride(kernels, shape->intermediate);
     b->in = NULL;
-    b->full = NULL;
-    if (kernels->operands) b->in = cut(&end, rows, b->operand_stride, kernels->operand_bytes);
-    b->wide = cut(&end, rows, b->wide_stride, kernels->operand_bytes);
-    if (kernels->quantised) b->full = cut(&end, rows, shape->intermediate, sizeof(float));
-    b->narrow = cut(&end, rows, shape->hidden, sizeof(float));
-    b->unpacked = cut(&end, 1, emb_cpu_dot_work(format, widest), 1);
+    if (kernels->operands)
+        b->in = emb_cpu_cut(&end, rows, b->operand_stride, kernels->operand_bytes);
+    b->wide = emb_cpu_cut(&end, rows, b->wide_stride, kernels->operand_bytes);
+    b->narrow = emb_cpu_cut(&end, rows, shape->hidden, sizeof(float));
     return end;
 }
 
@@ -132,10 +110,11 @@ void emb_cpu_linear_layout(const emb_cpu_kernels *kernels, emb_linear *linear, u
 void emb_cpu_lane_layout(const emb_cpu_kernels *kernels, emb_lane_scratch *scratch,
                          const emb_block_shape *shape, emb_format format, uint32_t tokens,
                          emb_ledger *ledger) {
+    (void)format;
     attention_buffers attention;
     ffn_buffers ffn;
-    uint64_t attention_bytes = cut_attention(&attention, kernels, shape, format, tokens, NULL);
-    uint64_t ffn_bytes = cut_ffn(&ffn, kernels, shape, format, tokens, NULL);
+    uint64_t attention_bytes = cut_attention(&attention, kernels, shape, tokens, NULL);
+    uint64_t ffn_bytes = cut_ffn(&ffn, kernels, shape, tokens, NULL);
     /* the two blocks never run at the same time on a lane: one buffer serves both */
     uint64_t bytes = attention_bytes > ffn_bytes ? attention_bytes : ffn_bytes;
     memset(scratch, 0, sizeof *scratch);
@@ -172,7 +151,7 @@ static void fetch(const void *table, uint64_t at, uint64_t bytes) {
 
 void emb_cpu_embed(const emb_cpu_kernels *kernels, float *out, const emb_tile *tile,
                    const emb_embedding *embedding, const emb_block_shape *shape) {
-    emb_cpu_norm norm = {embedding->gain, embedding->shift, shape->hidden, shape->norm_epsilon};
+    emb_cpu_norm norm = {embedding->gain, embedding->shift, shape->hidden, shape->norm_epsilon, 0};
     uint32_t hidden = shape->hidden, chunk = 0;
     uint64_t row_bytes = emb_format_row_bytes(embedding->format, hidden);
     for (uint32_t t = 0; t < tile->tokens; t++) {
@@ -227,8 +206,8 @@ static void attend_group(const emb_cpu_kernels *kernels, const attention_buffers
                 .scale = 1.0f / sqrtf((float)shape->head_dim),
                 .relative = relative,
                 .out = (unsigned char *)b->context +
-                       (start * b->context_stride + column) * kernels->context_bytes,
-                .out_stride = b->context_stride,
+                       (start * b->operand_stride + column) * kernels->context_bytes,
+                .out_stride = b->operand_stride,
                 .work = b->work,
             };
             kernels->attention(&attention);
@@ -236,8 +215,7 @@ static void attend_group(const emb_cpu_kernels *kernels, const attention_buffers
     }
 }
 
-/* Rows per block when `tokens` are cut into as few blocks as allowed, as equal as possible. */
-static uint32_t even_rows(uint32_t tokens, uint32_t block_rows) {
+uint32_t emb_cpu_even_rows(uint32_t tokens, uint32_t block_rows) {
     uint32_t blocks = (tokens + block_rows - 1) / block_rows;
     return (tokens + blocks - 1) / blocks;
 }
@@ -246,25 +224,19 @@ static uint32_t even_rows(uint32_t tokens, uint32_t block_rows) {
 static void project_out(const emb_cpu_kernels *kernels, const attention_buffers *b, float *out,
                         const float *in, uint32_t tokens, const emb_layer *layer,
                         const emb_block_shape *shape) {
-    uint32_t hidden = shape->hidden, step = even_rows(tokens, kernels->block_rows);
-    emb_cpu_norm norm = {layer->attention_gain, layer->attention_shift, hidden,
-                         shape->norm_epsilon};
+    uint32_t hidden = shape->hidden, step = emb_cpu_even_rows(tokens, kernels->block_rows);
+    emb_cpu_norm norm = {layer->attention_gain, layer->attention_shift, hidden, shape->norm_epsilon,
+                         hidden};
     for (uint32_t t = 0; t < tokens; t += step) {
         uint32_t rows = tokens - t < step ? tokens - t : step;
-        void *context =
-            (unsigned char *)b->context + t * b->context_stride * kernels->context_bytes;
-        if (kernels->quantised)
-            kernels->operands(b->rounded, b->operand_stride, context, rows, hidden,
-                              layer->attention_out.smooth);
         emb_cpu_product product = {
             .linear = &layer->attention_out,
             .columns = hidden,
             .rows = rows,
-            .in = kernels->quantised ? b->rounded : context,
+            .in = (unsigned char *)b->context + t * b->operand_stride * kernels->operand_bytes,
             .in_stride = b->operand_stride,
             .out = b->narrow,
             .out_stride = hidden,
-            .work = b->unpacked,
         };
         show(b->observer, kernels, &product);
         kernels->product(&product);
@@ -278,12 +250,9 @@ void emb_cpu_attention_block(const emb_cpu_kernels *kernels, float *out, const f
                              const emb_block_shape *shape, emb_lane_scratch *scratch) {
     if (tile->tokens == 0) return;
     attention_buffers b;
-    cut_attention(&b, kernels, shape, layer->qkv.format, tile->tokens, scratch->buffers[0]);
-    emb_cpu_product product = {.linear = &layer->qkv,
-                               .rows = tile->tokens,
-                               .in = in,
-                               .in_stride = shape->hidden,
-                               .work = b.unpacked};
+    cut_attention(&b, kernels, shape, tile->tokens, scratch->buffers[0]);
+    emb_cpu_product product = {
+        .linear = &layer->qkv, .rows = tile->tokens, .in = in, .in_stride = shape->hidden};
     if (kernels->operands) {
         kernels->operands(b.in, b.operand_stride, in, tile->tokens, shape->hidden,
                           layer->qkv.smooth);
@@ -296,8 +265,7 @@ void emb_cpu_attention_block(const emb_cpu_kernels *kernels, float *out, const f
         project_group(kernels, &b, &product, shape, head);
         attend_group(kernels, &b, tile, shape, head);
     }
-    if (!kernels->quantised)
-        clear_padding(kernels, b.context, b.context_stride, tile->tokens, shape->hidden);
+    clear_padding(kernels, b.context, b.operand_stride, tile->tokens, shape->hidden);
     project_out(kernels, &b, out, in, tile->tokens, layer, shape);
 }
 
@@ -306,17 +274,17 @@ void emb_cpu_attention_block(const emb_cpu_kernels *kernels, float *out, const f
 static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float *out,
                      const float *in, uint32_t rows, const emb_layer *layer,
                      const emb_block_shape *shape) {
-    emb_cpu_norm norm = {layer->ffn_gain, layer->ffn_shift, shape->hidden, shape->norm_epsilon};
+    emb_cpu_norm norm = {layer->ffn_gain, layer->ffn_shift, shape->hidden, shape->norm_epsilon,
+                         shape->hidden};
     emb_cpu_product widen = {
         .linear = &layer->ffn_in,
         .columns = shape->intermediate,
         .rows = rows,
         .in = in,
         .in_stride = shape->hidden,
-        .out = kernels->quantised ? b->full : b->wide,
-        .out_stride = kernels->quantised ? shape->intermediate : b->wide_stride,
-        .gelu = !kernels->gelu_operands,
-        .work = b->unpacked,
+        .out = b->wide,
+        .out_stride = b->wide_stride,
+        .gelu = true,
     };
     if (kernels->operands) {
         kernels->operands(b->in, b->operand_stride, in, rows, shape->hidden, layer->ffn_in.smooth);
@@ -325,11 +293,7 @@ static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float
     }
     show(b->observer, kernels, &widen);
     kernels->product(&widen);
-    if (kernels->quantised)
-        (kernels->gelu_operands ? kernels->gelu_operands : kernels->operands)(
-            b->wide, b->wide_stride, b->full, rows, shape->intermediate, layer->ffn_out.smooth);
-    else
-        clear_padding(kernels, b->wide, b->wide_stride, rows, shape->intermediate);
+    clear_padding(kernels, b->wide, b->wide_stride, rows, shape->intermediate);
     emb_cpu_product narrow = {
         .linear = &layer->ffn_out,
         .columns = shape->hidden,
@@ -338,7 +302,6 @@ static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float
         .in_stride = b->wide_stride,
         .out = b->narrow,
         .out_stride = shape->hidden,
-        .work = b->unpacked,
     };
     show(b->observer, kernels, &narrow);
     kernels->product(&narrow);
@@ -350,8 +313,8 @@ void emb_cpu_ffn_block(const emb_cpu_kernels *kernels, float *out, const float *
                        emb_lane_scratch *scratch) {
     if (tile->tokens == 0) return;
     ffn_buffers b;
-    cut_ffn(&b, kernels, shape, layer->ffn_in.format, tile->tokens, scratch->buffers[0]);
-    uint32_t step = even_rows(tile->tokens, kernels->block_rows);
+    cut_ffn(&b, kernels, shape, tile->tokens, scratch->buffers[0]);
+    uint32_t step = emb_cpu_even_rows(tile->tokens, kernels->block_rows);
     b.observer = scratch->observer;
     for (uint32_t t = 0; t < tile->tokens; t += step) {
         uint32_t rows = tile->tokens - t < step ? tile->tokens - t : step;

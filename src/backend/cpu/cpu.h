@@ -1,9 +1,9 @@
 /* cpu.h - private to cpu/: the kernels that an instruction set gives, and the blocks made of them.
  *
- * blocks.c writes each block operation once, in terms of one emb_cpu_kernels; ref/, avx2/ and
- * avx512/ fill such tables; select.c alone knows which exist. An "operand" is an activation in the
- * form that products read: f32, or bf16 where the product instruction wants it, or u8 with a scale
- * and a zero per token (quantised.c).
+ * blocks.c and blocks_quantised.c write each block operation once, in terms of one
+ * emb_cpu_kernels; ref/, avx2/, avx512/ fill such tables; select.c alone knows which exist. An
+ * "operand" is an activation in the form that products read: f32, or bf16 where the product
+ * instruction wants it, or u8 with a scale and a zero per token (quantised.c).
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CPU_CPU_H
@@ -21,30 +21,45 @@
 /* Queries that one step takes at most; free, since each query has a vector lane of its own. */
 #define EMB_CPU_QUERY_TILE 32
 
-/* Keys that one step takes where attention is in bytes; as much a part of the numerics. */
-#define EMB_CPU_DOT_KEYS 128
+/* Keys that one step takes where attention is in bytes; as much a part of the numerics. Up to
+ * EMB_CPU_CODES_AHEAD rows behind a chunk's last key are read, and never looked at. */
+#define EMB_CPU_DOT_KEYS    128
+#define EMB_CPU_CODES_AHEAD 7
 
-/* out [rows, columns] = in [rows, cols] * W[column0 ...]^T + bias */
+/* out [rows, columns] = in [rows, cols] * W[column0 ...]^T + bias, or out += in * W^T */
 typedef struct emb_cpu_product {
     const emb_linear *linear;
     uint32_t column0, columns; /* which outputs: rows of W */
+    uint32_t col0, cols;       /* which cols of W, `in` holding these alone; cols 0: all of them.
+                                  Quantised alone; col0 is a multiple of 64. */
     uint32_t rows;
     const void *in;    /* operands */
     size_t in_stride;  /* values */
     void *out;         /* f32; operands if gelu, unless they are quantised */
     size_t out_stride; /* values */
     bool gelu;         /* apply GELU */
-    void *work;        /* emb_cpu_dot_work(linear) bytes */
+    bool add;          /* to what out holds, instead of the bias; quantised alone */
+    void *work;        /* emb_cpu_dot_work bytes of the cols */
+    const struct emb_cpu_product *next; /* NULL, or what the lane will soon multiply: fetched */
 } emb_cpu_product;
+
+/* Queries or keys of one head and chunk in bytes, as attention_bytes makes them. */
+typedef struct emb_cpu_codes {
+    uint8_t *values; /* [tokens, head_dim in sixteens], rows `stride` apart */
+    size_t stride;
+    float widest; /* what the largest byte stands for; NaN if a value is not finite */
+} emb_cpu_codes;
 
 /* One head of one chunk. */
 typedef struct emb_cpu_attention {
     const float *queries, *keys, *values; /* [tokens, head_dim], rows `stride` apart */
     size_t stride;
+    emb_cpu_codes query_codes, key_codes; /* in place of queries and keys, if attention_bytes */
     uint32_t tokens, head_dim;
     float scale;
     const float *relative; /* NULL, or the entry for j - i = 0: add relative[j - i] */
-    void *out;             /* [tokens, head_dim] as context_bytes says, rows `out_stride` apart */
+    void *out; /* [tokens, head_dim] as context_bytes says, rows `out_stride` apart; may be
+                  `values`, if attention_bytes */
     size_t out_stride;
     float *work; /* emb_cpu_attention_work values, on a cache line */
 } emb_cpu_attention;
@@ -53,6 +68,7 @@ typedef struct emb_cpu_norm {
     const float *gain, *shift; /* [hidden] */
     uint32_t hidden;
     float epsilon;
+    size_t add_stride; /* values between rows of what is added: hidden, or 0 for one row for all */
 } emb_cpu_norm;
 
 typedef struct emb_cpu_kernels {
@@ -60,17 +76,20 @@ typedef struct emb_cpu_kernels {
     uint32_t depth_step;    /* cols of W are padded to a multiple of this */
     uint32_t weight_bytes;  /* of one packed weight; unused if quantised */
     uint32_t operand_bytes; /* 4: f32; 2: bf16; 1: u8, a token's values and an emb_cpu_token */
-    uint32_t context_bytes; /* of what attention writes: 4: f32; 2: bf16 */
+    uint32_t context_bytes; /* of what attention writes: operands, or f32 if quantised */
     uint32_t block_rows;    /* tokens per step of ffn_block: bounds its intermediate */
     bool quantised;         /* operands are made from whole tokens: from f32 that was stored */
     bool attention_pairs;   /* attention keeps a chunk's keys and values in pairs of bf16 */
-    bool attention_bytes;   /* attention keeps a chunk's queries, keys and values in bytes */
 
     /* Packs rows [row0, row0 + rows) from values [rows, cols]; zeroes what pads the last panel.
      * NULL if quantised: see emb_cpu_dot_pack. */
     void (*pack)(const emb_linear *linear, uint32_t row0, uint32_t rows, const float *values);
     void (*product)(const emb_cpu_product *product);
     void (*attention)(const emb_cpu_attention *attention);
+    /* NULL, or attention reads queries and keys in bytes: makes them from f32 [tokens, head_dim]
+     * with rows `stride` apart. */
+    void (*attention_bytes)(emb_cpu_codes *codes, const float *in, size_t stride, uint32_t tokens,
+                            uint32_t head_dim, bool keys);
     /* out = norm(in + add); add may be NULL, out may equal in. All [rows, hidden]. */
     void (*norm)(float *out, const float *in, const float *add, uint32_t rows,
                  const emb_cpu_norm *norm);
@@ -110,10 +129,35 @@ void emb_cpu_ffn_block(const emb_cpu_kernels *kernels, float *out, const float *
                        const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape,
                        emb_lane_scratch *scratch);
 
+/* Heads whose columns fill whole panels, so that no panel is computed twice. */
+uint32_t emb_cpu_group_heads(const emb_cpu_kernels *kernels, const emb_block_shape *shape);
+/* Rows per block when `tokens` are cut into as few blocks as allowed, as equal as possible. */
+uint32_t emb_cpu_even_rows(uint32_t tokens, uint32_t block_rows);
+
+/* ---- blocks_quantised.c: those that differ for int8 and int4 --------------------------------- */
+
+void emb_cpu_dot_lane_layout(const emb_cpu_kernels *kernels, emb_lane_scratch *scratch,
+                             const emb_block_shape *shape, emb_format format, uint32_t tokens,
+                             emb_ledger *ledger);
+void emb_cpu_dot_attention_block(const emb_cpu_kernels *kernels, float *out, const float *in,
+                                 const emb_tile *tile, const emb_layer *layer,
+                                 const emb_block_shape *shape, emb_lane_scratch *scratch);
+void emb_cpu_dot_ffn_block(const emb_cpu_kernels *kernels, float *out, const float *in,
+                           const emb_tile *tile, const emb_layer *layer,
+                           const emb_block_shape *shape, emb_lane_scratch *scratch);
+
 /* ---- quantised.c: products of 8-bit activations and 8-bit or 4-bit weights ------------------- */
 
-/* Outputs side by side in a panel, and tokens of a tile at most. */
-enum { EMB_CPU_DOT_PANEL = 64, EMB_CPU_DOT_ROWS = 6, EMB_CPU_DOT_WHOLE_COLS = 1 << 14 };
+/* Outputs side by side in a panel, tokens of a tile at most. */
+enum { EMB_CPU_DOT_PANEL = 64, EMB_CPU_DOT_ROWS = 6 };
+
+/* Activations are quantised in slices, with a scale and a zero each: of the context as many whole
+ * groups of heads as have up to so many columns; of the intermediate up to so many. Part of the
+ * numerics. */
+enum { EMB_CPU_DOT_CONTEXT = 128, EMB_CPU_DOT_SLICE = 1024 };
+
+/* Cols up to which `whole` of emb_cpu_dot is exact. */
+enum { EMB_CPU_DOT_WHOLE_COLS = 1 << 14 };
 
 /* Behind a token's u8 values, at emb_cpu_dot_depth(cols): value = scale * (q - zero). */
 typedef struct emb_cpu_token {
@@ -124,6 +168,7 @@ typedef struct emb_cpu_token {
 /* Some tokens times one panel, on their way out. */
 typedef struct emb_cpu_dot_tile {
     const emb_cpu_product *product;
+    size_t depth; /* of the cols that are multiplied: behind them stands the token */
     uint32_t panel0, row0, rows;
     const uint8_t *in;          /* of row0 */
     const int8_t *ahead;        /* see emb_cpu_dot */
@@ -141,7 +186,7 @@ typedef struct emb_cpu_dot {
      * the first tile of the next panel would wait for the third. */
     void (*sum)(int32_t *sums, uint32_t rows, const uint8_t *in, size_t in_stride,
                 const int8_t *panel, size_t depth, const int8_t *ahead);
-    /* Writes what sums stand for: with scales, zeros, bias and GELU. */
+    /* Writes what sums stand for: with scales, zeros, bias and GELU, or added. */
     void (*finish)(const emb_cpu_dot_tile *tile);
     /* Adds a group's sums to the totals, scaled but for the token's own scale. */
     void (*add_group)(const emb_cpu_dot_tile *tile);
@@ -155,8 +200,16 @@ void emb_cpu_dot_layout(emb_linear *linear, emb_ledger *ledger);
 void emb_cpu_dot_pack(emb_linear *linear, uint32_t row0, const emb_quantized_rows *rows);
 void emb_cpu_dot_product(const emb_cpu_dot *dot, const emb_cpu_product *product);
 
-/* Bytes of work that products of matrices with up to so many cols need. */
+/* Bytes of work that products of up to so many cols need. */
 size_t emb_cpu_dot_work(emb_format format, uint32_t cols);
+
+/* Cols of a slice of the intermediate. */
+static inline uint32_t emb_cpu_dot_slice(uint32_t cols) {
+    uint32_t slices = (cols + EMB_CPU_DOT_SLICE - 1) / EMB_CPU_DOT_SLICE;
+    if (slices <= 1) return cols;
+    return ((cols + slices - 1) / slices + EMB_CPU_DOT_PANEL - 1) / EMB_CPU_DOT_PANEL *
+           EMB_CPU_DOT_PANEL;
+}
 
 static inline size_t emb_cpu_dot_depth(uint32_t cols) {
     return ((size_t)cols + 3) / 4 * 4;
@@ -164,9 +217,7 @@ static inline size_t emb_cpu_dot_depth(uint32_t cols) {
 
 static inline emb_cpu_token emb_cpu_dot_token(const emb_cpu_dot_tile *tile, uint32_t row) {
     emb_cpu_token token;
-    const uint8_t *behind =
-        tile->in + row * tile->product->in_stride + emb_cpu_dot_depth(tile->product->linear->cols);
-    memcpy(&token, behind, sizeof token);
+    memcpy(&token, tile->in + row * tile->product->in_stride + tile->depth, sizeof token);
     return token;
 }
 
@@ -201,6 +252,13 @@ static inline size_t emb_cpu_round_up(size_t value, size_t multiple) {
     return (value + multiple - 1) / multiple * multiple;
 }
 
+/* Cuts the next buffer off a scratch; with a base of NULL the end is the number of bytes. */
+static inline void *emb_cpu_cut(uintptr_t *end, size_t rows, size_t stride, size_t value_bytes) {
+    uintptr_t start = *end;
+    *end += emb_cpu_round_up(rows * stride * value_bytes, EMB_ALIGN);
+    return (void *)start;
+}
+
 /* Values between the rows of a private buffer: an odd number of cache lines, because rows whose
  * distance is a multiple of 4 KiB fall into the same cache set and evict each other. */
 static inline size_t emb_cpu_stride(size_t cols, size_t value_bytes) {
@@ -212,13 +270,18 @@ static inline size_t emb_cpu_packed_depth(const emb_cpu_kernels *kernels, uint32
     return emb_cpu_round_up(cols, kernels->depth_step);
 }
 
-/* Queries, sums and scores of one query tile; of a chunk what is paired or in bytes. */
+/* Bytes of a head's query or key. */
+static inline size_t emb_cpu_code_bytes(uint32_t head_dim) {
+    return emb_cpu_round_up(head_dim, 16);
+}
+
+/* Queries, sums and scores of one query tile; of a chunk what is paired, or the values' bytes. */
 static inline size_t emb_cpu_attention_work(const emb_cpu_kernels *kernels, uint32_t head_dim,
                                             uint32_t chunk_tokens) {
     if (kernels->attention_bytes) {
-        size_t stride = emb_cpu_round_up(head_dim, 16), rows = emb_cpu_round_up(chunk_tokens, 8);
+        size_t stride = emb_cpu_code_bytes(head_dim), rows = emb_cpu_round_up(chunk_tokens, 4);
         size_t lanes = EMB_CPU_DOT_KEYS + EMB_CPU_DOT_KEYS / 4 + stride / 4 + stride;
-        return EMB_CPU_QUERY_TILE * lanes + 2 * stride + 3 * rows * stride / 4;
+        return EMB_CPU_QUERY_TILE * lanes + 2 * stride + rows * stride / 4;
     }
     size_t tile = (size_t)EMB_CPU_QUERY_TILE * (2 * (size_t)head_dim + 1 + EMB_CPU_KEY_BLOCK);
     if (!kernels->attention_pairs) return tile;

@@ -83,15 +83,16 @@ emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error) {
     return EMB_OK;
 }
 
-/* An emb_backend named `id` over `kernels`; the last argument names its packing. */
-#define DEFINE_BACKEND(id, kernels, isa_name, numerics_name, knee, ...)                            \
+/* An emb_backend named `id` over `kernels`, of blocks whose names begin with `blocks`; the last
+ * argument names its packing. */
+#define DEFINE_BACKEND(id, blocks, kernels, isa_name, numerics_name, knee, ...)                    \
     static void id##_linear_layout(emb_linear *linear, uint32_t rows, uint32_t cols,               \
                                    emb_format format, emb_ledger *ledger) {                        \
         emb_cpu_linear_layout(&kernels, linear, rows, cols, format, ledger);                       \
     }                                                                                              \
     static void id##_lane_layout(emb_lane_scratch *scratch, const emb_block_shape *shape,          \
                                  emb_format format, uint32_t tokens, emb_ledger *ledger) {         \
-        emb_cpu_lane_layout(&kernels, scratch, shape, format, tokens, ledger);                     \
+        blocks##_lane_layout(&kernels, scratch, shape, format, tokens, ledger);                    \
     }                                                                                              \
     static void id##_embed(void *out, const emb_tile *tile, const emb_embedding *embedding,        \
                            const emb_block_shape *shape) {                                         \
@@ -100,12 +101,12 @@ emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error) {
     static void id##_attention_block(void *out, const void *in, const emb_tile *tile,              \
                                      const emb_layer *layer, const emb_block_shape *shape,         \
                                      emb_lane_scratch *scratch) {                                  \
-        emb_cpu_attention_block(&kernels, out, in, tile, layer, shape, scratch);                   \
+        blocks##_attention_block(&kernels, out, in, tile, layer, shape, scratch);                  \
     }                                                                                              \
     static void id##_ffn_block(void *out, const void *in, const emb_tile *tile,                    \
                                const emb_layer *layer, const emb_block_shape *shape,               \
                                emb_lane_scratch *scratch) {                                        \
-        emb_cpu_ffn_block(&kernels, out, in, tile, layer, shape, scratch);                         \
+        blocks##_ffn_block(&kernels, out, in, tile, layer, shape, scratch);                        \
     }                                                                                              \
     static const emb_backend id##_backend = {                                                      \
         .name = isa_name,                                                                          \
@@ -127,13 +128,14 @@ emb_status emb_cpu_detect(const char **isa, bool *has_bf16, emb_error *error) {
                                  const float *values) {                                            \
         emb_cpu_##id.pack(linear, row0, rows, values);                                             \
     }                                                                                              \
-    DEFINE_BACKEND(id, emb_cpu_##id, isa_name, numerics_name, knee, .linear_pack = id##_linear_pack)
+    DEFINE_BACKEND(id, emb_cpu, emb_cpu_##id, isa_name, numerics_name, knee,                       \
+                   .linear_pack = id##_linear_pack)
 
 /* One table for int8, one for int4: they differ in name alone. */
 #define DEFINE_QUANTISED(id, isa_name, how, knee)                                                  \
-    DEFINE_BACKEND(id##_8, emb_cpu_##id, isa_name, isa_name how "-int8", knee,                     \
+    DEFINE_BACKEND(id##_8, emb_cpu_dot, emb_cpu_##id, isa_name, isa_name how "-int8", knee,        \
                    .linear_pack_quantized = emb_cpu_dot_pack);                                     \
-    DEFINE_BACKEND(id##_4, emb_cpu_##id, isa_name, isa_name how "-int4", knee,                     \
+    DEFINE_BACKEND(id##_4, emb_cpu_dot, emb_cpu_##id, isa_name, isa_name how "-int4", knee,        \
                    .linear_pack_quantized = emb_cpu_dot_pack)
 
 /* The knee: tokens per tile that reach 95 % of the speed of 1,024, both for texts of 32 and of 128

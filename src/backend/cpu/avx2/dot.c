@@ -71,14 +71,15 @@ EMB_INLINE void write_tile(const emb_cpu_dot_tile *t, const bool grouped, const 
         size_t first = t->panel0 + 8 * v;
         __m256i mask =
             _mm256_andnot_si256(emb_avx2_lanes(first, p->column0), emb_avx2_lanes(first, end));
-        __m256 bias = _mm256_maskload_ps(p->linear->bias + first, mask);
+        __m256 shift = _mm256_maskload_ps(p->linear->bias + first, mask);
         for (uint32_t r = 0; r < t->rows; r++) {
             emb_cpu_token token = emb_cpu_dot_token(t, r);
             float *out = (float *)p->out + (t->row0 + r) * p->out_stride;
             out += (ptrdiff_t)first - (ptrdiff_t)p->column0;
             __m256 value = grouped ? _mm256_load_ps(t->totals + r * PANEL + 8 * v)
                                    : scale_sums(t, r, v, _mm256_set1_epi32(token.zero));
-            value = _mm256_fmadd_ps(value, _mm256_set1_ps(token.scale), bias);
+            if (p->add) shift = _mm256_maskload_ps(out, mask);
+            value = _mm256_fmadd_ps(value, _mm256_set1_ps(token.scale), shift);
             if (gelu) value = emb_avx2_gelu(value);
             if (whole)
                 _mm256_storeu_ps(out, value);

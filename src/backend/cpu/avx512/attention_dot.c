@@ -18,14 +18,12 @@ typedef struct query_tile {
     const emb_cpu_attention *a;
     uint32_t query0, queries; /* in this tile */
     size_t steps;             /* of four dims */
-    size_t stride;            /* dims in whole vectors: of query and key bytes, and of values */
+    size_t stride;            /* dims in whole vectors: of values */
     float score_scale;        /* of an integer score: to powers of two */
     uint32_t *columns;        /* [steps, width] four s8 of queries */
     int32_t *scores;          /* [KEYS, width]; f32 with relative */
     uint32_t *weights;        /* [KEYS / 4, width] four u8 of keys */
     float *sums;              /* [dims in eights, width] weighted values */
-    int8_t *queries8;         /* [tokens, stride] s8 */
-    uint8_t *keys8;           /* [tokens in eights, stride] u8 around 128 */
     uint32_t *values8;        /* [tokens / 4, stride] four s8 of keys */
     float *middles, *factors; /* [stride]: value = s8 * factor + middle */
     __m512 highest[2], total[2];
@@ -121,34 +119,20 @@ TILE(gather_two, CLEAR16, LOAD_TWO, ALL_TWO(DOT_LANES), 128, STORE16)
 
 /* ---- once a head ----------------------------------------------------------------------------- */
 
-typedef struct dim_ranges {
-    __m512 q, k_middle, k, v_middle, v; /* ranges and middles of 16 dims */
+/* What 16 dims range over. */
+typedef struct dim_range {
+    __m512 middle, width, highest; /* highest: magnitude */
     bool finite;
-} dim_ranges;
+} dim_range;
 
-EMB_INLINE void split_range(const emb_avx512_range *range, __m512 *middle, __m512 *width) {
-    __m512 low = _mm512_castsi512_ps(range->low), high = _mm512_castsi512_ps(range->high);
-    *middle = _mm512_mul_ps(_mm512_add_ps(low, high), _mm512_set1_ps(0.5f));
-    *width = _mm512_sub_ps(high, low);
-}
-
-static dim_ranges ranges_of(const emb_cpu_attention *a, uint32_t d) {
-    __mmask16 mask = emb_avx512_lanes(d, a->head_dim);
-    emb_avx512_range q = emb_avx512_range_none(), k = q, v = q;
-    for (uint32_t j = 0; j < a->tokens; j++) {
-        size_t at = j * a->stride + d;
-        emb_avx512_range_widen(&q, _mm512_maskz_loadu_ps(mask, a->queries + at));
-        emb_avx512_range_widen(&k, _mm512_maskz_loadu_ps(mask, a->keys + at));
-        emb_avx512_range_widen(&v, _mm512_maskz_loadu_ps(mask, a->values + at));
-    }
-    dim_ranges r;
-    __m512 high = _mm512_castsi512_ps(q.high);
-    r.q = _mm512_max_ps(high, _mm512_abs_ps(_mm512_castsi512_ps(q.low)));
-    split_range(&k, &r.k_middle, &r.k);
-    split_range(&v, &r.v_middle, &r.v);
-    r.finite =
-        emb_avx512_range_finite(&q) && emb_avx512_range_finite(&k) && emb_avx512_range_finite(&v);
-    return r;
+static dim_range range_of(const float *in, size_t stride, uint32_t tokens, __mmask16 mask) {
+    emb_avx512_range range = emb_avx512_range_none();
+    for (uint32_t j = 0; j < tokens; j++)
+        emb_avx512_range_widen(&range, _mm512_maskz_loadu_ps(mask, in + j * stride));
+    __m512 low = _mm512_castsi512_ps(range.low), high = _mm512_castsi512_ps(range.high);
+    return (dim_range){_mm512_mul_ps(_mm512_add_ps(low, high), _mm512_set1_ps(0.5f)),
+                       _mm512_sub_ps(high, low), _mm512_max_ps(high, _mm512_abs_ps(low)),
+                       emb_avx512_range_finite(&range)};
 }
 
 /* 1 / x, or 0 where nothing differs from the middle. */
@@ -163,18 +147,27 @@ EMB_INLINE __m128i round_bytes(__m512 value, __m512 middle, __m512 factor) {
     return _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(value));
 }
 
-static void write_bytes(query_tile *t, uint32_t d, __m512 middle, __m512 q_factor,
-                        __m512 k_factor) {
-    const emb_cpu_attention *a = t->a;
-    __mmask16 mask = emb_avx512_lanes(d, a->head_dim);
-    const __m128i sign = _mm_set1_epi8((char)0x80);
-    for (uint32_t j = 0; j < a->tokens; j++) {
-        __m512 query = _mm512_maskz_loadu_ps(mask, a->queries + j * a->stride + d);
-        __m512 key = _mm512_maskz_loadu_ps(mask, a->keys + j * a->stride + d);
-        _mm_store_si128((__m128i *)(t->queries8 + j * t->stride + d),
-                        round_bytes(query, _mm512_setzero_ps(), q_factor));
-        _mm_store_si128((__m128i *)(t->keys8 + j * t->stride + d),
-                        _mm_xor_si128(round_bytes(key, middle, k_factor), sign));
+void emb_cpu_avx512_attention_bytes(emb_cpu_codes *codes, const float *in, size_t stride,
+                                    uint32_t tokens, uint32_t head_dim, bool keys) {
+    __m512 widest = _mm512_setzero_ps(), none = widest;
+    bool finite = true;
+    for (uint32_t d = 0; d < head_dim; d += LANES) {
+        dim_range r = range_of(in + d, stride, tokens, emb_avx512_lanes(d, head_dim));
+        widest = _mm512_max_ps(widest, keys ? r.width : r.highest);
+        finite = finite && r.finite;
+    }
+    float steps = keys ? 254.0f : 127.0f, top = _mm512_reduce_max_ps(widest);
+    __m512 factor = _mm512_mul_ps(inverse(_mm512_set1_ps(top)), _mm512_set1_ps(steps));
+    const __m128i sign = keys ? _mm_set1_epi8((char)0x80) : _mm_setzero_si128();
+    codes->widest = finite ? top / steps : NAN;
+    for (uint32_t d = 0; d < head_dim; d += LANES) {
+        __mmask16 mask = emb_avx512_lanes(d, head_dim);
+        __m512 middle = keys ? range_of(in + d, stride, tokens, mask).middle : none;
+        for (uint32_t j = 0; j < tokens; j++) {
+            __m512 value = _mm512_maskz_loadu_ps(mask, in + j * stride + d);
+            _mm_store_si128((__m128i *)(codes->values + j * codes->stride + d),
+                            _mm_xor_si128(round_bytes(value, middle, factor), sign));
+        }
     }
 }
 
@@ -196,43 +189,28 @@ static void write_values(query_tile *t, uint32_t d, __m512 middle, __m512 factor
     }
 }
 
-/* Tokens behind the last are copies of it, which no maximum sees. */
-static void pad_keys(query_tile *t) {
-    uint32_t tokens = t->a->tokens;
-    for (uint32_t j = tokens; j % TILE_ROWS; j++)
-        memcpy(t->keys8 + j * t->stride, t->keys8 + (tokens - 1) * t->stride, t->stride);
-}
-
-/* Gives whether all values are finite. */
-static bool quantise_head(query_tile *t) {
+/* Gives whether queries, keys and values are all finite. */
+static bool begin_head(query_tile *t) {
     const emb_cpu_attention *a = t->a;
-    __m512 q = _mm512_setzero_ps(), k = q;
     bool finite = true;
     for (uint32_t d = 0; d < a->head_dim; d += LANES) {
-        dim_ranges r = ranges_of(a, d);
-        q = _mm512_max_ps(q, r.q);
-        k = _mm512_max_ps(k, r.k);
+        dim_range r =
+            range_of(a->values + d, a->stride, a->tokens, emb_avx512_lanes(d, a->head_dim));
         finite = finite && r.finite;
-        _mm512_store_ps(t->sums + d, r.k_middle); /* until the first tile */
-        __m512 factor = _mm512_mul_ps(inverse(r.v), _mm512_set1_ps(254.0f));
-        _mm512_store_ps(t->middles + d, r.v_middle);
-        _mm512_store_ps(t->factors + d, _mm512_mul_ps(r.v, _mm512_set1_ps(1.0f / 254.0f)));
-        write_values(t, d, r.v_middle, factor);
+        __m512 factor = _mm512_mul_ps(inverse(r.width), _mm512_set1_ps(254.0f));
+        _mm512_store_ps(t->middles + d, r.middle);
+        _mm512_store_ps(t->factors + d, _mm512_mul_ps(r.width, _mm512_set1_ps(1.0f / 254.0f)));
+        write_values(t, d, r.middle, factor);
     }
-    float highest = _mm512_reduce_max_ps(q), widest = _mm512_reduce_max_ps(k);
-    t->score_scale = highest / 127.0f * (widest / 254.0f) * a->scale * LOG2_E;
-    __m512 q_factor = _mm512_mul_ps(inverse(_mm512_set1_ps(highest)), _mm512_set1_ps(127.0f));
-    __m512 k_factor = _mm512_mul_ps(inverse(_mm512_set1_ps(widest)), _mm512_set1_ps(254.0f));
-    for (uint32_t d = 0; d < a->head_dim; d += LANES)
-        write_bytes(t, d, _mm512_load_ps(t->sums + d), q_factor, k_factor);
-    pad_keys(t);
-    return finite;
+    t->score_scale = a->query_codes.widest * a->key_codes.widest * a->scale * LOG2_E;
+    return finite && !isnan(t->score_scale);
 }
 
 /* ---- a tile of queries ----------------------------------------------------------------------- */
 
 /* Four dims a word: rows of queries become columns. */
 EMB_INLINE void load_queries(query_tile *t, const int vectors) {
+    const emb_cpu_codes *codes = &t->a->query_codes;
     for (int v = 0; v < vectors; v++) {
         for (size_t s = 0; s < t->steps; s += 16) {
             __mmask16 mask = emb_avx512_lanes(s, t->stride / 4);
@@ -240,8 +218,8 @@ EMB_INLINE void load_queries(query_tile *t, const int vectors) {
             for (uint32_t q = 0; q < 16; q++) {
                 uint32_t number = 16 * (uint32_t)v + q;
                 size_t row = t->query0 + (number < t->queries ? number : t->queries - 1);
-                m[15 - q] = _mm512_castsi512_ps(
-                    _mm512_maskz_loadu_epi32(mask, t->queries8 + row * t->stride + 4 * s));
+                const uint8_t *query = codes->values + row * codes->stride + 4 * s;
+                m[15 - q] = _mm512_castsi512_ps(_mm512_maskz_loadu_epi32(mask, query));
             }
             emb_avx512_transpose(m);
             for (size_t i = s; i < t->steps && i < s + 16; i++)
@@ -251,10 +229,11 @@ EMB_INLINE void load_queries(query_tile *t, const int vectors) {
 }
 
 EMB_INLINE void score_block(query_tile *t, const int vectors, uint32_t key0, uint32_t count) {
-    byte_tile tile = {.row_stride = t->stride, .step_stride = 4, .lanes = t->columns};
+    const emb_cpu_codes *keys = &t->a->key_codes;
+    byte_tile tile = {.row_stride = keys->stride, .step_stride = 4, .lanes = t->columns};
     tile.steps = t->steps;
     for (uint32_t j = 0; j < count; j += TILE_ROWS) {
-        tile.rows = t->keys8 + (key0 + j) * t->stride;
+        tile.rows = keys->values + (key0 + j) * keys->stride;
         (vectors > 1 ? score_two : score_one)(t->scores + (size_t)j * 16 * vectors, &tile);
     }
 }
@@ -425,7 +404,7 @@ static void write_nan(const emb_cpu_attention *a) {
 }
 
 void emb_cpu_avx512_attention_dot(const emb_cpu_attention *a) {
-    size_t dim = a->head_dim, padded = emb_cpu_round_up(a->tokens, TILE_ROWS);
+    size_t dim = a->head_dim;
     query_tile t = {.a = a, .steps = (dim + 3) / 4, .stride = emb_cpu_round_up(dim, LANES)};
     t.scores = (int32_t *)a->work;
     t.weights = (uint32_t *)t.scores + (size_t)KEYS * EMB_CPU_QUERY_TILE;
@@ -434,9 +413,7 @@ void emb_cpu_avx512_attention_dot(const emb_cpu_attention *a) {
     t.middles = t.sums + t.stride * EMB_CPU_QUERY_TILE;
     t.factors = t.middles + t.stride;
     t.values8 = (uint32_t *)(t.factors + t.stride);
-    t.keys8 = (uint8_t *)(t.values8 + padded / 4 * t.stride);
-    t.queries8 = (int8_t *)(t.keys8 + padded * t.stride);
-    if (!quantise_head(&t)) {
+    if (!begin_head(&t)) {
         write_nan(a);
         return;
     }

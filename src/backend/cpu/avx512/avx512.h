@@ -51,6 +51,8 @@ void emb_cpu_avx512_quantise_gelu(void *out, size_t out_stride, const float *in,
                                   uint32_t cols, const float *smooth);
 void emb_cpu_avx512_attention_f32(const emb_cpu_attention *attention);
 void emb_cpu_avx512_attention_dot(const emb_cpu_attention *attention);
+void emb_cpu_avx512_attention_bytes(emb_cpu_codes *codes, const float *in, size_t stride,
+                                    uint32_t tokens, uint32_t head_dim, bool keys);
 void emb_cpu_avx512_attention_bf16(const emb_cpu_attention *attention);
 void emb_cpu_avx512_norm(float *out, const float *in, const float *add, uint32_t rows,
                          const emb_cpu_norm *norm);

@@ -169,7 +169,9 @@ EMB_INLINE void write_rows(const emb_cpu_dot_tile *t, const panel_part *part, co
         for (int v = 0; v < 4; v++) {
             __m512 value =
                 grouped ? _mm512_load_ps(totals + 16 * v) : scale_sums(sums, &panel, v, zero);
-            value = _mm512_fmadd_ps(value, scale, part->bias[v]);
+            __m512 shift = part->bias[v];
+            if (p->add) shift = _mm512_maskz_loadu_ps(part->masks[v], out + 16 * v);
+            value = _mm512_fmadd_ps(value, scale, shift);
             if (gelu) value = emb_avx512_gelu_near(value);
             if (whole)
                 _mm512_storeu_ps(out + 16 * v, value);

@@ -46,47 +46,31 @@
     "vmovdqa64 %%zmm" #d ", 192(%[sums])\n\t"                                                      \
     "add $256, %[sums]\n\t"
 
+/* Sums times the weights' scales. */
+#define SCALE(sum, scale)                                                                          \
+    "vcvtdq2ps %%zmm" #sum ", %%zmm" #sum "\n\t"                                                   \
+    "vmulps %%zmm" #scale ", %%zmm" #sum ", %%zmm" #sum "\n\t"
+
+#define WRITE(at, value) "vmovups %%zmm" #value ", " #at "(%[out])\n\t"
+#define WRITE_ROW(a, b, c, d)                                                                      \
+    WRITE(0, a) WRITE(64, b) WRITE(128, c) WRITE(192, d) "add %[out_stride], %[out]\n\t"
+
 /* f32 = sum * scale of the weights * scale of the token + bias; `in` is behind the values now. */
+#define SHIFT(token, value, bias)                                                                  \
+    "vfmadd132ps " token "%{1to16%}, %%zmm" #bias ", %%zmm" #value "\n\t"
 #define SCALE_ROW(at, a, b, c, d)                                                                  \
-    "vcvtdq2ps %%zmm" #a ", %%zmm" #a "\n\t"                                                       \
-    "vcvtdq2ps %%zmm" #b ", %%zmm" #b "\n\t"                                                       \
-    "vcvtdq2ps %%zmm" #c ", %%zmm" #c "\n\t"                                                       \
-    "vcvtdq2ps %%zmm" #d ", %%zmm" #d "\n\t"                                                       \
-    "vmulps %%zmm24, %%zmm" #a ", %%zmm" #a "\n\t"                                                 \
-    "vmulps %%zmm25, %%zmm" #b ", %%zmm" #b "\n\t"                                                 \
-    "vmulps %%zmm26, %%zmm" #c ", %%zmm" #c "\n\t"                                                 \
-    "vmulps %%zmm27, %%zmm" #d ", %%zmm" #d "\n\t"                                                 \
-    "vfmadd132ps " at() "%{1to16%}, %%zmm28, %%zmm" #a "\n\t"                                      \
-                        "vfmadd132ps " at() "%{1to16%}, %%zmm29, %%zmm" #b "\n\t"                  \
-                                            "vfmadd132ps " at() "%{1to16%}, %%zmm30, %%zmm" #c     \
-                                                                "\n\t"                             \
-                                                                "vfmadd132ps " at() "%{1to16%}, "  \
-                                                                                    "%%zmm31, "    \
-                                                                                    "%%zmm" #d     \
-                                                                                    "\n\t"         \
-                                                                                    "vmovups "     \
-                                                                                    "%%zmm" #a     \
-                                                                                    ", "           \
-                                                                                    "(%[out])\n\t" \
-                                                                                    "vmovups "     \
-                                                                                    "%%zmm" #b     \
-                                                                                    ", "           \
-                                                                                    "64(%[out])"   \
-                                                                                    "\n\t"         \
-                                                                                    "vmovups "     \
-                                                                                    "%%zmm" #c     \
-                                                                                    ", "           \
-                                                                                    "128(%[out])"  \
-                                                                                    "\n\t"         \
-                                                                                    "vmovups "     \
-                                                                                    "%%zmm" #d     \
-                                                                                    ", "           \
-                                                                                    "192(%[out])"  \
-                                                                                    "\n\t"         \
-                                                                                    "add "         \
-                                                                                    "%[out_"       \
-                                                                                    "stride], "    \
-                                                                                    "%[out]\n\t"
+    SCALE(a, 24)                                                                                   \
+    SCALE(b, 25)                                                                                   \
+    SCALE(c, 26)                                                                                   \
+    SCALE(d, 27)                                                                                   \
+    SHIFT(at(), a, 28)                                                                             \
+    SHIFT(at(), b, 29) SHIFT(at(), c, 30) SHIFT(at(), d, 31) WRITE_ROW(a, b, c, d)
+
+/* The same, with what stands there in place of the bias. */
+#define SHIFT_BY(at, value) "vfmadd213ps " #at "(%[out]), %%zmm28, %%zmm" #value "\n\t"
+#define ADD_ROW(at, a, b, c, d)                                                                    \
+    "vbroadcastss " at() ", %%zmm28\n\t" SCALE(a, 24) SCALE(b, 25) SCALE(c, 26) SCALE(d, 27)       \
+        SHIFT_BY(0, a) SHIFT_BY(64, b) SHIFT_BY(128, c) SHIFT_BY(192, d) WRITE_ROW(a, b, c, d)
 
 /* A macro for every row that a tile has. */
 #define ROWS1(row) row(AT0, 0, 1, 2, 3)
@@ -127,15 +111,18 @@
                    "lea (%[lower],%[steps],4), %[lower]\n\t"                                       \
                    "neg %[steps]\n\t"
 
-#define FINISH(rows)                                                                               \
+#define LOAD_SCALES                                                                                \
     "vmovaps (%[scales]), %%zmm24\n\t"                                                             \
     "vmovaps 64(%[scales]), %%zmm25\n\t"                                                           \
     "vmovaps 128(%[scales]), %%zmm26\n\t"                                                          \
-    "vmovaps 192(%[scales]), %%zmm27\n\t"                                                          \
+    "vmovaps 192(%[scales]), %%zmm27\n\t"
+#define LOAD_BIAS                                                                                  \
     "vmovups (%[bias]), %%zmm28\n\t"                                                               \
     "vmovups 64(%[bias]), %%zmm29\n\t"                                                             \
     "vmovups 128(%[bias]), %%zmm30\n\t"                                                            \
-    "vmovups 192(%[bias]), %%zmm31\n\t" rows(SCALE_ROW)
+    "vmovups 192(%[bias]), %%zmm31\n\t"
+#define FINISH(rows)     LOAD_SCALES LOAD_BIAS rows(SCALE_ROW)
+#define FINISH_ADD(rows) LOAD_SCALES rows(ADD_ROW)
 
 #define CLOBBERS                                                                                   \
     "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",        \
@@ -185,13 +172,13 @@ typedef struct whole_tile {
     size_t out_stride; /* bytes */
 } whole_tile;
 
-#define WHOLE(n)                                                                                   \
-    static void whole##n(const whole_tile *t) {                                                    \
+#define WHOLE(name, n, finish)                                                                     \
+    static void name##n(const whole_tile *t) {                                                     \
         const uint8_t *in = t->sum.in, *lower = in + 3 * t->sum.stride;                            \
         const int8_t *panel = t->sum.panel, *ahead = t->sum.ahead;                                 \
         size_t steps = t->sum.steps;                                                               \
         float *out = t->out;                                                                       \
-        __asm__ volatile(BEGIN(ROWS##n) LOOP(DOTS##n) FINISH(ROWS##n)                              \
+        __asm__ volatile(BEGIN(ROWS##n) LOOP(DOTS##n) finish(ROWS##n)                              \
                          : [in] "+r"(in), [lower] "+r"(lower), [panel] "+r"(panel),                \
                            [steps] "+r"(steps), [ahead] "+r"(ahead), [out] "+r"(out)               \
                          : [stride] "r"(t->sum.stride), [out_stride] "r"(t->out_stride),           \
@@ -199,12 +186,18 @@ typedef struct whole_tile {
                          : CLOBBERS);                                                              \
     }
 
-WHOLE(1)
-WHOLE(2)
-WHOLE(3)
-WHOLE(4)
-WHOLE(5)
-WHOLE(6)
+WHOLE(whole, 1, FINISH)
+WHOLE(whole, 2, FINISH)
+WHOLE(whole, 3, FINISH)
+WHOLE(whole, 4, FINISH)
+WHOLE(whole, 5, FINISH)
+WHOLE(whole, 6, FINISH)
+WHOLE(add, 1, FINISH_ADD)
+WHOLE(add, 2, FINISH_ADD)
+WHOLE(add, 3, FINISH_ADD)
+WHOLE(add, 4, FINISH_ADD)
+WHOLE(add, 5, FINISH_ADD)
+WHOLE(add, 6, FINISH_ADD)
 
 static void make_pairs(int32_t *pairs, const int32_t *weight_sums) {
     for (int v = 0; v < EMB_CPU_DOT_PANEL; v += 16) {
@@ -217,16 +210,18 @@ static void make_pairs(int32_t *pairs, const int32_t *weight_sums) {
 }
 
 void emb_cpu_avx512_dot_whole(const emb_cpu_dot_tile *tile, const int8_t *panel) {
-    static void (*const calls[])(const whole_tile *) = {NULL,   whole1, whole2, whole3,
-                                                        whole4, whole5, whole6};
+    static void (*const calls[2][7])(const whole_tile *) = {
+        {NULL, whole1, whole2, whole3, whole4, whole5, whole6},
+        {NULL, add1, add2, add3, add4, add5, add6},
+    };
     const emb_cpu_product *p = tile->product;
     if (tile->row0 == 0) make_pairs(tile->pairs, tile->weight_sums);
-    const whole_tile t = {
-        .sum = {tile->in, p->in_stride, panel, tile->ahead, emb_cpu_dot_depth(p->linear->cols) / 4},
-        .pairs = tile->pairs,
-        .scales = tile->scales,
-        .bias = p->linear->bias + tile->panel0,
-        .out = (float *)p->out + tile->row0 * p->out_stride + tile->panel0 - p->column0,
-        .out_stride = p->out_stride * sizeof(float)};
-    calls[tile->rows](&t);
+    const whole_tile t = {.sum = {tile->in, p->in_stride, panel, tile->ahead, tile->depth / 4},
+                          .pairs = tile->pairs,
+                          .scales = tile->scales,
+                          .bias = p->linear->bias + tile->panel0,
+                          .out = (float *)p->out + tile->row0 * p->out_stride + tile->panel0 -
+                                 p->column0,
+                          .out_stride = p->out_stride * sizeof(float)};
+    calls[p->add][tile->rows](&t);
 }

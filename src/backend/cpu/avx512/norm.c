@@ -29,7 +29,10 @@ EMB_INLINE void add_rows(row_group *g, const int rows, const bool whole) {
         for (int r = 0; r < rows; r++) {
             size_t at = (size_t)r * hidden + i;
             __m512 value = _mm512_maskz_loadu_ps(mask, g->in + at);
-            if (g->add) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, g->add + at));
+            if (g->add) {
+                const float *add = g->add + (size_t)r * g->norm->add_stride + i;
+                value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, add));
+            }
             if (whole)
                 _mm512_storeu_ps(g->out + at, value);
             else
@@ -90,7 +93,7 @@ EMB_INLINE void norm_rows(row_group *g, const int rows, const bool whole) {
     size_t values = (size_t)rows * g->norm->hidden;
     g->out += values;
     g->in += values;
-    if (g->add) g->add += values;
+    if (g->add) g->add += (size_t)rows * g->norm->add_stride;
 }
 
 void emb_cpu_avx512_norm(float *out, const float *in, const float *add, uint32_t rows,

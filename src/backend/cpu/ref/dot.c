@@ -29,8 +29,9 @@ static void write_row(const emb_cpu_dot_tile *t, uint32_t row, const float *valu
     for (uint32_t lane = 0; lane < PANEL; lane++) {
         uint32_t column = t->panel0 + lane;
         if (column < p->column0 || column >= p->column0 + p->columns) continue;
-        float value = values[lane] * scale + p->linear->bias[column];
-        out[column - p->column0] = p->gelu ? emb_cpu_ref_gelu(value) : value;
+        float *to = out + (column - p->column0);
+        float value = values[lane] * scale + (p->add ? *to : p->linear->bias[column]);
+        *to = p->gelu ? emb_cpu_ref_gelu(value) : value;
     }
 }
 

@@ -11,7 +11,7 @@ void emb_cpu_ref_norm(float *out, const float *in, const float *add, uint32_t ro
     for (uint32_t r = 0; r < rows; r++, out += hidden, in += hidden) {
         double sum = 0.0, squares = 0.0;
         for (uint32_t i = 0; i < hidden; i++) {
-            out[i] = add ? in[i] + add[(size_t)r * hidden + i] : in[i];
+            out[i] = add ? in[i] + add[r * norm->add_stride + i] : in[i];
             sum += out[i];
         }
         double mean = sum / hidden;
