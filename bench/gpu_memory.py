@@ -135,7 +135,7 @@ def limits(options, folder, watch, clock):
 
 
 def sweep(options, folder, watch, clock):
-    """Speed by budget."""
+    """Speed by budget, the largest first: what is fast enough is known once it has run."""
     lines = lines_of(options.texts / "abstracts.txt")
     texts = write_lines(folder / "texts.txt",
                         (lines * options.count(12, 1))[:options.count(12 * len(lines))])
@@ -146,8 +146,8 @@ def sweep(options, folder, watch, clock):
         emit(bench="sweep", failed=free)
         return False
     context, found = context_of(free), []
-    beyond = [16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 143, 160, 192, 256, 384, 512, 1024]
-    for extra in [*beyond, None]:
+    for extra in (None, 1024, 512, 384, 256, 192, 160, 143, 128, 112, 96, 80, 64, 56, 48, 40, 32,
+                  24, 16):
         budget = () if extra is None else ("--gpu-memory", context + extra * MIB)
         made = plan(options.model, *base, *budget)
         if not made.get("fits") or clock.over(2):
