@@ -112,7 +112,9 @@ emb_status emb_quantized_check(emb_tensor *slot, emb_tensor_role role, const cha
     const emb_tensor_part *parts = slot->parts;
     bool int4 = slot->dtype == EMB_DTYPE_INT4, quantised = emb_quantized_dtype(slot->dtype);
     bool shares = role == EMB_TENSOR_KEY || role == EMB_TENSOR_VALUE; /* the query's factors */
-    bool smooths = quantised && role != EMB_TENSOR_WORDS && !shares;
+    /* not fp8: the codes of the feed-forward's inside come out of a product, which knows none */
+    bool scaled = slot->dtype == EMB_DTYPE_INT8 || int4;
+    bool smooths = scaled && role != EMB_TENSOR_WORDS && !shares;
     const bool allowed[EMB_PARTS] = {quantised, int4, smooths};
     for (uint32_t i = 0; i < EMB_PARTS; i++)
         if (parts[i].rank && !allowed[i])

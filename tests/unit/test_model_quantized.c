@@ -251,6 +251,9 @@ static void malformed_ones_are_refused_by_name(void **state) {
         assert_true(builder_check(&(model_style){.bits = 4}, &int4_cases[i]));
     for (size_t i = 0; i < sizeof fp8_cases / sizeof *fp8_cases; i++)
         assert_true(builder_check(&(model_style){.bits = 1}, &fp8_cases[i]));
+    static const builder_case factors = {
+        "header", QUERY ".smooth", QUERY ".smooth", EMB_BAD_FILE, {QUERY ".smooth", "none"}};
+    assert_true(builder_check(&(model_style){.bits = 1, .smooth = true}, &factors));
 }
 
 int main(void) {
