@@ -234,8 +234,8 @@ typedef struct emb_backend {
     void (*linear_pack_quantized)(emb_linear *linear, uint32_t row0,
                                   const emb_quantized_rows *rows);
     /* Called when all rows and the bias of a matrix are there; NULL where that changes nothing.
-     * Failures are told by device->uploaded. */
-    void (*linear_finish)(emb_linear *linear, uint32_t device);
+     * Done once device->uploaded has been called. Fails: EMB_DEVICE. */
+    emb_status (*linear_finish)(emb_linear *linear, uint32_t device, emb_error *error);
 
     /* Books the scratch of one lane for tiles of at most `tokens`. */
     void (*lane_layout)(emb_lane_scratch *scratch, const emb_block_shape *shape, emb_format format,
@@ -299,7 +299,7 @@ const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format fo
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
-#define EMB_CUDA_ABI 7
+#define EMB_CUDA_ABI 8
 
 /* What the module, a shared object of its own, gives under the name emb_cuda_query. */
 typedef struct emb_cuda_module {

@@ -490,9 +490,12 @@ static void pack_quantized(emb_linear *linear, uint32_t row0, const emb_quantize
     emb_cuda_pack_rows(linear, row0, rows, put);
 }
 
-static void linear_finish(emb_linear *linear, uint32_t device) {
+static emb_status linear_finish(emb_linear *linear, uint32_t device, emb_error *error) {
     (void)device;
-    if (linear->format == EMB_FORMAT_FP8) fake_reach(linear);
+    if (linear->format != EMB_FORMAT_FP8) return EMB_OK;
+    if (fails()) return lost(error, "bounding a matrix");
+    fake_reach(linear);
+    return EMB_OK;
 }
 
 /* ---- the module ------------------------------------------------------------------------------ */

@@ -157,6 +157,25 @@ def planned_bytes(folder):
             check(smallest[dtype] < smallest["f16"], f"{name} {dtype}: {smallest}")
 
 
+def failures(texts, folder):
+    """What fp8 makes of a matrix can fail, of resident layers and of streamed ones."""
+    out, one = folder / "failed.npy", folder / "one.txt"
+    one.write_text("the quick brown fox", encoding="utf-8")
+    base = ("--device", "cuda", "--dtype", "fp8", "--threads", 1)
+    for budget in budgets_of(BERT, *base)[:1] + budgets_of(BERT, *base)[-1:]:
+        told = set()
+        for n in range(1, 300):
+            code, _, messages = run("encode", BERT, "-i", one, "-o", out, *base, "--gpu-memory",
+                                    budget, EMB_FAKE_FAIL=str(n))
+            if code == 0:
+                break
+            told.add(messages.strip().split("\n")[-1])
+            check(code in (69, 71) and not out.exists(), f"fp8, failure {n}: {code} {messages}")
+        check(code == 0 and n > 10 and any("bounding a matrix" in message for message in told),
+              f"fp8 in {budget}, {n} failures: {sorted(told)}")
+        out.unlink(missing_ok=True)
+
+
 def refusals(texts, folder):
     """What a card or its kernels cannot do is said when planning."""
     out = folder / "refused.npy"
@@ -206,6 +225,7 @@ def main():
         one_dtype(MPNET, "int8", texts, folder)
         stored_otherwise(texts, folder)
         planned_bytes(folder)
+        failures(texts, folder)
         refusals(texts, folder)
         absent_card(folder)
     print(f"{fake.passed} passed, {fake.failed} failed, 0 skipped")

@@ -12,12 +12,15 @@ static emb_cuda_type type_of(emb_format format) {
                                      : EMB_CUDA_FP8;
 }
 
-void emb_cuda_quantised_finish(emb_linear *l, uint32_t device) {
+emb_status emb_cuda_quantised_finish(emb_linear *l, uint32_t device, emb_error *error) {
     emb_cuda_device about;
-    if (l->format != EMB_FORMAT_FP8) return;
+    if (l->format != EMB_FORMAT_FP8) return EMB_OK;
     emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
-    if (cudaSetDevice((int)device) == cudaSuccess && emb_cuda_device_read(&about) == 0)
-        emb_cuda_narrow_reach(l->reach, &narrow, &about, NULL);
+    int reason = cudaSetDevice((int)device);
+    if (reason == cudaSuccess) reason = emb_cuda_device_read(&about);
+    if (reason == cudaSuccess) reason = emb_cuda_narrow_reach(l->reach, &narrow, &about, NULL);
+    if (reason == cudaSuccess) return EMB_OK;
+    return emb_cuda_failed(error, device, "bounding a matrix failed", (cudaError_t)reason);
 }
 
 emb_cuda_narrow emb_cuda_narrow_of(const emb_linear *l) {
