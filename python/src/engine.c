@@ -102,13 +102,6 @@ int emb_python_engine_enter(emb_python_engine *self) {
         emb_engine_forget(self->engine);
         self->engine = NULL;
     }
-    if (cuda_process && cuda_process != getpid() && !device_is_cpu(self)) {
-        emb_error error = {
-            .message = "this process was forked from one that had used the GPU, which CUDA does "
-                       "not allow: start workers with the method 'spawn', or state device='cpu'"};
-        emb_python_raise(EMB_DEVICE, &error);
-        return -1;
-    }
     return join_queue(self);
 }
 
@@ -125,10 +118,19 @@ static uint64_t whole_pages(uint64_t bytes) {
     return (bytes + page - 1) / page * page;
 }
 
+static emb_status refuse_child(emb_error *error) {
+    *error = (emb_error){
+        .message = "this process was forked from one that had used the GPU, which CUDA does not "
+                   "allow: start workers with the method 'spawn', or state device='cpu'"};
+    return EMB_DEVICE;
+}
+
 /* Measures the process as it is now, and plans. What the probe finds on a GPU holds this engine's
  * rows: they are the plan's caller's instead, so that they count once. */
 static emb_status make_plan(emb_plan *out, emb_machine *machine, const emb_python_engine *self,
                             emb_error *error) {
+    if (cuda_process && cuda_process != getpid() && !device_is_cpu(self))
+        return refuse_child(error);
     emb_device_list devices = self->gpus;
     devices.struct_bytes = sizeof devices;
     devices.kind = self->limits.device;

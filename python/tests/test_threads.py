@@ -139,10 +139,14 @@ if child == 0:
         model.encode("x")
     except embound.DeviceError as error:
         print(error, flush=True)
+    report, other = model.memory_report(), embound.SentenceTransformer({str(TINY)!r}, device="cpu")
+    model.close()
+    model.to("cpu")
+    print(report["open"], model.encode("x").shape == other.encode("x").shape, flush=True)
     os._exit(0)
 os.waitpid(child, 0)
 """, EMB_CUDA_MODULE=str(module))
-    assert "spawn" in said
+    assert "spawn" in said and "False True" in said
 
 
 def test_ctrl_c_at_random_moments(tiny):
