@@ -261,6 +261,11 @@ class SentenceTransformer:
                     *, normalize_embeddings: bool = False, truncate_dim: int | None = None,
                     on_device: Literal[True]) -> _core.DeviceRows: ...
 
+    @overload
+    def encode_rows(self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None,
+                    *, normalize_embeddings: bool = False, truncate_dim: int | None = None,
+                    on_device: bool) -> _core.Rows | _core.DeviceRows: ...
+
     def encode_rows(self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None,
                     *, normalize_embeddings: bool = False, truncate_dim: int | None = None,
                     on_device: bool = False) -> _core.Rows | _core.DeviceRows:
@@ -273,6 +278,9 @@ class SentenceTransformer:
         are still alive; if need be the engine opens anew with a smaller plan. They go with the last
         reference, also after the model. When this returns the rows are complete: no stream needs to
         wait for them. Raises BudgetError if they do not fit, UnsupportedError on a CPU."""
+        if not isinstance(on_device, bool):
+            raise ArgumentError(f"on_device={on_device!r}: state True or False; rows go to the "
+                                "model's own GPU")
         chosen = self._prompt_of(prompt_name, prompt)
         rows: _core.Rows | _core.DeviceRows = self._rows(
             inputs, chosen, truncate_dim, normalize_embeddings, False, on_device)
@@ -330,7 +338,14 @@ class SentenceTransformer:
                         normalize: bool, show_progress_bar: bool | None, one: bool) -> Any:
         """The vectors as a tensor (or a list of them) over memory of the GPU that holds them."""
         torch = _settings.need_torch("tensors")
-        rows = self._rows(inputs, prompt, truncate_dim, normalize, show_progress_bar, True)
+        options = (inputs, prompt, truncate_dim, normalize, show_progress_bar)
+        try:
+            rows = self._rows(*options, True)
+        except UnsupportedError:
+            if self.plan()["device"] == "cuda":
+                raise
+            # opened later than it was planned, and on the CPU
+            return self._finish(inputs, self._asarray(self._rows(*options)), None, False, one)
         if not len(rows):
             return _nothing(False, one)
         tensor = torch.from_dlpack(rows)

@@ -72,7 +72,8 @@ int emb_python_dlpack_device(int *type, int *index, PyObject *device) {
         PyErr_SetString(PyExc_TypeError, "dl_device: a tuple (type, index) is needed");
         return -1;
     }
-    return PyArg_ParseTuple(device, "ii", type, index) ? 0 : -1;
+    const char *format = "ii;dl_device: a tuple (type, index) of two ints is needed";
+    return PyArg_ParseTuple(device, format, type, index) ? 0 : -1;
 }
 
 PyObject *emb_python_dlpack(const emb_python_rows *rows, emb_python_buffer *buffer,

@@ -128,8 +128,9 @@ def test_what_cannot_be_is_a_buffer_error(model):
         with pytest.raises(BufferError):
             rows.__dlpack__(**options)
     for of in (rows, rows.to_host()):
-        with pytest.raises(TypeError, match="dl_device"):
-            of.__dlpack__(dl_device="cpu")
+        for device in ("cpu", (1,), (1, 0, 0), ("cpu", 0)):
+            with pytest.raises(TypeError, match="dl_device|integer"):
+                of.__dlpack__(dl_device=device)
     with pytest.raises((BufferError, RuntimeError), match="(?i)device"):
         numpy.from_dlpack(rows)
     with pytest.raises(TypeError):
@@ -162,6 +163,18 @@ def test_tensors_are_made_of_the_rows(model, monkeypatch):
     assert model.encode([], convert_to_tensor=True) == "nothing"
     assert model.encode([], convert_to_numpy=False) == []
     assert isinstance(model.encode("x"), numpy.ndarray)
+
+
+def test_tensors_of_an_engine_that_opens_on_the_cpu(model, monkeypatch):
+    torch = types.SimpleNamespace(from_numpy=lambda rows: rows, device=str)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    expected = embound.SentenceTransformer(str(TINY), device="cpu").encode(TEXTS[:3])
+    budget = embound.SentenceTransformer(str(TINY)).plan()["device_bytes_min"]
+    other = embound.SentenceTransformer(str(TINY), gpu_memory=budget)
+    assert other.device == "cuda:0"
+    rows = model.encode_rows(["x"] * 20_000, on_device=True)  # part of the other's context
+    assert numpy.array_equal(other.encode(TEXTS[:3], convert_to_tensor=True), expected)
+    assert other.device == "cpu" and len(rows) == 20_000
 
 
 def test_the_budget_holds_the_rows():
@@ -358,6 +371,12 @@ def test_a_cpu_has_no_such_rows():
     with pytest.raises(embound.UnsupportedError, match="cuda"):
         model.encode_rows("x", on_device=True)
     assert model.encode("x").ndim == 1
+
+
+@pytest.mark.parametrize("wrong", ["cuda:1", 1, None, numpy.ones(2)])
+def test_on_device_is_yes_or_no(model, wrong):
+    with pytest.raises(embound.ArgumentError, match="on_device"):
+        model.encode_rows("x", on_device=wrong)
 
 
 def test_threads(model):
