@@ -165,16 +165,6 @@ static void run_groups(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int
     dot->finish_totals(tile);
 }
 
-/* What a tile adds to may be in the second cache, or the third. */
-static void fetch_out(const emb_cpu_dot_tile *tile) {
-    const emb_cpu_product *p = tile->product;
-    const float *out = (const float *)p->out + tile->row0 * p->out_stride;
-    size_t first = tile->panel0 > p->column0 ? tile->panel0 - p->column0 : 0;
-    for (uint32_t r = 0; r < tile->rows; r++)
-        for (size_t i = 0; i < PANEL; i += EMB_ALIGN / sizeof *out)
-            __builtin_prefetch(out + r * p->out_stride + first + i, 1);
-}
-
 static void run_tile(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int8_t *panel,
                      int32_t *sums) {
     const emb_cpu_product *p = tile->product;
@@ -183,7 +173,6 @@ static void run_tile(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int8_
         return;
     }
     bool whole = tile->panel0 >= p->column0 && tile->panel0 + PANEL <= p->column0 + p->columns;
-    if (p->add) fetch_out(tile);
     if (dot->whole && whole && !p->gelu && tile->depth <= EMB_CPU_DOT_WHOLE_COLS) {
         dot->whole(tile, panel);
         return;
@@ -246,7 +235,9 @@ void emb_cpu_dot_product(const emb_cpu_dot *dot, const emb_cpu_product *p) {
     _Alignas(64) int32_t sums[EMB_CPU_DOT_ROWS * PANEL];
     _Alignas(64) float totals[EMB_CPU_DOT_ROWS * PANEL];
     _Alignas(64) int32_t pairs[PANEL], weight_sums[PANEL];
+    /* tiles as equal as possible: a tile of one row would wait for its own sums */
     uint32_t tiles = (p->rows + EMB_CPU_DOT_ROWS - 1) / EMB_CPU_DOT_ROWS;
+    uint32_t least = tiles ? p->rows / tiles : 0, more = p->rows - least * tiles;
     uint32_t end = p->column0 + p->columns;
     emb_cpu_dot_tile tile = {.product = p, .sums = sums, .totals = totals, .pairs = pairs};
     tile.depth = emb_cpu_dot_depth(cols_of(p));
@@ -262,8 +253,7 @@ void emb_cpu_dot_product(const emb_cpu_dot *dot, const emb_cpu_product *p) {
         }
         tile.row0 = 0;
         for (uint32_t i = 0; i < tiles; i++, tile.row0 += tile.rows) {
-            /* tiles as equal as possible: a tile of one row would wait for its own sums */
-            tile.rows = (p->rows - tile.row0 + tiles - i - 1) / (tiles - i);
+            tile.rows = least + (i < more);
             tile.in = (const uint8_t *)p->in + tile.row0 * p->in_stride;
             tile.ahead = unpacked ? panel : ahead_of(&tile, i, panel);
             run_tile(dot, &tile, panel, sums);
