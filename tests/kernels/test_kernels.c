@@ -310,12 +310,26 @@ static const emb_cpu_kernels *find_kernels(const char *numerics) {
     return NULL;
 }
 
+/* A lane of hidden 768 and 384 tokens, activations included, stays below 2 MiB in 8 and 4 bits. */
+static void test_scratch(const variant *v) {
+    emb_block_shape shape = {.hidden = 768, .heads = 12, .head_dim = 64, .intermediate = 3072};
+    shape.chunk_tokens_max = 384;
+    emb_lane_scratch scratch;
+    emb_ledger ledger;
+    emb_ledger_init(&ledger, NULL, 0);
+    v->backend->lane_layout(&scratch, &shape, v->format, shape.chunk_tokens_max, &ledger);
+    uint64_t bytes = ledger.bytes + (uint64_t)shape.chunk_tokens_max * shape.hidden * sizeof(float);
+    rig_check(bytes <= 2 << 20, "%s: %llu bytes of a lane", v->backend->numerics,
+              (unsigned long long)bytes);
+}
+
 static void test_variant(const char *isa, bool has_bf16, emb_format format) {
     const emb_backend *backend = emb_cpu_backend(isa, has_bf16, format);
     if (!rig_check(backend != NULL, "no backend for %s", isa)) return;
     bool rounds = strstr(backend->numerics, "dot") != NULL;
     variant v = {backend, format, rounds ? 0.06 : 1e-5, rounds ? 0.99995 : 1.0 - 1e-11};
     if (emb_format_quantized(format)) v.tolerance = 0.3, v.cosine = 0.995;
+    if (emb_format_quantized(format)) test_scratch(&v);
     uint64_t before = rig_total.checks, failed = rig_total.failures;
     const emb_cpu_kernels *kernels = find_kernels(backend->numerics);
     if (rig_check(kernels != NULL, "no kernels of %s are tested", backend->numerics))

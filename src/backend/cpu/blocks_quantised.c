@@ -19,13 +19,13 @@ typedef struct attention_buffers {
     float *context; /* [tokens, slice]; with attention_bytes first a group's queries, keys, values
                        in its columns */
     float *group;   /* otherwise [tokens, 3 * columns] */
-    uint8_t
-        *codes[2];    /* with attention_bytes [tokens, heads, head_dim in sixteens] queries, keys */
-    float *widest[2]; /* [chunks, heads] of the codes */
-    uint8_t *rounded; /* operands [tokens, slice] of the context, in place of the codes */
-    float *work;      /* of the attention kernel */
-    void *unpacked;   /* of the product kernel */
-    uint32_t heads;   /* of one group */
+    uint8_t *codes[2]; /* with attention_bytes a group's queries and keys, [tokens, heads,
+                          head_dim in sixteens] */
+    float *widest[2];  /* [chunks, heads] of the codes */
+    uint8_t *rounded;  /* operands [tokens, slice] of the context, in place of group or codes */
+    float *work;       /* of the attention kernel */
+    void *unpacked;    /* of the product kernel */
+    uint32_t heads;    /* of one group */
     uint32_t columns, slice;
     size_t in_stride, group_stride, rounded_stride, code_stride;
 } attention_buffers;
@@ -73,16 +73,16 @@ static uintptr_t cut_attention(attention_buffers *b, const emb_cpu_kernels *kern
     b->in = emb_cpu_cut(&end, tokens, b->in_stride, 1);
     b->context = emb_cpu_cut(&end, tokens, b->slice, sizeof(float));
     b->rounded_stride = emb_cpu_round_up(emb_cpu_dot_depth(b->slice) + sizeof(emb_cpu_token), 16);
-    uintptr_t codes_end = end, start = end;
-    b->rounded = emb_cpu_cut(&end, tokens, b->rounded_stride, 1);
+    uintptr_t rounded_end = end;
+    b->rounded = emb_cpu_cut(&rounded_end, tokens, b->rounded_stride, 1);
     if (kernels->attention_bytes) {
         b->group_stride = b->slice;
-        codes_end = cut_codes(b, shape, tokens, start);
+        end = cut_codes(b, shape, tokens, end);
     } else {
-        b->group_stride = emb_cpu_stride((size_t)3 * b->columns, sizeof(float));
+        b->group_stride = (size_t)3 * b->columns;
         b->group = emb_cpu_cut(&end, tokens, b->group_stride, sizeof(float));
     }
-    end = codes_end > end ? codes_end : end;
+    end = rounded_end > end ? rounded_end : end;
     b->work = emb_cpu_cut(&end, 1, emb_cpu_attention_work(kernels, shape->head_dim, longest),
                           sizeof(float));
     b->unpacked = emb_cpu_cut(&end, 1, emb_cpu_dot_work(format, shape->hidden), 1);
