@@ -196,6 +196,13 @@ def graphs(model, texts, folder):
     code, off = plan_of(model, "--graphs", "off")
     check(not any("CUDA graphs" in [i["name"] for i in r["items"]] for r in off["regions"]),
           "no items without graphs")
+    for how, lane in (("off", MIB // 2), ("on", 3 * MIB // 2)):  # what a context grows by
+        grown = [next(i["bytes"] for r in made["regions"] if r["kind"] == "device"
+                      for i in r["items"] if i["name"] == "context growth")
+                 for _, made in (plan_of(model, "--graphs", how, "--threads", lanes)
+                                 for lanes in (1, 2, 5))]
+        check(grown[0] == 3 * MIB and [n - grown[0] for n in grown] == [0, lane, 4 * lane],
+              f"context growth with graphs {how}: {grown}")
     code, message, _ = stats_of(model, texts, folder, "--graphs", "maybe")
     check(code == 64 and "auto, on, off" in message, f"graphs maybe: {code} {message}")
 
