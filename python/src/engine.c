@@ -142,14 +142,13 @@ static emb_status make_plan(emb_plan *out, emb_machine *machine, const emb_pytho
     uint64_t held = atomic_load(&self->held->bytes), rows = whole_pages(held);
     uint64_t *context = &machine->devices[0].context_bytes;
     *context -= held < *context ? held : *context;
-    if (limits.device_caller_bytes < rows) limits.device_caller_bytes = rows;
+    limits.device_caller_bytes = rows;
     return emb_plan_make(out, self->model, &limits, machine, error);
 }
 
 void emb_python_engine_discard(emb_python_engine *self) {
     emb_engine *engine = self->engine;
     self->engine = NULL;
-    self->limits.device_caller_bytes = 0; /* of rows alive a later plan knows by itself */
     if (!engine) return;
     Py_BEGIN_ALLOW_THREADS;
     emb_engine_cancel(engine);
@@ -157,16 +156,12 @@ void emb_python_engine_discard(emb_python_engine *self) {
     Py_END_ALLOW_THREADS;
 }
 
-int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output) {
-    if (self->limits.output != output) emb_python_engine_discard(self);
-    if (self->engine) return 0;
-    self->limits.output = output;
-    emb_error error = {0};
-    emb_status status = make_plan(&self->plan, &self->machine, self, &error);
+/* Opens the engine of self->plan, if that could be made. 0, or -1 with an exception. */
+static int open_planned(emb_python_engine *self, emb_status status, emb_error *error) {
     if (status == EMB_OK) {
         if (self->plan.device == EMB_DEVICE_CUDA) cuda_process = getpid();
         Py_BEGIN_ALLOW_THREADS;
-        status = emb_engine_open(&self->engine, self->model, &self->plan, &error);
+        status = emb_engine_open(&self->engine, self->model, &self->plan, error);
         Py_END_ALLOW_THREADS;
     }
     if (status == EMB_OK) {
@@ -175,11 +170,21 @@ int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output) {
     }
     self->engine = NULL;
     self->limits.output = EMB_OUTPUT_TEXT;
-    emb_python_raise(status, &error);
+    emb_python_raise(status, error);
     return -1;
 }
 
-/* Plans for the machine as it was when the engine opened; true if it stays on a GPU. */
+int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output) {
+    if (self->limits.output != output) emb_python_engine_discard(self);
+    if (self->engine) return 0;
+    self->limits.output = output;
+    emb_error error = {0};
+    emb_status status = make_plan(&self->plan, &self->machine, self, &error);
+    return open_planned(self, status, &error);
+}
+
+/* Plans for the machine as it was when the engine opened: measured now, the context would hold what
+ * it has grown by, which plans count already. True if it stays on a GPU. */
 static bool leaves_room(emb_plan *out, const emb_python_engine *self, uint64_t bytes,
                         emb_error *error) {
     emb_limits limits = self->limits;
@@ -196,12 +201,10 @@ int emb_python_engine_make_room(emb_python_engine *self, uint64_t bytes, emb_err
         return -1;
     }
     /* twice as much, if that costs no speed: more rows may come, and each opening is slow */
-    if (leaves_room(&wide, self, 2 * bytes, &refused) && wide.rung == plan.rung) bytes *= 2;
+    if (leaves_room(&wide, self, 2 * bytes, &refused) && wide.rung == plan.rung) plan = wide;
     emb_python_engine_discard(self);
-    self->limits.device_caller_bytes = whole_pages(bytes);
-    if (emb_python_engine_ready(self, EMB_OUTPUT_TEXT) == 0) return 0;
-    self->limits.device_caller_bytes = 0;
-    return -2;
+    self->plan = plan;
+    return open_planned(self, EMB_OK, error) == 0 ? 0 : -2;
 }
 
 /* ---- methods --------------------------------------------------------------------------------- */

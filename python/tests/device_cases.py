@@ -232,6 +232,21 @@ def test_the_engine_opens_anew_where_that_makes_room():
     assert model.memory_report()["opens"] == 3
 
 
+def test_what_the_context_has_grown_by_counts_once(monkeypatch):
+    least = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32").plan()[
+        "device_bytes_min"]
+    texts = ["x"] * 14000
+    model = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32", gpu_memory=least)
+    with pytest.raises(embound.BudgetError) as told:
+        model.encode_rows(texts, on_device=True)
+    model = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32",
+                                        gpu_memory=told.value.minimum_bytes)
+    model.encode("x")
+    monkeypatch.setenv("EMB_FAKE_GROWTH", str(3 * MIB))
+    assert len(model.encode_rows(texts, on_device=True)) == 14000
+    assert model.memory_report()["opens"] == 2
+
+
 def test_rows_one_after_another_open_few_engines():
     knee = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32").plan()
     budget = knee["device_bytes_knee"] + 12 * MIB

@@ -5,7 +5,7 @@
  * (EMB_FAKE_JITTER); a recording is a list of calls. EMB_FAKE_FAIL=N makes the N-th call that can
  * fail do so, EMB_FAKE_GRAPHS=N all recordings from the N-th on; EMB_FAKE_MEMORY is the bytes of
  * the card, EMB_FAKE_DEVICES the number of cards, EMB_FAKE_CAPABILITY their capability (90),
- * EMB_FAKE_CUBLASLT the host bytes of a cuBLASLt.
+ * EMB_FAKE_CUBLASLT the host bytes of a cuBLASLt, EMB_FAKE_GROWTH what contexts have grown by.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -577,6 +577,7 @@ static emb_status probe_library(emb_device_info *device, const emb_device_list *
 static emb_status probe(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
                         emb_error *error) {
     const char *number = getenv("EMB_FAKE_DEVICES"), *capability = getenv("EMB_FAKE_CAPABILITY");
+    const char *growth = getenv("EMB_FAKE_GROWTH");
     uint32_t present = number ? (uint32_t)strtoul(number, NULL, 10) : 1;
     *count = 0;
     if (fails()) return lost(error, "probe");
@@ -591,7 +592,8 @@ static emb_status probe(emb_device_info *devices, uint32_t *count, const emb_dev
         devices[i].index = index;
         devices[i].compute_capability = capability ? (uint32_t)strtoul(capability, NULL, 10) : 90;
         devices[i].memory_bytes = 4ull << 30;
-        devices[i].context_bytes = CONTEXT_BYTES + __atomic_load_n(&rows_bytes, __ATOMIC_RELAXED);
+        devices[i].context_bytes = CONTEXT_BYTES + __atomic_load_n(&rows_bytes, __ATOMIC_RELAXED) +
+                                   (growth ? strtoull(growth, NULL, 10) : 0);
         *count = i + 1;
     }
     return probe_library(devices, wanted, error);
