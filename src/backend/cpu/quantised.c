@@ -165,6 +165,18 @@ static void run_groups(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int
     dot->finish_totals(tile);
 }
 
+/* What a tile adds to is asked for before it multiplies, where all of it is too much for a second
+ * cache. */
+static void fetch_out(const emb_cpu_dot_tile *tile) {
+    enum { NEAR_BYTES = 1 << 19 };
+    const emb_cpu_product *p = tile->product;
+    if (!p->add || p->rows * p->out_stride * sizeof(float) <= NEAR_BYTES) return;
+    size_t first = tile->panel0 > p->column0 ? tile->panel0 - p->column0 : 0;
+    const float *out = (const float *)p->out + tile->row0 * p->out_stride + first;
+    for (uint32_t r = 0; r < tile->rows; r++, out += p->out_stride)
+        for (size_t i = 0; i < PANEL; i += EMB_ALIGN / sizeof *out) __builtin_prefetch(out + i, 1);
+}
+
 static void run_tile(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int8_t *panel,
                      int32_t *sums) {
     const emb_cpu_product *p = tile->product;
@@ -173,6 +185,7 @@ static void run_tile(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int8_
         return;
     }
     bool whole = tile->panel0 >= p->column0 && tile->panel0 + PANEL <= p->column0 + p->columns;
+    fetch_out(tile);
     if (dot->whole && whole && !p->gelu && tile->depth <= EMB_CPU_DOT_WHOLE_COLS) {
         dot->whole(tile, panel);
         return;
@@ -208,6 +221,10 @@ static void find_weight_sums(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, int
         return;
     }
     kept += p->col0 / slice * PANEL;
+    if (end - p->col0 <= slice) {
+        tile->weight_sums = kept;
+        return;
+    }
     memcpy(sums, kept, PANEL * sizeof *sums);
     for (uint32_t col = p->col0 + slice; col < end; col += slice) {
         kept += PANEL;
