@@ -301,9 +301,9 @@ static emb_status check_alike(const emb_model_files *files, const emb_shape *sha
         write_name(name, sizeof name, shape->architecture, role, layer);
         write_name(first, sizeof first, shape->architecture, EMB_TENSOR_QUERY, 0);
         return emb_error_set(error, EMB_UNSUPPORTED,
-                             "tensor \"%.90s\" is quantised otherwise than \"%.90s\": in a "
-                             "quantised model all matrices are alike, word embeddings I8, and "
-                             "beside F8_E4M3 the attention's output F16",
+                             "tensor \"%.64s\" is quantised otherwise than \"%.64s\": all "
+                             "matrices are alike, words I8, beside F8_E4M3 the attention's output "
+                             "F16; quantise the original again",
                              name, first);
     }
     return EMB_OK;
