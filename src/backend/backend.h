@@ -129,6 +129,7 @@ typedef struct emb_lane_scratch {
 typedef struct emb_device_thread {
     int (*restore)(void *context);
     void *context;
+    void *library; /* that `restore` is in, held until leave */
 } emb_device_thread;
 
 /* Rows between the host's memory and a device's. */
@@ -299,7 +300,7 @@ const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format fo
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
-#define EMB_CUDA_ABI 8
+#define EMB_CUDA_ABI 9
 
 /* What the module, a shared object of its own, gives under the name emb_cuda_query. */
 typedef struct emb_cuda_module {

@@ -1,5 +1,5 @@
-/* fake_driver.c - a few functions shaped like the CUDA driver's, to try driver_calls.c without one;
- * built as libcuda.so.1.
+/* fake_driver.c - a few functions shaped like the CUDA driver's, to try driver_calls.c without one,
+ * and a driver that finds no device, to try the module; built as libcuda.so.1.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdint.h>
@@ -11,6 +11,10 @@ SHOWN int cuMemAlloc_v2(uint64_t *out, size_t bytes);
 SHOWN int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                          unsigned bz, unsigned shared, void *stream, void **arguments, void **more);
 SHOWN int cuScale(double a, float b, double *out);
+SHOWN int cuInit(unsigned flags);
+SHOWN int cuDriverGetVersion(int *version);
+SHOWN int cuCtxGetCurrent(void **context);
+SHOWN int cuCtxSetCurrent(void *context);
 SHOWN int cuGetProcAddress_v2(const char *name, void **out, int version, uint64_t flags,
                               int *found);
 
@@ -31,6 +35,25 @@ int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, 
 int cuScale(double a, float b, double *out) {
     *out = a * b;
     return 0;
+}
+
+int cuInit(unsigned flags) {
+    (void)flags;
+    return 100; /* no device */
+}
+
+int cuDriverGetVersion(int *version) {
+    *version = 13000;
+    return 0;
+}
+
+int cuCtxGetCurrent(void **context) {
+    *context = NULL;
+    return 3; /* not initialised */
+}
+
+int cuCtxSetCurrent(void *context) {
+    return context ? 1 : 0;
 }
 
 int cuGetProcAddress_v2(const char *name, void **out, int version, uint64_t flags, int *found) {

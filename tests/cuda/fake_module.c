@@ -75,7 +75,7 @@ static int restore(void *context) {
 }
 
 static void enter(emb_device_thread *before, uint32_t device) {
-    *before = (emb_device_thread){restore, (void *)(intptr_t)current};
+    *before = (emb_device_thread){.restore = restore, .context = (void *)(intptr_t)current};
     current = (int)device;
 }
 

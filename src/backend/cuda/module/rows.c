@@ -13,20 +13,20 @@
  */
 void emb_cuda_enter(emb_device_thread *before, uint32_t device) {
     *before = (emb_device_thread){0};
-    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (driver) {
+    before->library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (before->library) {
         int (*current)(void **context);
-        *(void **)&current = dlsym(driver, "cuCtxGetCurrent");
-        *(void **)&before->restore = dlsym(driver, "cuCtxSetCurrent");
+        *(void **)&current = dlsym(before->library, "cuCtxGetCurrent");
+        *(void **)&before->restore = dlsym(before->library, "cuCtxSetCurrent");
         /* it fails where the driver has not begun yet: then nothing is current */
         if (!current || current(&before->context) != 0) before->context = NULL;
-        dlclose(driver); /* the runtime holds it open */
     }
     if (device != EMB_CUDA_NO_DEVICE) cudaSetDevice((int)device);
 }
 
 void emb_cuda_leave(const emb_device_thread *before) {
     if (before->restore) before->restore(before->context);
+    if (before->library) dlclose(before->library);
 }
 
 void *emb_cuda_rows_take(uint32_t device, uint64_t bytes) {
