@@ -252,7 +252,9 @@ def peer(model, texts, watch, clock, *, tokens, batches, dtype, limit, cap=0, re
 
 
 def fastest(lines):
-    """The peer's best line; None if nothing ran."""
+    """The peer's best line; None if nothing ran, or if time left some out: one might be faster."""
+    if any(line.get("left_out") or line.get("ended") for line in lines):
+        return None
     good = [line for line in lines if line.get("texts_per_second")]
     return max(good, key=lambda line: line["texts_per_second"], default=None)
 
