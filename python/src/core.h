@@ -73,8 +73,14 @@ Py_ssize_t emb_python_rows_length(PyObject *object);
 PyObject *emb_python_rows_shape(PyObject *object, void *unused);
 PyObject *emb_python_rows_address(PyObject *object, void *unused);
 
-/* Reads the argument dl_device; None and NULL leave what is there. -1 with an exception. */
-int emb_python_dlpack_device(int *type, int *index, PyObject *device);
+/* The arguments of __dlpack__, borrowed; NULL: not there. */
+typedef struct emb_python_dlpack_asked {
+    PyObject *stream, *version, *copy;
+    int type, index; /* of the device */
+} emb_python_dlpack_asked;
+
+/* Reads them over what is there, which holds where nothing is asked for. -1 with an exception. */
+int emb_python_dlpack_read(emb_python_dlpack_asked *asked, PyObject *arguments, PyObject *named);
 
 /* A DLPack capsule of the buffer in the shape of `rows`; version: None, NULL or the newest that the
  * consumer knows. copied: the buffer is nobody else's. */

@@ -112,23 +112,21 @@ static PyObject *give_to_host(const emb_python_rows *self, PyObject *version) {
 }
 
 static PyObject *rows_dlpack(PyObject *object, PyObject *arguments, PyObject *named) {
-    static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
-    PyObject *stream = NULL, *version = NULL, *device = NULL, *copy = NULL;
-    if (!PyArg_ParseTupleAndKeywords(arguments, named, "|$OOOO:__dlpack__", names, &stream,
-                                     &version, &device, &copy))
-        return NULL;
     const emb_python_rows *self = (emb_python_rows *)object;
-    int type = EMB_DL_CUDA, index = (int)self->buffer->device.device;
-    if (emb_python_dlpack_device(&type, &index, device) != 0) return NULL;
-    if (type == EMB_DL_CPU) {
-        if (copy == Py_False) return refuse_copy("rows are on a GPU: on the CPU they are a copy");
-        return give_to_host(self, version);
+    int own = (int)self->buffer->device.device;
+    emb_python_dlpack_asked asked = {.type = EMB_DL_CUDA, .index = own};
+    if (emb_python_dlpack_read(&asked, arguments, named) != 0) return NULL;
+    if (asked.type == EMB_DL_CPU) {
+        if (asked.copy == Py_False)
+            return refuse_copy("rows are on a GPU: on the CPU they are a copy");
+        return give_to_host(self, asked.version);
     }
-    if (type != EMB_DL_CUDA || index != (int)self->buffer->device.device)
+    if (asked.type != EMB_DL_CUDA || asked.index != own)
         return refuse_copy("rows are given to their own GPU, or as a copy to the CPU: (1, 0)");
-    if (copy == Py_True) return refuse_copy("rows on a GPU are not copied there: the consumer can");
-    if (check_stream(stream) != 0) return NULL;
-    return emb_python_dlpack(self, self->buffer, version, false);
+    if (asked.copy == Py_True)
+        return refuse_copy("rows on a GPU are not copied there: the consumer can");
+    if (check_stream(asked.stream) != 0) return NULL;
+    return emb_python_dlpack(self, self->buffer, asked.version, false);
 }
 
 static PyObject *rows_dlpack_device(PyObject *object, PyObject *unused) {

@@ -66,14 +66,19 @@ static tensor_export *export_tensor(const emb_python_rows *rows, emb_python_buff
     return given;
 }
 
-int emb_python_dlpack_device(int *type, int *index, PyObject *device) {
+int emb_python_dlpack_read(emb_python_dlpack_asked *asked, PyObject *arguments, PyObject *named) {
+    static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
+    PyObject *device = NULL;
+    if (!PyArg_ParseTupleAndKeywords(arguments, named, "|$OOOO:__dlpack__", names, &asked->stream,
+                                     &asked->version, &device, &asked->copy))
+        return -1;
     if (!device || device == Py_None) return 0;
     if (!PyTuple_Check(device)) {
         PyErr_SetString(PyExc_TypeError, "dl_device: a tuple (type, index) is needed");
         return -1;
     }
     const char *format = "ii;dl_device: a tuple (type, index) of two ints is needed";
-    return PyArg_ParseTuple(device, format, type, index) ? 0 : -1;
+    return PyArg_ParseTuple(device, format, &asked->type, &asked->index) ? 0 : -1;
 }
 
 PyObject *emb_python_dlpack(const emb_python_rows *rows, emb_python_buffer *buffer,

@@ -65,21 +65,16 @@ static int get_buffer(PyObject *object, Py_buffer *view, int flags) {
 /* ---- DLPack ---------------------------------------------------------------------------------- */
 
 static PyObject *rows_dlpack(PyObject *object, PyObject *arguments, PyObject *named) {
-    static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
-    PyObject *stream = NULL, *version = NULL, *device = NULL, *copy = NULL;
-    if (!PyArg_ParseTupleAndKeywords(arguments, named, "|$OOOO:__dlpack__", names, &stream,
-                                     &version, &device, &copy))
-        return NULL;
-    int type = EMB_DL_CPU, index = 0;
-    if (emb_python_dlpack_device(&type, &index, device) != 0) return NULL;
-    if (copy == Py_True || type != EMB_DL_CPU) {
+    emb_python_dlpack_asked asked = {.type = EMB_DL_CPU};
+    if (emb_python_dlpack_read(&asked, arguments, named) != 0) return NULL;
+    if (asked.copy == Py_True || asked.type != EMB_DL_CPU) {
         PyErr_SetString(PyExc_BufferError,
                         "rows are in host memory and are not copied: ask for the "
                         "CPU, without copy");
         return NULL;
     }
     emb_python_rows *self = (emb_python_rows *)object;
-    return emb_python_dlpack(self, self->buffer, version, false);
+    return emb_python_dlpack(self, self->buffer, asked.version, false);
 }
 
 static PyObject *rows_dlpack_device(PyObject *self, PyObject *unused) {
