@@ -237,17 +237,3 @@ uint16_t emb_quantize_f16(float value) {
     rest += 0xfff + ((rest >> 13) & 1);
     return (uint16_t)(sign | ((rest - 0x38000000u) >> 13));
 }
-
-float emb_quantize_widen_f16(uint16_t value) {
-    uint32_t sign = (uint32_t)(value & 0x8000u) << 16, rest = value & 0x7fffu, bits;
-    float most;
-    if (rest < 0x400) { /* subnormal */
-        most = (float)rest * 0x1p-24f;
-        memcpy(&bits, &most, sizeof bits);
-    } else {
-        bits = rest < 0x7c00 ? (rest << 13) + (112u << 23) : (rest << 13) | 0x7f800000u;
-    }
-    bits |= sign;
-    memcpy(&most, &bits, sizeof most);
-    return most;
-}

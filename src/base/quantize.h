@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define EMB_QUANTIZE_GROUP 32 /* of int4 where nothing else is asked for */
 
@@ -53,8 +54,20 @@ void emb_quantize_fp8(uint8_t *out, float *scales, const float *values, uint32_t
 /* One E4M3 byte as f32; 0x7F and 0xFF are NaN. */
 float emb_quantize_widen_fp8(uint8_t value);
 
-/* f32 to f16, to nearest, ties to even; beyond the range of f16 to infinity. And back. */
+/* f32 to f16, to nearest, ties to even; beyond the range of f16 to infinity. */
 uint16_t emb_quantize_f16(float value);
-float emb_quantize_widen_f16(uint16_t value);
+
+/* f16 to f32, exactly. Infinities and NaN stay what they are; subnormals go through an integer, so
+ * that a mode that flushes them to zero does not matter. */
+static inline float emb_quantize_widen_f16(uint16_t value) {
+    uint32_t sign = (uint32_t)(value & 0x8000) << 16, rest = value & 0x7FFF;
+    uint32_t exponent = rest >= 0x7C00 ? 224u << 23 : 112u << 23;
+    uint32_t normal = (rest << 13) + exponent, small;
+    float scaled = (float)(int32_t)rest * 0x1p-24f;
+    memcpy(&small, &scaled, sizeof small);
+    uint32_t bits = sign | (rest < 0x400 ? small : normal);
+    memcpy(&scaled, &bits, sizeof scaled);
+    return scaled;
+}
 
 #endif

@@ -127,6 +127,12 @@ static inline bool emb_fp8_keeps_f16(emb_tensor_role role) {
     return role == EMB_TENSOR_ATTENTION_OUT;
 }
 
+/* What a model of that quantised dtype has a matrix in. */
+static inline emb_dtype emb_quantized_as(emb_dtype dtype, emb_tensor_role role) {
+    if (role == EMB_TENSOR_WORDS) return EMB_DTYPE_INT8;
+    return dtype == EMB_DTYPE_FP8 && emb_fp8_keeps_f16(role) ? EMB_DTYPE_F16 : dtype;
+}
+
 /* What the matrices are stored as: f32, f16 or bf16, or int8, int4 or fp8; read_rows gives f32 of
  * any of them. Of a quantised model all matrices are, but for what fp8 keeps in f16, and the word
  * embedding is int8. */

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/quantize.h"
 #include "model/files.h"
 
 #define CHUNK_BYTES (64u << 10) /* of 16-bit values, read and widened at a time */
@@ -280,12 +281,6 @@ emb_status emb_tensors_bind(void *binding, const emb_tensor_header *tensor, emb_
     return emb_quantized_bind(slot, part, tensor, b->shard, error);
 }
 
-/* What a quantised model with matrices of `dtype` has one in. */
-static uint8_t quantised_as(uint8_t dtype, emb_tensor_role role) {
-    if (role == EMB_TENSOR_WORDS) return EMB_DTYPE_INT8;
-    return dtype == EMB_DTYPE_FP8 && emb_fp8_keeps_f16(role) ? (uint8_t)EMB_DTYPE_F16 : dtype;
-}
-
 /* Mixed models would need a choice of kernels per matrix. */
 static emb_status check_alike(const emb_model_files *files, const emb_shape *shape,
                               emb_error *error) {
@@ -297,7 +292,8 @@ static emb_status check_alike(const emb_model_files *files, const emb_shape *sha
         emb_tensor_role role = (emb_tensor_role)(i - layer * EMB_LAYER_ROLES);
         uint8_t found = files->tensors[i].dtype;
         if (!emb_model_quantizable(role)) continue;
-        if (quantised ? found == quantised_as(dtype, role) : !emb_quantized_dtype(found)) continue;
+        emb_dtype wanted = emb_quantized_as((emb_dtype)dtype, role);
+        if (quantised ? found == wanted : !emb_quantized_dtype(found)) continue;
         write_name(name, sizeof name, shape->architecture, role, layer);
         write_name(first, sizeof first, shape->architecture, EMB_TENSOR_QUERY, 0);
         return emb_error_set(error, EMB_UNSUPPORTED,
@@ -339,17 +335,8 @@ static float float_of(uint32_t bits) {
     return value;
 }
 
-/* Exact. Infinities and NaN stay what they are; subnormals go through an integer, so that a mode
- * that flushes them to zero does not matter. */
 static void widen_f16(float *out, const uint16_t *in, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        uint32_t sign = (uint32_t)(in[i] & 0x8000) << 16, rest = in[i] & 0x7FFF;
-        uint32_t exponent = rest >= 0x7C00 ? 224u << 23 : 112u << 23;
-        uint32_t normal = (rest << 13) + exponent, small;
-        float scaled = (float)(int32_t)rest * 0x1p-24f;
-        memcpy(&small, &scaled, sizeof small);
-        out[i] = float_of(sign | (rest < 0x400 ? small : normal));
-    }
+    for (size_t i = 0; i < count; i++) out[i] = emb_quantize_widen_f16(in[i]);
 }
 
 static void widen_bf16(float *out, const uint16_t *in, size_t count) {

@@ -42,17 +42,16 @@ typedef struct entry {
 
 static void describe_values(entry *e, const emb_package *out, emb_tensor_role role, uint32_t rank,
                             uint32_t rows, uint32_t cols) {
-    bool words = role == EMB_TENSOR_WORDS, four = out->dtype == EMB_DTYPE_INT4 && !words;
+    static const char *const names[] = {[EMB_DTYPE_F16] = "F16",
+                                        [EMB_DTYPE_INT8] = "I8",
+                                        [EMB_DTYPE_INT4] = "U8",
+                                        [EMB_DTYPE_FP8] = "F8_E4M3"};
+    emb_dtype dtype = emb_quantized_as(out->dtype, role);
     *e = (entry){"F32", rank, {rank == 2 ? rows : cols, cols}, (uint64_t)rows * cols * 4};
     if (!emb_model_quantizable(role)) return;
-    if (out->dtype == EMB_DTYPE_FP8 && emb_fp8_keeps_f16(role)) {
-        e->dtype = "F16";
-        e->bytes = (uint64_t)rows * cols * 2;
-        return;
-    }
-    e->dtype = four ? "U8" : out->dtype == EMB_DTYPE_FP8 && !words ? "F8_E4M3" : "I8";
-    if (four) e->dims[1] = (cols + 1) / 2;
-    e->bytes = (uint64_t)rows * e->dims[1];
+    e->dtype = names[dtype];
+    if (dtype == EMB_DTYPE_INT4) e->dims[1] = (cols + 1) / 2;
+    e->bytes = (uint64_t)rows * e->dims[1] * (dtype == EMB_DTYPE_F16 ? 2 : 1);
 }
 
 /* Describes a part of a tensor; false if there is none. */
@@ -60,15 +59,15 @@ static bool describe(entry *e, const emb_package *out, emb_tensor_role role, uin
                      uint32_t part) {
     uint32_t rank, rows, cols;
     if (!emb_model_tensor_shape(out->model->files, role, layer, &rank, &rows, &cols)) return false;
-    bool words = role == EMB_TENSOR_WORDS, four = out->dtype == EMB_DTYPE_INT4 && !words;
+    emb_dtype dtype = emb_quantized_as(out->dtype, role);
+    bool words = role == EMB_TENSOR_WORDS, four = dtype == EMB_DTYPE_INT4;
     bool shares = role == EMB_TENSOR_KEY || role == EMB_TENSOR_VALUE;
     uint32_t groups = four ? emb_quantized_groups(cols, out->group) : 1;
     if (part == EMB_PACKAGE_VALUES) {
         describe_values(e, out, role, rank, rows, cols);
         return true;
     }
-    bool keeps = out->dtype == EMB_DTYPE_FP8 && emb_fp8_keeps_f16(role);
-    if (!emb_model_quantizable(role) || keeps) return false;
+    if (!emb_model_quantizable(role) || !emb_quantized_dtype(dtype)) return false;
     if (part == EMB_PACKAGE_SMOOTH) {
         *e = (entry){"F32", 1, {cols, 0}, (uint64_t)cols * 4};
         return out->smooth && !words && !shares;

@@ -156,10 +156,9 @@ static emb_status round_f16(quantizer *q, uint32_t count, uint32_t cols, emb_err
 }
 
 /* Rounds q->values [count, cols] into q->rows, and gives them back in q->restored. */
-static void round_rows(quantizer *q, uint32_t count, uint32_t cols, bool words, const float *shares,
-                       double *lost, double *all) {
+static void round_rows(quantizer *q, uint32_t count, uint32_t cols, emb_dtype dtype,
+                       const float *shares, double *lost, double *all) {
     emb_quantized_rows *rows = &q->rows;
-    emb_dtype dtype = words ? EMB_DTYPE_INT8 : q->options->dtype;
     rows->bits = dtype == EMB_DTYPE_INT4 ? 4 : 8;
     rows->rows = count;
     rows->cols = cols;
@@ -187,7 +186,8 @@ static emb_status quantize_matrix(quantizer *q, emb_tensor_role role, uint32_t l
     double off = 0, square = 0, lost = 0, all = 0;
     emb_model_tensor_shape(q->model->files, role, layer, &rank, &rows, &cols);
     begin_step(q, role, layer, rows, cols);
-    bool keeps = q->options->dtype == EMB_DTYPE_FP8 && emb_fp8_keeps_f16(role);
+    emb_dtype dtype = emb_quantized_as(q->options->dtype, role);
+    bool keeps = dtype == EMB_DTYPE_F16;
     uint32_t step = keeps ? EMB_QUANTIZER_ROWS / 2 : EMB_QUANTIZER_ROWS; /* two bytes a value */
     for (uint32_t row = 0; row < rows; row += step) {
         uint32_t count = rows - row < step ? rows - row : step;
@@ -198,7 +198,7 @@ static emb_status quantize_matrix(quantizer *q, emb_tensor_role role, uint32_t l
         if (keeps)
             EMB_TRY(round_f16(q, count, cols, error));
         else
-            round_rows(q, count, cols, role == EMB_TENSOR_WORDS, shares, &lost, &all);
+            round_rows(q, count, cols, dtype, shares, &lost, &all);
         for (size_t i = 0; i < values; i++) {
             double value = q->values[i], away = value - q->restored[i];
             off += away * away;
