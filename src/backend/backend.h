@@ -40,7 +40,7 @@ typedef struct emb_linear {
     void *bias_narrow; /* NULL, or [rows] of `format`: a backend that wants the bias so, too */
     float *smooth;     /* NULL, or [cols]: in is multiplied by it before it is quantised */
     float *scales;     /* I8, I4, FP8: beside `packed`, as private */
-    float *reach;      /* FP8: [2], what bounds the outputs */
+    float *reach;      /* FP8: [2], what bounds the outputs; of ffn_in alone it is filled in */
     int32_t *sums;     /* I8, I4: of the quantised weights that share a scale */
     uint8_t *zeros;    /* I4 */
 } emb_linear;
@@ -234,9 +234,9 @@ typedef struct emb_backend {
      * E4M3 bytes); NULL for others. */
     void (*linear_pack_quantized)(emb_linear *linear, uint32_t row0,
                                   const emb_quantized_rows *rows);
-    /* Called when all rows and the bias of a matrix are there; NULL where that changes nothing.
-     * Done once device->uploaded has been called. Fails: EMB_DEVICE. */
-    emb_status (*linear_finish)(emb_linear *linear, uint32_t device, emb_error *error);
+    /* Called when all of a layer is there; NULL where that changes nothing. Done once
+     * device->uploaded has been called. Fails: EMB_DEVICE. */
+    emb_status (*layer_finish)(emb_layer *layer, uint32_t device, emb_error *error);
 
     /* Books the scratch of one lane for tiles of at most `tokens`. */
     void (*lane_layout)(emb_lane_scratch *scratch, const emb_block_shape *shape, emb_format format,
@@ -300,7 +300,7 @@ const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format fo
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
-#define EMB_CUDA_ABI 9
+#define EMB_CUDA_ABI 10
 
 /* What the module, a shared object of its own, gives under the name emb_cuda_query. */
 typedef struct emb_cuda_module {

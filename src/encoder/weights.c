@@ -225,15 +225,6 @@ static void pack_staged(emb_weights *w, emb_linear *linear, uint32_t row0, uint3
     w->backend->linear_pack_quantized(linear, row0, &w->quantized);
 }
 
-/* For a backend that makes something of a whole matrix. */
-static emb_status finish_linears(const emb_weights *w, emb_layer *layer, emb_error *error) {
-    emb_linear *linears[] = {&layer->qkv, &layer->attention_out, &layer->ffn_in, &layer->ffn_out};
-    if (!w->backend->linear_finish) return EMB_OK;
-    for (size_t i = 0; i < sizeof linears / sizeof *linears; i++)
-        EMB_TRY(w->backend->linear_finish(linears[i], w->device, error));
-    return EMB_OK;
-}
-
 /* The factors of a linear's input; ones where only other matrices have some. */
 static emb_status load_smooth(emb_weights *w, emb_linear *linear, emb_tensor_role role,
                               uint32_t layer, emb_error *error) {
@@ -300,7 +291,7 @@ emb_status emb_weights_load_layer(emb_weights *w, emb_layer *layer, uint32_t n, 
     };
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++)
         EMB_TRY(read_vector(w, vectors[i].role, n, s->hidden, vectors[i].out, error));
-    return finish_linears(w, layer, error);
+    return w->backend->layer_finish ? w->backend->layer_finish(layer, w->device, error) : EMB_OK;
 }
 
 /* T5's buckets as MPNet uses them: near distances have one each, far ones share on a log scale.

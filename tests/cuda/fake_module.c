@@ -490,11 +490,10 @@ static void pack_quantized(emb_linear *linear, uint32_t row0, const emb_quantize
     emb_cuda_pack_rows(linear, row0, rows, put);
 }
 
-static emb_status linear_finish(emb_linear *linear, uint32_t device, emb_error *error) {
+static emb_status layer_finish(emb_layer *layer, uint32_t device, emb_error *error) {
     (void)device;
-    if (linear->format != EMB_FORMAT_FP8) return EMB_OK;
     if (fails()) return lost(error, "bounding a matrix");
-    fake_reach(linear);
+    fake_reach(&layer->ffn_in);
     return EMB_OK;
 }
 
@@ -563,7 +562,7 @@ FAKE_BACKEND(int4, EMB_FORMAT_I4, 2, "cuda-sm80-int4", emb_cuda_linear_layout,
              .linear_pack_quantized = pack_quantized);
 FAKE_BACKEND(fp8, EMB_FORMAT_FP8, 2, "cuda-sm90-fp8", emb_cuda_linear_layout,
              .linear_pack = linear_pack, .linear_pack_quantized = pack_quantized,
-             .linear_finish = linear_finish);
+             .layer_finish = layer_finish);
 
 static emb_status probe_library(emb_device_info *device, const emb_device_list *wanted,
                                 emb_error *error) {

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "backend/cuda/kernels_quantised.h"
+#include "backend/cuda/kernels.h"
 
 static void *cut(uintptr_t *end, uint64_t count, uint64_t size) {
     const uint64_t align = EMB_ALIGN;

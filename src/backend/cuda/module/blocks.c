@@ -172,7 +172,7 @@ static const emb_device_calls cublaslt_calls = DEVICE_CALLS(emb_cuda_lane_open_c
     .ffn_block = run_ffn
 #define QUANTISED                                                                                  \
     .linear_pack = linear_pack, .linear_pack_quantized = pack_quantized,                           \
-    .linear_finish = emb_cuda_quantised_finish, .embed = emb_cuda_quantised_embed,                 \
+    .layer_finish = emb_cuda_quantised_finish, .embed = emb_cuda_quantised_embed,                  \
     .attention_block = emb_cuda_quantised_attention, .ffn_block = emb_cuda_quantised_ffn
 
 #define DEFINE_POOL(id, format)                                                                    \

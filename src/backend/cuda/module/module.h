@@ -120,8 +120,8 @@ void emb_cuda_quantised_attention(void *out, const void *in, const emb_tile *til
                                   emb_lane_scratch *scratch);
 void emb_cuda_quantised_ffn(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
                             const emb_block_shape *shape, emb_lane_scratch *scratch);
-/* As emb_backend.linear_finish. */
-emb_status emb_cuda_quantised_finish(emb_linear *linear, uint32_t device, emb_error *error);
+/* As emb_backend.layer_finish. */
+emb_status emb_cuda_quantised_finish(emb_layer *layer, uint32_t device, emb_error *error);
 emb_cuda_narrow emb_cuda_narrow_of(const emb_linear *linear);
 emb_cuda_codes emb_cuda_codes_of(const emb_cuda_view *v, void *values);
 

@@ -12,8 +12,10 @@ static emb_cuda_type type_of(emb_format format) {
                                      : EMB_CUDA_FP8;
 }
 
-emb_status emb_cuda_quantised_finish(emb_linear *l, uint32_t device, emb_error *error) {
+/* Of the matrix whose outputs become codes as they are. */
+emb_status emb_cuda_quantised_finish(emb_layer *layer, uint32_t device, emb_error *error) {
     emb_cuda_device about;
+    const emb_linear *l = &layer->ffn_in;
     if (l->format != EMB_FORMAT_FP8) return EMB_OK;
     emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
     int reason = cudaSetDevice((int)device);
@@ -44,13 +46,14 @@ emb_cuda_codes emb_cuda_codes_of(const emb_cuda_view *v, void *values) {
     return (emb_cuda_codes){values, lane->code_scales, lane->code_zeros};
 }
 
-/* The tuned one, or AUTO: a table may be of another type. */
+/* The tuned one, or the usual: a table may be of another type. */
 static emb_cuda_tile usable_tile(const emb_cuda_view *v, emb_cuda_product which,
                                  const emb_cuda_narrow *narrow) {
     emb_cuda_tile tile = emb_cuda_tuned_tile(v, which);
     bool one = narrow->type == EMB_CUDA_FP8 && v->state->device.capability == 90;
     bool none = narrow->type == EMB_CUDA_I4 && tile == EMB_CUDA_TILE_PAIR;
-    return one || none ? EMB_CUDA_TILE_AUTO : tile;
+    if (tile != EMB_CUDA_TILE_AUTO && !one && !none) return tile;
+    return emb_cuda_narrow_tile(narrow, emb_cuda_tuning_tokens(v), &v->state->device);
 }
 
 /* Whether embed and ffn_block leave the codes of what they wrote in the lane, for a layer without
@@ -83,8 +86,6 @@ static void product(const emb_cuda_view *v, emb_cuda_product which, void *out, v
     emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
     emb_cuda_codes codes = emb_cuda_codes_of(v, codes_at);
     emb_cuda_tile tile = usable_tile(v, which, &narrow);
-    if (tile == EMB_CUDA_TILE_AUTO)
-        tile = emb_cuda_narrow_tile(&narrow, emb_cuda_tuning_tokens(v), &state->device);
     emb_cuda_note(state, emb_cuda_narrow_run(out, in ? NULL : &codes, in, &narrow,
                                              which == EMB_CUDA_FFN_IN, tile, &v->pack,
                                              &state->device, state->stream));
@@ -94,18 +95,16 @@ static void product(const emb_cuda_view *v, emb_cuda_product which, void *out, v
  * a scale that is known beforehand; int8's are made of the values. */
 static void product_codes(const emb_cuda_view *v, const emb_linear *l, const emb_linear *next) {
     emb_cuda_state *state = v->state;
-    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
-    emb_cuda_codes codes = emb_cuda_codes_of(v, v->lane.middle_codes);
-    emb_cuda_codes out = emb_cuda_codes_of(v, v->lane.inner_codes);
     if (l->format == EMB_FORMAT_I8) {
         product(v, EMB_CUDA_FFN_IN, v->lane.wide, v->lane.middle_codes, NULL, l);
         encode(v, v->lane.inner_codes, next, v->lane.wide);
         return;
     }
-    emb_cuda_tile tile = usable_tile(v, EMB_CUDA_FFN_IN, &narrow);
-    if (tile == EMB_CUDA_TILE_AUTO)
-        tile = emb_cuda_narrow_tile(&narrow, emb_cuda_tuning_tokens(v), &state->device);
-    emb_cuda_note(state, emb_cuda_narrow_codes(&out, &codes, l->reach, &narrow, 1, tile, &v->pack,
+    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
+    emb_cuda_codes codes = emb_cuda_codes_of(v, v->lane.middle_codes);
+    emb_cuda_codes out = emb_cuda_codes_of(v, v->lane.inner_codes);
+    emb_cuda_note(state, emb_cuda_narrow_codes(&out, &codes, l->reach, &narrow, 1,
+                                               usable_tile(v, EMB_CUDA_FFN_IN, &narrow), &v->pack,
                                                &state->device, state->stream));
 }
 
@@ -131,17 +130,6 @@ static void norm_behind(const emb_cuda_view *v, void *out, const void *in, uint3
     emb_cuda_note(state, emb_cuda_residual_norm_codes(out, &codes, b->smooth, b->type, in,
                                                       b->residual, b->norm, &v->pack, hidden,
                                                       &state->device, state->stream));
-}
-
-/* Of a matrix that fp8 leaves in f16. */
-static void product_f16(const emb_cuda_view *v, void *out, const void *in, const emb_linear *l) {
-    emb_cuda_linear weights = {l->packed, l->bias, l->rows, l->cols, EMB_CUDA_F16};
-    const emb_cuda_device *device = &v->state->device;
-    emb_cuda_tile tile = emb_cuda_tuned_tile(v, EMB_CUDA_ATTENTION_OUT);
-    if (tile == EMB_CUDA_TILE_AUTO)
-        tile = emb_cuda_linear_tile(&weights, emb_cuda_tuning_tokens(v), device);
-    emb_cuda_note(v->state, emb_cuda_linear_run(out, in, &weights, 0, tile, &v->pack, device,
-                                                v->state->stream));
 }
 
 /* Whether there are factors is not known here: the codes are for a layer without. */
@@ -176,7 +164,7 @@ void emb_cuda_quantised_attention(void *out, const void *in, const emb_tile *til
     const behind b = {in, &norm, plain ? NULL : lane->middle_codes, layer->ffn_in.smooth,
                       type_of(first->format)};
     if (last->format == EMB_FORMAT_F16) {
-        product_f16(&v, lane->wide, lane->context, last);
+        emb_cuda_product_run(&v, EMB_CUDA_ATTENTION_OUT, lane->wide, lane->context, last);
     } else if (plain) {
         input = smoothed(&v, last, lane->context, lane->context);
         product(&v, EMB_CUDA_ATTENTION_OUT, lane->wide, NULL, input, last);
