@@ -7,11 +7,12 @@ cd "$(dirname "$0")/.."
 archs=${ARCHS:-75 80 86 89 90a}
 objects=${OBJECTS:-build/gpu/objects}
 jobs=${JOBS:-1}
+nvcc=$(tools/nvcc.sh)
 mkdir -p "$objects"
 
 compile() { # source, architecture
     stem=$objects/$(basename "$1" .cu).$2
-    nvcc -O3 -std=c++17 -Xcompiler -fPIC -Isrc -Iinclude -Xptxas -v \
+    "$nvcc" -O3 -std=c++17 -Xcompiler -fPIC -Isrc -Iinclude -Xptxas -v \
         -gencode "arch=compute_$2,code=sm_$2" -c "$1" -o "$stem.o" >"$stem.log" 2>&1 || {
         cat "$stem.log"
         echo failed >"$stem.failed"

