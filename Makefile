@@ -26,7 +26,7 @@ everything: all
 deps: ## installs the Debian packages that building, testing and pip need, or names them
 	@tools/deps.sh build test models python
 
-cuda: ## build/libembound_cuda.so, for the cards here or for CUDA_ARCHS="80-real;90a-real" (needs nvcc)
+cuda: ## build/libembound_cuda.so for the cards here, or CUDA_ARCHS="80-real;90a-real" (needs nvcc)
 	@tools/nvcc.sh >/dev/null
 	@$(MAKE) all
 	@cmake --preset cuda -DCMAKE_INSTALL_PREFIX=$(PREFIX) \

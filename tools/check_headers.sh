@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 strict="-fsyntax-only -Wall -Wextra -Wpedantic -Wshadow -Werror -Iinclude"
 failed=0 count=0 skipped=0
 # the headers of the CUDA module's host side need the toolkit's
-cuda=$(tools/nvcc.sh 2>/dev/null) && cuda=$(dirname "$(dirname "$(readlink -f "$cuda")")")/include ||
-    cuda=/usr/include
+nvcc=$(tools/nvcc.sh 2>/dev/null) || nvcc=/usr/bin/nvcc
+cuda=$(dirname "$(dirname "$(readlink -f "$nvcc")")")/include
 
 try() { # compiler, flags...
     count=$((count + 1))

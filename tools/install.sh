@@ -11,7 +11,10 @@ loader() { # the library is in one of the loader's folders or no longer there
 if [ "$1" = --remove ]; then
     build=$2 DESTDIR=${3:-}
     list=$build/installed.txt
-    [ -f "$list" ] || { echo "uninstall: $list is missing: nothing was installed from here" >&2; exit 1; }
+    if ! [ -f "$list" ]; then
+        echo "uninstall: nothing was installed from here ($list is missing)" >&2
+        exit 1
+    fi
     while read -r file; do rm -fv -- "$DESTDIR$file"; done <"$list"
     rm -f "$list"
     loader
