@@ -26,6 +26,7 @@ build() { # preset
 check layers python3 tools/check_layers.py
 check style python3 tools/check_style.py
 check format python3 tools/check_format.py
+check picture python3 tools/draw_throughput.py --check
 check headers tools/check_headers.sh
 check gcc build check-gcc
 check clang build check-clang
