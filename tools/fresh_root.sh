@@ -47,7 +47,7 @@ work=$(mktemp -d)
 root=$work/root
 chmod 755 "$work" && mkdir "$root"
 leave() {
-    for place in dev/shm sys proc; do
+    for place in dev/shm dev/pts sys proc; do
         if mountpoint -q "$root/$place"; then umount -l "$root/$place" || keep=1; fi
     done
     if [ -n "$keep" ]; then echo "kept: $root"; else rm -rf --one-file-system "$work"; fi
@@ -113,7 +113,9 @@ bare_root
 host_network
 mount -t proc proc "$root/proc"
 mount --bind /sys "$root/sys"
-mkdir -p "$root/dev/shm" && mount -t tmpfs tmpfs "$root/dev/shm"
+mkdir -p "$root/dev/shm" "$root/dev/pts"
+mount -t tmpfs tmpfs "$root/dev/shm"
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
 git clone -q --bare --no-local "$source" "$root/srv/embound.git"
 git config -f "$root/etc/gitconfig" safe.directory /srv/embound.git # root's, and the user clones it
 git -C "$root/srv/embound.git" update-ref refs/heads/fresh "$(git -C "$source" rev-parse HEAD)"
