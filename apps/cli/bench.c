@@ -32,7 +32,6 @@ static emb_status next_own(emb_source *source, emb_piece *pieces, uint32_t capac
         "through", "market", "science", "quietly", "blue",    "mountain", "answers", "children",
         "history", "to",     "measure", "light",   "machine", "bread",    "seven",   "remember"};
     bench_job *job = (bench_job *)(void *)source;
-    (void)error;
     emb_piece_list list = {.pieces = pieces, .capacity = capacity};
     size_t used = 0, text_bytes_max = OWN_WORDS_MAX * 10;
     while (job->made < OWN_TEXTS && !emb_piece_list_full(&list) &&
@@ -47,7 +46,7 @@ static emb_status next_own(emb_source *source, emb_piece *pieces, uint32_t capac
             source->buffer[used++] = ' ';
         }
         emb_source_add(source, &list, source->buffer + start, used - start);
-        emb_source_end(source, &list);
+        EMB_APP_TRY(emb_source_end(source, &list, error));
         job->made++;
     }
     *count = list.count;
@@ -65,6 +64,7 @@ static emb_status open_source(bench_job *job, const emb_options *options, void *
     }
     memset(&job->source, 0, sizeof job->source);
     job->source.input.descriptor = -1;
+    job->source.texts_per_row = 1;
     job->source.next = next_own;
     job->source.options = options->source;
     job->source.prompt_length = options->source.prompt ? strlen(options->source.prompt) : 0;
@@ -146,8 +146,9 @@ int emb_command_bench(emb_session *session, emb_options *options) {
     status = run_passes(&job, options, memory, &error);
     emb_source_close(&job.source);
     if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
-    emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
-    emb_engine_stats(&stats, session->engine);
+    emb_engine_stats_t stats;
+    emb_run_stats(&job.run, &stats);
+    if (!options->quiet) emb_report_notes(&job.source);
     if (options->json)
         emb_report_stats(emb_cli_stdout(), &stats, session);
     else

@@ -296,8 +296,16 @@ uint32_t emb_status_read_all(emb_engine_status *out, uint32_t capacity);
 #define EMB_RUN_PIECES    256
 #define EMB_RUN_ROWS      256
 #define EMB_RUN_IN_FLIGHT 65536 /* texts submitted and not collected, at most */
+#define EMB_RUN_SKIPPED   16    /* failed rows handed on at once */
+#define EMB_RUN_MARKS     256
 
-/* Receives finished rows; status is not EMB_OK where the source or the engine failed the row. */
+/* When so many texts have been delivered, the input is done up to here. */
+typedef struct emb_run_mark {
+    uint64_t texts, bytes;
+} emb_run_mark;
+
+/* Receives finished rows; status is not EMB_OK where the source or the engine failed the row, and
+ * then there are no values. */
 typedef emb_status (*emb_run_rows)(void *user, const emb_row *rows, uint32_t count,
                                    emb_error *error);
 
@@ -313,11 +321,20 @@ typedef struct emb_run {
     emb_error_log *log;
     bool quiet;
     bool progress;
-    bool status;                           /* keep a status file meanwhile */
-    uint64_t submitted, collected, failed; /* texts */
-    emb_piece *pieces;                     /* [EMB_RUN_PIECES] */
-    emb_row *rows;                         /* [EMB_RUN_ROWS] */
-    uint8_t *failed_bits;                  /* [EMB_RUN_IN_FLIGHT / 8], by text number */
+    bool status;                   /* keep a status file meanwhile */
+    uint64_t submitted, collected; /* texts, those that the source failed among them */
+    uint64_t skipped;              /* of them, those that were never given to the engine */
+    uint64_t failed, failed_row;   /* rows (of two texts in eval); the last one that failed */
+    emb_piece *pieces;             /* [EMB_RUN_PIECES] */
+    emb_row *rows;                 /* [EMB_RUN_ROWS] */
+    emb_row *skipped_rows;         /* [EMB_RUN_SKIPPED], all alike */
+    uint8_t *failed_bits;          /* [EMB_RUN_IN_FLIGHT / 8], by text number */
+    uint8_t *skipped_bits;         /* the same */
+    emb_run_mark *marks;           /* [EMB_RUN_MARKS], a ring: of what is under way */
+    uint32_t marks_first, marks_count;
+    emb_run_mark done;      /* the last mark that was passed */
+    emb_status idle_status; /* of the work done while the input had nothing */
+    emb_error idle_error;
     double started, drawn;
     bool bar_visible;
     const emb_session *session;
@@ -327,8 +344,12 @@ typedef struct emb_run {
 uint64_t emb_run_bytes(void);
 void emb_run_bind(emb_run *run, emb_session *session);
 
-/* Encodes everything the source yields. Fails: what the source, the engine or the callback give. */
+/* Encodes everything the source yields. While the input has nothing to read, what waits is encoded
+ * and handed on. Fails: what the source, the engine or the callback give. */
 emb_status emb_run_all(emb_run *run, emb_error *error);
+
+/* The engine's counters, with the rows that never came to it. */
+void emb_run_stats(const emb_run *run, emb_engine_stats_t *stats);
 
 /* ---- progress and reports -------------------------------------------------------------------- */
 
@@ -339,6 +360,12 @@ void emb_progress_clear(emb_run *run);
 
 /* The summary on standard error after an encode. */
 void emb_report_summary(const emb_engine_stats_t *stats, const emb_session *session);
+
+/* What the source has to say of texts that were read all the same: not UTF-8, CR inside a line. */
+void emb_report_notes(const emb_source *source);
+
+/* "", or "s" after any other number than one. */
+const char *emb_cli_plural(uint64_t count);
 
 /* One JSON object. */
 void emb_report_stats(emb_writer *writer, const emb_engine_stats_t *stats,

@@ -112,14 +112,15 @@ static emb_status finish_job(encode_job *job, emb_error *error) {
 
 static void report(encode_job *job, const emb_engine_stats_t *stats, const emb_session *session,
                    const emb_options *options) {
+    unsigned long long failed = job->run.failed;
     if (!options->quiet) emb_report_summary(stats, session);
-    if (job->run.failed == 0) return;
-    if (job->log.path[0]) {
-        emb_cli_say("%llu rows failed; they are listed in %s", (unsigned long long)job->run.failed,
-                    job->log.path);
-    } else {
-        emb_cli_say("%llu rows failed", (unsigned long long)job->run.failed);
-    }
+    if (!options->quiet) emb_report_notes(&job->source);
+    if (failed == 0) return;
+    const char *many = emb_cli_plural(failed);
+    if (job->log.path[0])
+        emb_cli_say("%llu row%s failed; listed in %s", failed, many, job->log.path);
+    else
+        emb_cli_say("%llu row%s failed", failed, many);
 }
 
 static int run_job(encode_job *job, emb_session *session, emb_options *options) {
@@ -136,9 +137,8 @@ static int run_job(encode_job *job, emb_session *session, emb_options *options) 
         }
         return emb_session_fail(session, options, status, &error);
     }
-    emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
-    emb_engine_stats(&stats, session->engine);
-    stats.texts_failed = job->run.failed; /* the source's among them */
+    emb_engine_stats_t stats;
+    emb_run_stats(&job->run, &stats);
     report(job, &stats, session, options);
     if (options->json) emb_report_stats(emb_cli_stdout(), &stats, session);
     int code = EMB_EXIT_OK;

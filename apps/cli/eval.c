@@ -26,7 +26,7 @@ typedef struct eval_job {
     float *vectors; /* [2 * pairs_max, dim] with --against, else NULL */
     uint64_t compared;
     double against_sum, against_min;
-    uint64_t failed;
+    uint64_t failed; /* pairs */
 } eval_job;
 
 typedef struct eval_result {
@@ -131,7 +131,7 @@ static emb_status run_model(eval_job *job, emb_session *session, const emb_optio
     job->texts = 0;
     emb_status status = emb_run_all(&job->run, error);
     emb_source_close(&job->pairs.source);
-    job->failed += job->run.failed;
+    if (job->run.failed > job->failed) job->failed = job->run.failed;
     return status;
 }
 
@@ -244,8 +244,8 @@ static emb_status run_job(eval_job *job, emb_session *session, const emb_options
     bind_job(job, session, against);
     EMB_APP_TRY(run_model(job, session, options, take_rows, error));
     if (options->stats_path) {
-        emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
-        emb_engine_stats(&stats, session->engine);
+        emb_engine_stats_t stats;
+        emb_run_stats(&job->run, &stats);
         int code = emb_report_save_stats(options->stats_path, &stats, session);
         if (code != EMB_EXIT_OK) return emb_app_fail(error, EMB_IO, "--stats was not written");
     }
@@ -275,5 +275,10 @@ int emb_command_eval(emb_session *session, emb_options *options) {
         return EMB_EXIT_DATA;
     }
     print_result(&job, &result, &second, options);
+    if (!options->quiet) emb_report_notes(&job.pairs.source);
+    if (job.failed) {
+        emb_cli_say("%llu pair%s failed", (unsigned long long)job.failed,
+                    emb_cli_plural(job.failed));
+    }
     return job.failed ? EMB_EXIT_DATA : EMB_EXIT_OK;
 }

@@ -147,6 +147,17 @@ const emb_option_entry emb_option_list[] = {
      .help = "csv, tsv: a quote is a character like any other",
      MANUAL("A quote is a character like any other.")},
 
+    {"--delimiter", 0, "C", TABLE | EMB_CLI_EVAL, EMB_GROUP_INPUT, SPECIAL(DELIMITER),
+     .words = "; | tab", .help = "csv: the character between cells, or tab; default a comma",
+     MANUAL("csv: the character between cells, or\n.Cm tab ;\nthe default is a comma.")},
+    {"--invalid", 0, "HOW", TABLE | EMB_CLI_EVAL, EMB_GROUP_INPUT,
+     CHOICE(source.invalid, 0, "replace error"),
+     .help = "bytes that are not UTF-8: replace (by U+FFFD, and say so; default), error (failed "
+             "rows)",
+     MANUAL("What happens to bytes that are not UTF-8.\n.Cm replace\n(default): they become "
+            "U+FFFD, and the end of the run says how many there were and where the first "
+            "is.\n.Cm error :\ntheir texts are failed rows.")},
+
     /* output */
     {"--output", 'o', "FILE", EMB_CLI_ENCODE, EMB_GROUP_OUTPUT, SPECIAL(OUTPUT),
      .words = EMB_WORDS_FILES, .help = "vectors, .npy or .jsonl; - is standard output (jsonl)",

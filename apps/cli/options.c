@@ -140,6 +140,15 @@ static emb_status set_dtype(emb_options *options, const emb_option_entry *which,
     return EMB_OK;
 }
 
+static emb_status set_delimiter(emb_options *options, const char *value, emb_error *error) {
+    bool tab = strcmp(value, "tab") == 0 || strcmp(value, "\\t") == 0;
+    if (!tab && (value[1] != '\0' || strchr("\"\r\n", value[0]))) {
+        return refuse("--delimiter", value, "one character of ASCII, no quote, or: tab", error);
+    }
+    options->source.delimiter = tab ? '\t' : value[0];
+    return EMB_OK;
+}
+
 static emb_status set_long(emb_options *options, const emb_option_entry *which, const char *value,
                            emb_error *error) {
     if (strcmp(value, "late") == 0) {
@@ -165,6 +174,8 @@ static emb_status set_special(emb_options *options, const emb_option_entry *whic
         return parse_device(options, value, error);
     case EMB_OPTION_DTYPE:
         return set_dtype(options, which, value, error);
+    case EMB_OPTION_DELIMITER:
+        return set_delimiter(options, value, error);
     case EMB_OPTION_LONG:
         return set_long(options, which, value, error);
     case EMB_OPTION_SECONDS:

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "fail.h"
+#include "source/content.h"
 
 #define NO_COLUMN UINT32_MAX
 
@@ -25,13 +26,13 @@ static void guess_dialect(emb_pairs *pairs, const char *bytes, size_t length,
                           const emb_source_options *options) {
     const char *newline = memchr(bytes, '\n', length);
     size_t line = newline ? (size_t)(newline - bytes) : length;
-    bool tabs = memchr(bytes, '\t', line) != NULL;
-    pairs->delimiter = tabs ? '\t' : ',';
+    bool tabs = !options->delimiter && memchr(bytes, '\t', line) != NULL;
+    pairs->delimiter = tabs ? '\t' : options->delimiter ? options->delimiter : ',';
     pairs->quotes = !tabs && !options->no_quotes;
 }
 
 static void note_cell(emb_pairs *pairs, const emb_csv *csv) {
-    if (pairs->rows_max > 0 || csv->column >= EMB_PAIRS_CELLS) return;
+    if (pairs->cells_count > 0 || csv->column >= EMB_PAIRS_CELLS) return;
     char *cell = pairs->cells[csv->column];
     size_t used = strlen(cell), room = EMB_PAIRS_CELL_TEXT - 1 - used;
     size_t length = csv->text_length < room ? csv->text_length : room;
@@ -39,13 +40,24 @@ static void note_cell(emb_pairs *pairs, const emb_csv *csv) {
     cell[used + length] = '\0';
 }
 
-/* Counts the rows and keeps the cells of the first. */
+/* A row that breaks the rules: a failed row, or the end where rows cannot be told any more. */
+static emb_status bad_row(const emb_pairs *pairs, const emb_csv *csv, emb_status status,
+                          const char *what, emb_error *error) {
+    char place[64];
+    emb_csv_row_place(csv, place, sizeof place);
+    return emb_app_fail(error, status, "%.100s %s: %s%s", pairs->path, place, what,
+                        status == EMB_BAD_FILE ? ": close it, or state --no-quotes if quotes are "
+                                                 "plain characters"
+                                               : "");
+}
+
+/* Counts the rows and keeps the cells of the first that is not blank. */
 static emb_status count_rows(emb_pairs *pairs, emb_input *input, emb_csv *csv, emb_error *error) {
     for (;;) {
         switch (emb_csv_next(csv)) {
         case EMB_CSV_MORE: {
             ptrdiff_t got = emb_input_read(input, csv->buffer, csv->capacity);
-            if (got < 0) return emb_input_fail(input, got, error);
+            if (got < 0) return emb_input_fail(input, error);
             emb_csv_fill(csv, (size_t)got);
             break;
         }
@@ -53,14 +65,16 @@ static emb_status count_rows(emb_pairs *pairs, emb_input *input, emb_csv *csv, e
             note_cell(pairs, csv);
             break;
         case EMB_CSV_ROW_END:
-            if (pairs->rows_max == 0) pairs->cells_count = csv->cells;
+            if (pairs->cells_count == 0 && !csv->blank) pairs->cells_count = csv->cells;
+            csv->width = pairs->cells_count;
             pairs->rows_max++;
             if (pairs->rows_max == UINT32_MAX) {
                 return emb_app_fail(error, EMB_BAD_FILE, "%s: too many rows", pairs->path);
             }
             break;
-        case EMB_CSV_BAD:
-            break; /* said when it is read for good */
+        case EMB_CSV_BAD: /* of other rows it is said when they are read for good */
+            if (csv->unclosed) return bad_row(pairs, csv, EMB_BAD_FILE, csv->reason, error);
+            break;
         case EMB_CSV_END:
             return EMB_OK;
         }
@@ -97,6 +111,22 @@ static bool resolve(emb_pairs *pairs, const char *columns) {
     return found[0] != found[1] && found[0] != found[2] && found[1] != found[2];
 }
 
+static emb_status no_columns(const emb_pairs *pairs, const char *wanted, emb_error *error) {
+    emb_source_names names = {0};
+    emb_csv_others others = {0};
+    for (uint32_t i = 0; i < pairs->cells_count && i < EMB_PAIRS_CELLS; i++) {
+        size_t length = strlen(pairs->cells[i]);
+        emb_source_names_add(&names, pairs->cells[i], length);
+        emb_csv_others_add(&others, pairs->cells[i], length);
+    }
+    const char *hint =
+        pairs->cells_count == 1 ? emb_csv_others_hint(&others, pairs->delimiter) : "";
+    return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                        "%.60s: %.30s are not a score and two sentences in its first row: %s; "
+                        "state --columns SCORE,FIRST,SECOND%s",
+                        pairs->path, wanted, names.text, hint);
+}
+
 static emb_status choose_columns(emb_pairs *pairs, const char *columns, bool no_header,
                                  emb_error *error) {
     const char *usual = "score,sentence1,sentence2";
@@ -111,11 +141,7 @@ static emb_status choose_columns(emb_pairs *pairs, const char *columns, bool no_
             found = false;
         }
     }
-    if (found) return EMB_OK;
-    return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                        "%.80s: %u columns, and %s are not a score and two sentences; state "
-                        "--columns SCORE,FIRST,SECOND (names or numbers)",
-                        pairs->path, pairs->cells_count, columns ? columns : usual);
+    return found ? EMB_OK : no_columns(pairs, columns ? columns : usual, error);
 }
 
 emb_status emb_pairs_inspect(emb_pairs *pairs, const char *path, const char *columns,
@@ -128,13 +154,17 @@ emb_status emb_pairs_inspect(emb_pairs *pairs, const char *path, const char *col
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                             "eval reads its table twice: name a file, not standard input");
     }
+    EMB_APP_TRY(emb_content_check_name(path, error));
     EMB_APP_TRY(emb_input_open(&input, &pairs->path, 1, -1, error));
     if (input.bytes_total == 0) {
         return emb_app_fail(error, EMB_BAD_FILE, "%s: empty, or not a regular file", path);
     }
     EMB_APP_TRY(emb_input_advance(&input, &more, error));
     ptrdiff_t got = emb_input_read(&input, buffer, EMB_SOURCE_BYTES);
-    if (got < 0) return emb_input_fail(&input, got, error);
+    if (got < 0) {
+        emb_input_close(&input);
+        return emb_input_fail(&input, error);
+    }
     guess_dialect(pairs, buffer, (size_t)got, options);
     emb_csv csv;
     emb_csv_init(&csv, buffer, EMB_SOURCE_BYTES, pairs->delimiter, pairs->quotes);
@@ -148,6 +178,8 @@ emb_status emb_pairs_inspect(emb_pairs *pairs, const char *path, const char *col
 /* Text cells come in file order, so the second column may come first; cosines do not mind. */
 static void take_cell(emb_pairs *pairs, emb_piece_list *list) {
     const emb_csv *csv = &pairs->source.csv;
+    if (pairs->header && csv->column >= pairs->cells_count && csv->text_length)
+        pairs->row_excess = true;
     if (csv->column == pairs->score_column) {
         size_t room = EMB_PAIRS_CELL_TEXT - 1 - pairs->score_length;
         size_t length = csv->text_length < room ? csv->text_length : room;
@@ -158,31 +190,38 @@ static void take_cell(emb_pairs *pairs, emb_piece_list *list) {
     if (csv->column != pairs->first_column && csv->column != pairs->second_column) return;
     if (csv->text_length) emb_source_add(&pairs->source, list, csv->text, csv->text_length);
     if (!csv->last) return;
-    emb_source_end(&pairs->source, list);
+    if (emb_source_end(&pairs->source, list, &pairs->cell_error) != EMB_OK) pairs->cell_bad = true;
     pairs->cells_done++;
+}
+
+/* Why the row that ended is no good, or NULL; its score is then in `score`. */
+static const char *find_fault(const emb_pairs *pairs, double *score) {
+    const emb_csv *csv = &pairs->source.csv;
+    uint32_t last_column = pairs->score_column;
+    if (pairs->first_column > last_column) last_column = pairs->first_column;
+    if (pairs->second_column > last_column) last_column = pairs->second_column;
+    if (pairs->row_bad) return csv->reason;
+    if (csv->cells <= last_column) return "it lacks cells: not a score and two sentences";
+    if (pairs->row_excess)
+        return "it has more cells than the header row; put quotes around a cell that holds a "
+               "delimiter";
+    return is_number(pairs->score_text, score) ? NULL : "the score is not a number";
 }
 
 /* Every row gives two texts, whatever it lacks, so that rows and texts stay in step. */
 static emb_status end_row(emb_pairs *pairs, emb_piece_list *list, emb_error *error) {
-    const emb_csv *csv = &pairs->source.csv;
     double score = NAN;
-    uint32_t last_column = pairs->score_column;
-    if (pairs->first_column > last_column) last_column = pairs->first_column;
-    if (pairs->second_column > last_column) last_column = pairs->second_column;
-    bool complete = csv->cells > last_column && !pairs->row_bad;
-    while (pairs->cells_done < 2) {
-        emb_source_end(&pairs->source, list);
-        pairs->cells_done++;
-    }
     pairs->score_text[pairs->score_length] = '\0';
-    if (!is_number(pairs->score_text, &score) || !complete) score = NAN;
-    pairs->scores[pairs->pairs++] = score;
+    for (; pairs->cells_done < 2; pairs->cells_done++) emb_source_end_bad(&pairs->source, list);
+    const char *fault = find_fault(pairs, &score);
+    bool cell_bad = pairs->cell_bad;
+    pairs->scores[pairs->pairs++] = fault || cell_bad ? NAN : score;
     pairs->cells_done = pairs->score_length = 0;
-    pairs->row_bad = false;
-    if (!isnan(score)) return EMB_OK;
-    return emb_app_fail(error, EMB_BAD_TEXT, "%s line %llu: %s", pairs->path,
-                        (unsigned long long)csv->row_line,
-                        complete ? "the score is not a number" : "not a score and two sentences");
+    pairs->row_bad = pairs->row_excess = pairs->cell_bad = false;
+    if (fault) return bad_row(pairs, &pairs->source.csv, EMB_BAD_TEXT, fault, error);
+    if (!cell_bad) return EMB_OK;
+    *error = pairs->cell_error;
+    return EMB_BAD_TEXT;
 }
 
 static emb_status next_pairs(emb_source *source, emb_piece *pieces, uint32_t capacity,
@@ -199,7 +238,7 @@ static emb_status next_pairs(emb_source *source, emb_piece *pieces, uint32_t cap
         if (event == EMB_CSV_MORE) {
             if (list.count) break;
             ptrdiff_t got = emb_input_read(&source->input, csv->buffer, csv->capacity);
-            if (got < 0) return emb_input_fail(&source->input, got, error);
+            if (got < 0) return emb_input_fail(&source->input, error);
             emb_csv_fill(csv, (size_t)got);
         } else if (event == EMB_CSV_END) {
             done = true;
@@ -209,10 +248,11 @@ static emb_status next_pairs(emb_source *source, emb_piece *pieces, uint32_t cap
                              "%s: the table changed while it was read; run again", pairs->path);
         } else if (event == EMB_CSV_BAD) {
             pairs->row_bad = true;
+            if (csv->unclosed) status = bad_row(pairs, csv, EMB_BAD_FILE, csv->reason, error);
         } else if (event == EMB_CSV_ROW_END) {
             if (!skip && !csv->blank) status = end_row(pairs, &list, error);
             if (skip) pairs->row_bad = false;
-            pairs->header_passed = true;
+            pairs->header_passed |= !csv->blank;
         } else if (!skip && (csv->column > 0 || csv->row_bytes || csv->row_quoted)) {
             take_cell(pairs,
                       &list); /* an empty first cell may be a blank line: end_row sees to it */
@@ -232,10 +272,12 @@ emb_status emb_pairs_open(emb_pairs *pairs, const emb_source_options *options, d
     source->next = next_pairs;
     source->options = *options;
     source->prompt_length = options->prompt ? strlen(options->prompt) : 0;
+    source->texts_per_row = 2;
     emb_csv_init(&source->csv, memory, EMB_SOURCE_BYTES, pairs->delimiter, pairs->quotes);
+    source->csv.width = pairs->header ? pairs->cells_count : 0;
     pairs->scores = scores;
     pairs->pairs = 0;
     pairs->score_length = pairs->cells_done = 0;
-    pairs->header_passed = pairs->row_bad = false;
+    pairs->header_passed = pairs->row_bad = pairs->row_excess = pairs->cell_bad = false;
     return EMB_OK;
 }

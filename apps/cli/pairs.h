@@ -25,7 +25,9 @@ typedef struct emb_pairs {
     uint32_t pairs; /* rows given so far */
     char score_text[EMB_PAIRS_CELL_TEXT];
     uint32_t score_length, cells_done;
-    bool row_bad, header_passed;
+    bool row_bad, row_excess, header_passed;
+    bool cell_bad; /* a text of the row is to fail it, for the reason in cell_error */
+    emb_error cell_error;
 } emb_pairs;
 
 /* Looks the table through. columns: "SCORE,FIRST,SECOND" as names or 1-based numbers, or NULL for

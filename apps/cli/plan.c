@@ -26,7 +26,7 @@ static emb_status load_machine(emb_machine *out, const char *path, emb_error *er
         if (got > 0) length += (size_t)got;
     }
     emb_input_close(&input);
-    if (got < 0) return emb_input_fail(&input, got, error);
+    if (got < 0) return emb_input_fail(&input, error);
     if (length == sizeof text) {
         return emb_app_fail(error, EMB_BAD_FILE, "%s: too long for a machine file", path);
     }

@@ -44,6 +44,10 @@ void emb_cli_say(const char *format, ...) {
     emb_cli_err(line, prefix + used + 1);
 }
 
+const char *emb_cli_plural(uint64_t count) {
+    return count == 1 ? "" : "s";
+}
+
 int emb_cli_exit_code(emb_status status) {
     switch (status) {
     case EMB_OK:

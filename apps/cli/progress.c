@@ -23,13 +23,18 @@ bool emb_cli_wants_progress(const emb_options *options) {
     return options->progress == EMB_CLI_ALWAYS || (options->progress == EMB_CLI_AUTO && isatty(2));
 }
 
-/* What was read, less what waits in the engine. 0 if the size of the input is not known. */
+/* Bytes of the input whose rows were delivered, of all bytes: what is only read, or waits in the
+ * engine, is not done. Between two marks texts count alike. */
 static double share_done(const emb_run *run) {
-    const emb_input *input = &run->source->input;
-    if (input->bytes_total == 0 || run->submitted == 0) return 0;
-    double read = (double)input->bytes_read / (double)input->bytes_total;
-    double share = read * (double)run->collected / (double)run->submitted;
-    return share > 1 ? 1 : share;
+    double bytes = (double)run->done.bytes;
+    if (run->marks_count) {
+        const emb_run_mark *next = &run->marks[run->marks_first];
+        double texts = (double)(next->texts - run->done.texts);
+        double share = (double)(run->collected - run->done.texts) / texts;
+        bytes += share * (double)(next->bytes - run->done.bytes);
+    }
+    double total = (double)run->source->input.bytes_total;
+    return bytes < total ? bytes / total : 1;
 }
 
 static void show(const char *text, size_t length) {
@@ -55,15 +60,16 @@ void emb_progress_draw(emb_run *run, bool last) {
     emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
     emb_engine_stats(&stats, run->engine);
     double elapsed = now - run->started > 1e-3 ? now - run->started : 1e-3;
-    double share = share_done(run);
+    bool sized = run->source->input.bytes_total > 0;
+    double share = !sized ? 0 : last ? 1 : share_done(run);
     char text[192], bar[BAR_CELLS + 1], left[32] = "";
     int length = 0;
-    if (share > 0) {
+    if (sized) {
         int filled = (int)(share * BAR_CELLS);
         for (int i = 0; i < BAR_CELLS; i++) bar[i] = i < filled ? '#' : '.';
         bar[BAR_CELLS] = '\0';
-        unsigned seconds = (unsigned)(elapsed / share - elapsed + 0.5);
-        snprintf(left, sizeof left, "  %u:%02u left", seconds / 60, seconds % 60);
+        unsigned seconds = share > 0 ? (unsigned)(elapsed / share - elapsed + 0.5) : 0;
+        if (share > 0) snprintf(left, sizeof left, "  %u:%02u left", seconds / 60, seconds % 60);
         length = snprintf(text, sizeof text, "%3.0f%% %s ", share * 100, bar);
     }
     length +=

@@ -66,7 +66,7 @@ static emb_status read_texts(quantize_job *job, const emb_options *options, emb_
     emb_status status = EMB_OK;
     for (bool more = true; more && status == EMB_OK;) {
         uint32_t count = 0;
-        status = job->source.next(&job->source, job->pieces, EMB_RUN_PIECES, &count, error);
+        status = emb_source_read(&job->source, job->pieces, EMB_RUN_PIECES, &count, error);
         for (uint32_t i = 0; i < count && more; i++) more = take_piece(job, &job->pieces[i]);
         if (count == 0) break;
         if (status != EMB_BAD_TEXT) continue;
@@ -74,6 +74,7 @@ static emb_status read_texts(quantize_job *job, const emb_options *options, emb_
         status = EMB_OK;
     }
     emb_source_close(&job->source);
+    if (status == EMB_OK && !options->quiet) emb_report_notes(&job->source);
     if (status == EMB_OK && job->texts_count == 0)
         return emb_app_fail(error, EMB_INVALID_ARGUMENT, "--calibrate %.150s: holds no texts",
                             options->calibrate);

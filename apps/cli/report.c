@@ -218,8 +218,9 @@ void emb_report_plan_json(emb_writer *out, const emb_session *session) {
 
 void emb_report_summary(const emb_engine_stats_t *stats, const emb_session *session) {
     double seconds = stats->seconds > 1e-9 ? stats->seconds : 1e-9;
-    emb_cli_say("%llu texts, %llu of them longer than %u tokens; %llu failed", (ull)stats->texts,
-                (ull)stats->texts_long, session->plan.chunk_tokens_max, (ull)stats->texts_failed);
+    emb_cli_say("%llu text%s, %llu of them longer than %u tokens; %llu failed", (ull)stats->texts,
+                emb_cli_plural(stats->texts), (ull)stats->texts_long,
+                session->plan.chunk_tokens_max, (ull)stats->texts_failed);
     emb_cli_say("%llu tokens in %.2f s: %.0f texts/s, %.0f tokens/s", (ull)stats->tokens,
                 stats->seconds, (double)stats->texts / seconds, (double)stats->tokens / seconds);
     if (stats->tokens_dropped && session->plan.long_rule == EMB_LONG_TRUNCATE) {
@@ -227,6 +228,29 @@ void emb_report_summary(const emb_engine_stats_t *stats, const emb_session *sess
     }
     emb_cli_say("memory: %.2f MiB planned, %.2f MiB observed peak", MIB(stats->host_bytes_planned),
                 MIB(stats->host_bytes_peak));
+}
+
+void emb_report_notes(const emb_source *source) {
+    const emb_source_notes *notes = &source->notes;
+    uint32_t file;
+    uint64_t line;
+    if (notes->texts_replaced) {
+        emb_source_place(notes->replaced_place, &file, &line);
+        emb_cli_say("%llu character%s of %llu text%s are not UTF-8 and were read as U+FFFD, the "
+                    "first at %s line %llu, byte %llu of its text (0x%02X): convert the file "
+                    "(iconv -f LATIN1 -t UTF-8), or let such rows fail (--invalid error)",
+                    (ull)notes->replaced, emb_cli_plural(notes->replaced),
+                    (ull)notes->texts_replaced, emb_cli_plural(notes->texts_replaced),
+                    emb_input_name(&source->input, file), (ull)line, (ull)notes->replaced_byte,
+                    notes->replaced_value);
+    }
+    if (notes->texts_return) {
+        emb_source_place(notes->return_place, &file, &line);
+        emb_cli_say("%llu line%s hold a CR that ends no line and was read as a blank, the first at "
+                    "%s line %llu",
+                    (ull)notes->texts_return, emb_cli_plural(notes->texts_return),
+                    emb_input_name(&source->input, file), (ull)line);
+    }
 }
 
 void emb_report_stats(emb_writer *out, const emb_engine_stats_t *stats,

@@ -188,7 +188,7 @@ static emb_status read_snippets(search_job *job, emb_error *error) {
     for (;;) {
         uint32_t count = 0;
         emb_status status =
-            job->source.next(&job->source, job->pieces, EMB_RUN_PIECES, &count, error);
+            emb_source_read(&job->source, job->pieces, EMB_RUN_PIECES, &count, error);
         if (status != EMB_OK && status != EMB_BAD_TEXT) return status;
         for (uint32_t i = 0; i < count; i++) {
             keep_snippet(job, index, &job->pieces[i]);
@@ -306,6 +306,7 @@ int emb_command_search(emb_session *session, emb_options *options) {
         code = emb_session_fail(session, options, status, &error);
     } else {
         print_hits(&job, options);
+        if (options->texts_path && !options->quiet) emb_report_notes(&job.source);
     }
     if (status == EMB_OK && options->stats_path) {
         emb_engine_stats_t stats = {.struct_bytes = sizeof stats};

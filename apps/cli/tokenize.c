@@ -20,7 +20,7 @@ typedef struct tokenize_job {
     size_t line_start; /* in the writer's buffer */
     emb_tokenizer_handle *tokenizer;
     uint32_t before, after;
-    bool json, specials;
+    bool json, specials, line_open;
     uint64_t index, failed, ids_in_line;
     emb_piece pieces[EMB_RUN_PIECES];
     uint32_t ids[IDS_MAX];
@@ -36,6 +36,7 @@ static void write_id(tokenize_job *job, uint32_t id) {
 static void begin_line(tokenize_job *job) {
     if (job->out.used > OUT_BYTES / 2) emb_writer_flush(&job->out, NULL);
     job->line_start = job->out.used;
+    job->line_open = true;
     job->ids_in_line = 0;
     if (job->json) {
         emb_writer_text(&job->out, "{\"index\":");
@@ -60,7 +61,14 @@ static void end_line(tokenize_job *job, bool failed) {
     }
     if (job->json) emb_writer_text(&job->out, end);
     emb_writer_put(&job->out, "\n", 1);
+    job->line_open = false;
     job->index++;
+}
+
+/* The input pauses: whoever writes it may wait for the lines of what was written. */
+static bool while_idle(void *user) {
+    tokenize_job *job = user;
+    return job->line_open || !job->output.direct || emb_writer_flush(&job->out, NULL) == EMB_OK;
 }
 
 /* Ids come out in portions of IDS_MAX; the last call of a text gives those still held back. */
@@ -90,11 +98,12 @@ static emb_status tokenize_all(tokenize_job *job, emb_error *error) {
         uint32_t count = 0;
         emb_error reason = {0};
         emb_status status =
-            job->source.next(&job->source, job->pieces, EMB_RUN_PIECES, &count, &reason);
+            emb_source_read(&job->source, job->pieces, EMB_RUN_PIECES, &count, &reason);
         bool failed = status == EMB_BAD_TEXT;
         if (status != EMB_OK && !failed) {
-            *error = reason;
-            return status;
+            bool written = job->out.status == EMB_OK; /* while the input paused */
+            *error = written ? reason : job->out.error;
+            return written ? status : job->out.status;
         }
         for (uint32_t i = 0; i < count; i++) {
             EMB_APP_TRY(take_piece(job, &job->pieces[i], failed && i + 1 == count, error));
@@ -125,8 +134,10 @@ static int open_output(tokenize_job *job, const emb_options *options) {
     return EMB_EXIT_OK;
 }
 
-static int run_job(tokenize_job *job) {
+static int run_job(tokenize_job *job, const emb_options *options) {
     emb_error error = {0};
+    job->source.input.idle = while_idle;
+    job->source.input.idle_user = job;
     emb_status status = tokenize_all(job, &error);
     if (status == EMB_OK) status = emb_writer_flush(&job->out, &error);
     if (status == EMB_OK) status = emb_output_commit(&job->output, &error);
@@ -134,6 +145,7 @@ static int run_job(tokenize_job *job) {
         emb_output_abort(&job->output);
         return job->output.closed_by_reader ? EMB_EXIT_OUTPUT : emb_cli_fail(status, &error);
     }
+    if (!options->quiet) emb_report_notes(&job->source);
     return job->failed ? EMB_EXIT_DATA : EMB_EXIT_OK;
 }
 
@@ -166,7 +178,7 @@ int emb_command_tokenize(emb_session *session, emb_options *options) {
     emb_status status = open_job(&job, session, options, &error);
     if (status != EMB_OK) return emb_cli_fail(status, &error);
     int code = open_output(job, options);
-    if (code == EMB_EXIT_OK) code = run_job(job);
+    if (code == EMB_EXIT_OK) code = run_job(job, options);
     emb_source_close(&job->source);
     emb_tokenizer_close(job->tokenizer);
     return code;

@@ -3,7 +3,11 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "source/csv.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#define LIKE_ROWS_MAX 100   /* lines inside quotes that look like rows */
+#define LINES_MAX     10000 /* the same where a row is a line without delimiters */
 
 enum {
     ROW_START,
@@ -21,7 +25,9 @@ void emb_csv_reset(emb_csv *csv) {
     csv->begin = csv->end = 0;
     csv->at_end = false;
     csv->state = ROW_START;
-    csv->line = csv->row_line = 1;
+    csv->line = csv->row_line = csv->row_last = 1;
+    csv->width = 0;
+    csv->unclosed = false;
 }
 
 void emb_csv_init(emb_csv *csv, unsigned char *buffer, size_t capacity, char delimiter,
@@ -49,8 +55,10 @@ static emb_csv_event give(emb_csv *csv, const void *text, size_t length, bool la
 }
 
 static emb_csv_event fail(emb_csv *csv, const char *reason) {
+    if (csv->state != QUOTED) csv->row_last = csv->line;
     csv->state = BROKEN;
     csv->reason = reason;
+    csv->bad_byte = csv->begin < csv->end ? csv->buffer[csv->begin] : 0;
     return EMB_CSV_BAD;
 }
 
@@ -58,49 +66,62 @@ static emb_csv_event fail(emb_csv *csv, const char *reason) {
 static emb_csv_event end_cell(emb_csv *csv, const void *text, size_t length) {
     bool newline = csv->buffer[csv->begin] == '\n';
     csv->begin++;
+    csv->row_last = csv->line;
     csv->line += newline;
     csv->state = newline ? ROW_DONE : CELL_START;
     return give(csv, text, length, true);
 }
 
+static const char stray_return[] =
+    "a CR inside a cell without quotes: lines end in LF or CRLF (tr '\\r' '\\n' makes them)";
+
 static emb_csv_event read_plain(emb_csv *csv) {
     const unsigned char *bytes = csv->buffer;
     size_t start = csv->begin, i = start;
     unsigned char delimiter = (unsigned char)csv->delimiter;
-    for (; i < csv->end; i++) {
-        unsigned char c = bytes[i];
-        if (c == delimiter || c == '\n') {
-            csv->begin = i;
-            size_t length = i - start;
-            if (c == '\n' && length && bytes[i - 1] == '\r') length--;
-            return end_cell(csv, bytes + start, length);
-        }
+    while (i < csv->end && bytes[i] != delimiter && bytes[i] != '\n' && bytes[i] != '\r') i++;
+    csv->begin = i;
+    if (i == csv->end || bytes[i] == '\r') {
+        csv->state = i < csv->end ? PLAIN_CR : PLAIN;
+        csv->begin += i < csv->end;
+        return give(csv, bytes + start, i - start, false);
     }
-    csv->begin = csv->end;
-    csv->state = PLAIN;
-    if (bytes[i - 1] == '\r') {
-        csv->state = PLAIN_CR;
-        i--;
-    }
-    return give(csv, bytes + start, i - start, false);
+    return end_cell(csv, bytes + start, i - start);
 }
 
+/* A carriage return belongs to the end of the line, or it should not be there. */
 static emb_csv_event read_plain_cr(emb_csv *csv) {
     if (csv->buffer[csv->begin] == '\n') return end_cell(csv, "", 0);
-    csv->state = PLAIN;
-    return give(csv, "\r", 1, false);
+    return fail(csv, stray_return);
+}
+
+/* A line inside quotes has ended. */
+static void count_line(emb_csv *csv) {
+    uint32_t expected = csv->width ? csv->width - 1 : csv->expected;
+    bool alike = csv->line_bytes && csv->line_delimiters == expected;
+    csv->like_rows = alike ? csv->like_rows + 1 : 0;
+    csv->expected = csv->line_delimiters;
+    csv->line_delimiters = csv->line_bytes = 0;
+    csv->row_last = csv->line++;
 }
 
 /* Gives what stands before the next quote. `from` may be begin + 1, to give a quote as text. */
 static emb_csv_event read_quoted(emb_csv *csv, size_t from) {
     const unsigned char *bytes = csv->buffer;
     size_t start = csv->begin, i = from;
-    while (i < csv->end && bytes[i] != '"') {
-        csv->line += bytes[i] == '\n';
-        i++;
+    uint32_t most = (csv->width ? csv->width > 1 : csv->expected > 0) ? LIKE_ROWS_MAX : LINES_MAX;
+    for (; i < csv->end && bytes[i] != '"' && csv->like_rows < most; i++) {
+        csv->line_delimiters += bytes[i] == (unsigned char)csv->delimiter;
+        csv->line_bytes += bytes[i] > ' ';
+        if (bytes[i] == '\n') count_line(csv);
+    }
+    csv->begin = i;
+    if (csv->like_rows >= most) {
+        csv->unclosed = true;
+        return fail(csv, "a quote is opened here, and the lines after it look like rows");
     }
     csv->state = i < csv->end ? QUOTE : QUOTED;
-    csv->begin = i < csv->end ? i + 1 : i;
+    csv->begin += i < csv->end;
     return give(csv, bytes + start, i - start, false);
 }
 
@@ -113,7 +134,8 @@ static emb_csv_event read_after_quote(emb_csv *csv) {
         csv->begin++;
         return give(csv, "", 0, false);
     }
-    return fail(csv, "text after a closing quote; write a quote inside a cell twice (\"\")");
+    return fail(csv, "text after a closing quote: write a quote inside a cell twice (\"\"), or "
+                     "state --no-quotes if quotes are plain characters");
 }
 
 /* Goes to the end of a bad row. */
@@ -122,7 +144,7 @@ static void skip_broken(emb_csv *csv) {
     const unsigned char *newline = memchr(start, '\n', csv->end - csv->begin);
     csv->begin = newline ? (size_t)(newline - csv->buffer) + 1 : csv->end;
     if (!newline) return;
-    csv->line++;
+    csv->row_last = csv->line++;
     csv->state = ROW_DONE;
 }
 
@@ -135,6 +157,8 @@ static emb_csv_event end_row(emb_csv *csv) {
 
 /* The file has ended: whatever was begun ends too. */
 static emb_csv_event finish(emb_csv *csv) {
+    bool begun = csv->state == QUOTED ? csv->line_bytes > 0 : csv->state != BROKEN;
+    if (begun) csv->row_last = csv->line;
     switch (csv->state) {
     case ROW_START:
         return EMB_CSV_END;
@@ -143,12 +167,10 @@ static emb_csv_event finish(emb_csv *csv) {
         csv->state = ROW_DONE;
         return give(csv, "", 0, true);
     case QUOTED:
-        return fail(csv, "a quote that is opened here is never closed");
+        return fail(csv, "a quote that is opened here is never closed: close it, or state "
+                         "--no-quotes if quotes are plain characters");
     case BROKEN:
         return end_row(csv);
-    case PLAIN_CR:
-        csv->state = ROW_DONE;
-        return give(csv, "\r", 1, true);
     default:
         csv->state = ROW_DONE;
         return give(csv, "", 0, true);
@@ -165,6 +187,7 @@ static emb_csv_event start_cell(emb_csv *csv) {
     }
     if (csv->quotes && csv->buffer[csv->begin] == '"') {
         csv->row_quoted = true;
+        csv->line_delimiters = csv->line_bytes = csv->expected = csv->like_rows = 0;
         csv->begin++;
         csv->state = QUOTED;
         return give(csv, "", 0, false);
@@ -196,4 +219,40 @@ emb_csv_event emb_csv_next(emb_csv *csv) {
             skip_broken(csv);
         }
     }
+}
+
+void emb_csv_row_place(const emb_csv *csv, char *out, size_t capacity) {
+    unsigned long long first = csv->row_line, last = csv->row_last;
+    if (last > first)
+        snprintf(out, capacity, "line %llu to line %llu", first, last);
+    else
+        snprintf(out, capacity, "line %llu", first);
+}
+
+/* ---- other delimiters ------------------------------------------------------------------------ */
+
+static const char candidates[] = ";\t|,";
+static const char *const hints[] = {
+    "; if semicolons stand between cells: --delimiter ';'",
+    "; if tabs stand between cells: --input-format tsv",
+    "; if bars stand between cells: --delimiter '|'",
+    "; if commas stand between cells: --input-format csv",
+};
+
+void emb_csv_others_add(emb_csv_others *others, const char *text, size_t length) {
+    for (size_t i = 0; i < length; i++) {
+        const char *found = text[i] ? strchr(candidates, text[i]) : NULL;
+        if (found) others->counts[found - candidates]++;
+    }
+}
+
+const char *emb_csv_others_hint(const emb_csv_others *others, char delimiter) {
+    size_t most = 0;
+    uint32_t count = 0;
+    for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++) {
+        if (candidates[i] == delimiter || others->counts[i] <= count) continue;
+        most = i;
+        count = others->counts[i];
+    }
+    return count ? hints[most] : "";
 }

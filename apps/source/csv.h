@@ -3,6 +3,11 @@
  * A pull reader over one fixed buffer: a cell may be larger than it. Nothing is copied: the text of
  * an event points into the buffer until the next fill. Feeds the table source and `eval`.
  *
+ * A cell in quotes may have any number of lines. Its quote counts as never closed once 100 lines in
+ * a row inside it look like rows of the table: they are not blank and have as many delimiters as
+ * the table's rows (or, while that is not known, as the line before). Where rows have no delimiter
+ * at all, 10,000 lines are needed.
+ *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_SOURCE_CSV_H
 #define EMB_SOURCE_CSV_H
@@ -15,7 +20,8 @@ typedef enum emb_csv_event {
     EMB_CSV_MORE,    /* the buffer is used up: call emb_csv_fill */
     EMB_CSV_CELL,    /* text of the current cell; the cell is complete if `last` */
     EMB_CSV_ROW_END, /* `cells` and `blank` describe the row */
-    EMB_CSV_BAD,     /* the row breaks the rules, see `reason`; its ROW_END still comes */
+    EMB_CSV_BAD,     /* the row breaks the rules, see `reason`; its ROW_END still comes, but not if
+                        `unclosed`: then there is no telling where rows begin */
     EMB_CSV_END      /* no rows are left */
 } emb_csv_event;
 
@@ -28,15 +34,31 @@ typedef struct emb_csv {
     uint8_t state;
     uint64_t line;     /* 1-based, being read */
     uint64_t row_line; /* where the row began */
-    uint32_t column;   /* 0-based, of the CELL */
-    uint32_t cells;    /* of the row that ended */
-    bool blank;        /* the row that ended was an empty line */
+    uint64_t row_last; /* its last line, once it has ended or is unclosed */
+    uint32_t width;    /* cells that rows of the table have; the caller's; 0: not known */
+    bool unclosed;     /* BAD: a quote that is never closed, as it seems */
+    uint32_t line_delimiters, line_bytes, expected, like_rows; /* of the lines inside quotes */
+    uint32_t column;                                           /* 0-based, of the CELL */
+    uint32_t cells;                                            /* of the row that ended */
+    bool blank; /* the row that ended was an empty line */
     bool row_quoted, row_bytes;
     const char *text;
     size_t text_length;
     bool last;
     const char *reason;
+    unsigned char bad_byte; /* BAD: that stands at the place; 0: the file has ended */
 } emb_csv;
+
+/* How often a row has the delimiters that tables use. */
+typedef struct emb_csv_others {
+    uint32_t counts[4];
+} emb_csv_others;
+
+void emb_csv_others_add(emb_csv_others *others, const char *text, size_t length);
+
+/* What to add to a message: which of them seems to be the delimiter, and how to state it. Empty if
+ * none does. */
+const char *emb_csv_others_hint(const emb_csv_others *others, char delimiter);
 
 void emb_csv_init(emb_csv *csv, unsigned char *buffer, size_t capacity, char delimiter,
                   bool quotes);
@@ -48,5 +70,8 @@ emb_csv_event emb_csv_next(emb_csv *csv);
 
 /* Says that `length` bytes were read to the start of the buffer; 0: the file has ended. */
 void emb_csv_fill(emb_csv *csv, size_t length);
+
+/* "line 3" or "line 3 to line 5": where the row that ended, or is unclosed, stands. */
+void emb_csv_row_place(const emb_csv *csv, char *out, size_t capacity);
 
 #endif

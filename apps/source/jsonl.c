@@ -27,18 +27,35 @@ emb_status emb_source_set_field(emb_source *source, const char *field, emb_error
     }
 }
 
-/* EMB_BAD_FILE: the rest of the line is still to be passed over. EMB_BAD_TEXT: the line ended. */
-static emb_status bad_line(const emb_source *source, emb_status status, const char *what,
-                           emb_error *error) {
+/* The rest of the line is still to be passed over. */
+static emb_status bad_line(const emb_source *source, const char *what, emb_error *error) {
     const char *field = source->options.field ? source->options.field : "text";
-    return emb_app_fail(error, status, "line %llu: field \"%s\" %s",
+    return emb_app_fail(error, EMB_BAD_FILE, "line %llu: field \"%.60s\" %s",
                         (unsigned long long)source->line, field, what);
 }
 
-static emb_status json_next(emb_source *source, emb_json_event *event, emb_error *error) {
-    emb_status status = emb_json_next(&source->json, event, error);
-    if (status != EMB_BAD_FILE && source->input.stopped) return EMB_CANCELLED;
-    return status;
+static const char *file_name(const emb_source *source) {
+    return emb_input_name(&source->input, source->input.next - 1);
+}
+
+/* The line has ended. */
+static emb_status missing(const emb_source *source, emb_error *error) {
+    const char *field = source->options.field ? source->options.field : "text";
+    bool some = source->names.used > 0;
+    return emb_app_fail(
+        error, EMB_BAD_TEXT, "%.80s line %llu: field \"%.40s\" is missing: the line has %s%s",
+        file_name(source), (unsigned long long)source->line, field,
+        some ? source->names.text : "no fields", some ? "; name one with --field" : "");
+}
+
+/* Fields of the innermost object on the way to the text, for the message if that is missing. */
+static void note_name(emb_source *source) {
+    if (source->names_depth != source->path_matched) {
+        if (source->names_depth > source->path_matched) return;
+        memset(&source->names, 0, sizeof source->names);
+        source->names_depth = source->path_matched;
+    }
+    emb_source_names_add(&source->names, source->json.text, source->json.text_length);
 }
 
 /* Reads the rest of a key and says whether it is the name wanted at this depth. */
@@ -49,13 +66,14 @@ static emb_status key_matches(emb_source *source, bool *matches, emb_error *erro
     const char *name = here ? source->path[source->path_matched].name : "";
     size_t length = here ? source->path[source->path_matched].length : 0, at = 0;
     *matches = here;
+    if (here && !source->text_seen) note_name(source);
     for (;;) {
         *matches = *matches && at + json->text_length <= length &&
                    memcmp(name + at, json->text, json->text_length) == 0;
         at += json->text_length;
         if (json->text_last) break;
         emb_json_event event;
-        EMB_APP_TRY(json_next(source, &event, error));
+        EMB_APP_TRY(emb_json_next(&source->json, &event, error));
     }
     *matches = *matches && at == length;
     return EMB_OK;
@@ -67,10 +85,10 @@ static emb_status take_value(emb_source *source, emb_error *error) {
     EMB_APP_TRY(key_matches(source, &matches, error));
     if (!matches) return emb_json_skip(&source->json, error);
     emb_json_event event;
-    EMB_APP_TRY(json_next(source, &event, error));
+    EMB_APP_TRY(emb_json_next(&source->json, &event, error));
     bool innermost = source->path_matched + 1 == source->path_count;
     if (innermost && event == EMB_JSON_STRING) {
-        if (source->text_seen) return bad_line(source, EMB_BAD_FILE, "stands there twice", error);
+        if (source->text_seen) return bad_line(source, "stands there twice", error);
         source->text_seen = true;
         source->phase = IN_TEXT;
         return EMB_OK;
@@ -80,7 +98,7 @@ static emb_status take_value(emb_source *source, emb_error *error) {
         return EMB_OK;
     }
     const char *what = innermost ? "is not a string" : "leads to a value that is not an object";
-    return bad_line(source, EMB_BAD_FILE, what, error);
+    return bad_line(source, what, error);
 }
 
 /* Gives the part of the block that holds text not given yet. */
@@ -102,35 +120,48 @@ static emb_status take_text(emb_source *source, emb_piece_list *list, bool *full
     source->text_length += json->text_length;
     give_text(source, list);
     source->phase = IN_OBJECT;
+    if (json->text_last && json->text_replaced) emb_utf8_note(&source->utf8, 0xED);
     if (json->text_last) return EMB_OK;
     emb_json_event event;
-    EMB_APP_TRY(json_next(source, &event, error));
+    EMB_APP_TRY(emb_json_next(&source->json, &event, error));
     source->phase = IN_TEXT;
     return EMB_OK;
 }
 
-static emb_status end_line(emb_source *source, emb_piece_list *list, emb_error *error) {
-    bool seen = source->text_seen;
-    emb_source_end(source, list);
+static void begin_line(emb_source *source) {
     source->phase = LINE_START;
     source->text_seen = false;
-    source->path_matched = 0;
-    return seen ? EMB_OK : bad_line(source, EMB_BAD_TEXT, "is missing", error);
+    source->path_matched = source->names_depth = 0;
+    source->names.used = 0;
+    source->names.full = false;
 }
 
-/* After a line that is no good: its row fails, and reading goes on behind it. */
-static emb_status drop_line(emb_source *source, emb_piece_list *list) {
-    source->text_seen = true;
-    end_line(source, list, NULL);
-    emb_status status = emb_json_skip_line(&source->json, NULL);
-    if (source->input.stopped) return EMB_CANCELLED;
-    return status == EMB_IO ? EMB_NOT_FOUND : EMB_BAD_TEXT;
+static emb_status end_line(emb_source *source, emb_piece_list *list, emb_error *error) {
+    emb_status status;
+    if (source->text_seen) {
+        status = emb_source_end(source, list, error);
+    } else {
+        status = missing(source, error);
+        emb_source_end_bad(source, list);
+    }
+    begin_line(source);
+    return status;
+}
+
+/* After a line that is no good: its row fails, and reading goes on behind it. The file's name is
+ * put before the message of the JSON reader. */
+static emb_status drop_line(emb_source *source, emb_piece_list *list, emb_error *error) {
+    emb_error why = *error;
+    emb_source_end_bad(source, list);
+    begin_line(source);
+    EMB_APP_TRY(emb_json_skip_line(&source->json, error));
+    return emb_app_fail(error, EMB_BAD_TEXT, "%.80s: %.170s", file_name(source), why.message);
 }
 
 static emb_status step(emb_source *source, emb_piece_list *list, bool *full, emb_error *error) {
     if (source->phase == IN_TEXT) return take_text(source, list, full, error);
     emb_json_event event;
-    emb_status status = json_next(source, &event, error);
+    emb_status status = emb_json_next(&source->json, &event, error);
     if (source->phase == LINE_START) source->line = source->json.line;
     if (status != EMB_OK) return status;
     switch (event) {
@@ -150,7 +181,7 @@ static emb_status step(emb_source *source, emb_piece_list *list, bool *full, emb
         }
         return EMB_OK;
     default:
-        return bad_line(source, EMB_BAD_FILE, "is missing: the line is not a JSON object", error);
+        return bad_line(source, "is missing: the line is not a JSON object", error);
     }
 }
 
@@ -163,12 +194,12 @@ static emb_status open_file(emb_source *source, bool *done, emb_error *error) {
     return EMB_OK;
 }
 
-/* Puts the file's name before a message that has none yet. */
-static emb_status name_file(const emb_source *source, emb_status status, emb_error *error) {
-    if (status != EMB_BAD_TEXT || !error) return status;
-    emb_error inner = *error;
-    return emb_app_fail(error, status, "%s: %.180s",
-                        emb_input_name(&source->input, source->input.next - 1), inner.message);
+/* Does the buffer hold the whole of the next line? Then reading it waits for nothing. */
+static bool line_is_there(const emb_json *json) {
+    const unsigned char *at = json->buffer + json->begin;
+    size_t length = json->end - json->begin;
+    if (length && *at == '\n') at++, length--; /* the end of the line before */
+    return length && memchr(at, '\n', length);
 }
 
 emb_status emb_source_next_jsonl(emb_source *source, emb_piece *pieces, uint32_t capacity,
@@ -178,11 +209,12 @@ emb_status emb_source_next_jsonl(emb_source *source, emb_piece *pieces, uint32_t
     emb_status status = EMB_OK;
     source->text_length = source->text_given = 0; /* what was given before has been taken */
     while (status == EMB_OK && !done && !full && !emb_piece_list_full(&list)) {
+        bool between = source->phase == LINE_START && list.count;
+        if (between && source->file_open && !line_is_there(&source->json)) break;
         status =
             source->file_open ? step(source, &list, &full, error) : open_file(source, &done, error);
     }
-    if (status == EMB_BAD_FILE) status = drop_line(source, &list);
-    if (status == EMB_IO) status = EMB_NOT_FOUND;
+    if (status == EMB_BAD_FILE && !source->input.failed) status = drop_line(source, &list, error);
     *count = list.count;
-    return name_file(source, status, error);
+    return source->input.failed ? emb_input_fail(&source->input, error) : status;
 }

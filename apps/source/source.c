@@ -6,9 +6,11 @@
 #include <string.h>
 
 #include "fail.h"
+#include "source/content.h"
 #include "suffix.h"
 
-#define LINE_BITS 40
+#define LINE_BITS    40
+#define BAD_ROWS_MAX 1000 /* at the beginning of a file: then none will be good */
 
 static const struct {
     const char *suffix;
@@ -19,26 +21,8 @@ static const struct {
     {".tab", EMB_SOURCE_TSV},
 };
 
-static const struct {
-    const char *suffix, *advice;
-} refused[] = {
-    {".gz", "compressed input is not read yet; use: gzip -dc FILE | embound ... -i -"},
-    {".zst", "compressed input is not read yet; use: zstd -dc FILE | embound ... -i -"},
-    {".json", "a JSON document is not read; write one object a line (.jsonl)"},
-    {".parquet", "Parquet is not read; convert it to .jsonl or .csv"},
-    {".npy", "these are vectors, not texts"},
-    {".safetensors", "these are tensors, not texts"},
-    {".db", "databases are not read yet; export to .jsonl or .csv"},
-    {".sqlite", "databases are not read yet; export to .jsonl or .csv"},
-};
-
 emb_status emb_source_format_of(emb_source_format *out, const char *path, emb_error *error) {
-    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
-        if (emb_app_has_suffix(path, refused[i].suffix)) {
-            return emb_app_fail(error, EMB_INVALID_ARGUMENT, "%s: %s (or state --input-format)",
-                                path, refused[i].advice);
-        }
-    }
+    EMB_APP_TRY(emb_content_check_name(path, error));
     *out = EMB_SOURCE_TXT;
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         if (emb_app_has_suffix(path, suffixes[i].suffix)) *out = suffixes[i].format;
@@ -68,6 +52,7 @@ static emb_status check_options(const emb_source_options *options, emb_error *er
     const char *option = NULL;
     if (options->field && options->format != EMB_SOURCE_JSONL) option = "--field";
     if (options->column && !table) option = "--column";
+    if (options->delimiter && options->format != EMB_SOURCE_CSV) option = "--delimiter";
     if (options->no_header && !table) option = "--no-header";
     if (options->no_quotes && !table) option = "--no-quotes";
     if (!option) return EMB_OK;
@@ -95,6 +80,8 @@ emb_status emb_source_open(emb_source *source, const emb_source_options *options
     EMB_APP_TRY(check_options(&source->options, error));
     EMB_APP_TRY(emb_input_open(&source->input, paths, paths_count, stop_descriptor, error));
     source->prompt_length = options->prompt ? strlen(options->prompt) : 0;
+    source->texts_per_row = 1;
+    source->input.whole = source->options.format == EMB_SOURCE_WHOLE;
     bind_buffers(source, memory);
     bool quotes = !options->no_quotes;
     switch (source->options.format) {
@@ -103,7 +90,9 @@ emb_status emb_source_open(emb_source *source, const emb_source_options *options
         return emb_source_set_field(source, options->field ? options->field : "text", error);
     case EMB_SOURCE_CSV:
     case EMB_SOURCE_TSV: {
-        char delimiter = source->options.format == EMB_SOURCE_TSV ? '\t' : ',';
+        char delimiter = options->delimiter                         ? options->delimiter
+                         : source->options.format == EMB_SOURCE_TSV ? '\t'
+                                                                    : ',';
         emb_csv_init(&source->csv, source->buffer, source->capacity, delimiter, quotes);
         source->next = emb_source_next_csv;
         return EMB_OK;
@@ -139,15 +128,91 @@ static void push(emb_source *source, emb_piece_list *list, const void *data, siz
 }
 
 void emb_source_add(emb_source *source, emb_piece_list *list, const void *data, size_t length) {
+    if (!source->begun) emb_utf8_begin(&source->utf8, source->options.format == EMB_SOURCE_JSONL);
+    emb_utf8_add(&source->utf8, data, length);
     if (!source->begun && source->prompt_length) {
         push(source, list, source->options.prompt, source->prompt_length);
     }
     if (length || !source->begun) push(source, list, data, length);
 }
 
-void emb_source_end(emb_source *source, emb_piece_list *list) {
+void emb_source_end_bad(emb_source *source, emb_piece_list *list) {
     emb_source_add(source, list, "", 0);
     if (list->count == 0) push(source, list, "", 0);
     list->pieces[list->count - 1].flags |= EMB_PIECE_LAST;
     source->begun = false;
+    source->return_inside = false;
+}
+
+emb_status emb_source_end(emb_source *source, emb_piece_list *list, emb_error *error) {
+    emb_utf8 *utf8 = &source->utf8;
+    emb_source_notes *notes = &source->notes;
+    bool inside = source->return_inside;
+    emb_source_end_bad(source, list);
+    emb_utf8_end(utf8);
+    uint64_t place = list->pieces[list->count - 1].user;
+    if (utf8->replaced && source->options.invalid) {
+        return emb_app_fail(
+            error, EMB_BAD_TEXT, "%.120s line %llu: byte %llu of the text (0x%02X) is not UTF-8",
+            emb_input_name(&source->input, source->input.next - 1),
+            (unsigned long long)source->line, (unsigned long long)utf8->first, utf8->value);
+    }
+    if (inside && notes->texts_return++ == 0) notes->return_place = place;
+    if (utf8->replaced == 0) return EMB_OK;
+    if (notes->texts_replaced++ == 0) {
+        notes->replaced_place = place;
+        notes->replaced_byte = utf8->first;
+        notes->replaced_value = utf8->value;
+    }
+    notes->replaced += utf8->replaced;
+    return EMB_OK;
+}
+
+/* Counts the texts that ended and the rows at the beginning of a file that failed. */
+static void count_rows(emb_source *source, const emb_piece *pieces, uint32_t count, bool failed) {
+    source->ended = 0;
+    for (uint32_t i = 0; i < count; i++) source->ended += (pieces[i].flags & EMB_PIECE_LAST) != 0;
+    if (source->file_seen != source->input.next) {
+        source->file_seen = source->input.next;
+        source->file_rows_bad = 0;
+        source->file_row_good = false;
+    }
+    source->file_rows_bad += failed;
+    if (source->ended > (failed ? source->texts_per_row : 0)) source->file_row_good = true;
+}
+
+emb_status emb_source_read(emb_source *source, emb_piece *pieces, uint32_t capacity,
+                           uint32_t *count, emb_error *error) {
+    emb_status status = source->next(source, pieces, capacity, count, error);
+    bool failed = status == EMB_BAD_TEXT;
+    count_rows(source, pieces, *count, failed);
+    if (!failed || source->file_row_good || source->file_rows_bad < BAD_ROWS_MAX) return status;
+    emb_error last = *error;
+    return emb_app_fail(error, EMB_BAD_FILE, "stopped, for the first %u rows all failed: %.200s",
+                        source->file_rows_bad, last.message);
+}
+
+uint64_t emb_source_bytes_given(const emb_source *source) {
+    uint64_t waiting = (source->end - source->begin) + (source->csv.end - source->csv.begin) +
+                       (source->json.end - source->json.begin);
+    return source->input.bytes_read - waiting;
+}
+
+void emb_source_names_add(emb_source_names *names, const char *name, size_t length) {
+    size_t shown = length < 24 ? length : 24;
+    while (shown < length && shown && ((unsigned char)name[shown] & 0xC0) == 0x80) shown--;
+    const char *comma = names->used ? ", " : "", *more = shown < length ? "..." : "";
+    size_t wanted = strlen(comma) + shown + strlen(more) + 2;
+    if (names->full) return;
+    if (names->used + wanted + sizeof ", ..." > sizeof names->text) {
+        names->full = true;
+        strcpy(names->text + names->used, ", ...");
+        return;
+    }
+    char *out = names->text + names->used;
+    snprintf(out, wanted + 1, "%s\"%.*s%s\"", comma, (int)shown, name, more);
+    for (size_t i = 0; i < wanted; i++) {
+        if ((unsigned char)out[i] < ' ' || out[i] == 0x7F) out[i] = '?'; /* keeps it one line */
+    }
+    names->used += (uint8_t)wanted;
 }

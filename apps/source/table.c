@@ -18,81 +18,150 @@ static uint32_t column_number(const char *column) {
     return *end == '\0' && number >= 1 && number < NO_COLUMN ? (uint32_t)number - 1 : NO_COLUMN;
 }
 
-/* Reads the next block. `more` is false at the end of the file. */
+/* Reads the next block; an empty one at the end of the file. */
 static emb_status refill(emb_source *source, emb_error *error) {
     ptrdiff_t got = emb_input_read(&source->input, source->csv.buffer, source->csv.capacity);
-    if (got < 0) return emb_input_fail(&source->input, got, error);
+    if (got < 0) return emb_input_fail(&source->input, error);
     emb_csv_fill(&source->csv, (size_t)got);
     return EMB_OK;
 }
 
-/* Reads the first row and finds the wanted name in it, comparing cells piece by piece. */
-static emb_status read_header(emb_source *source, uint32_t *found, uint32_t *cells,
-                              emb_error *error) {
-    const char *name = source->options.column ? source->options.column : "text";
-    size_t length = strlen(name), matched = 0;
-    bool matches = true;
-    *found = NO_COLUMN;
+static const char *file_name(const emb_source *source) {
+    return emb_input_name(&source->input, source->input.next - 1);
+}
+
+/* A row that breaks the rules: a failed row, or the end where rows cannot be told any more. */
+static emb_status bad_row(const emb_source *source, emb_status status, const char *what,
+                          const char *hint, emb_error *error) {
+    char place[64];
+    emb_csv_row_place(&source->csv, place, sizeof place);
+    return emb_app_fail(error, status, "%.100s %s: %s%s", file_name(source), place, what, hint);
+}
+
+static emb_status unclosed(const emb_source *source, emb_error *error) {
+    return bad_row(source, EMB_BAD_FILE, source->csv.reason,
+                   ": close it, or state --no-quotes if quotes are plain characters", error);
+}
+
+/* What is found of a column in the header row. */
+typedef struct column_search {
+    const char *name;
+    size_t length, matched; /* of the name, in the cell at hand */
+    bool differs;           /* that cell does */
+    uint32_t found, again;  /* columns of that name, or NO_COLUMN */
+    uint32_t cells;
+    char cell[32]; /* the beginning of the cell at hand */
+    size_t cell_length, cell_kept;
+} column_search;
+
+/* Compares a cell piece by piece, and keeps its beginning for messages. */
+static void search_cell(emb_source *source, column_search *search) {
+    const emb_csv *csv = &source->csv;
+    size_t piece = csv->text_length, room = sizeof search->cell - search->cell_kept;
+    size_t kept = piece < room ? piece : room;
+    memcpy(search->cell + search->cell_kept, csv->text, kept);
+    search->cell_kept += kept;
+    search->cell_length += piece;
+    if (!csv->row_quoted) emb_csv_others_add(&source->others, csv->text, piece);
+    search->differs = search->differs || search->matched + piece > search->length ||
+                      memcmp(search->name + search->matched, csv->text, piece) != 0;
+    search->matched += piece;
+    if (!csv->last) return;
+    if (!search->differs && search->matched == search->length) {
+        if (search->found == NO_COLUMN)
+            search->found = csv->column;
+        else if (search->again == NO_COLUMN)
+            search->again = csv->column;
+    }
+    size_t length =
+        search->cell_length > search->cell_kept ? search->cell_kept : search->cell_length;
+    emb_source_names_add(&source->names, search->cell, length);
+    search->differs = false;
+    search->matched = search->cell_length = search->cell_kept = 0;
+}
+
+static emb_status bad_header(emb_source *source, const column_search *search, emb_error *error) {
+    const emb_csv *csv = &source->csv;
+    char what[200];
+    if (csv->unclosed) return unclosed(source, error);
+    emb_source_names_add(&source->names, search->cell, search->cell_kept);
+    snprintf(what, sizeof what, "after %.80s, %s", source->names.text, csv->reason);
+    emb_csv_others_add(&source->others, (const char *)&csv->bad_byte, 1);
+    return bad_row(source, EMB_INVALID_ARGUMENT, what,
+                   emb_csv_others_hint(&source->others, csv->delimiter), error);
+}
+
+/* Reads the header row, the first that is not blank. */
+static emb_status read_header(emb_source *source, column_search *search, emb_error *error) {
+    emb_csv *csv = &source->csv;
     for (;;) {
-        switch (emb_csv_next(&source->csv)) {
+        switch (emb_csv_next(csv)) {
         case EMB_CSV_MORE:
             EMB_APP_TRY(refill(source, error));
             break;
-        case EMB_CSV_CELL: {
-            size_t piece = source->csv.text_length;
-            matches = matches && matched + piece <= length &&
-                      memcmp(name + matched, source->csv.text, piece) == 0;
-            matched += piece;
-            if (!source->csv.last) break;
-            if (matches && matched == length && *found == NO_COLUMN) *found = source->csv.column;
-            matches = true;
-            matched = 0;
+        case EMB_CSV_CELL:
+            search_cell(source, search);
             break;
-        }
         case EMB_CSV_BAD:
-            return emb_app_fail(error, EMB_INVALID_ARGUMENT, "%s: header row: %s",
-                                emb_input_name(&source->input, source->input.next - 1),
-                                source->csv.reason);
+            return bad_header(source, search, error);
         case EMB_CSV_ROW_END:
-            *cells = source->csv.cells;
-            return EMB_OK;
+            search->cells = csv->cells;
+            if (!csv->blank) return EMB_OK;
+            memset(&source->names, 0, sizeof source->names);
+            break;
         case EMB_CSV_END:
-            *cells = 0;
+            search->cells = 0;
             return EMB_OK;
         }
     }
 }
 
+/* The column was not found, or it is the only one, whose name holds another delimiter. */
+static emb_status no_column(const emb_source *source, const column_search *search,
+                            emb_error *error) {
+    const char *wanted = source->options.column, *hint, *file = file_name(source);
+    unsigned long long line = source->csv.row_line;
+    hint = emb_csv_others_hint(&source->others, source->csv.delimiter);
+    if (search->cells > 1) hint = "; name one with --column";
+    if (!*hint) hint = "; name it with --column 1";
+    return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                        "%.80s line %llu: no column \"%.40s\" among the %u of its header row: %s%s",
+                        file, line, wanted ? wanted : "text", search->cells, source->names.text,
+                        hint);
+}
+
 static emb_status choose_column(emb_source *source, emb_error *error) {
-    uint32_t found = NO_COLUMN, cells = 0;
-    uint32_t number = column_number(source->options.column);
-    const char *file = emb_input_name(&source->input, source->input.next - 1);
+    const char *wanted = source->options.column;
+    uint32_t number = column_number(wanted);
+    column_search search = {
+        .name = wanted ? wanted : "text", .found = NO_COLUMN, .again = NO_COLUMN};
+    search.length = strlen(search.name);
     source->width = 0;
     if (source->options.no_header) {
-        if (source->options.column && number == NO_COLUMN) {
+        if (wanted && number == NO_COLUMN) {
             return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                                 "--column %s: without a header row a column is a number from 1",
-                                source->options.column);
+                                wanted);
         }
         source->column = number == NO_COLUMN ? 0 : number;
         return EMB_OK;
     }
-    EMB_APP_TRY(read_header(source, &found, &cells, error));
-    if (number != NO_COLUMN && found == NO_COLUMN && number < cells) found = number;
-    if (!source->options.column && cells == 1) found = 0;
-    source->column = found;
-    source->width = cells;
-    if (found != NO_COLUMN || cells == 0) return EMB_OK;
-    if (source->options.column) {
+    EMB_APP_TRY(read_header(source, &search, error));
+    if (search.again != NO_COLUMN) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "%s: no column \"%s\" among the %u of its header row; name one with "
-                            "--column",
-                            file, source->options.column, cells);
+                            "%.100s line %llu: columns %u and %u of its header row are both "
+                            "called \"%.60s\"; state --column NUMBER",
+                            file_name(source), (unsigned long long)source->csv.row_line,
+                            search.found + 1, search.again + 1, search.name);
     }
-    return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                        "%s: %u columns and none is called \"text\"; name one with --column NAME "
-                        "or --column NUMBER",
-                        file, cells);
+    uint32_t found = search.found;
+    if (number != NO_COLUMN && found == NO_COLUMN && number < search.cells) found = number;
+    bool other = *emb_csv_others_hint(&source->others, source->csv.delimiter) != '\0';
+    if (!wanted && search.cells == 1 && !other) found = 0;
+    source->column = found;
+    source->width = source->csv.width = search.cells;
+    if (found != NO_COLUMN || search.cells == 0) return EMB_OK;
+    return no_column(source, &search, error);
 }
 
 /* Opens the next file and finds its column. `done` if there is none. */
@@ -101,6 +170,8 @@ static emb_status open_file(emb_source *source, bool *done, emb_error *error) {
     *done = !source->file_open;
     if (*done) return EMB_OK;
     emb_csv_reset(&source->csv);
+    memset(&source->others, 0, sizeof source->others);
+    memset(&source->names, 0, sizeof source->names);
     EMB_APP_TRY(refill(source, error));
     return choose_column(source, error);
 }
@@ -112,23 +183,56 @@ static bool passes_over(const emb_source *source) {
     return source->csv.blank && several;
 }
 
+/* The first row of a table without a header: as many cells as it has, the others have too. */
+static emb_status take_width(emb_source *source, emb_error *error) {
+    emb_csv *csv = &source->csv;
+    const char *hint = emb_csv_others_hint(&source->others, csv->delimiter);
+    if (csv->blank) return EMB_OK;
+    source->width = csv->width = csv->cells;
+    if (csv->cells > 1 || source->options.column || !*hint) return EMB_OK;
+    return bad_row(source, EMB_INVALID_ARGUMENT, "a single cell", hint, error);
+}
+
 /* Ends the text of the row just read, if it is one. */
-static emb_status end_row(emb_source *source, emb_piece_list *list, bool bad, emb_error *error) {
+static emb_status end_row(emb_source *source, emb_piece_list *list, emb_error *error) {
     const emb_csv *csv = &source->csv;
+    bool bad = source->row_bad, excess = source->row_excess;
+    char what[160];
+    source->row_bad = source->row_excess = false;
     if (passes_over(source)) return EMB_OK;
-    if (source->width == 0 && !csv->blank) source->width = csv->cells;
-    emb_source_end(source, list);
-    const char *file = emb_input_name(&source->input, source->input.next - 1);
-    if (bad) {
-        return emb_app_fail(error, EMB_BAD_TEXT, "%s line %llu: %s", file,
-                            (unsigned long long)csv->row_line, csv->reason);
+    bool good = !bad && !excess && csv->cells > source->column;
+    emb_status status = EMB_OK;
+    if (good)
+        status = emb_source_end(source, list, error);
+    else
+        emb_source_end_bad(source, list);
+    if (good && source->width == 0) EMB_APP_TRY(take_width(source, error));
+    if (good) return status;
+    if (bad) return bad_row(source, EMB_BAD_TEXT, csv->reason, "", error);
+    const char *cells = csv->cells == 1 ? "cell" : "cells";
+    if (!excess) {
+        snprintf(what, sizeof what, "%u %s, the text is in cell %u", csv->cells, cells,
+                 source->column + 1);
+        return bad_row(source, EMB_BAD_TEXT, what, "", error);
     }
-    if (csv->cells <= source->column) {
-        return emb_app_fail(error, EMB_BAD_TEXT, "%s line %llu: %u cells, the text is in cell %u",
-                            file, (unsigned long long)csv->row_line, csv->cells,
-                            source->column + 1);
-    }
-    return EMB_OK;
+    snprintf(what, sizeof what, "%u %s, and %s%u%s%s", csv->cells, cells,
+             source->names.used ? "the header row has " : "the first row has ", source->width,
+             source->names.used ? ": " : "", source->names.text);
+    return bad_row(source, EMB_BAD_TEXT, what, "; put quotes around a cell that holds a delimiter",
+                   error);
+}
+
+/* Tabs do not stand in texts: without a header row, more cells in a tsv are columns of their own.
+ */
+static void take_cell(emb_source *source, emb_piece_list *list) {
+    const emb_csv *csv = &source->csv;
+    if (csv->column == source->column && csv->text_length)
+        emb_source_add(source, list, csv->text, csv->text_length);
+    bool strict = !source->options.no_header || csv->delimiter != '\t';
+    if (source->width && csv->column >= source->width && csv->text_length && strict)
+        source->row_excess = true;
+    if (!source->width && !csv->row_quoted)
+        emb_csv_others_add(&source->others, csv->text, csv->text_length);
 }
 
 emb_status emb_source_next_csv(emb_source *source, emb_piece *pieces, uint32_t capacity,
@@ -153,11 +257,11 @@ emb_status emb_source_next_csv(emb_source *source, emb_piece *pieces, uint32_t c
             source->file_open = false;
         } else if (event == EMB_CSV_BAD) {
             source->row_bad = true;
+            if (csv->unclosed) status = unclosed(source, error);
         } else if (event == EMB_CSV_ROW_END) {
-            status = end_row(source, &list, source->row_bad, error);
-            source->row_bad = false;
-        } else if (csv->column == source->column && csv->text_length) {
-            emb_source_add(source, &list, csv->text, csv->text_length);
+            status = end_row(source, &list, error);
+        } else {
+            take_cell(source, &list);
         }
     }
     *count = list.count;

@@ -13,14 +13,14 @@ static emb_status refill(emb_source *source, emb_piece_list *list, bool *done, e
     bool whole = source->options.format == EMB_SOURCE_WHOLE;
     if (source->file_open) {
         ptrdiff_t got = emb_input_read(&source->input, source->buffer, source->capacity);
-        if (got < 0) return emb_input_fail(&source->input, got, error);
+        if (got < 0) return emb_input_fail(&source->input, error);
         source->begin = 0;
         source->end = (size_t)got;
         if (got > 0) return EMB_OK;
         source->file_open = false;
         if (source->carriage_return) emb_source_add(source, list, "\r", 1);
         source->carriage_return = false;
-        if (source->begun || whole) emb_source_end(source, list);
+        if (source->begun || whole) return emb_source_end(source, list, error);
     }
     emb_status status = emb_input_advance(&source->input, &source->file_open, error);
     *done = !source->file_open;
@@ -29,7 +29,7 @@ static emb_status refill(emb_source *source, emb_piece_list *list, bool *done, e
 }
 
 /* Gives the rest of the line that stands at `begin`, or as much of it as the block holds. */
-static void take_line(emb_source *source, emb_piece_list *list) {
+static emb_status take_line(emb_source *source, emb_piece_list *list, emb_error *error) {
     const unsigned char *start = source->buffer + source->begin;
     size_t available = source->end - source->begin;
     const unsigned char *newline = memchr(start, '\n', available);
@@ -38,6 +38,7 @@ static void take_line(emb_source *source, emb_piece_list *list) {
     source->carriage_return = false;
     if (split && !(newline && length == 0)) {
         emb_source_add(source, list, "\r", 1);
+        source->return_inside = true;
     }
     size_t given = length;
     if (given && start[given - 1] == '\r') {
@@ -45,11 +46,12 @@ static void take_line(emb_source *source, emb_piece_list *list) {
         source->carriage_return = !newline;
     }
     if (given) emb_source_add(source, list, start, given);
+    if (given && memchr(start, '\r', given)) source->return_inside = true;
     source->begin += length + (newline != NULL);
-    if (newline) {
-        emb_source_end(source, list);
-        source->line++;
-    }
+    if (!newline) return EMB_OK;
+    emb_status status = emb_source_end(source, list, error);
+    source->line++;
+    return status;
 }
 
 emb_status emb_source_next_txt(emb_source *source, emb_piece *pieces, uint32_t capacity,
@@ -66,7 +68,7 @@ emb_status emb_source_next_txt(emb_source *source, emb_piece *pieces, uint32_t c
                            source->end - source->begin);
             source->begin = source->end;
         } else {
-            take_line(source, &list);
+            status = take_line(source, &list, error);
         }
     }
     *count = list.count;

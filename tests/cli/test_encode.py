@@ -151,7 +151,7 @@ def check_failed_rows(tally, folder):
     listed = read_jsonl(errors.read_bytes())
     tally.expect([(e["index"], e["status"]) for e in listed] == [(3, "EMB_TOO_LONG")], "too long")
     tally.expect(json.loads((folder / "s.json").read_text())["texts_failed"] == 1, "stats")
-    (folder / "many.jsonl").write_text("{}\n" * 70000)
+    (folder / "many.jsonl").write_text(good[0] + "\n" + "{}\n" * 70000)
     done = run("encode", BERT, "-i", folder / "many.jsonl", "-o", out)
     expect_exit(tally, done, 65, "70000 rows failed", "further failed rows are not shown")
     tally.expect(len(done.stderr.splitlines()) < 20, "too many lines on standard error")
@@ -399,7 +399,7 @@ def check_memory(tally, folder):
     shapes = {"one long line.txt": "the cat sat " * 12_000, "lines.txt": "the cat\n" * 12_000,
               "empty.txt": "\n" * 12_000,
               "one.jsonl": json.dumps({"text": "the cat sat " * 12_000}),
-              "bad.jsonl": "{}\n" * 12_000,
+              "bad.jsonl": '{"text":"the cat"}\n' + "{}\n" * 12_000,
               "one.csv": 'id,text\n1,"' + "the cat sat\n" * 12_000 + '"\n'}
     for name, content in shapes.items():
         (folder / name).write_text(content)

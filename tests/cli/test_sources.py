@@ -26,7 +26,7 @@ TXT = [
     ("crlf", b"one\r\ntwo\r\n\r\nthree", ["one", "two", "", "three"]),
     ("lone cr", b"a\rb\nc\r", ["a\rb", "c\r"]), ("cr cr lf", b"a\r\r\nb", ["a\r", "b"]),
     ("bom", BOM + b"the cat\nsat", ["the cat", "sat"]), ("bom alone", BOM, []),
-    ("bom inside", b"a\n" + BOM + b"b\n", ["a", "\ufeffb"]), ("nul", b"a\0b\nc", ["a\0b", "c"]),
+    ("bom inside", b"a\n" + BOM + b"b\n", ["a", "\ufeffb"]),
     ("tabs", b"\ta\t b \n", ["\ta\t b "]), ("utf-8", "naïve 東京\n…".encode(), ["naïve 東京", "…"]),
 ]
 
@@ -53,7 +53,11 @@ CSV = [
      ["hello", "", "world"]),
     ("quoted empty cell", b'text,id\n"",1\n""\n', [], ["", ""]),
     ("too few cells", b"id,text\n1,cat\n2\n3,sat\n", [], ["cat", None, "sat"]),
-    ("more cells", b"id,text\n1,cat,9,9\n2,sat\n", [], ["cat", "sat"]),
+    ("more cells", b"id,text\n1,cat,9,9\n2,sat\n", [], [None, "sat"]),
+    ("more cells, empty", b"id,text\n1,cat,,\n2,sat\n", [], ["cat", "sat"]),
+    ("blank lines before the header", b"\r\n\nid,text\n1,cat\n", [], ["cat"]),
+    ("cr inside", b"id,text\n1,c\rat\n2,sat\n3,on\r", [], [None, "sat", "on"]),
+    ("cr inside quotes", b'id,text\n1,"c\rat"\n2,sat\n', [], ["c\rat", "sat"]),
     ("text after a quote", b'id,text\n1,"cat" x\n2,sat\n', [], [None, "sat"]),
     ("never closed", b'id,text\n1,cat\n2,"sat\nand more\n', [], ["cat", None]),
     ("last cell empty", b"id,text\n1,cat\n2,", [], ["cat", ""]),
@@ -163,7 +167,7 @@ def check_messages(tally):
             (b'{"text":"a"}\n\n{"no":1}\n', "jsonl", "line 3", "missing"),
             (b'{"text":"a"}\n{"text":1}\n', "jsonl", "line 2", "not a string"),
             (b'{"text":"a"}\n{"text:1}\n', "jsonl", "line 2", "standard input"),
-            (b'id,text\n1,"a\nb"\n3\n', "csv", "line 4", "1 cells"),
+            (b'id,text\n1,"a\nb"\n3\n', "csv", "line 4", "1 cell,"),
             (b'id,text\n1,"a\nb"x\n3,4\n', "csv", "line 2", "closing quote"),
             (b'id,text\n1,a\n2,"b\nc\n', "csv", "line 3", "never closed")]:
         done = run("tokenize", BERT, "-i", "-", "--input-format", form, stdin=data)
