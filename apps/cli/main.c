@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/suggest.h"
 
 #define STACK_BYTES_MIN (1u << 20)
 
@@ -42,8 +43,9 @@ static int run_other(const char *name, char **arguments) {
                     name, name);
         return EMB_EXIT_USAGE;
     }
-    emb_cli_say("'%s' is not a command, and there is no program embound-%s; see embound --help",
-                name, name);
+    const char *nearest = emb_suggest_command(name);
+    emb_cli_say("'%s' is not a command, and there is no program embound-%s%s%s; see embound --help",
+                name, name, nearest ? ": did you mean embound " : "", nearest ? nearest : "");
     return EMB_EXIT_USAGE;
 }
 

@@ -201,7 +201,8 @@ const emb_option_entry emb_option_list[] = {
             "used whose quality is known to hold: f16 on a GPU, bf16 on a CPU that\nmultiplies "
             "it, else f32.\nThe default is that of a quantised model, else f32 on a CPU, f16 on a "
             "GPU.\n.Cm f16\nis for GPUs "
-            "alone,\n.Cm fp8\nfor those of compute capability 8.9 and newer.")},
+            "alone,\n.Cm fp8\nfor those of compute capability 8.9 and newer.\nPython's "
+            "spellings do too:\n.Cm float32 , float16 , half , bfloat16 .")},
     {"--dtype", 0, "T", EMB_CLI_QUANTIZE, EMB_GROUP_COMMAND,
      CHOICE(limits.dtype, EMB_DTYPE_INT8, "int8 int4 fp8"),
      .help = "int8, int4 or fp8; fp8 is for GPUs of compute capability 8.9 and newer", ONLY_HELP},

@@ -6,10 +6,19 @@
 #include <string.h>
 
 #include "cli/option_list.h"
+#include "cli/suggest.h"
 #include "fail.h"
 
 static const char *const dtypes[] = {"default", "f32", "bf16", "f16", "int8", "int4", "fp8"};
 static const char *const poolings[] = {"model", "mean", "cls", "max"};
+
+/* The spellings that Python takes too. */
+static const struct {
+    const char *spelling, *name;
+} dtype_spellings[] = {
+    {"float32", "f32"}, {"fp32", "f32"}, {"float", "f32"}, {"bfloat16", "bf16"},
+    {"float16", "f16"}, {"fp16", "f16"}, {"half", "f16"},
+};
 
 #define COUNT(names) (sizeof(names) / sizeof(names)[0])
 
@@ -134,6 +143,9 @@ static emb_status set_input(emb_options *options, const char *value, emb_error *
 static emb_status set_dtype(emb_options *options, const emb_option_entry *which, const char *value,
                             emb_error *error) {
     uint32_t chosen = 0;
+    for (size_t i = 0; i < COUNT(dtype_spellings); i++) {
+        if (strcmp(value, dtype_spellings[i].spelling) == 0) value = dtype_spellings[i].name;
+    }
     EMB_APP_TRY(choose(&chosen, which->name, value, which->words, error));
     options->dtype_auto = strcmp(value, "auto") == 0;
     if (!options->dtype_auto) options->limits.dtype = (emb_dtype)(chosen + EMB_DTYPE_F32);
@@ -274,15 +286,13 @@ static emb_status take_option(emb_options *options, int *at, int count, char **a
                               bool *help, emb_error *error) {
     const char *word = arguments[*at], *value;
     const emb_option_entry *which = find_option(word, options->command, &value);
-    if (!which) {
-        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "'%s' is not an option; see embound COMMAND --help", word);
-    }
+    if (!which) return emb_suggest_option(word, options->command, error);
     *help = which->kind == EMB_OPTION_HELP;
     if (*help) return EMB_OK;
     if (!(which->commands & options->command)) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "%s has no meaning for this command; see its --help", which->name);
+                            "%s has no meaning for this command; see embound %s --help",
+                            which->name, emb_suggest_command_name(options->command));
     }
     if (!which->value && value) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT, "%s takes no value", which->name);
