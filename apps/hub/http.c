@@ -45,7 +45,8 @@ typedef struct curl_functions {
 struct emb_http {
     curl_functions curl;
     CURL *easy;
-    CURLU *url; /* of the request that is made */
+    CURLU *url;         /* of the request that is made, */
+    char address[8192]; /* and as text */
     const emb_hub_settings *settings;
     char origin[ORIGIN_BYTES]; /* of the hub: its scheme, host and port */
     int (*tick)(void *user);
@@ -54,6 +55,7 @@ struct emb_http {
     emb_http_answer *answer;
     emb_http_sink sink;
     void *sink_user;
+    bool answered; /* a line of an answer has come */
     char location[4096];
     char reason[CURL_ERROR_SIZE];
 };
@@ -182,6 +184,7 @@ static void take_number(const char *line, size_t length, const char *name, const
 static size_t on_header(char *line, size_t one, size_t length, void *user) {
     emb_http *http = user;
     emb_http_answer *answer = http->answer;
+    http->answered = true;
     take_header(line, length, "ETag", answer->etag, sizeof answer->etag);
     take_header(line, length, "X-Linked-Etag", answer->linked_etag, sizeof answer->linked_etag);
     take_header(line, length, "X-Repo-Commit", answer->commit, sizeof answer->commit);
@@ -230,6 +233,7 @@ static CURLcode perform(emb_http *http, const char *url, uint64_t begin, bool ow
     if (!headers) return CURLE_OUT_OF_MEMORY;
     http->curl.easy_reset(easy); /* connections stay */
     http->reason[0] = '\0';
+    http->answered = false;
     char agent[32];
     snprintf(agent, sizeof agent, "embound/%s", emb_version());
     set(easy, CURLOPT_URL, url);
@@ -263,6 +267,47 @@ static CURLcode perform(emb_http *http, const char *url, uint64_t begin, bool ow
     return code;
 }
 
+/* The variable that names a proxy for this request, and the proxy without what it may hold of a
+ * password; NULL: none is named. */
+static const char *proxy_of(const emb_http *http, const char **host) {
+    static const char *const names[2][5] = {
+        {"http_proxy", "all_proxy", "ALL_PROXY", NULL, NULL}, /* HTTP_PROXY: curl reads it not */
+        {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", NULL}};
+    bool secure = strncmp(http->address, "https:", 6) == 0;
+    for (const char *const *name = names[secure]; *name; name++) {
+        const char *value = getenv(*name);
+        if (!value || !*value) continue;
+        const char *at = strrchr(value, '@'), *slashes = strstr(value, "://");
+        *host = at ? at + 1 : slashes ? slashes + 3 : value;
+        return *name;
+    }
+    return NULL;
+}
+
+/* A request that failed while a proxy is named: most often that is why. */
+static emb_status blame_proxy(emb_http *http, const char *why, emb_error *error) {
+    const char *host = "", *name = proxy_of(http, &host);
+    if (!name) return EMB_OK;
+    return emb_app_fail(error, EMB_TIMEOUT,
+                        "the hub cannot be reached through the proxy %.60s (%.60s): check it, "
+                        "unset %s, or name the hub's host in no_proxy",
+                        host, why, name);
+}
+
+/* The transfer broke off, or nothing came before the deadline. */
+static emb_status explain_broken(emb_http *http, CURLcode code, const char *why, emb_error *error) {
+    emb_http_answer *answer = http->answer;
+    long connect_code = 0; /* of a proxy that does not let the request through */
+    http->curl.easy_getinfo(http->easy, CURLINFO_HTTP_CONNECTCODE, &connect_code);
+    bool refused = connect_code >= 300;
+    answer->silent = code == CURLE_OPERATION_TIMEDOUT && !http->answered;
+    answer->reached = true;
+    answer->passing = !refused || connect_code >= 500;
+    if ((answer->silent || refused) && blame_proxy(http, why, error) != EMB_OK) return EMB_TIMEOUT;
+    return emb_app_fail(error, EMB_TIMEOUT, "the connection broke off (%.150s)%s", why,
+                        answer->silent ? ": check the network, and HF_ENDPOINT if it is set" : "");
+}
+
 static emb_status explain(emb_http *http, CURLcode code, emb_error *error) {
     emb_http_answer *answer = http->answer;
     const char *why = http->reason[0] ? http->reason : http->curl.easy_strerror(code);
@@ -285,12 +330,12 @@ static emb_status explain(emb_http *http, CURLcode code, emb_error *error) {
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_CONNECT:
         answer->passing = true;
+        if (blame_proxy(http, why, error) != EMB_OK) return EMB_TIMEOUT;
         return emb_app_fail(
             error, EMB_TIMEOUT,
             "no connection (%.150s): check the network, and HF_ENDPOINT if it is set", why);
     default:
-        answer->passing = answer->reached = true;
-        return emb_app_fail(error, EMB_TIMEOUT, "the connection broke off (%.150s)", why);
+        return explain_broken(http, code, why, error);
     }
 }
 
@@ -313,7 +358,7 @@ static void begin_answer(emb_http *http, emb_http_answer *answer) {
 
 emb_status emb_http_ask(emb_http *http, emb_http_answer *answer, const char *url, uint64_t begin,
                         emb_http_sink sink, void *user, emb_error *error) {
-    char address[8192], origin[ORIGIN_BYTES];
+    char origin[ORIGIN_BYTES];
     memset(answer, 0, sizeof *answer);
     answer->linked_size = UINT64_MAX;
     http->sink = sink;
@@ -321,7 +366,7 @@ emb_status emb_http_ask(emb_http *http, emb_http_answer *answer, const char *url
     bool good = http->curl.url_set(http->url, CURLUPART_URL, url, 0) == CURLUE_OK;
     bool secure = strncmp(http->origin, "https:", 6) == 0;
     for (uint32_t hop = 0; good && hop < REDIRECTS_MAX; hop++) {
-        if (!origin_of(http, origin) || !url_text(http, address, sizeof address)) break;
+        if (!origin_of(http, origin) || !url_text(http, http->address, sizeof http->address)) break;
         bool own_host = strcmp(origin, http->origin) == 0;
         if (!own_host && !sink) {
             answer->elsewhere = true; /* the length is that of the redirect */
@@ -333,7 +378,7 @@ emb_status emb_http_ask(emb_http *http, emb_http_answer *answer, const char *url
                                 origin);
         }
         begin_answer(http, answer);
-        CURLcode code = perform(http, address, begin, own_host);
+        CURLcode code = perform(http, http->address, begin, own_host);
         if (code != CURLE_OK) return explain(http, code, error);
         curl_off_t wait = 0;
         http->curl.easy_getinfo(http->easy, CURLINFO_RESPONSE_CODE, &answer->status);

@@ -25,6 +25,7 @@ typedef struct emb_http_answer {
     bool elsewhere;               /* HEAD ended at a redirect to another host */
     bool passing;                 /* it failed, and might succeed another time */
     bool reached;                 /* a connection came about */
+    bool silent;                  /* nothing at all came before the deadline */
     uint64_t wait_seconds;        /* that the hub asks for; 0: none */
 } emb_http_answer;
 

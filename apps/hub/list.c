@@ -10,6 +10,7 @@
 
 #define ATTEMPTS_MAX     5
 #define UNREACHED_MAX    3 /* no connection at all: say so soon */
+#define SILENT_MAX       2 /* each takes the whole deadline */
 #define LISTING_BYTES    (32u << 20)
 #define FILES_MAX        1024
 #define URL_BYTES        2048
@@ -25,7 +26,7 @@ int emb_hub_tick(void *user) {
 
 bool emb_hub_again(emb_hub_job *job, const emb_http_answer *answer, uint32_t *attempt,
                    emb_status *status, emb_error *error) {
-    uint32_t most = answer->reached ? ATTEMPTS_MAX : UNREACHED_MAX;
+    uint32_t most = answer->silent ? SILENT_MAX : answer->reached ? ATTEMPTS_MAX : UNREACHED_MAX;
     if (!answer->passing || ++*attempt >= most) return false;
     emb_error waiting;
     emb_status waited = emb_http_wait(job->http, answer, *attempt - 1, &waiting);

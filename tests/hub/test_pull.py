@@ -12,10 +12,12 @@ import pathlib
 import random
 import resource
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -429,6 +431,42 @@ def check_network(suite):
     suite.hub.fault = None
 
 
+def check_proxy(suite):
+    """A proxy that takes the connection and says nothing, one that is not there, one that refuses:
+    soon said, with its variable, and never with its password."""
+    cache = suite.cache()
+    quick = {"HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
+    with socket.create_server(("127.0.0.1", 0)) as deaf, \
+            socket.create_server(("127.0.0.1", 0)) as rude:
+        def refuse():
+            while True:
+                try:
+                    taken, _ = rude.accept()
+                except OSError:
+                    return
+                with taken:
+                    taken.recv(4096)
+                    taken.sendall(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=refuse, daemon=True).start()
+        for server, endpoint, variable, word in [
+                (deaf, "https://hub.invalid", "https_proxy", "timeout"),
+                (deaf, "http://hub.invalid", "http_proxy", "slow"),
+                (rude, "https://hub.invalid", "https_proxy", "407"),
+                (None, "https://hub.invalid", "ALL_PROXY", "connect")]:
+            port = server.getsockname()[1] if server else 9
+            began = time.monotonic()
+            done = suite.pull(cache, env={
+                "HF_ENDPOINT": endpoint, variable: f"http://me:secret@127.0.0.1:{port}", **quick})
+            suite.expect(done, 75, "no_proxy")
+            message = done.stderr
+            for wanted in (f"127.0.0.1:{port}", f"unset {variable}", word):
+                suite.tally.expect(wanted in message, f"{variable}: no {wanted!r} in {message!r}")
+            suite.tally.expect("secret" not in message, f"a password is shown: {message!r}")
+            suite.tally.expect(time.monotonic() - began < 20, f"{variable}: not soon")
+        rude.shutdown(socket.SHUT_RDWR)
+
+
 def check_tls(suite):
     """A certificate that nobody vouches for, one that is stated, a way from https to http."""
     key, certificate = suite.folder / "key.pem", suite.folder / "certificate.pem"
@@ -560,9 +598,9 @@ def main():
         tally.end()
     run(check_disk)  # changes who its children are: not beside threads
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        list(pool.map(run, [check_cuts, check_network, check_refusals, check_lies, check_places,
-                            check_at_once, check_tls, check_whole, check_revisions, check_shards,
-                            check_lengths, check_token, check_offline]))
+        list(pool.map(run, [check_cuts, check_network, check_proxy, check_refusals, check_lies,
+                            check_places, check_at_once, check_tls, check_whole, check_revisions,
+                            check_shards, check_lengths, check_token, check_offline]))
     tally.end()
 
 
