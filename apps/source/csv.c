@@ -95,11 +95,13 @@ static emb_csv_event read_plain_cr(emb_csv *csv) {
     return fail(csv, stray_return);
 }
 
-/* A line inside quotes has ended. */
+/* A line inside quotes has ended: do the last ones look like rows? */
 static void count_line(emb_csv *csv) {
     uint32_t expected = csv->width ? csv->width - 1 : csv->expected;
+    uint32_t most = expected ? LIKE_ROWS_MAX : LINES_MAX;
     bool alike = csv->line_bytes && csv->line_delimiters == expected;
     csv->like_rows = alike ? csv->like_rows + 1 : 0;
+    csv->unclosed = csv->like_rows >= most;
     csv->expected = csv->line_delimiters;
     csv->line_delimiters = csv->line_bytes = 0;
     csv->row_last = csv->line++;
@@ -109,17 +111,14 @@ static void count_line(emb_csv *csv) {
 static emb_csv_event read_quoted(emb_csv *csv, size_t from) {
     const unsigned char *bytes = csv->buffer;
     size_t start = csv->begin, i = from;
-    uint32_t most = (csv->width ? csv->width > 1 : csv->expected > 0) ? LIKE_ROWS_MAX : LINES_MAX;
-    for (; i < csv->end && bytes[i] != '"' && csv->like_rows < most; i++) {
+    for (; i < csv->end && bytes[i] != '"' && !csv->unclosed; i++) {
         csv->line_delimiters += bytes[i] == (unsigned char)csv->delimiter;
         csv->line_bytes += bytes[i] > ' ';
         if (bytes[i] == '\n') count_line(csv);
     }
     csv->begin = i;
-    if (csv->like_rows >= most) {
-        csv->unclosed = true;
+    if (csv->unclosed)
         return fail(csv, "a quote is opened here, and the lines after it look like rows");
-    }
     csv->state = i < csv->end ? QUOTE : QUOTED;
     csv->begin += i < csv->end;
     return give(csv, bytes + start, i - start, false);
