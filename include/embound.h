@@ -54,7 +54,8 @@ typedef enum emb_region_kind {
 
 /* The caller's; filled on every status but EMB_OK. The message is one line of UTF-8 that names the
  * place and says what to change. With EMB_BUDGET, `bytes_min` is the smallest budget that works for
- * `region` (host or device); 0 if each budget would do alone, but not both together. */
+ * `region` (host or device); 0 if each budget would do alone, but not both together, or if it is
+ * not known. */
 typedef struct emb_error {
     char message[256];
     uint64_t bytes_min;
@@ -84,9 +85,14 @@ typedef struct emb_device_info {
     uint32_t index;
     uint32_t compute_capability; /* 90 for 9.0 */
     uint64_t memory_bytes;       /* total on the card */
-    uint64_t context_bytes;      /* device bytes a context costs before our first allocation */
-    uint64_t host_bytes;         /* host bytes a context costs */
-    uint64_t cublaslt_bytes;     /* host bytes that cuBLASLt adds; 0: not measured */
+    uint64_t context_bytes;  /* device bytes that the probe added: a context, unless there is one */
+    uint64_t host_bytes;     /* host bytes likewise */
+    uint64_t cublaslt_bytes; /* host bytes that cuBLASLt adds; 0: not measured */
+    uint64_t held_bytes; /* device bytes that this process held before: other libraries' contexts
+                            and memory, other engines; part of every budget */
+    uint64_t free_bytes; /* on the card, after the probe; 0: not measured */
+    uint32_t grown; /* 1: an engine of this process has worked here, and what the context grows by
+                       then is held already */
 } emb_device_info;
 
 /* What the planner knows of the hardware and of this process. Saved and loaded as JSON, so that a
@@ -104,6 +110,10 @@ typedef struct emb_machine {
     uint64_t process_base_bytes; /* resident in this process before any engine exists */
     uint32_t devices_count;
     emb_device_info devices[EMB_DEVICES_MAX];
+    char device_reason[192]; /* EMB_DEVICE_AUTO found no GPU that can be used: why; else "" */
+    uint32_t
+        device_notice; /* 1: and there is a GPU or a driver, so that the user should hear of it;
+                          0: there is neither, or CUDA_VISIBLE_DEVICES is empty on purpose */
 } emb_machine;
 
 /* Who multiplies matrices on a GPU. Not the same bits. */
@@ -112,20 +122,25 @@ typedef enum emb_gemm {
     EMB_GEMM_CUBLASLT = 1 /* NVIDIA's library, opened at run time; costs host memory */
 } emb_gemm;
 
-/* Which devices to look at; NULL means the CPU alone. */
+/* Which devices to look at; NULL means the CPU alone. EMB_DEVICE_AUTO: the first GPU that can be
+ * used; if there is none, device_reason says why, and that is no error. */
 typedef struct emb_device_list {
     uint32_t struct_bytes;
     emb_device_kind kind;
-    uint32_t count; /* 0: all of that kind */
+    uint32_t count; /* with EMB_DEVICE_CUDA; 0: all */
     uint32_t indices[EMB_DEVICES_MAX];
     emb_gemm gemm; /* with EMB_GEMM_CUBLASLT the library is opened and measured as well */
 } emb_device_list;
 
 /* Measures the machine: instruction sets, cores, caches, and the process base, for which it makes
  * every page of the program resident (so that the base cannot grow later).
+ * A GPU is asked for of its driver first, which costs no context; then the contexts of the GPUs to
+ * look at are made in this process, and what they add is measured beside what it held before.
  * Needs: call it once at start, before other memory is taken, for an exact base. The environment
  * variable EMB_CPU=ref|avx2|avx512 restricts the kernels.
- * Fails: EMB_INVALID_ARGUMENT (unknown EMB_CPU, or one this CPU lacks), EMB_DEVICE, EMB_IO.
+ * Fails: EMB_INVALID_ARGUMENT (unknown EMB_CPU, or one this CPU lacks), EMB_DEVICE (of a stated or
+ * a usable GPU; a driver gets 30 seconds to answer), EMB_BUDGET (no room on the GPU for a context;
+ * bytes_min is 0), EMB_IO.
  * Threads: one at a time. */
 EMB_API emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices,
                                      emb_error *error);
@@ -138,7 +153,8 @@ EMB_API emb_status emb_machine_probe_guest(emb_machine *out, const emb_device_li
                                            emb_error *error);
 
 /* Writes the machine as JSON into `text` (`capacity` bytes, NUL-terminated); gives the length
- * without the NUL in `length`. Fails: EMB_INVALID_ARGUMENT if it does not fit (8 KiB always do). */
+ * without the NUL in `length`. Fails: EMB_INVALID_ARGUMENT if it does not fit (16 KiB always do).
+ */
 EMB_API emb_status emb_machine_to_json(char *text, size_t capacity, size_t *length,
                                        const emb_machine *machine, emb_error *error);
 
@@ -228,7 +244,7 @@ typedef enum emb_output_kind {
 /* What the user states. Zero means "as the model says" or "choose". */
 typedef struct emb_limits {
     uint32_t struct_bytes;
-    emb_device_kind device;
+    emb_device_kind device; /* AUTO: the machine's first GPU; the CPU only if that cannot be used */
     emb_dtype dtype;
     emb_long_rule long_rule;
     emb_pooling pooling;
@@ -244,8 +260,9 @@ typedef struct emb_limits {
     emb_switch graphs;       /* record a GPU's forward once and replay it: as resident weights allow
                                 (MODEL), or fail (ON), or never (OFF). Same bits in any case */
     uint64_t host_bytes_max; /* the whole process; 0: as much as full speed needs (the knee) */
-    uint64_t device_bytes_max;    /* per device, context included; 0: the knee */
-    uint64_t caller_bytes;        /* host bytes the caller keeps for itself beside the engine */
+    uint64_t device_bytes_max; /* per device, for the whole process: context and all that it holds
+                                  there included; 0: the knee, within what is free there */
+    uint64_t caller_bytes;     /* host bytes the caller keeps for itself beside the engine */
     uint64_t device_caller_bytes; /* the same per GPU: emb_device_rows among them */
 } emb_limits;
 
@@ -319,18 +336,26 @@ typedef struct emb_plan {
     uint64_t device_bytes;
     uint64_t device_bytes_min;
     uint64_t device_bytes_knee;
+    uint64_t device_held_bytes;   /* of device_bytes, what the process held before the probe */
+    uint64_t device_free_bytes;   /* on the GPU that has least, when probed; 0: not known */
+    uint64_t device_margin_bytes; /* of those, what the plan leaves to others */
     uint64_t process_base_bytes;
     uint64_t caller_bytes;
     uint64_t device_caller_bytes;
-    char isa[16];         /* of the CPU's kernels; "cuda" for a GPU's */
-    char numerics_id[64]; /* equal ids promise equal bits */
+    char device_reason[192]; /* why EMB_DEVICE_AUTO took the CPU; else "" */
+    uint32_t device_notice;  /* as in emb_machine */
+    char isa[16];            /* of the CPU's kernels; "cuda" for a GPU's */
+    char numerics_id[64];    /* equal ids promise equal bits */
     uint32_t regions_count;
     emb_region regions[EMB_REGIONS_MAX];
 } emb_plan;
 
 /* Computes the plan; a pure function: touches no device, reads no file, allocates nothing.
- * Fails: EMB_BUDGET (error->bytes_min is the smallest budget that works), EMB_INVALID_ARGUMENT,
- * EMB_UNSUPPORTED, EMB_DEVICE. Threads: any. */
+ * EMB_DEVICE_AUTO takes the machine's GPU, and what does not fit there is an error; the CPU only if
+ * there is no GPU that can be used, or none that can do this (EMB_OUTPUT_TOKENS, an unknown shape).
+ * Fails: EMB_BUDGET (error->bytes_min is the smallest budget that works), EMB_INVALID_ARGUMENT
+ * (among others: options of GPUs for the device cpu, a GPU budget beyond the card),
+ * EMB_UNSUPPORTED, EMB_DEVICE (options of GPUs where none can be used). Threads: any. */
 EMB_API emb_status emb_plan_make(emb_plan *out, const emb_model *model, const emb_limits *limits,
                                  const emb_machine *machine, emb_error *error);
 

@@ -39,10 +39,11 @@ BANNED = {
     "printf": ((), "the library never prints"), "fprintf": ((), "the library never prints"),
     "puts": ((), "the library never prints"), "perror": ((), "the library never prints"),
     "exit": ((), "the library never exits"),
-    "_exit": (("src/engine/machine.c",), "the library never exits, but for a child it forked"),
+    "_exit": ((), "the library never exits"), "fork": ((), "a child cannot use CUDA"),
     "abort": ((), "the library never exits"), "system": ((), "no shell"), "popen": ((), "no shell"),
-    "getenv": (("src/backend/cpu/", "src/backend/cuda/module.c"),
-               "only EMB_CPU and EMB_CUDA_MODULE are read from the environment"),
+    "getenv": (("src/backend/cpu/", "src/backend/cuda/module.c", "src/backend/cuda/driver.c"),
+               "EMB_CPU, EMB_CUDA_MODULE and CUDA_VISIBLE_DEVICES alone are read from the "
+               "environment"),
     "pthread_create": (("src/base/threads.c",), "threads are the plan's"),
 }
 CALL = re.compile(r"(?<![\w.>])(" + "|".join(BANNED) + r")\s*\(")

@@ -71,6 +71,7 @@ typedef struct emb_options {
     emb_source_options source;
     emb_limits limits;
     emb_device_list devices;
+    bool device_stated; /* by an option, not by EMB_DEVICE */
     bool dtype_auto;
     const char *prompt_name;
     emb_cli_progress progress;

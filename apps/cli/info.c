@@ -27,9 +27,11 @@ static int save_machine(const char *path, const char *json, size_t length) {
     return emb_cli_fail(status, &error);
 }
 
-static const char *no_cuda_reason(const emb_options *options) {
-    if (options->devices.kind == EMB_DEVICE_CPU) return "not asked for (--device cpu)";
-    return "not used: no CUDA module or no usable device was found";
+static void print_no_gpu(emb_writer *out, const emb_machine *machine, const emb_options *options) {
+    if (options->devices.kind == EMB_DEVICE_CPU)
+        emb_writer_text(out, "  cuda             not asked for (--device cpu)\n");
+    else
+        emb_writer_format(out, "  cuda             not used: %s\n", machine->device_reason);
 }
 
 static const char *kernels_reason(const emb_machine *machine) {
@@ -52,13 +54,12 @@ static void print_machine(emb_writer *out, const emb_machine *machine, const emb
                       machine->has_bf16 ? "used"
                                         : "not used: this CPU (or the kernels chosen) "
                                           "lacks them; bf16 weights are widened");
-    if (machine->devices_count == 0) {
-        emb_writer_format(out, "  cuda             %s\n", no_cuda_reason(options));
-    }
+    if (machine->devices_count == 0) print_no_gpu(out, machine, options);
     for (uint32_t i = 0; i < machine->devices_count; i++) {
         const emb_device_info *device = &machine->devices[i];
-        emb_writer_format(out, "  cuda:%-11u %.63s, %.0f MiB\n", device->index, device->name,
-                          MIB(device->memory_bytes));
+        emb_writer_format(out, "  cuda:%-11u %.63s, %.0f MiB, of which %.0f MiB are free\n",
+                          device->index, device->name, MIB(device->memory_bytes),
+                          MIB(device->free_bytes));
     }
 }
 

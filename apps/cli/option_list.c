@@ -184,12 +184,18 @@ const emb_option_entry emb_option_list[] = {
             ", MB ...\npowers of 1000.\nThe default,\n.Cm auto ,\nis as much as full speed "
             "needs.")},
     {"--gpu-memory", 0, "SIZE", PLANS, EMB_GROUP_MEMORY, SIZE(limits.device_bytes_max),
-     .help = "the same for each GPU", MANUAL("The same for each GPU.")},
+     .help = "the same for each GPU; needs one",
+     MANUAL(
+         "The same for each GPU, the context that the driver makes there included.\nNeeds a GPU. "
+         "The default is as\nmuch as full speed needs, within what is free there.")},
     {"--device", 0, "D", PLANS, EMB_GROUP_MEMORY, SPECIAL(DEVICE),
      .words = "auto cpu cuda cuda:0 cuda:0,1 cuda:all",
      .help = "where to compute: auto, cpu, cuda, cuda:N, cuda:N,N..., cuda:all",
      MANUAL(
          ".Cm auto , cpu , cuda , cuda : Ns Ar N , cuda : Ns Ar N , Ns Ar N\nor\n.Cm cuda:all .\n"
+         ".Cm auto ,\nthe default, is the first GPU that can be used; what does not fit there is "
+         "an "
+         "error.\nOnly where none can be used it is the CPU, and says why.\n"
          ".Cm cuda\nis the first GPU.\nSeveral share the work, each with all of the weights; "
          "they must be of one compute capability, so\nthat bits do not depend on who worked.")},
     {"--device", 0, "D", EMB_CLI_INFO, EMB_GROUP_COMMAND, SPECIAL(DEVICE), .words = "auto cpu cuda",

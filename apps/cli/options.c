@@ -86,13 +86,14 @@ static emb_status parse_seconds(double *out, const char *option, const char *val
 }
 
 /* One more number of cuda:N,N...; several GPUs share the work. */
-static emb_status add_gpu(emb_options *options, const char *number, emb_error *error) {
+static emb_status add_gpu(emb_options *options, const char *option, const char *number,
+                          emb_error *error) {
     emb_device_list *list = &options->devices;
     uint32_t index = 0;
     EMB_APP_TRY(parse_number(&index, "--device cuda:", number, 0, 255, error));
     for (uint32_t i = 0; i < list->count; i++) {
         if (list->indices[i] == index) {
-            return refuse("--device", number, "state each GPU once", error);
+            return refuse(option, number, "state each GPU once", error);
         }
     }
     list->indices[list->count++] = index;
@@ -101,7 +102,8 @@ static emb_status add_gpu(emb_options *options, const char *number, emb_error *e
 }
 
 /* auto | cpu | cuda[:N,N...|:all]; plain cuda is the first GPU, and `info` looks at all */
-static emb_status parse_device(emb_options *options, const char *value, emb_error *error) {
+static emb_status parse_device(emb_options *options, const char *option, const char *value,
+                               emb_error *error) {
     emb_device_list *list = &options->devices;
     list->count = 0;
     list->kind = EMB_DEVICE_CUDA;
@@ -112,19 +114,29 @@ static emb_status parse_device(emb_options *options, const char *value, emb_erro
     bool named = list->kind != EMB_DEVICE_CUDA;
     if (named || strcmp(value, "cuda") == 0 || strcmp(value, "cuda:all") == 0) return EMB_OK;
     const char *advice = "use auto, cpu, cuda, cuda:N, cuda:N,N or cuda:all";
-    if (strncmp(value, "cuda:", 5) != 0) return refuse("--device", value, advice, error);
+    if (strncmp(value, "cuda:", 5) != 0) return refuse(option, value, advice, error);
     for (const char *at = value + 5;; at++) {
         char number[8];
         size_t length = strcspn(at, ",");
         if (length == 0 || length >= sizeof number || list->count == EMB_DEVICES_MAX) {
-            return refuse("--device", value, advice, error);
+            return refuse(option, value, advice, error);
         }
         memcpy(number, at, length);
         number[length] = '\0';
-        EMB_APP_TRY(add_gpu(options, number, error));
+        EMB_APP_TRY(add_gpu(options, option, number, error));
         at += length;
         if (*at == '\0') return EMB_OK;
     }
+}
+
+/* For programs and scripts that do not state one. */
+static emb_status default_device(emb_options *options, emb_error *error) {
+    const char *value = getenv("EMB_DEVICE");
+    const emb_option_entry *entry = emb_option_list;
+    while (entry->kind != EMB_OPTION_DEVICE || !(entry->commands & options->command))
+        if (++entry == emb_option_list + emb_option_list_count) return EMB_OK; /* it has none */
+    if (options->device_stated || !value || !*value) return EMB_OK;
+    return parse_device(options, "EMB_DEVICE", value, error);
 }
 
 static emb_status set_input(emb_options *options, const char *value, emb_error *error) {
@@ -183,7 +195,8 @@ static emb_status set_special(emb_options *options, const emb_option_entry *whic
         options->output = value;
         return EMB_OK;
     case EMB_OPTION_DEVICE:
-        return parse_device(options, value, error);
+        options->device_stated = true;
+        return parse_device(options, which->name, value, error);
     case EMB_OPTION_DTYPE:
         return set_dtype(options, which, value, error);
     case EMB_OPTION_DELIMITER:
@@ -331,6 +344,7 @@ emb_cli_parse emb_options_parse(emb_options *options, emb_cli_command command, i
             if (status != EMB_OK) return EMB_CLI_BAD;
         }
     }
+    if (default_device(options, error) != EMB_OK) return EMB_CLI_BAD;
     if (!options->model && !(command & (EMB_CLI_INFO | EMB_CLI_MONITOR))) {
         emb_app_fail(error, EMB_INVALID_ARGUMENT, "MODEL is missing: name a model directory");
         return EMB_CLI_BAD;

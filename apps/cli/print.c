@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -85,7 +86,14 @@ int emb_cli_fail(emb_status status, const emb_error *error) {
         emb_cli_say("interrupted: no output was written");
         return signal ? 128 + signal : EMB_EXIT_INTERRUPTED;
     }
-    emb_cli_say("%s", error->message);
+    /* the library names no options */
+    static const char library[] = "the device cpu";
+    const char *at = strstr(error->message, library);
+    if (at)
+        emb_cli_say("%.*s--device cpu%s", (int)(at - error->message), error->message,
+                    at + sizeof library - 1);
+    else
+        emb_cli_say("%s", error->message);
     return emb_cli_exit_code(status);
 }
 

@@ -76,10 +76,15 @@ static void table_regions(emb_writer *out, const emb_plan *plan) {
         emb_writer_format(out, "%s%-44s %6s\n", device ? "\n" : "", head, "MiB");
         table_items(out, region);
     }
-    if (plan->device_bytes)
+    if (plan->device_bytes) {
         table_total(out, plan->device_bytes, plan->device_bytes_max);
-    else
+        if (plan->device_free_bytes)
+            emb_writer_format(out, "  %-40s %10.2f  of which %.0f are left to others\n",
+                              "free there now", MIB(plan->device_free_bytes),
+                              MIB(plan->device_margin_bytes));
+    } else {
         table_total(out, plan->host_bytes, plan->host_bytes_max);
+    }
 }
 
 /* "--memory 64MiB  --gpu-memory 600MiB" */
@@ -172,6 +177,8 @@ void emb_report_plan_json(emb_writer *out, const emb_session *session) {
     field_u64(out, "rung", plan->rung);
     field_text(out, "rung_name", emb_rung_name(plan->rung));
     field_text(out, "device", plan->device == EMB_DEVICE_CUDA ? "cuda" : "cpu");
+    field_text(out, "device_reason", plan->device_reason);
+    field_u64(out, "device_notice", plan->device_notice);
     field_text(out, "dtype", emb_dtype_name(plan->dtype));
     field_text(out, "pooling", emb_pooling_name(plan->pooling));
     field_u64(out, "normalize", plan->normalize);
@@ -206,6 +213,9 @@ void emb_report_plan_json(emb_writer *out, const emb_session *session) {
     field_u64(out, "device_bytes", plan->device_bytes);
     field_u64(out, "device_bytes_min", plan->device_bytes_min);
     field_u64(out, "device_bytes_knee", plan->device_bytes_knee);
+    field_u64(out, "device_held_bytes", plan->device_held_bytes);
+    field_u64(out, "device_free_bytes", plan->device_free_bytes);
+    field_u64(out, "device_margin_bytes", plan->device_margin_bytes);
     field_u64(out, "process_base_bytes", plan->process_base_bytes);
     field_u64(out, "caller_bytes", plan->caller_bytes);
     field_u64(out, "device_caller_bytes", plan->device_caller_bytes);

@@ -1,6 +1,7 @@
 /* session.c - machine, model, plan, the one block the command line keeps, engine: in this order.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -14,26 +15,39 @@ uint64_t emb_session_round(uint64_t bytes) {
     return (bytes + TAKE_ALIGN - 1) / TAKE_ALIGN * TAKE_ALIGN;
 }
 
+/* `info` shows every GPU; one that is too full, or broken, is no reason to show nothing. */
+static emb_status probe_for_info(emb_machine *machine, const emb_device_list *devices,
+                                 emb_error *error) {
+    emb_device_list all = *devices;
+    emb_error why = {0};
+    emb_status status = emb_machine_probe(machine, devices, &why);
+    if (status == EMB_OK && devices->kind == EMB_DEVICE_AUTO && machine->devices_count) {
+        all.kind = EMB_DEVICE_CUDA;
+        status = emb_machine_probe(machine, &all, &why);
+    }
+    if (status == EMB_OK) return EMB_OK;
+    *error = why;
+    if (devices->kind != EMB_DEVICE_AUTO) return status;
+    EMB_APP_TRY(emb_machine_probe(machine, NULL, error));
+    snprintf(machine->device_reason, sizeof machine->device_reason, "%.191s", why.message);
+    machine->device_notice = 1;
+    return EMB_OK;
+}
+
 emb_status emb_session_probe(emb_session *session, const emb_options *options, emb_error *error) {
-    /* a plan for another machine does not ask what this one has */
-    bool other_devices = options->devices.kind != EMB_DEVICE_CPU && !options->machine_path;
-    session->machine.struct_bytes = sizeof session->machine;
+    const unsigned without = EMB_CLI_TOKENIZE | EMB_CLI_QUANTIZE;
     emb_device_list devices = options->devices;
     devices.gemm = options->limits.gemm;
     bool first = devices.kind == EMB_DEVICE_CUDA && devices.count == 0;
-    if (first && options->limits.devices_max == 1 && options->command != EMB_CLI_INFO) {
+    session->machine.struct_bytes = sizeof session->machine;
+    if (options->command == EMB_CLI_INFO) return probe_for_info(&session->machine, &devices, error);
+    /* a plan for another machine does not ask what this one has */
+    if (options->machine_path || (options->command & without)) devices.kind = EMB_DEVICE_CPU;
+    if (first && options->limits.devices_max == 1) {
         devices.count = 1; /* no context on a GPU that is not used */
         devices.indices[0] = 0;
     }
-    emb_status status =
-        emb_machine_probe(&session->machine, other_devices ? &devices : NULL, error);
-    if (status != EMB_OK) return status;
-    if (other_devices && options->devices.kind == EMB_DEVICE_CUDA &&
-        session->machine.devices_count == 0) {
-        return emb_app_fail(error, EMB_DEVICE,
-                            "--device cuda: no CUDA device can be used here; use --device cpu");
-    }
-    return EMB_OK;
+    return emb_machine_probe(&session->machine, &devices, error);
 }
 
 emb_status emb_session_open_model(emb_session *session, const char *path, emb_error *error) {
@@ -62,10 +76,10 @@ static emb_status make_plan(emb_session *session, emb_error *error) {
 static emb_status plan_dtype(emb_session *session, const emb_options *options, emb_error *error) {
     emb_status status = make_plan(session, error);
     if (!options->dtype_auto || !session->machine.has_bf16) return status;
+    bool chosen = session->limits.device == EMB_DEVICE_AUTO && session->machine.devices_count;
     bool cuda = session->limits.device == EMB_DEVICE_CUDA ||
-                (status == EMB_OK && session->plan.device == EMB_DEVICE_CUDA);
+                (chosen && (status != EMB_OK || session->plan.device == EMB_DEVICE_CUDA));
     if (cuda) return status;
-    session->limits.device = EMB_DEVICE_CPU;
     session->limits.dtype = EMB_DTYPE_BF16;
     return make_plan(session, error);
 }
@@ -75,7 +89,15 @@ emb_status emb_session_plan(emb_session *session, const emb_options *options, ui
     uint64_t page = session->machine.page_bytes ? session->machine.page_bytes : 4096;
     session->limits = options->limits;
     session->limits.caller_bytes = (caller_bytes + page - 1) / page * page;
+    /* a script's figure for a GPU is no fault where EMB_DEVICE keeps it off */
+    if (session->limits.device == EMB_DEVICE_CPU && !options->device_stated &&
+        session->limits.device_bytes_max) {
+        session->limits.device_bytes_max = 0;
+        if (!options->quiet) emb_cli_say("--gpu-memory bounds nothing: EMB_DEVICE is cpu");
+    }
     EMB_APP_TRY(plan_dtype(session, options, error));
+    const emb_plan *plan = &session->plan;
+    if (plan->device_notice && !options->quiet) emb_cli_say("on the CPU: %s", plan->device_reason);
     emb_tuning_plan(session, options);
     return EMB_OK;
 }
@@ -169,21 +191,32 @@ static void say_gemm_minima(const emb_session *session) {
                 library);
 }
 
+/* Whether the plan that failed was a GPU's. */
+static bool on_gpu(const emb_session *session) {
+    return session->limits.device != EMB_DEVICE_CPU && session->machine.devices_count;
+}
+
 int emb_session_fail(const emb_session *session, const emb_options *options, emb_status status,
                      const emb_error *error) {
     if (status != EMB_BUDGET || error->bytes_min == 0) return emb_cli_fail(status, error);
     bool device = error->region == EMB_REGION_DEVICE;
     const emb_limits *limits = &options->limits;
     uint64_t bytes = device ? limits->device_bytes_max : limits->host_bytes_max;
+    /* no figure is too small: others fill the GPU */
+    bool full =
+        device && session->machine.devices[0].free_bytes && (!bytes || bytes >= error->bytes_min);
+    if (full) return emb_cli_fail(status, error);
     char minimum[32], stated[32];
     emb_session_minimum(minimum, sizeof minimum, error->bytes_min);
     if (bytes) {
         emb_size_stated(stated, sizeof stated, bytes);
-        emb_cli_say("a%s budget of %s is too small for this; the smallest that works is %s %s",
-                    device ? " GPU" : "", stated, device ? "--gpu-memory" : "--memory", minimum);
+        emb_cli_say("a%s budget of %s is too small for this; the smallest that works is %s %s%s",
+                    device ? " GPU" : "", stated, device ? "--gpu-memory" : "--memory", minimum,
+                    on_gpu(session) ? ", or use --device cpu" : "");
     } else {
-        emb_cli_say("the memory of %s is too small for this, which needs %s",
-                    device ? "the GPU" : "this machine", minimum);
+        emb_cli_say("the memory of %s is too small for this, which needs %s%s",
+                    device ? "the GPU" : "this machine", minimum,
+                    on_gpu(session) ? "; or use --device cpu" : "");
     }
     if (!device) say_gemm_minima(session);
     return EMB_EXIT_BUDGET;

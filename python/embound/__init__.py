@@ -34,8 +34,8 @@ _PLACES = {
     "Rows": "_core",
     "DeviceRows": "_core",
     **dict.fromkeys((
-        "ArgumentError", "BudgetError", "DeviceError", "EmboundError", "EmboundWarning",
-        "InternalError", "InputOutputError", "ModelError", "ModelNotFoundError",
+        "ArgumentError", "BudgetError", "DeviceError", "DeviceWarning", "EmboundError",
+        "EmboundWarning", "InternalError", "InputOutputError", "ModelError", "ModelNotFoundError",
         "OutOfMemoryError", "TextError", "TruncationWarning", "UnsupportedError"), "_errors"),
 }
 _MODULES = ("util", "quantization", "integrations")

@@ -10,6 +10,7 @@ from ._core import Rows as Rows
 from ._errors import ArgumentError as ArgumentError
 from ._errors import BudgetError as BudgetError
 from ._errors import DeviceError as DeviceError
+from ._errors import DeviceWarning as DeviceWarning
 from ._errors import EmboundError as EmboundError
 from ._errors import EmboundWarning as EmboundWarning
 from ._errors import InputOutputError as InputOutputError

@@ -4,8 +4,13 @@ SPDX-License-Identifier: Apache-2.0
 """
 from __future__ import annotations
 
+import os
+import sys
+import warnings
+
 __all__ = [
-    "ArgumentError", "BudgetError", "DeviceError", "EmboundError", "EmboundWarning",
+    "ArgumentError", "BudgetError", "DeviceError", "DeviceWarning", "EmboundError",
+    "EmboundWarning",
     "InternalError", "InputOutputError", "ModelError", "ModelNotFoundError", "OutOfMemoryError",
     "TextError", "TruncationWarning", "UnsupportedError",
 ]
@@ -27,7 +32,7 @@ class BudgetError(EmboundError, MemoryError):
     """The stated memory is too little; nothing has been allocated.
 
     ``minimum_bytes``: the smallest budget that works; 0 if host and GPU budget are each large
-    enough alone, but not together. ``region``: ``"host"`` or ``"device"``.
+    enough alone, but not together, or if it is not known. ``region``: ``"host"`` or ``"device"``.
     """
 
     minimum_bytes: int
@@ -87,6 +92,39 @@ class TruncationWarning(EmboundWarning):
     """Texts were longer than the model's limit; the message counts the tokens left out."""
 
 
+class DeviceWarning(EmboundWarning):
+    """A GPU or its driver is there, and the CPU does the work; the message says why."""
+
+
+_told: set[tuple[int, str]] = set()  # process and message
+
+
+def outside_level() -> int:
+    """The stacklevel, for a warning of the function that calls this, of the first line that is not
+    embound's."""
+    level, frame = 2, sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("embound."):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def tell_once(message: str) -> None:
+    """One DeviceWarning for each message in a process."""
+    key = (os.getpid(), message)
+    if key not in _told:
+        _told.add(key)
+        warnings.warn(message, DeviceWarning, stacklevel=outside_level())
+
+
+def tell_device(reason: str, notice: int) -> None:
+    """Says why no GPU is used; called by the extension. Where there is neither GPU nor driver, or
+    none is wanted, only who logs everything hears of it."""
+    if notice:
+        tell_once(f"embound computes on the CPU: {reason}; device='cpu' says that this is meant")
+    elif "logging" in sys.modules:
+        sys.modules["logging"].getLogger("embound").debug("the CPU computes: %s", reason)
+
+
 _CLASSES: dict[int, type[EmboundError]] = {
     10: ArgumentError, 11: UnsupportedError, 20: ModelError, 30: OutOfMemoryError,
     31: InputOutputError, 32: ModelNotFoundError, 33: DeviceError, 34: InternalError,
@@ -96,6 +134,7 @@ _CLASSES: dict[int, type[EmboundError]] = {
 
 def from_status(status: int, message: str, number: int, region: int) -> EmboundError:
     """The exception of an ``emb_status``; called by the extension."""
+    message = message.replace("the device cpu", "device='cpu'")
     if status == 12:
         return BudgetError(message, number, "host" if region == 0 else "device")
     if status in (21, 22, 23):

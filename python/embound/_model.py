@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
 from . import _core, _settings
-from ._errors import ArgumentError, EmboundError, TruncationWarning, UnsupportedError
+from ._errors import (ArgumentError, EmboundError, TruncationWarning, UnsupportedError,
+                      outside_level)
 from ._hub import resolve_model
 from ._plan import Plan, register
 from ._similarity import SimilarityFunction, check_name
@@ -47,7 +48,9 @@ class SentenceTransformer:
     Args (all but the first by keyword; up to ``truncate_dim`` as in sentence-transformers):
         model_name_or_path: a local directory, or a hub name such as ``"all-MiniLM-L6-v2"``,
             looked up in the standard cache and downloaded if it is not there.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; None: a GPU if there is one, else the CPU.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; None: what the environment variable EMB_DEVICE
+            says, else the first GPU that can be used. Only if there is none, the CPU; where a GPU
+            or a driver is there all the same, one DeviceWarning says why.
         prompts, default_prompt_name: texts put before each input, by name.
         cache_folder, revision, local_files_only, token: where and how the model is found.
         model_kwargs: of it ``torch_dtype`` (or ``dtype``) is used as ``dtype``.
@@ -55,13 +58,18 @@ class SentenceTransformer:
         truncate_dim: keep the first values of each vector only.
         memory: bytes, or ``"300MiB"``: what the whole process may hold, this interpreter and its
             libraries included. None: as much as full speed needs.
-        gpu_memory: the same of the GPU, its context included, and vectors that stay there.
+        gpu_memory: the same of the GPU: its context included, what this process holds there beside
+            embound (torch, cupy), and vectors that stay there. None: as much as full speed needs,
+            within what is free there.
         dtype: ``"f32"`` (the default on a CPU), ``"bf16"``, ``"f16"`` (the default on a GPU), ...
         long: texts of more tokens than ``max_seq_length``: ``"truncate"`` (the default; one
             warning counts the tokens left out), ``"chunk"`` (every token counts: the mean over
             pieces), ``"error"``.
         threads: that compute, on a CPU; None: one per core.
         caller_memory: bytes that the program beside the engine may grow by; part of ``memory``.
+
+    While several models are open, the smallest ``memory`` of theirs bounds the process, and the
+    smallest ``gpu_memory`` what it holds of that GPU.
 
     Raises ModelNotFoundError, ModelError, BudgetError (``.minimum_bytes`` says what would do;
     nothing has been allocated), UnsupportedError, ArgumentError, DeviceError.
@@ -123,6 +131,7 @@ class SentenceTransformer:
 
         self._asarray = numpy.asarray
         self._core = _core.Engine(self._path)
+        self._opens = 0
         self._info = self._core.info
         self._dim: int = self._info["dim"]
         self._configure()
@@ -330,6 +339,8 @@ class SentenceTransformer:
         finally:
             if bar is not None:
                 bar.close()
+        if self._core.opens != self._opens:
+            self._opens, self._planned = self._core.opens, self._core.plan()
         if texts:
             _warn_of_cut(texts, tokens, self.max_seq_length)
         return rows
@@ -740,13 +751,10 @@ def _progress(wanted: bool | None, total: int) -> _Bar | None:
 
 def _warn_of_cut(texts: int, tokens: int, limit: int) -> None:
     """One warning a call, at the first line that is not ours."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("embound."):
-        level, frame = level + 1, frame.f_back
     warnings.warn(
         f"{texts} text{'s' if texts > 1 else ''} longer than {limit} tokens: {tokens} tokens were "
         "left out; SentenceTransformer(..., long='chunk') makes every token count",
-        TruncationWarning, stacklevel=level)
+        TruncationWarning, stacklevel=outside_level())
 
 
 def _nothing(convert_to_numpy: bool, convert_to_tensor: bool) -> Any:

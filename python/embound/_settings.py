@@ -10,7 +10,7 @@ import os
 import re
 from typing import Any
 
-from ._errors import ArgumentError, ModelError, UnsupportedError
+from ._errors import ArgumentError, ModelError, UnsupportedError, tell_once
 from ._sizes import parse_size
 
 _DEVICE_AUTO, _DEVICE_CPU, _DEVICE_CUDA = 0, 1, 2
@@ -79,8 +79,13 @@ def join_devices(devices: Any) -> Device | None:
     return Device("cuda:" + ",".join(str(x.index) for x in parsed if x is not None))
 
 
-def _gpu_is_likely() -> bool:
-    return bool(os.environ.get("EMB_CUDA_MODULE")) or os.path.exists("/dev/nvidiactl")
+def default_device() -> Device | None:
+    """What EMB_DEVICE says, for programs that state no device; None: auto."""
+    name = os.environ.get("EMB_DEVICE") or "auto"
+    try:
+        return None if name == "auto" else parse_device(name)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"EMB_DEVICE: {error}") from None
 
 
 def parse_dtype(dtype: Any) -> int:
@@ -174,29 +179,32 @@ class Limits:
             raise ArgumentError(f"long={long!r}: state 'truncate', 'chunk' or 'error'")
         if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= 1024):
             raise ArgumentError(f"threads={threads!r}: state 1 to 1024, or None for one per core")
-        self.device = parse_device(device)
+        self.device = default_device() if device is None else parse_device(device)
         self.dtype = parse_dtype(dtype)
         self.long = long or "truncate"
         self.threads = threads or 0
         self.tokens = 0
         self.host_bytes = parse_size(memory, "memory")
         self.gpu_bytes = parse_size(gpu_memory, "gpu_memory")
+        if self.gpu_bytes and self.device == "cpu":
+            tell_once("gpu_memory bounds nothing: the device is the cpu "
+                      f"({'EMB_DEVICE' if device is None else 'as stated'})")
         self.caller_bytes = (CALLER_BYTES if caller_memory is None
                              else parse_size(caller_memory, "caller_memory"))
 
     def numbers(self) -> dict[str, Any]:
         """The arguments of the extension's ``configure``."""
-        kind = _DEVICE_CPU
-        if self.device is None:
-            kind = _DEVICE_AUTO if _gpu_is_likely() else _DEVICE_CPU
-        elif self.device.type == "cuda":
-            kind = _DEVICE_CUDA
+        kind = _DEVICE_AUTO
+        if self.device is not None:
+            kind = _DEVICE_CUDA if self.device.type == "cuda" else _DEVICE_CPU
         return {
             "device": kind, "gpus": self.device.gpus if self.device is not None else [],
             "gpus_max": self.device.gpus_max if self.device is not None else 1,
             "dtype": self.dtype,
             "long_rule": _LONG[self.long], "threads": self.threads, "tokens": self.tokens,
-            "host_bytes": self.host_bytes, "gpu_bytes": self.gpu_bytes,
+            "host_bytes": self.host_bytes,
+            # a figure for the GPU waits while the model is on the CPU
+            "gpu_bytes": 0 if kind == _DEVICE_CPU else self.gpu_bytes,
             "caller_bytes": self.caller_bytes}
 
 

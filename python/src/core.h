@@ -132,7 +132,8 @@ typedef struct emb_python_waiter {
 
 typedef struct emb_python_engine {
     PyObject_HEAD emb_model *model;
-    emb_engine *engine; /* NULL until the first use, and after close or Ctrl-C */
+    struct emb_python_engine *next; /* of all engines (account.c) */
+    emb_engine *engine;             /* NULL until the first use, and after close or Ctrl-C */
     emb_limits limits;
     emb_plan plan;         /* of the open engine */
     emb_machine machine;   /* that it was made for */
@@ -144,6 +145,26 @@ typedef struct emb_python_engine {
     emb_python_waiter *first, *last;
     uint64_t calls, texts, tokens_dropped, opens; /* since this object was made */
 } emb_python_engine;
+
+/* ---- all engines of the process (account.c); with the GIL ------------------------------------ */
+
+/* Whose figures bound a plan; NULL: its own. */
+typedef struct emb_python_bounds {
+    const emb_python_engine *host, *device;
+} emb_python_bounds;
+
+void emb_python_account_add(emb_python_engine *self);
+void emb_python_account_remove(emb_python_engine *self);
+
+/* Lowers the budgets to the figures of the other engines that are open, on the machine's GPUs. */
+void emb_python_account_bound(emb_limits *limits, emb_python_bounds *by,
+                              const emb_python_engine *self, const emb_machine *machine);
+
+/* Names in an EMB_BUDGET the engine whose figure it was. */
+void emb_python_account_blame(emb_error *error, const emb_python_bounds *by);
+
+/* Gives what other engines hold a line of its own in the plan. */
+void emb_python_account_part(emb_plan *plan, const emb_python_engine *self);
 
 int emb_python_engine_register(PyObject *module);
 

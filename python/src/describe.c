@@ -51,10 +51,12 @@ PyObject *emb_python_describe_plan(const emb_plan *plan) {
         return NULL;
     }
     return Py_BuildValue(
-        "{s:s,s:s,s:N,s:s,s:s,s:s,s:N,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:K,s:K,s:K,s:K,s:K,s:K,s:K,"
-        "s:K,s:K,s:K,s:K,s:s,s:s,s:N}",
+        "{s:s,s:s,s:s,s:N,s:N,s:s,s:s,s:s,s:N,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:K,s:K,s:K,s:K,s:K,"
+        "s:K,s:K,"
+        "s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:s,s:s,s:N}",
         "rung", emb_rung_name(plan->rung), "device",
-        plan->device == EMB_DEVICE_CUDA ? "cuda" : "cpu", "devices", indices, "dtype",
+        plan->device == EMB_DEVICE_CUDA ? "cuda" : "cpu", "device_reason", plan->device_reason,
+        "device_notice", PyBool_FromLong(plan->device_notice != 0), "devices", indices, "dtype",
         dtype_name(plan->dtype), "long", long_name(plan->long_rule), "pooling",
         pooling_name(plan->pooling), "normalize", PyBool_FromLong(plan->normalize != 0), "dim",
         plan->dim, "lanes", plan->lanes, "windows", plan->windows, "window_tokens",
@@ -67,7 +69,10 @@ PyObject *emb_python_describe_plan(const emb_plan *plan) {
         (unsigned long long)plan->device_bytes_max, "device_bytes",
         (unsigned long long)plan->device_bytes, "device_bytes_min",
         (unsigned long long)plan->device_bytes_min, "device_bytes_knee",
-        (unsigned long long)plan->device_bytes_knee, "process_base_bytes",
+        (unsigned long long)plan->device_bytes_knee, "device_held_bytes",
+        (unsigned long long)plan->device_held_bytes, "device_free_bytes",
+        (unsigned long long)plan->device_free_bytes, "device_margin_bytes",
+        (unsigned long long)plan->device_margin_bytes, "process_base_bytes",
         (unsigned long long)plan->process_base_bytes, "caller_bytes",
         (unsigned long long)plan->caller_bytes, "device_caller_bytes",
         (unsigned long long)plan->device_caller_bytes, "isa", plan->isa, "numerics_id",

@@ -12,8 +12,11 @@
 #include "core.h"
 #include "describe.h"
 
-/* The process that has touched a CUDA driver: its children cannot. Written under the GIL. */
-static pid_t cuda_process;
+/* Why there is no GPU here, once a driver has not answered: nobody waits for it twice. */
+static struct {
+    pid_t process;
+    char reason[sizeof((emb_machine *)0)->device_reason];
+} no_answer;
 
 /* ---- one caller at a time -------------------------------------------------------------------- */
 
@@ -118,32 +121,57 @@ static uint64_t whole_pages(uint64_t bytes) {
     return (bytes + page - 1) / page * page;
 }
 
-static emb_status refuse_child(emb_error *error) {
-    *error = (emb_error){
-        .message = "this process was forked from one that had used the GPU, which CUDA does not "
-                   "allow: start workers with the method 'spawn', or state device='cpu'"};
-    return EMB_DEVICE;
+/* The probe may take seconds, and has to do with other libraries: without the GIL. */
+static emb_status probe(emb_machine *machine, const emb_device_list *devices, emb_error *error) {
+    emb_status status;
+    Py_BEGIN_ALLOW_THREADS;
+    status = emb_machine_probe_guest(machine, devices, error);
+    Py_END_ALLOW_THREADS return status;
+}
+
+static emb_status measure(emb_machine *machine, const emb_python_engine *self, emb_error *error) {
+    bool on_cpu = device_is_cpu(self);
+    bool known = self->limits.device == EMB_DEVICE_AUTO && no_answer.process == getpid();
+    emb_device_list devices = self->gpus;
+    devices.struct_bytes = sizeof devices;
+    devices.kind = self->limits.device;
+    if (devices.kind == EMB_DEVICE_CUDA && devices.count == 0 && self->limits.devices_max == 1)
+        devices.count = 1; /* no context on a GPU that is not used */
+    emb_status status = probe(machine, on_cpu || known ? NULL : &devices, error);
+    if (status != EMB_OK) return status;
+    if (known) {
+        memcpy(machine->device_reason, no_answer.reason, sizeof no_answer.reason);
+        machine->device_notice = 1;
+    }
+    if (strstr(machine->device_reason, "did not answer")) {
+        no_answer.process = getpid();
+        memcpy(no_answer.reason, machine->device_reason, sizeof no_answer.reason);
+    }
+    return EMB_OK;
+}
+
+/* Plans for the machine as it was measured, inside the figures of all open engines. */
+static emb_status plan_on(emb_plan *out, const emb_python_engine *self, const emb_machine *machine,
+                          uint64_t rows, emb_error *error) {
+    emb_limits limits = self->limits;
+    emb_python_bounds by;
+    limits.device_caller_bytes = rows;
+    emb_python_account_bound(&limits, &by, self, machine);
+    emb_status status = emb_plan_make(out, self->model, &limits, machine, error);
+    if (status == EMB_BUDGET) emb_python_account_blame(error, &by);
+    return status;
 }
 
 /* Measures the process as it is now, and plans. What the probe finds on a GPU holds this engine's
  * rows: they are the plan's caller's instead, so that they count once. */
 static emb_status make_plan(emb_plan *out, emb_machine *machine, const emb_python_engine *self,
                             emb_error *error) {
-    if (cuda_process && cuda_process != getpid() && !device_is_cpu(self))
-        return refuse_child(error);
-    emb_device_list devices = self->gpus;
-    devices.struct_bytes = sizeof devices;
-    devices.kind = self->limits.device;
-    if (self->limits.device == EMB_DEVICE_CUDA) cuda_process = getpid();
-    emb_status status =
-        emb_machine_probe_guest(machine, device_is_cpu(self) ? NULL : &devices, error);
+    emb_status status = measure(machine, self, error);
     if (status != EMB_OK) return status;
-    emb_limits limits = self->limits;
-    uint64_t held = atomic_load(&self->held->bytes), rows = whole_pages(held);
-    uint64_t *context = &machine->devices[0].context_bytes;
-    *context -= held < *context ? held : *context;
-    limits.device_caller_bytes = rows;
-    return emb_plan_make(out, self->model, &limits, machine, error);
+    uint64_t held = atomic_load(&self->held->bytes);
+    uint64_t *all = &machine->devices[0].held_bytes;
+    *all -= held < *all ? held : *all;
+    return plan_on(out, self, machine, whole_pages(held), error);
 }
 
 void emb_python_engine_discard(emb_python_engine *self) {
@@ -156,10 +184,22 @@ void emb_python_engine_discard(emb_python_engine *self) {
     Py_END_ALLOW_THREADS;
 }
 
+/* Tells once why there is no GPU. -1 with an exception, as a warning can be made one. */
+static int tell_device(const emb_plan *plan) {
+    if (!*plan->device_reason) return 0;
+    PyObject *errors = PyImport_ImportModule("embound._errors");
+    PyObject *told = errors ? PyObject_CallMethod(errors, "tell_device", "si", plan->device_reason,
+                                                  (int)plan->device_notice)
+                            : NULL;
+    Py_XDECREF(errors);
+    Py_XDECREF(told);
+    return told ? 0 : -1;
+}
+
 /* Opens the engine of self->plan, if that could be made. 0, or -1 with an exception. */
 static int open_planned(emb_python_engine *self, emb_status status, emb_error *error) {
     if (status == EMB_OK) {
-        if (self->plan.device == EMB_DEVICE_CUDA) cuda_process = getpid();
+        if (tell_device(&self->plan) != 0) return -1;
         Py_BEGIN_ALLOW_THREADS;
         status = emb_engine_open(&self->engine, self->model, &self->plan, error);
         Py_END_ALLOW_THREADS;
@@ -183,13 +223,11 @@ int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output) {
     return open_planned(self, status, &error);
 }
 
-/* Plans for the machine as it was when the engine opened: measured now, the context would hold what
- * it has grown by, which plans count already. True if it stays on a GPU. */
+/* Plans for the machine as it was when the engine opened: measured now, it would hold what the
+ * engine itself holds. True if it stays on a GPU. */
 static bool leaves_room(emb_plan *out, const emb_python_engine *self, uint64_t bytes,
                         emb_error *error) {
-    emb_limits limits = self->limits;
-    limits.device_caller_bytes = whole_pages(bytes);
-    return emb_plan_make(out, self->model, &limits, &self->machine, error) == EMB_OK &&
+    return plan_on(out, self, &self->machine, whole_pages(bytes), error) == EMB_OK &&
            out->device == EMB_DEVICE_CUDA;
 }
 
@@ -264,7 +302,9 @@ static PyObject *engine_plan(PyObject *object, PyObject *unused) {
     emb_machine machine;
     emb_error error = {0};
     emb_status status = self->engine ? EMB_OK : make_plan(&plan, &machine, self, &error);
+    if (status == EMB_OK) emb_python_account_part(&plan, self);
     emb_python_engine_leave(self);
+    if (status == EMB_OK && tell_device(&plan) != 0) return NULL;
     return status == EMB_OK ? emb_python_describe_plan(&plan) : emb_python_raise(status, &error);
 }
 
@@ -304,6 +344,11 @@ static PyObject *engine_info(PyObject *object, void *unused) {
     return emb_python_describe_model(&info);
 }
 
+static PyObject *engine_opens(PyObject *object, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(((const emb_python_engine *)object)->opens);
+}
+
 static PyObject *engine_is_open(PyObject *object, void *unused) {
     (void)unused;
     const emb_python_engine *self = (emb_python_engine *)object;
@@ -337,7 +382,10 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *arguments, PyObject *n
     Py_BEGIN_ALLOW_THREADS;
     status = emb_model_open(&self->model, name, &error);
     Py_END_ALLOW_THREADS Py_DECREF(path);
-    if (status == EMB_OK) return (PyObject *)self;
+    if (status == EMB_OK) {
+        emb_python_account_add(self);
+        return (PyObject *)self;
+    }
     Py_DECREF(self);
     return emb_python_raise(status, &error);
 }
@@ -345,6 +393,7 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *arguments, PyObject *n
 static void engine_free(PyObject *object) {
     emb_python_engine *self = (emb_python_engine *)object;
     PyTypeObject *type = Py_TYPE(object);
+    emb_python_account_remove(self);
     if (self->process == getpid()) {
         emb_python_engine_discard(self);
         pthread_mutex_destroy(&self->mutex);
@@ -381,6 +430,8 @@ static PyMethodDef engine_methods[] = {
 
 static PyGetSetDef engine_properties[] = {
     {"info", engine_info, NULL, "The model as its files describe it, as a dict.", NULL},
+    {"opens", engine_opens, NULL, "How often an engine was opened: its plan may have changed.",
+     NULL},
     {"is_open", engine_is_open, NULL, "Whether an engine is open in this process.", NULL},
     {0},
 };

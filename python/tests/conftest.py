@@ -15,6 +15,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "data" / "tiny-bert"
 TINY_MPNET = ROOT / "tests" / "data" / "tiny-mpnet"
 MODELS = ROOT / "build" / "models"
+FAKE_MODULE = ROOT / "build" / "tests" / "libembound_fake_cuda.so"
+# the driver that is asked for GPUs, and the module that uses them (tests/cuda/fake_*.c)
+FAKE_GPU = {"LD_LIBRARY_PATH": str(FAKE_MODULE.parent), "EMB_CUDA_MODULE": str(FAKE_MODULE)}
 
 
 def real(name):

@@ -165,16 +165,14 @@ def test_tensors_are_made_of_the_rows(model, monkeypatch):
     assert isinstance(model.encode("x"), numpy.ndarray)
 
 
-def test_tensors_of_an_engine_that_opens_on_the_cpu(model, monkeypatch):
-    torch = types.SimpleNamespace(from_numpy=lambda rows: rows, device=str)
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    expected = embound.SentenceTransformer(str(TINY), device="cpu").encode(TEXTS[:3])
+def test_an_engine_that_no_longer_fits_is_an_error(model):
     budget = embound.SentenceTransformer(str(TINY)).plan()["device_bytes_min"]
     other = embound.SentenceTransformer(str(TINY), gpu_memory=budget)
     assert other.device == "cuda:0"
-    rows = model.encode_rows(["x"] * 20_000, on_device=True)  # part of the other's context
-    assert numpy.array_equal(other.encode(TEXTS[:3], convert_to_tensor=True), expected)
-    assert other.device == "cpu" and len(rows) == 20_000
+    rows = model.encode_rows(["x"] * 20_000, on_device=True)  # held by the other's process too
+    with pytest.raises(embound.BudgetError, match="device='cpu'") as told:
+        other.encode(TEXTS[:3])
+    assert told.value.region == "device" and len(rows) == 20_000
 
 
 def test_the_budget_holds_the_rows():
@@ -190,6 +188,7 @@ def test_the_budget_holds_the_rows():
         assert model.memory_report()["opens"] == 1  # as it was
         expected = model.encode(texts[:50]) if expected is None else expected
         least = told.value.minimum_bytes
+        model.close()
     for budget, works in ((least, True), (least - 1, False)):
         model = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32",
                                             gpu_memory=budget)
@@ -197,6 +196,7 @@ def test_the_budget_holds_the_rows():
             with pytest.raises(embound.BudgetError) as told:
                 model.encode_rows(texts, on_device=True)
             assert told.value.minimum_bytes == least
+            model.close()
             continue
         rows = model.encode_rows(texts, on_device=True)
         assert bits(rows)[:50 * 32 * 4] == expected.tobytes()
@@ -211,6 +211,7 @@ def test_the_budget_holds_the_rows():
         opens = model.memory_report()["opens"]
         model.encode_rows(texts, on_device=True)
         assert model.memory_report()["opens"] == opens  # the room is there
+        model.close()
 
 
 def test_the_engine_opens_anew_where_that_makes_room():
@@ -233,18 +234,24 @@ def test_the_engine_opens_anew_where_that_makes_room():
 
 
 def test_what_the_context_has_grown_by_counts_once(monkeypatch):
+    monkeypatch.setenv("EMB_FAKE_GROWTH", str(3 * MIB))
     least = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32").plan()[
         "device_bytes_min"]
     texts = ["x"] * 14000
     model = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32", gpu_memory=least)
     with pytest.raises(embound.BudgetError) as told:
         model.encode_rows(texts, on_device=True)
+    model.close()
     model = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32",
                                         gpu_memory=told.value.minimum_bytes)
     model.encode("x")
-    monkeypatch.setenv("EMB_FAKE_GROWTH", str(3 * MIB))
     assert len(model.encode_rows(texts, on_device=True)) == 14000
     assert model.memory_report()["opens"] == 2
+    model.close()
+    model = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32", gpu_memory=least)
+    for _ in range(3):  # reopened within the smallest budget
+        assert model.encode("x").ndim == 1 and model.plan()["device_bytes"] <= least
+        model.close()
 
 
 def test_rows_one_after_another_open_few_engines():

@@ -3,7 +3,6 @@
 SPDX-License-Identifier: Apache-2.0
 """
 import os
-import pathlib
 import random
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import time
 import embound
 import numpy
 import pytest
-from conftest import TINY
+from conftest import FAKE_GPU, FAKE_MODULE, TINY
 
 TEXTS = [f"text number {i} of several" for i in range(200)]
 
@@ -126,8 +125,7 @@ def test_fork_while_another_thread_encodes(tiny):
 
 
 def test_the_gpu_is_refused_after_fork():
-    module = pathlib.Path(__file__).resolve().parents[2] / "build/tests/libembound_fake_cuda.so"
-    if not module.exists():
+    if not FAKE_MODULE.exists():
         pytest.skip("the fake CUDA module is not built (make everything)")
     said = python(f"""
 import os, embound
@@ -145,7 +143,7 @@ if child == 0:
     print(report["open"], model.encode("x").shape == other.encode("x").shape, flush=True)
     os._exit(0)
 os.waitpid(child, 0)
-""", EMB_CUDA_MODULE=str(module))
+""", **FAKE_GPU)
     assert "spawn" in said and "False True" in said
 
 

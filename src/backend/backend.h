@@ -300,13 +300,18 @@ const emb_backend *emb_cpu_backend(const char *isa, bool has_bf16, emb_format fo
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
-#define EMB_CUDA_ABI 10
+#define EMB_CUDA_ABI 11
 
 /* What the module, a shared object of its own, gives under the name emb_cuda_query. */
 typedef struct emb_cuda_module {
     uint32_t abi;
-    /* Measures up to EMB_DEVICES_MAX devices: name, memory, and what a context costs; makes their
-     * contexts. Fails: EMB_DEVICE. */
+    uint32_t driver_version; /* the oldest driver that will do, as CUDA numbers them: 13000 */
+    /* Whether there are kernels in it for such a GPU. */
+    bool (*supports)(uint32_t compute_capability);
+    /* Measures up to EMB_DEVICES_MAX devices: name, memory, what this process holds there, and what
+     * a context adds to that; makes their contexts. Fails: EMB_DEVICE; EMB_NO_MEMORY (no room for a
+     * context): then devices[*count] has index, name, memory_bytes, and free_bytes as far as known.
+     */
     emb_status (*probe)(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
                         emb_error *error);
     /* The operations for a device, or NULL if it lacks the format. */
@@ -315,9 +320,24 @@ typedef struct emb_cuda_module {
 typedef const emb_cuda_module *(*emb_cuda_query_call)(void);
 
 /* Opens the module: EMB_CUDA_MODULE if set, else libembound_cuda.so beside the program or in the
- * library path. It stays open for good. Fails: EMB_DEVICE, saying what was looked for. */
+ * library path. It stays open for good. Fails: EMB_DEVICE, saying what was looked for and what to
+ * do about it. */
 emb_status emb_cuda_open(const emb_cuda_module **out, emb_error *error);
 
+/* What the driver says of the GPUs that this process may use. */
+typedef struct emb_cuda_found {
+    uint32_t driver_version; /* of CUDA, 13000 */
+    uint32_t count;
+    uint32_t capabilities[EMB_DEVICES_MAX]; /* 90 for 9.0 */
+} emb_cuda_found;
+
+/* Asks the driver, without module and without contexts, and gives it some time to answer.
+ * Gives in *notice whether there is a driver or a GPU, so that a failure is worth telling.
+ * Fails: EMB_DEVICE (no driver, no GPU, all hidden, a child of fork, no answer), EMB_NO_MEMORY; the
+ * message is the reason alone. Threads: any. */
+emb_status emb_cuda_look(emb_cuda_found *out, bool *notice, uint32_t timeout_ms, emb_error *error);
+
+#define EMB_CUDA_CAPABILITY     75 /* the least that has kernels */
 #define EMB_CUDA_FP8_CAPABILITY 89 /* the least that multiplies fp8 */
 
 /* The sizes that a device's backend will book, for planning where neither device nor module is

@@ -1,11 +1,8 @@
 /* machine.c - measures this machine for the planner, and keeps such measures as JSON.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "backend/backend.h"
 #include "base/error.h"
@@ -14,17 +11,68 @@
 
 #define MAIN_STACK_BYTES (256u << 10) /* that the caller's thread may use */
 
-static emb_status probe_gpus(emb_machine *out, const emb_device_list *devices, emb_error *error) {
-    const emb_cuda_module *module = NULL;
-    EMB_TRY(emb_cuda_open(&module, error));
-    return module->probe(out->devices, &out->devices_count, devices, error);
+#define DRIVER_MS 30000 /* that a driver has for its answer: eight cards take some */
+
+/* Whether the module, and the driver under it, can use that GPU. */
+static emb_status check_gpu(const emb_cuda_module *module, const emb_cuda_found *found,
+                            uint32_t index, emb_error *error) {
+    uint32_t capability = found->capabilities[index];
+    if (found->driver_version < module->driver_version)
+        return emb_error_set(error, EMB_DEVICE,
+                             "the NVIDIA driver is of CUDA %u.%u, and the CUDA module needs %u.%u: "
+                             "update it",
+                             found->driver_version / 1000, found->driver_version % 1000 / 10,
+                             module->driver_version / 1000, module->driver_version % 1000 / 10);
+    if (capability < EMB_CUDA_CAPABILITY)
+        return emb_error_set(
+            error, EMB_DEVICE, "GPU %u has compute capability %u.%u, and %u.%u is needed", index,
+            capability / 10, capability % 10, EMB_CUDA_CAPABILITY / 10, EMB_CUDA_CAPABILITY % 10);
+    if (!module->supports(capability))
+        return emb_error_set(error, EMB_DEVICE,
+                             "the CUDA module was built for other GPUs than GPU %u, of compute "
+                             "capability %u.%u: build it for %u-real too",
+                             index, capability / 10, capability % 10, capability);
+    return EMB_OK;
 }
 
-/* What a child process tells. */
-typedef struct probe_report {
-    uint32_t count;
-    emb_device_info devices[EMB_DEVICES_MAX];
-} probe_report;
+/* Finds the module, and checks the GPUs that are wanted; of all (auto), the first that can be used
+ * becomes the one that is wanted. Makes no context. */
+static emb_status find_gpus(const emb_cuda_module **module, emb_device_list *wanted, bool *notice,
+                            emb_error *error) {
+    emb_cuda_found found;
+    EMB_TRY(emb_cuda_look(&found, notice, DRIVER_MS, error));
+    EMB_TRY(emb_cuda_open(module, error));
+    if (wanted->kind == EMB_DEVICE_CUDA) {
+        for (uint32_t i = 0; i < (wanted->count ? wanted->count : found.count); i++) {
+            uint32_t index = wanted->count ? wanted->indices[i] : i;
+            if (index < found.count) EMB_TRY(check_gpu(*module, &found, index, error));
+        }
+        return EMB_OK;
+    }
+    wanted->count = 1;
+    for (uint32_t i = 0; i < found.count; i++) {
+        wanted->indices[0] = i;
+        if (check_gpu(*module, &found, i, NULL) == EMB_OK) return EMB_OK;
+    }
+    return check_gpu(*module, &found, 0, error);
+}
+
+static emb_status no_room(const emb_device_info *gpu, emb_error *error) {
+    char free_text[64] = "";
+    if (gpu->free_bytes)
+        snprintf(free_text, sizeof free_text, ": %llu of %llu MiB are free",
+                 (unsigned long long)gpu->free_bytes >> 20,
+                 (unsigned long long)gpu->memory_bytes >> 20);
+    emb_error_set(error, EMB_BUDGET,
+                  "GPU %u (%.63s) has no room for a CUDA context%s; end what fills it, or use the "
+                  "device cpu",
+                  gpu->index, gpu->name, free_text);
+    if (error) {
+        error->bytes_min = 0;
+        error->region = EMB_REGION_DEVICE;
+    }
+    return EMB_BUDGET;
+}
 
 /* Shares out what looking at GPUs cost this process: the further ones' contexts and the library are
  * told apart; what is no context's own (module, driver) is the first one's. */
@@ -36,46 +84,31 @@ static void part_host_bytes(emb_device_info *devices, uint32_t count, uint64_t b
     devices->host_bytes = bytes - devices->cublaslt_bytes;
 }
 
-static bool read_whole(int from, void *out, size_t bytes) {
-    for (size_t done = 0; done < bytes;) {
-        ssize_t got = read(from, (char *)out + done, bytes - done);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return false;
-        done += (size_t)got;
+/* In this process, as what it has of CUDA already is shared, and as a child could have none of it.
+ * Auto has chosen once it knows a GPU that can be used: what fails from there on is told. */
+static emb_status probe_gpus(emb_machine *out, const emb_device_list *devices, emb_error *error) {
+    const emb_cuda_module *module = NULL;
+    emb_device_list wanted = *devices;
+    emb_error why = {0};
+    bool notice = false;
+    emb_status status = find_gpus(&module, &wanted, &notice, &why);
+    if (status != EMB_OK && wanted.kind == EMB_DEVICE_AUTO) {
+        snprintf(out->device_reason, sizeof out->device_reason, "%.191s", why.message);
+        out->device_notice = notice;
+        return EMB_OK;
     }
-    return true;
+    if (status != EMB_OK)
+        return emb_error_set(error, status, "no usable CUDA device: %s", why.message);
+    wanted.kind = EMB_DEVICE_CUDA;
+    status = module->probe(out->devices, &out->devices_count, &wanted, error);
+    if (status == EMB_NO_MEMORY) return no_room(&out->devices[out->devices_count], error);
+    return status;
 }
 
-/* Looks in a child process, so that this one gets no module and no contexts before a plan has
- * chosen the device: a CPU's budget must not pay for them. Finds nothing where that fails. */
-static void probe_apart(emb_machine *out, const emb_device_list *devices) {
-    int ends[2];
-    if (pipe(ends) != 0) return;
-    pid_t child = fork();
-    if (child == 0) {
-        emb_machine found;
-        uint64_t now, before, after;
-        emb_process_memory(&now, &before);
-        probe_report report = {0};
-        if (probe_gpus(&found, devices, NULL) == EMB_OK) {
-            emb_process_memory(&now, &after);
-            report.count = found.devices_count;
-            memcpy(report.devices, found.devices, sizeof report.devices);
-            part_host_bytes(report.devices, report.count, after > before ? after - before : 0);
-        }
-        bool told = write(ends[1], &report, sizeof report) == (ssize_t)sizeof report;
-        _exit(told ? 0 : 1);
-    }
-    close(ends[1]);
-    probe_report report;
-    if (child > 0 && read_whole(ends[0], &report, sizeof report) &&
-        report.count <= EMB_DEVICES_MAX) {
-        out->devices_count = report.count;
-        memcpy(out->devices, report.devices, sizeof out->devices);
-    }
-    close(ends[0]);
-    while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR) {
-    }
+static uint64_t base_bytes(bool guest) {
+    uint64_t now, peak;
+    emb_process_memory(&now, &peak);
+    return guest ? now : peak;
 }
 
 static emb_status probe(emb_machine *out, const emb_device_list *devices, bool guest,
@@ -90,20 +123,16 @@ static emb_status probe(emb_machine *out, const emb_device_list *devices, bool g
     out->has_bf16 = has_bf16;
     emb_process_host(out);
     emb_process_populate(MAIN_STACK_BYTES, guest);
-    uint64_t now, peak, before, after;
-    emb_process_memory(&now, &peak);
-    out->process_base_bytes = guest ? now : peak;
+    out->process_base_bytes = base_bytes(guest);
     if (!out->process_base_bytes)
         return emb_error_set(error, EMB_IO,
                              "cannot read this process's memory from /proc: no VmHWM in "
                              "/proc/self/status; mount /proc");
-    if (devices && devices->kind == EMB_DEVICE_AUTO) probe_apart(out, devices);
-    if (!devices || devices->kind != EMB_DEVICE_CUDA) return EMB_OK;
-    before = out->process_base_bytes;
+    if (!devices || devices->kind == EMB_DEVICE_CPU) return EMB_OK;
     EMB_TRY(probe_gpus(out, devices, error));
-    emb_process_memory(&now, &after);
-    uint64_t taken = guest ? now : after;
+    uint64_t taken = base_bytes(guest), before = out->process_base_bytes;
     taken = taken > before ? taken - before : 0; /* a guest's host may have given memory back */
+    if (out->devices_count == 0) out->process_base_bytes += taken; /* a driver that is of no use */
     part_host_bytes(out->devices, out->devices_count, taken);
     return EMB_OK;
 }
@@ -120,7 +149,15 @@ emb_status emb_machine_probe_guest(emb_machine *out, const emb_device_list *devi
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
 /* One table serves writing and reading, so that they cannot drift. */
-enum field_kind { FIELD_TEXT, FIELD_U32, FIELD_U64, FIELD_U64_IF_KNOWN, FIELD_TEXT_IF_KNOWN };
+enum field_kind {
+    FIELD_TEXT,
+    FIELD_U32,
+    FIELD_U64,
+    FIELD_IF_KNOWN, /* those behind it may be missing: 0 or "" */
+    FIELD_U32_IF_KNOWN = FIELD_IF_KNOWN,
+    FIELD_U64_IF_KNOWN,
+    FIELD_TEXT_IF_KNOWN
+};
 
 struct field {
     const char *name;
@@ -131,20 +168,33 @@ struct field {
 #define FIELD(kind, name)                                                                          \
     { #name, kind, offsetof(emb_machine, name), sizeof((emb_machine *)0)->name }
 static const struct field machine_fields[] = {
-    FIELD(FIELD_TEXT, cpu_name),          FIELD(FIELD_TEXT, isa),
-    FIELD(FIELD_U32, has_bf16),           FIELD(FIELD_U32, cores),
-    FIELD(FIELD_U32, page_bytes),         FIELD(FIELD_U64, cache_l2_bytes),
-    FIELD(FIELD_U64, cache_l3_bytes),     FIELD(FIELD_U64, memory_bytes),
+    FIELD(FIELD_TEXT, cpu_name),
+    FIELD(FIELD_TEXT, isa),
+    FIELD(FIELD_U32, has_bf16),
+    FIELD(FIELD_U32, cores),
+    FIELD(FIELD_U32, page_bytes),
+    FIELD(FIELD_U64, cache_l2_bytes),
+    FIELD(FIELD_U64, cache_l3_bytes),
+    FIELD(FIELD_U64, memory_bytes),
     FIELD(FIELD_U64, process_base_bytes),
+    FIELD(FIELD_TEXT_IF_KNOWN, device_reason),
+    FIELD(FIELD_U32_IF_KNOWN, device_notice),
 };
 #undef FIELD
 #define FIELD(kind, name)                                                                          \
     { #name, kind, offsetof(emb_device_info, name), sizeof((emb_device_info *)0)->name }
 static const struct field device_fields[] = {
-    FIELD(FIELD_TEXT, name),        FIELD(FIELD_TEXT_IF_KNOWN, driver),
-    FIELD(FIELD_U32, index),        FIELD(FIELD_U32, compute_capability),
-    FIELD(FIELD_U64, memory_bytes), FIELD(FIELD_U64, context_bytes),
-    FIELD(FIELD_U64, host_bytes),   FIELD(FIELD_U64_IF_KNOWN, cublaslt_bytes),
+    FIELD(FIELD_TEXT, name),
+    FIELD(FIELD_TEXT_IF_KNOWN, driver),
+    FIELD(FIELD_U32, index),
+    FIELD(FIELD_U32, compute_capability),
+    FIELD(FIELD_U64, memory_bytes),
+    FIELD(FIELD_U64, context_bytes),
+    FIELD(FIELD_U64, host_bytes),
+    FIELD(FIELD_U64_IF_KNOWN, cublaslt_bytes),
+    FIELD(FIELD_U64_IF_KNOWN, held_bytes),
+    FIELD(FIELD_U64_IF_KNOWN, free_bytes),
+    FIELD(FIELD_U32_IF_KNOWN, grown),
 };
 #undef FIELD
 #define MACHINE_FIELDS (sizeof machine_fields / sizeof machine_fields[0])
@@ -152,6 +202,10 @@ static const struct field device_fields[] = {
 
 static bool is_text(const struct field *field) {
     return field->kind == FIELD_TEXT || field->kind == FIELD_TEXT_IF_KNOWN;
+}
+
+static bool is_u32(const struct field *field) {
+    return field->kind == FIELD_U32 || field->kind == FIELD_U32_IF_KNOWN;
 }
 
 struct text_out {
@@ -187,6 +241,7 @@ static void put_fields(struct text_out *out, const struct field *fields, size_t 
     for (size_t i = 0; i < count; i++) {
         const void *at = (const char *)object + fields[i].offset;
         char number[32];
+        if (fields[i].kind == FIELD_U32_IF_KNOWN && !*(const uint32_t *)at) continue;
         if (fields[i].kind == FIELD_U64_IF_KNOWN && !*(const uint64_t *)at) continue;
         if (fields[i].kind == FIELD_TEXT_IF_KNOWN && !*(const char *)at) continue;
         put_text(out, i ? ",\n " : "");
@@ -196,8 +251,7 @@ static void put_fields(struct text_out *out, const struct field *fields, size_t 
             put_quoted(out, at);
             continue;
         }
-        uint64_t value =
-            fields[i].kind == FIELD_U32 ? *(const uint32_t *)at : *(const uint64_t *)at;
+        uint64_t value = is_u32(&fields[i]) ? *(const uint32_t *)at : *(const uint64_t *)at;
         snprintf(number, sizeof number, "%llu", (unsigned long long)value);
         put_text(out, number);
     }
@@ -233,7 +287,7 @@ static emb_status read_field(void *object, const struct field *field, emb_json *
     if (is_text(field)) return emb_json_next_string(json, at, field->size, field->name, error);
     uint64_t value;
     EMB_TRY(emb_json_next_u64(json, &value, field->name, error));
-    if (field->kind != FIELD_U32) {
+    if (!is_u32(field)) {
         *(uint64_t *)at = value;
         return EMB_OK;
     }
@@ -267,7 +321,7 @@ static emb_status read_fields(void *object, const struct field *fields, size_t c
         if (!*at_list) EMB_TRY(read_field(object, &fields[i], json, error));
     }
     for (size_t i = 0; i < count && !*at_list; i++)
-        if (!(*seen & 1u << i) && fields[i].kind < FIELD_U64_IF_KNOWN)
+        if (!(*seen & 1u << i) && fields[i].kind < FIELD_IF_KNOWN)
             return emb_error_set(error, EMB_BAD_FILE, "machine: %s is missing", fields[i].name);
     return EMB_OK;
 }

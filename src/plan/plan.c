@@ -44,8 +44,10 @@
 #define NODES_BEFORE_LAYERS    2
 
 #define DEVICE_PAGE_BYTES (2u << 20) /* a GPU's memory is handed out in pages of this size */
-#define DEVICE_LANES      2          /* streams: one computes while the other's host side packs */
-#define DEVICE_READERS    4          /* threads that tokenise for it */
+/* Left to others on a card that they fill as well: what they have opened already still grows. */
+#define DEVICE_MARGIN_BYTES (16u << 20)
+#define DEVICE_LANES        2 /* streams: one computes while the other's host side packs */
+#define DEVICE_READERS      4 /* threads that tokenise for it */
 
 /* A pass copies every layer once and uses it once per token, so from some tokens on copies hide
  * behind products. By the speeds of bus and tensor cores that is 7,000 tokens on an H200 and 2,000
@@ -63,8 +65,10 @@ typedef struct search {
     emb_plan *plan;                      /* the candidate at hand */
     uint32_t tile_knee;                  /* tokens */
     const emb_device_info *gpu;          /* the first of several; NULL on the CPU */
-    uint64_t context_bytes;              /* of the GPU where it is largest */
+    uint64_t held_bytes, context_bytes;  /* of the GPU where they are most together */
+    uint64_t growth_bytes;               /* of its context */
     uint64_t cuda_host_bytes;            /* of all contexts together */
+    uint64_t cuda_host_growth_bytes;     /* likewise */
     uint64_t cublaslt_bytes;             /* of the host; 0: it is not used */
     uint64_t host_budget, device_budget; /* UINT64_MAX: none */
 } search;
@@ -159,7 +163,7 @@ static bool weigh(const search *s) {
     uint64_t devices = cuda ? plan->devices_count : 0, nodes = cuda ? graph_nodes(s) : 0;
     uint64_t lanes_more = plan->lanes - devices;
     add_item(region, "process growth",
-             GROWTH_BYTES + devices * CUDA_HOST_GROWTH_BYTES +
+             GROWTH_BYTES + s->cuda_host_growth_bytes +
                  (nodes ? lanes_more * CUDA_LANE_HOST_BYTES : 0));
     add_item(region, "cuBLASLt on the host", s->cublaslt_bytes);
     add_item(region, "CUDA graphs", nodes * CUDA_NODE_HOST_BYTES);
@@ -173,10 +177,10 @@ static bool weigh(const search *s) {
     add_arena(region, &books.pinned, s->machine->page_bytes);
     plan->host_bytes += region->bytes;
     region = add_region(plan, EMB_REGION_DEVICE);
+    add_item(region, "held by this process already", s->held_bytes);
     add_item(region, "CUDA context", s->context_bytes);
     uint64_t lane_bytes = CUDA_LANE_DEVICE_BYTES + (nodes ? CUDA_LANE_GRAPH_BYTES : 0);
-    add_item(region, "context growth",
-             CUDA_DEVICE_GROWTH_BYTES + lanes_more / devices * lane_bytes);
+    add_item(region, "context growth", s->growth_bytes + lanes_more / devices * lane_bytes);
     if (plan->gemm == EMB_GEMM_CUBLASLT) add_item(region, "cuBLASLt", CUBLASLT_DEVICE_BYTES);
     add_item(region, "CUDA graphs", nodes / devices * CUDA_NODE_DEVICE_BYTES);
     add_item(region, "caller's rows", plan->device_caller_bytes);
@@ -535,7 +539,8 @@ static emb_status check_handles(const emb_plan *out, const emb_model *model,
         machine->process_base_bytes | limits->caller_bytes | limits->device_caller_bytes;
     for (uint32_t i = 0; i < machine->devices_count; i++)
         largest |= machine->devices[i].context_bytes | machine->devices[i].host_bytes |
-                   machine->devices[i].cublaslt_bytes;
+                   machine->devices[i].cublaslt_bytes | machine->devices[i].held_bytes |
+                   machine->devices[i].free_bytes;
     if (largest > BYTES_SANE_MAX)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "the machine or the limits state bytes beyond 2^56");
@@ -555,44 +560,97 @@ static uint64_t budget_of(uint64_t stated, uint64_t present) {
     return stated ? stated : present ? present : UINT64_MAX;
 }
 
+/* Others hold what the plan would need. */
+static emb_status card_too_full(const search *s, const emb_plan *plan, emb_error *error) {
+    uint64_t mine = s->held_bytes + s->context_bytes;
+    return emb_error_set(
+        error, EMB_BUDGET,
+        "GPU %u (%.40s) has %llu MiB free, and this needs %llu MiB more than the %llu MiB that "
+        "this "
+        "process holds there: end what fills it, or use the device cpu",
+        s->gpu->index, s->gpu->name, (unsigned long long)plan->device_free_bytes >> 20,
+        (unsigned long long)ceil_mib(plan->device_bytes_min - mine + plan->device_margin_bytes),
+        (unsigned long long)ceil_mib(mine));
+}
+
+static emb_status stated_too_small(const search *s, const emb_plan *plan, bool host,
+                                   emb_error *error) {
+    uint64_t least = host ? plan->host_bytes_min : plan->device_bytes_min;
+    return emb_error_set(error, EMB_BUDGET,
+                         "a %s budget of %llu bytes is too small for this model and these limits; "
+                         "the smallest that works is %llu bytes (%llu MiB)%s",
+                         host ? "host" : "GPU",
+                         (unsigned long long)(host ? s->host_budget : s->device_budget),
+                         (unsigned long long)least, (unsigned long long)ceil_mib(least),
+                         s->gpu ? ", or use the device cpu" : "");
+}
+
 static emb_status too_small(const search *s, const emb_plan *plan, emb_error *error) {
     bool host = s->host_budget < plan->host_bytes_min;
     bool device = s->device_budget < plan->device_bytes_min;
-    uint64_t budget = host ? s->host_budget : s->device_budget;
-    uint64_t least = host ? plan->host_bytes_min : plan->device_bytes_min;
+    bool full = device && (!plan->device_bytes_max || s->device_budget < plan->device_bytes_max);
     if (!host && !device)
         return emb_error_set(error, EMB_BUDGET,
                              "host and GPU budget are each large enough, but not together: raise "
                              "one of them (alone, %llu MiB of host and %llu MiB of GPU work)",
                              (unsigned long long)ceil_mib(plan->host_bytes_min),
                              (unsigned long long)ceil_mib(plan->device_bytes_min));
-    emb_error_set(error, EMB_BUDGET,
-                  "a %s budget of %llu bytes is too small for this model and these limits; the "
-                  "smallest that works is %llu bytes (%llu MiB)",
-                  host ? "host" : "GPU", (unsigned long long)budget, (unsigned long long)least,
-                  (unsigned long long)ceil_mib(least));
+    if (!host && full && plan->device_free_bytes)
+        card_too_full(s, plan, error);
+    else
+        stated_too_small(s, plan, host, error);
     if (error) {
-        error->bytes_min = least;
+        error->bytes_min = host ? plan->host_bytes_min : plan->device_bytes_min;
         error->region = host ? EMB_REGION_HOST : EMB_REGION_DEVICE;
     }
     return EMB_BUDGET;
 }
 
-/* What the plan's GPUs cost beside our own memory; gives the memory of the smallest, 0 if unknown
- * or on the CPU. */
-static uint64_t weigh_gpus(search *s, const emb_plan *plan) {
-    uint64_t card_bytes = s->gpu ? s->gpu->memory_bytes : 0;
+/* What the plan's GPUs cost beside our own memory. */
+static void weigh_gpus(search *s, emb_plan *plan) {
     for (uint32_t i = 0; s->gpu && i < plan->devices_count; i++) {
         const emb_device_info *gpu = &s->gpu[i];
         s->cuda_host_bytes += gpu->host_bytes;
-        if (gpu->context_bytes > s->context_bytes) s->context_bytes = gpu->context_bytes;
-        if (gpu->memory_bytes < card_bytes) card_bytes = gpu->memory_bytes;
+        if (!gpu->grown) {
+            s->cuda_host_growth_bytes += CUDA_HOST_GROWTH_BYTES;
+            s->growth_bytes = CUDA_DEVICE_GROWTH_BYTES;
+        }
+        if (gpu->held_bytes + gpu->context_bytes >= s->held_bytes + s->context_bytes) {
+            s->held_bytes = gpu->held_bytes;
+            s->context_bytes = gpu->context_bytes;
+        }
+        if (i == 0 || gpu->free_bytes < plan->device_free_bytes)
+            plan->device_free_bytes = gpu->free_bytes;
         if (gpu->cublaslt_bytes > s->cublaslt_bytes) s->cublaslt_bytes = gpu->cublaslt_bytes;
     }
+    plan->device_held_bytes = s->held_bytes;
+    plan->device_margin_bytes = plan->device_free_bytes ? DEVICE_MARGIN_BYTES : 0;
     if (!s->cublaslt_bytes) s->cublaslt_bytes = CUBLASLT_HOST_BYTES;
     s->cublaslt_bytes += CUBLASLT_GROWTH_BYTES;
     if (plan->gemm != EMB_GEMM_CUBLASLT) s->cublaslt_bytes = 0;
-    return card_bytes;
+}
+
+/* The budget of each GPU: what was stated, but no more than there is, of which others may hold a
+ * part. A figure beyond the card bounds nothing, and is refused. */
+static emb_status device_budget(search *s, const emb_plan *plan, emb_error *error) {
+    uint64_t card = UINT64_MAX;
+    for (uint32_t i = 0; s->gpu && i < plan->devices_count; i++) {
+        uint64_t bytes = s->gpu[i].memory_bytes;
+        if (bytes && bytes < card) card = bytes;
+        if (bytes && plan->device_bytes_max > bytes)
+            return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                                 "a GPU budget of %llu MiB is more than GPU %u (%.63s) has: state "
+                                 "at most %llu MiB, or none",
+                                 (unsigned long long)ceil_mib(plan->device_bytes_max),
+                                 s->gpu[i].index, s->gpu[i].name, (unsigned long long)bytes >> 20);
+    }
+    s->device_budget = budget_of(plan->device_bytes_max, card);
+    if (!plan->device_free_bytes) return EMB_OK;
+    uint64_t room = s->held_bytes + s->context_bytes;
+    if (plan->device_free_bytes > DEVICE_MARGIN_BYTES)
+        room += plan->device_free_bytes - DEVICE_MARGIN_BYTES;
+    if (room < s->device_budget) s->device_budget = room;
+    return EMB_OK;
 }
 
 static emb_status no_kernels(const emb_device_info *gpu, const emb_machine *machine,
@@ -634,7 +692,7 @@ static emb_status plan_for(emb_plan *out, const emb_model *model, const emb_limi
                 .gpu = gpu,
                 .host_budget = UINT64_MAX,
                 .device_budget = UINT64_MAX};
-    uint64_t card_bytes = weigh_gpus(&s, &base);
+    weigh_gpus(&s, &base);
     if (s.tile_knee < base.chunk_tokens_max) s.tile_knee = base.chunk_tokens_max;
     *out = base;
     smallest(&s, &base.host_bytes_min, &base.device_bytes_min);
@@ -644,19 +702,55 @@ static emb_status plan_for(emb_plan *out, const emb_model *model, const emb_limi
     base.device_bytes_knee = out->device_bytes;
     *out = base;
     s.host_budget = budget_of(base.host_bytes_max, machine->memory_bytes);
-    s.device_budget = budget_of(base.device_bytes_max, card_bytes);
+    EMB_TRY(device_budget(&s, &base, error));
     return descend(&s) ? EMB_OK : too_small(&s, &base, error);
+}
+
+/* Options that mean something on a GPU alone. `why`: there is none; NULL: the CPU was stated. */
+static emb_status refuse_gpu_options(const emb_limits *limits, const char *why, emb_error *error) {
+    const char *what = limits->device_bytes_max          ? "a GPU budget"
+                       : limits->gemm != EMB_GEMM_OWN    ? "a library for a GPU's products"
+                       : limits->graphs == EMB_SWITCH_ON ? "a GPU's graphs"
+                                                         : NULL;
+    if (!what) return EMB_OK;
+    if (why)
+        return emb_error_set(error, EMB_DEVICE, "%s is stated, but no GPU can be used: %.190s",
+                             what, *why ? why : "this machine has none");
+    return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                         "%s is stated for the device cpu: leave one of them out", what);
+}
+
+/* Auto: the GPU that can be used is used, and what does not fit there is an error. */
+static emb_status plan_auto(emb_plan *out, const emb_model *model, const emb_limits *limits,
+                            const emb_machine *machine, emb_error *error) {
+    emb_limits one = *limits;
+    emb_error gpu = {0}, cpu = {0};
+    bool present = machine->devices_count > 0;
+    one.device = EMB_DEVICE_CUDA;
+    emb_status status = present ? plan_for(out, model, &one, machine, &gpu) : EMB_UNSUPPORTED;
+    if (status != EMB_UNSUPPORTED) {
+        if (status != EMB_OK && error) *error = gpu;
+        return status;
+    }
+    const char *reason = present ? gpu.message : machine->device_reason;
+    EMB_TRY(refuse_gpu_options(limits, reason, error));
+    one.device = EMB_DEVICE_CPU;
+    status = plan_for(out, model, &one, machine, &cpu);
+    if (status == EMB_UNSUPPORTED && *reason)
+        return emb_error_set(error, status, "%.130s (no GPU: %.110s)", cpu.message, reason);
+    if (status != EMB_OK) {
+        if (error) *error = cpu;
+        return status;
+    }
+    snprintf(out->device_reason, sizeof out->device_reason, "%.191s", reason);
+    out->device_notice = present || machine->device_notice;
+    return EMB_OK;
 }
 
 emb_status emb_plan_make(emb_plan *out, const emb_model *model, const emb_limits *limits,
                          const emb_machine *machine, emb_error *error) {
     EMB_TRY(check_handles(out, model, limits, machine, error));
-    emb_limits one = *limits;
-    if (one.device == EMB_DEVICE_AUTO) {
-        one.device = EMB_DEVICE_CUDA;
-        if (machine->devices_count && plan_for(out, model, &one, machine, NULL) == EMB_OK)
-            return EMB_OK;
-        one.device = EMB_DEVICE_CPU;
-    }
-    return plan_for(out, model, &one, machine, error);
+    if (limits->device == EMB_DEVICE_AUTO) return plan_auto(out, model, limits, machine, error);
+    if (limits->device == EMB_DEVICE_CPU) EMB_TRY(refuse_gpu_options(limits, NULL, error));
+    return plan_for(out, model, limits, machine, error);
 }

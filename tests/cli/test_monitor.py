@@ -144,7 +144,7 @@ def check_device(tally, folder):
     if not CUDA.exists():
         tally.skip(f"{CUDA} is not built")
         return
-    env = surroundings(folder, NVML, EMB_CUDA_MODULE=str(CUDA))
+    env = surroundings(folder, NVML, **program.FAKE_GPU)
     engine = Engine(env, folder / "d.npy", "--device", "cuda", "--dtype", "f32")
     engine.appears(folder)
     env["EMB_FAKE_NVML"] = str(engine.pid)

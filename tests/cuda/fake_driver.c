@@ -1,9 +1,15 @@
 /* fake_driver.c - a few functions shaped like the CUDA driver's, to try driver_calls.c without one,
- * and a driver that finds no device, to try the module; built as libcuda.so.1.
+ * and what asks a driver for its GPUs; built as libcuda.so.1.
+ *
+ * EMB_FAKE_DRIVER: "none" finds no GPU, "hangs" never answers, "old" is of CUDA 11.4, a number is
+ * what cuInit fails with; else there are EMB_FAKE_DEVICES (1) of EMB_FAKE_CAPABILITY (90). As the
+ * real one, it heeds CUDA_VISIBLE_DEVICES and does not start in a child of a process that used it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SHOWN __attribute__((visibility("default")))
 
@@ -13,6 +19,10 @@ SHOWN int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigne
 SHOWN int cuScale(double a, float b, double *out);
 SHOWN int cuInit(unsigned flags);
 SHOWN int cuDriverGetVersion(int *version);
+SHOWN int cuDeviceGetCount(int *count);
+SHOWN int cuDeviceGet(int *device, int index);
+SHOWN int cuDeviceGetAttribute(int *value, int which, int device);
+SHOWN int cuGetErrorName(int code, const char **name);
 SHOWN int cuCtxGetCurrent(void **context);
 SHOWN int cuCtxSetCurrent(void *context);
 SHOWN int cuGetProcAddress_v2(const char *name, void **out, int version, uint64_t flags,
@@ -37,14 +47,65 @@ int cuScale(double a, float b, double *out) {
     return 0;
 }
 
+static const char *mode(void) {
+    const char *text = getenv("EMB_FAKE_DRIVER");
+    return text ? text : "";
+}
+
+static long number_of(const char *variable, long otherwise) {
+    const char *text = getenv(variable);
+    return text ? strtol(text, NULL, 10) : otherwise;
+}
+
+static int visible(void) {
+    long present = strcmp(mode(), "none") == 0 ? 0 : number_of("EMB_FAKE_DEVICES", 1);
+    const char *list = getenv("CUDA_VISIBLE_DEVICES");
+    if (!list) return (int)present;
+    int count = 0;
+    for (char *end; *list; list = end + (*end == ',')) {
+        long index = strtol(list, &end, 10);
+        if (end == list || index < 0 || index >= present) break;
+        count++;
+    }
+    return count;
+}
+
+static pid_t user; /* the first process that started it */
+
 int cuInit(unsigned flags) {
     (void)flags;
-    return 100; /* no device */
+    while (strcmp(mode(), "hangs") == 0) sleep(1);
+    if (mode()[0] >= '0' && mode()[0] <= '9') return (int)number_of("EMB_FAKE_DRIVER", 0);
+    if (!user) user = getpid();
+    if (user != getpid()) return 3; /* not initialised, and never will be */
+    return visible() ? 0 : 100;     /* no device */
 }
 
 int cuDriverGetVersion(int *version) {
-    *version = 13000;
+    *version = strcmp(mode(), "old") == 0 ? 11040 : 13000;
     return 0;
+}
+
+int cuDeviceGetCount(int *count) {
+    *count = visible();
+    return 0;
+}
+
+int cuDeviceGet(int *device, int index) {
+    *device = index;
+    return 0;
+}
+
+int cuDeviceGetAttribute(int *value, int which, int device) {
+    (void)device;
+    long capability = number_of("EMB_FAKE_CAPABILITY", 90);
+    *value = (int)(which == 75 ? capability / 10 : capability % 10);
+    return 0;
+}
+
+int cuGetErrorName(int code, const char **name) {
+    *name = code == 803 ? "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH" : NULL;
+    return *name ? 0 : 1;
 }
 
 int cuCtxGetCurrent(void **context) {

@@ -3,9 +3,8 @@
  * Opened through EMB_CUDA_MODULE, it lets the host side of a device run where there is no GPU.
  * Lanes and copies are threads, so that an order that nothing holds shows as wrong bits
  * (EMB_FAKE_JITTER); a recording is a list of calls. EMB_FAKE_FAIL=N makes the N-th call that can
- * fail do so, EMB_FAKE_GRAPHS=N all recordings from the N-th on; EMB_FAKE_MEMORY is the bytes of
- * the card, EMB_FAKE_DEVICES the number of cards, EMB_FAKE_CAPABILITY their capability (90),
- * EMB_FAKE_CUBLASLT the host bytes of a cuBLASLt, EMB_FAKE_GROWTH what contexts have grown by.
+ * fail do so, EMB_FAKE_GRAPHS=N all recordings from the N-th on. EMB_FAKE_DEVICES is the number of
+ * cards, others' variables stand where they are read.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -19,10 +18,13 @@
 #include "fake_stream.h"
 
 #define CONTEXT_BYTES (10u << 20)
+#define CARD_BYTES    (4ull << 30)
 
 static unsigned long calls; /* that may fail, so far */
 static uint64_t taken;      /* bytes, so far */
 static long blocks;         /* of device memory, not given back */
+static uint32_t contexts;   /* bits of the devices that have one */
+static uint32_t worked;     /* bits of the devices that have had lanes */
 
 /* So that a test can fail the next one but n. */
 __attribute__((visibility("default"))) unsigned long fake_module_calls(void);
@@ -95,20 +97,48 @@ static emb_status uploaded(uint32_t device, emb_error *error) {
     return fails() ? lost(error, "an upload") : EMB_OK;
 }
 
+static uint64_t bytes_of(const char *variable) {
+    const char *text = getenv(variable);
+    return text ? strtoull(text, NULL, 10) : 0;
+}
+
+/* In front of what is taken of a card. */
+typedef struct head {
+    uint64_t bytes;
+    uint32_t device;
+} head;
+#define HEAD_BYTES 256
+
+static uint64_t region_bytes[EMB_DEVICES_MAX];
+
+/* What others than this program's engines hold of a card: EMB_FAKE_OTHERS other processes,
+ * EMB_FAKE_OWN this one's other libraries, among which a context may be. */
+static uint64_t free_bytes(uint32_t device);
+
+/* EMB_FAKE_MEMORY is the most that one block may have. */
 static void *take(uint32_t device, uint64_t bytes) {
     current = (int)device;
     const char *memory = getenv("EMB_FAKE_MEMORY");
     if (fails() || (memory && bytes > strtoull(memory, NULL, 10))) return NULL;
-    void *base = aligned_alloc(256, (bytes + 255) / 256 * 256);
-    if (base) memset(base, 0xA5, bytes); /* what was never written must show */
-    if (base) enter_held(__atomic_add_fetch(&taken, bytes, __ATOMIC_RELAXED));
-    if (base) __atomic_add_fetch(&blocks, 1, __ATOMIC_RELAXED);
-    return base;
+    if (bytes > free_bytes(device)) return NULL;
+    char *block = aligned_alloc(256, (bytes + 255) / 256 * 256 + HEAD_BYTES);
+    if (!block) return NULL;
+    const head kept = {bytes, device};
+    memcpy(block, &kept, sizeof kept);
+    memset(block + HEAD_BYTES, 0xA5, bytes); /* what was never written must show */
+    enter_held(__atomic_add_fetch(&taken, bytes, __ATOMIC_RELAXED));
+    __atomic_add_fetch(&blocks, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&region_bytes[device], bytes, __ATOMIC_RELAXED);
+    return block + HEAD_BYTES;
 }
 
 static void give(void *base) {
+    char *block = (char *)base - HEAD_BYTES;
+    head kept;
+    memcpy(&kept, block, sizeof kept);
     __atomic_sub_fetch(&blocks, 1, __ATOMIC_RELAXED);
-    free(base);
+    __atomic_sub_fetch(&region_bytes[kept.device], kept.bytes, __ATOMIC_RELAXED);
+    free(block);
 }
 
 static bool pin(void *base, uint64_t bytes) {
@@ -160,6 +190,7 @@ static bool lane_fails(emb_lane_scratch *scratch) {
 static emb_status lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error) {
     fake_state *state = scratch->state;
     current = (int)device;
+    __atomic_or_fetch(&worked, 1u << device, __ATOMIC_RELAXED);
     memset(state, 0, sizeof *state);
     if (fails()) return lost(error, "a stream");
     state->calls = calloc(CALLS_MAX, sizeof *state->calls);
@@ -331,27 +362,17 @@ static emb_status event_finish(void *event, uint32_t device, emb_error *error) {
 
 /* ---- rows of the caller's -------------------------------------------------------------------- */
 
-/* Of all cards together: a probe finds them beside the context. In front of each, its bytes. */
-static uint64_t rows_bytes;
-#define ROWS_HEAD 256
-
 static void *rows_take(uint32_t device, uint64_t bytes) {
     emb_device_thread before;
     enter(&before, device);
-    char *base = take(device, bytes + ROWS_HEAD);
+    void *base = take(device, bytes);
     leave(&before);
-    if (!base) return NULL;
-    memcpy(base, &bytes, sizeof bytes);
-    __atomic_add_fetch(&rows_bytes, bytes, __ATOMIC_RELAXED);
-    return base + ROWS_HEAD;
+    return base;
 }
 
 static void rows_give(void *base, uint32_t device) {
     (void)device;
-    uint64_t bytes;
-    memcpy(&bytes, (char *)base - ROWS_HEAD, sizeof bytes);
-    __atomic_sub_fetch(&rows_bytes, bytes, __ATOMIC_RELAXED);
-    give((char *)base - ROWS_HEAD);
+    give(base);
 }
 
 static emb_status rows_copy(const emb_rows_copy *copy, uint32_t device, emb_error *error) {
@@ -573,10 +594,43 @@ static emb_status probe_library(emb_device_info *device, const emb_device_list *
     return EMB_OK;
 }
 
+/* Of this process: EMB_FAKE_GROWTH is what its contexts have grown by once lanes were open. */
+static uint64_t own_bytes(uint32_t device) {
+    uint64_t own =
+        bytes_of("EMB_FAKE_OWN") + __atomic_load_n(&region_bytes[device], __ATOMIC_RELAXED);
+    if (contexts & 1u << device) own += CONTEXT_BYTES;
+    if (worked & 1u << device) own += bytes_of("EMB_FAKE_GROWTH");
+    return own;
+}
+
+static uint64_t free_bytes(uint32_t device) {
+    uint64_t gone = bytes_of("EMB_FAKE_OTHERS") + own_bytes(device);
+    return gone < CARD_BYTES ? CARD_BYTES - gone : 0;
+}
+
+/* As torch's would, EMB_FAKE_OWN holds the context already. */
+static emb_status probe_one(emb_device_info *out, uint32_t index) {
+    const char *capability = getenv("EMB_FAKE_CAPABILITY");
+    bool has_context = bytes_of("EMB_FAKE_OWN") || (contexts & 1u << index);
+    memset(out, 0, sizeof *out);
+    snprintf(out->name, sizeof out->name, "fake %u", index);
+    snprintf(out->driver, sizeof out->driver, "1.0");
+    out->index = index;
+    out->compute_capability = capability ? (uint32_t)strtoul(capability, NULL, 10) : 90;
+    out->memory_bytes = CARD_BYTES;
+    out->held_bytes = own_bytes(index);
+    out->free_bytes = free_bytes(index);
+    out->context_bytes = has_context ? 0 : CONTEXT_BYTES;
+    out->grown = worked >> index & 1;
+    if (out->context_bytes > out->free_bytes) return EMB_NO_MEMORY;
+    if (!bytes_of("EMB_FAKE_OWN")) contexts |= 1u << index;
+    out->free_bytes = free_bytes(index);
+    return EMB_OK;
+}
+
 static emb_status probe(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
                         emb_error *error) {
-    const char *number = getenv("EMB_FAKE_DEVICES"), *capability = getenv("EMB_FAKE_CAPABILITY");
-    const char *growth = getenv("EMB_FAKE_GROWTH");
+    const char *number = getenv("EMB_FAKE_DEVICES");
     uint32_t present = number ? (uint32_t)strtoul(number, NULL, 10) : 1;
     *count = 0;
     if (fails()) return lost(error, "probe");
@@ -585,17 +639,17 @@ static emb_status probe(emb_device_info *devices, uint32_t *count, const emb_dev
         uint32_t index = asked ? wanted->indices[i] : i;
         if (index >= present)
             return emb_error_set(error, EMB_DEVICE, "there is no fake device %u", index);
-        memset(&devices[i], 0, sizeof devices[i]);
-        snprintf(devices[i].name, sizeof devices[i].name, "fake %u", index);
-        snprintf(devices[i].driver, sizeof devices[i].driver, "1.0");
-        devices[i].index = index;
-        devices[i].compute_capability = capability ? (uint32_t)strtoul(capability, NULL, 10) : 90;
-        devices[i].memory_bytes = 4ull << 30;
-        devices[i].context_bytes = CONTEXT_BYTES + __atomic_load_n(&rows_bytes, __ATOMIC_RELAXED) +
-                                   (growth ? strtoull(growth, NULL, 10) : 0);
+        emb_status status = probe_one(&devices[i], index);
+        if (status != EMB_OK) return emb_error_set(error, status, "no room");
         *count = i + 1;
     }
     return probe_library(devices, wanted, error);
+}
+
+/* EMB_FAKE_BUILT names the only capability that this build is for. */
+static bool supports(uint32_t compute_capability) {
+    uint64_t built = bytes_of("EMB_FAKE_BUILT");
+    return !built || built == compute_capability;
 }
 
 static const emb_backend *backend(uint32_t compute_capability, emb_format format, emb_gemm gemm) {
@@ -606,7 +660,7 @@ static const emb_backend *backend(uint32_t compute_capability, emb_format format
     return NULL;
 }
 
-static const emb_cuda_module module_table = {EMB_CUDA_ABI, probe, backend};
+static const emb_cuda_module module_table = {EMB_CUDA_ABI, 12000, supports, probe, backend};
 
 __attribute__((visibility("default"))) const emb_cuda_module *emb_cuda_query(void);
 const emb_cuda_module *emb_cuda_query(void) {

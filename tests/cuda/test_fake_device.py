@@ -14,6 +14,9 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from support.program import FAKE_GPU  # noqa: E402
+
 BUILD = pathlib.Path(os.environ.get("EMB_BUILD", ROOT / "build"))
 PROGRAM = BUILD / "embound"
 MODULE = BUILD / "tests" / "libembound_fake_cuda.so"
@@ -33,7 +36,7 @@ def check(truth, what):
 
 def run(*arguments, **environment):
     """Runs the program with the fake module; gives its exit status and messages."""
-    env = {**os.environ, "EMB_CUDA_MODULE": str(MODULE), **environment}
+    env = {**os.environ, **FAKE_GPU, **environment}
     done = subprocess.run([str(PROGRAM), *map(str, arguments)], env=env, text=True,
                           capture_output=True, check=False, timeout=60)
     return done.returncode, done.stdout, done.stderr
@@ -147,7 +150,7 @@ def many_texts(model, folder):
     check(out.read_bytes() == few.read_bytes(), "read ahead or not: the same bits")
     limit = (resource.RLIMIT_FSIZE, (1 << 14, 1 << 14))
     done = subprocess.run([PROGRAM, *map(str, base), "-o", folder / "full.npy"], check=False,
-                          env={**os.environ, "EMB_CUDA_MODULE": str(MODULE)}, timeout=60,
+                          env={**os.environ, **FAKE_GPU}, timeout=60,
                           capture_output=True, preexec_fn=lambda: resource.setrlimit(*limit))
     check(done.returncode == 74 and not list(folder.glob("full.npy*")),
           f"file size limit: {done.returncode} {done.stderr}")

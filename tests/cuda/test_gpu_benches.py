@@ -40,7 +40,7 @@ def rehearse(tally, name, steps, folder):
     """One bench; every line is JSON and nothing failed."""
     held = folder / "held"
     held.mkdir(exist_ok=True)
-    env = {**os.environ, "EMB_BUILD": str(program.BUILD), "EMB_CUDA_MODULE": str(MODULE),
+    env = {**os.environ, "EMB_BUILD": str(program.BUILD), **program.FAKE_GPU,
            "EMB_NVML": str(NVML), "EMB_FAKE_NVML": str(held), "EMB_FAKE_HELD": str(held),
            "EMB_FAKE_CUBLASLT": str(1 << 20)}
     env.pop("OUT", None)

@@ -21,6 +21,14 @@ static emb_cuda_nvml open_as(const char *mode, const char *bus) {
     return emb_cuda_nvml_open(FAKE_NVML, bus);
 }
 
+static void expect_share(const emb_cuda_nvml *nvml, emb_cuda_before before, uint64_t used_first,
+                         uint64_t taken, uint64_t held, uint64_t context) {
+    uint64_t got_held = 1, got_context = 1;
+    emb_cuda_nvml_share(&got_held, &got_context, nvml, &before, used_first, taken);
+    assert_int_equal(got_held, held);
+    assert_int_equal(got_context, context);
+}
+
 static void test_own_figure(void **state) {
     (void)state;
     char me[16];
@@ -29,8 +37,14 @@ static void test_own_figure(void **state) {
     uint64_t bytes = 0;
     assert_true(emb_cuda_nvml_own(&bytes, &nvml));
     assert_int_equal(bytes, 540 * MIB);
-    assert_int_equal(emb_cuda_nvml_context(&nvml, 600 * MIB, 2000 * MIB), 540 * MIB);
-    assert_int_equal(emb_cuda_nvml_context(&nvml, 0, 2000 * MIB), 540 * MIB);
+    emb_cuda_before before;
+    emb_cuda_nvml_before(&before, &nvml, true);
+    assert_true(before.active && before.own == 540 * MIB && before.used == 1096 * MIB);
+    expect_share(&nvml, before, 0, 2000 * MIB, 540 * MIB, 0); /* a context that was there */
+    before.own = 40 * MIB;
+    expect_share(&nvml, before, 0, 2000 * MIB, 40 * MIB, 500 * MIB);
+    before = (emb_cuda_before){0}; /* not among the processes before */
+    expect_share(&nvml, before, 0, 2000 * MIB, 0, 540 * MIB);
 }
 
 /* As in a container: the driver's process numbers are not ours. */
@@ -41,11 +55,16 @@ static void test_others_are_not_ours(void **state) {
     assert_false(emb_cuda_nvml_own(&bytes, &nvml));
     assert_true(emb_cuda_nvml_used(&bytes, &nvml));
     assert_int_equal(bytes, 1096 * MIB);
-    assert_int_equal(emb_cuda_nvml_context(&nvml, 600 * MIB, 1096 * MIB), 496 * MIB);
-    assert_int_equal(emb_cuda_nvml_context(&nvml, 0, 1096 * MIB), 1096 * MIB);
+    const uint64_t all = 1096 * MIB;
+    emb_cuda_before fresh = {.used = 600 * MIB}, shared = {.used = 900 * MIB, .active = true};
+    expect_share(&nvml, fresh, 600 * MIB, all, 0, 496 * MIB);
+    expect_share(&nvml, shared, 600 * MIB, all, 496 * MIB, 0);
+    expect_share(&nvml, shared, 0, all, all, 0); /* whose it is cannot be known */
     /* others gave back more than the context took, or took more than there is: no difference */
-    assert_int_equal(emb_cuda_nvml_context(&nvml, 1200 * MIB, 1096 * MIB), 1096 * MIB);
-    assert_int_equal(emb_cuda_nvml_context(&nvml, 1 * MIB, 500 * MIB), 500 * MIB);
+    fresh.used = 1200 * MIB;
+    expect_share(&nvml, fresh, 0, all, 0, all);
+    fresh.used = 1 * MIB;
+    expect_share(&nvml, fresh, 0, 500 * MIB, 0, 500 * MIB);
 }
 
 static void test_nothing_told(void **state) {
@@ -58,7 +77,9 @@ static void test_nothing_told(void **state) {
         assert_false(emb_cuda_nvml_own(&bytes, all[i]));
         assert_false(emb_cuda_nvml_used(&bytes, all[i]));
         assert_int_equal(bytes, 7);
-        assert_int_equal(emb_cuda_nvml_context(all[i], 5, 9), 9);
+        expect_share(all[i], (emb_cuda_before){.used = 5}, 5, 9, 0, 4);
+        expect_share(all[i], (emb_cuda_before){.active = true}, 5, 9, 4, 0);
+        expect_share(all[i], (emb_cuda_before){0}, 0, 9, 0, 9);
     }
 }
 

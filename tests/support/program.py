@@ -16,6 +16,9 @@ PROGRAM = BUILD / "embound"
 PEAK = BUILD / "tests" / "peak"
 TINY = [ROOT / "tests/data/tiny-bert", ROOT / "tests/data/tiny-mpnet"]
 DEEP = BUILD / "tests" / "deep-bert"  # written by the build: its smallest plan streams layers
+FAKE_MODULE = BUILD / "tests" / "libembound_fake_cuda.so"
+# the driver that is asked for GPUs, and the module that uses them (tests/cuda/fake_*.c)
+FAKE_GPU = {"LD_LIBRARY_PATH": str(BUILD / "tests"), "EMB_CUDA_MODULE": str(FAKE_MODULE)}
 MIB = 1 << 20
 
 # Whoever runs the tests in the background, or under nohup, has these ignored, and so would every

@@ -62,7 +62,8 @@ add_library(embound_cuda SHARED ${cuda_files} src/backend/cuda/layout.c src/base
 # not find_package(CUDAToolkit): CMake 3.25's stumbles over libraries that CUDA 13 no longer has
 target_include_directories(embound_cuda PRIVATE include src
                            ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
-target_compile_definitions(embound_cuda PRIVATE EMB_BUILD_SHARED)
+list(JOIN CMAKE_CUDA_ARCHITECTURES "," cards)
+target_compile_definitions(embound_cuda PRIVATE EMB_BUILD_SHARED EMB_CUDA_ARCHITECTURES="${cards}")
 target_link_libraries(embound_cuda PRIVATE ${CMAKE_DL_LIBS})
 target_link_options(embound_cuda PRIVATE -Wl,--exclude-libs,ALL)
 set_target_properties(embound_cuda PROPERTIES CUDA_STANDARD 17 CUDA_RUNTIME_LIBRARY Static

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/layout.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "backend/cuda/kernels.h"
@@ -195,4 +196,20 @@ const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_format format
     for (size_t i = 0; numerics && i < sizeof sizes / sizeof sizes[0]; i++)
         if (strcmp(sizes[i].numerics, numerics) == 0) return &sizes[i];
     return NULL;
+}
+
+bool emb_cuda_built_for(const char *architectures, uint32_t compute_capability) {
+    for (const char *at = architectures; *at; at += *at == ',') {
+        char *end;
+        unsigned long built = strtoul(at, &end, 10);
+        if (end == at) return true;
+        bool exactly = *end == 'a'; /* of one architecture alone */
+        bool binary = strncmp(end + exactly, "-real", 5) == 0;
+        bool same_major = compute_capability / 10 == built / 10;
+        if (exactly ? compute_capability == built
+                    : compute_capability >= built && (same_major || !binary))
+            return true;
+        at = end + strcspn(end, ",");
+    }
+    return false;
 }

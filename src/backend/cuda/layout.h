@@ -63,4 +63,8 @@ void emb_cuda_lane_layout(emb_lane_scratch *scratch, const emb_block_shape *shap
 #define EMB_CUDA_TOKENS_KNEE 8192
 const char *emb_cuda_numerics(uint32_t compute_capability, emb_format format, emb_gemm gemm);
 
+/* Whether kernels built for these architectures, as CMake names them ("80-real,90a-real,
+ * 90-virtual"), run on a GPU; true for words whose meaning only the build knew ("native"). */
+bool emb_cuda_built_for(const char *architectures, uint32_t compute_capability);
+
 #endif

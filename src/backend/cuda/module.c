@@ -11,30 +11,59 @@
 #include "base/error.h"
 
 #define MODULE_NAME "libembound_cuda.so"
+#define PATH_BYTES  512
 
-/* The module beside the running program; false if its path cannot be had. */
-static bool beside_program(char *out, size_t capacity) {
+/* Whether `name` is beside the file `of`; its path in `out`. */
+static bool is_beside(char *out, size_t capacity, const char *of, const char *name) {
+    const char *slash = strrchr(of, '/');
+    if (!slash) return false;
+    int length = snprintf(out, capacity, "%.*s/%s", (int)(slash - of), of, name);
+    return length > 0 && (size_t)length < capacity && access(out, R_OK) == 0;
+}
+
+/* The running program; "" if its path cannot be had. */
+static void program_path(char *out, size_t capacity) {
     ssize_t length = readlink("/proc/self/exe", out, capacity - 1);
-    if (length <= 0) return false;
-    out[length] = '\0';
-    char *slash = strrchr(out, '/');
-    if (!slash || (size_t)(slash + 1 - out) + sizeof MODULE_NAME > capacity) return false;
-    memcpy(slash + 1, MODULE_NAME, sizeof MODULE_NAME);
-    return access(out, R_OK) == 0;
+    out[length > 0 ? length : 0] = '\0';
+}
+
+/* Whether this code belongs to an installed Python package, whose module pip builds: beside its
+ * library is the extension, and one folder below that the program. */
+static bool in_python_package(void) {
+    char program[PATH_BYTES], path[PATH_BYTES];
+    Dl_info own;
+    program_path(program, sizeof program);
+    return is_beside(path, sizeof path, program, "../_core.abi3.so") ||
+           (dladdr((void *)(uintptr_t)emb_cuda_open, &own) && own.dli_fname &&
+            is_beside(path, sizeof path, own.dli_fname, "_core.abi3.so"));
+}
+
+static emb_status no_module(const char *name, const char *reason, bool asked, emb_error *error) {
+    size_t length = strlen(name);
+    bool missing = reason && strncmp(reason, name, length) == 0 && strstr(reason, "No such file");
+    if (!missing)
+        return emb_error_set(error, EMB_DEVICE, "the CUDA module cannot be opened: %.150s",
+                             reason ? reason : name);
+    if (asked)
+        return emb_error_set(error, EMB_DEVICE,
+                             "there is no CUDA module %.130s, which EMB_CUDA_MODULE names", name);
+    return emb_error_set(
+        error, EMB_DEVICE, "the CUDA module, %s, is not installed: build it with %s", name,
+        in_python_package() ? "`pip install . -C cmake.define.EMB_CUDA=ON` from a checkout, with "
+                              "nvcc"
+                            : "`make cuda`");
 }
 
 emb_status emb_cuda_open(const emb_cuda_module **out, emb_error *error) {
-    char path[512];
-    const char *asked = getenv("EMB_CUDA_MODULE");
-    const char *name = asked && *asked                     ? asked
-                       : beside_program(path, sizeof path) ? path
-                                                           : MODULE_NAME;
-    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    if (!library) {
-        const char *reason = dlerror();
-        return emb_error_set(error, EMB_DEVICE, "no CUDA module: %s; build it with `make cuda`",
-                             reason ? reason : name);
+    char program[PATH_BYTES], path[PATH_BYTES];
+    const char *name = getenv("EMB_CUDA_MODULE");
+    bool asked = name && *name;
+    if (!asked) {
+        program_path(program, sizeof program);
+        name = is_beside(path, sizeof path, program, MODULE_NAME) ? path : MODULE_NAME;
     }
+    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    if (!library) return no_module(name, dlerror(), asked, error);
     emb_cuda_query_call query;
     *(void **)&query = dlsym(library, "emb_cuda_query");
     const emb_cuda_module *module = query ? query() : NULL;

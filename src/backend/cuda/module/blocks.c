@@ -218,7 +218,9 @@ static const emb_backend *backend_of(uint32_t compute_capability, emb_format for
     return NULL;
 }
 
-static const emb_cuda_module module_table = {EMB_CUDA_ABI, emb_cuda_probe, backend_of};
+/* Drivers of the toolkit's major version run what it built, whatever their minor one. */
+static const emb_cuda_module module_table = {EMB_CUDA_ABI, CUDART_VERSION / 1000 * 1000,
+                                             emb_cuda_supports, emb_cuda_probe, backend_of};
 
 EMB_API const emb_cuda_module *emb_cuda_query(void);
 const emb_cuda_module *emb_cuda_query(void) {

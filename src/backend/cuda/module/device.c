@@ -5,6 +5,8 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <cuda_runtime_api.h>
+#include <dlfcn.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,31 +24,76 @@ emb_status emb_cuda_failed(emb_error *error, uint32_t device, const char *what,
 
 /* ---- probe ----------------------------------------------------------------------------------- */
 
+/* What this process has done to its contexts, which are as global as this. */
+static struct {
+    _Atomic uint64_t used_first; /* bytes of the card in use before the first; 0: unknown */
+    atomic_bool worked;          /* lanes have been open */
+} contexts[EMB_DEVICES_MAX];
+
+/* Whether anything of this process, such as torch, has made the device's context. */
+static bool has_context(uint32_t index) {
+    int (*state)(int device, unsigned *flags, int *active) = NULL;
+    int (*device_of)(int *device, int index) = NULL;
+    int device, active = 0;
+    unsigned flags;
+    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!library) return false;
+    *(void **)&device_of = dlsym(library, "cuDeviceGet");
+    *(void **)&state = dlsym(library, "cuDevicePrimaryCtxGetState");
+    bool told = device_of && state && device_of(&device, (int)index) == 0 &&
+                state(device, &flags, &active) == 0;
+    dlclose(library);
+    return told && active;
+}
+
+/* The context of a card that others fill cannot be made: told with what is known without it. */
+static emb_status no_room(emb_device_info *out, const emb_cuda_nvml *nvml, emb_error *error) {
+    uint64_t used = 0;
+    cudaGetLastError();
+    if (emb_cuda_nvml_used(&used, nvml) && used < out->memory_bytes)
+        out->free_bytes = out->memory_bytes - used;
+    return emb_error_set(error, EMB_NO_MEMORY, "no room for a context");
+}
+
+static void share_bytes(emb_device_info *out, const emb_cuda_nvml *nvml,
+                        const emb_cuda_before *before, uint64_t free_bytes) {
+    uint64_t taken = out->memory_bytes - free_bytes;
+    bool known = out->index < EMB_DEVICES_MAX;
+    if (known && !before->active) contexts[out->index].used_first = before->used;
+    emb_cuda_nvml_share(&out->held_bytes, &out->context_bytes, nvml, before,
+                        known ? contexts[out->index].used_first : 0, taken);
+    out->grown = known && contexts[out->index].worked;
+    out->free_bytes = free_bytes ? free_bytes : 1; /* 0 means that it is not known */
+}
+
 static emb_status probe_one(emb_device_info *out, uint32_t index, emb_error *error) {
     struct cudaDeviceProp properties;
-    uint64_t host_before, host_after, peak, used_before = 0;
+    uint64_t host_before, host_after, peak;
     size_t free_bytes, total_bytes;
     char bus[32];
     cudaError_t reason = cudaGetDeviceProperties(&properties, (int)index);
     if (reason == cudaSuccess) reason = cudaDeviceGetPCIBusId(bus, sizeof bus, (int)index);
     if (reason != cudaSuccess) return emb_cuda_failed(error, index, "cannot be examined", reason);
-    emb_cuda_nvml nvml = emb_cuda_nvml_open(EMB_CUDA_NVML, bus);
-    emb_cuda_nvml_used(&used_before, &nvml);
-    emb_process_memory(&host_before, &peak);
-    reason = emb_cuda_warm_up(index);
-    if (reason != cudaSuccess) return emb_cuda_failed(error, index, "cannot run kernels", reason);
-    emb_process_memory(&host_after, &peak);
-    reason = cudaMemGetInfo(&free_bytes, &total_bytes);
-    if (reason != cudaSuccess)
-        return emb_cuda_failed(error, index, "does not tell its memory", reason);
     memset(out, 0, sizeof *out);
     snprintf(out->name, sizeof out->name, "%.63s", properties.name);
     emb_cuda_driver_version(out->driver, sizeof out->driver);
     out->index = index;
     out->compute_capability = (uint32_t)(properties.major * 10 + properties.minor);
+    out->memory_bytes = properties.totalGlobalMem;
+    emb_cuda_nvml nvml = emb_cuda_nvml_open(EMB_CUDA_NVML, bus);
+    emb_cuda_before before;
+    emb_cuda_nvml_before(&before, &nvml, has_context(index));
+    emb_process_memory(&host_before, &peak);
+    reason = emb_cuda_warm_up(index);
+    if (reason == cudaErrorMemoryAllocation) return no_room(out, &nvml, error);
+    if (reason != cudaSuccess) return emb_cuda_failed(error, index, "cannot run kernels", reason);
+    emb_process_memory(&host_after, &peak);
+    reason = cudaMemGetInfo(&free_bytes, &total_bytes);
+    if (reason != cudaSuccess)
+        return emb_cuda_failed(error, index, "does not tell its memory", reason);
     out->memory_bytes = total_bytes;
-    out->context_bytes = emb_cuda_nvml_context(&nvml, used_before, total_bytes - free_bytes);
     out->host_bytes = host_after > host_before ? host_after - host_before : 0;
+    share_bytes(out, &nvml, &before, free_bytes);
     return EMB_OK;
 }
 
@@ -90,6 +137,10 @@ emb_status emb_cuda_probe(emb_device_info *devices, uint32_t *count, const emb_d
 cudaError_t emb_cuda_warm_up(uint32_t device) {
     cudaError_t reason = cudaSetDevice((int)device);
     return reason == cudaSuccess ? cudaFree(NULL) : reason;
+}
+
+bool emb_cuda_supports(uint32_t compute_capability) {
+    return emb_cuda_built_for(EMB_CUDA_ARCHITECTURES, compute_capability);
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -141,6 +192,7 @@ emb_status emb_cuda_lane_open(emb_lane_scratch *scratch, uint32_t device, emb_er
     emb_cuda_state *state = scratch->state;
     memset(state, 0, sizeof *state);
     state->index = device;
+    if (device < EMB_DEVICES_MAX) contexts[device].worked = true;
     cudaError_t reason = cudaSetDevice((int)device);
     if (reason == cudaSuccess)
         reason = cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking);

@@ -61,6 +61,9 @@ cudaError_t emb_cuda_warm_up(uint32_t device);
 
 emb_status emb_cuda_probe(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
                           emb_error *error);
+
+/* Whether this build has kernels for such a GPU. */
+bool emb_cuda_supports(uint32_t compute_capability);
 emb_status emb_cuda_open_device(uint32_t device, emb_error *error);
 emb_status emb_cuda_uploaded(uint32_t device, emb_error *error);
 void *emb_cuda_take(uint32_t device, uint64_t bytes);

@@ -60,13 +60,28 @@ bool emb_cuda_nvml_used(uint64_t *bytes, const emb_cuda_nvml *nvml) {
     return true;
 }
 
-uint64_t emb_cuda_nvml_context(const emb_cuda_nvml *nvml, uint64_t used_before, uint64_t taken) {
-    uint64_t bytes;
-    if (emb_cuda_nvml_own(&bytes, nvml)) return bytes;
-    if (used_before && emb_cuda_nvml_used(&bytes, nvml) && bytes > used_before &&
-        bytes - used_before < taken)
-        return bytes - used_before;
-    return taken;
+void emb_cuda_nvml_before(emb_cuda_before *out, const emb_cuda_nvml *nvml, bool active) {
+    *out = (emb_cuda_before){.active = active};
+    if (!emb_cuda_nvml_own(&out->own, nvml)) out->own = 0;
+    if (!emb_cuda_nvml_used(&out->used, nvml)) out->used = 0;
+}
+
+/* What was added to the card; all that is taken, where that is not known or cannot be. */
+static uint64_t added(uint64_t before, uint64_t now, uint64_t taken) {
+    return before && now > before && now - before < taken ? now - before : taken;
+}
+
+void emb_cuda_nvml_share(uint64_t *held, uint64_t *context, const emb_cuda_nvml *nvml,
+                         const emb_cuda_before *before, uint64_t used_first, uint64_t taken) {
+    uint64_t own, used = 0;
+    if (emb_cuda_nvml_own(&own, nvml)) {
+        *held = before->own < own ? before->own : own;
+        *context = own - *held;
+        return;
+    }
+    if (!emb_cuda_nvml_used(&used, nvml)) used = taken;
+    *held = before->active ? added(used_first, used, taken) : 0;
+    *context = before->active ? 0 : added(before->used, used, taken);
 }
 
 void emb_cuda_driver_version(char *out, uint32_t capacity) {

@@ -26,10 +26,20 @@ bool emb_cuda_nvml_own(uint64_t *bytes, const emb_cuda_nvml *nvml);
 /* Gives the bytes of the card that all processes use together; false where NVML does not tell. */
 bool emb_cuda_nvml_used(uint64_t *bytes, const emb_cuda_nvml *nvml);
 
-/* What the context of this process takes. used_before: of emb_cuda_nvml_used before the context was
- * made, 0 if it was not told; taken: of the card now, by all. Its own figure if there is one; else
- * what was added meanwhile; else all that is taken. */
-uint64_t emb_cuda_nvml_context(const emb_cuda_nvml *nvml, uint64_t used_before, uint64_t taken);
+/* What is known of a card before this process's context is warmed up there. */
+typedef struct emb_cuda_before {
+    uint64_t own, used; /* by this process, by all; 0: not told */
+    bool active;        /* it has a context there already */
+} emb_cuda_before;
+
+void emb_cuda_nvml_before(emb_cuda_before *out, const emb_cuda_nvml *nvml, bool active);
+
+/* Parts what the process has on the card into what it held before and what the context added.
+ * taken: of the card now, by all. used_first: used by all before this process's first context here,
+ * 0 if unknown. NVML's own figures if it tells them; else what was added to the card meanwhile, by
+ * whomever, which is never less than ours while others give nothing back. */
+void emb_cuda_nvml_share(uint64_t *held, uint64_t *context, const emb_cuda_nvml *nvml,
+                         const emb_cuda_before *before, uint64_t used_first, uint64_t taken);
 
 /* The driver's version, "" where NVML does not tell it. */
 void emb_cuda_driver_version(char *out, uint32_t capacity);

@@ -1,0 +1,124 @@
+/* test_driver.c - what is asked of a driver before anything is paid for a GPU, against the fake
+ * one: how many there are, and each reason for which there is none; and whom a build is for.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "backend/cuda/layout.h"
+
+#define PATIENCE_MS 20000
+
+static emb_cuda_found found;
+static emb_error error;
+static bool notice;
+
+static emb_status look_as(const char *driver, const char *visible, uint32_t timeout_ms) {
+    setenv("EMB_FAKE_DRIVER", driver, 1);
+    setenv("EMB_FAKE_DEVICES", "3", 1);
+    setenv("EMB_FAKE_CAPABILITY", "89", 1);
+    if (visible)
+        setenv("CUDA_VISIBLE_DEVICES", visible, 1);
+    else
+        unsetenv("CUDA_VISIBLE_DEVICES");
+    memset(&error, 0, sizeof error);
+    return emb_cuda_look(&found, &notice, timeout_ms, &error);
+}
+
+static void test_found(void **state) {
+    (void)state;
+    assert_int_equal(look_as("", NULL, PATIENCE_MS), EMB_OK);
+    assert_true(notice);
+    assert_int_equal(found.driver_version, 13000);
+    assert_int_equal(found.count, 3);
+    assert_int_equal(found.capabilities[2], 89);
+    assert_int_equal(look_as("", "1,2", PATIENCE_MS), EMB_OK);
+    assert_int_equal(found.count, 2);
+    assert_int_equal(look_as("old", NULL, PATIENCE_MS), EMB_OK);
+    assert_int_equal(found.driver_version, 11040);
+}
+
+static void test_reasons(void **state) {
+    (void)state;
+    static const struct {
+        const char *driver, *visible;
+        bool notice;
+        const char *says;
+    } cases[] = {
+        {"none", NULL, true, "finds no GPU"},
+        {"", "99", true, "CUDA_VISIBLE_DEVICES=99 leaves no GPU"},
+        {"", "", false, "is to be used"},
+        {"", "-1", false, "is to be used"},
+        {"803", NULL, true, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH (803)"},
+        {"999", NULL, true, "(999)"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(look_as(cases[i].driver, cases[i].visible, PATIENCE_MS), EMB_DEVICE);
+        assert_int_equal(notice, cases[i].notice);
+        assert_non_null(strstr(error.message, cases[i].says));
+    }
+}
+
+/* The thread that waits for it stays behind, and harms nobody. */
+static void test_no_answer(void **state) {
+    (void)state;
+    assert_int_equal(look_as("hangs", NULL, 50), EMB_DEVICE);
+    assert_true(notice);
+    assert_non_null(strstr(error.message, "did not answer within 50 ms"));
+    assert_int_equal(look_as("", NULL, PATIENCE_MS), EMB_OK);
+}
+
+static void test_child_of_fork(void **state) {
+    (void)state;
+    assert_int_equal(look_as("", NULL, PATIENCE_MS), EMB_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        bool refused = look_as("", NULL, PATIENCE_MS) == EMB_DEVICE && notice &&
+                       strstr(error.message, "forked") && strstr(error.message, "spawn");
+        _exit(refused ? 0 : 1);
+    }
+    int status = 1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+static void test_architectures(void **state) {
+    (void)state;
+    static const struct {
+        const char *built;
+        uint32_t capability;
+        bool runs;
+    } cases[] = {
+        {"75-real,80-real,90a-real,90-virtual", 75, true},
+        {"75-real,80-real,90a-real,90-virtual", 86, true}, /* of the same major version */
+        {"75-real,80-real,90a-real,90-virtual", 120, true},
+        {"90a-real", 90, true},
+        {"90a-real", 100, false},
+        {"90a-real", 89, false},
+        {"80-real", 75, false},
+        {"80-real", 90, false},
+        {"80", 90, true},
+        {"86-real", 80, false},
+        {"native", 61, true},
+        {"", 90, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_int_equal(emb_cuda_built_for(cases[i].built, cases[i].capability), cases[i].runs);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_found),         cmocka_unit_test(test_reasons),
+        cmocka_unit_test(test_no_answer),     cmocka_unit_test(test_child_of_fork),
+        cmocka_unit_test(test_architectures),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
