@@ -16,6 +16,9 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import make_texts  # noqa: E402
+
 BUILD = pathlib.Path(os.environ.get("EMB_BUILD") or ROOT / "build")
 PROGRAM = BUILD / "embound"
 PEAK = BUILD / "tests" / "peak"
@@ -261,6 +264,19 @@ def fastest(lines):
 
 # ---- the front ---------------------------------------------------------------------------------
 
+def check(options):
+    """Ends if something that every step needs is missing; without --texts some are made up."""
+    needed = [(PROGRAM, "make"), (options.model and options.model / "config.json", "--model DIR")]
+    if options.texts:
+        needed.append((options.texts / "abstracts.txt", "--texts DIR"))
+    for path, how in needed:
+        if not path or not path.exists():
+            sys.exit(f"{pathlib.Path(sys.argv[0]).name}: {path or 'the model'} is missing ({how})")
+    if not options.texts:
+        options.texts = make_texts.MADE
+        make_texts.write_folder(options.texts)
+
+
 def parse(doc, steps):
     """Arguments that every bench here has; steps maps a name to a function."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
@@ -270,11 +286,12 @@ def parse(doc, steps):
     parser.add_argument("--mpnet", type=pathlib.Path, help="a model of mpnet's shape")
     parser.add_argument("--bert", type=pathlib.Path, help="a model of BERT-base's shape")
     parser.add_argument("--texts", type=pathlib.Path, help="folder with abstracts.txt, sts.txt, "
-                        "mixed.txt, tiny.txt")
+                        "mixed.txt, tiny.txt (default: made up, tools/make_texts.py)")
     parser.add_argument("--seconds", type=float, default=300, help="for each step")
     parser.add_argument("--scale", type=float, default=1, help="of the numbers of texts and rounds")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    check(options)
     options.count = lambda number, least=3: max(least, int(number * options.scale))
     return options
 

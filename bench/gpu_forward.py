@@ -19,11 +19,15 @@ import pathlib
 import random
 import statistics
 import subprocess
+import sys
 import time
 
-import torch
-from torch import nn
-from torch.nn import functional as F
+try:
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+except ImportError:
+    sys.exit("bench/gpu_forward.py: needs an interpreter with torch, the peer")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHAPES = {"L6": (6, 384, 1536), "BERT-base": (12, 768, 3072), "mpnet-base": (12, 768, 3072)}
@@ -293,6 +297,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("cases", nargs="*")
     options = parser.parse_args()
+    if not pathlib.Path(options.program).exists():
+        sys.exit(f"bench/gpu_forward.py: {options.program} is missing (tools/gpu_check.sh)")
+    if not torch.cuda.is_available():
+        sys.exit("bench/gpu_forward.py: torch finds no GPU")
     cases = {"L6": lambda b: b.dense("L6"), "BERT-base": lambda b: b.dense("BERT-base"),
              "mpnet-base": lambda b: b.dense("mpnet-base"), "ragged": lambda b: b.ragged("L6"),
              "query": lambda b: b.query("L6")}

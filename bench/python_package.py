@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Speed and memory of the Python package against sentence-transformers, in one run, interleaved.
 
-Run it with the interpreter of build/venv-python (make test-python makes it) after `make`. Prints
+Runs in build/venv-python, with the package of the last `make test-python`, after `make`. Prints
 one JSON line for each requirement, with what was measured and whether it passed:
   import   seconds of a cold import, the package's files dropped from the page cache before
   memory   resident bytes of a process that encodes ten sentences, beside sentence-transformers'
   calls    what encode(one sentence) costs above the C library, and growth over many calls
-  speed    texts per second on --texts, slice by slice, every engine taking turns; with cosines
+  speed    texts per second on abstracts, slice by slice, every engine taking turns; with cosines
 
 SPDX-License-Identifier: Apache-2.0
 """
 import argparse
+import importlib.util
 import json
 import os
 import pathlib
@@ -22,6 +23,10 @@ import time
 import warnings
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import make_texts  # noqa: E402
+
+PYTHON = ROOT / "build" / "venv-python" / "bin" / "python"
 TINY = ROOT / "tests" / "data" / "tiny-bert"
 SENTENCE = "one short sentence"
 CORES = len(os.sched_getaffinity(0))
@@ -208,17 +213,33 @@ def speed(model, texts, slices, rounds):
             cosine_least=round(float(cosine.min()), 6), cosine_mean=round(float(cosine.mean()), 6))
 
 
+def check_environment(model):
+    """Goes over to the interpreter that has the package; ends if something is missing."""
+    if PYTHON.exists() and pathlib.Path(sys.prefix) != PYTHON.parents[1]:
+        os.execv(PYTHON, [str(PYTHON), *sys.argv])
+    for name, how in (("embound", "make test-python"),
+                      ("sentence_transformers", "tools/oracle_env.sh, then make test-python")):
+        if importlib.util.find_spec(name) is None:
+            sys.exit(f"bench/python_package.py: {name} is not installed ({how})")
+    for needed, how in ((pathlib.Path(model) / "config.json", "make models"),
+                        (ROOT / "build" / "libembound.so", "make")):
+        if not needed.exists():
+            sys.exit(f"bench/python_package.py: {needed} is missing ({how})")
+
+
 def main():
     """Runs what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--model", default=str(ROOT / "build/models/all-MiniLM-L6-v2"))
-    parser.add_argument("--texts", help="a file of abstracts, one a line")
+    parser.add_argument("--texts", help="a file of abstracts, one a line (default: real ones where "
+                        "they are, else made-up ones)")
     parser.add_argument("--texts-max", type=int, help="of them only the first so many")
     parser.add_argument("--slices", type=int, default=11)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--calls", type=int, default=100000)
     parser.add_argument("--only", choices=["import", "memory", "calls", "speed"])
     chosen = parser.parse_args()
+    check_environment(chosen.model)
     warnings.simplefilter("ignore")  # abstracts are longer than the model's limit
     if chosen.only in (None, "import"):
         imports(9)
@@ -226,8 +247,9 @@ def main():
         memory(chosen.model)
     if chosen.only in (None, "calls"):
         calls(chosen.calls)
-    if chosen.only in (None, "speed") and chosen.texts:
-        speed(chosen.model, texts_of(chosen.texts)[:chosen.texts_max], chosen.slices,
+    if chosen.only in (None, "speed"):
+        texts = texts_of(chosen.texts or make_texts.abstracts_file())
+        speed(chosen.model, texts[:chosen.texts_max], chosen.slices,
               chosen.rounds)
 
 

@@ -22,6 +22,9 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tools"))
+import make_texts  # noqa: E402
+
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["RAYON_NUM_THREADS"] = "1"
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -61,12 +64,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=pathlib.Path,
                         default=ROOT / "build/models/all-MiniLM-L6-v2")
-    parser.add_argument("--text", type=pathlib.Path,
-                        default=ROOT.parent / "shared/data/texts/abstracts.txt")
+    parser.add_argument("--text", type=pathlib.Path, help="default: abstracts, real or made up")
     parser.add_argument("--megabytes", type=float, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--program", type=pathlib.Path, help="bench/tokenizer.c, compiled already")
     options = parser.parse_args()
+    for needed, how in ((options.model / "tokenizer.json", "make models"),
+                        (options.program or BUILD / "libembound.so", "make")):
+        if not needed.exists():
+            sys.exit(f"bench/tokenizer.py: {needed} is missing ({how})")
+    options.text = options.text or make_texts.abstracts_file()
 
     data = options.text.read_bytes()
     texts = [line.decode("utf-8", "replace") for line in data.removesuffix(b"\n").split(b"\n")]

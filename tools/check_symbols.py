@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 
-from c_source import read, strip
+from c_source import ROOT, read, strip
 
 DECLARED = re.compile(r"EMB_API\s+[\w\s*]*?\b(emb_\w+)\s*\(")
 WRITABLE = re.compile(r"\s(\.t?(?:data|bss)(?:\.\S+)?)\s+[0-9a-f]+\s+(?:\.hidden\s+)?(\S+)$")
@@ -47,6 +47,9 @@ def writable(archive):
 def main():
     """Compares; prints every difference; exits 1 if there is one."""
     build = sys.argv[1] if len(sys.argv) > 1 else "build"
+    for name in ("libembound.so", "libembound_core.a"):
+        if not (ROOT / build / name).exists():
+            sys.exit(f"symbols: {build}/{name} is missing (make)")
     code = strip(read("include/embound.h"))
     declared = set(DECLARED.findall(code))
     given = exported(f"{build}/libembound.so")

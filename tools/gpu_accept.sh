@@ -1,24 +1,32 @@
 #!/bin/sh
 # Runs the acceptance rows of a GPU, step by step; JSON lines go to OUT (default build/gpu).
 #   STEPS="build cap limits" CARRY=folder SECONDS_EACH=300 tools/gpu_accept.sh
-# CARRY holds L6/ (all-MiniLM-L6-v2 in f16), abstracts.txt, sts.txt, mixed.txt, tiny.txt and, for
-# mpnet's vocabulary, mpnet-tokenizer/. WORK (default /tmp/embound-accept) keeps build and models
-# between calls. PARTS are those of the step quantised. ARCH is the device's architecture; EMB_BUILD
-# an existing build to use instead.
+# CARRY holds L6/ (all-MiniLM-L6-v2), abstracts.txt, sts.txt, mixed.txt, tiny.txt and, for mpnet's
+# vocabulary, mpnet-tokenizer/; without it the model is that of build/models, and texts are made up
+# (tools/make_texts.py). WORK (default /tmp/embound-accept) keeps build and models between calls.
+# PARTS are those of the step quantised. ARCH is the device's architecture; EMB_BUILD an existing
+# build to use instead.
 # SPDX-License-Identifier: Apache-2.0
 set -eu
 cd "$(dirname "$0")/.."
 ALL="cosine abstracts short mpnet cap million limits sweep stream devices variants"
 ALL="$ALL quantised steady faults sanitize monitor"
 steps=${STEPS:-build $ALL}
-carry=${CARRY:-build/gpu_carry}
 work=${WORK:-/tmp/embound-accept}
+texts=${CARRY:-$work/texts}
+if [ -n "${CARRY:-}" ]; then model=$CARRY/L6; else model=build/models/all-MiniLM-L6-v2; fi
+model=${MODEL:-$model}
+if [ ! -f "$model/config.json" ]; then
+    echo "gpu_accept: $model is missing (make models, or CARRY)" >&2
+    exit 1
+fi
 each=${SECONDS_EACH:-300}
 OUT=${OUT:-build/gpu}
 export OUT EMB_BUILD="${EMB_BUILD:-$work/build}"
 # rows are written at the speed of memory, not of a disk
 if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
 mkdir -p "$OUT" "$work"
+[ -f "$texts/abstracts.txt" ] || python3 tools/make_texts.py "$texts"
 failed=0
 
 note() { echo "{\"step\": \"$1\", \"$2\": $3}" | tee -a "$OUT/accept.jsonl"; }
@@ -39,9 +47,9 @@ random_model() {
 }
 
 models() {
-    tokenizer=$carry/mpnet-tokenizer
+    tokenizer=$texts/mpnet-tokenizer
     [ -d "$tokenizer" ] || tokenizer=build/models/all-mpnet-base-v2
-    random_model bert-base "$carry/L6" &
+    random_model bert-base "$model" &
     random_model mpnet-base "$tokenizer"
     wait
 }
@@ -49,8 +57,8 @@ models() {
 bench() {
     file=$1
     step=$2
-    timeout $((each + 60)) python3 "bench/$file.py" "$step" --model "${MODEL:-$carry/L6}" \
-        --mpnet "${MPNET:-$work/mpnet-base}" --bert "${BERT:-$work/bert-base}" --texts "$carry" \
+    timeout $((each + 60)) python3 "bench/$file.py" "$step" --model "$model" \
+        --mpnet "${MPNET:-$work/mpnet-base}" --bert "${BERT:-$work/bert-base}" --texts "$texts" \
         --seconds "$each" --scale "${SCALE:-1}" || { note "$step" status $?; failed=1; }
 }
 

@@ -13,8 +13,12 @@ import random
 import sys
 import unicodedata
 
-import tokenizers
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+try:
+    import tokenizers
+    from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+except ImportError:
+    sys.exit("make_unicode_tables: needs the tokenizers wheel (tools/oracle_env.sh, then "
+             "build/venv-oracle/bin/python)")
 
 REMOVED, SPACE, CHINESE, WHITE, PUNCTUATION, WORD, DECOMPOSED, LOWERED = (1 << i for i in range(8))
 BLOCK_BITS = 7

@@ -38,13 +38,15 @@ if ! [ -f $venv/.ready ] || [ tools/test_python.sh -nt $venv/.ready ]; then
     # shellcheck disable=SC2086
     timeout $patience "$python" -m pip install --quiet --retries 2 \
         --disable-pip-version-check $packages || unavailable "pip reaches no index, or too slowly"
-    oracle=$(echo "$PWD"/build/venv-oracle/lib/python3.*/site-packages)
-    site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    # seen from here, and never written to
-    if [ -d "$oracle" ] && [ "${oracle#*venv-oracle/}" = "${site#*venv-python/}" ]; then
-        echo "$oracle" >"$site/oracle.pth"
-    fi
     touch $venv/.ready
+fi
+# the reference implementations, whenever they are there: seen from here, and never written to
+oracle=$(echo "$PWD"/build/venv-oracle/lib/python3.*/site-packages)
+site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+rm -f "$site/oracle.pth"
+if [ -f build/venv-oracle/made-from ] &&
+    [ "${oracle#*venv-oracle/}" = "${site#*venv-python/}" ]; then
+    echo "$oracle" >"$site/oracle.pth"
 fi
 # tests without a GPU need no CUDA module
 EMB_CUDA=${EMB_CUDA:-OFF} "$python" -m pip install --quiet --disable-pip-version-check \

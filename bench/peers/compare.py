@@ -22,6 +22,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "models"), str(ROOT / "tools")]
+import make_texts  # noqa: E402
 import real  # noqa: E402
 import reference  # noqa: E402
 from support import program  # noqa: E402
@@ -120,9 +121,10 @@ def build_latency(scratch):
 
 
 def ragged_texts(count):
-    """Runs of whole sentences, mostly short, of real abstracts."""
+    """Runs of whole sentences, mostly short, of abstracts."""
     draw = random.Random(17)
-    sentences = [s for line in real.abstracts() for s in line.replace(". ", ".\n").split("\n")]
+    lines = make_texts.abstracts_file().read_text(encoding="utf-8").split("\n")[:-1]
+    sentences = [s for line in lines for s in line.replace(". ", ".\n").split("\n")]
     texts = []
     while len(texts) < count:
         start = draw.randrange(len(sentences) - 8)
@@ -222,12 +224,11 @@ def main():
     arguments = parser.parse_args()
     folder = real.MODELS / arguments.model
     onnx = ROOT / "build" / "peers" / f"{arguments.model}.onnx"
-    for needed, how in ((program.PROGRAM, "make"), (folder, "make models"),
-                        (pathlib.Path(reference.oracle_python()), "tools/oracle_env.sh"),
-                        (real.DATA / "texts" / "abstracts.txt", "EMB_DATA")):
+    for needed, how in ((program.PROGRAM, "make"), (program.PEAK, "make everything"),
+                        (folder / "config.json", "make models"),
+                        (pathlib.Path(reference.oracle_python()), "tools/oracle_env.sh")):
         if not needed.exists():
-            print(f"skipped: {needed} is missing ({how})")
-            return
+            sys.exit(f"compare: {needed} is missing ({how})")
     if not onnx.exists():
         subprocess.run([sys.executable, ROOT / "bench" / "peers" / "make_onnx.py", folder, onnx],
                        check=True)

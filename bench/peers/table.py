@@ -252,12 +252,12 @@ def main():
     parser.add_argument("--texts", type=int, default=compare.RAGGED_TEXTS)
     arguments = parser.parse_args()
     folder = real.MODELS / arguments.model
-    for needed, how in ((compare.program.PROGRAM, "make"), (folder, "make models"),
-                        (VENV / "bin" / "python", "bench/cpu_peers.sh"),
-                        (real.DATA / "texts" / "abstracts.txt", "EMB_DATA")):
+    for needed, how in ((compare.program.PROGRAM, "make"),
+                        (compare.program.PEAK, "make everything"),
+                        (folder / "config.json", "make models"),
+                        (VENV / "bin" / "python", "bench/cpu_peers.sh")):
         if not needed.exists():
-            print(f"skipped: {needed} is missing ({how})")
-            return
+            sys.exit(f"cpu_peers: {needed} is missing ({how})")
     make_graph(arguments.model, folder)
     words = [word for word in arguments.only.split(",") if word]
     ours = arguments.ours.split()
