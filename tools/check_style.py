@@ -4,6 +4,7 @@
 SPDX-License-Identifier: Apache-2.0
 """
 import ast
+import os
 import re
 import sys
 
@@ -149,6 +150,8 @@ def main():
         if name.startswith(("tests/data/", "tests/golden/", "tests/fuzz/corpus/")):
             continue
         script = name in SCRIPTS or text.startswith("#!")
+        if text.startswith("#!") != os.access(ROOT / name, os.X_OK):
+            found.add(name, 1, "a script is executable and begins with #!, and nothing else does")
         if not name.endswith(TEXT_SUFFIXES) and not script:
             continue
         if name.endswith(".txt") and not name.endswith("CMakeLists.txt"):

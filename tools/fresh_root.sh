@@ -127,14 +127,12 @@ echo "a bare $suite in $(($(date +%s) - began)) s"
 steps="sh /srv/steps.sh /srv/embound.git /srv/README.md"
 passed=0
 run() { # user, kind
-    status=0
-    enter "$1" "$steps $2" >"$work/out" 2>&1 || status=$?
-    cat "$work/out"
+    { enter "$1" "$steps $2" || echo "status $?"; } 2>&1 | tee "$work/out"
     counts=$(sed -n 's/^\([0-9]*\) steps passed, \([0-9]*\) left out$/\1 \2/p' "$work/out")
-    [ "$status" -eq 0 ] && [ -n "$counts" ] || {
+    if [ -z "$counts" ]; then
         echo "$passed passed, 1 failed, 0 skipped"
         exit 1
-    }
+    fi
     passed=$((passed + ${counts% *})) skipped=$((${skipped:-0} + ${counts#* }))
 }
 if [ -z "$short" ]; then
