@@ -193,6 +193,28 @@ static void test_embed(const variant *v, uint32_t hidden) {
     free(expected);
 }
 
+/* Squares past the largest f32: the row is NaN, not the norm's shift, and no other row changes. */
+static void test_norm_overflow(const variant *v, uint32_t hidden) {
+    uint32_t starts[2] = {0, 3}, ids[3] = {0, 1, 0};
+    emb_tile tile = {.tokens = 3, .chunks = 1, .ids = ids, .starts = starts};
+    float *plain = rig_take((size_t)2 * hidden * 4, 0), *rest = rig_take((size_t)3 * hidden * 4, 4);
+    unsigned char *table = rig_take(2 * emb_format_row_bytes(v->format, hidden), 0);
+    float *out = rig_take((size_t)3 * hidden * 4, 4);
+    rig_fill(plain, (size_t)2 * hidden, 1.0f);
+    rig_fill(rest, (size_t)3 * hidden, 1.0f);
+    for (uint32_t i = 0; i < hidden; i++) plain[hidden + i] = i % 2 ? 1e30f : -1e30f;
+    v->backend->convert(table, v->format, plain, 2, hidden);
+    emb_embedding embedding = {v->format, table, rest, rest, rest};
+    emb_block_shape shape = {.hidden = hidden, .chunk_tokens_max = 3, .norm_epsilon = 1e-5f};
+    v->backend->embed(out, &tile, &embedding, &shape);
+    for (uint32_t i = 0; i < hidden; i++)
+        rig_check(isfinite(out[i]) && isnan(out[hidden + i]) && isfinite(out[2 * hidden + i]),
+                  "%s norm hidden %u: %g, %g beside it where the squares overflow",
+                  v->backend->numerics, hidden, out[hidden + i], out[i]);
+    void *buffers[] = {plain, rest, table, out};
+    for (size_t i = 0; i < 4; i++) rig_give(buffers[i]);
+}
+
 static double pooled(const float *in, uint32_t tokens, uint32_t hidden, uint32_t i,
                      emb_pooling pooling) {
     double value = in[i];
@@ -342,6 +364,7 @@ static void test_variant(const char *isa, bool has_bf16, emb_format format) {
     test_mixtures(&v);
     for (uint32_t hidden = 1; hidden <= 768; hidden = hidden * 2 + 1) {
         test_embed(&v, hidden);
+        if (hidden > 1) test_norm_overflow(&v, hidden); /* a row of one has no variance */
         for (int pooling = EMB_POOLING_MEAN; pooling <= EMB_POOLING_MAX; pooling++) {
             test_pool(&v, hidden, (emb_pooling)pooling, false);
             test_pool(&v, hidden, (emb_pooling)pooling, true);

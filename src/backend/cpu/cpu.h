@@ -26,6 +26,12 @@
 #define EMB_CPU_DOT_KEYS    128
 #define EMB_CPU_CODES_AHEAD 7
 
+/* Zero, or NaN if the sum of squares overflowed: then one over its root is zero, and without this
+ * the row would come out finite. Adding it changes no other bit. */
+static inline float emb_cpu_not_overflown(float variance) {
+    return variance - variance;
+}
+
 /* out [rows, columns] = in [rows, cols] * W[column0 ...]^T + bias, or out += in * W^T */
 typedef struct emb_cpu_product {
     const emb_linear *linear;

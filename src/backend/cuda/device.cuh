@@ -95,6 +95,12 @@ static __device__ __forceinline__ float emb_warp_sum(float v) {
     return v;
 }
 
+/* Zero, or NaN if a sum of squares overflowed: then one over its root is zero, and without this the
+ * row would come out finite. Adding it changes no other bit. */
+static __device__ __forceinline__ float emb_not_overflown(float squares) {
+    return squares - squares;
+}
+
 /* Norm of one row held by a warp, VECTORS groups of eight columns a lane; `sum` is over the row and
  * columns past `hidden` hold zeros. Two passes: the squares are of x - mean. */
 template <typename T, int VECTORS>
@@ -110,7 +116,8 @@ static __device__ __forceinline__ void emb_norm_row(T *out, float (&x)[VECTORS][
             squares = fmaf(x[v][i], x[v][i], squares);
         }
     }
-    float scale = 1.0f / sqrtf(emb_warp_sum(squares) / (float)hidden + norm.epsilon);
+    float variance = emb_warp_sum(squares) / (float)hidden;
+    float scale = 1.0f / sqrtf(variance + norm.epsilon) + emb_not_overflown(variance);
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) {
         uint32_t col = (v * 32 + lane) * 8;
@@ -161,7 +168,8 @@ static __device__ __forceinline__ float2 emb_norm_merge(const float2 (&block)[BL
         float off = block[b].x - mean;
         squares += fmaf(__fmul_rn(off, off), (float)EMB_NORM_BLOCK, block[b].y);
     }
-    return make_float2(mean, rsqrtf(fmaf(squares, 1.0f / (BLOCKS * EMB_NORM_BLOCK), epsilon)));
+    float factor = rsqrtf(fmaf(squares, 1.0f / (BLOCKS * EMB_NORM_BLOCK), epsilon));
+    return make_float2(mean, factor + emb_not_overflown(squares));
 }
 
 /* ---- GELU ------------------------------------------------------------------------------------ */

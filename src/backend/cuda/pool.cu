@@ -10,6 +10,11 @@
 #define POOL_PARTS   8
 #define POOL_THREADS (32 * POOL_WARPS)
 
+/* The larger of two; a NaN anywhere stays, since the engine must see it. */
+static __device__ __forceinline__ float larger(float a, float b) {
+    return a >= b || a != a ? a : b;
+}
+
 template <typename T, int VECTORS>
 static __device__ void gather(float (&sums)[VECTORS][8], const T *in, uint32_t length,
                               uint32_t hidden, bool maximum) {
@@ -26,7 +31,7 @@ static __device__ void gather(float (&sums)[VECTORS][8], const T *in, uint32_t l
             float x[8];
             emb_load8(x, in + (uint64_t)token * hidden + col);
             for (int i = 0; i < 8; i++) {
-                sums[v][i] = maximum ? fmaxf(sums[v][i], x[i]) : sums[v][i] + x[i];
+                sums[v][i] = maximum ? larger(sums[v][i], x[i]) : sums[v][i] + x[i];
             }
         }
     }
@@ -51,7 +56,7 @@ static __device__ void add(float (&sums)[VECTORS][8], const float *part, uint32_
         float x[8];
         emb_load8(x, part + col);
         for (int i = 0; i < 8; i++) {
-            sums[v][i] = maximum ? fmaxf(sums[v][i], x[i]) : sums[v][i] + x[i];
+            sums[v][i] = maximum ? larger(sums[v][i], x[i]) : sums[v][i] + x[i];
         }
     }
 }
@@ -94,13 +99,17 @@ static __global__ void __launch_bounds__(POOL_THREADS, 1)
         float value = parts[col];
         for (int i = 1; i < POOL_PARTS; i++) {
             float other = parts[i * hidden + col];
-            value = maximum ? fmaxf(value, other) : value + other;
+            value = maximum ? larger(value, other) : value + other;
         }
         value /= divisor;
         parts[col] = value;
         squares = fmaf(value, value, squares);
     }
-    float size = normalize ? fmaxf(sqrtf(block_sum(squares, warp_sums)), 1e-12f) : 1.0f;
+    float size = 1.0f;
+    if (normalize) {
+        squares = block_sum(squares, warp_sums);
+        size = fmaxf(sqrtf(squares), 1e-12f) + emb_not_overflown(squares);
+    }
     float *row = rows + (uint64_t)targets[chunk] * hidden;
     for (uint32_t col = threadIdx.x; col < hidden; col += POOL_THREADS) {
         row[col] = parts[col] / size;

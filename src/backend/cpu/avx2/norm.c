@@ -46,7 +46,7 @@ void emb_cpu_avx2_norm(float *out, const float *in, const float *add, uint32_t r
         float mean = add_row(out, in, add, hidden) / (float)hidden;
         float variance = sum_squares(out, mean, hidden) / (float)hidden;
         float factor = 1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(variance + norm->epsilon)));
-        scale_row(out, mean, factor, norm);
+        scale_row(out, mean, factor + emb_cpu_not_overflown(variance), norm);
         if (add) add += norm->add_stride;
     }
 }

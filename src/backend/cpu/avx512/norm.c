@@ -63,7 +63,7 @@ EMB_INLINE void find_factors(row_group *g, const int rows, const bool whole) {
     for (int r = 0; r < rows; r++) {
         float variance = _mm512_reduce_add_ps(sum[r]) / (float)hidden;
         __m128 root = _mm_sqrt_ss(_mm_set_ss(variance + g->norm->epsilon));
-        g->factor[r] = _mm512_set1_ps(1.0f / _mm_cvtss_f32(root));
+        g->factor[r] = _mm512_set1_ps(1.0f / _mm_cvtss_f32(root) + emb_cpu_not_overflown(variance));
     }
 }
 

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cpu/ref/ref.h"
 
+#include <float.h>
 #include <math.h>
 
 void emb_cpu_ref_norm(float *out, const float *in, const float *add, uint32_t rows,
@@ -17,6 +18,7 @@ void emb_cpu_ref_norm(float *out, const float *in, const float *add, uint32_t ro
         double mean = sum / hidden;
         for (uint32_t i = 0; i < hidden; i++) squares += (out[i] - mean) * (out[i] - mean);
         double factor = 1.0 / sqrt(squares / hidden + norm->epsilon);
+        if (squares > FLT_MAX) factor = NAN; /* as where sums are f32: see emb_cpu_not_overflown */
         for (uint32_t i = 0; i < hidden; i++)
             out[i] = (float)((out[i] - mean) * factor) * norm->gain[i] + norm->shift[i];
     }
