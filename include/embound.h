@@ -184,6 +184,8 @@ typedef enum emb_pooling {
     EMB_POOLING_MAX = 3
 } emb_pooling;
 
+#define EMB_UNKNOWN_KEYS_MAX 256
+
 /* A model as its files describe it; filled by emb_model_describe. */
 typedef struct emb_model_info {
     uint32_t struct_bytes;
@@ -202,6 +204,10 @@ typedef struct emb_model_info {
     uint64_t description_bytes; /* host bytes that the open model itself holds */
     uint32_t stored_group;      /* values that share a scale in an int4 model; else 0 */
     uint32_t smooths;           /* 1: a quantised model that scales inputs of its matrices */
+    uint32_t truncate_dim;      /* values of a vector that the model's files keep; 0: all of dim */
+    /* keys of the model's files that embound does not know, and passed over; docs/model_files.md
+     * lists those it knows. "config.json: a, b; tokenizer.json: c" */
+    char unknown_keys[EMB_UNKNOWN_KEYS_MAX];
 } emb_model_info;
 
 /* Opens a sentence-transformers directory, a plain Hugging Face directory, or a .safetensors file

@@ -290,6 +290,9 @@ static PyObject *engine_configure(PyObject *object, PyObject *arguments, PyObjec
     self->limits.host_bytes_max = host;
     self->limits.device_bytes_max = gpu;
     self->limits.caller_bytes = caller;
+    emb_model_info info; /* truncate_dim is the caller's affair: all values */
+    emb_model_describe(&info, self->model);
+    self->limits.dim = info.dim;
     emb_python_engine_leave(self);
     Py_RETURN_NONE;
 }

@@ -16,6 +16,24 @@ static emb_status check_vocabulary(const emb_model *model, emb_error *error) {
                          model->text.path, model->text.ids_end - 1, model->shape.vocabulary);
 }
 
+/* Takes the room that the added tokens need, and reads the tokenizer's files. */
+static emb_status describe_text(emb_model *model, emb_error *error) {
+    const char *directory = emb_model_files_directory(model->files);
+    emb_text_hints hints = {
+        .tokenizer_class = emb_model_files_tokenizer_class(model->files),
+        .mpnet = model->shape.architecture == EMB_ARCHITECTURE_MPNET,
+        .lowercase = emb_model_files_lowercase(model->files),
+        .rows = model->shape.vocabulary,
+    };
+    uint32_t count;
+    EMB_TRY(emb_text_count_added(&count, directory, &hints, error));
+    model->added = calloc((size_t)count + 1, sizeof *model->added);
+    if (!model->added)
+        return emb_error_set(error, EMB_NO_MEMORY, "no memory for %u added tokens", count);
+    model->info.description_bytes = ((uint64_t)count + 1) * sizeof *model->added;
+    return emb_text_describe(&model->text, model->added, count, directory, &hints, error);
+}
+
 emb_status emb_model_open(emb_model **out, const char *path, emb_error *error) {
     if (!out || !path || !*path)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
@@ -24,17 +42,16 @@ emb_status emb_model_open(emb_model **out, const char *path, emb_error *error) {
     emb_model *model = calloc(1, sizeof *model);
     if (!model) return emb_error_set(error, EMB_NO_MEMORY, "no memory to describe %s", path);
     emb_status status = emb_model_files_open(&model->files, &model->shape, path, error);
-    if (status == EMB_OK)
-        status = emb_text_describe(&model->text, emb_model_files_directory(model->files), error);
+    if (status == EMB_OK) status = describe_text(model, error);
     if (status == EMB_OK) status = check_vocabulary(model, error);
     if (status != EMB_OK) {
         emb_model_close(model);
         return status;
     }
+    uint64_t added_bytes = model->info.description_bytes;
     emb_model_files_describe(&model->info, model->files, &model->shape);
-    model->info.struct_bytes = sizeof model->info;
     model->info.special_tokens = 2; /* one before, one after, in BERT as in MPNet */
-    model->info.description_bytes += sizeof *model;
+    model->info.description_bytes += sizeof *model + added_bytes;
     *out = model;
     return EMB_OK;
 }
@@ -42,6 +59,7 @@ emb_status emb_model_open(emb_model **out, const char *path, emb_error *error) {
 void emb_model_close(emb_model *model) {
     if (!model) return;
     emb_model_files_close(model->files);
+    free(model->added);
     free(model);
 }
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "model/files.h"
+#include "model/keys.h"
 
 /* Larger than any encoder of these families; small enough that no product of them overflows. */
 #define LAYERS_MAX     256
@@ -21,16 +21,13 @@
 #define SPECIAL_TOKENS 2
 
 typedef struct config {
-    char type[EMB_TEXT_FIELD_MAX], activation[EMB_TEXT_FIELD_MAX], positions[EMB_TEXT_FIELD_MAX];
+    char type[EMB_TEXT_FIELD_MAX];
     uint64_t hidden, layers, heads, intermediate, vocabulary, window, pad, buckets;
     double epsilon;
-    bool decoder, cross;
 } config;
 
 enum key {
     KEY_TYPE,
-    KEY_ACTIVATION,
-    KEY_POSITION_TYPE,
     KEY_HIDDEN,
     KEY_LAYERS,
     KEY_HEADS,
@@ -40,15 +37,9 @@ enum key {
     KEY_EPSILON,
     KEY_PAD,
     KEY_BUCKETS,
-    KEY_DECODER,
-    KEY_CROSS,
-    KEY_QUANTIZATION,
+    KEY_TOKENIZER,
     KEYS
 };
-
-static emb_status parse(emb_json *json, void *user, emb_error *error) {
-    return emb_document_fields(json, false, user, KEYS, error);
-}
 
 static emb_status in_range(const emb_field *field, uint64_t low, uint64_t high, emb_error *error) {
     if (!field->given)
@@ -86,30 +77,18 @@ static emb_status check_sizes(const emb_field *fields, const config *c, bool ber
     return EMB_OK;
 }
 
-static emb_status unsupported(const emb_field *field, const char *only, emb_error *error) {
-    return emb_error_set(error, EMB_UNSUPPORTED, "\"%s\" is \"%s\", which is not supported: %s",
-                         field->key, (const char *)field->out, only);
-}
-
-/* Refuses what would compute something else than the encoder does. */
+/* Refuses what would compute something else than the encoder does; the values of keys that are only
+ * looked at are in keys_table.c. */
 static emb_status check_kind(const emb_field *fields, const config *c, bool bert, bool mpnet,
                              emb_error *error) {
     if (!fields[KEY_TYPE].given)
         return emb_error_set(error, EMB_BAD_FILE,
                              "the key \"model_type\" is missing: \"bert\" or \"mpnet\"");
-    if (!bert && !mpnet) return unsupported(&fields[KEY_TYPE], "only bert and mpnet are", error);
-    if (strcmp(c->activation, "gelu") != 0)
-        return unsupported(&fields[KEY_ACTIVATION], "only gelu (the erf form) is", error);
-    if (strcmp(c->positions, "absolute") != 0)
-        return unsupported(&fields[KEY_POSITION_TYPE], "only absolute is", error);
-    if (c->decoder || c->cross)
+    if (!bert && !mpnet)
         return emb_error_set(error, EMB_UNSUPPORTED,
-                             "\"%s\" is true, which is not supported: only encoders are",
-                             fields[c->decoder ? KEY_DECODER : KEY_CROSS].key);
-    if (fields[KEY_QUANTIZATION].given)
-        return emb_error_set(error, EMB_UNSUPPORTED,
-                             "\"quantization_config\" is not supported: take the model's F32, F16 "
-                             "or BF16 weights");
+                             "\"model_type\" is \"%s\", which is not supported: only bert and "
+                             "mpnet are",
+                             c->type);
     if (mpnet && c->pad != MPNET_PAD)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "\"pad_token_id\" is %" PRIu64 "; MPNet counts positions from id 1",
@@ -139,17 +118,12 @@ static void fill_shape(emb_shape *shape, const config *c, bool bert) {
     shape->norm_epsilon = (float)c->epsilon;
 }
 
-emb_status emb_config_read(emb_shape *shape, const char *root, const char *path, emb_error *error) {
+emb_status emb_config_read(emb_shape *shape, emb_settings *settings, const char *root,
+                           const char *path, emb_key_findings *findings, emb_error *error) {
     /* What the reference implementation takes where a key is absent. */
-    config c = {.activation = "gelu",
-                .positions = "absolute",
-                .pad = MPNET_PAD,
-                .buckets = 32,
-                .epsilon = 1e-12};
+    config c = {.pad = MPNET_PAD, .buckets = 32, .epsilon = 1e-12};
     emb_field fields[KEYS] = {
         [KEY_TYPE] = EMB_FIELD("model_type", TEXT, c.type),
-        [KEY_ACTIVATION] = EMB_FIELD("hidden_act", TEXT, c.activation),
-        [KEY_POSITION_TYPE] = EMB_FIELD("position_embedding_type", TEXT, c.positions),
         [KEY_HIDDEN] = EMB_FIELD("hidden_size", COUNT, &c.hidden),
         [KEY_LAYERS] = EMB_FIELD("num_hidden_layers", COUNT, &c.layers),
         [KEY_HEADS] = EMB_FIELD("num_attention_heads", COUNT, &c.heads),
@@ -159,16 +133,16 @@ emb_status emb_config_read(emb_shape *shape, const char *root, const char *path,
         [KEY_EPSILON] = EMB_FIELD("layer_norm_eps", REAL, &c.epsilon),
         [KEY_PAD] = EMB_FIELD("pad_token_id", COUNT, &c.pad),
         [KEY_BUCKETS] = EMB_FIELD("relative_attention_num_buckets", COUNT, &c.buckets),
-        [KEY_DECODER] = EMB_FIELD("is_decoder", FLAG, &c.decoder),
-        [KEY_CROSS] = EMB_FIELD("add_cross_attention", FLAG, &c.cross),
-        [KEY_QUANTIZATION] = EMB_FIELD("quantization_config", ANY, NULL),
+        [KEY_TOKENIZER] = EMB_FIELD("tokenizer_class", TEXT, settings->tokenizer_class),
     };
-    EMB_TRY(emb_document_read(root, path, parse, fields, error));
+    EMB_TRY(emb_keys_read(EMB_KEYS_CONFIG, root, path, fields, KEYS, findings, error));
     bool bert = strcmp(c.type, "bert") == 0, mpnet = strcmp(c.type, "mpnet") == 0;
     emb_status status = check_kind(fields, &c, bert, mpnet, error);
     fields[KEY_BUCKETS].given = true;
-    if (status == EMB_OK) status = check_sizes(fields, &c, bert, error);
+    if (status == EMB_OK && findings->refused == EMB_OK)
+        status = check_sizes(fields, &c, bert, error);
     if (status != EMB_OK) return emb_document_blame(path, status, error);
+    EMB_TRY(emb_keys_refusal(findings, path, error));
     fill_shape(shape, &c, bert);
     return EMB_OK;
 }

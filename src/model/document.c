@@ -68,7 +68,33 @@ emb_status emb_document_key(emb_json *json, char *key, size_t capacity, bool *do
     return emb_json_string(json, key, capacity, NULL, error);
 }
 
-static emb_status read_field(emb_json *json, emb_field *field, emb_error *error) {
+/* A string, or a list of strings, which are put together with a plus between them. */
+static emb_status read_texts(emb_json *json, emb_json_event event, const emb_field *field,
+                             emb_error *error) {
+    char *out = field->out;
+    size_t used = 0;
+    if (event != EMB_JSON_ARRAY_BEGIN)
+        return emb_json_value_string(json, event, out, EMB_TEXT_FIELD_MAX, field->key, error);
+    for (*out = 0;; used = strlen(out)) {
+        EMB_TRY(emb_json_next(json, &event, error));
+        if (event == EMB_JSON_ARRAY_END) return EMB_OK;
+        if (used) {
+            memcpy(out + used, "+", 2);
+            used++;
+        }
+        if (used + 1 >= EMB_TEXT_FIELD_MAX)
+            return emb_error_set(error, EMB_BAD_FILE, "\"%s\" is too long", field->key);
+        EMB_TRY(emb_json_value_string(json, event, out + used, EMB_TEXT_FIELD_MAX - used,
+                                      field->key, error));
+    }
+}
+
+static emb_status check_printable(const emb_field *field, emb_error *error) {
+    if (emb_document_printable(field->out)) return EMB_OK;
+    return emb_error_set(error, EMB_BAD_FILE, "\"%s\" holds a control character", field->key);
+}
+
+emb_status emb_document_field(emb_json *json, emb_field *field, emb_error *error) {
     emb_json_event event;
     if (field->seen)
         return emb_error_set(error, EMB_BAD_FILE, "the key \"%s\" appears twice", field->key);
@@ -80,40 +106,18 @@ static emb_status read_field(emb_json *json, emb_field *field, emb_error *error)
     case EMB_FIELD_TEXT:
         EMB_TRY(
             emb_json_value_string(json, event, field->out, EMB_TEXT_FIELD_MAX, field->key, error));
-        if (!emb_document_printable(field->out))
-            return emb_error_set(error, EMB_BAD_FILE, "\"%s\" holds a control character",
-                                 field->key);
-        return EMB_OK;
+        return check_printable(field, error);
+    case EMB_FIELD_TEXTS:
+        EMB_TRY(read_texts(json, event, field, error));
+        return check_printable(field, error);
     case EMB_FIELD_COUNT:
         return emb_json_value_u64(json, event, field->out, field->key, error);
     case EMB_FIELD_REAL:
         return emb_json_value_double(json, event, field->out, field->key, error);
     case EMB_FIELD_FLAG:
         return emb_json_value_bool(json, event, field->out, field->key, error);
-    case EMB_FIELD_ANY:
+    case EMB_FIELD_PARSED:
         break;
     }
-    if (event == EMB_JSON_OBJECT_BEGIN || event == EMB_JSON_ARRAY_BEGIN || !json->text_last)
-        return emb_json_skip(json, error);
-    return EMB_OK;
-}
-
-emb_status emb_document_fields(emb_json *json, bool entered, emb_field *fields, size_t count,
-                               emb_error *error) {
-    emb_json_event event = EMB_JSON_OBJECT_BEGIN;
-    if (!entered) EMB_TRY(emb_json_next(json, &event, error));
-    if (event != EMB_JSON_OBJECT_BEGIN)
-        return emb_error_set(error, EMB_BAD_FILE, "an object ({...}) was expected");
-    for (;;) {
-        char key[64];
-        bool done;
-        size_t i = 0;
-        EMB_TRY(emb_document_key(json, key, sizeof key, &done, error));
-        if (done) return EMB_OK;
-        while (i < count && strcmp(fields[i].key, key) != 0) i++;
-        if (i == count)
-            EMB_TRY(emb_json_skip(json, error));
-        else
-            EMB_TRY(read_field(json, &fields[i], error));
-    }
+    return field->parse(json, event, field->out, error);
 }

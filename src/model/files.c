@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "model/files.h"
+#include "model/keys.h"
 
 #define SPECIAL_TOKENS 2
 #define SUFFIX         ".safetensors"
@@ -26,6 +26,16 @@ typedef struct shard_list {
     uint32_t count;
     char names[EMB_SHARDS_MAX][EMB_SHARD_NAME_MAX];
 } shard_list;
+
+/* What the files beside the weights say. */
+typedef struct configuration {
+    location at;
+    char directory[EMB_MODEL_PATH_MAX]; /* of config.json */
+    emb_modules modules;
+    emb_settings settings;
+    emb_prompts prompts; /* measured */
+    emb_key_findings findings;
+} configuration;
 
 /* ---- where the files are --------------------------------------------------------------------- */
 
@@ -166,6 +176,7 @@ static emb_model_files *make_files(const emb_shape *shape, const shard_list *sha
     files->shards = (char(*)[EMB_SHARD_NAME_MAX])(at += descriptor_bytes);
     files->prompts.texts = (char *)(at += shard_bytes);
     files->prompts.bytes = prompt_bytes;
+    files->prompts.fallback = -1;
     files->tensors_count = (uint32_t)tensors;
     files->shards_count = shards->count;
     files->architecture = shape->architecture;
@@ -174,46 +185,50 @@ static emb_model_files *make_files(const emb_shape *shape, const shard_list *sha
     return files;
 }
 
-static emb_status fill_files(emb_model_files *files, const emb_shape *shape, const location *at,
-                             const char *directory, emb_error *error) {
-    memcpy(files->name, at->name, sizeof files->name);
-    memcpy(files->directory, directory, sizeof files->directory);
-    files->root_length = (uint32_t)strlen(at->root);
-    EMB_TRY(emb_prompts_read(&files->prompts, at->root, error));
+static emb_status fill_files(emb_model_files *files, const emb_shape *shape, const configuration *c,
+                             emb_error *error) {
+    emb_key_findings again = {.unknown = ""};
+    memcpy(files->name, c->at.name, sizeof files->name);
+    memcpy(files->directory, c->directory, sizeof files->directory);
+    memcpy(files->unknown_keys, c->findings.unknown, sizeof files->unknown_keys);
+    files->settings = c->settings;
+    files->root_length = (uint32_t)strlen(c->at.root);
+    if (c->modules.listed)
+        EMB_TRY(emb_prompts_read(&files->prompts, NULL, c->at.root, &again, error));
     for (uint32_t i = 0; i < files->shards_count; i++) EMB_TRY(open_shard(files, i, shape, error));
     return emb_tensors_complete(files, shape, error);
 }
 
-/* Reads the configuration: everything but the weights. */
-static emb_status read_configuration(emb_shape *shape, char *directory, const location *at,
-                                     emb_error *error) {
-    emb_modules modules;
+/* Reads the configuration: everything but the weights. What sentence-transformers has files for
+ * counts only where it wrote a modules.json. */
+static emb_status read_configuration(emb_shape *shape, configuration *c, emb_error *error) {
+    const char *root = c->at.root, *folder = c->modules.transformer;
     char config[EMB_RELATIVE_PATH_MAX];
-    memset(shape, 0, sizeof *shape);
-    EMB_TRY(emb_modules_read(&modules, at->root, error));
-    EMB_TRY(emb_document_path(directory, EMB_MODEL_PATH_MAX, at->root, modules.transformer, error));
-    EMB_TRY(emb_document_path(config, sizeof config, modules.transformer, "config.json", error));
-    if (!emb_document_exists(at->root, config))
+    EMB_TRY(emb_modules_read(&c->modules, root, &c->findings, error));
+    EMB_TRY(emb_document_path(c->directory, sizeof c->directory, root, folder, error));
+    EMB_TRY(emb_document_path(config, sizeof config, folder, "config.json", error));
+    if (!emb_document_exists(root, config))
         return emb_error_set(error, EMB_NOT_FOUND, "%s: holds no config.json: not a model",
-                             directory);
-    EMB_TRY(emb_config_read(shape, at->root, config, error));
-    return emb_modules_apply(shape, &modules, at->root, error);
+                             c->directory);
+    EMB_TRY(emb_config_read(shape, &c->settings, root, config, &c->findings, error));
+    EMB_TRY(emb_modules_apply(shape, &c->modules, root, &c->findings, error));
+    EMB_TRY(emb_transformer_read(shape, &c->settings, &c->modules, root, &c->findings, error));
+    if (!c->modules.listed) return EMB_OK;
+    return emb_prompts_read(&c->prompts, shape, root, &c->findings, error);
 }
 
 emb_status emb_model_files_open(emb_model_files **out, emb_shape *shape, const char *path,
                                 emb_error *error) {
-    location at;
+    configuration c = {.at = {.root = ""}};
     shard_list shards;
-    emb_prompts prompts = {0};
-    char directory[EMB_MODEL_PATH_MAX];
     *out = NULL;
-    EMB_TRY(locate(&at, path, error));
-    EMB_TRY(read_configuration(shape, directory, &at, error));
-    EMB_TRY(list_shards(&shards, directory, at.weights, error));
-    EMB_TRY(emb_prompts_read(&prompts, at.root, error));
-    emb_model_files *files = make_files(shape, &shards, prompts.bytes);
+    memset(shape, 0, sizeof *shape);
+    EMB_TRY(locate(&c.at, path, error));
+    EMB_TRY(read_configuration(shape, &c, error));
+    EMB_TRY(list_shards(&shards, c.directory, c.at.weights, error));
+    emb_model_files *files = make_files(shape, &shards, c.prompts.bytes);
     if (!files) return emb_error_set(error, EMB_NO_MEMORY, "no memory for a model's description");
-    emb_status status = fill_files(files, shape, &at, directory, error);
+    emb_status status = fill_files(files, shape, &c, error);
     if (status != EMB_OK) {
         emb_model_files_close(files);
         return status;
@@ -254,17 +269,20 @@ void emb_model_files_describe(emb_model_info *out, const emb_model_files *files,
         out->parameters += (uint64_t)files->tensors[i].rows * files->tensors[i].cols;
     out->file_bytes = files->file_bytes;
     out->description_bytes = files->bytes;
+    out->truncate_dim = shape->truncate_dim;
+    memcpy(out->unknown_keys, files->unknown_keys, sizeof out->unknown_keys);
 }
 
 const char *emb_model_files_prompt(const emb_model_files *files, const char *name) {
-    const char *at = files->prompts.texts;
-    for (uint32_t i = 0; i < files->prompts.count; i++) {
-        const char *text = at + strlen(at) + 1;
-        bool found = name ? strcmp(at, name) == 0 : (int32_t)i == files->prompts.fallback;
-        if (found) return text;
-        at = text + strlen(text) + 1;
-    }
-    return NULL;
+    return emb_prompts_find(&files->prompts, name);
+}
+
+const char *emb_model_files_tokenizer_class(const emb_model_files *files) {
+    return files->settings.tokenizer_class;
+}
+
+bool emb_model_files_lowercase(const emb_model_files *files) {
+    return files->settings.lowercase;
 }
 
 const char *emb_model_files_directory(const emb_model_files *files) {

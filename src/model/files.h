@@ -37,18 +37,24 @@ emb_status emb_document_blame(const char *path, emb_status status, emb_error *er
 emb_status emb_document_path(char *out, size_t capacity, const char *root, const char *path,
                              emb_error *error);
 
+/* Reads the value whose event was just read, to its end. */
+typedef emb_status (*emb_field_parse)(emb_json *json, emb_json_event event, void *user,
+                                      emb_error *error);
+
 typedef enum emb_field_kind {
     EMB_FIELD_TEXT,  /* char[EMB_TEXT_FIELD_MAX] */
+    EMB_FIELD_TEXTS, /* the same: a string, or a list of them ("a+b") */
     EMB_FIELD_COUNT, /* uint64_t */
     EMB_FIELD_REAL,  /* double */
     EMB_FIELD_FLAG,  /* bool */
-    EMB_FIELD_ANY    /* only whether it is given */
+    EMB_FIELD_PARSED /* what `parse` makes of it; `out` is its user */
 } emb_field_kind;
 
 typedef struct emb_field {
-    const char *key;
+    const char *key; /* with dots where it lies inside others: see keys.h */
     emb_field_kind kind;
     void *out;
+    emb_field_parse parse;
     bool given; /* there, and not null */
     bool seen;
 } emb_field;
@@ -56,11 +62,9 @@ typedef struct emb_field {
 #define EMB_FIELD(key_, kind_, out_)                                                               \
     { .key = (key_), .kind = EMB_FIELD_##kind_, .out = (out_) }
 
-/* Reads the object that comes next (`entered`: whose beginning was read already) into fields.
- * Other keys are passed over. Fails: EMB_BAD_FILE (no object, wrong kind, a key that is there
- * twice). */
-emb_status emb_document_fields(emb_json *json, bool entered, emb_field *fields, size_t count,
-                               emb_error *error);
+/* Reads the value that comes next into a field; null leaves it not given.
+ * Fails: EMB_BAD_FILE (wrong kind, a key that is there twice). */
+emb_status emb_document_field(emb_json *json, emb_field *field, emb_error *error);
 
 /* Reads a key, or sets *done at the end of the object. A key that does not fit is given as "". */
 emb_status emb_document_key(emb_json *json, char *key, size_t capacity, bool *done,
@@ -69,24 +73,46 @@ emb_status emb_document_key(emb_json *json, char *key, size_t capacity, bool *do
 /* Whether the text can stand in a message: no control characters. */
 bool emb_document_printable(const char *text);
 
-/* ---- config.c, modules.c: what the encoder is and what follows it ---------------------------- */
+/* ---- config.c, modules.c, transformer.c, settings.c: what the configuration says --------------
+ */
+
+typedef struct emb_key_findings emb_key_findings; /* keys.h */
+
+/* What a tokenizer and the caller need of it beside the shape. */
+typedef struct emb_settings {
+    char tokenizer_class[EMB_TEXT_FIELD_MAX]; /* of config.json; "": not stated */
+    bool lowercase;                           /* texts are put in lower case first */
+} emb_settings;
 
 /* Reads root/path, a config.json, into the shape (all but pooling and default_tokens). */
-emb_status emb_config_read(emb_shape *shape, const char *root, const char *path, emb_error *error);
+emb_status emb_config_read(emb_shape *shape, emb_settings *settings, const char *root,
+                           const char *path, emb_key_findings *findings, emb_error *error);
 
 typedef struct emb_modules {
     bool listed; /* there is a modules.json */
     bool normalizes;
     char transformer[EMB_TEXT_FIELD_MAX]; /* folder of config.json below the root; "": the root */
     char pooling[EMB_TEXT_FIELD_MAX];     /* folder of the pooling's config.json */
+    char normalize[EMB_TEXT_FIELD_MAX];   /* folder of the normalising module */
 } emb_modules;
 
 /* Reads modules.json where there is one. */
-emb_status emb_modules_read(emb_modules *modules, const char *root, emb_error *error);
+emb_status emb_modules_read(emb_modules *modules, const char *root, emb_key_findings *findings,
+                            emb_error *error);
 
-/* Fills pooling, normalizes and default_tokens of a shape whose window is known. */
+/* Fills pooling and normalizes of a shape whose width is known. */
 emb_status emb_modules_apply(emb_shape *shape, const emb_modules *modules, const char *root,
-                             emb_error *error);
+                             emb_key_findings *findings, emb_error *error);
+
+/* Fills default_tokens of a shape whose window is known, and `lowercase`; looks through the other
+ * files in the encoder's folder for what may not be. */
+emb_status emb_transformer_read(emb_shape *shape, emb_settings *settings,
+                                const emb_modules *modules, const char *root,
+                                emb_key_findings *findings, emb_error *error);
+
+/* Names of the file of the Transformer's arguments; the first that is there and has any counts. */
+#define EMB_TRANSFORMER_FILES 7
+extern const char *const emb_transformer_files[EMB_TRANSFORMER_FILES];
 
 /* Prompts: name, NUL, text, NUL, and so on. `texts` NULL: measures `bytes`, else fills that many.
  */
@@ -97,7 +123,13 @@ typedef struct emb_prompts {
     int32_t fallback; /* index of the default prompt, or -1 */
 } emb_prompts;
 
-emb_status emb_prompts_read(emb_prompts *prompts, const char *root, emb_error *error);
+/* Reads config_sentence_transformers.json where there is one: prompts and, if `shape` is not NULL,
+ * its truncate_dim. */
+emb_status emb_prompts_read(emb_prompts *prompts, emb_shape *shape, const char *root,
+                            emb_key_findings *findings, emb_error *error);
+
+/* The text of the prompt of that name (NULL: the default one), or NULL. */
+const char *emb_prompts_find(const emb_prompts *prompts, const char *name);
 
 /* ---- safetensors.c: one file of tensors ------------------------------------------------------ */
 
@@ -204,6 +236,9 @@ struct emb_model_files {
     char name[EMB_SHARD_NAME_MAX];
     char directory[EMB_MODEL_PATH_MAX];
     uint32_t root_length; /* of the directory: the rest is the folder that modules.json names */
+    emb_settings settings;
+    char unknown_keys[EMB_UNKNOWN_KEYS_MAX];
+    char found_instead[EMB_TENSOR_NAME_MAX]; /* the word embedding under a name that is not read */
 };
 
 #endif

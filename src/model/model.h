@@ -11,8 +11,7 @@
 #include "base/quantize.h"
 #include "embound.h"
 
-#define EMB_MODEL_PATH_MAX    512
-#define EMB_MODEL_PROMPTS_MAX 16
+#define EMB_MODEL_PATH_MAX 512
 
 typedef enum emb_architecture {
     EMB_ARCHITECTURE_BERT = 1,
@@ -36,6 +35,7 @@ typedef struct emb_shape {
     float norm_epsilon;
     emb_pooling pooling; /* never EMB_POOLING_MODEL */
     uint32_t normalizes;
+    uint32_t truncate_dim; /* values of a vector that the model's files keep; 0: all */
 } emb_shape;
 
 /* Names of the tensors an encoder needs, independent of architecture. */
@@ -78,6 +78,11 @@ void emb_model_files_close(emb_model_files *files);
 void emb_model_files_describe(emb_model_info *out, const emb_model_files *files,
                               const emb_shape *shape);
 const char *emb_model_files_prompt(const emb_model_files *files, const char *name);
+
+/* What the tokenizer needs to know: the class that config.json states ("": none), and whether texts
+ * are put in lower case before it. */
+const char *emb_model_files_tokenizer_class(const emb_model_files *files);
+bool emb_model_files_lowercase(const emb_model_files *files);
 
 /* The directory that holds config.json and the tokenizer. */
 const char *emb_model_files_directory(const emb_model_files *files);

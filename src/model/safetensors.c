@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/ledger.h"
+#include "base/sort.h"
 #include "model/files.h"
 
 #define HEADER_BYTES_MAX (25u << 20) /* as the hub's own client refuses more */
@@ -187,32 +188,13 @@ static emb_status run_pass(scan *s, int descriptor, scan_visit visit, void *user
 
 /* ---- all tensors together -------------------------------------------------------------------- */
 
-static bool by_place(const span *a, const span *b) {
-    return a->begin != b->begin ? a->begin < b->begin : a->end < b->end;
+static bool by_place(const void *a, const void *b) {
+    const span *x = a, *y = b;
+    return x->begin != y->begin ? x->begin < y->begin : x->end < y->end;
 }
 
-static bool by_hash(const span *a, const span *b) {
-    return a->hash < b->hash;
-}
-
-/* Heap sort: in place, and no input makes it slow. */
-static void sort_spans(span *spans, uint32_t count, bool (*before)(const span *, const span *)) {
-    for (uint64_t left = count / 2, end = count; end > 1;) {
-        span moving;
-        if (left > 0) {
-            moving = spans[--left];
-        } else {
-            moving = spans[--end];
-            spans[end] = spans[0];
-        }
-        uint64_t hole = left;
-        for (uint64_t child; (child = 2 * hole + 1) < end; hole = child) {
-            if (child + 1 < end && before(&spans[child], &spans[child + 1])) child++;
-            if (!before(&moving, &spans[child])) break;
-            spans[hole] = spans[child];
-        }
-        spans[hole] = moving;
-    }
+static bool by_hash(const void *a, const void *b) {
+    return ((const span *)a)->hash < ((const span *)b)->hash;
 }
 
 static uint64_t hash_name(const char *name) {
@@ -255,7 +237,7 @@ static emb_status check_spans(scan *s, int descriptor, span *spans, emb_error *e
     naming bad = {0, NULL};
     uint64_t at = s->data_begin;
     uint32_t count = s->tensors;
-    sort_spans(spans, count, by_place);
+    emb_sort(spans, count, sizeof *spans, by_place);
     for (uint32_t i = 0; i < count && !bad.what; at = spans[i++].end) {
         if (spans[i].begin == at) continue;
         bad = (naming){spans[i].ordinal, spans[i].begin < at
@@ -265,7 +247,7 @@ static emb_status check_spans(scan *s, int descriptor, span *spans, emb_error *e
     if (!bad.what && at != s->data_begin + s->data_bytes)
         return emb_error_set(error, EMB_BAD_FILE, "%" PRIu64 " bytes follow the last tensor's data",
                              s->data_begin + s->data_bytes - at);
-    if (!bad.what) sort_spans(spans, count, by_hash);
+    if (!bad.what) emb_sort(spans, count, sizeof *spans, by_hash);
     for (uint32_t i = 1; i < count && !bad.what; i++)
         if (spans[i].hash == spans[i - 1].hash)
             bad = (naming){spans[i].ordinal, "its name appears twice"};

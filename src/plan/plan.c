@@ -419,6 +419,8 @@ static emb_status check_tokens(emb_plan *plan, const emb_limits *limits, const e
                              "state at least %u",
                              plan->chunk_tokens_max, specials, specials + 1);
     plan->dim = limits->dim ? limits->dim : shape->hidden;
+    if (!limits->dim && shape->truncate_dim && limits->output == EMB_OUTPUT_TEXT)
+        plan->dim = shape->truncate_dim;
     if (plan->dim > shape->hidden)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "dim %u is more than the model's %u; state at most %u", plan->dim,

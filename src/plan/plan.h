@@ -18,6 +18,7 @@ struct emb_model {
     emb_model_files *files;
     emb_shape shape;
     emb_text_spec text;
+    emb_text_added *added; /* the spec's */
     emb_model_info info;
 };
 

@@ -1,6 +1,7 @@
 /* describe.c - what tokenizer.json says, checked: everything but BERT's WordPiece is refused.
  *
- * vocab.txt is read in vocab_txt.c; spec.c counts the vocabulary of either.
+ * BertTokenizer and MPNetTokenizer, who build their own normalizer and so on, only find the
+ * vocabulary and the added tokens here; spec.c counts the vocabulary.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/spec.h"
@@ -25,35 +26,78 @@ static emb_status unsupported(emb_error *error, const char *key, const char *fou
                          found, wanted);
 }
 
-static emb_status read_normalizer(emb_text_source *source, emb_text_spec *spec, emb_error *error) {
-    char key[64], type[64] = "";
-    int clean = 1, chinese = 1, strip = -2, lower = 1;
-    bool present, end;
-    EMB_TRY(emb_text_source_open_container(source, EMB_JSON_OBJECT_BEGIN, &present, "normalizer",
-                                           error));
-    if (!present) return EMB_OK; /* the spec says no to everything */
+typedef struct normalizer_keys {
+    char type[64];
+    int clean, chinese, strip, lower;
+} normalizer_keys;
+
+/* Reads an object whose beginning was read. Of a Sequence of one that one counts; *inner: it is
+ * inside such a one. */
+static emb_status read_normalizer_keys(emb_text_source *source, normalizer_keys *out, bool *inner,
+                                       emb_error *error) {
+    char key[64];
+    bool end;
+    *inner = false;
     for (;;) {
         EMB_TRY(emb_text_source_key(source, key, sizeof key, &end, error));
-        if (end) break;
+        if (end) return EMB_OK;
         if (strcmp(key, "type") == 0)
-            EMB_TRY(emb_json_next_string(&source->json, type, sizeof type, key, error));
+            EMB_TRY(emb_json_next_string(&source->json, out->type, sizeof out->type, key, error));
         else if (strcmp(key, "clean_text") == 0)
-            EMB_TRY(emb_text_source_flag(source, &clean, -1, key, error));
+            EMB_TRY(emb_text_source_flag(source, &out->clean, -1, key, error));
         else if (strcmp(key, "handle_chinese_chars") == 0)
-            EMB_TRY(emb_text_source_flag(source, &chinese, -1, key, error));
+            EMB_TRY(emb_text_source_flag(source, &out->chinese, -1, key, error));
         else if (strcmp(key, "strip_accents") == 0)
-            EMB_TRY(emb_text_source_flag(source, &strip, -2, key, error));
+            EMB_TRY(emb_text_source_flag(source, &out->strip, -2, key, error));
         else if (strcmp(key, "lowercase") == 0)
-            EMB_TRY(emb_text_source_flag(source, &lower, -1, key, error));
-        else
+            EMB_TRY(emb_text_source_flag(source, &out->lower, -1, key, error));
+        else if (strcmp(key, "normalizers") == 0 && strcmp(out->type, "Sequence") == 0) {
+            *inner = true;
+            return EMB_OK;
+        } else {
             EMB_TRY(emb_json_skip(&source->json, error));
+        }
     }
-    if (strcmp(type, "BertNormalizer") != 0)
-        return unsupported(error, "normalizer.type", type, "BertNormalizer");
-    spec->clean_text = (uint32_t)clean;
-    spec->chinese_chars = (uint32_t)chinese;
-    spec->lowercase = (uint32_t)lower;
-    spec->strip_accents = (uint32_t)(strip == -2 ? lower : strip);
+}
+
+/* The list of a Sequence comes next: one normalizer, and nothing behind it. */
+static emb_status read_sequence_of_one(emb_text_source *source, normalizer_keys *out,
+                                       emb_error *error) {
+    emb_json_event first, after, end;
+    bool inner;
+    EMB_TRY(emb_text_source_open_container(source, EMB_JSON_ARRAY_BEGIN, NULL,
+                                           "normalizer.normalizers", error));
+    EMB_TRY(emb_json_next(&source->json, &first, error));
+    if (first == EMB_JSON_OBJECT_BEGIN) {
+        EMB_TRY(read_normalizer_keys(source, out, &inner, error));
+        EMB_TRY(emb_json_next(&source->json, &after, error));
+        if (after == EMB_JSON_ARRAY_END && !inner) {
+            EMB_TRY(emb_json_next(&source->json, &end, error));
+            if (end == EMB_JSON_OBJECT_END) return EMB_OK;
+        }
+    }
+    return emb_error_set(error, EMB_UNSUPPORTED,
+                         "normalizer: a Sequence of other than one BertNormalizer is not "
+                         "supported");
+}
+
+static emb_status read_normalizer(emb_text_source *source, emb_text_spec *spec, emb_error *error) {
+    normalizer_keys keys = {"", 1, 1, -2, 1};
+    bool present, inner;
+    EMB_TRY(emb_text_source_open_container(source, EMB_JSON_OBJECT_BEGIN, &present, "normalizer",
+                                           error));
+    if (!present) {
+        spec->clean_text = spec->chinese_chars = spec->lowercase = spec->strip_accents = 0;
+        return EMB_OK;
+    }
+    EMB_TRY(read_normalizer_keys(source, &keys, &inner, error));
+    if (inner) EMB_TRY(read_sequence_of_one(source, &keys, error));
+    if (strcmp(keys.type, "BertNormalizer") != 0)
+        return unsupported(error, "normalizer.type", keys.type, "BertNormalizer");
+    spec->clean_text = (uint32_t)keys.clean;
+    spec->chinese_chars = (uint32_t)keys.chinese;
+    spec->lowercase = (uint32_t)keys.lower;
+    spec->strip_accents = (uint32_t)(keys.strip == -2 ? keys.lower : keys.strip);
     return EMB_OK;
 }
 
@@ -75,12 +119,12 @@ static emb_status read_pre_tokenizer(emb_text_source *source, emb_error *error) 
     return EMB_OK;
 }
 
-static emb_status read_model(emb_text_source *source, emb_text_spec *spec, emb_text_names *names,
-                             emb_error *error) {
-    char key[64], type[64] = "";
+static emb_status read_model(emb_text_source *source, emb_text_reading *reading, emb_error *error) {
+    emb_text_spec *spec = reading->spec;
+    char key[64], type[64] = "", unknown[EMB_TEXT_ADDED_BYTES_MAX] = "";
+    char prefix[sizeof spec->continuing_prefix] = "##";
     uint64_t chars = 100;
     bool end;
-    memcpy(spec->continuing_prefix, "##", sizeof "##");
     EMB_TRY(emb_text_source_open_container(source, EMB_JSON_OBJECT_BEGIN, NULL, "model", error));
     for (;;) {
         EMB_TRY(emb_text_source_key(source, key, sizeof key, &end, error));
@@ -88,57 +132,45 @@ static emb_status read_model(emb_text_source *source, emb_text_spec *spec, emb_t
         if (strcmp(key, "type") == 0)
             EMB_TRY(emb_json_next_string(&source->json, type, sizeof type, key, error));
         else if (strcmp(key, "unk_token") == 0)
-            EMB_TRY(emb_json_next_string(&source->json, names->unknown, sizeof names->unknown, key,
-                                         error));
+            EMB_TRY(emb_json_next_string(&source->json, unknown, sizeof unknown, key, error));
         else if (strcmp(key, "continuing_subword_prefix") == 0)
-            EMB_TRY(emb_json_next_string(&source->json, spec->continuing_prefix,
-                                         sizeof spec->continuing_prefix, key, error));
+            EMB_TRY(emb_json_next_string(&source->json, prefix, sizeof prefix, key, error));
         else if (strcmp(key, "max_input_chars_per_word") == 0)
             EMB_TRY(emb_json_next_u64(&source->json, &chars, key, error));
         else
             EMB_TRY(emb_json_skip(&source->json, error));
     }
     if (strcmp(type, "WordPiece") != 0) return unsupported(error, "model.type", type, "WordPiece");
+    if (reading->kind != EMB_TEXT_KIND_FILE) return EMB_OK;
     if (chars < 1 || chars > EMB_TEXT_WORD_CHARS_MAX)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "model.max_input_chars_per_word must be 1 to %u",
                              EMB_TEXT_WORD_CHARS_MAX);
     spec->word_chars_max = (uint32_t)chars;
+    memcpy(spec->continuing_prefix, prefix, sizeof prefix);
+    memcpy(reading->unknown, unknown, sizeof unknown);
     return EMB_OK;
 }
 
-static emb_status read_added_token(emb_text_source *source, emb_text_spec *spec, emb_error *error) {
-    char key[64], content[EMB_TEXT_ADDED_BYTES_MAX] = "";
-    int flags[4] = {0, 0, 0, 1};
-    static const char *const names[4] = {"lstrip", "rstrip", "single_word", "normalized"};
-    bool end;
-    for (;;) {
-        EMB_TRY(emb_text_source_key(source, key, sizeof key, &end, error));
-        if (end) break;
-        uint32_t which = 0;
-        while (which < 4 && strcmp(key, names[which]) != 0) which++;
-        if (which < 4)
-            EMB_TRY(emb_text_source_flag(source, &flags[which], -1, key, error));
-        else if (strcmp(key, "content") == 0)
-            EMB_TRY(emb_json_next_string(&source->json, content, sizeof content, key, error));
-        else
-            EMB_TRY(emb_json_skip(&source->json, error));
-    }
-    return emb_text_spec_add(spec, content, flags[0], flags[1], flags[2], flags[3], error);
-}
-
-static emb_status read_added_tokens(emb_text_source *source, emb_text_spec *spec,
+/* Of a class that builds itself the tokens count by their ids, and only where
+ * tokenizer_config.json does not list them. */
+static emb_status read_added_tokens(emb_text_source *source, emb_text_reading *reading,
                                     emb_error *error) {
-    bool present;
+    bool present, file = reading->kind == EMB_TEXT_KIND_FILE;
     EMB_TRY(emb_text_source_open_container(source, EMB_JSON_ARRAY_BEGIN, &present, "added_tokens",
                                            error));
     while (present) {
+        emb_text_added token = {0};
         emb_json_event event;
         EMB_TRY(emb_json_next(&source->json, &event, error));
         if (event == EMB_JSON_ARRAY_END) break;
         if (event != EMB_JSON_OBJECT_BEGIN)
             return emb_error_set(error, EMB_BAD_FILE, "added_tokens must hold objects");
-        EMB_TRY(read_added_token(source, spec, error));
+        EMB_TRY(emb_text_read_token_object(source, &token, false, error));
+        if (file)
+            EMB_TRY(emb_text_reading_add(reading, &token, EMB_TEXT_RANK_FILE, 0, error));
+        else if (!reading->has_decoder)
+            EMB_TRY(emb_text_reading_add(reading, &token, EMB_TEXT_RANK_LISTED, token.id, error));
     }
     return EMB_OK;
 }
@@ -287,8 +319,20 @@ static emb_status read_post_processor(emb_text_source *source, emb_text_spec *sp
 
 /* ---- the whole file -------------------------------------------------------------------------- */
 
-static emb_status read_file(emb_text_source *source, emb_text_spec *spec, emb_text_names *names,
+static emb_status read_part(emb_text_source *source, emb_text_reading *reading, const char *key,
                             emb_error *error) {
+    bool file = reading->kind == EMB_TEXT_KIND_FILE;
+    if (strcmp(key, "model") == 0) return read_model(source, reading, error);
+    if (strcmp(key, "added_tokens") == 0) return read_added_tokens(source, reading, error);
+    if (file && strcmp(key, "normalizer") == 0)
+        return read_normalizer(source, reading->spec, error);
+    if (file && strcmp(key, "pre_tokenizer") == 0) return read_pre_tokenizer(source, error);
+    if (file && strcmp(key, "post_processor") == 0)
+        return read_post_processor(source, reading->spec, error);
+    return emb_json_skip(&source->json, error);
+}
+
+static emb_status read_file(emb_text_source *source, emb_text_reading *reading, emb_error *error) {
     bool seen[4] = {false, false, false, false}, end;
     static const char *const needed[4] = {"model", "normalizer", "pre_tokenizer", "post_processor"};
     char key[64];
@@ -298,27 +342,16 @@ static emb_status read_file(emb_text_source *source, emb_text_spec *spec, emb_te
         EMB_TRY(emb_text_source_key(source, key, sizeof key, &end, error));
         if (end) break;
         for (uint32_t i = 0; i < 4; i++) seen[i] |= strcmp(key, needed[i]) == 0;
-        if (strcmp(key, "model") == 0)
-            EMB_TRY(read_model(source, spec, names, error));
-        else if (strcmp(key, "normalizer") == 0)
-            EMB_TRY(read_normalizer(source, spec, error));
-        else if (strcmp(key, "pre_tokenizer") == 0)
-            EMB_TRY(read_pre_tokenizer(source, error));
-        else if (strcmp(key, "post_processor") == 0)
-            EMB_TRY(read_post_processor(source, spec, error));
-        else if (strcmp(key, "added_tokens") == 0)
-            EMB_TRY(read_added_tokens(source, spec, error));
-        else
-            EMB_TRY(emb_json_skip(&source->json, error));
+        EMB_TRY(read_part(source, reading, key, error));
     }
-    for (uint32_t i = 0; i < 4; i++)
+    for (uint32_t i = 0; i < (reading->kind == EMB_TEXT_KIND_FILE ? 4 : 1); i++)
         if (!seen[i])
             return emb_error_set(error, EMB_BAD_FILE, "the key \"%s\" is missing", needed[i]);
     return emb_json_next(&source->json, &event, error); /* nothing may follow */
 }
 
-emb_status emb_text_describe_json(emb_text_spec *spec, emb_text_names *names, emb_error *error) {
+emb_status emb_text_describe_json(emb_text_reading *reading, emb_error *error) {
     emb_text_source source;
-    EMB_TRY(emb_text_source_open(&source, spec->path, error));
-    return emb_text_source_close(&source, read_file(&source, spec, names, error), error);
+    EMB_TRY(emb_text_source_open(&source, reading->spec->path, error));
+    return emb_text_source_close(&source, read_file(&source, reading, error), error);
 }

@@ -3,6 +3,7 @@
  * Sizes come from the spec alone, so that the planner can weigh a tokenizer without loading it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "base/sort.h"
 #include "text/source.h"
 
 /* Ids that one step may give at most: a word of the longest kind, as many marks waiting, and what
@@ -68,39 +69,52 @@ void emb_text_share(emb_tokenizer *tokenizer, const emb_tokenizer *loaded) {
     clear_own(tokenizer);
 }
 
+static bool by_bytes(const void *a, const void *b) {
+    const emb_text_pattern *x = a, *y = b;
+    int order = memcmp(x->bytes, y->bytes, x->length < y->length ? x->length : y->length);
+    return order ? order < 0 : x->length < y->length;
+}
+
+/* Sorts the patterns; gives one that equals another, or NULL. */
+static const emb_text_pattern *sort_literals(emb_text_matcher *matcher, uint32_t count) {
+    emb_sort(matcher->patterns, count, sizeof *matcher->patterns, by_bytes);
+    for (uint32_t i = 1; i < count; i++)
+        if (!by_bytes(&matcher->patterns[i - 1], &matcher->patterns[i]))
+            return &matcher->patterns[i];
+    return NULL;
+}
+
 static emb_status add_literals(emb_tokenizer *tokenizer, const emb_text_spec *spec,
                                emb_error *error) {
     emb_text_tables *tables = tokenizer->tables;
-    uint32_t normal_count = 0;
-    for (uint32_t i = 0; i < spec->added_count; i++) {
-        const uint8_t *bytes = (const uint8_t *)spec->added[i].bytes;
-        bool normal = spec->added[i].normalized;
-        emb_text_matcher *matcher = normal ? &tables->normal : &tables->raw;
-        emb_text_pattern *pattern = &matcher->patterns[normal ? normal_count : matcher->count];
-        pattern->id = spec->added[i].id;
-        pattern->single_word = spec->added[i].single_word;
-        pattern->length = spec->added[i].length;
+    uint32_t counts[2] = {0, 0}; /* raw, normal */
+    const char *bad = NULL;
+    for (uint32_t i = 0; i < spec->added_count && !bad; i++) {
+        const emb_text_added *added = &spec->added[i];
+        const uint8_t *bytes = (const uint8_t *)added->bytes;
+        emb_text_matcher *matcher = added->normalized ? &tables->normal : &tables->raw;
+        emb_text_pattern *pattern = &matcher->patterns[counts[added->normalized]++];
+        pattern->id = added->id;
+        pattern->single_word = added->single_word;
+        pattern->length = added->length;
         memcpy(pattern->bytes, bytes, pattern->length);
-        if (normal) {
-            pattern->length = emb_text_normalize(tables, tokenizer->state, pattern->bytes, bytes,
-                                                 spec->added[i].length);
-            for (uint32_t j = 0; j < normal_count; j++)
-                if (matcher->patterns[j].length == pattern->length &&
-                    memcmp(matcher->patterns[j].bytes, pattern->bytes, pattern->length) == 0)
-                    pattern->length = 0;
-        }
-        if (pattern->length == 0)
-            return emb_error_set(error, EMB_BAD_FILE,
-                                 "%s: the added token \"%s\" normalizes to nothing, to what "
-                                 "another one does, or to too much: set \"normalized\": false",
-                                 spec->path, spec->added[i].bytes);
+        if (added->normalized)
+            pattern->length =
+                emb_text_normalize(tables, tokenizer->state, pattern->bytes, bytes, added->length);
+        if (pattern->length == 0) bad = added->bytes;
         matcher->first[pattern->bytes[0]] = 1;
-        if (normal)
-            normal_count++;
-        else
-            matcher->count++;
     }
-    tables->normal.count = normal_count; /* only now: the literals themselves pass unmatched */
+    sort_literals(&tables->raw, counts[0]);
+    const emb_text_pattern *twice = bad ? NULL : sort_literals(&tables->normal, counts[1]);
+    for (uint32_t i = 0; i < spec->added_count && twice && !bad; i++)
+        if (spec->added[i].id == twice->id) bad = spec->added[i].bytes;
+    if (bad)
+        return emb_error_set(error, EMB_BAD_FILE,
+                             "%s: the added token \"%s\" normalizes to nothing, to what another "
+                             "one does, or to too much: set \"normalized\": false",
+                             spec->path, bad);
+    tables->raw.count = counts[0];
+    tables->normal.count = counts[1]; /* only now: the literals themselves pass unmatched */
     return EMB_OK;
 }
 

@@ -47,20 +47,33 @@ static void split(const emb_text_tables *tables, emb_text_state *state, uint32_t
 
 typedef enum { FIND_NOTHING, FIND_MORE, FIND_REJECTED, FIND_TOKEN } find_result;
 
-/* Looks for a literal at the start of `held`, the longest that fits, as far as can be told yet. */
+/* The first of the patterns [low, high), which agree in `at` bytes, whose next byte is not below
+ * `byte`. */
+static uint32_t first_not_below(const emb_text_pattern *patterns, uint32_t low, uint32_t high,
+                                uint32_t at, uint32_t byte) {
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        bool below = patterns[middle].length == at || patterns[middle].bytes[at] < byte;
+        if (below)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Looks for a literal at the start of `held`, the longest that fits, as far as can be told yet.
+ * The patterns are sorted by their bytes, so that those which agree lie together. */
 static find_result find_literal(const emb_text_matcher *matcher, const uint8_t *held, uint32_t n,
                                 bool final, bool after_word, uint32_t *length, uint32_t *id) {
-    const emb_text_pattern *best = NULL;
-    for (uint32_t i = 0; i < matcher->count; i++) {
-        const emb_text_pattern *pattern = &matcher->patterns[i];
-        uint32_t common = pattern->length < n ? pattern->length : n;
-        if (memcmp(pattern->bytes, held, common) != 0) continue;
-        if (common < pattern->length) {
-            if (!final) return FIND_MORE;
-        } else if (!best || pattern->length > best->length) {
-            best = pattern;
-        }
+    const emb_text_pattern *best = NULL, *patterns = matcher->patterns;
+    uint32_t low = 0, high = matcher->count, at = 0;
+    for (; at < n && low < high; at++) {
+        low = first_not_below(patterns, low, high, at, held[at]);
+        high = first_not_below(patterns, low, high, at, held[at] + 1u);
+        if (low < high && patterns[low].length == at + 1) best = &patterns[low];
     }
+    if (!final && low < high && patterns[high - 1].length > n) return FIND_MORE;
     if (!best) return FIND_NOTHING;
     if (best->single_word && best->length == n && !final) return FIND_MORE;
     *length = best->length;

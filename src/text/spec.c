@@ -1,4 +1,5 @@
-/* spec.c - finds a model's tokenizer file, and matches the tokens it names to ids.
+/* spec.c - finds a model's tokenizer files, orders the tokens added to the vocabulary as the
+ * reference does, and gives each its id.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/spec.h"
@@ -6,49 +7,93 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define ID_NONE           UINT32_MAX
-#define RECORDS_BYTES_MAX (1u << 24) /* what a slot of the index can point into */
+#include "base/sort.h"
+
+#define ID_NONE            UINT32_MAX
+#define RECORDS_BYTES_MAX  (1u << 24) /* what a slot of the index can point into */
+#define DEFAULT_WORD_CHARS 100
 
 static bool is_white(const char *bytes) {
     return emb_text_flags(emb_text_utf8_decode((const uint8_t *)bytes)) & EMB_TEXT_WHITE;
 }
 
-emb_status emb_text_spec_add(emb_text_spec *spec, const char *content, int left_strip,
-                             int right_strip, int single_word, int normalized, emb_error *error) {
-    size_t length = strlen(content), tail = length;
-    if (length == 0) return EMB_OK;
-    if (length >= EMB_TEXT_ADDED_BYTES_MAX)
-        return emb_error_set(error, EMB_UNSUPPORTED,
-                             "the added token \"%s\" is longer than %d bytes", content,
-                             EMB_TEXT_ADDED_BYTES_MAX - 1);
+/* ---- added tokens ---------------------------------------------------------------------------- */
+
+emb_status emb_text_reading_add(emb_text_reading *reading, const emb_text_added *token,
+                                emb_text_rank rank, uint32_t order, emb_error *error) {
+    uint32_t tail = token->length;
+    if (tail == 0) return EMB_OK;
     do tail--;
-    while (tail > 0 && (content[tail] & 0xC0) == 0x80);
-    if (normalized && (is_white(content) || is_white(content + tail)))
+    while (tail > 0 && (token->bytes[tail] & 0xC0) == 0x80);
+    if (token->normalized && (is_white(token->bytes) || is_white(token->bytes + tail)))
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "the added token \"%s\" has white space at an end: remove it, or set "
                              "\"normalized\": false",
-                             content);
-    uint32_t at = 0;
-    while (at < spec->added_count && strcmp(spec->added[at].bytes, content) != 0) at++;
-    if (at == EMB_TEXT_ADDED_MAX)
-        return emb_error_set(error, EMB_UNSUPPORTED, "there are more than %d added tokens",
-                             EMB_TEXT_ADDED_MAX);
-    if (at == spec->added_count) spec->added_count++;
-    memcpy(spec->added[at].bytes, content, length + 1);
-    spec->added[at].length = (uint32_t)length;
-    spec->added[at].id = ID_NONE;
-    spec->added[at].left_strip = (uint8_t)left_strip;
-    spec->added[at].right_strip = (uint8_t)right_strip;
-    spec->added[at].single_word = (uint8_t)single_word;
-    spec->added[at].normalized = (uint8_t)normalized;
+                             token->bytes);
+    uint32_t place = reading->seen++;
+    if (reading->capacity == 0) return EMB_OK;
+    if (place >= reading->capacity)
+        return emb_error_set(error, EMB_BAD_FILE, "the file changed while it was being read");
+    emb_text_added *added = &reading->spec->added[place];
+    *added = *token;
+    added->id = ID_NONE;
+    added->rank = (uint8_t)rank;
+    added->order = order;
+    added->place = place;
+    reading->spec->added_count = reading->seen;
     return EMB_OK;
+}
+
+static bool by_rank(const void *a, const void *b) {
+    const emb_text_added *x = a, *y = b;
+    if (x->rank != y->rank) return x->rank < y->rank;
+    return x->order != y->order ? x->order < y->order : x->place < y->place;
+}
+
+static bool by_bytes(const void *a, const void *b) {
+    const emb_text_added *x = a, *y = b;
+    int order = strcmp(x->bytes, y->bytes);
+    return order ? order < 0 : x->place < y->place;
+}
+
+static bool by_place(const void *a, const void *b) {
+    return ((const emb_text_added *)a)->place < ((const emb_text_added *)b)->place;
+}
+
+/* Leaves one of each token, sorted by its bytes. `place` is then the order of adding. */
+static void make_unique(emb_text_spec *spec) {
+    emb_text_added *added = spec->added;
+    uint32_t kept = 0;
+    emb_sort(added, spec->added_count, sizeof *added, by_rank);
+    for (uint32_t i = 0; i < spec->added_count; i++) {
+        /* of two listed under the same id the reference knows the later one */
+        if (i + 1 < spec->added_count && added[i].rank == EMB_TEXT_RANK_LISTED &&
+            added[i + 1].rank == EMB_TEXT_RANK_LISTED && added[i].order == added[i + 1].order)
+            continue;
+        added[kept] = added[i];
+        added[kept].place = kept;
+        kept++;
+    }
+    spec->added_count = kept;
+    emb_sort(added, kept, sizeof *added, by_bytes);
+    kept = 0;
+    for (uint32_t i = 0; i < spec->added_count; i++) {
+        if (kept == 0 || strcmp(added[kept - 1].bytes, added[i].bytes) != 0) {
+            added[kept++] = added[i];
+        } else if (added[i].rank <= EMB_TEXT_RANK_LISTED) { /* adding it again changes its flags */
+            uint32_t place = added[kept - 1].place;
+            added[kept - 1] = added[i];
+            added[kept - 1].place = place;
+        }
+    }
+    spec->added_count = kept;
 }
 
 /* ---- the vocabulary, counted and searched for the tokens named ------------------------------- */
 
 typedef struct count_context {
     emb_text_spec *spec;
-    const emb_text_names *names;
+    const emb_text_reading *reading;
 } count_context;
 
 static void match_name(uint32_t *id_out, const char *name, const uint8_t *bytes, uint32_t length,
@@ -56,10 +101,29 @@ static void match_name(uint32_t *id_out, const char *name, const uint8_t *bytes,
     if (name[0] && strlen(name) == length && memcmp(name, bytes, length) == 0) *id_out = id;
 }
 
+static void match_added(emb_text_spec *spec, const uint8_t *bytes, uint32_t length, uint32_t id) {
+    uint32_t low = 0, high = spec->added_count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        emb_text_added *added = &spec->added[middle];
+        uint32_t common = added->length < length ? added->length : length;
+        int order = memcmp(added->bytes, bytes, common);
+        if (order == 0 && added->length == length) {
+            added->id = id;
+            return;
+        }
+        if (order < 0 || (order == 0 && added->length < length))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+}
+
 static emb_status count_entry(void *user, const uint8_t *bytes, uint32_t length, uint32_t id,
                               emb_error *error) {
     count_context *context = user;
     emb_text_spec *spec = context->spec;
+    const emb_text_reading *reading = context->reading;
     spec->vocabulary++;
     spec->vocabulary_bytes += length;
     if (id >= spec->ids_end) spec->ids_end = id + 1;
@@ -67,11 +131,12 @@ static emb_status count_entry(void *user, const uint8_t *bytes, uint32_t length,
         RECORDS_BYTES_MAX)
         return emb_error_set(error, EMB_UNSUPPORTED, "the vocabulary is larger than %u MiB",
                              RECORDS_BYTES_MAX >> 20);
-    match_name(&spec->unknown_id, context->names->unknown, bytes, length, id);
-    match_name(&spec->before_id, context->names->before, bytes, length, id);
-    match_name(&spec->after_id, context->names->after, bytes, length, id);
-    for (uint32_t i = 0; i < spec->added_count; i++)
-        match_name(&spec->added[i].id, spec->added[i].bytes, bytes, length, id);
+    match_name(&spec->unknown_id, reading->unknown, bytes, length, id);
+    if (reading->kind != EMB_TEXT_KIND_FILE) {
+        match_name(&spec->before_id, reading->named[EMB_TEXT_CLS].bytes, bytes, length, id);
+        match_name(&spec->after_id, reading->named[EMB_TEXT_SEP].bytes, bytes, length, id);
+    }
+    match_added(spec, bytes, length, id);
     return EMB_OK;
 }
 
@@ -82,23 +147,33 @@ static emb_status require(uint32_t id, const char *what, const char *name, const
                          name);
 }
 
-static emb_status resolve(emb_text_spec *spec, const emb_text_names *names, emb_error *error) {
-    count_context context = {spec, names};
-    EMB_TRY(emb_text_source_entries(spec->path, spec->is_json, count_entry, &context, error));
-    EMB_TRY(require(spec->unknown_id, "the unknown token", names->unknown, spec->path, error));
-    EMB_TRY(require(spec->before_id, "the first token", names->before, spec->path, error));
-    EMB_TRY(require(spec->after_id, "the last token", names->after, spec->path, error));
+/* Numbers the added tokens that the vocabulary lacks, as the reference does, whatever id the files
+ * state. One that only has a name, and no row, cannot be meant: such a text fails in the reference
+ * too. */
+static void number_added(emb_text_spec *spec, uint32_t rows) {
     uint32_t kept = 0, next_id = spec->vocabulary;
+    emb_sort(spec->added, spec->added_count, sizeof *spec->added, by_place);
     for (uint32_t i = 0; i < spec->added_count; i++) {
-        if (spec->added[i].id == ID_NONE) {
-            if (!spec->is_json) continue; /* a default that this vocabulary does not have */
-            /* the reference numbers what is not in the vocabulary itself, whatever the file says */
-            spec->added[i].id = next_id++;
-        }
-        if (spec->added[i].id >= spec->ids_end) spec->ids_end = spec->added[i].id + 1;
-        spec->added[kept++] = spec->added[i];
+        emb_text_added *added = &spec->added[i];
+        if (added->id == ID_NONE) added->id = next_id++;
+        if (added->id >= rows && added->rank >= EMB_TEXT_RANK_NAMED) continue;
+        if (added->id >= spec->ids_end) spec->ids_end = added->id + 1;
+        spec->added[kept++] = *added;
     }
     spec->added_count = kept;
+}
+
+static emb_status resolve(emb_text_reading *reading, uint32_t rows, emb_error *error) {
+    emb_text_spec *spec = reading->spec;
+    count_context context = {spec, reading};
+    make_unique(spec);
+    EMB_TRY(emb_text_source_entries(spec->path, spec->is_json, count_entry, &context, error));
+    EMB_TRY(require(spec->unknown_id, "the unknown token", reading->unknown, spec->path, error));
+    EMB_TRY(require(spec->before_id, "the first token", reading->named[EMB_TEXT_CLS].bytes,
+                    spec->path, error));
+    EMB_TRY(require(spec->after_id, "the last token", reading->named[EMB_TEXT_SEP].bytes,
+                    spec->path, error));
+    number_added(spec, rows);
     if (spec->before_id >= spec->ids_end || spec->after_id >= spec->ids_end)
         return emb_error_set(error, EMB_BAD_FILE,
                              "%s: post_processor names ids beyond the vocabulary's %u", spec->path,
@@ -106,34 +181,64 @@ static emb_status resolve(emb_text_spec *spec, const emb_text_names *names, emb_
     return EMB_OK;
 }
 
-static bool try_path(emb_text_spec *out, const char *directory, const char *name,
-                     emb_status *status, emb_error *error) {
-    int length = snprintf(out->path, sizeof out->path, "%s/%s", directory, name);
-    *status = EMB_OK;
-    if (length < 0 || (size_t)length >= sizeof out->path) {
-        *status = emb_error_set(error, EMB_INVALID_ARGUMENT,
-                                "%.100s...: the path is longer than %d bytes", directory,
-                                EMB_TEXT_PATH_MAX - 1);
-        return true;
-    }
-    return access(out->path, F_OK) == 0;
+/* ---- the files ------------------------------------------------------------------------------- */
+
+static bool try_path(emb_text_spec *spec, const char *directory, const char *name) {
+    int length = snprintf(spec->path, sizeof spec->path, "%s/%s", directory, name);
+    return length >= 0 && (size_t)length < sizeof spec->path && access(spec->path, F_OK) == 0;
 }
 
-emb_status emb_text_describe(emb_text_spec *out, const char *directory, emb_error *error) {
-    emb_text_names names = {0};
-    emb_status status;
-    memset(out, 0, sizeof *out);
-    out->unknown_id = out->before_id = out->after_id = ID_NONE;
-    if (try_path(out, directory, "tokenizer.json", &status, error)) {
-        EMB_TRY(status);
-        out->is_json = 1;
-        EMB_TRY(emb_text_describe_json(out, &names, error));
-    } else if (try_path(out, directory, "vocab.txt", &status, error)) {
-        EMB_TRY(status);
-        EMB_TRY(emb_text_describe_lines(out, &names, directory, error));
-    } else {
+/* Reads everything but the vocabulary. */
+static emb_status read_files(emb_text_reading *reading, const char *directory,
+                             const emb_text_hints *hints, emb_error *error) {
+    emb_text_spec *spec = reading->spec;
+    if (strlen(directory) + sizeof "/special_tokens_map.json" > sizeof spec->path)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "%.100s...: the path is longer than %d bytes", directory,
+                             EMB_TEXT_PATH_MAX - 1);
+    EMB_TRY(emb_text_read_config(reading, directory, hints, error));
+    spec->lowercase = (uint32_t)reading->lowercase;
+    spec->strip_accents =
+        (uint32_t)(reading->strip_accents == -2 ? reading->lowercase : reading->strip_accents);
+    spec->chinese_chars = (uint32_t)reading->chinese_chars;
+    spec->clean_text = 1;
+    spec->word_chars_max = DEFAULT_WORD_CHARS;
+    memcpy(spec->continuing_prefix, "##", sizeof "##");
+    memcpy(reading->unknown, reading->named[EMB_TEXT_UNK].bytes, sizeof reading->unknown);
+    spec->is_json = try_path(spec, directory, "tokenizer.json");
+    if (spec->is_json)
+        EMB_TRY(emb_text_describe_json(reading, error));
+    else if (reading->kind == EMB_TEXT_KIND_FILE)
+        return emb_error_set(error, EMB_NOT_FOUND,
+                             "%s: tokenizer.json is not there, which a PreTrainedTokenizerFast is "
+                             "read from",
+                             directory);
+    else if (!try_path(spec, directory, "vocab.txt"))
         return emb_error_set(error, EMB_NOT_FOUND,
                              "%s: neither tokenizer.json nor vocab.txt is there", directory);
-    }
-    return resolve(out, &names, error);
+    EMB_TRY(emb_text_add_named(reading, error));
+    if (hints->lowercase) spec->lowercase = 1; /* accents are the tokenizer's affair */
+    return EMB_OK;
+}
+
+emb_status emb_text_count_added(uint32_t *count, const char *directory, const emb_text_hints *hints,
+                                emb_error *error) {
+    emb_text_spec spec = {0};
+    emb_text_reading reading = {.spec = &spec};
+    emb_status status = read_files(&reading, directory, hints, error);
+    *count = reading.seen;
+    return status;
+}
+
+emb_status emb_text_describe(emb_text_spec *out, emb_text_added *added, uint32_t capacity,
+                             const char *directory, const emb_text_hints *hints, emb_error *error) {
+    emb_text_reading reading = {.spec = out, .capacity = capacity};
+    memset(out, 0, sizeof *out);
+    out->unknown_id = out->before_id = out->after_id = ID_NONE;
+    out->added = added;
+    EMB_TRY(read_files(&reading, directory, hints, error));
+    if (reading.seen != capacity)
+        return emb_error_set(error, EMB_BAD_FILE, "%s: it changed while it was being read",
+                             out->path);
+    return resolve(&reading, hints->rows, error);
 }

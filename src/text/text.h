@@ -6,14 +6,42 @@
 #ifndef EMB_TEXT_TEXT_H
 #define EMB_TEXT_TEXT_H
 
+#include <stdbool.h>
+
 #include "base/ledger.h"
 
 #define EMB_TEXT_PATH_MAX        512
-#define EMB_TEXT_ADDED_MAX       64 /* literal special tokens that a tokenizer may have */
-#define EMB_TEXT_ADDED_BYTES_MAX 64 /* longest of them */
+#define EMB_TEXT_ADDED_BYTES_MAX 64 /* longest added token, its NUL included */
 
-/* What the tokenizer file says, and the sizes that its tables will have. A value: no pointers.
- * Filled by emb_text_describe in one pass over the file; emb_text_load reads the file again. */
+/* Where a token was added, in the order in which those outside the vocabulary get their ids. */
+typedef enum emb_text_rank {
+    EMB_TEXT_RANK_FILE,     /* tokenizer.json, where it is taken as it stands */
+    EMB_TEXT_RANK_LISTED,   /* a list by ids: added_tokens_decoder, added_tokens.json */
+    EMB_TEXT_RANK_NAMED,    /* unk_token and so on, in the reference's order */
+    EMB_TEXT_RANK_SPECIFIC, /* another ..._token of this model */
+    EMB_TEXT_RANK_EXTRA     /* additional_special_tokens */
+} emb_text_rank;
+
+/* A token that is looked for in the text itself, such as [MASK], special or not. */
+typedef struct emb_text_added {
+    char bytes[EMB_TEXT_ADDED_BYTES_MAX];
+    uint32_t length, id;
+    uint32_t order; /* within its rank: of a listed one the id that the list states */
+    uint32_t place; /* in the order of reading */
+    uint8_t rank;   /* emb_text_rank */
+    uint8_t left_strip, right_strip, single_word, normalized;
+} emb_text_added;
+
+/* What the model's other files say of its tokenizer. */
+typedef struct emb_text_hints {
+    const char *tokenizer_class; /* of config.json; "" or NULL: not stated */
+    bool mpnet;                  /* the class that goes without saying is MPNetTokenizer */
+    bool lowercase; /* texts are put in lower case first, whatever the tokenizer does */
+    uint32_t rows;  /* of the embedding table: ids below it can be encoded */
+} emb_text_hints;
+
+/* What the tokenizer's files say, and the sizes that its tables will have. Filled by
+ * emb_text_describe; emb_text_load reads the vocabulary again. */
 typedef struct emb_text_spec {
     char path[EMB_TEXT_PATH_MAX]; /* tokenizer.json or vocab.txt */
     uint32_t is_json;
@@ -24,19 +52,27 @@ typedef struct emb_text_spec {
     uint32_t word_chars_max;                  /* longer words are unknown (100) */
     char continuing_prefix[16];               /* "##" */
     uint32_t unknown_id, before_id, after_id; /* [UNK]; [CLS] or <s>; [SEP] or </s> */
-    uint32_t added_count;                     /* literal tokens such as [MASK] (special or not) */
-    struct {
-        char bytes[EMB_TEXT_ADDED_BYTES_MAX];
-        uint32_t length, id;
-        uint8_t left_strip, right_strip, single_word, normalized;
-    } added[EMB_TEXT_ADDED_MAX];
+    uint32_t added_count;
+    emb_text_added *added; /* [added_count], the caller's */
 } emb_text_spec;
 
-/* Reads `directory`/tokenizer.json, or vocab.txt (with tokenizer_config.json's do_lower_case and so
- * on, if it is there). Truncation and padding in tokenizer.json are ignored.
- * Fails: EMB_NOT_FOUND (neither file), EMB_BAD_FILE, EMB_UNSUPPORTED (a model, normalizer,
- * pre-tokenizer or post-processor that is not BERT's WordPiece), naming file, key and value. */
-emb_status emb_text_describe(emb_text_spec *out, const char *directory, emb_error *error);
+/* Gives how many emb_text_added emb_text_describe needs room for: as many as the files have tokens
+ * in lists, whatever becomes of them. Fails as emb_text_describe does. */
+emb_status emb_text_count_added(uint32_t *count, const char *directory, const emb_text_hints *hints,
+                                emb_error *error);
+
+/* Reads `directory`/tokenizer.json, or vocab.txt, with tokenizer_config.json, and
+ * special_tokens_map.json and added_tokens.json where that has no added_tokens_decoder. As in
+ * transformers 5, the class of the tokenizer decides what counts: BertTokenizer and MPNetTokenizer
+ * take from tokenizer.json the vocabulary and added tokens alone, and case, accents and special
+ * tokens from tokenizer_config.json; PreTrainedTokenizerFast (or TokenizersBackend) takes
+ * tokenizer.json as it stands. Truncation and padding in it are ignored.
+ * `added` has room for `capacity` tokens and lives as long as the spec.
+ * Fails: EMB_NOT_FOUND (neither file), EMB_BAD_FILE, EMB_UNSUPPORTED (another class, model,
+ * normalizer, pre-tokenizer or post-processor than BERT's WordPiece), naming file, key and value.
+ */
+emb_status emb_text_describe(emb_text_spec *out, emb_text_added *added, uint32_t capacity,
+                             const char *directory, const emb_text_hints *hints, emb_error *error);
 
 typedef struct emb_text_tables emb_text_tables; /* vocabulary index and word cache, in the arena */
 typedef struct emb_text_state emb_text_state;   /* of the text being read, in the arena */

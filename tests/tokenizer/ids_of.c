@@ -91,7 +91,12 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: ids_of DIRECTORY [SEED]\n");
         return 64;
     }
-    emb_status status = emb_text_describe(&spec, argv[1], &error);
+    /* tokenizer.json as it stands, as the reference's library reads it */
+    emb_text_hints hints = {.tokenizer_class = "TokenizersBackend", .rows = UINT32_MAX};
+    uint32_t count = 0;
+    emb_status status = emb_text_count_added(&count, argv[1], &hints, &error);
+    emb_text_added *added = need(calloc(count + 1u, sizeof *added));
+    if (status == EMB_OK) status = emb_text_describe(&spec, added, count, argv[1], &hints, &error);
     if (status == EMB_OK) {
         emb_ledger_init(&ledger, NULL, 0);
         emb_text_layout(&tokenizer, &spec, &ledger);

@@ -135,6 +135,13 @@ static const builder_case accepted[] = {
      EMB_OK,
      {0}},
     {"1_Pooling/config.json", NULL, "{}", EMB_OK, {0}},
+    {"1_Pooling/config.json", "mean_tokens\": true", "mean_tokens\": false", EMB_OK, {0}},
+    {"1_Pooling/config.json", "{", "{\"pooling_mode\": [\"max\"],", EMB_OK, {0}},
+    {"config_sentence_transformers.json", "\"document\"", "\"query\"", EMB_OK, {0}},
+    {"config_sentence_transformers.json", "\"query: \"", "null", EMB_OK, {0}},
+    {"config_sentence_transformers.json", "{\"query\": \"query: \", ", "{", EMB_OK, {0}},
+    {"config_sentence_transformers.json", "null}", "\"maxsim\", \"new\": 1}", EMB_OK, {0}},
+    {"sentence_bert_config.json", "false", "true", EMB_OK, {0}},
 };
 
 static void test_accepted(void **state) {

@@ -71,6 +71,8 @@ static const char bert_end[] =
 typedef struct fixture {
     char directory[64];
     emb_text_spec spec;
+    emb_text_added *added;
+    const char *tokenizer_class; /* of config.json; NULL: taken as it stands */
     emb_tokenizer tokenizer;
     void *arena;
     uint64_t bytes;
@@ -92,7 +94,8 @@ static void make_directory(fixture *f) {
 }
 
 static void remove_directory(fixture *f) {
-    static const char *const names[] = {"tokenizer.json", "vocab.txt", "tokenizer_config.json"};
+    static const char *const names[] = {"tokenizer.json", "vocab.txt", "tokenizer_config.json",
+                                        "special_tokens_map.json", "added_tokens.json"};
     char path[128];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", f->directory, names[i]);
@@ -103,7 +106,16 @@ static void remove_directory(fixture *f) {
 
 static emb_status load(fixture *f, emb_error *error) {
     emb_ledger ledger;
-    emb_status status = emb_text_describe(&f->spec, f->directory, error);
+    emb_text_hints hints = {.tokenizer_class = "TokenizersBackend", .rows = UINT32_MAX};
+    uint32_t count;
+    if (f->tokenizer_class) hints.tokenizer_class = f->tokenizer_class;
+    hints.mpnet = strcmp(hints.tokenizer_class, "MPNetTokenizer") == 0;
+    emb_status status = emb_text_count_added(&count, f->directory, &hints, error);
+    if (status != EMB_OK) return status;
+    free(f->added);
+    f->added = calloc(count + 1u, sizeof *f->added);
+    assert_non_null(f->added);
+    status = emb_text_describe(&f->spec, f->added, count, f->directory, &hints, error);
     if (status != EMB_OK) return status;
     emb_ledger_init(&ledger, NULL, 0);
     emb_text_layout(&f->tokenizer, &f->spec, &ledger);
@@ -119,6 +131,7 @@ static emb_status load(fixture *f, emb_error *error) {
 
 static void close_fixture(fixture *f) {
     if (f->arena) emb_arena_close(f->arena, f->bytes);
+    free(f->added);
     remove_directory(f);
 }
 
@@ -512,6 +525,7 @@ static void test_vocab_txt(void **unused) {
     fixture f;
     emb_error error;
     make_directory(&f);
+    f.tokenizer_class = "BertTokenizer";
     write_file(&f, "vocab.txt", "[PAD]\n[UNK]\r\n[CLS]\n[SEP]\n[MASK]\nhello \n\xc3\xa9\nE\nlast");
     assert_int_equal(load(&f, &error), EMB_OK);
     assert_int_equal(f.spec.vocabulary, 9);
@@ -605,6 +619,7 @@ static void test_missing(void **unused) {
     fixture f;
     emb_error error;
     make_directory(&f);
+    f.tokenizer_class = "BertTokenizer";
     assert_int_equal(load(&f, &error), EMB_NOT_FOUND);
     assert_non_null(strstr(error.message, "neither tokenizer.json nor vocab.txt"));
     close_fixture(&f);

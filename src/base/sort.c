@@ -1,0 +1,27 @@
+/* sort.c - heap sort.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "base/sort.h"
+
+#include <assert.h>
+#include <string.h>
+
+void emb_sort(void *items, size_t count, size_t size, emb_sort_before before) {
+    unsigned char *at = items, moving[EMB_SORT_ITEM_MAX];
+    assert(size <= sizeof moving);
+    for (size_t left = count / 2, end = count; end > 1;) {
+        if (left > 0) {
+            memcpy(moving, at + --left * size, size);
+        } else {
+            memcpy(moving, at + --end * size, size);
+            memcpy(at + end * size, at, size);
+        }
+        size_t hole = left;
+        for (size_t child; (child = 2 * hole + 1) < end; hole = child) {
+            if (child + 1 < end && before(at + child * size, at + (child + 1) * size)) child++;
+            if (!before(moving, at + child * size)) break;
+            memcpy(at + hole * size, at + child * size, size);
+        }
+        memcpy(at + hole * size, moving, size);
+    }
+}

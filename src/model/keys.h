@@ -1,0 +1,82 @@
+/* keys.h - every key of every file of a model, and what is done about it, as data.
+ *
+ * The readers of this folder read through it, so that a key is read, known to change no vector,
+ * accepted with certain values only, or unknown; docs/model_files.md is the same list for people.
+ * A new family of models adds its keys in keys_table.c.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_MODEL_KEYS_H
+#define EMB_MODEL_KEYS_H
+
+#include "model/files.h"
+
+typedef enum emb_key_rule {
+    EMB_KEY_READ,     /* its value counts */
+    EMB_KEY_HARMLESS, /* no value of it changes a vector here */
+    EMB_KEY_LIMITED,  /* refused unless it has one of `values` */
+    EMB_KEY_INSIDE    /* an object, or a list of them, whose keys are listed with a dot */
+} emb_key_rule;
+
+typedef struct emb_key {
+    const char *name; /* "a.b": of the object in "a"; "*_token": every key that ends so */
+    emb_key_rule rule;
+    const char *values; /* LIMITED: as JSON writes them, separated by " | "; else NULL */
+    const char *about;
+} emb_key;
+
+typedef enum emb_key_file {
+    EMB_KEYS_MODULES,
+    EMB_KEYS_SETTINGS,
+    EMB_KEYS_TRANSFORMER,
+    EMB_KEYS_CONFIG,
+    EMB_KEYS_TOKENIZER_CONFIG,
+    EMB_KEYS_SPECIAL_TOKENS,
+    EMB_KEYS_TOKENIZER,
+    EMB_KEYS_POOLING,
+    EMB_KEYS_NORMALIZE,
+    EMB_KEYS_INDEX,
+    EMB_KEY_FILES
+} emb_key_file;
+
+typedef struct emb_key_list {
+    const char *file;  /* its name, in the folder of its part of the model */
+    const char *about; /* what the reference does with it */
+    bool strict;       /* an unknown key is refused; else it is reported (emb_model_info) */
+    const emb_key *keys;
+    size_t count;
+} emb_key_list;
+
+extern const emb_key_list emb_key_lists[EMB_KEY_FILES];
+
+/* The entry of a key (its name with dots), or NULL. */
+const emb_key *emb_key_find(emb_key_file file, const char *name);
+
+/* What reading a model's files brought up beside what was read. */
+typedef struct emb_key_findings {
+    char unknown[EMB_UNKNOWN_KEYS_MAX]; /* "config.json: a, b; tokenizer.json: c" */
+    const char *file;                   /* the last that stands in `unknown` */
+    bool more;                          /* some did not fit */
+    emb_status refused;                 /* EMB_OK, or why the model cannot be taken */
+    emb_error refusal;                  /* of the first such key */
+} emb_key_findings;
+
+/* Reads the object that comes next (`entered`: whose beginning was read already) by its list, and
+ * into fields, whose keys are names with dots. What is to be refused is kept in the findings, so
+ * that the caller can look at more telling keys first.
+ * Fails: EMB_BAD_FILE (no object, wrong kind, a key of a field that is there twice). */
+emb_status emb_keys_object(emb_json *json, bool entered, emb_key_file file, emb_field *fields,
+                           size_t count, emb_key_findings *findings, emb_error *error);
+
+/* EMB_OK, or what was to be refused, in the file `path`. */
+emb_status emb_keys_refusal(const emb_key_findings *findings, const char *path, emb_error *error);
+
+/* Opens root/path and reads its one object as emb_keys_object does. Errors name the file.
+ * Fails as that does, and EMB_NOT_FOUND. */
+emb_status emb_keys_read(emb_key_file file, const char *root, const char *path, emb_field *fields,
+                         size_t count, emb_key_findings *findings, emb_error *error);
+
+/* The same, and fails at once if something is to be refused. */
+emb_status emb_keys_check(emb_key_file file, const char *root, const char *path, emb_field *fields,
+                          size_t count, emb_key_findings *findings, emb_error *error);
+
+#endif
