@@ -78,8 +78,14 @@ static void print_model(emb_writer *out, const emb_model_info *info) {
                       "  window           %u tokens at most, %u by default, %u of them "
                       "special\n",
                       info->window_tokens, info->default_tokens, info->special_tokens);
-    emb_writer_format(out, "  vectors          %u values, %s pooling%s\n", info->dim,
-                      emb_pooling_name(info->pooling), info->normalizes ? ", normalised" : "");
+    char kept[48] = "";
+    if (info->truncate_dim) snprintf(kept, sizeof kept, ", the first %u kept", info->truncate_dim);
+    emb_writer_format(out, "  vectors          %u values, %s pooling%s%s\n", info->dim,
+                      emb_pooling_name(info->pooling), info->normalizes ? ", normalised" : "",
+                      kept);
+    if (*info->unknown_keys)
+        emb_writer_format(out, "  passed over      keys that embound does not know: %.255s\n",
+                          info->unknown_keys);
 }
 
 static void json_model(emb_writer *out, const emb_model_info *info) {
@@ -96,8 +102,12 @@ static void json_model(emb_writer *out, const emb_model_info *info) {
     emb_writer_format(out, ",\"stored_dtype\":\"%s\",\"stored_group\":%u,\"smooths\":%s",
                       emb_dtype_name(info->stored_dtype), info->stored_group,
                       info->smooths ? "true" : "false");
-    emb_writer_format(out, ",\"parameters\":%llu,\"file_bytes\":%llu}",
-                      (unsigned long long)info->parameters, (unsigned long long)info->file_bytes);
+    emb_writer_format(out, ",\"parameters\":%llu,\"file_bytes\":%llu,\"truncate_dim\":%u",
+                      (unsigned long long)info->parameters, (unsigned long long)info->file_bytes,
+                      info->truncate_dim);
+    emb_writer_text(out, ",\"unknown_keys\":");
+    emb_writer_string(out, info->unknown_keys, strlen(info->unknown_keys));
+    emb_writer_text(out, "}");
 }
 
 int emb_command_info(emb_session *session, emb_options *options) {

@@ -83,6 +83,7 @@ bool emb_hub_wants_file(const char *path) {
                                         "config_sentence_transformers.json",
                                         "modules.json",
                                         "sentence_bert_config.json",
+                                        "adapter_config.json", /* so that it is refused */
                                         "tokenizer.json",
                                         "tokenizer_config.json",
                                         "special_tokens_map.json",

@@ -104,13 +104,14 @@ PyObject *emb_python_describe_stats(const emb_engine_stats_t *stats, bool open,
 
 PyObject *emb_python_describe_model(const emb_model_info *info) {
     return Py_BuildValue(
-        "{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:N,s:s,s:K,s:K,s:K}", "architecture",
-        info->architecture, "name", info->name, "layers", info->layers, "hidden", info->hidden,
-        "heads", info->heads, "intermediate", info->intermediate, "vocabulary", info->vocabulary,
-        "positions", info->positions, "window_tokens", info->window_tokens, "default_tokens",
-        info->default_tokens, "special_tokens", info->special_tokens, "dim", info->dim, "pooling",
-        pooling_name(info->pooling), "normalizes", PyBool_FromLong(info->normalizes != 0),
-        "stored_dtype", dtype_name(info->stored_dtype), "parameters",
-        (unsigned long long)info->parameters, "file_bytes", (unsigned long long)info->file_bytes,
-        "description_bytes", (unsigned long long)info->description_bytes);
+        "{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:N,s:s,s:K,s:K,s:K,s:s}",
+        "architecture", info->architecture, "name", info->name, "layers", info->layers, "hidden",
+        info->hidden, "heads", info->heads, "intermediate", info->intermediate, "vocabulary",
+        info->vocabulary, "positions", info->positions, "window_tokens", info->window_tokens,
+        "default_tokens", info->default_tokens, "special_tokens", info->special_tokens, "dim",
+        info->dim, "pooling", pooling_name(info->pooling), "normalizes",
+        PyBool_FromLong(info->normalizes != 0), "stored_dtype", dtype_name(info->stored_dtype),
+        "parameters", (unsigned long long)info->parameters, "file_bytes",
+        (unsigned long long)info->file_bytes, "description_bytes",
+        (unsigned long long)info->description_bytes, "unknown_keys", info->unknown_keys);
 }

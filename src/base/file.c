@@ -11,6 +11,8 @@
 
 #include "base/error.h"
 
+#define POINTER_BYTES_MAX 1024 /* git-lfs takes no larger file for a pointer */
+
 emb_status emb_file_open(int *descriptor, uint64_t *bytes, const char *path, emb_error *error) {
     *descriptor = -1;
     *bytes = 0;
@@ -35,6 +37,24 @@ emb_status emb_file_open(int *descriptor, uint64_t *bytes, const char *path, emb
     *descriptor = opened;
     *bytes = (uint64_t)about.st_size;
     return EMB_OK;
+}
+
+emb_status emb_file_open_model(int *descriptor, uint64_t *bytes, const char *path,
+                               emb_error *error) {
+    static const char pointer[] = "version https://git-lfs.github.com/spec/";
+    char head[sizeof pointer - 1];
+    EMB_TRY(emb_file_open(descriptor, bytes, path, error));
+    if (*bytes < sizeof head || *bytes > POINTER_BYTES_MAX) return EMB_OK;
+    emb_status status = emb_file_read_at(*descriptor, head, sizeof head, 0, path, error);
+    if (status == EMB_OK && memcmp(head, pointer, sizeof head) == 0)
+        status = emb_error_set(error, EMB_BAD_FILE,
+                               "%s: this is a git-lfs pointer, not the file itself: fetch it "
+                               "(git lfs pull, or embound pull)",
+                               path);
+    if (status == EMB_OK) return EMB_OK;
+    emb_file_close(*descriptor);
+    *descriptor = -1;
+    return status;
 }
 
 void emb_file_close(int descriptor) {

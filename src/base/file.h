@@ -11,6 +11,11 @@
 emb_status emb_file_open(int *descriptor, uint64_t *bytes, const char *path, emb_error *error);
 void emb_file_close(int descriptor);
 
+/* Opens a file of a model, as emb_file_open does; one that git-lfs has left a pointer in place of
+ * is EMB_BAD_FILE, with the remedy. */
+emb_status emb_file_open_model(int *descriptor, uint64_t *bytes, const char *path,
+                               emb_error *error);
+
 /* Makes a file that is not there yet, for writing. Fails: EMB_IO. */
 emb_status emb_file_create(int *descriptor, const char *path, emb_error *error);
 

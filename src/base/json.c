@@ -302,11 +302,10 @@ static emb_status begin_text(emb_json *json, enum state state, emb_error *error)
 
 /* ---- numbers, literals, containers ----------------------------------------------------------- */
 
-/* Appends the next byte to the number. */
+/* Appends the next byte to the number, or passes over it where the number is full. */
 static emb_status number_take(emb_json *json, int *c, emb_error *error) {
-    if (json->text_length + 1 == sizeof json->number)
-        return fail(json, "a number of more than 63 characters", error);
-    json->number[json->text_length++] = (char)*c;
+    json->number_cut = json->text_length + 1 == sizeof json->number;
+    if (!json->number_cut) json->number[json->text_length++] = (char)*c;
     consume(json, 1);
     return peek(json, c, error);
 }
@@ -319,6 +318,7 @@ static emb_status number_digits(emb_json *json, int *c, emb_error *error) {
 
 static emb_status read_number(emb_json *json, int c, emb_error *error) {
     json->text_length = 0;
+    json->number_cut = false;
     if (c == '-') EMB_TRY(number_take(json, &c, error));
     if (c == '0')
         EMB_TRY(number_take(json, &c, error));
@@ -547,7 +547,7 @@ emb_status emb_json_value_string(emb_json *json, emb_json_event event, char *out
 emb_status emb_json_value_u64(emb_json *json, emb_json_event event, uint64_t *out, const char *key,
                               emb_error *error) {
     uint64_t value = 0;
-    bool whole = event == EMB_JSON_NUMBER;
+    bool whole = event == EMB_JSON_NUMBER && !json->number_cut;
     for (size_t i = 0; whole && i < json->text_length; i++) {
         uint64_t digit = (uint64_t)json->text[i] - '0';
         whole = digit <= 9 && value <= (UINT64_MAX - digit) / 10;
@@ -598,6 +598,8 @@ static double to_double(const char *text) {
 
 emb_status emb_json_value_double(emb_json *json, emb_json_event event, double *out, const char *key,
                                  emb_error *error) {
+    if (event == EMB_JSON_NUMBER && json->number_cut)
+        return wrong_value(json, key, "a number of at most 63 characters", error);
     double value = event == EMB_JSON_NUMBER ? to_double(json->text) : HUGE_VAL;
     if (!isfinite(value)) return wrong_value(json, key, "a finite number", error);
     *out = value;

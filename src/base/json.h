@@ -23,7 +23,7 @@ typedef enum emb_json_event {
     EMB_JSON_ARRAY_END,
     EMB_JSON_KEY,    /* text, in pieces */
     EMB_JSON_STRING, /* text, in pieces */
-    EMB_JSON_NUMBER, /* text: its characters, whole, at most 63 */
+    EMB_JSON_NUMBER, /* text: its first 63 characters; number_cut: there were more */
     EMB_JSON_TRUE,
     EMB_JSON_FALSE,
     EMB_JSON_NULL,
@@ -52,7 +52,7 @@ typedef struct emb_json {
      * utf8_strict, and then no piece ends inside a character). */
     const char *text;
     size_t text_length;
-    bool text_first, text_last, text_replaced;
+    bool text_first, text_last, text_replaced, number_cut;
     bool utf8_strict;
     char number[64];
 } emb_json;
@@ -80,7 +80,8 @@ emb_status emb_json_string(emb_json *json, char *out, size_t capacity, size_t *l
                            emb_error *error);
 
 /* Read the value that comes next and must be of that kind. `key` is for messages.
- * Fails: EMB_BAD_FILE (another kind, out of range, not a whole number, a NUL inside a string). */
+ * Fails: EMB_BAD_FILE (another kind, out of range, not a whole number, a number of more than 63
+ * characters, a NUL inside a string). */
 emb_status emb_json_next_string(emb_json *json, char *out, size_t capacity, const char *key,
                                 emb_error *error);
 emb_status emb_json_next_u64(emb_json *json, uint64_t *out, const char *key, emb_error *error);

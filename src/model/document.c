@@ -49,7 +49,7 @@ emb_status emb_document_read(const char *root, const char *path, emb_document_pa
     emb_json json;
     emb_json_event event;
     EMB_TRY(emb_document_path(full, sizeof full, root, path, error));
-    EMB_TRY(emb_file_open(&stream.descriptor, &stream.end, full, error));
+    EMB_TRY(emb_file_open_model(&stream.descriptor, &stream.end, full, error));
     emb_json_init(&json, buffer, sizeof buffer, emb_file_stream_read, &stream);
     json.utf8_strict = true;
     emb_status status = parse(&json, user, error);

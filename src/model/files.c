@@ -150,7 +150,7 @@ static emb_status open_shard(emb_model_files *files, uint32_t index, const emb_s
     emb_binding binding = {files, shape, (uint8_t)index};
     uint64_t bytes;
     EMB_TRY(emb_document_path(path, sizeof path, files->directory, name, error));
-    EMB_TRY(emb_file_open(&files->descriptors[index], &bytes, path, error));
+    EMB_TRY(emb_file_open_model(&files->descriptors[index], &bytes, path, error));
     files->file_bytes += bytes;
     return emb_safetensors_scan(files->descriptors[index], bytes, name, emb_tensors_bind, &binding,
                                 error);

@@ -87,8 +87,9 @@ static emb_status read_offsets(emb_json *json, const scan *s, emb_tensor_header 
     if (t->begin > t->end || t->end > s->data_bytes)
         return emb_error_set(error, EMB_BAD_FILE,
                              "tensor \"%s\": \"data_offsets\" [%" PRIu64 ", %" PRIu64
-                             "] do not lie inside the %" PRIu64 " bytes of data",
-                             t->name, t->begin, t->end, s->data_bytes);
+                             "] do not lie inside the %" PRIu64 " bytes of data%s",
+                             t->name, t->begin, t->end, s->data_bytes,
+                             t->begin > t->end ? "" : ": the file is cut, fetch it again");
     return EMB_OK;
 }
 
@@ -285,7 +286,7 @@ static emb_status read_length(scan *s, int descriptor, uint64_t file_bytes, cons
     if (length < 2 || length > file_bytes - 8 || length > HEADER_BYTES_MAX)
         return emb_error_set(error, EMB_BAD_FILE,
                              "%s: states a header of %" PRIu64 " bytes; 2 to %" PRIu64
-                             " are possible: not a safetensors file, or cut",
+                             " are possible: not a safetensors file, or cut: fetch it again",
                              path, length,
                              file_bytes - 8 < HEADER_BYTES_MAX ? file_bytes - 8
                                                                : (uint64_t)HEADER_BYTES_MAX);

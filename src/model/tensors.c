@@ -266,6 +266,15 @@ static emb_status bind_values(const emb_binding *b, emb_tensor *slot, emb_tensor
     return EMB_OK;
 }
 
+/* Keeps the name of the word embedding under a prefix that is not read, to be named where that
+ * tensor is missing. */
+static void note_other_prefix(emb_model_files *files, const char *name) {
+    const char *words = names_of(files->architecture)[EMB_TENSOR_WORDS];
+    size_t length = strlen(name), tail = strlen(words);
+    if (length > tail && strcmp(name + length - tail, words) == 0)
+        snprintf(files->found_instead, sizeof files->found_instead, "%s", name);
+}
+
 emb_status emb_tensors_bind(void *binding, const emb_tensor_header *tensor, emb_error *error) {
     const emb_binding *b = binding;
     emb_tensor_role role;
@@ -274,7 +283,10 @@ emb_status emb_tensors_bind(void *binding, const emb_tensor_header *tensor, emb_
     memcpy(name, tensor->name, sizeof name);
     emb_quantized_part part = emb_quantized_cut(name);
     EMB_TRY(find_role(b->shape, name, tensor->name, &role, &layer, error));
-    if (role == ROLE_NONE) return EMB_OK;
+    if (role == ROLE_NONE) {
+        note_other_prefix(b->files, tensor->name);
+        return EMB_OK;
+    }
     emb_tensor *slot = &b->files->tensors[slot_of(role, layer)];
     if (part == EMB_PARTS) return bind_values(b, slot, role, tensor, error);
     if (!emb_model_quantizable(role)) return unknown(b->shape, tensor->name, error);
@@ -313,6 +325,11 @@ emb_status emb_tensors_complete(const emb_model_files *files, const emb_shape *s
         char name[EMB_TENSOR_NAME_MAX];
         if (!names_of(shape->architecture)[role]) continue;
         write_name(name, sizeof name, shape->architecture, role, layer);
+        if (files->tensors[i].dtype == 0 && *files->found_instead)
+            return emb_error_set(error, EMB_BAD_FILE,
+                                 "tensor \"%.64s\" is missing from %.64s, which has \"%.100s\": "
+                                 "take away what stands before its name",
+                                 name, files->shards[0], files->found_instead);
         if (files->tensors[i].dtype == 0)
             return emb_error_set(error, EMB_BAD_FILE, "tensor \"%s\" is missing from %s%s", name,
                                  files->shards[0],

@@ -10,7 +10,7 @@
 emb_status emb_text_source_open(emb_text_source *source, const char *path, emb_error *error) {
     int descriptor;
     uint64_t bytes;
-    EMB_TRY(emb_file_open(&descriptor, &bytes, path, error));
+    EMB_TRY(emb_file_open_model(&descriptor, &bytes, path, error));
     source->stream = (emb_file_stream){descriptor, 0, bytes};
     source->path = path;
     emb_json_init(&source->json, source->buffer, sizeof source->buffer, emb_file_stream_read,

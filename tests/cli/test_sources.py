@@ -76,6 +76,8 @@ JSONL = [
     ('{"a":{"c":1,"b":"deep"},"b":"flat"}', ["--field", "a.b"], "deep"),
     ('{"a":{"z":{}},"x":{"b":"no"},"a2":{"b":"no"}}', ["--field", "a.b"], None),
     ('{"a":{"b":{"c":"deeper"}}}', ["--field", "a.b.c"], "deeper"),
+    ('{"n":[-0.%s,1],"text":"cat"}' % ("3" * 9999), [], "cat"),
+    ('{"text":%s}' % ("3" * 99), [], None),
     ('{"text":7}', [], None), ('{"text":null}', [], None), ('{"text":["x"]}', [], None),
     ('{"other":"x"}', [], None), ("[1,2]", [], None), ('"text"', [], None), ("{", [], None),
     ('{"text":"a"', [], None), ('{"text":"a"} x', [], None), ("nonsense", [], None),
