@@ -24,9 +24,58 @@ def _is_tensor(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def is_float_tensor(value: Any) -> bool:
+    """Whether this is a tensor of floats."""
+    return _is_tensor(value) and bool(_torch().is_floating_point(value))
+
+
 def wants_tensor() -> bool:
     """Whether results are tensors."""
     return _torch() is not None
+
+
+def is_on_gpu(value: Any) -> bool:
+    """Whether this is a tensor in other memory than the host's."""
+    return _is_tensor(value) and value.device.type != "cpu"
+
+
+def to_numpy(value: Any) -> Any:
+    """An array of f32 or f64, of a tensor without its gradient; no copy where none is needed."""
+    import numpy
+
+    if _is_tensor(value):
+        torch = _torch()
+        wide = torch.is_floating_point(value) and torch.finfo(value.dtype).bits >= 32
+        value = value.detach().cpu() if wide else value.detach().cpu().float()
+        return value.numpy()
+    array = numpy.asarray(value)
+    return array if array.dtype in (numpy.float32, numpy.float64) else array.astype(numpy.float32)
+
+
+def as_tensor(value: Any) -> Any:
+    """A tensor of at least f32, over the array's own memory where it may be written."""
+    return _to_tensor(value, False)
+
+
+def as_vectors(value: Any) -> Any:
+    """Vectors [n, dim] to be sliced: a tensor without its gradient, or an array; [dim] is one."""
+    import numpy
+
+    if isinstance(value, (list, tuple)):
+        value = list(value)
+        if value and all(map(_is_tensor, value)):
+            value = _torch().stack(value)
+    if _is_tensor(value):
+        if value.layout is not _torch().strided:
+            raise ArgumentError("sparse tensors: give dense ones (.to_dense())")
+        value = value.detach()
+    else:
+        value = numpy.asarray(value)
+    if value.ndim == 1 and len(value):
+        value = value[None, :]
+    if value.ndim > 2 or value.ndim == 0:
+        raise ArgumentError(f"vectors of shape {tuple(value.shape)}: [n, dim] or [dim] is needed")
+    return value
 
 
 def _to_tensor(value: Any, batch: bool) -> Any:
@@ -58,18 +107,35 @@ def _to_array(value: Any, batch: bool) -> Any:
     return array[None, :] if batch and array.ndim == 1 else array
 
 
-def _unit(vectors: Any) -> Any:
+def lengths(vectors: Any) -> Any:
+    """Of an array's vectors, to divide by: never 0."""
     import numpy
 
-    length = numpy.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / numpy.maximum(length, 1e-12)
+    return numpy.maximum(numpy.sqrt(numpy.einsum("...d,...d->...", vectors, vectors)), 1e-12)
+
+
+def unit(vectors: Any) -> Any:
+    """An array's vectors, of length one; one of zeros stays."""
+    return vectors / lengths(vectors)[..., None]
+
+
+def products(a: Any, b: Any, out: Any) -> None:
+    """Dot products of the arrays a [n, dim] and b [m, dim], of one type, into out [n, m]. By torch's threads
+    where torch is there: two pools of threads that wait for work hinder each other."""
+    import numpy
+
+    torch = _torch()
+    if torch is None:
+        numpy.matmul(a, b.T, out=out)
+    else:
+        torch.mm(as_tensor(a), as_tensor(b).T, out=torch.from_numpy(out))
 
 
 def normalize_embeddings(embeddings: Any) -> Any:
     """Vectors of length one: [n, dim] or [dim], of the kind that was given."""
     if _is_tensor(embeddings):
         return _torch().nn.functional.normalize(embeddings, p=2, dim=-1)
-    return _unit(_to_array(embeddings, False))
+    return unit(_to_array(embeddings, False))
 
 
 def _both(a: Any, b: Any, batch: bool) -> tuple[Any, Any, Any]:
@@ -84,11 +150,8 @@ def _both(a: Any, b: Any, batch: bool) -> tuple[Any, Any, Any]:
 
 def cos_sim(a: Any, b: Any) -> Any:
     """Cosines [n, m] of all pairs of a [n, dim] and b [m, dim]."""
-    torch, a, b = _both(a, b, True)
-    if torch:
-        unit = torch.nn.functional.normalize
-        return unit(a, p=2, dim=-1) @ unit(b, p=2, dim=-1).T
-    return _unit(a) @ _unit(b).T
+    _, a, b = _both(a, b, True)
+    return normalize_embeddings(a) @ normalize_embeddings(b).T
 
 
 def dot_score(a: Any, b: Any) -> Any:
@@ -98,11 +161,14 @@ def dot_score(a: Any, b: Any) -> Any:
 
 
 def _distances(a: Any, b: Any, order: float) -> Any:
+    """Of all pairs, with differences of a few MiB at a time."""
     import numpy
 
-    out = numpy.empty((len(a), len(b)), dtype=a.dtype)
+    out = numpy.empty((len(a), len(b)), dtype=numpy.result_type(a, b))
+    step = max(1, (1 << 20) // max(1, b.shape[-1]))
     for row, vector in zip(out, a, strict=True):
-        row[:] = numpy.linalg.norm(b - vector, ord=order, axis=-1)
+        for at in range(0, len(b), step):
+            row[at:at + step] = numpy.linalg.norm(b[at:at + step] - vector, ord=order, axis=-1)
     return out
 
 
@@ -120,11 +186,8 @@ def manhattan_sim(a: Any, b: Any) -> Any:
 
 def pairwise_cos_sim(a: Any, b: Any) -> Any:
     """Cosines [n] of a[i] and b[i]."""
-    torch, a, b = _both(a, b, False)
-    unit = torch.nn.functional.normalize if torch else None
-    if unit:
-        return (unit(a, p=2, dim=-1) * unit(b, p=2, dim=-1)).sum(-1)
-    return (_unit(a) * _unit(b)).sum(-1)
+    _, a, b = _both(a, b, False)
+    return (normalize_embeddings(a) * normalize_embeddings(b)).sum(-1)
 
 
 def pairwise_dot_score(a: Any, b: Any) -> Any:
@@ -143,6 +206,25 @@ def pairwise_manhattan_sim(a: Any, b: Any) -> Any:
     """Negative sums of absolute differences [n] of a[i] and b[i]."""
     _, a, b = _both(a, b, False)
     return -abs(a - b).sum(-1)
+
+
+def pairwise_angle_sim(x: Any, y: Any) -> Any:
+    """AnglE similarities [n] of x[i] and y[i], from 0: their cosine, plus the same of x[i] turned by
+    a right angle in the planes of dimensions d and d + dim / 2."""
+    torch, x, y = _both(x, y, True)
+    if x.shape[1] % 2:  # a dimension of zeros makes the number even
+        pad: Any = torch.nn.functional.pad if torch else _pad
+        x, y = pad(x, (0, 1)), pad(y, (0, 1))
+    x, y = normalize_embeddings(x), normalize_embeddings(y)
+    half = x.shape[1] // 2
+    turned = (x[:, half:] * y[:, :half]).sum(-1) - (x[:, :half] * y[:, half:]).sum(-1)
+    return abs((x * y).sum(-1) + turned)
+
+
+def _pad(vectors: Any, columns: tuple[int, int]) -> Any:
+    import numpy
+
+    return numpy.pad(vectors, ((0, 0), columns))
 
 
 class SimilarityFunction(Enum):

@@ -7,9 +7,15 @@ from __future__ import annotations
 from typing import Any
 
 from ._errors import ArgumentError, EmboundWarning
+from ._similarity import is_float_tensor, to_numpy
 
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 _STEADY = 100  # vectors from which ranges are taken without a warning
+
+
+def _host(vectors: Any) -> Any:
+    """A tensor, wherever it is and of whatever floats, as an array; all else as it is."""
+    return to_numpy(vectors) if is_float_tensor(vectors) else vectors
 
 
 def _ranges(vectors: Any, precision: str, calibration: Any) -> Any:
@@ -44,8 +50,10 @@ def quantize_embeddings(embeddings: Any, precision: str, ranges: Any = None,
     if precision not in PRECISIONS:
         raise ArgumentError(f"precision {precision!r}: state one of {PRECISIONS}")
     if isinstance(embeddings, list):
-        embeddings = [numpy.asarray(vector) for vector in embeddings]
-    vectors = numpy.asarray(embeddings)
+        if not embeddings:
+            return []
+        embeddings = [_host(vector) for vector in embeddings]
+    vectors = numpy.asarray(_host(embeddings))
     if vectors.dtype in (numpy.uint8, numpy.int8):
         raise ArgumentError("these vectors are quantized already: floats are needed")
     if precision == "float32":
@@ -56,8 +64,8 @@ def quantize_embeddings(embeddings: Any, precision: str, ranges: Any = None,
     if vectors.ndim == 2 and len(vectors) == 0:
         return vectors.astype(precision)
     if ranges is None:
-        ranges = _ranges(vectors, precision, calibration_embeddings)
-    ranges = numpy.asarray(ranges, dtype=numpy.float32)
+        ranges = _ranges(vectors, precision, _host(calibration_embeddings))
+    ranges = numpy.asarray(_host(ranges), dtype=numpy.float32)
     steps = (ranges[1] - ranges[0]) / 255
     steps = numpy.where(steps == 0, 1, steps)
     levels = numpy.clip(numpy.floor((vectors - ranges[0]) / steps), 0, 255)

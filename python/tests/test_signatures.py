@@ -38,7 +38,9 @@ def test_property(name, reference):
 @pytest.mark.parametrize("name", [
     "cos_sim", "dot_score", "euclidean_sim", "manhattan_sim", "pairwise_cos_sim",
     "pairwise_dot_score", "pairwise_euclidean_sim", "pairwise_manhattan_sim", "semantic_search",
-    "quantize_embeddings", "normalize_embeddings", "truncate_embeddings"])
+    "quantize_embeddings", "normalize_embeddings", "truncate_embeddings", "pairwise_angle_sim",
+    "information_retrieval", "paraphrase_mining", "paraphrase_mining_embeddings",
+    "community_detection"])
 def test_function(name, reference):
     from sentence_transformers import util
 
