@@ -16,7 +16,6 @@ import time
 from common import BERT, MPNET, expect_exit, program, read_jsonl, ready, run
 
 TEXTS = ["the cat sat", "", "na\u00efve \u6771\u4eac", "word " * 3000, "the last one"]
-FAKE = program.BUILD / "tests" / "libembound_fake_cuda.so"
 
 
 def lines_of(form):
@@ -152,8 +151,8 @@ def main():
             check_asking(tally, ["encode", BERT, "-o", "-", "-q"], form)
             check_asking(tally, ["tokenize", BERT, "--json"], form)
         check_asking(tally, ["encode", MPNET, "-o", "-", "-q", "--memory", "12MiB"], "jsonl")
-        if FAKE.exists():
-            env = {**os.environ, "EMB_CUDA_MODULE": str(FAKE)}
+        if program.FAKE_MODULE.exists():
+            env = {**os.environ, **program.FAKE_GPU}
             check_asking(tally, ["encode", BERT, "-o", "-", "-q", "--device", "cuda"], "txt",
                          env=env)
         else:
