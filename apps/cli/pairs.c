@@ -175,7 +175,13 @@ emb_status emb_pairs_inspect(emb_pairs *pairs, const char *path, const char *col
     return choose_columns(pairs, columns, options->no_header, error);
 }
 
-/* Text cells come in file order, so the second column may come first; cosines do not mind. */
+static void end_text(emb_pairs *pairs, emb_piece_list *list) {
+    if (emb_source_end(&pairs->source, list, &pairs->cell_error) != EMB_OK) pairs->cell_bad = true;
+    pairs->cells_done++;
+}
+
+/* Text cells come in file order, so the second column may come first; cosines do not mind. The
+ * later text ends with its row, so that a row that fails has one to fail with. */
 static void take_cell(emb_pairs *pairs, emb_piece_list *list) {
     const emb_csv *csv = &pairs->source.csv;
     if (pairs->header && csv->column >= pairs->cells_count && csv->text_length)
@@ -189,9 +195,7 @@ static void take_cell(emb_pairs *pairs, emb_piece_list *list) {
     }
     if (csv->column != pairs->first_column && csv->column != pairs->second_column) return;
     if (csv->text_length) emb_source_add(&pairs->source, list, csv->text, csv->text_length);
-    if (!csv->last) return;
-    if (emb_source_end(&pairs->source, list, &pairs->cell_error) != EMB_OK) pairs->cell_bad = true;
-    pairs->cells_done++;
+    if (csv->last && pairs->cells_done == 0) end_text(pairs, list);
 }
 
 /* Why the row that ended is no good, or NULL; its score is then in `score`. */
@@ -212,8 +216,8 @@ static const char *find_fault(const emb_pairs *pairs, double *score) {
 static emb_status end_row(emb_pairs *pairs, emb_piece_list *list, emb_error *error) {
     double score = NAN;
     pairs->score_text[pairs->score_length] = '\0';
-    for (; pairs->cells_done < 2; pairs->cells_done++) emb_source_end_bad(&pairs->source, list);
     const char *fault = find_fault(pairs, &score);
+    while (pairs->cells_done < 2) end_text(pairs, list);
     bool cell_bad = pairs->cell_bad;
     pairs->scores[pairs->pairs++] = fault || cell_bad ? NAN : score;
     pairs->cells_done = pairs->score_length = 0;

@@ -1,0 +1,111 @@
+/* fuzz_source.c - the readers of texts over any bytes, in every format, through blocks of several
+ * sizes: the texts, which of them fail, and what is not UTF-8 must not depend on the blocks.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "cli/pairs.h"
+
+#define PIECES 16
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static unsigned char memory[EMB_SOURCE_BYTES];
+
+static uint64_t mix(uint64_t hash, const void *bytes, size_t length) {
+    const uint8_t *at = bytes;
+    for (size_t i = 0; i < length; i++) hash = (hash ^ at[i]) * 1099511628211u;
+    return hash;
+}
+
+/* A digest of all texts up to the end or to what ends a job. */
+static uint64_t read_all(emb_source *source, size_t size) {
+    const uint64_t start = 14695981039346656037u;
+    emb_piece pieces[PIECES];
+    emb_error error = {0};
+    uint64_t hash = start, text = start; /* a text counts once it is complete */
+    bool open = false;
+    for (size_t calls = 0; calls < 4 * size + 16; calls++) {
+        uint32_t count = 0;
+        emb_status status = emb_source_read(source, pieces, PIECES, &count, &error);
+        bool failed = status == EMB_BAD_TEXT;
+        if (failed && (count == 0 || !(pieces[count - 1].flags & EMB_PIECE_LAST))) abort();
+        if (status != EMB_OK && !error.message[0]) abort();
+        for (uint32_t i = 0; i < count; i++) {
+            if (open == ((pieces[i].flags & EMB_PIECE_FIRST) != 0)) abort();
+            text = mix(text, pieces[i].data, pieces[i].length);
+            open = !(pieces[i].flags & EMB_PIECE_LAST);
+            if (open) continue;
+            uint64_t whole = failed && i + 1 == count ? 0 : text; /* of a failed one, how much was
+                                                                     given depends on blocks */
+            hash = mix(hash, &whole, sizeof whole);
+            hash = mix(hash, &pieces[i].user, sizeof pieces[i].user);
+            text = start;
+        }
+        if (status != EMB_OK && !failed) return mix(hash, &status, sizeof status);
+        if (count > 0) continue;
+        if (open) abort();
+        const emb_source_notes *notes = &source->notes;
+        hash = mix(hash, &notes->replaced, sizeof notes->replaced);
+        hash = mix(hash, &notes->replaced_byte, sizeof notes->replaced_byte);
+        return mix(hash, &notes->texts_return, sizeof notes->texts_return);
+    }
+    abort(); /* more calls than bytes: it does not end */
+}
+
+static uint64_t digest(const char *path, const emb_source_options *options, size_t size,
+                       size_t block) {
+    const char *const paths[] = {path};
+    emb_source source;
+    emb_error error = {0};
+    emb_status status = emb_source_open(&source, options, paths, 1, -1, memory, &error);
+    if (status != EMB_OK) return status;
+    source.capacity = source.csv.capacity = block;
+    source.text_capacity = options->format == EMB_SOURCE_JSONL ? block : 0;
+    uint64_t hash = read_all(&source, size);
+    emb_source_close(&source);
+    return hash;
+}
+
+static void read_pairs(const char *path, size_t size) {
+    static emb_pairs pairs;
+    const emb_source_options options = {0};
+    emb_error error = {0};
+    if (emb_pairs_inspect(&pairs, path, NULL, &options, memory, &error) != EMB_OK) return;
+    double *scores = calloc(pairs.rows_max, sizeof *scores);
+    if (scores && emb_pairs_open(&pairs, &options, scores, -1, memory, &error) == EMB_OK)
+        read_all(&pairs.source, size);
+    emb_source_close(&pairs.source);
+    free(scores);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static const emb_source_options forms[] = {
+        {.format = EMB_SOURCE_TXT},
+        {.format = EMB_SOURCE_TXT, .invalid = 1},
+        {.format = EMB_SOURCE_WHOLE},
+        {.format = EMB_SOURCE_JSONL},
+        {.format = EMB_SOURCE_JSONL, .field = "a.b", .invalid = 1, .prompt = "p"},
+        {.format = EMB_SOURCE_CSV},
+        {.format = EMB_SOURCE_CSV, .column = "2", .no_header = true},
+        {.format = EMB_SOURCE_CSV, .column = "1", .no_quotes = true, .delimiter = ';'},
+        {.format = EMB_SOURCE_TSV, .no_header = true, .invalid = 1},
+    };
+    if (size > EMB_SOURCE_BYTES / 2) return 0;
+    char path[32];
+    int file = memfd_create("fuzz", MFD_CLOEXEC);
+    if (file < 0 || write(file, data, size) != (ssize_t)size) abort();
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        uint64_t whole = digest(path, &forms[i], size, EMB_SOURCE_BYTES / 2);
+        if (digest(path, &forms[i], size, 64) != whole) abort();
+        if (digest(path, &forms[i], size, 71) != whole) abort();
+    }
+    read_pairs(path, size);
+    close(file);
+    return 0;
+}
