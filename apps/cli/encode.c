@@ -131,7 +131,8 @@ static int run_job(encode_job *job, emb_session *session, emb_options *options) 
         const emb_output *output = &job->sink.output;
         if (output->closed_by_reader) return EMB_EXIT_OUTPUT;
         if (status == EMB_CANCELLED && output->direct && output->lines) {
-            emb_cli_say("interrupted after %llu rows", (unsigned long long)output->lines);
+            emb_cli_say("interrupted after %llu row%s", (unsigned long long)output->lines,
+                        emb_cli_plural(output->lines));
             int number = emb_signals_received();
             return number ? 128 + number : EMB_EXIT_INTERRUPTED;
         }

@@ -159,8 +159,8 @@ static void print_table(const quantize_job *job, const emb_options *options, uin
     }
     emb_writer_format(out, "words  %7.5f\n\n", job->words);
     if (calibrated)
-        emb_writer_format(out, "calibrated with %u texts, %u tokens\n", job->result.texts,
-                          job->result.tokens);
+        emb_writer_format(out, "calibrated with %u text%s, %u tokens\n", job->result.texts,
+                          emb_cli_plural(job->result.texts), job->result.tokens);
     emb_writer_format(out, "%.400s: %s, %.1f MiB of %.1f, %.1f s, %.1f MiB of working memory\n",
                       options->output, emb_dtype_name(options->limits.dtype),
                       MIB(job->result.bytes), MIB(job->result.source_bytes),

@@ -245,21 +245,23 @@ void emb_report_notes(const emb_source *source) {
     uint32_t file;
     uint64_t line;
     if (notes->texts_replaced) {
+        bool one = notes->replaced == 1;
         emb_source_place(notes->replaced_place, &file, &line);
-        emb_cli_say("%llu character%s of %llu text%s are not UTF-8 and were read as U+FFFD, the "
+        emb_cli_say("%llu character%s of %llu text%s %s not UTF-8 and %s read as U+FFFD, the "
                     "first at %s line %llu, byte %llu of its text (0x%02X): convert the file "
                     "(iconv -f LATIN1 -t UTF-8), or let such rows fail (--invalid error)",
                     (ull)notes->replaced, emb_cli_plural(notes->replaced),
                     (ull)notes->texts_replaced, emb_cli_plural(notes->texts_replaced),
-                    emb_input_name(&source->input, file), (ull)line, (ull)notes->replaced_byte,
-                    notes->replaced_value);
+                    one ? "is" : "are", one ? "was" : "were", emb_input_name(&source->input, file),
+                    (ull)line, (ull)notes->replaced_byte, notes->replaced_value);
     }
     if (notes->texts_return) {
+        bool one = notes->texts_return == 1;
         emb_source_place(notes->return_place, &file, &line);
-        emb_cli_say("%llu line%s hold a CR that ends no line and was read as a blank, the first at "
+        emb_cli_say("%llu line%s %s a CR that ends no line and was read as a blank, the first at "
                     "%s line %llu",
                     (ull)notes->texts_return, emb_cli_plural(notes->texts_return),
-                    emb_input_name(&source->input, file), (ull)line);
+                    one ? "holds" : "hold", emb_input_name(&source->input, file), (ull)line);
     }
 }
 

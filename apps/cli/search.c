@@ -198,8 +198,10 @@ static emb_status read_snippets(search_job *job, emb_error *error) {
     }
     if (index == job->rows) return EMB_OK;
     return emb_app_fail(error, EMB_BAD_FILE,
-                        "--texts has %llu texts and --index %llu rows: they do not belong together",
-                        (unsigned long long)index, (unsigned long long)job->rows);
+                        "--texts has %llu text%s and --index %llu row%s: they do not belong "
+                        "together",
+                        (unsigned long long)index, emb_cli_plural(index),
+                        (unsigned long long)job->rows, emb_cli_plural(job->rows));
 }
 
 /* Makes a snippet one line of whole characters. */

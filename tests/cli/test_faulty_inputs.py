@@ -195,7 +195,7 @@ def check_line_ends(tally, folder):
                stdin=b'{"text":"a"}\r{"text":"b"}\r')
     tally.expect(done.returncode == 65 and b"line 1" in done.stderr, f"jsonl: {done.stderr}")
     done, rows = encode(folder, b"a\r\nb\nc\rd\ne\r\n")
-    expect_exit(tally, done, 0, "1 line hold", "f.txt line 3")
+    expect_exit(tally, done, 0, "1 line holds", "f.txt line 3")
     tally.expect(rows and len(rows) == 4, "mixed line ends")
     expect_exit(tally, encode(folder, b"one line\r")[0], 0, what="one line with a CR at its end")
     for suffix, data in [("csv", b"id,text\r\n1,a\n2,b\r\n3,c"),
