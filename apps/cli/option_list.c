@@ -148,7 +148,7 @@ const emb_option_entry emb_option_list[] = {
      MANUAL("A quote is a character like any other.")},
 
     {"--delimiter", 0, "C", TABLE | EMB_CLI_EVAL, EMB_GROUP_INPUT, SPECIAL(DELIMITER),
-     .words = "; | tab", .help = "csv: the character between cells, or tab; default a comma",
+     .help = "csv: the character between cells, or tab; default a comma",
      MANUAL("csv: the character between cells, or\n.Cm tab ;\nthe default is a comma.")},
     {"--invalid", 0, "HOW", TABLE | EMB_CLI_EVAL, EMB_GROUP_INPUT,
      CHOICE(source.invalid, 0, "replace error"),

@@ -87,6 +87,7 @@ static emb_status take_value(emb_source *source, emb_error *error) {
     emb_json_event event;
     EMB_APP_TRY(emb_json_next(&source->json, &event, error));
     bool innermost = source->path_matched + 1 == source->path_count;
+    if (innermost) source->form_seen = true;
     if (innermost && event == EMB_JSON_STRING) {
         if (source->text_seen) return bad_line(source, "stands there twice", error);
         source->text_seen = true;

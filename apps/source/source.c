@@ -151,6 +151,7 @@ emb_status emb_source_end(emb_source *source, emb_piece_list *list, emb_error *e
     emb_source_end_bad(source, list);
     emb_utf8_end(utf8);
     uint64_t place = list->pieces[list->count - 1].user;
+    source->form_seen = true;
     if (utf8->replaced && source->options.invalid) {
         return emb_app_fail(
             error, EMB_BAD_TEXT, "%.120s line %llu: byte %llu of the text (0x%02X) is not UTF-8",
@@ -168,17 +169,18 @@ emb_status emb_source_end(emb_source *source, emb_piece_list *list, emb_error *e
     return EMB_OK;
 }
 
-/* Counts the texts that ended and the rows at the beginning of a file that failed. */
+/* Counts the texts that ended and the rows at the beginning of a file that are of another form. */
 static void count_rows(emb_source *source, const emb_piece *pieces, uint32_t count, bool failed) {
     source->ended = 0;
     for (uint32_t i = 0; i < count; i++) source->ended += (pieces[i].flags & EMB_PIECE_LAST) != 0;
     if (source->file_seen != source->input.next) {
         source->file_seen = source->input.next;
         source->file_rows_bad = 0;
-        source->file_row_good = false;
+        source->file_form_seen = false;
     }
     source->file_rows_bad += failed;
-    if (source->ended > (failed ? source->texts_per_row : 0)) source->file_row_good = true;
+    source->file_form_seen = source->file_form_seen || source->form_seen;
+    source->form_seen = false;
 }
 
 emb_status emb_source_read(emb_source *source, emb_piece *pieces, uint32_t capacity,
@@ -186,7 +188,7 @@ emb_status emb_source_read(emb_source *source, emb_piece *pieces, uint32_t capac
     emb_status status = source->next(source, pieces, capacity, count, error);
     bool failed = status == EMB_BAD_TEXT;
     count_rows(source, pieces, *count, failed);
-    if (!failed || source->file_row_good || source->file_rows_bad < BAD_ROWS_MAX) return status;
+    if (!failed || source->file_form_seen || source->file_rows_bad < BAD_ROWS_MAX) return status;
     emb_error last = *error;
     return emb_app_fail(error, EMB_BAD_FILE, "stopped, for the first %u rows all failed: %.200s",
                         source->file_rows_bad, last.message);

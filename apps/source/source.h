@@ -68,9 +68,10 @@ struct emb_source {
     size_t prompt_length;
     uint32_t texts_per_row; /* 1; of scored pairs 2 */
     uint32_t ended;         /* texts that emb_source_read has just ended */
-    uint32_t file_rows_bad; /* of the file being read, before a good one came */
-    bool file_row_good;     /* one came */
-    uint32_t file_seen;     /* whose rows these are */
+    uint32_t file_seen;     /* whose rows the next two are about */
+    uint32_t file_rows_bad; /* rows that failed */
+    bool file_form_seen;    /* a row had the right form, be its text good or not */
+    bool form_seen;         /* the same, in this call of next */
     emb_utf8 utf8;          /* of the current text */
     emb_source_notes notes;
     emb_source_names names; /* csv: columns of the header row; jsonl: fields of the line */
@@ -110,7 +111,7 @@ emb_status emb_source_open(emb_source *source, const emb_source_options *options
 void emb_source_close(emb_source *source);
 
 /* What every reader of texts calls: next(), which also counts the texts that it ends (`ended`) and
- * gives up where the first rows of a file all fail: EMB_BAD_FILE. */
+ * gives up where the first rows of a file all are of another form: EMB_BAD_FILE. */
 emb_status emb_source_read(emb_source *source, emb_piece *pieces, uint32_t capacity,
                            uint32_t *count, emb_error *error);
 

@@ -291,6 +291,9 @@ def check_fields(tally, folder):
         for command in (["tokenize", BERT, "-i", "-"], ["encode", BERT, "-i", "-", "-o", "-"]):
             done = run(*command, "--input-format", form, stdin=data)
             expect_exit(tally, done, 65, "first 1000 rows all failed", what=f"{command[0]} {form}")
+    nulls = b'{"text":null}\n' * 1500 + b'{"text":"a"}\n'  # the field is there
+    done = run("tokenize", BERT, "-i", "-", "--input-format", "jsonl", stdin=nulls)
+    tally.expect(done.returncode == 65 and done.stdout.count(b"\n") == 1501, "texts that are null")
     first, second = folder / "1.jsonl", folder / "2.jsonl"
     first.write_text("\n".join(good))
     second.write_text('{"body":"x"}\n' * 1500)
