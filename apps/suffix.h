@@ -1,4 +1,4 @@
-/* suffix.h - what the end of a file name says, in either case.
+/* suffix.h - the end of a file name: what it says of the format, what a message shows of it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_APPS_SUFFIX_H
@@ -8,10 +8,19 @@
 #include <string.h>
 #include <strings.h>
 
-/* False for a name that is nothing but the suffix. */
+/* In either case. False for a name that is nothing but the suffix. */
 static inline bool emb_app_has_suffix(const char *path, const char *suffix) {
     size_t path_length = strlen(path), length = strlen(suffix);
     return path_length > length && strcasecmp(path + path_length - length, suffix) == 0;
+}
+
+/* The path, or so much of its end as a message of one line has room for. */
+static inline const char *emb_app_path_tail(const char *path) {
+    const size_t most = 64;
+    size_t length = strlen(path);
+    if (length <= most) return path;
+    const char *tail = path + length - most, *slash = strchr(tail, '/');
+    return slash && slash[1] ? slash + 1 : tail;
 }
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "fail.h"
 #include "source/content.h"
+#include "suffix.h"
 
 #define NO_COLUMN UINT32_MAX
 
@@ -45,7 +46,7 @@ static emb_status bad_row(const emb_pairs *pairs, const emb_csv *csv, emb_status
                           const char *what, emb_error *error) {
     char place[64];
     emb_csv_row_place(csv, place, sizeof place);
-    return emb_app_fail(error, status, "%.100s %s: %s%s", pairs->path, place, what,
+    return emb_app_fail(error, status, "%s %s: %s%s", emb_app_path_tail(pairs->path), place, what,
                         status == EMB_BAD_FILE ? ": close it, or state --no-quotes if quotes are "
                                                  "plain characters"
                                                : "");
@@ -122,9 +123,9 @@ static emb_status no_columns(const emb_pairs *pairs, const char *wanted, emb_err
     const char *hint =
         pairs->cells_count == 1 ? emb_csv_others_hint(&others, pairs->delimiter) : "";
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                        "%.60s: %.30s are not a score and two sentences in its first row: %s; "
+                        "%s: %.30s are not a score and two sentences in its first row: %s; "
                         "state --columns SCORE,FIRST,SECOND%s",
-                        pairs->path, wanted, names.text, hint);
+                        emb_app_path_tail(pairs->path), wanted, names.text, hint);
 }
 
 static emb_status choose_columns(emb_pairs *pairs, const char *columns, bool no_header,

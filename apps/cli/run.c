@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "fail.h"
+#include "suffix.h"
 
 #define WAIT_MS          200 /* the bar moves and a signal is seen meanwhile */
 #define FAILURES_PRINTED 10
@@ -77,9 +78,9 @@ static void describe_failure(char *out, size_t capacity, const emb_run *run, con
     } else if (row->status == EMB_NOT_FINITE) {
         what = "gives a vector that is not finite; check the model's weights";
     }
-    snprintf(out, capacity, "%.120s line %llu: the text %s (%s)",
-             emb_input_name(&run->source->input, file), (unsigned long long)line, what,
-             emb_status_name(row->status));
+    snprintf(out, capacity, "%s line %llu: the text %s (%s)",
+             emb_app_path_tail(emb_input_name(&run->source->input, file)), (unsigned long long)line,
+             what, emb_status_name(row->status));
 }
 
 /* ---- texts by number ------------------------------------------------------------------------- */

@@ -97,9 +97,7 @@ static const struct {
     {"\xFF\xD8\xFF", 3, PICTURE, true},
     {"GIF8", 4, PICTURE, false},
     {"RIFF", 4, SOUND, false},
-    {"\x7F"
-     "ELF",
-     4, PROGRAM, true},
+    {"\177ELF", 4, PROGRAM, true},
     {"\x80\x04\x95", 3, OTHER, true},
     {"\x89HDF", 4, OTHER, true},
     {"Obj\x01", 4, OTHER, true},
@@ -112,7 +110,7 @@ emb_status emb_content_check_name(const char *path, emb_error *error) {
     for (size_t i = 0; i < COUNT(suffixes); i++) {
         if (!emb_app_has_suffix(path, suffixes[i].suffix)) continue;
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "%.100s: %s (if it is text: state --input-format)", path,
+                            "%s: %s (if it is text: state --input-format)", emb_app_path_tail(path),
                             advices[suffixes[i].kind]);
     }
     return EMB_OK;
@@ -120,9 +118,9 @@ emb_status emb_content_check_name(const char *path, emb_error *error) {
 
 static emb_status refuse_utf(const char *name, const char *encoding, emb_error *error) {
     return emb_app_fail(error, EMB_BAD_FILE,
-                        "%.100s: this is %s, and text is read as UTF-8; convert it: iconv -f %s "
+                        "%s: this is %s, and text is read as UTF-8; convert it: iconv -f %s "
                         "-t UTF-8 FILE",
-                        name, encoding, encoding);
+                        emb_app_path_tail(name), encoding, encoding);
 }
 
 static const char *encoding_of_mark(const unsigned char *bytes, size_t length) {
@@ -161,15 +159,17 @@ emb_status emb_content_check(const char *name, const unsigned char *bytes, size_
         bool there = length >= beginnings[i].length &&
                      memcmp(bytes, beginnings[i].bytes, beginnings[i].length) == 0;
         if (!there || !(beginnings[i].sure || nul)) continue;
-        return emb_app_fail(error, EMB_BAD_FILE, "%.100s: %s", name, advices[beginnings[i].kind]);
+        return emb_app_fail(error, EMB_BAD_FILE, "%s: %s", emb_app_path_tail(name),
+                            advices[beginnings[i].kind]);
     }
     if (!nul) return EMB_OK;
     if (is_safetensors(bytes, length))
-        return emb_app_fail(error, EMB_BAD_FILE, "%.100s: %s", name, advices[TENSORS]);
+        return emb_app_fail(error, EMB_BAD_FILE, "%s: %s", emb_app_path_tail(name),
+                            advices[TENSORS]);
     encoding = encoding_of_nuls(bytes, length);
     if (encoding) return refuse_utf(name, encoding, error);
     return emb_app_fail(error, EMB_BAD_FILE,
-                        "%.100s: no text, byte %zu is NUL; of UTF-16 make UTF-8 with iconv, and "
+                        "%s: no text, byte %zu is NUL; of UTF-16 make UTF-8 with iconv, and "
                         "remove single NUL bytes with: tr -d '\\000' < FILE",
-                        name, (size_t)(nul - bytes) + 1);
+                        emb_app_path_tail(name), (size_t)(nul - bytes) + 1);
 }

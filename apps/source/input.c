@@ -12,6 +12,7 @@
 
 #include "fail.h"
 #include "source/content.h"
+#include "suffix.h"
 
 #define PAUSE_MS          5           /* a pipe that somebody fills is readable again sooner */
 #define RETURNS_BYTES_MAX (64u << 10) /* no line feed among so many: there are none */
@@ -23,6 +24,10 @@ static bool is_standard(const char *path) {
 const char *emb_input_name(const emb_input *input, uint32_t index) {
     if (index >= input->count) return "input";
     return is_standard(input->paths[index]) ? "standard input" : input->paths[index];
+}
+
+const char *emb_input_shown(const emb_input *input) {
+    return emb_app_path_tail(emb_input_name(input, input->next - 1));
 }
 
 /* A look at the beginning of a regular file; where that fails, reading it will say so. */
@@ -178,9 +183,9 @@ ptrdiff_t emb_input_read(void *user, void *buffer, size_t capacity) {
         start ? read_start(input, buffer, capacity) : read_some(input, buffer, capacity);
     if (got >= 0 && ends_in_returns(input, buffer, (size_t)got)) {
         emb_app_fail(&input->refusal, EMB_BAD_FILE,
-                     "%.90s line 1: \"%s\" ends in a CR alone, as all its lines do; make line "
+                     "%s line 1: \"%s\" ends in a CR alone, as all its lines do; make line "
                      "feeds of them: tr '\\r' '\\n' < FILE (or read it as one text: --whole-file)",
-                     emb_input_name(input, input->next - 1), input->beginning);
+                     emb_input_shown(input), input->beginning);
         got = -EILSEQ;
     }
     if (got < 0) input->failed = got;
@@ -188,7 +193,7 @@ ptrdiff_t emb_input_read(void *user, void *buffer, size_t capacity) {
 }
 
 emb_status emb_input_fail(const emb_input *input, emb_error *error) {
-    const char *name = emb_input_name(input, input->next - 1);
+    const char *name = emb_input_shown(input);
     if (input->stopped) return emb_app_fail(error, EMB_CANCELLED, "%s: interrupted", name);
     if (input->refusal.message[0])
         return emb_app_fail(error, EMB_BAD_FILE, "%s", input->refusal.message);

@@ -55,8 +55,11 @@ bool emb_input_readable(const emb_input *input, int timeout_ms);
  * EMB_CANCELLED, EMB_BAD_FILE (refused), EMB_NOT_FOUND. */
 emb_status emb_input_fail(const emb_input *input, emb_error *error);
 
-/* The file being read, as the user named it ("standard input" for "-"). */
+/* A file as the user named it ("standard input" for "-"). */
 const char *emb_input_name(const emb_input *input, uint32_t index);
+
+/* The file being read, as a message of one line shows it. */
+const char *emb_input_shown(const emb_input *input);
 
 void emb_input_close(emb_input *input);
 

@@ -34,17 +34,13 @@ static emb_status bad_line(const emb_source *source, const char *what, emb_error
                         (unsigned long long)source->line, field, what);
 }
 
-static const char *file_name(const emb_source *source) {
-    return emb_input_name(&source->input, source->input.next - 1);
-}
-
 /* The line has ended. */
 static emb_status missing(const emb_source *source, emb_error *error) {
     const char *field = source->options.field ? source->options.field : "text";
     bool some = source->names.used > 0;
     return emb_app_fail(
-        error, EMB_BAD_TEXT, "%.80s line %llu: field \"%.40s\" is missing: the line has %s%s",
-        file_name(source), (unsigned long long)source->line, field,
+        error, EMB_BAD_TEXT, "%s line %llu: field \"%.40s\" is missing: the line has %s%s",
+        emb_input_shown(&source->input), (unsigned long long)source->line, field,
         some ? source->names.text : "no fields", some ? "; name one with --field" : "");
 }
 
@@ -156,7 +152,8 @@ static emb_status drop_line(emb_source *source, emb_piece_list *list, emb_error 
     emb_source_end_bad(source, list);
     begin_line(source);
     EMB_APP_TRY(emb_json_skip_line(&source->json, error));
-    return emb_app_fail(error, EMB_BAD_TEXT, "%.80s: %.170s", file_name(source), why.message);
+    return emb_app_fail(error, EMB_BAD_TEXT, "%s: %.170s", emb_input_shown(&source->input),
+                        why.message);
 }
 
 static emb_status step(emb_source *source, emb_piece_list *list, bool *full, emb_error *error) {

@@ -153,10 +153,10 @@ emb_status emb_source_end(emb_source *source, emb_piece_list *list, emb_error *e
     uint64_t place = list->pieces[list->count - 1].user;
     source->form_seen = true;
     if (utf8->replaced && source->options.invalid) {
-        return emb_app_fail(
-            error, EMB_BAD_TEXT, "%.120s line %llu: byte %llu of the text (0x%02X) is not UTF-8",
-            emb_input_name(&source->input, source->input.next - 1),
-            (unsigned long long)source->line, (unsigned long long)utf8->first, utf8->value);
+        return emb_app_fail(error, EMB_BAD_TEXT,
+                            "%s line %llu: byte %llu of the text (0x%02X) is not UTF-8",
+                            emb_input_shown(&source->input), (unsigned long long)source->line,
+                            (unsigned long long)utf8->first, utf8->value);
     }
     if (inside && notes->texts_return++ == 0) notes->return_place = place;
     if (utf8->replaced == 0) return EMB_OK;
@@ -190,7 +190,7 @@ emb_status emb_source_read(emb_source *source, emb_piece *pieces, uint32_t capac
     count_rows(source, pieces, *count, failed);
     if (!failed || source->file_form_seen || source->file_rows_bad < BAD_ROWS_MAX) return status;
     emb_error last = *error;
-    return emb_app_fail(error, EMB_BAD_FILE, "stopped, for the first %u rows all failed: %.200s",
+    return emb_app_fail(error, EMB_BAD_FILE, "stopped, its first %u rows all failed: %.215s",
                         source->file_rows_bad, last.message);
 }
 

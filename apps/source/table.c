@@ -26,16 +26,13 @@ static emb_status refill(emb_source *source, emb_error *error) {
     return EMB_OK;
 }
 
-static const char *file_name(const emb_source *source) {
-    return emb_input_name(&source->input, source->input.next - 1);
-}
-
 /* A row that breaks the rules: a failed row, or the end where rows cannot be told any more. */
 static emb_status bad_row(const emb_source *source, emb_status status, const char *what,
                           const char *hint, emb_error *error) {
     char place[64];
     emb_csv_row_place(&source->csv, place, sizeof place);
-    return emb_app_fail(error, status, "%.100s %s: %s%s", file_name(source), place, what, hint);
+    return emb_app_fail(error, status, "%s %s: %s%s", emb_input_shown(&source->input), place, what,
+                        hint);
 }
 
 static emb_status unclosed(const emb_source *source, emb_error *error) {
@@ -119,13 +116,13 @@ static emb_status read_header(emb_source *source, column_search *search, emb_err
 /* The column was not found, or it is the only one, whose name holds another delimiter. */
 static emb_status no_column(const emb_source *source, const column_search *search,
                             emb_error *error) {
-    const char *wanted = source->options.column, *hint, *file = file_name(source);
+    const char *wanted = source->options.column, *hint, *file = emb_input_shown(&source->input);
     unsigned long long line = source->csv.row_line;
     hint = emb_csv_others_hint(&source->others, source->csv.delimiter);
     if (search->cells > 1) hint = "; name one with --column";
     if (!*hint) hint = "; name it with --column 1";
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                        "%.80s line %llu: no column \"%.40s\" among the %u of its header row: %s%s",
+                        "%s line %llu: no column \"%.40s\" among the %u of its header row: %s%s",
                         file, line, wanted ? wanted : "text", search->cells, source->names.text,
                         hint);
 }
@@ -149,10 +146,11 @@ static emb_status choose_column(emb_source *source, emb_error *error) {
     EMB_APP_TRY(read_header(source, &search, error));
     if (search.again != NO_COLUMN) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "%.100s line %llu: columns %u and %u of its header row are both "
+                            "%s line %llu: columns %u and %u of its header row are both "
                             "called \"%.60s\"; state --column NUMBER",
-                            file_name(source), (unsigned long long)source->csv.row_line,
-                            search.found + 1, search.again + 1, search.name);
+                            emb_input_shown(&source->input),
+                            (unsigned long long)source->csv.row_line, search.found + 1,
+                            search.again + 1, search.name);
     }
     uint32_t found = search.found;
     if (number != NO_COLUMN && found == NO_COLUMN && number < search.cells) found = number;
