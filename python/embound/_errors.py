@@ -67,6 +67,11 @@ class TextError(EmboundError, ValueError):
     def __reduce__(self) -> tuple[type[TextError], tuple[str, int]]:
         return type(self), (str(self), self.index)
 
+    def after(self, texts: int) -> TextError:
+        """The same of an input in which so many texts stand before those that were encoded."""
+        number = self.index + texts
+        return TextError(str(self).replace(f"text {self.index} ", f"text {number} ", 1), number)
+
 
 class OutOfMemoryError(EmboundError, MemoryError):
     """The system refused memory that the plan had foreseen."""
@@ -108,12 +113,17 @@ def outside_level() -> int:
     return level
 
 
+def warn(message: str, category: type[Warning]) -> None:
+    """Warns at the first line that is not embound's."""
+    warnings.warn(message, category, stacklevel=outside_level())
+
+
 def tell_once(message: str) -> None:
     """One DeviceWarning for each message in a process."""
     key = (os.getpid(), message)
     if key not in _told:
         _told.add(key)
-        warnings.warn(message, DeviceWarning, stacklevel=outside_level())
+        warn(message, DeviceWarning)
 
 
 def tell_device(reason: str, notice: int) -> None:

@@ -46,8 +46,19 @@ def _snapshot(cache: str, repository: str, revision: str | None) -> str | None:
     return path if _is_whole(path) else None
 
 
+def _weights_folder(snapshot: str) -> str:
+    """Where config.json and the weights are: the folder of the first module, which of older models
+    is 0_Transformer."""
+    try:
+        with open(os.path.join(snapshot, "modules.json"), encoding="utf-8") as file:
+            return os.path.join(snapshot, json.load(file)[0]["path"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return snapshot
+
+
 def _is_whole(snapshot: str) -> bool:
     """Whether a snapshot has its weights: of some, other tools have fetched a few files only."""
+    snapshot = _weights_folder(snapshot)
     if not os.path.exists(os.path.join(snapshot, "config.json")):
         return False
     if os.path.exists(os.path.join(snapshot, "model.safetensors")):

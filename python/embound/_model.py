@@ -4,24 +4,56 @@ SPDX-License-Identifier: Apache-2.0
 """
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import sys
-import warnings
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, TypeVar, overload
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar, overload
 
 from . import _core, _settings
-from ._errors import (ArgumentError, EmboundError, TruncationWarning, UnsupportedError,
-                      outside_level)
+from ._errors import (
+    ArgumentError, EmboundWarning, TruncationWarning, UnsupportedError, warn)
 from ._hub import resolve_model
+from ._inputs import progress_bar, read_inputs
 from ._plan import Plan, register
 from ._similarity import SimilarityFunction, check_name
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary", None)
 _OUTPUTS = ("sentence_embedding", "token_embeddings", None)
+
+
+# What a copy makes anew; all else that a model has, attributes of the user's too, it takes over.
+_MADE_ANEW = frozenset(("_path", "_limits", "_asarray", "_core", "_opens", "_info", "_dim",
+                        "_planned"))
+
+_OUR_WAY = {
+    "tokenizer": "model.tokenize(texts) gives token ids, long='chunk' encodes texts of any length",
+    "forward": "model.encode(texts)",
+    "gradient_checkpointing_enable": "nothing is kept for gradients; memory= bounds the process",
+    **dict.fromkeys(
+        ("parameters", "named_parameters", "modules", "named_modules", "children",
+         "named_children", "apply", "state_dict"),
+        "weights in fewer bits are SentenceTransformer(..., dtype='int8'), 'int4' or 'bf16'")}
+
+
+_FOR_OTHERS = ("gradient_checkpointing", "torchscript")
+
+
+def _without_options_for_others(make: _Method) -> _Method:
+    """Takes options that bound the memory of others, as people pass them to any constructor."""
+
+    @functools.wraps(make)
+    def call(*arguments: Any, **options: Any) -> Any:
+        found = [name for name in _FOR_OTHERS if options.pop(name, None) is not None]
+        if found:
+            warn(f"{', '.join(found)}: of no effect; memory= and gpu_memory= bound what a model "
+                 "takes", EmboundWarning)
+        return make(*arguments, **options)
+
+    return call  # type: ignore[return-value]
 
 
 def _renamed(**names: str) -> Callable[[_Method], _Method]:
@@ -81,6 +113,7 @@ class SentenceTransformer:
     SUPPORTED_SIMILARITY_FN_NAMES: ClassVar[tuple[str, ...]] = (
         "cosine", "dot", "euclidean", "manhattan")
 
+    @_without_options_for_others
     @_renamed(tokenizer_kwargs="processor_kwargs")
     def __init__(self, model_name_or_path: str | None = None, *, modules: Any = None,
                  device: str | None = None, prompts: dict[str, str] | None = None,
@@ -96,27 +129,23 @@ class SentenceTransformer:
                  truncate_dim: int | None = None, memory: int | str | None = None,
                  gpu_memory: int | str | None = None, dtype: Any = None, long: str | None = None,
                  threads: int | None = None, caller_memory: int | str | None = None) -> None:
-        self._options: dict[str, Any] = {
-            "prompts": prompts, "default_prompt_name": default_prompt_name, "memory": memory,
-            "gpu_memory": gpu_memory, "dtype": dtype, "long": long, "threads": threads,
-            "caller_memory": caller_memory, "similarity_fn_name": similarity_fn_name,
-            "model_kwargs": model_kwargs}
-        _refuse_unknown(modules, processor_kwargs, config_kwargs, backend)
+        _refuse_unknown(modules, processor_kwargs, backend)
         if model_name_or_path is None:
             raise ArgumentError("a model's directory or name is needed: "
                                 "SentenceTransformer('all-MiniLM-L6-v2')")
         if use_auth_token is not None and token is not None:
             raise ArgumentError("state token alone, not use_auth_token too")
         self.model_name = _settings.check_name(model_name_or_path)
-        self._path = resolve_model(
+        # absolute: a later chdir must not lose files that are opened when they are needed
+        path = os.path.abspath(resolve_model(
             self.model_name, cache_folder=cache_folder, revision=revision,
             local_files_only=local_files_only,
-            token=token if token is not None else use_auth_token)
-        wanted = dtype if dtype is not None else _settings.dtype_of_model_options(model_kwargs)
-        self._limits = _settings.Limits(
-            device=device, memory=memory, gpu_memory=gpu_memory, dtype=wanted, long=long,
+            token=token if token is not None else use_auth_token))
+        limits = _settings.Limits(
+            device=device, memory=memory, gpu_memory=gpu_memory, dtype=dtype,
+            torch_dtype=_settings.dtype_of_options(model_kwargs, config_kwargs), long=long,
             threads=threads, caller_memory=caller_memory)
-        saved = _settings.read_model_options(self._path)
+        saved = _settings.read_model_options(path)
         self.prompts = _settings.merge_prompts(prompts, saved)
         self.default_prompt_name = default_prompt_name or saved.get("default_prompt_name")
         if self.default_prompt_name and self.default_prompt_name not in self.prompts:
@@ -127,10 +156,15 @@ class SentenceTransformer:
         self.truncate_dim = _settings.check_dim(
             truncate_dim if truncate_dim is not None else saved.get("truncate_dim"))
         self.model_card_data = model_card_data or _settings.CardData()
+        self._attach(path, limits)
+
+    def _attach(self, path: str, limits: _settings.Limits) -> None:
+        """Opens the model's files, and plans."""
         import numpy  # before anything is measured: it belongs to the process
 
+        self._path, self._limits = path, limits
         self._asarray = numpy.asarray
-        self._core = _core.Engine(self._path)
+        self._core = _core.Engine(path)
         self._opens = 0
         self._info = self._core.info
         self._dim: int = self._info["dim"]
@@ -139,8 +173,16 @@ class SentenceTransformer:
 
     def _configure(self) -> None:
         """Tells the engine its limits and plans, so that a budget too small is said at once."""
-        self._core.configure(**self._limits.numbers())
-        self._planned: dict[str, Any] = self._core.plan()
+        try:
+            self._core.configure(**self._limits.numbers())
+            self._planned: dict[str, Any] = self._core.plan()
+        except UnsupportedError:
+            if not self._limits.half:
+                raise
+            self._core.configure(**self._limits.numbers_of_half())
+            self._planned = self._core.plan()
+            warn("float16 is computed on GPUs alone: this CPU computes in bf16, in as many bytes; "
+                 "dtype='f32' is exact", EmboundWarning)
 
     # ---- encoding ------------------------------------------------------------------------------
 
@@ -165,10 +207,10 @@ class SentenceTransformer:
             precision: ``"float32"``, or int8, uint8 (whose ranges are those of this very call),
                 binary, ubinary.
             convert_to_numpy, convert_to_tensor: the result's kind; the latter wins.
-            device: to move to. A list of GPUs makes one engine share the work among them; any
-                other list encodes in one process for each.
+            device: to move to. A list of GPUs makes one engine share the work among them; a list
+                of ``"cpu"``, however long, is the CPU: one engine uses all its cores.
             normalize_embeddings: vectors of length one, after ``truncate_dim``.
-            pool, chunk_size: see start_multi_process_pool.
+            pool: see start_multi_process_pool. chunk_size: of no effect, there are no processes.
 
         Returns: numpy float32 [n, dim], or [dim] for one str, over memory that the engine filled
         (never copied); or tensors if asked for: of a model on a GPU there, in memory that counts
@@ -178,8 +220,9 @@ class SentenceTransformer:
         BudgetError if the engine no longer fits beside what the process has grown to.
         KeyboardInterrupt stops the work within one batch; the engine opens anew at the next call.
         """
-        if not isinstance(batch_size, int) or batch_size <= 0:
-            raise ArgumentError(f"batch_size={batch_size!r}: state a whole number, at least 1")
+        _settings.check_count(batch_size, "batch_size")
+        if chunk_size is not None:
+            _settings.check_count(chunk_size, "chunk_size")
         if precision not in _PRECISIONS:
             raise ArgumentError(f"precision {precision!r}: state one of {_PRECISIONS[:-1]}")
         if output_value not in _OUTPUTS:
@@ -188,16 +231,12 @@ class SentenceTransformer:
         if kwargs:
             _check_extra(kwargs)
         prompt = self._prompt_of(prompt_name, prompt)
-        if pool is None and isinstance(device, (list, tuple)):
-            device = _settings.join_devices(device) or device  # GPUs need no processes
-        if pool is not None or isinstance(device, (list, tuple)):
+        if pool is not None:
             from . import _pool
 
-            rows = _pool.encode(self, inputs, pool, device, chunk_size, prompt=prompt,
-                                output_value=output_value, truncate_dim=truncate_dim,
-                                normalize_embeddings=normalize_embeddings,
-                                show_progress_bar=show_progress_bar)
-            return self._finish(inputs, rows, precision, convert_to_numpy, convert_to_tensor)
+            device = _pool.device_of(pool)
+        elif isinstance(device, (list, tuple)):
+            device = _settings.join_devices(device)
         tensors = convert_to_tensor or not convert_to_numpy
         if device is not None:
             self._move(device)
@@ -209,7 +248,8 @@ class SentenceTransformer:
         if tensors and plain and self._planned["device"] == "cuda":
             return self._tensors_on_gpu(inputs, prompt, truncate_dim, normalize_embeddings,
                                         show_progress_bar, convert_to_tensor)
-        rows = self._rows(inputs, prompt, truncate_dim, normalize_embeddings, show_progress_bar)
+        rows = self._rows(inputs, prompt, truncate_dim, normalize_embeddings, show_progress_bar,
+                          beside=0 if plain else self._dim)
         if plain and not tensors and len(rows):
             return self._asarray(rows)
         return self._finish(inputs, self._asarray(rows), precision, convert_to_numpy,
@@ -226,9 +266,12 @@ class SentenceTransformer:
         """As encode, with the prompt ``"query"`` unless another is named."""
         if prompt_name is None and prompt is None and "query" in self.prompts:
             prompt_name = "query"
-        return self.encode(inputs, prompt_name, prompt, batch_size, show_progress_bar, output_value,
-                           precision, convert_to_numpy, convert_to_tensor, device,
-                           normalize_embeddings, truncate_dim, pool, chunk_size, **kwargs)
+        return self.encode(
+            inputs=inputs, prompt_name=prompt_name, prompt=prompt, batch_size=batch_size,
+            show_progress_bar=show_progress_bar, output_value=output_value, precision=precision,
+            convert_to_numpy=convert_to_numpy, convert_to_tensor=convert_to_tensor, device=device,
+            normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, pool=pool,
+            chunk_size=chunk_size, task="query", **kwargs)
 
     @_renamed(sentences="inputs")
     def encode_document(self, inputs: Any, prompt_name: str | None = None,
@@ -244,9 +287,12 @@ class SentenceTransformer:
         if prompt_name is None and prompt is None:
             prompt_name = next(
                 (x for x in ("document", "passage", "corpus") if x in self.prompts), None)
-        return self.encode(inputs, prompt_name, prompt, batch_size, show_progress_bar, output_value,
-                           precision, convert_to_numpy, convert_to_tensor, device,
-                           normalize_embeddings, truncate_dim, pool, chunk_size, **kwargs)
+        return self.encode(
+            inputs=inputs, prompt_name=prompt_name, prompt=prompt, batch_size=batch_size,
+            show_progress_bar=show_progress_bar, output_value=output_value, precision=precision,
+            convert_to_numpy=convert_to_numpy, convert_to_tensor=convert_to_tensor, device=device,
+            normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, pool=pool,
+            chunk_size=chunk_size, task="document", **kwargs)
 
     def encode_multi_process(self, sentences: list[str], pool: dict[str, Any],
                              prompt_name: str | None = None, prompt: str | None = None,
@@ -318,24 +364,25 @@ class SentenceTransformer:
         return _stream.encode_async(self, inputs, options)
 
     def _rows(self, inputs: Any, prompt: str | None, truncate_dim: int | None, normalize: bool,
-              show_progress_bar: bool | None, on_device: bool = False) -> Any:
-        """The vectors, whatever holds the texts; warns once of what was cut off."""
+              show_progress_bar: bool | None, on_device: bool = False, beside: int = 0) -> Any:
+        """The vectors, whatever holds the texts; warns once of what was cut off. `beside`: bytes
+        that each vector takes once more, in another form."""
         if truncate_dim is None:
             truncate_dim = self.truncate_dim
         dim = -1 if truncate_dim is None else _settings.kept_dim(self._dim, truncate_dim)
         column: tuple[Any, Any, Any] | None = None
         if not isinstance(inputs, (str, list)):
-            inputs, column = _read_inputs(inputs)
+            inputs, column = read_inputs(inputs)
         bar = None
-        if show_progress_bar is not False and not isinstance(inputs, str):
-            bar = _progress(show_progress_bar, len(inputs))
+        if not isinstance(inputs, str):
+            bar = progress_bar(show_progress_bar, len(inputs))
         try:
             if column is not None:
                 rows, texts, tokens = self._core.encode_column(*column, prompt, dim, normalize, bar,
-                                                               on_device)
+                                                               on_device, beside)
             else:
                 rows, texts, tokens = self._core.encode(inputs, prompt, dim, normalize, bar,
-                                                        on_device)
+                                                        on_device, beside)
         finally:
             if bar is not None:
                 bar.close()
@@ -366,14 +413,12 @@ class SentenceTransformer:
                 convert_to_tensor: bool) -> Any:
         """What is asked for beside a plain array: other precisions, tensors, nothing at all."""
         single = isinstance(inputs, str)
-        if isinstance(rows, list):  # of tensors or dicts, from a pool
-            return rows[0] if single else rows
         if not len(rows):
             return _nothing(convert_to_numpy, convert_to_tensor)
         if precision not in (None, "float32"):
-            from .quantization import quantize_embeddings
+            from .quantization import quantize_in_blocks
 
-            rows = quantize_embeddings(rows[None, :] if rows.ndim == 1 else rows, str(precision))
+            rows = quantize_in_blocks(rows[None, :] if single else rows, str(precision))
             rows = rows[0] if single else rows
         if convert_to_numpy and not convert_to_tensor:
             return rows
@@ -392,6 +437,9 @@ class SentenceTransformer:
                 raise ArgumentError(f"prompt_name {name!r} is none of the prompts "
                                     f"{sorted(self.prompts)}")
             prompt = self.prompts[name]
+        elif prompt_name is not None:
+            warn("prompt and prompt_name are both stated: prompt is used, prompt_name is not",
+                 EmboundWarning)
         if not isinstance(prompt, str):
             raise ArgumentError(f"prompt={prompt!r}: a str is needed")
         return prompt or None
@@ -420,14 +468,16 @@ class SentenceTransformer:
 
     @max_seq_length.setter
     def max_seq_length(self, value: int) -> None:
-        before, self._limits.tokens = self._limits.tokens, _settings.check_tokens(value)
-        self._reconfigure("tokens", before)
+        self._change(tokens=_settings.check_tokens(value))
 
-    def _reconfigure(self, name: str, before: Any) -> None:
+    def _change(self, **limits: Any) -> None:
+        """Plans with other limits; where that fails, all is as it was."""
+        before = {name: getattr(self._limits, name) for name in limits}
+        vars(self._limits).update(limits)
         try:
             self._configure()
-        except EmboundError:
-            setattr(self._limits, name, before)
+        except BaseException:
+            vars(self._limits).update(before)
             self._configure()
             raise
 
@@ -528,22 +578,21 @@ class SentenceTransformer:
         here.add(f"{kind}:" + ",".join(map(str, devices)))
         if wanted is None or str(wanted) in here or wanted == self._limits.device:
             return
-        before, self._limits.device = self._limits.device, wanted
-        self._reconfigure("device", before)
+        self._change(device=wanted)
 
-    def to(self, device: Any = None, **kwargs: Any) -> SentenceTransformer:
-        """Moves to another device, or to another dtype: the engine opens there at the next use."""
-        dtype = kwargs.pop("dtype", None)
-        if kwargs:
-            raise UnsupportedError(f"to() takes a device or a dtype, not {sorted(kwargs)}")
-        if device is not None and "torch" in sys.modules and isinstance(
-                device, sys.modules["torch"].dtype):
+    def to(self, device: Any = None, dtype: Any = None, non_blocking: bool = False,
+           memory_format: Any = None) -> SentenceTransformer:
+        """Moves to another device, or to another dtype, or to those of a tensor: the engine opens
+        there at the next use. The last two parameters are torch's, and change nothing."""
+        if hasattr(device, "device") and hasattr(device, "dtype"):
+            device, dtype = device.device, device.dtype
+        elif "torch" in sys.modules and isinstance(device, sys.modules["torch"].dtype):
             device, dtype = None, device
         if device is not None:
             self._move(device)
         if dtype is not None:
-            before, self._limits.dtype = self._limits.dtype, _settings.parse_dtype(dtype)
-            self._reconfigure("dtype", before)
+            number, half = _settings.torch_dtypes(dtype)
+            self._change(dtype=number, half=half)
         return self
 
     def cpu(self) -> SentenceTransformer:
@@ -555,7 +604,7 @@ class SentenceTransformer:
         return self.to("cuda" if device is None else device)
 
     def half(self) -> SentenceTransformer:
-        """Computes in f16 (a GPU's)."""
+        """Computes in f16 on a GPU; on a CPU in bf16, with a warning that says so."""
         return self.to(dtype="f16")
 
     def bfloat16(self) -> SentenceTransformer:
@@ -569,6 +618,14 @@ class SentenceTransformer:
     def eval(self) -> SentenceTransformer:
         """Does nothing: embound never trains here."""
         return self
+
+    def train(self, mode: bool = True) -> SentenceTransformer:
+        """``train(False)`` is eval; training is refused, see fit."""
+        return self.fit() if mode else self
+
+    def requires_grad_(self, requires_grad: bool = True) -> SentenceTransformer:
+        """``requires_grad_(False)`` does nothing; gradients are refused, see fit."""
+        return self.fit() if requires_grad else self
 
     def open(self) -> SentenceTransformer:
         """Takes the engine's memory and loads the weights now, not at the first use."""
@@ -609,19 +666,19 @@ class SentenceTransformer:
             os.makedirs(output_path, exist_ok=True)
         return evaluator(self, output_path)
 
-    # ---- several processes ---------------------------------------------------------------------
+    # ---- several devices -----------------------------------------------------------------------
 
     def start_multi_process_pool(self, target_devices: list[str] | None = None) -> dict[str, Any]:
-        """Starts one process per device, each with an engine and a budget of its own, for
-        ``encode(pool=...)``. None: every GPU, or one process for the CPU, whose cores one engine
-        uses already. End it with stop_multi_process_pool."""
+        """For ``encode(pool=...)``: moves the model to the devices, which one engine uses together
+        inside one budget; no process is started. None: every GPU for a model on a GPU, else the
+        CPU. Any number of threads may use a pool."""
         from . import _pool
 
         return _pool.start(self, target_devices)
 
     @staticmethod
     def stop_multi_process_pool(pool: dict[str, Any]) -> None:
-        """Ends the processes of a pool."""
+        """Ends the use of a pool; the model stays as it is."""
         from . import _pool
 
         _pool.stop(pool)
@@ -633,14 +690,12 @@ class SentenceTransformer:
         """The older name of the constructor."""
         return SentenceTransformer(input_path)
 
-    def fit(self, *arguments: Any, **options: Any) -> None:
+    def fit(self, *arguments: Any, **options: Any) -> NoReturn:
         """Refused: train with sentence-transformers, then open the saved directory here."""
         raise UnsupportedError("embound does not train from Python: train with "
                                "sentence-transformers, save, and open the directory here")
 
-    train = fit
-
-    def save(self, *arguments: Any, **options: Any) -> None:
+    def save(self, *arguments: Any, **options: Any) -> NoReturn:
         """Refused: the model's files are where they were."""
         raise UnsupportedError(f"embound changes no model: its files are in {self._path}")
 
@@ -649,16 +704,15 @@ class SentenceTransformer:
     def __getattr__(self, name: str) -> Any:
         # only for what is not there; the interpreter's own questions get a plain answer
         hint = "" if name.startswith("_") else (
-            ": embound is no module of torch; docs/migration.md lists what it has")
+            ": embound is no module of torch; "
+            + _OUR_WAY.get(name, "docs/migration.md lists what it has"))
         raise AttributeError(f"{type(self).__name__!r} object of embound has no attribute "
                              f"{name!r}{hint}", name=name, obj=self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        options = dict(self._options)
-        options.update(device=None if self._limits.device is None else str(self._limits.device),
-                       truncate_dim=self.truncate_dim, prompts=self.prompts,
-                       default_prompt_name=self.default_prompt_name)
-        return _reopen, (self._path, options, self._limits.tokens, self._limits.dtype)
+        state = {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
+        state["prompts"] = dict(self.prompts)
+        return _reopen, (type(self), self._path, self._limits), state
 
     def __repr__(self) -> str:
         if not hasattr(self, "_planned"):
@@ -668,27 +722,23 @@ class SentenceTransformer:
                 f"dim={self.get_embedding_dimension()})")
 
 
-def _reopen(path: str, options: dict[str, Any], tokens: int, dtype: int) -> SentenceTransformer:
-    """Unpickles: a model of the same files and limits, not open yet."""
-    model = SentenceTransformer(path, **options)
-    if tokens:
-        model.max_seq_length = tokens
-    if dtype != model._limits.dtype:
-        model._limits.dtype = dtype
-        model._configure()
+def _reopen(kind: type[SentenceTransformer], path: str,
+            limits: _settings.Limits) -> SentenceTransformer:
+    """A copy: of the same class, files and limits, not open yet; its other state follows."""
+    model = kind.__new__(kind)
+    model._attach(path, copy.copy(limits))
     return model
 
 
-def _refuse_unknown(modules: Any, processor: Any, config: Any, backend: str) -> None:
+def _refuse_unknown(modules: Any, processor: Any, backend: str) -> None:
     if modules is not None:
         raise UnsupportedError("modules of torch cannot be run here: save them with "
                                "sentence-transformers, and open the directory")
     if backend not in ("torch", "onnx", "openvino"):
         raise ArgumentError(f"backend {backend!r}: leave it out, embound has kernels of its own")
-    for name, options in (("processor_kwargs", processor), ("config_kwargs", config)):
-        if options:
-            raise UnsupportedError(f"{name}={options!r} mean nothing to embound: set "
-                                   "max_seq_length on the model, or change the model's files")
+    if processor:
+        raise UnsupportedError(f"processor_kwargs={processor!r} mean nothing to embound: set "
+                               "max_seq_length on the model, or change the model's files")
 
 
 def _check_extra(options: dict[str, Any]) -> None:
@@ -701,60 +751,11 @@ def _check_extra(options: dict[str, Any]) -> None:
                                "the model")
 
 
-def _read_inputs(inputs: Any) -> tuple[Any, tuple[Any, Any, Any] | None]:
-    """Texts as a list, or as an Arrow column: (sized thing, None or the capsules)."""
-    if isinstance(inputs, Sequence) and not isinstance(inputs, (bytes, bytearray)) and not hasattr(
-            inputs, "__arrow_c_stream__"):
-        return list(inputs), None
-    if hasattr(inputs, "__arrow_c_stream__"):
-        return inputs, (inputs.__arrow_c_stream__(), None, None)
-    if hasattr(inputs, "__arrow_c_array__"):
-        schema, array = inputs.__arrow_c_array__()
-        return inputs, (None, schema, array)
-    if hasattr(inputs, "tolist") and getattr(inputs, "ndim", 1) == 1:
-        return inputs.tolist(), None
-    if isinstance(inputs, Iterable) and not isinstance(inputs, (dict, bytes, bytearray)) and (
-            getattr(inputs, "ndim", 1) == 1):
-        return list(inputs), None
-    shape = getattr(inputs, "shape", None)
-    raise ArgumentError(f"inputs of type {type(inputs).__name__}"
-                        f"{'' if shape is None else f' and shape {shape}'}: a str, a list of str, "
-                        "or a column of strings is needed")
-
-
-class _Bar:
-    """A progress bar: called by the extension with the number of rows done."""
-
-    def __init__(self, bar: Any) -> None:
-        self._bar = bar
-
-    def __call__(self, done: int) -> None:
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        """Leaves the bar as it stands."""
-        self._bar.close()
-
-
-def _progress(wanted: bool | None, total: int) -> _Bar | None:
-    if wanted is None:
-        logging = sys.modules.get("logging")
-        if logging is None or logging.getLogger(__name__).getEffectiveLevel() not in (
-                logging.INFO, logging.DEBUG):
-            return None
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        return None
-    return _Bar(tqdm(total=total, desc="Batches", unit="text"))
-
-
 def _warn_of_cut(texts: int, tokens: int, limit: int) -> None:
-    """One warning a call, at the first line that is not ours."""
-    warnings.warn(
-        f"{texts} text{'s' if texts > 1 else ''} longer than {limit} tokens: {tokens} tokens were "
-        "left out; SentenceTransformer(..., long='chunk') makes every token count",
-        TruncationWarning, stacklevel=outside_level())
+    """One warning a call."""
+    warn(f"{texts} text{'s' if texts > 1 else ''} longer than {limit} tokens: {tokens} tokens "
+         "were left out; SentenceTransformer(..., long='chunk') makes every token count",
+         TruncationWarning)
 
 
 def _nothing(convert_to_numpy: bool, convert_to_tensor: bool) -> Any:

@@ -5,13 +5,12 @@ SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
 import json
-import operator
 import os
 import re
 from typing import Any
 
 from ._errors import ArgumentError, ModelError, UnsupportedError, tell_once
-from ._sizes import parse_size
+from ._sizes import parse_size, whole
 
 _DEVICE_AUTO, _DEVICE_CPU, _DEVICE_CUDA = 0, 1, 2
 _DTYPES = {
@@ -26,10 +25,16 @@ _LONG = {"chunk": 0, "truncate": 1, "error": 2}
 # thousand result objects of one row, warnings, imports of the standard library.
 CALLER_BYTES = 8 << 20
 
-# Options of other runtimes that change speed or placement there, and nothing here.
-_IGNORED_MODEL_OPTIONS = frozenset((
+# Options of other runtimes that change speed, memory or placement there, and nothing here.
+_IGNORED_OPTIONS = frozenset((
     "attn_implementation", "low_cpu_mem_usage", "use_safetensors", "provider", "file_name",
-    "export", "use_cache", "trust_remote_code", "revision", "token", "local_files_only"))
+    "export", "use_cache", "trust_remote_code", "revision", "token", "local_files_only",
+    "torchscript", "gradient_checkpointing"))
+_OUR_WAY = {
+    "load_in_8bit": "state dtype='int8'", "load_in_4bit": "state dtype='int4'",
+    "quantization_config": "state dtype='int8' or 'int4'",
+    "device_map": "state device='cuda:all', or memory= and gpu_memory=",
+    "max_memory": "state memory= and gpu_memory="}
 
 
 class Device(str):
@@ -62,21 +67,39 @@ def parse_device(device: Any) -> Device | None:
     engine), a torch.device or a GPU's number; None: a GPU if there is one, else the CPU."""
     if device is None:
         return None
-    number = isinstance(device, int) and not isinstance(device, bool)
-    name = f"cuda:{device}" if number else str(device)
+    number = None if isinstance(device, (str, bool)) else whole(device)
+    name = str(device) if number is None else f"cuda:{number}"
     if name != "cpu" and not re.fullmatch(r"cuda(:all|:\d+(,\d+)*)?", name):
         raise UnsupportedError(f"device {device!r}: embound runs on 'cpu', 'cuda', 'cuda:N', "
                                "'cuda:N,M' and 'cuda:all'")
     return Device(name)
 
 
-def join_devices(devices: Any) -> Device | None:
-    """Several GPUs of a list as one device; None if the list holds anything else."""
-    parsed = [parse_device(device) for device in devices]
-    if len(parsed) < 2 or not all(x is not None and x.type == "cuda" and len(x.gpus) == 1
-                                  for x in parsed):
-        return None
-    return Device("cuda:" + ",".join(str(x.index) for x in parsed if x is not None))
+def join_devices(devices: Any) -> Device:
+    """A list of devices, as for processes, as the one device of an engine that uses them all:
+    the CPU however often it is named, or every GPU of the list."""
+    several = hasattr(devices, "__iter__") and not isinstance(devices, (str, bytes))
+    named = [parse_device(device) for device in devices] if several else []
+    parsed = [device for device in named if device is not None]
+    if not parsed or len(parsed) < len(named):
+        raise ArgumentError(f"devices {devices!r}: state a list of at least one")
+    if len({device.type for device in parsed}) > 1:
+        raise UnsupportedError(f"devices {list(devices)!r}: one engine computes on the CPU or on "
+                               "GPUs, not on both: leave one kind out")
+    if parsed[0].type == "cpu":
+        return parsed[0]
+    if any(device.endswith(":all") for device in parsed):
+        return Device("cuda:all")
+    gpus = [index for device in parsed for index in device.gpus or [0]]
+    return Device("cuda:" + ",".join(map(str, dict.fromkeys(gpus))))
+
+
+def check_count(value: Any, name: str) -> int:
+    """A whole number of at least 1."""
+    count = whole(value)
+    if count is None or count < 1:
+        raise ArgumentError(f"{name}={value!r}: state a whole number, at least 1")
+    return count
 
 
 def default_device() -> Device | None:
@@ -98,16 +121,25 @@ def parse_dtype(dtype: Any) -> int:
     return _DTYPES[name]
 
 
-def dtype_of_model_options(model_kwargs: dict[str, Any] | None) -> Any:
-    """The dtype that ``model_kwargs`` asks for, as upstream spells it; refuses what is unknown."""
+def torch_dtypes(dtype: Any) -> tuple[int, bool]:
+    """As parse_dtype, for a dtype asked for in torch's ways; and whether it is f16, for which a CPU
+    takes bf16: programs that say half() want 16 bits wherever they run."""
+    number = parse_dtype(dtype)
+    return number, number == _DTYPES["f16"]
+
+
+def dtype_of_options(model_kwargs: Any, config_kwargs: Any) -> Any:
+    """The dtype that they ask for, as upstream spells it; refuses what is unknown."""
     wanted = None
-    if model_kwargs is not None and not isinstance(model_kwargs, dict):
-        raise ArgumentError(f"model_kwargs={model_kwargs!r}: a dict is needed")
-    for name, value in (model_kwargs or {}).items():
-        if name in ("torch_dtype", "dtype"):
-            wanted = None if value == "auto" else value
-        elif name not in _IGNORED_MODEL_OPTIONS:
-            raise UnsupportedError(f"model_kwargs[{name!r}] means nothing to embound: leave it out")
+    for place, options in (("config_kwargs", config_kwargs), ("model_kwargs", model_kwargs)):
+        if options is not None and not isinstance(options, dict):
+            raise ArgumentError(f"{place}={options!r}: a dict is needed")
+        for name, value in (options or {}).items():
+            if name in ("torch_dtype", "dtype"):
+                wanted = None if value == "auto" else value
+            elif name not in _IGNORED_OPTIONS:
+                raise UnsupportedError(f"{place}[{name!r}] means nothing to embound: "
+                                       f"{_OUR_WAY.get(name, 'leave it out')}")
     return wanted
 
 
@@ -125,11 +157,13 @@ def check_name(value: Any) -> str:
 
 def check_dim(value: Any) -> int | None:
     """``truncate_dim``: None, or a whole number as a slice takes it."""
-    try:
-        return None if value is None else operator.index(value)
-    except TypeError:
+    if value is None:
+        return None
+    dim = whole(value)
+    if dim is None:
         raise ArgumentError(f"truncate_dim={value!r}: state a whole number, or None for all "
-                            "values") from None
+                            "values")
+    return dim
 
 
 def kept_dim(dim: int, truncate_dim: Any) -> int:
@@ -141,11 +175,8 @@ def check_tokens(value: Any) -> int:
     """``max_seq_length``: None is the model's own."""
     if value is None:
         return 0
-    try:
-        tokens = operator.index(value)
-    except TypeError:
-        tokens = 0
-    if not 1 <= tokens < 2**31:
+    tokens = whole(value)
+    if tokens is None or not 1 <= tokens < 2**31:
         raise ArgumentError(f"max_seq_length={value!r}: state a number of tokens, or None for the "
                             "model's own")
     return tokens
@@ -173,16 +204,19 @@ class Limits:
     """What the user states, in the library's numbers."""
 
     def __init__(self, *, device: Any, memory: int | str | None, gpu_memory: int | str | None,
-                 dtype: Any, long: str | None, threads: int | None,
+                 dtype: Any, torch_dtype: Any, long: str | None, threads: int | None,
                  caller_memory: int | str | None) -> None:
         if long is not None and long not in tuple(_LONG):
             raise ArgumentError(f"long={long!r}: state 'truncate', 'chunk' or 'error'")
-        if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= 1024):
+        counted = 0 if threads is None else whole(threads)
+        if counted is None or (threads is not None and not 1 <= counted <= 1024):
             raise ArgumentError(f"threads={threads!r}: state 1 to 1024, or None for one per core")
         self.device = default_device() if device is None else parse_device(device)
-        self.dtype = parse_dtype(dtype)
+        self.dtype, self.half = torch_dtypes(torch_dtype)
+        if dtype is not None:
+            self.dtype, self.half = parse_dtype(dtype), False
         self.long = long or "truncate"
-        self.threads = threads or 0
+        self.threads = counted
         self.tokens = 0
         self.host_bytes = parse_size(memory, "memory")
         self.gpu_bytes = parse_size(gpu_memory, "gpu_memory")
@@ -206,6 +240,10 @@ class Limits:
             # a figure for the GPU waits while the model is on the CPU
             "gpu_bytes": 0 if kind == _DEVICE_CPU else self.gpu_bytes,
             "caller_bytes": self.caller_bytes}
+
+    def numbers_of_half(self) -> dict[str, Any]:
+        """The same with bf16, for a CPU, which has no f16."""
+        return {**self.numbers(), "dtype": _DTYPES["bf16"]}
 
 
 def read_model_options(directory: str) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""Memory sizes as people write them.
+"""Memory sizes as people write them, and whole numbers.
 
 SPDX-License-Identifier: Apache-2.0
 """
 from __future__ import annotations
+
+import operator
+from typing import Any
 
 from ._errors import ArgumentError
 
@@ -15,12 +18,22 @@ _UNITS = {
 }
 
 
+def whole(value: Any) -> int | None:
+    """A whole number of Python, numpy or torch as an int; None of anything else."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
 def parse_size(value: int | str | None, name: str) -> int:
     """Bytes of ``300_000_000``, ``"512MiB"`` or ``"1.5GB"``; 0 of ``None`` and ``"auto"``."""
-    if value is None or value == "auto":
+    if value is None:
         return 0
     size = -1.0
     if isinstance(value, str):
+        if value == "auto":
+            return 0
         text = value.strip().lower().replace("_", "")
         digits = len(text.rstrip("abcdefghijklmnopqrstuvwxyz "))
         unit = _UNITS.get(text[digits:].strip())
@@ -28,8 +41,8 @@ def parse_size(value: int | str | None, name: str) -> int:
             size = float(text[:digits]) * unit if unit else -1.0
         except ValueError:
             pass
-    elif isinstance(value, int) and not isinstance(value, bool):
-        return _checked(value, value, name)
+    elif not isinstance(value, bool):
+        size = whole(value) or -1.0
     return _checked(size, value, name)
 
 

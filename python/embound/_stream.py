@@ -8,7 +8,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ._errors import ArgumentError
+from ._errors import ArgumentError, TextError
 
 if TYPE_CHECKING:
     from ._model import SentenceTransformer
@@ -19,8 +19,8 @@ BLOCK_CHARACTERS = 1 << 20
 
 def _checked(text: Any, number: int) -> str:
     if not isinstance(text, str):
-        raise ArgumentError(f"text {number} is of type {type(text).__name__}; only str can be "
-                            "encoded: convert it first")
+        raise TextError(f"text {number} is of type {type(text).__name__}; only str can be "
+                        "encoded: convert it first", number)
     return text
 
 
@@ -31,14 +31,19 @@ def _check_iterable(texts: Any) -> None:
         raise ArgumentError(f"a stream takes an iterable of str, not one {type(texts).__name__}")
 
 
-def blocks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Lists of at most BLOCK_TEXTS texts, of about BLOCK_CHARACTERS at most."""
+def texts_at_a_time(model: SentenceTransformer, most: int = BLOCK_TEXTS) -> int:
+    """So many texts that their vectors have room in the stated memory, if one is stated."""
+    return max(1, min(most, int(model._core.room()) // (4 * model._dim)))
+
+
+def blocks(texts: Iterable[str], most: int) -> Iterator[list[str]]:
+    """Lists of at most so many texts, of about BLOCK_CHARACTERS at most."""
     block: list[str] = []
     size = 0
     for number, text in enumerate(texts):
         block.append(text)
         size += len(_checked(text, number))
-        if len(block) == BLOCK_TEXTS or size >= BLOCK_CHARACTERS:
+        if len(block) == most or size >= BLOCK_CHARACTERS:
             yield block
             block, size = [], 0
     if block:
@@ -56,10 +61,16 @@ def _vectors(model: SentenceTransformer, texts: Iterable[str], prompt: str | Non
              truncate_dim: int | None, normalize: bool) -> Iterator[Any]:
     import numpy
 
-    for block in blocks(texts):
-        rows = numpy.asarray(model._rows(block, prompt, truncate_dim, normalize, False))
-        for row in rows:
-            yield row.copy()
+    done = 0
+    for block in blocks(texts, texts_at_a_time(model)):
+        try:
+            rows = numpy.asarray(model._rows(block, prompt, truncate_dim, normalize, False))
+        except TextError as error:
+            raise error.after(done) from None
+        for number in range(len(rows)):
+            yield rows[number].copy()
+        done += len(rows)
+        del rows  # before the next ones are made
 
 
 async def in_thread(call: Callable[[], Any]) -> Any:
@@ -69,9 +80,9 @@ async def in_thread(call: Callable[[], Any]) -> Any:
     return await asyncio.get_running_loop().run_in_executor(None, call)
 
 
-async def _listed(texts: Any) -> AsyncIterator[list[str]]:
+async def _listed(texts: Any, most: int) -> AsyncIterator[list[str]]:
     if not hasattr(texts, "__aiter__"):
-        for ready in blocks(texts):
+        for ready in blocks(texts, most):
             yield ready
         return
     block: list[str] = []
@@ -81,7 +92,7 @@ async def _listed(texts: Any) -> AsyncIterator[list[str]]:
         block.append(text)
         size += len(_checked(text, number))
         number += 1
-        if len(block) == BLOCK_TEXTS or size >= BLOCK_CHARACTERS:
+        if len(block) == most or size >= BLOCK_CHARACTERS:
             yield block
             block, size = [], 0
     if block:
@@ -92,6 +103,13 @@ async def encode_async(model: SentenceTransformer, texts: Any,
                        options: dict[str, Any]) -> AsyncIterator[Any]:
     """As encode, in a thread, block by block."""
     _check_iterable(texts)
-    async for block in _listed(texts):
-        for row in await in_thread(functools.partial(model.encode, block, **options)):
+    most = await in_thread(functools.partial(texts_at_a_time, model))
+    done = 0
+    async for block in _listed(texts, most):
+        try:
+            rows = await in_thread(functools.partial(model.encode, block, **options))
+        except TextError as error:
+            raise error.after(done) from None
+        for row in rows:
             yield row
+        done += len(block)

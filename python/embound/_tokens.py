@@ -6,18 +6,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._errors import ArgumentError, UnsupportedError
+from ._errors import TextError, UnsupportedError
+from ._inputs import read_inputs
 
 if TYPE_CHECKING:
     from ._model import SentenceTransformer
 
 
 def _listed(texts: Any) -> list[Any]:
-    from ._model import _read_inputs
-
     if isinstance(texts, (str, list)):
         return [texts] if isinstance(texts, str) else texts
-    items = _read_inputs(texts)[0]
+    items = read_inputs(texts)[0]
     return items.to_pylist() if hasattr(items, "to_pylist") else list(items)
 
 
@@ -27,12 +26,24 @@ def _ids(model: SentenceTransformer, texts: Any, prompt: str | None) -> list[Any
     items = _listed(texts)
     for i, text in enumerate(items):
         if not isinstance(text, str):
-            raise ArgumentError(f"text {i} is of type {type(text).__name__}; only str can be "
-                                "tokenized")
-    if prompt:
-        items = [prompt + text for text in items]
+            raise TextError(f"text {i} is of type {type(text).__name__}; only str can be "
+                            "tokenized", i)
     return [numpy.frombuffer(ids, dtype=numpy.uint32)
-            for ids in model._core.tokenize(items, model.max_seq_length)]
+            for ids in model._core.tokenize(items, prompt or None, model.max_seq_length)]
+
+
+class Features(dict[str, Any]):
+    """What tokenize gives. Older programs take ``[0]`` of it; this says what there is."""
+
+    def __missing__(self, key: Any) -> Any:
+        raise KeyError(f"{key!r}: tokenize gives a dict of {list(self)}: the ids of the first text "
+                       "are ['input_ids'][0]; SentenceTransformer(..., long='chunk') encodes texts "
+                       "of any length")
+
+
+def _prompt_length(model: SentenceTransformer, prompt: str) -> int:
+    """Tokens of the prompt, with the special one before but not after it."""
+    return len(_ids(model, [prompt], None)[0]) - 1
 
 
 def _tensor(array: Any) -> Any:
@@ -58,11 +69,13 @@ def tokenize(model: SentenceTransformer, texts: Any, prompt: str | None = None,
     for i, row in enumerate(rows):
         ids[i, :len(row)] = row
         mask[i, :len(row)] = 1
-    features = {"input_ids": _tensor(ids)}
+    features = Features(input_ids=_tensor(ids))
     if not mpnet:
         features["token_type_ids"] = _tensor(numpy.zeros_like(ids))
     features["attention_mask"] = _tensor(mask)
     features["modality"] = "text"
+    if prompt:
+        features["prompt_length"] = _prompt_length(model, prompt)
     return features
 
 
@@ -105,12 +118,15 @@ def encode(model: SentenceTransformer, inputs: Any, prompt: str | None, output_v
     results: list[Any] = [torch.from_numpy(array) for array in arrays]
     if output_value is None:
         cut_to = model.truncate_dim if truncate_dim is None else truncate_dim
+        prompt_length = _prompt_length(model, prompt) if prompt else 0
         for i, ids in enumerate(_ids(model, texts, prompt)):
             features: dict[str, Any] = {"input_ids": torch.from_numpy(ids.astype(numpy.int64))}
             if model._info["architecture"] != "mpnet":
                 features["token_type_ids"] = torch.zeros_like(features["input_ids"])
             features["attention_mask"] = torch.ones_like(features["input_ids"])
             features["modality"] = "text"
+            if prompt:
+                features["prompt_length"] = prompt_length
             features["token_embeddings"] = results[i]
             features["sentence_embedding"] = torch.from_numpy(_pooled(model, arrays[i], cut_to))
             results[i] = features

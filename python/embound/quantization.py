@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._errors import ArgumentError, EmboundWarning
+from ._errors import ArgumentError, EmboundWarning, warn
 from ._similarity import is_float_tensor, to_numpy
 
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 _STEADY = 100  # vectors from which ranges are taken without a warning
+_BLOCK = 1024  # vectors quantised at a time
 
 
 def _host(vectors: Any) -> Any:
@@ -19,8 +20,6 @@ def _host(vectors: Any) -> Any:
 
 
 def _ranges(vectors: Any, precision: str, calibration: Any) -> Any:
-    import warnings
-
     import numpy
 
     if calibration is None:
@@ -29,9 +28,8 @@ def _ranges(vectors: Any, precision: str, calibration: Any) -> Any:
                 f"{precision} needs the range of each dimension, which one vector cannot show: "
                 "use quantize_embeddings with ranges or calibration_embeddings")
         if len(vectors) < _STEADY:
-            warnings.warn(f"{precision}: the range of each dimension is taken from {len(vectors)} "
-                          "vectors only; give ranges or calibration_embeddings for steady results",
-                          EmboundWarning, stacklevel=4)
+            warn(f"{precision}: the range of each dimension is taken from {len(vectors)} vectors "
+                 "only; give ranges or calibration_embeddings for steady results", EmboundWarning)
         calibration = vectors
     return numpy.vstack((numpy.min(calibration, axis=0), numpy.max(calibration, axis=0)))
 
@@ -70,3 +68,18 @@ def quantize_embeddings(embeddings: Any, precision: str, ranges: Any = None,
     steps = numpy.where(steps == 0, 1, steps)
     levels = numpy.clip(numpy.floor((vectors - ranges[0]) / steps), 0, 255)
     return levels.astype(numpy.uint8) if precision == "uint8" else (levels - 128).astype(numpy.int8)
+
+
+def quantize_in_blocks(vectors: Any, precision: str) -> Any:
+    """The same of an array, without others of its size on the way."""
+    import numpy
+
+    integers = precision in ("int8", "uint8")
+    ranges = _ranges(vectors, precision, None) if integers else None
+    out: Any = None
+    for at in range(0, len(vectors), _BLOCK):
+        block = quantize_embeddings(vectors[at:at + _BLOCK], precision, ranges)
+        if out is None:
+            out = numpy.empty((len(vectors), block.shape[1]), block.dtype)
+        out[at:at + _BLOCK] = block
+    return out

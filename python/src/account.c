@@ -70,14 +70,21 @@ void emb_python_account_blame(emb_error *error, const emb_python_bounds *by) {
              device ? "gpu_memory" : "memory", (unsigned long long)stated);
 }
 
-/* The bytes of all other engines' own regions: the host's, or a device's. */
+/* The bytes of an engine's own regions: the host's, or a device's. */
+static uint64_t own_bytes(const emb_plan *plan, bool host) {
+    uint64_t bytes = 0;
+    for (uint32_t r = 0; r < plan->regions_count; r++)
+        if ((plan->regions[r].kind != EMB_REGION_DEVICE) == host)
+            bytes += plan->regions[r].arena_bytes;
+    return bytes;
+}
+
+/* The same of all other engines. */
 static uint64_t others_bytes(const emb_python_engine *self, bool host, uint32_t device) {
     uint64_t bytes = 0;
     for (const emb_python_engine *other = engines; other; other = other->next) {
         if (!is_other(other, self) || !(host || uses(other, device))) continue;
-        for (uint32_t r = 0; r < other->plan.regions_count; r++)
-            if ((other->plan.regions[r].kind != EMB_REGION_DEVICE) == host)
-                bytes += other->plan.regions[r].arena_bytes;
+        bytes += own_bytes(&other->plan, host);
     }
     return bytes;
 }
@@ -104,4 +111,61 @@ void emb_python_account_part(emb_plan *plan, const emb_python_engine *self) {
             part(region, "held by this process already",
                  others_bytes(self, false, plan->devices[0]));
     }
+}
+
+/* ---- room for rows --------------------------------------------------------------------------- */
+
+static atomic_ullong engines_bytes; /* of host memory that is the open engines' own */
+
+void emb_python_account_opened(const emb_python_engine *self) {
+    atomic_fetch_add(&engines_bytes, own_bytes(&self->plan, true));
+}
+
+void emb_python_account_closed(const emb_python_engine *self) {
+    atomic_fetch_sub(&engines_bytes, own_bytes(&self->plan, true));
+}
+
+uint64_t emb_python_account_taken(void) {
+    return atomic_load(&engines_bytes) + emb_python_buffers_bytes();
+}
+
+/* What of the caller's bytes is not for rows: the slab of texts, the interpreter's own objects. */
+static int64_t kept_bytes(const emb_plan *plan) {
+    const uint64_t most = 2u << 20;
+    uint64_t kept = plan->caller_bytes / 4;
+    return (int64_t)(kept < most ? kept : most);
+}
+
+/* What rows and other engines have taken since the process was measured, or given back. */
+static int64_t later_bytes(const emb_python_engine *self) {
+    uint64_t before = self->taken_bytes + own_bytes(&self->plan, true);
+    return (int64_t)(emb_python_account_taken() - before);
+}
+
+int64_t emb_python_account_room(const emb_python_engine *self) {
+    const emb_plan *plan = &self->plan;
+    if (!plan->host_bytes_max) return INT64_MAX;
+    return (int64_t)(plan->host_bytes_max - plan->host_bytes + plan->caller_bytes) -
+           kept_bytes(plan) - later_bytes(self);
+}
+
+emb_status emb_python_account_claim(const emb_python_engine *self, uint64_t bytes,
+                                    emb_error *error) {
+    const uint64_t mib = 1u << 20;
+    int64_t room = emb_python_account_room(self);
+    if (room > 0 && bytes <= (uint64_t)room) return EMB_OK;
+    const emb_plan *plan = &self->plan;
+    /* what full speed needs, with the rows; a mebibyte for what the process may grow by till then
+     */
+    uint64_t least = plan->host_bytes_knee - plan->caller_bytes +
+                     (uint64_t)(kept_bytes(plan) + later_bytes(self)) + bytes + mib;
+    *error = (emb_error){.region = EMB_REGION_HOST, .bytes_min = (least + mib) / mib * mib};
+    PyOS_snprintf(error->message, sizeof error->message,
+                  "the vectors take %llu bytes, but memory=%llu leaves %lld for them (vectors made "
+                  "before and still alive: %llu): take them from encode_stream or encode_parquet, "
+                  "or state memory=%llu",
+                  (unsigned long long)bytes, (unsigned long long)plan->host_bytes_max,
+                  (long long)(room > 0 ? room : 0), (unsigned long long)emb_python_buffers_bytes(),
+                  (unsigned long long)error->bytes_min);
+    return EMB_BUDGET;
 }

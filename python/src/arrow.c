@@ -1,4 +1,5 @@
-/* arrow.c - string columns through Arrow's C data interface: utf8, large_utf8 and string_view.
+/* arrow.c - string columns through Arrow's C data interface: utf8, large_utf8 and string_view, also
+ * as the dictionary of a categorical column; and columns of nothing but nulls.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
@@ -7,34 +8,78 @@
 #include "core.h"
 #include "interchange.h"
 
-typedef enum text_layout { LAYOUT_UTF8, LAYOUT_LARGE_UTF8, LAYOUT_VIEW } text_layout;
+typedef enum text_layout {
+    LAYOUT_UTF8,
+    LAYOUT_LARGE_UTF8,
+    LAYOUT_VIEW,
+    LAYOUT_NULL,
+    LAYOUT_OTHER /* no strings: refused with the first value */
+} text_layout;
 
 struct emb_python_column {
     emb_arrow_array *chunks; /* [chunks_count], owned */
     size_t chunks_count, chunks_room;
-    text_layout layout;
+    text_layout layout; /* of the strings */
+    char index_format;  /* of the places in a dictionary; 0: there is none */
+    const char *kind;   /* what a column of LAYOUT_OTHER holds */
     int64_t count;
     size_t chunk;  /* that holds the row last asked for */
     int64_t first; /* row number of its first value */
 };
 
-static int choose_layout(emb_python_column *column, const emb_arrow_schema *schema) {
-    const char *format = schema->format ? schema->format : "";
-    if (!schema->dictionary) {
-        column->layout = strcmp(format, "u") == 0   ? LAYOUT_UTF8
-                         : strcmp(format, "U") == 0 ? LAYOUT_LARGE_UTF8
-                                                    : LAYOUT_VIEW;
-        if (column->layout != LAYOUT_VIEW || strcmp(format, "vu") == 0) return 0;
+/* What a format of Arrow is called; the first that the format begins with. */
+static const char *name_kind(const char *format) {
+    static const char *const names[][2] = {
+        {"b", "bool"},
+        {"c", "int8"},
+        {"C", "uint8"},
+        {"s", "int16"},
+        {"S", "uint16"},
+        {"i", "int32"},
+        {"I", "uint32"},
+        {"l", "int64"},
+        {"L", "uint64"},
+        {"e", "float16"},
+        {"f", "float32"},
+        {"g", "float64"},
+        {"z", "bytes"},
+        {"Z", "bytes"},
+        {"vz", "bytes"},
+        {"w", "bytes"},
+        {"d", "decimals"},
+        {"t", "times"},
+        {"+s", "structs (a whole table?)"},
+        {"+r", "run-ends"},
+        {"+", "lists"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strncmp(format, names[i][0], strlen(names[i][0])) == 0) return names[i][1];
+    return "an unknown type";
+}
+
+static void choose_layout(emb_python_column *column, const emb_arrow_schema *schema) {
+    if (schema->dictionary) {
+        column->index_format = schema->format[0];
+        schema = schema->dictionary;
     }
-    PyErr_Format(PyExc_TypeError,
-                 "an Arrow column of strings is needed (utf8, large_utf8 or string_view), not of "
-                 "format '%s'%s: cast it first",
-                 format, schema->dictionary ? " in a dictionary" : "");
-    return -1;
+    const char *format = schema->format;
+    column->layout = strcmp(format, "u") == 0    ? LAYOUT_UTF8
+                     : strcmp(format, "U") == 0  ? LAYOUT_LARGE_UTF8
+                     : strcmp(format, "vu") == 0 ? LAYOUT_VIEW
+                     : strcmp(format, "n") == 0  ? LAYOUT_NULL
+                                                 : LAYOUT_OTHER;
+    column->kind = name_kind(format);
 }
 
 /* Takes the array over, also if it fails. */
 static int add_chunk(emb_python_column *column, emb_arrow_array *array) {
+    if (column->layout == LAYOUT_OTHER && array->length) {
+        array->release(array);
+        emb_python_refuse(EMB_INVALID_ARGUMENT, 0,
+                          "a column of strings is needed, and this one holds %s: cast it first",
+                          column->kind);
+        return -1;
+    }
     if (column->chunks_count == column->chunks_room) {
         size_t room = column->chunks_room ? 2 * column->chunks_room : 8;
         emb_arrow_array *grown = realloc(column->chunks, room * sizeof *grown);
@@ -56,9 +101,8 @@ static int read_stream(emb_python_column *column, emb_arrow_stream *stream) {
     emb_arrow_schema schema = {0};
     int failed = stream->get_schema(stream, &schema);
     if (!failed) {
-        int chosen = choose_layout(column, &schema);
+        choose_layout(column, &schema);
         if (schema.release) schema.release(&schema);
-        if (chosen != 0) return -1;
     }
     while (!failed) {
         emb_arrow_array array = {0};
@@ -93,7 +137,8 @@ static int open_array(emb_python_column *column, PyObject *schema_capsule, PyObj
         PyErr_SetString(PyExc_ValueError, "the Arrow array has been taken already");
         return -1;
     }
-    return choose_layout(column, schema) == 0 ? add_chunk(column, array) : -1;
+    choose_layout(column, schema);
+    return add_chunk(column, array);
 }
 
 emb_python_column *emb_python_column_open(PyObject *stream, PyObject *schema, PyObject *array) {
@@ -127,22 +172,12 @@ static void read_view(const emb_arrow_array *array, int64_t at, const char **dat
                            : (const char *)array->buffers[2 + words[2]] + words[3];
 }
 
-int emb_python_column_text(emb_python_column *column, int64_t row, const char **data,
-                           size_t *length) {
-    while (row - column->first >= column->chunks[column->chunk].length)
-        column->first += column->chunks[column->chunk++].length;
-    const emb_arrow_array *array = &column->chunks[column->chunk];
-    int64_t at = row - column->first + array->offset;
-    const unsigned char *valid = array->buffers[0];
-    if (valid && !(valid[at >> 3] >> (at & 7) & 1)) {
-        PyErr_Format(PyExc_ValueError,
-                     "text %lld is null: fill nulls or leave such rows out before encoding",
-                     (long long)row);
-        return -1;
-    }
-    if (column->layout == LAYOUT_VIEW) {
+/* `at` counts from the start of the buffers. */
+static void read_text(const emb_arrow_array *array, text_layout layout, int64_t at,
+                      const char **data, size_t *length) {
+    if (layout == LAYOUT_VIEW) {
         read_view(array, at, data, length);
-    } else if (column->layout == LAYOUT_UTF8) {
+    } else if (layout == LAYOUT_UTF8) {
         const int32_t *offsets = array->buffers[1];
         *data = (const char *)array->buffers[2] + offsets[at];
         *length = (size_t)(offsets[at + 1] - offsets[at]);
@@ -151,5 +186,59 @@ int emb_python_column_text(emb_python_column *column, int64_t row, const char **
         *data = (const char *)array->buffers[2] + offsets[at];
         *length = (size_t)(offsets[at + 1] - offsets[at]);
     }
+}
+
+static bool is_null(const emb_arrow_array *array, int64_t at) {
+    const unsigned char *valid = array->buffers[0];
+    return valid && !(valid[at >> 3] >> (at & 7) & 1);
+}
+
+/* Where a value of a categorical column stands in its dictionary. */
+static int64_t read_index(char format, const void *indices, int64_t at) {
+    switch (format) {
+    case 'c':
+        return ((const int8_t *)indices)[at];
+    case 'C':
+        return ((const uint8_t *)indices)[at];
+    case 's':
+        return ((const int16_t *)indices)[at];
+    case 'S':
+        return ((const uint16_t *)indices)[at];
+    case 'i':
+        return ((const int32_t *)indices)[at];
+    case 'I':
+        return ((const uint32_t *)indices)[at];
+    default:
+        return ((const int64_t *)indices)[at]; /* 'l' and 'L' */
+    }
+}
+
+int emb_python_column_text(emb_python_column *column, int64_t row, const char **data,
+                           size_t *length) {
+    while (row - column->first >= column->chunks[column->chunk].length)
+        column->first += column->chunks[column->chunk++].length;
+    const emb_arrow_array *array = &column->chunks[column->chunk];
+    int64_t at = row - column->first + array->offset;
+    bool null = column->layout == LAYOUT_NULL || is_null(array, at);
+    if (!null && column->index_format) {
+        at = read_index(column->index_format, array->buffers[1], at);
+        array = array->dictionary;
+        if (at < 0 || at >= array->length) {
+            emb_python_refuse(EMB_INVALID_ARGUMENT, 0,
+                              "text %lld stands at %lld of a dictionary of %lld: the column is "
+                              "malformed",
+                              (long long)row, (long long)at, (long long)array->length);
+            return -1;
+        }
+        at += array->offset;
+        null = is_null(array, at);
+    }
+    if (null) {
+        emb_python_refuse(EMB_BAD_TEXT, (uint64_t)row,
+                          "text %lld is null: fill nulls or leave such rows out before encoding",
+                          (long long)row);
+        return -1;
+    }
+    read_text(array, column->layout, at, data, length);
     return 0;
 }

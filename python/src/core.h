@@ -25,6 +25,10 @@
 /* Raises the exception of embound._errors for this status. Gives NULL. Needs the GIL. */
 PyObject *emb_python_raise(emb_status status, const emb_error *error);
 
+/* The same with a message as printf makes it; number: the index of a TextError. */
+__attribute__((format(printf, 3, 4))) PyObject *
+emb_python_refuse(emb_status status, uint64_t number, const char *format, ...);
+
 /* ---- rows (rows.c, device_rows.c, dlpack.c) -------------------------------------------------- */
 
 /* Bytes on a GPU of all rows of one Python engine, which may be gone before them. */
@@ -49,6 +53,9 @@ typedef struct emb_python_buffer {
 
 /* NULL without memory. The caller owns one reference. */
 emb_python_buffer *emb_python_buffer_open(int64_t count, int64_t dim);
+
+/* Bytes of host memory of all buffers that are alive in this process. Any thread. */
+uint64_t emb_python_buffers_bytes(void);
 void emb_python_buffer_hold(emb_python_buffer *buffer);
 void emb_python_buffer_drop(emb_python_buffer *buffer);
 
@@ -89,8 +96,9 @@ PyObject *emb_python_dlpack(const emb_python_rows *rows, emb_python_buffer *buff
 
 /* ---- texts (texts.c, arrow.c) ---------------------------------------------------------------- */
 
-#define EMB_SLAB_TEXTS 128
-#define EMB_SLAB_BYTES (1u << 20)
+#define EMB_SLAB_TEXTS       128
+#define EMB_SLAB_BYTES       (1u << 20)
+#define EMB_SLICE_CHARACTERS (64 << 10) /* of a str that are UTF-8 at a time */
 
 /* One run of a string column: its values' places. From Arrow, nothing is copied. */
 typedef struct emb_python_column emb_python_column;
@@ -102,14 +110,20 @@ typedef struct emb_python_texts {
     const char *prompt; /* borrowed; NULL: none */
     size_t prompt_length;
     int64_t count, next; /* texts in all, and the next to be taken */
-    uint32_t texts, pieces_count;
-    PyObject *held[EMB_SLAB_TEXTS]; /* bytes of the slab's texts; NULL for a column's */
+    PyObject *text;      /* the next one, owned, while it has been taken in part */
+    Py_ssize_t at;       /* characters of it that have been taken */
+    uint32_t slices, pieces_count;
+    PyObject *held[EMB_SLAB_TEXTS]; /* bytes of the slab; NULL for a column's */
     emb_piece pieces[2 * EMB_SLAB_TEXTS];
 } emb_python_texts;
 
 /* Takes the next slab; 1, 0 at the end, -1 with an exception. Needs the GIL. */
 int emb_python_texts_fill(emb_python_texts *texts);
 void emb_python_texts_release(emb_python_texts *texts);
+
+/* The next characters of a str from *at on, which moves, as UTF-8: a new object that owns the
+ * bytes, however long the str is a small one. NULL with an exception. */
+PyObject *emb_python_slice(PyObject *text, Py_ssize_t *at, const char **data, size_t *length);
 
 /* Imports an Arrow stream (a capsule "arrow_array_stream"), or one array with its schema. Takes
  * their contents over. NULL with an exception. */
@@ -137,6 +151,7 @@ typedef struct emb_python_engine {
     emb_limits limits;
     emb_plan plan;         /* of the open engine */
     emb_machine machine;   /* that it was made for */
+    uint64_t taken_bytes;  /* by rows and engines when the process was measured */
     emb_python_held *held; /* by rows on the GPU */
     emb_device_list gpus;  /* to look at; count 0: all */
     pid_t process;         /* that the engine's threads live in */
@@ -165,6 +180,21 @@ void emb_python_account_blame(emb_error *error, const emb_python_bounds *by);
 
 /* Gives what other engines hold a line of its own in the plan. */
 void emb_python_account_part(emb_plan *plan, const emb_python_engine *self);
+
+/* After an engine was opened, and before it is closed or forgotten. */
+void emb_python_account_opened(const emb_python_engine *self);
+void emb_python_account_closed(const emb_python_engine *self);
+
+/* Bytes of host memory of open engines and of rows that are alive, in this process. Any thread. */
+uint64_t emb_python_account_taken(void);
+
+/* Bytes that the stated memory leaves for rows now; INT64_MAX where none is stated. Has an open
+ * engine; needs no GIL. */
+int64_t emb_python_account_room(const emb_python_engine *self);
+
+/* EMB_BUDGET with the bytes and the ways out, if so many more of rows have no room; else EMB_OK. */
+emb_status emb_python_account_claim(const emb_python_engine *self, uint64_t bytes,
+                                    emb_error *error);
 
 int emb_python_engine_register(PyObject *module);
 

@@ -12,12 +12,13 @@
 
 /* One call of encode. */
 typedef struct encode_job {
+    const emb_python_engine *self;
     emb_engine *engine;
     emb_python_buffer *out;   /* [texts, dim]; NULL for vectors of tokens: */
     emb_python_buffer **outs; /* [texts] of [tokens, dim], NULL until there */
     uint32_t engine_dim;
     float *stage; /* [COLLECT_ROWS, dim]: what the host still changes before rows go to the GPU */
-    bool no_memory;
+    bool no_memory, no_room;
     emb_python_texts *texts;
     PyObject *progress; /* called with the rows done so far; NULL: none */
     bool normalize;
@@ -37,12 +38,17 @@ static double seconds_now(void) {
 }
 
 static void place_tokens(encode_job *job, const emb_row *row) {
+    uint64_t bytes = row->tokens * job->engine_dim * sizeof(float);
+    if (job->no_room || emb_python_account_claim(job->self, bytes, &job->error) != EMB_OK) {
+        job->no_room = true; /* how many tokens there are is not known before */
+        return;
+    }
     emb_python_buffer *out = emb_python_buffer_open((int64_t)row->tokens, job->engine_dim);
     job->outs[row->user] = out;
     if (!out)
         job->no_memory = true;
     else if (row->tokens)
-        memcpy(out->values, row->values, row->tokens * job->engine_dim * sizeof(float));
+        memcpy(out->values, row->values, bytes);
 }
 
 /* Keeps the first dim values, then normalises: the order of sentence-transformers. */
@@ -88,6 +94,7 @@ static emb_status collect(encode_job *job) {
                                            EMB_PYTHON_WAIT_MS, &job->error);
     for (uint32_t i = 0; i < count; i++) place_row(job, &rows[i]);
     job->got += count;
+    if (status == EMB_OK && job->no_room) return EMB_BUDGET;
     if (status == EMB_OK && job->out && job->out->held) status = upload(job, rows, count);
     return status;
 }
@@ -154,6 +161,7 @@ static int run(encode_job *job) {
         job->due = job->texts->next;
         if (job->progress && report(job) != 0) return -1;
     }
+    if (more < 0 && job->texts->text) return -1; /* in the middle of a text */
     if (more < 0) {
         /* what was sent before the text that cannot be taken must leave the engine */
         PyObject *type, *value, *traceback;
@@ -185,6 +193,7 @@ static PyObject *raise_text(const encode_job *job) {
 static int run_whole(encode_job *job, emb_python_engine *self) {
     int status = run(job);
     emb_python_texts_release(job->texts);
+    Py_CLEAR(job->texts->text);
     if (status < 0) {
         /* an exception is set; closing must not lose it */
         PyObject *type, *value, *traceback;
@@ -218,6 +227,7 @@ static PyObject *result_of(const encode_job *job, PyObject *rows) {
 typedef struct encode_options {
     int64_t dim; /* -1: all */
     bool normalize, single, on_device;
+    uint64_t beside;    /* bytes per row that the caller makes of it in host memory */
     PyObject *progress; /* NULL: none */
 } encode_options;
 
@@ -230,6 +240,14 @@ static int open_out(encode_job *job, emb_python_engine *self, const encode_optio
         if (!job->out) return -1;
         if (job->normalize) job->stage = malloc(((size_t)dim + 1) * COLLECT_ROWS * sizeof(float));
     } else {
+        uint64_t bytes = (uint64_t)job->texts->count;
+        if (__builtin_mul_overflow(bytes, (uint64_t)dim * sizeof(float) + options->beside, &bytes))
+            bytes = INT64_MAX;
+        emb_status status = emb_python_account_claim(self, bytes, &job->error);
+        if (status != EMB_OK) {
+            emb_python_raise(status, &job->error);
+            return -1;
+        }
         job->out = emb_python_buffer_open(job->texts->count, dim);
     }
     job->engine = self->engine;
@@ -242,8 +260,10 @@ static PyObject *encode(emb_python_engine *self, emb_python_texts *texts,
                         const encode_options *options) {
     if (emb_python_engine_enter(self) != 0) return NULL;
     PyObject *result = NULL;
-    encode_job job = {
-        .texts = texts, .normalize = options->normalize, .progress = options->progress};
+    encode_job job = {.self = self,
+                      .texts = texts,
+                      .normalize = options->normalize,
+                      .progress = options->progress};
     if (emb_python_engine_ready(self, EMB_OUTPUT_TEXT) == 0) {
         if (open_out(&job, self, options) == 0 && run_whole(&job, self) == 0) {
             emb_python_buffer_hold(job.out);
@@ -271,7 +291,8 @@ static PyObject *encode_tokens(emb_python_engine *self, emb_python_texts *texts)
     if (emb_python_engine_enter(self) != 0) return NULL;
     PyObject *result = NULL;
     size_t count = (size_t)texts->count;
-    encode_job job = {.texts = texts, .outs = calloc(count ? count : 1, sizeof *job.outs)};
+    encode_job job = {
+        .self = self, .texts = texts, .outs = calloc(count ? count : 1, sizeof *job.outs)};
     if (!job.outs) {
         PyErr_NoMemory();
     } else if (emb_python_engine_ready(self, EMB_OUTPUT_TOKENS) == 0) {
@@ -293,7 +314,7 @@ static int read_prompt(emb_python_texts *texts, PyObject *prompt) {
     return texts->prompt ? 0 : -1;
 }
 
-/* prompt, dim, normalize, progress, on_device: the last arguments of both methods. */
+/* prompt, dim, normalize, progress, on_device, beside: the last arguments of both methods. */
 static int read_options(emb_python_texts *texts, encode_options *options,
                         PyObject *const *arguments) {
     memset(options, 0, sizeof *options);
@@ -303,6 +324,8 @@ static int read_options(emb_python_texts *texts, encode_options *options,
     int normalize = PyObject_IsTrue(arguments[2]), on_device = PyObject_IsTrue(arguments[4]);
     options->normalize = normalize > 0;
     options->on_device = on_device > 0;
+    options->beside = PyLong_AsUnsignedLongLong(arguments[5]);
+    if (PyErr_Occurred()) return -1;
     options->progress = arguments[3] == Py_None ? NULL : arguments[3];
     return normalize < 0 || on_device < 0 ? -1 : 0;
 }
@@ -311,7 +334,7 @@ PyObject *emb_python_encode(PyObject *self, PyObject *const *arguments, Py_ssize
     emb_python_texts texts;
     encode_options options;
     memset(&texts, 0, offsetof(emb_python_texts, held));
-    if (count != 6) return PyErr_Format(PyExc_TypeError, "encode takes 6 arguments");
+    if (count != 7) return PyErr_Format(PyExc_TypeError, "encode takes 7 arguments");
     if (read_options(&texts, &options, arguments + 1) != 0) return NULL;
     options.single = PyUnicode_Check(arguments[0]);
     PyObject *list = options.single ? PyList_New(1) : Py_NewRef(arguments[0]);
@@ -344,7 +367,7 @@ PyObject *emb_python_encode_column(PyObject *self, PyObject *const *arguments, P
     emb_python_texts texts;
     encode_options options;
     memset(&texts, 0, offsetof(emb_python_texts, held));
-    if (count != 8) return PyErr_Format(PyExc_TypeError, "encode_column takes 8 arguments");
+    if (count != 9) return PyErr_Format(PyExc_TypeError, "encode_column takes 9 arguments");
     if (read_options(&texts, &options, arguments + 3) != 0) return NULL;
     texts.column = emb_python_column_open(arguments[0] == Py_None ? NULL : arguments[0],
                                           arguments[1], arguments[2]);
@@ -357,49 +380,74 @@ PyObject *emb_python_encode_column(PyObject *self, PyObject *const *arguments, P
 
 /* ---- token ids ------------------------------------------------------------------------------- */
 
-/* One text's ids between the special ones, cut to `capacity` in all. */
-static PyObject *tokenize_one(emb_tokenizer_handle *tokenizer, PyObject *text, uint32_t *ids,
-                              uint32_t capacity) {
-    PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
-    char *data;
-    Py_ssize_t length;
-    if (!bytes || PyBytes_AsStringAndSize(bytes, &data, &length) != 0) {
-        Py_XDECREF(bytes);
-        return NULL;
+/* Ids written so far, after the special one that stands before them. */
+typedef struct token_ids {
+    uint32_t *ids;
+    size_t count, capacity;
+} token_ids;
+
+/* Adds the ids of a str; of a long one no more is read than fills them. -1 with an exception. */
+static int add_ids(token_ids *out, emb_tokenizer_handle *tokenizer, PyObject *text, uint32_t flags,
+                   uint32_t last) {
+    Py_ssize_t at = 0, length = PyUnicode_GetLength(text);
+    do {
+        const char *data;
+        size_t bytes, used = 0, count = 0;
+        PyObject *held = emb_python_slice(text, &at, &data, &bytes);
+        if (!held) return -1;
+        if (at == length) flags |= last;
+        uint32_t done = 0;
+        emb_error error = {0};
+        emb_status status = emb_tokenize(tokenizer, data, bytes, flags, out->ids + 1 + out->count,
+                                         out->capacity - out->count, &used, &count, &done, &error);
+        Py_DECREF(held);
+        if (status != EMB_OK) {
+            emb_python_raise(status, &error);
+            return -1;
+        }
+        out->count += count;
+        flags = 0;
+    } while (at < length && out->count < out->capacity);
+    return 0;
+}
+
+/* One text's ids, the prompt's first, between the special ones. prompt: NULL for none. */
+static PyObject *tokenize_one(emb_tokenizer_handle *tokenizer, PyObject *prompt, PyObject *text,
+                              token_ids *out) {
+    uint32_t flags = EMB_PIECE_FIRST;
+    out->count = 0;
+    if (prompt) {
+        if (add_ids(out, tokenizer, prompt, flags, 0) != 0) return NULL;
+        flags = 0;
     }
-    size_t used = 0, count = 0;
-    uint32_t done = 0;
-    emb_error error = {0};
-    emb_status status =
-        emb_tokenize(tokenizer, data, (size_t)length, EMB_PIECE_FIRST | EMB_PIECE_LAST, ids + 1,
-                     capacity - 2, &used, &count, &done, &error);
-    Py_DECREF(bytes);
-    if (status != EMB_OK) return emb_python_raise(status, &error);
-    emb_tokenizer_specials(tokenizer, &ids[0], &ids[count + 1]);
-    return PyBytes_FromStringAndSize((const char *)ids, (Py_ssize_t)((count + 2) * sizeof *ids));
+    if (out->count < out->capacity && add_ids(out, tokenizer, text, flags, EMB_PIECE_LAST) != 0)
+        return NULL;
+    emb_tokenizer_specials(tokenizer, &out->ids[0], &out->ids[out->count + 1]);
+    return PyBytes_FromStringAndSize((const char *)out->ids,
+                                     (Py_ssize_t)((out->count + 2) * sizeof *out->ids));
 }
 
 PyObject *emb_python_tokenize(PyObject *object, PyObject *const *arguments, Py_ssize_t count) {
-    if (count != 2 || !PyList_Check(arguments[0]))
-        return PyErr_Format(PyExc_TypeError, "tokenize takes a list of str and a number");
-    unsigned long capacity = PyLong_AsUnsignedLong(arguments[1]);
+    if (count != 3 || !PyList_Check(arguments[0]))
+        return PyErr_Format(PyExc_TypeError, "tokenize takes a list of str, a prompt, a number");
+    unsigned long capacity = PyLong_AsUnsignedLong(arguments[2]);
     if (PyErr_Occurred()) return NULL;
     if (capacity < 3 || capacity > 1u << 20)
         return PyErr_Format(PyExc_ValueError, "tokens_max %lu: state 3 to 1048576", capacity);
+    PyObject *prompt = arguments[1] == Py_None ? NULL : arguments[1];
     emb_tokenizer_handle *tokenizer = NULL;
     emb_error error = {0};
     emb_status status =
         emb_tokenizer_open(&tokenizer, ((emb_python_engine *)object)->model, &error);
     if (status != EMB_OK) return emb_python_raise(status, &error);
-    uint32_t *ids = PyMem_Malloc(capacity * sizeof *ids);
-    PyObject *out = ids ? PyList_New(0) : PyErr_NoMemory();
+    token_ids ids = {.ids = PyMem_Malloc(capacity * sizeof *ids.ids), .capacity = capacity - 2};
+    PyObject *out = ids.ids ? PyList_New(0) : PyErr_NoMemory();
     for (Py_ssize_t i = 0; out && i < PyList_Size(arguments[0]); i++) {
-        PyObject *one =
-            tokenize_one(tokenizer, PyList_GetItem(arguments[0], i), ids, (uint32_t)capacity);
+        PyObject *one = tokenize_one(tokenizer, prompt, PyList_GetItem(arguments[0], i), &ids);
         if (!one || PyList_Append(out, one) != 0) Py_CLEAR(out);
         Py_XDECREF(one);
     }
-    PyMem_Free(ids);
+    PyMem_Free(ids.ids);
     emb_tokenizer_close(tokenizer);
     return out;
 }

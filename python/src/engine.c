@@ -5,6 +5,9 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -102,6 +105,7 @@ static bool device_is_cpu(const emb_python_engine *self) {
 int emb_python_engine_enter(emb_python_engine *self) {
     if (self->process != getpid()) {
         begin_queue(self); /* the parent's threads are not here */
+        if (self->engine) emb_python_account_closed(self);
         emb_engine_forget(self->engine);
         self->engine = NULL;
     }
@@ -178,6 +182,7 @@ void emb_python_engine_discard(emb_python_engine *self) {
     emb_engine *engine = self->engine;
     self->engine = NULL;
     if (!engine) return;
+    emb_python_account_closed(self);
     Py_BEGIN_ALLOW_THREADS;
     emb_engine_cancel(engine);
     emb_engine_close(engine);
@@ -206,6 +211,7 @@ static int open_planned(emb_python_engine *self, emb_status status, emb_error *e
     }
     if (status == EMB_OK) {
         self->opens++;
+        emb_python_account_opened(self);
         return 0;
     }
     self->engine = NULL;
@@ -218,6 +224,10 @@ int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output) {
     if (self->limits.output != output) emb_python_engine_discard(self);
     if (self->engine) return 0;
     self->limits.output = output;
+#ifdef __GLIBC__
+    malloc_trim(0); /* pages that rows have left behind are not the process's any more */
+#endif
+    self->taken_bytes = emb_python_account_taken();
     emb_error error = {0};
     emb_status status = make_plan(&self->plan, &self->machine, self, &error);
     return open_planned(self, status, &error);
@@ -320,6 +330,16 @@ static PyObject *engine_open(PyObject *object, PyObject *unused) {
     return status == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
+static PyObject *engine_room(PyObject *object, PyObject *unused) {
+    (void)unused;
+    emb_python_engine *self = (emb_python_engine *)object;
+    if (emb_python_engine_enter(self) != 0) return NULL;
+    int status = self->engine ? 0 : emb_python_engine_ready(self, EMB_OUTPUT_TEXT);
+    int64_t room = status == 0 ? emb_python_account_room(self) : 0;
+    emb_python_engine_leave(self);
+    return status == 0 ? PyLong_FromLongLong(room > 0 ? room : 0) : NULL;
+}
+
 static PyObject *engine_close(PyObject *object, PyObject *unused) {
     (void)unused;
     emb_python_engine *self = (emb_python_engine *)object;
@@ -400,7 +420,8 @@ static void engine_free(PyObject *object) {
     if (self->process == getpid()) {
         emb_python_engine_discard(self);
         pthread_mutex_destroy(&self->mutex);
-    } else {
+    } else if (self->engine) {
+        emb_python_account_closed(self);
         emb_engine_forget(self->engine);
     }
     emb_model_close(self->model);
@@ -415,19 +436,20 @@ static PyMethodDef engine_methods[] = {
      "Sets limits and closes the engine; the next use opens it with them."},
     {"plan", engine_plan, METH_NOARGS, "The plan as a dict: of the open engine, else made now."},
     {"open", engine_open, METH_NOARGS, "Opens the engine: takes its memory, loads the weights."},
+    {"room", engine_room, METH_NOARGS,
+     "Bytes that the stated memory leaves for rows; opens the engine if it is not."},
     {"close", engine_close, METH_NOARGS, "Gives the engine's memory back; the next use reopens."},
     {"stats", engine_stats, METH_NOARGS, "Counters since open, bytes of the process, as a dict."},
     {"encode", (PyCFunction)(void (*)(void))emb_python_encode, METH_FASTCALL,
-     "encode(texts, prompt, dim, normalize, progress, on_device) -> (Rows or DeviceRows, texts "
-     "cut, "
-     "tokens dropped)"},
+     "encode(texts, prompt, dim, normalize, progress, on_device, beside) -> (Rows or DeviceRows, "
+     "texts cut, tokens dropped); beside: bytes that each row takes once more, in another form"},
     {"encode_tokens", (PyCFunction)(void (*)(void))emb_python_encode_tokens, METH_FASTCALL,
      "encode_tokens(texts, prompt) -> (list of Rows [tokens, dim], texts cut, tokens dropped)"},
     {"encode_column", (PyCFunction)(void (*)(void))emb_python_encode_column, METH_FASTCALL,
-     "encode_column(stream, schema, array, prompt, dim, normalize, progress, on_device) -> as "
-     "encode"},
+     "encode_column(stream, schema, array, prompt, dim, normalize, progress, on_device, beside) -> "
+     "as encode"},
     {"tokenize", (PyCFunction)(void (*)(void))emb_python_tokenize, METH_FASTCALL,
-     "tokenize(texts, tokens_max) -> list of bytes: ids as native u32, special tokens included"},
+     "tokenize(texts, prompt, tokens_max) -> list of bytes: native u32, special tokens included"},
     {0},
 };
 

@@ -1,6 +1,7 @@
 /* module.c - the extension embound._core: its types, its version, and statuses as exceptions.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
 #include <string.h>
 
 #include "core.h"
@@ -19,6 +20,15 @@ PyObject *emb_python_raise(emb_status status, const emb_error *error) {
     Py_XDECREF(message);
     Py_DECREF(errors);
     return NULL;
+}
+
+PyObject *emb_python_refuse(emb_status status, uint64_t number, const char *format, ...) {
+    emb_error error = {.bytes_min = number};
+    va_list arguments;
+    va_start(arguments, format);
+    PyOS_vsnprintf(error.message, sizeof error.message, format, arguments);
+    va_end(arguments);
+    return emb_python_raise(status, &error);
 }
 
 static int fill_module(PyObject *module) {

@@ -13,6 +13,13 @@
 
 /* ---- buffer ---------------------------------------------------------------------------------- */
 
+/* Of all buffers in host memory: numpy and others drop theirs without this module. */
+static atomic_ullong alive_bytes;
+
+uint64_t emb_python_buffers_bytes(void) {
+    return atomic_load(&alive_bytes);
+}
+
 emb_python_buffer *emb_python_buffer_open(int64_t count, int64_t dim) {
     uint64_t bytes;
     if (__builtin_mul_overflow((uint64_t)count * sizeof(float), (uint64_t)dim, &bytes)) return NULL;
@@ -26,6 +33,7 @@ emb_python_buffer *emb_python_buffer_open(int64_t count, int64_t dim) {
     buffer->values = values;
     buffer->count = count;
     buffer->dim = dim;
+    atomic_fetch_add(&alive_bytes, bytes);
     return buffer;
 }
 
@@ -41,6 +49,7 @@ void emb_python_buffer_drop(emb_python_buffer *buffer) {
         atomic_fetch_sub(&buffer->held->bytes, bytes);
         emb_python_held_drop(buffer->held);
     } else {
+        atomic_fetch_sub(&alive_bytes, (uint64_t)(buffer->count * buffer->dim) * sizeof(float));
         free(buffer->values);
     }
     free(buffer);

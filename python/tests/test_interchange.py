@@ -4,6 +4,7 @@ SPDX-License-Identifier: Apache-2.0
 """
 import gc
 
+import embound
 import numpy
 import pytest
 
@@ -80,11 +81,63 @@ def test_arrow_columns_in(tiny, kind):
         tiny.encode(with_null)
 
 
-def test_other_columns_are_refused(tiny):
+def test_categories(tiny):
     pyarrow = pytest.importorskip("pyarrow")
-    for array in (pyarrow.array([1, 2]), pyarrow.array(["a"]).dictionary_encode()):
-        with pytest.raises(TypeError, match="cast"):
+    texts = ["b", "a", "b", "ccc"]
+    expected = tiny.encode(texts)
+    column = pyarrow.array(texts).dictionary_encode()
+    for kind in (pyarrow.int8(), pyarrow.uint16(), pyarrow.int64()):
+        one = column.cast(pyarrow.dictionary(kind, pyarrow.large_string()))
+        assert numpy.array_equal(tiny.encode(one), expected)
+    assert numpy.array_equal(tiny.encode(column.slice(1)), expected[1:])
+    other = pyarrow.array(["x", "a"]).dictionary_encode()
+    chunks = pyarrow.chunked_array([column, other.slice(1)])
+    assert numpy.array_equal(tiny.encode(chunks), tiny.encode([*texts, "a"]))
+    polars = pytest.importorskip("polars")
+    for kind in (polars.Categorical, polars.Enum(["ccc", "a", "b"])):
+        assert numpy.array_equal(tiny.encode(polars.Series(texts, dtype=kind)), expected)
+    pandas = pytest.importorskip("pandas")
+    assert numpy.array_equal(tiny.encode(pandas.Series(texts, dtype="category")), expected)
+    assert numpy.array_equal(tiny.encode(pandas.Categorical(texts)), expected)
+    for one in (polars.Series(["a", None], dtype=polars.Categorical),
+                pandas.Series(["a", None], dtype="category"),
+                pyarrow.DictionaryArray.from_arrays([0, 1], ["a", None])):
+        with pytest.raises(embound.TextError, match="text 1 is null") as caught:
+            tiny.encode(one)
+        assert caught.value.index == 1
+
+
+def test_columns_of_no_strings(tiny):
+    pyarrow = pytest.importorskip("pyarrow")
+    polars = pytest.importorskip("polars")
+    pandas = pytest.importorskip("pandas")
+    for array, kind in (
+            (pyarrow.array([1, 2]), "int64"), (pyarrow.array([1.5]), "float64"),
+            (pyarrow.array([b"x"]), "bytes"), (pyarrow.array([["x"]]), "lists"),
+            (pyarrow.array([{"a": "x"}]), "structs"), (polars.Series([True]), "bool"),
+            (pyarrow.array([1, 2]).dictionary_encode(), "int64"),
+            (pandas.Series([1, 2], dtype="category"), "int64")):
+        with pytest.raises(embound.ArgumentError, match=f"strings is needed.*{kind}.*cast"):
             tiny.encode(array)
+    for nothing in (pyarrow.nulls(0), pyarrow.array([], pyarrow.int64()),
+                    polars.Series([], dtype=polars.Null), pandas.Series([], dtype=float),
+                    pandas.Series(["a"], dtype=object)[:0],
+                    pandas.Series(["a"], dtype="category")[:0]):
+        assert tiny.encode(nothing).shape == (0,)
+    with pytest.raises(embound.TextError, match="text 0 is null"):
+        tiny.encode(pyarrow.nulls(2))
+
+
+def test_tables_in_place_of_a_column(tiny):
+    table = pytest.importorskip("pyarrow").table({"id": [1], "body": ["a"]})
+    frames = [table, table.to_batches()[0], pytest.importorskip("polars").from_arrow(table),
+              pytest.importorskip("pandas").DataFrame({"id": [1], "body": ["a"]})]
+    for frame in frames:
+        for method in (tiny.encode, tiny.encode_rows, tiny.tokenize):
+            with pytest.raises(embound.ArgumentError, match="2 columns.*'id', 'body'"):
+                method(frame)
+    series = pytest.importorskip("pandas").Series({"columns": "a", "b": "c"})
+    assert numpy.array_equal(tiny.encode(series), tiny.encode(["a", "c"]))
 
 
 def test_frames(tiny):

@@ -211,27 +211,8 @@ def test_a_failing_progress_bar_ends_the_call(tiny):
         raise RuntimeError("no more")
 
     with pytest.raises(RuntimeError, match="no more"):
-        tiny._core.encode(TEXTS, None, -1, False, fail, False)
+        tiny._core.encode(TEXTS, None, -1, False, fail, False, 0)
     assert tiny.encode("works again").ndim == 1
-
-
-@pytest.mark.parametrize("method", ["pool", "devices"])
-def test_several_processes(tiny, method):
-    expected = tiny.encode(TEXTS)
-    if method == "devices":
-        assert numpy.array_equal(tiny.encode(TEXTS, device=["cpu", "cpu"]), expected)
-        return
-    pool = tiny.start_multi_process_pool(["cpu", "cpu"])
-    try:
-        for size in (None, 7, 1000):
-            assert numpy.array_equal(tiny.encode(TEXTS, pool=pool, chunk_size=size), expected)
-        assert numpy.array_equal(tiny.encode(TEXTS[0], pool=pool), expected[0])
-        assert numpy.array_equal(tiny.encode(TEXTS, pool=pool, precision="ubinary"),
-                                 numpy.packbits(expected > 0, axis=-1))
-        with pytest.raises(ValueError, match="of type int"):
-            tiny.encode(["a", 3], pool=pool)
-    finally:
-        tiny.stop_multi_process_pool(pool)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
