@@ -14,7 +14,7 @@ from ._errors import ArgumentError
 def read_inputs(inputs: Any) -> tuple[Any, tuple[Any, Any, Any] | None]:
     """Texts as a list, or as an Arrow column: (sized thing, None or the capsules)."""
     _refuse_frame(inputs)
-    if hasattr(inputs, "__arrow_c_stream__") and str(getattr(inputs, "dtype", "")) != "object":
+    if hasattr(inputs, "__arrow_c_stream__") and not _holds_objects(inputs):
         try:
             return inputs, (inputs.__arrow_c_stream__(), None, None)
         except ImportError:  # pandas asks pyarrow for it
@@ -31,6 +31,12 @@ def read_inputs(inputs: Any) -> tuple[Any, tuple[Any, Any, Any] | None]:
     raise ArgumentError(f"inputs of type {type(inputs).__name__}"
                         f"{'' if shape is None else f' and shape {shape}'}: a str, a list of str, "
                         "or a column of strings is needed")
+
+
+def _holds_objects(inputs: Any) -> bool:
+    """Whether a Series is one of str as Python has them: Arrow would copy every text."""
+    kind = getattr(inputs, "dtype", None)
+    return str(kind) == "object" or getattr(kind, "storage", None) == "python"
 
 
 def _refuse_frame(inputs: Any) -> None:

@@ -57,7 +57,13 @@ void emb_python_account_bound(emb_limits *limits, emb_python_bounds *by,
     }
 }
 
-void emb_python_account_blame(emb_error *error, const emb_python_bounds *by) {
+void emb_python_account_blame(emb_error *error, const emb_python_bounds *by,
+                              const emb_machine *machine) {
+    size_t said = strlen(error->message);
+    if (error->region == EMB_REGION_HOST)
+        snprintf(error->message + said, sizeof error->message - said,
+                 "; this process holds %llu MiB already",
+                 (unsigned long long)machine->process_base_bytes >> 20);
     const emb_python_engine *other = error->region == EMB_REGION_DEVICE ? by->device : by->host;
     if (!other) return;
     emb_model_info info;

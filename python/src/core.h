@@ -175,8 +175,9 @@ void emb_python_account_remove(emb_python_engine *self);
 void emb_python_account_bound(emb_limits *limits, emb_python_bounds *by,
                               const emb_python_engine *self, const emb_machine *machine);
 
-/* Names in an EMB_BUDGET the engine whose figure it was. */
-void emb_python_account_blame(emb_error *error, const emb_python_bounds *by);
+/* Names in an EMB_BUDGET what the process itself holds, and the engine whose figure it was. */
+void emb_python_account_blame(emb_error *error, const emb_python_bounds *by,
+                              const emb_machine *machine);
 
 /* Gives what other engines hold a line of its own in the plan. */
 void emb_python_account_part(emb_plan *plan, const emb_python_engine *self);

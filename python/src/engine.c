@@ -162,7 +162,7 @@ static emb_status plan_on(emb_plan *out, const emb_python_engine *self, const em
     limits.device_caller_bytes = rows;
     emb_python_account_bound(&limits, &by, self, machine);
     emb_status status = emb_plan_make(out, self->model, &limits, machine, error);
-    if (status == EMB_BUDGET) emb_python_account_blame(error, &by);
+    if (status == EMB_BUDGET) emb_python_account_blame(error, &by, machine);
     return status;
 }
 

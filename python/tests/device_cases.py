@@ -347,11 +347,11 @@ def test_rows_that_fail_midway(model):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        model._core.encode(TEXTS, None, -1, False, stop, True)
+        model._core.encode(TEXTS, None, -1, False, stop, True, 0)
     model.encode("x")
     assert blocks() == open_blocks
     with pytest.raises(ValueError):
-        model._core.encode(["a", 3], None, -1, False, None, True)
+        model._core.encode(["a", 3], None, -1, False, None, True, 0)
     with pytest.raises(MemoryError):
         os.environ["EMB_FAKE_MEMORY"] = "1000"
         try:

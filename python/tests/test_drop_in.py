@@ -141,7 +141,8 @@ def test_16_bits_on_a_cpu_are_bf16_and_said_so(tiny):
         assert model.plan()["dtype"] == "bf16"
         with pytest.warns(embound.EmboundWarning, match="bf16"):
             assert copy.copy(model).plan()["dtype"] == "bf16"
-    with pytest.raises(embound.UnsupportedError):  # our own option means what it says
+    # our own option means what it says
+    with pytest.raises(embound.UnsupportedError, match="f16 is not available on a CPU; use f32"):
         embound.SentenceTransformer(str(TINY), device="cpu", dtype="f16")
 
 
@@ -224,9 +225,9 @@ def test_a_relative_path_and_another_directory(monkeypatch, tmp_path):
 def test_layouts_of_the_cache(tmp_path, monkeypatch, layout):
     commit = tmp_path / "models--org--model" / "snapshots" / "abc"
     shutil.copytree(TINY, commit)
-    modules = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-               {"idx": 1, "name": "1", "path": "1_Pooling",
-                "type": "sentence_transformers.models.Pooling"}]
+    kind = "sentence_transformers.models."
+    modules = [{"idx": 0, "name": "0", "path": "", "type": f"{kind}Transformer"},
+               {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{kind}Pooling"}]
     if layout == "old":
         (commit / "0_Transformer").mkdir()
         for path in list(commit.iterdir()):
@@ -260,7 +261,7 @@ def test_options_for_the_memory_of_others_change_nothing(tiny):
     assert numpy.array_equal(model.encode(TEXTS), tiny.encode(TEXTS))
     with pytest.raises(TypeError, match="torchscripts"):
         embound.SentenceTransformer(str(TINY), torchscripts=True)
-    for name, way in (("load_in_8bit", "int8"), ("device_map", "memory="), ("nonsense", "leave it")):
+    for name, way in (("load_in_8bit", "int8"), ("device_map", "memory="), ("odd", "leave it")):
         for place in ("model_kwargs", "config_kwargs"):
             with pytest.raises(embound.UnsupportedError, match=rf"{place}\['{name}'\].*{way}"):
                 embound.SentenceTransformer(str(TINY), **{place: {name: True}})

@@ -258,6 +258,7 @@ def test_budget():
         embound.SentenceTransformer(str(TINY), memory="1MiB")
     least = caught.value.minimum_bytes
     assert least > 1 << 20 and str(least) in str(caught.value)
+    assert "this process holds" in str(caught.value)
     assert isinstance(caught.value, MemoryError)
     again = pickle.loads(pickle.dumps(caught.value))
     assert again.minimum_bytes == least

@@ -128,6 +128,19 @@ def test_columns_of_no_strings(tiny):
         tiny.encode(pyarrow.nulls(2))
 
 
+def test_a_series_of_python_strings_is_not_copied(tiny):
+    pandas = pytest.importorskip("pandas")
+    from embound._inputs import read_inputs
+
+    for kind in (object, pandas.StringDtype("python")):
+        series = pandas.Series(["a", "b" * 70_000], dtype=kind)
+        texts, column = read_inputs(series)
+        assert column is None and texts[1] is series[1]
+        assert numpy.array_equal(tiny.encode(series), tiny.encode(list(series)))
+    with pytest.raises(embound.TextError, match="text 1 is of type NAType|text 1 is None"):
+        tiny.encode(pandas.Series(["a", None], dtype=pandas.StringDtype("python")))
+
+
 def test_tables_in_place_of_a_column(tiny):
     table = pytest.importorskip("pyarrow").table({"id": [1], "body": ["a"]})
     frames = [table, table.to_batches()[0], pytest.importorskip("polars").from_arrow(table),

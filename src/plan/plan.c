@@ -367,9 +367,9 @@ static emb_status check_dtype(emb_plan *plan, const emb_limits *limits, emb_dtyp
     EMB_TRY(check_stored(plan, stored, error));
     if (plan->dtype == EMB_DTYPE_F32 || plan->dtype == EMB_DTYPE_BF16) return EMB_OK;
     if (cuda || plan->dtype == EMB_DTYPE_INT8 || plan->dtype == EMB_DTYPE_INT4) return EMB_OK;
-    return emb_error_set(
-        error, EMB_UNSUPPORTED,
-        "this dtype is not available on a CPU; use f32, bf16, int8 or int4, or a GPU");
+    return emb_error_set(error, EMB_UNSUPPORTED,
+                         "%s is not available on a CPU; use f32, bf16, int8 or int4, or a GPU",
+                         plan->dtype == EMB_DTYPE_FP8 ? "fp8" : "f16");
 }
 
 /* Columns that a GPU's products take at once, of the matrices of a role. */

@@ -184,7 +184,7 @@ def check_memory(model):
         raise KeyboardInterrupt
 
     try:
-        model._core.encode(texts, None, -1, False, stop, True)
+        model._core.encode(texts, None, -1, False, stop, True, 0)
         emit("interrupted", False)
     except KeyboardInterrupt:
         emit("interrupted", model.memory_report()["device_rows_bytes"] == 0)
