@@ -433,3 +433,21 @@ def test_nothing_leaks(model):
     before = resident_bytes()[0]
     rounds(100)
     assert resident_bytes()[0] - before < MIB
+
+
+def test_pools_are_one_engine_on_all_gpus():
+    model = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32")
+    expected = model.encode(TEXTS)
+    pool = model.start_multi_process_pool(["cuda:0", "cuda:1"])
+    assert model.plan()["devices"] == [0, 1] and len(pool["processes"]) == 2
+    assert numpy.array_equal(model.encode(TEXTS, pool=pool, chunk_size=9), expected)
+    assert numpy.array_equal(model.encode(TEXTS, device=["cuda:1", "cuda:1"]), expected)
+    assert model.plan()["devices"] == [1]
+    model.start_multi_process_pool()  # every GPU
+    assert model.plan()["devices"] == [0, 1]
+    with pytest.raises(embound.UnsupportedError, match="not on both"):
+        model.start_multi_process_pool(["cuda:0", "cpu"])
+    with pytest.warns(embound.EmboundWarning, match="bf16"):
+        assert model.half().cpu().plan()["dtype"] == "bf16"
+    assert model.cuda().plan()["dtype"] == "f16"
+    assert model.float().plan()["dtype"] == "f32"
