@@ -1,6 +1,6 @@
 /* embed.c - the library in one screen: embeds the arguments and prints how alike they are.
  *
- * cc -I include examples/embed.c -L build -lembound -Wl,-rpath,build -o build/embed
+ * cc -I include examples/embed.c -L build -lembound -Wl,-rpath,$PWD/build -o build/embed
  * build/embed build/models/all-MiniLM-L6-v2 "a cat sleeps" "a kitten naps" "the bank closed"
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -21,17 +21,21 @@ static void print_cosines(const float *rows, uint32_t count, uint32_t dim) {
 }
 
 int main(int count, char **arguments) {
+    if (count < 3) {
+        fprintf(stderr, "usage: embed MODEL TEXT...\n");
+        return 64;
+    }
     emb_machine machine = {.struct_bytes = sizeof machine};
     emb_plan plan = {.struct_bytes = sizeof plan};
     emb_limits limits = emb_limits_default();
     emb_model *model = NULL;
     emb_engine *engine = NULL;
     emb_error error = {0};
-    uint32_t texts_count = count > 2 ? (uint32_t)count - 2 : 0;
+    uint32_t texts_count = (uint32_t)count - 2;
     limits.host_bytes_max = 64 << 20; /* the whole process stays inside this */
     limits.caller_bytes = 1 << 20;    /* what we keep ourselves: the texts and rows below */
     emb_status status = emb_machine_probe(&machine, NULL, &error);
-    if (status == EMB_OK) status = emb_model_open(&model, count > 1 ? arguments[1] : "", &error);
+    if (status == EMB_OK) status = emb_model_open(&model, arguments[1], &error);
     if (status == EMB_OK) status = emb_plan_make(&plan, model, &limits, &machine, &error);
     if (status == EMB_OK) status = emb_engine_open(&engine, model, &plan, &error);
     emb_text *texts = calloc(texts_count + 1, sizeof *texts);

@@ -141,4 +141,5 @@ if [ -z "$short" ]; then
 fi
 run root "${short:-full}"
 if [ -z "$short" ]; then run reader user; fi
-echo "$passed passed, 0 failed, ${skipped:-0} skipped (in $(($(date +%s) - began)) s)"
+echo "all in $(($(date +%s) - began)) s"
+echo "$passed passed, 0 failed, ${skipped:-0} skipped"

@@ -102,6 +102,9 @@ def report(result, verbose):
         ended = f"signal {-code}" if code < 0 else f"status {code}"
         print(f"--- {name} ended with {ended}; its last lines:")
         print("\n".join("    " + line for line in lines[-60:]), flush=True)
+    elif skipped:
+        why = [line for line in output.splitlines() if line.startswith("skipped: ")]
+        print("\n".join("    " + line for line in dict.fromkeys(why)), end="\n" if why else "")
     return passed, failed, skipped
 
 
