@@ -4,13 +4,16 @@
 # CARRY holds L6/ (all-MiniLM-L6-v2), abstracts.txt, sts.txt, mixed.txt, tiny.txt and, for mpnet's
 # vocabulary, mpnet-tokenizer/; without it the model is that of build/models, and texts are made up
 # (tools/make_texts.py). WORK (default /tmp/embound-accept) keeps build and models between calls.
-# PARTS are those of the step quantised. ARCH is the device's architecture; EMB_BUILD an existing
-# build to use instead.
+# PARTS are those of the step quantised, MATRIX more arguments of the step matrix. ARCH is the
+# device's architecture; EMB_BUILD an existing build to use instead. The steps of the Python
+# package: `pip` is `pip install .`, as far as that goes without an index (WHEELS, by default
+# CARRY/wheels, holds scikit-build-core, pathspec and packaging), and the README's lines with what
+# it made; matrix and mission take that package, or else build one in place.
 # SPDX-License-Identifier: Apache-2.0
 set -eu
 cd "$(dirname "$0")/.."
 ALL="cosine abstracts short mpnet cap million limits sweep stream devices variants"
-ALL="$ALL quantised steady faults sanitize monitor"
+ALL="$ALL quantised steady faults sanitize monitor pip matrix mission"
 steps=${STEPS:-build $ALL}
 work=${WORK:-/tmp/embound-accept}
 texts=${CARRY:-$work/texts}
@@ -20,6 +23,7 @@ if [ ! -f "$model/config.json" ]; then
     echo "gpu_accept: $model is missing (make models, or CARRY)" >&2
     exit 1
 fi
+wheels=${WHEELS:-$texts/wheels}
 each=${SECONDS_EACH:-300}
 OUT=${OUT:-build/gpu}
 export OUT EMB_BUILD="${EMB_BUILD:-$work/build}"
@@ -35,7 +39,7 @@ build() {
     cmake -S . -B "$EMB_BUILD" -DCMAKE_BUILD_TYPE=Release -DEMB_CUDA=ON \
         -DCMAKE_CUDA_ARCHITECTURES="${ARCH:-90a}-real" >"$OUT/configure.log" 2>&1 &&
         cmake --build "$EMB_BUILD" -j "$(nproc)" --target embound embound_cli embound_cuda peak \
-            gpu_steady driver_calls >"$OUT/build.log" 2>&1 ||
+            gpu_steady driver_calls matrix_case >"$OUT/build.log" 2>&1 ||
         { tail -n 20 "$OUT/configure.log" "$OUT/build.log"; exit 1; }
 }
 
@@ -62,6 +66,33 @@ bench() {
         --seconds "$each" --scale "${SCALE:-1}" || { note "$step" status $?; failed=1; }
 }
 
+# What pip makes of a checkout, into $work/site; nothing of the machine's own packages changes.
+pip_install() {
+    rm -rf "$work/site" "$work/tools"
+    python3 -m pip install --quiet --no-index --find-links "$wheels" --target "$work/tools" \
+        scikit-build-core &&
+        PYTHONPATH="$work/tools" CMAKE_BUILD_PARALLEL_LEVEL="$(nproc)" python3 -m pip install \
+            --no-index --no-build-isolation --no-deps --target "$work/site" . \
+            >"$OUT/pip.log" 2>&1 ||
+        { tail -n 20 "$OUT/pip.log"; return 1; }
+}
+
+# The package for what follows: pip's, or one beside the build, with the build's CUDA module.
+package() {
+    if ! [ -d "$work/site/embound" ]; then
+        cmake -S . -B "$work/py" -DCMAKE_BUILD_TYPE=Release -DEMB_PYTHON_MODULE=ON \
+            -DEMB_CUDA=OFF -DEMB_BUILD_TESTS=OFF >"$OUT/python.log" 2>&1 &&
+            cmake --build "$work/py" -j "$(nproc)" --target embound_python embound_cli \
+                >>"$OUT/python.log" 2>&1 &&
+            cmake --install "$work/py" --component python --prefix "$work/site" \
+                >>"$OUT/python.log" && cp -r python/embound "$work/site/" ||
+            { tail -n 20 "$OUT/python.log"; exit 1; }
+    fi
+    [ -f "$work/site/embound/libembound_cuda.so" ] ||
+        export EMB_CUDA_MODULE="$EMB_BUILD/libembound_cuda.so"
+    export PYTHONPATH="$work/site"
+}
+
 for step in $steps; do
     case $step in
     build) build ;;
@@ -77,6 +108,24 @@ for step in $steps; do
         ;;
     devices | variants) bench gpu_speed "$step" ;;
     steady | faults | sanitize | monitor) bench gpu_faults "$step" ;;
+    pip)
+        if pip_install; then
+            PYTHONPATH="$work/site" bench gpu_mission snippet
+        else
+            note pip passed false
+            failed=1
+        fi
+        ;;
+    matrix)
+        package
+        # shellcheck disable=SC2086
+        timeout $((2 * each)) python3 tests/cuda/matrix.py --model "$model" --jobs 6 \
+            ${MATRIX:-} || failed=1
+        ;;
+    mission)
+        package
+        bench gpu_mission mission
+        ;;
     *) echo "gpu_accept: no step '$step'; there are: build $ALL" >&2; exit 64 ;;
     esac
 done

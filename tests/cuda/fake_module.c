@@ -21,7 +21,6 @@
 #define CARD_BYTES    (4ull << 30)
 
 static unsigned long calls; /* that may fail, so far */
-static uint64_t taken;      /* bytes, so far */
 static long blocks;         /* of device memory, not given back */
 static uint32_t contexts;   /* bits of the devices that have one */
 static uint32_t worked;     /* bits of the devices that have had lanes */
@@ -49,15 +48,17 @@ static emb_status lost(emb_error *error, const char *what) {
 }
 
 /* The card's books, as a driver keeps them for NVML: EMB_FAKE_HELD is a folder, where the file
- * named by this process gets the bytes that it took (tests/cli/fake_nvml.c). */
-static void enter_held(uint64_t bytes) {
+ * named by this process gets what it holds of the first card (tests/cli/fake_nvml.c). */
+static uint64_t own_bytes(uint32_t device);
+
+static void enter_held(void) {
     const char *folder = getenv("EMB_FAKE_HELD");
     if (!folder) return;
     char path[512];
     snprintf(path, sizeof path, "%s/%d", folder, (int)getpid());
     FILE *file = fopen(path, "w");
     if (!file) return;
-    fprintf(file, "%llu\n", (unsigned long long)(bytes + CONTEXT_BYTES));
+    fprintf(file, "%llu\n", (unsigned long long)own_bytes(0));
     fclose(file);
 }
 
@@ -126,9 +127,9 @@ static void *take(uint32_t device, uint64_t bytes) {
     const head kept = {bytes, device};
     memcpy(block, &kept, sizeof kept);
     memset(block + HEAD_BYTES, 0xA5, bytes); /* what was never written must show */
-    enter_held(__atomic_add_fetch(&taken, bytes, __ATOMIC_RELAXED));
     __atomic_add_fetch(&blocks, 1, __ATOMIC_RELAXED);
     __atomic_add_fetch(&region_bytes[device], bytes, __ATOMIC_RELAXED);
+    enter_held();
     return block + HEAD_BYTES;
 }
 
@@ -138,6 +139,7 @@ static void give(void *base) {
     memcpy(&kept, block, sizeof kept);
     __atomic_sub_fetch(&blocks, 1, __ATOMIC_RELAXED);
     __atomic_sub_fetch(&region_bytes[kept.device], kept.bytes, __ATOMIC_RELAXED);
+    enter_held();
     free(block);
 }
 
