@@ -334,9 +334,11 @@ typedef struct emb_run {
     emb_run_mark *marks;           /* [EMB_RUN_MARKS], a ring: of what is under way */
     uint32_t marks_first, marks_count;
     emb_run_mark done;      /* the last mark that was passed */
+    uint64_t bytes_before;  /* of text that the engine has read in passes before, in bench */
     emb_status idle_status; /* of the work done while the input had nothing */
     emb_error idle_error;
     double started, drawn;
+    double share, share_seconds; /* that the bar shows, and when it came to that */
     bool bar_visible;
     const emb_session *session;
     emb_status_file status_file;

@@ -23,15 +23,29 @@ bool emb_cli_wants_progress(const emb_options *options) {
     return options->progress == EMB_CLI_ALWAYS || (options->progress == EMB_CLI_AUTO && isatty(2));
 }
 
+/* Of a text so long that it is alone under way there is no row yet: its bytes that must have been
+ * encoded, for the windows hold no more tokens than those that have not. */
+static double bytes_encoded(const emb_run *run, const emb_engine_stats_t *stats) {
+    const emb_plan *plan = &run->session->plan;
+    double waiting = (double)plan->windows * plan->window_tokens;
+    double computed = (double)stats->rows_computed;
+    double prompts = (double)(run->submitted + 1) * (double)run->source->prompt_length;
+    double bytes = (double)(stats->bytes_read - run->bytes_before) - prompts;
+    return bytes * computed / (computed + waiting);
+}
+
 /* Bytes of the input whose rows were delivered, of all bytes: what is only read, or waits in the
  * engine, is not done. Between two marks texts count alike. */
-static double share_done(const emb_run *run) {
+static double share_done(const emb_run *run, const emb_engine_stats_t *stats) {
     double bytes = (double)run->done.bytes;
     if (run->marks_count) {
         const emb_run_mark *next = &run->marks[run->marks_first];
         double texts = (double)(next->texts - run->done.texts);
         double share = (double)(run->collected - run->done.texts) / texts;
         bytes += share * (double)(next->bytes - run->done.bytes);
+    } else {
+        double encoded = bytes_encoded(run, stats);
+        if (encoded > bytes) bytes = encoded;
     }
     double total = (double)run->source->input.bytes_total;
     return bytes < total ? bytes / total : 1;
@@ -53,6 +67,16 @@ void emb_progress_clear(emb_run *run) {
     run->bar_visible = false;
 }
 
+/* From how long the share took that is done; rows come in groups, and between them time goes by. */
+static double seconds_left(emb_run *run, double share, double elapsed) {
+    if (share != run->share) {
+        run->share = share;
+        run->share_seconds = elapsed;
+    }
+    double left = run->share_seconds / share - elapsed;
+    return left > 0 ? left : 0;
+}
+
 void emb_progress_draw(emb_run *run, bool last) {
     double now = emb_cli_seconds();
     if (!last && now - run->drawn < REDRAW_SECONDS) return;
@@ -61,14 +85,14 @@ void emb_progress_draw(emb_run *run, bool last) {
     emb_engine_stats(&stats, run->engine);
     double elapsed = now - run->started > 1e-3 ? now - run->started : 1e-3;
     bool sized = run->source->input.bytes_total > 0;
-    double share = !sized ? 0 : last ? 1 : share_done(run);
+    double share = !sized ? 0 : last ? 1 : share_done(run, &stats);
     char text[192], bar[BAR_CELLS + 1], left[32] = "";
     int length = 0;
     if (sized) {
         int filled = (int)(share * BAR_CELLS);
         for (int i = 0; i < BAR_CELLS; i++) bar[i] = i < filled ? '#' : '.';
         bar[BAR_CELLS] = '\0';
-        unsigned seconds = share > 0 ? (unsigned)(elapsed / share - elapsed + 0.5) : 0;
+        unsigned seconds = share > 0 ? (unsigned)(seconds_left(run, share, elapsed) + 0.5) : 0;
         if (share > 0) snprintf(left, sizeof left, "  %u:%02u left", seconds / 60, seconds % 60);
         length = snprintf(text, sizeof text, "%3.0f%% %s ", share * 100, bar);
     }

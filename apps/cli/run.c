@@ -254,6 +254,9 @@ static bool while_idle(void *user) {
 static emb_status run_loop(emb_run *run, emb_error *error) {
     run->source->input.idle = while_idle;
     run->source->input.idle_user = run;
+    emb_engine_stats_t stats;
+    emb_run_stats(run, &stats);
+    run->bytes_before = stats.bytes_read;
     run->done = (emb_run_mark){.texts = run->collected};
     run->marks_count = 0;
     for (;;) {

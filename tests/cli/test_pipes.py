@@ -141,6 +141,10 @@ def check_share(tally, folder):
     tally.expect(len(shown) > 2 and shown[-1] == ("100", str(count)), f"the bar {shown[-3:]}")
     for share, texts in shown:
         tally.expect(abs(int(share) - 100 * int(texts) / count) < 1, f"{share} % at {texts} texts")
+    path.write_text("the cat sat on the mat and looked at the moon " * 50_000)
+    done = run("encode", BERT, "-i", path, "-o", folder / "o.npy", "--progress", "always", "-t", "1")
+    shares = [int(s) for s in re.findall(r"(\d+)% [#.]+ 0 texts", done.stderr.decode())]
+    tally.expect(shares == sorted(shares) and max(shares, default=0) > 5, f"one text: {shares}")
 
 
 def main():
