@@ -120,8 +120,7 @@ static emb_status no_columns(const emb_pairs *pairs, const char *wanted, emb_err
         emb_source_names_add(&names, pairs->cells[i], length);
         emb_csv_others_add(&others, pairs->cells[i], length);
     }
-    const char *hint =
-        pairs->cells_count == 1 ? emb_csv_others_hint(&others, pairs->delimiter) : "";
+    const char *hint = emb_csv_others_hint(&others, pairs->delimiter, pairs->cells_count);
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                         "%s: %.30s are not a score and two sentences in its first row: %s; "
                         "state --columns SCORE,FIRST,SECOND%s",

@@ -245,13 +245,13 @@ void emb_csv_others_add(emb_csv_others *others, const char *text, size_t length)
     }
 }
 
-const char *emb_csv_others_hint(const emb_csv_others *others, char delimiter) {
-    size_t most = 0;
-    uint32_t count = 0;
+const char *emb_csv_others_hint(const emb_csv_others *others, char delimiter, uint32_t cells) {
+    const char *hint = "";
+    uint32_t most = cells > 1 ? cells - 1 : 0; /* so often stands the delimiter in use */
     for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++) {
-        if (candidates[i] == delimiter || others->counts[i] <= count) continue;
-        most = i;
-        count = others->counts[i];
+        if (candidates[i] == delimiter || others->counts[i] <= most) continue;
+        hint = hints[i];
+        most = others->counts[i];
     }
-    return count ? hints[most] : "";
+    return hint;
 }

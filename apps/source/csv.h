@@ -56,9 +56,9 @@ typedef struct emb_csv_others {
 
 void emb_csv_others_add(emb_csv_others *others, const char *text, size_t length);
 
-/* What to add to a message: which of them seems to be the delimiter, and how to state it. Empty if
- * none does. */
-const char *emb_csv_others_hint(const emb_csv_others *others, char delimiter);
+/* What to add to a message: which of them seems to be the delimiter of a row that has `cells` with
+ * this one, and how to state it. Empty if none does. */
+const char *emb_csv_others_hint(const emb_csv_others *others, char delimiter, uint32_t cells);
 
 void emb_csv_init(emb_csv *csv, unsigned char *buffer, size_t capacity, char delimiter,
                   bool quotes);

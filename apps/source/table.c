@@ -85,7 +85,7 @@ static emb_status bad_header(emb_source *source, const column_search *search, em
     snprintf(what, sizeof what, "after %.80s, %s", source->names.text, csv->reason);
     emb_csv_others_add(&source->others, (const char *)&csv->bad_byte, 1);
     return bad_row(source, EMB_INVALID_ARGUMENT, what,
-                   emb_csv_others_hint(&source->others, csv->delimiter), error);
+                   emb_csv_others_hint(&source->others, csv->delimiter, 1), error);
 }
 
 /* Reads the header row, the first that is not blank. */
@@ -118,9 +118,8 @@ static emb_status no_column(const emb_source *source, const column_search *searc
                             emb_error *error) {
     const char *wanted = source->options.column, *hint, *file = emb_input_shown(&source->input);
     unsigned long long line = source->csv.row_line;
-    hint = emb_csv_others_hint(&source->others, source->csv.delimiter);
-    if (search->cells > 1) hint = "; name one with --column";
-    if (!*hint) hint = "; name it with --column 1";
+    hint = emb_csv_others_hint(&source->others, source->csv.delimiter, search->cells);
+    if (!*hint) hint = search->cells > 1 ? "; name one with --column" : "; name it with --column 1";
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                         "%s line %llu: no column \"%.40s\" among the %u of its header row: %s%s",
                         file, line, wanted ? wanted : "text", search->cells, source->names.text,
@@ -154,7 +153,7 @@ static emb_status choose_column(emb_source *source, emb_error *error) {
     }
     uint32_t found = search.found;
     if (number != NO_COLUMN && found == NO_COLUMN && number < search.cells) found = number;
-    bool other = *emb_csv_others_hint(&source->others, source->csv.delimiter) != '\0';
+    bool other = *emb_csv_others_hint(&source->others, source->csv.delimiter, 1) != '\0';
     if (!wanted && search.cells == 1 && !other) found = 0;
     source->column = found;
     source->width = source->csv.width = search.cells;
@@ -184,7 +183,7 @@ static bool passes_over(const emb_source *source) {
 /* The first row of a table without a header: as many cells as it has, the others have too. */
 static emb_status take_width(emb_source *source, emb_error *error) {
     emb_csv *csv = &source->csv;
-    const char *hint = emb_csv_others_hint(&source->others, csv->delimiter);
+    const char *hint = emb_csv_others_hint(&source->others, csv->delimiter, 1);
     if (csv->blank) return EMB_OK;
     source->width = csv->width = csv->cells;
     if (csv->cells > 1 || source->options.column || !*hint) return EMB_OK;

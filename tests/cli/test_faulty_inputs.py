@@ -62,6 +62,8 @@ TABLES = [
      ["line 1", '"id;text"', "--delimiter ';'"]),
     ("semicolons, column named", b"id;text\n1;hello\n", ["--column", "text"], 64,
      ['"id;text"', "--delimiter ';'"]),
+    ("semicolons and a comma", b"id;text, all;label\n1;a;b\n", [], 64,
+     ['"id;text", " all;label"', "--delimiter ';'"]),
     ("bars", b"id|text\n1|hello\n", [], 64, ['"id|text"', "--delimiter '|'"]),
     ("tabs", b"id\ttext\n1\thello\n", [], 64, ["id?text", "--input-format tsv"]),
     ("semicolons in quotes", b'"id";"text"\n1;"hello"\n', [], 64, ["line 1", "--delimiter ';'"]),
