@@ -186,7 +186,7 @@ const emb_option_entry emb_option_list[] = {
     {"--gpu-memory", 0, "SIZE", PLANS, EMB_GROUP_MEMORY, SIZE(limits.device_bytes_max),
      .help = "the same for each GPU; needs one",
      MANUAL(
-         "The same for each GPU, the context that the driver makes there included.\nNeeds a GPU. "
+         "The same for each GPU, the context that the driver makes there included.\nNeeds a GPU.\n"
          "The default is as\nmuch as full speed needs, within what is free there.")},
     {"--device", 0, "D", PLANS, EMB_GROUP_MEMORY, SPECIAL(DEVICE),
      .words = "auto cpu cuda cuda:0 cuda:0,1 cuda:all",

@@ -37,9 +37,8 @@ static const char *const advices[] = {
     [ARCHIVE] = "an archive (or an office document, which is one); unpack it, or save its text",
     [PDF] = "a PDF document; take its text out of it: pdftotext FILE -",
     [OFFICE] = "an office document; save it as text or as CSV in UTF-8",
-    [PARQUET] = "Parquet is read by the Python package alone: embound.encode_parquet; or convert "
-                "it to .jsonl or .csv",
-    [ARROW] = "Arrow is read by the Python package alone; or convert it to .jsonl or .csv",
+    [PARQUET] = "Parquet is read by Python's embound.encode_parquet; or make .jsonl or .csv of it",
+    [ARROW] = "Arrow is read by the Python package; or make .jsonl or .csv of it",
     [NUMPY] = "these are vectors, not texts",
     [TENSORS] = "these are tensors, not texts",
     [DATABASE] = "databases are not read; export a table to .jsonl or .csv",

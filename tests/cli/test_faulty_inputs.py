@@ -51,10 +51,9 @@ NO_TEXT = [
 TEXT = [b"BZh is no word\n", b"PAR1 it says\n", b"GIF89a, a format\n", b"{\n", b"RIFF raff\n",
         b"PK is short\n", b"\xef\xbb\xbfPAR1\n", b"GGUF or not\n", b"ORC\n"]
 
-SUFFIXES = ["gz", "tgz", "bz2", "xz", "zst", "zip", "7z", "tar", "pdf", "doc", "docx", "xls", "xlsx",
-            "pptx", "odt", "parquet", "arrow", "feather", "avro", "orc", "npy", "npz", "safetensors",
-            "gguf", "onnx", "pt", "pkl", "h5", "db", "sqlite", "png", "jpg", "mp3", "mp4", "exe",
-            "json"]
+SUFFIXES = ("gz tgz bz2 xz zst zip 7z tar pdf doc docx xls xlsx pptx odt parquet arrow "
+            "feather avro orc npy npz safetensors gguf onnx pt pkl h5 db sqlite png jpg mp3 "
+            "mp4 exe json").split()
 
 # (name, bytes, options, exit code, words of the message)
 TABLES = [
@@ -83,7 +82,8 @@ TABLES = [
     ("a cell too few", b"id,text\n1\n2,fine\n", [], 65, ["line 2", "1 cell,"]),
     ("never closed", b'id,text\n1,ok\n2,"never closed\n3,lost\n4,lost too\n', [], 65,
      ["line 3 to line 5", "--no-quotes"]),
-    ("a header never closed", b'id,"text\n1,a\n2,b\n', [], 64, ["line 1 to line 3", "never closed"]),
+    ("a header never closed", b'id,"text\n1,a\n2,b\n', [], 64,
+     ["line 1 to line 3", "never closed"]),
     ("text after a quote", b'id,text\n1,"a" b\n2,c\n', [], 65, ["line 2", "--no-quotes"]),
 ]
 

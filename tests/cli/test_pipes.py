@@ -132,17 +132,19 @@ def check_other_end(tally, folder):
 
 def check_share(tally, folder):
     """The moving line never shows a greater share than that of the rows that are done."""
-    count = 6000
+    count = 30_000
     path = folder / "t.txt"
+    command = ["encode", BERT, "-i", path, "-o", folder / "o.npy", "--progress", "always",
+               "-t", "1"]
     path.write_text("the cat sat on the mat and looked at the moon\n" * count)
-    done = run("encode", BERT, "-i", path, "-o", folder / "o.npy", "--progress", "always", "-t", "1")
+    done = run(*command)
     expect_exit(tally, done, 0)
     shown = re.findall(r"(\d+)% [#.]+ (\d+) texts", done.stderr.decode())
     tally.expect(len(shown) > 2 and shown[-1] == ("100", str(count)), f"the bar {shown[-3:]}")
     for share, texts in shown:
         tally.expect(abs(int(share) - 100 * int(texts) / count) < 1, f"{share} % at {texts} texts")
     path.write_text("the cat sat on the mat and looked at the moon " * 50_000)
-    done = run("encode", BERT, "-i", path, "-o", folder / "o.npy", "--progress", "always", "-t", "1")
+    done = run(*command)
     shares = [int(s) for s in re.findall(r"(\d+)% [#.]+ 0 texts", done.stderr.decode())]
     tally.expect(shares == sorted(shares) and max(shares, default=0) > 5, f"one text: {shares}")
 
