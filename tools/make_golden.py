@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes the golden vectors that tests compare with, from the reference implementations.
 
-    tools/make_golden.py                 tests/golden/, from the committed tiny models
+    tools/make_golden.py                 tests/golden/, from the committed tiny models, with
+                                         variants.json (tests/golden/variants.py)
     tools/make_golden.py MODEL_DIR...    build/golden/NAME/, from real models
 
 For each model: ids.json (token ids, special tokens left out), and <rule>.npy [texts, dim] f32 for
@@ -67,6 +68,25 @@ def make(folder, out, texts):
     print(f"{out}: {len(texts)} texts, window {model.window}")
 
 
+def make_variants(out):
+    """Vectors of tiny-bert with one file changed, as sentence-transformers loads it."""
+    import tempfile
+    sys.path.insert(0, GOLDEN)
+    import variants
+    from sentence_transformers import SentenceTransformer
+    rows = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, changes in variants.VARIANTS.items():
+            folder = os.path.join(scratch, name)
+            variants.make(os.path.join(reference.ROOT, "tests", "data", "tiny-bert"), folder,
+                          changes)
+            model = SentenceTransformer(folder, device="cpu", local_files_only=True)
+            vectors = model.encode(variants.TEXTS, batch_size=1)
+            rows[name] = [[round(float(x), 7) for x in row] for row in vectors]
+    write_json(out, rows)
+    print(f"{out}: {len(rows)} variants")
+
+
 def main():
     reference.enter_oracle_env()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -80,6 +100,7 @@ def main():
         base = GOLDEN
         arguments.models = [os.path.join(reference.ROOT, "tests", "data", name)
                             for name in ("tiny-bert", "tiny-mpnet")]
+        make_variants(os.path.join(GOLDEN, "variants.json"))
     write_json(os.path.join(base, "texts.json"), texts)
     for folder in arguments.models:
         make(folder, os.path.join(base, os.path.basename(os.path.normpath(folder))), texts)

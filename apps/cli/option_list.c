@@ -255,7 +255,8 @@ const emb_option_entry emb_option_list[] = {
      MANUAL("Leave them as long as they are.")},
     {"--dim", 0, "N", PLANS, EMB_GROUP_VECTORS, NUMBER(limits.dim, 1, 65536),
      .help = "keep the first N values (Matryoshka models)",
-     MANUAL("Keep the first\n.Ar N\nvalues, for models trained for that.")},
+     MANUAL("Keep the first\n.Ar N\nvalues, for models trained for that.\nWithout it, as many as "
+            "the model's files say\n.Pq truncate_dim ,\nor all.")},
     {"--prompt", 0, "TEXT", RUNS | EMB_CLI_TOKENIZE, EMB_GROUP_VECTORS, TEXT(source.prompt),
      .may_be_empty = true, .help = "put before every text",
      MANUAL("Put\n.Ar text\nbefore every text.")},

@@ -83,7 +83,14 @@ bool emb_hub_wants_file(const char *path) {
                                         "config_sentence_transformers.json",
                                         "modules.json",
                                         "sentence_bert_config.json",
-                                        "adapter_config.json", /* so that it is refused */
+                                        "sentence_roberta_config.json",
+                                        "sentence_distilbert_config.json",
+                                        "sentence_camembert_config.json",
+                                        "sentence_albert_config.json",
+                                        "sentence_xlm-roberta_config.json",
+                                        "sentence_xlnet_config.json",
+                                        "adapter_config.json", /* so that they are refused */
+                                        "chat_template.jinja",
                                         "tokenizer.json",
                                         "tokenizer_config.json",
                                         "special_tokens_map.json",

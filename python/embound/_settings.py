@@ -19,6 +19,7 @@ _DTYPES = {
     "f16": 3, "float16": 3, "half": 3, "fp16": 3,
     "int8": 4, "int4": 5, "fp8": 6,
 }
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 _LONG = {"chunk": 0, "truncate": 1, "error": 2}
 
 # What the interpreter may grow by while the engine is open, if the caller states nothing: a
@@ -247,9 +248,13 @@ class Limits:
 
 
 def read_model_options(directory: str) -> dict[str, Any]:
-    """What config_sentence_transformers.json says; empty if there is none."""
+    """What config_sentence_transformers.json says; empty if there is none, or no modules.json
+    beside it, without which upstream does not read it. A name of a similarity that is not one of
+    the four, such as ``"dot_score"`` or ``"maxsim"``, counts as none, as upstream."""
     folder = directory if os.path.isdir(directory) else os.path.dirname(directory)
     path = os.path.join(folder, "config_sentence_transformers.json")
+    if not os.path.lexists(os.path.join(folder, "modules.json")):
+        return {}
     try:
         with open(path, encoding="utf-8") as file:
             options = json.load(file)
@@ -259,6 +264,8 @@ def read_model_options(directory: str) -> dict[str, Any]:
         raise ModelError(f"{path}: {error}") from None
     if not isinstance(options, dict) or not isinstance(options.get("prompts") or {}, dict):
         raise ModelError(f"{path}: must be an object, and 'prompts' one of names and texts")
+    if options.get("similarity_fn_name") not in SIMILARITIES:
+        options["similarity_fn_name"] = None
     return options
 
 

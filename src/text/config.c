@@ -117,22 +117,20 @@ static bool ends_in_token(const char *key) {
     return length > tail && strcmp(key + length - tail, "_token") == 0;
 }
 
-/* Takes a key that names special tokens; *taken: it was one. `map`: of special_tokens_map.json,
- * whose objects are special by themselves and whose names come after tokenizer_config.json's. */
+/* Takes a key that names special tokens; *taken: it was one. */
 static emb_status take_special(emb_text_source *source, emb_text_reading *reading, const char *key,
-                               bool map, bool *taken, emb_error *error) {
+                               bool *taken, emb_error *error) {
     emb_text_added token;
     bool flags, given;
     uint32_t which = 0;
     *taken = true;
     while (which < EMB_TEXT_NAMED && strcmp(key, names[which]) != 0) which++;
     if (which < EMB_TEXT_NAMED) {
-        EMB_TRY(emb_text_read_token(source, &token, &flags, map, error));
+        EMB_TRY(emb_text_read_token(source, &token, &flags, true, error));
         bool needed = which == EMB_TEXT_UNK || which == EMB_TEXT_SEP || which == EMB_TEXT_CLS;
         if (!token.length && needed && reading->kind != EMB_TEXT_KIND_FILE)
             return emb_error_set(error, EMB_BAD_FILE, "\"%s\" must be a token", key);
         reading->named[which] = token;
-        reading->named_flags[which] = flags;
         return EMB_OK;
     }
     if (strcmp(key, "extra_special_tokens") == 0 || strcmp(key, "additional_special_tokens") == 0) {
@@ -145,7 +143,7 @@ static emb_status take_special(emb_text_source *source, emb_text_reading *readin
         *taken = false;
         return EMB_OK;
     }
-    EMB_TRY(emb_text_read_token(source, &token, &flags, map, error));
+    EMB_TRY(emb_text_read_token(source, &token, &flags, true, error));
     return emb_text_reading_add(reading, &token, EMB_TEXT_RANK_SPECIFIC, 0, error);
 }
 
@@ -195,7 +193,7 @@ static emb_status parse_config(emb_text_source *source, emb_text_reading *readin
         else if (strcmp(key, "added_tokens_decoder") == 0)
             EMB_TRY(read_decoder(source, reading, error));
         else {
-            EMB_TRY(take_special(source, reading, key, false, &taken, error));
+            EMB_TRY(take_special(source, reading, key, &taken, error));
             if (!taken) EMB_TRY(emb_json_skip(&source->json, error));
         }
     }
@@ -207,7 +205,7 @@ static emb_status parse_map(emb_text_source *source, emb_text_reading *reading, 
     for (;;) {
         EMB_TRY(emb_text_source_key(source, key, sizeof key, &end, error));
         if (end) return EMB_OK;
-        EMB_TRY(take_special(source, reading, key, true, &taken, error));
+        EMB_TRY(take_special(source, reading, key, &taken, error));
         if (!taken) EMB_TRY(emb_json_skip(&source->json, error));
     }
 }
@@ -322,13 +320,7 @@ emb_status emb_text_read_config(emb_text_reading *reading, const char *directory
 }
 
 emb_status emb_text_add_named(emb_text_reading *reading, emb_error *error) {
-    for (uint32_t i = 0; i < EMB_TEXT_NAMED; i++) {
-        emb_text_added token = reading->named[i];
-        if (!reading->named_flags[i] && reading->kind == EMB_TEXT_KIND_MPNET) {
-            token.normalized = 1; /* that class makes tokens of names by itself */
-            token.left_strip = i == EMB_TEXT_MASK;
-        }
-        EMB_TRY(emb_text_reading_add(reading, &token, EMB_TEXT_RANK_NAMED, i, error));
-    }
+    for (uint32_t i = 0; i < EMB_TEXT_NAMED; i++)
+        EMB_TRY(emb_text_reading_add(reading, &reading->named[i], EMB_TEXT_RANK_NAMED, i, error));
     return EMB_OK;
 }

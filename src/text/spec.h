@@ -35,7 +35,6 @@ typedef struct emb_text_reading {
     int lowercase, strip_accents, chinese_chars; /* strip_accents -2: as lowercase */
     bool has_decoder, has_extra;
     emb_text_added named[EMB_TEXT_NAMED]; /* no bytes: none */
-    bool named_flags[EMB_TEXT_NAMED];     /* the file states its flags */
     /* of tokenizer.json's model and post_processor, which a FILE tokenizer takes */
     char unknown[EMB_TEXT_ADDED_BYTES_MAX];
 } emb_text_reading;

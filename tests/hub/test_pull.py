@@ -218,6 +218,12 @@ def check_shards(suite):
     suite.expect(suite.pull(cache, name="lab/empty"), 64, "no config.json")
     done = suite.pull(cache, name="lab/other")
     tally.expect(done.returncode in (64, 65) and "cannot use it" in done.stderr, done.stderr)
+    suite.hub.repos["lab/adapter"] = Repo(suite.files | {
+        "adapter_config.json": b"{}", "sentence_roberta_config.json": b"{}"})
+    done = suite.pull(cache, name="lab/adapter")
+    tally.expect("adapter_config.json: an adapter" in done.stderr, done.stderr)
+    tally.expect(list(folder_of(cache, "lab/adapter").glob("snapshots/*/sentence_roberta*")),
+                 "the file of the module under another name")
     hostile = suite.files | {"../../evil/config.json": b"x", "1_/../../config.json": b"x",
                              "/etc/config.json": b"x", "1_\n/config.json": b"x"}
     suite.hub.repos["lab/hostile"] = Repo(hostile)
