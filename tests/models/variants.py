@@ -310,6 +310,10 @@ def tokenizer_variants():
     yield "no tokenizer_config.json", remove(TOKENS)
     yield "no special_tokens_map.json", remove("special_tokens_map.json")
     yield "neither", remove(TOKENS, "special_tokens_map.json")
+
+
+def naming_variants():
+    """vocab.txt, special tokens, and tokenizer.json against what the class builds."""
     yield "vocab.txt alone", vocab_txt
     yield "vocab.txt, nothing else", both(vocab_txt, remove(TOKENS, "special_tokens_map.json"))
     yield "vocab.txt, cased", both(vocab_txt, edit(TOKENS, do_lower_case=False))
@@ -334,6 +338,10 @@ def tokenizer_variants():
     yield "characters a word, taken whole", both(FILE, part("model", max_input_chars_per_word=4))
     yield "prefix, alone", part("model", continuing_subword_prefix="")
     yield "prefix, taken whole", both(FILE, part("model", continuing_subword_prefix=""))
+
+
+def json_variants():
+    """Parts of tokenizer.json, which count where it is taken whole."""
     yield "sequence of one", sequence()
     yield "sequence of one, taken whole", both(FILE, sequence())
     yield "sequence of two", sequence("Lowercase")
@@ -433,6 +441,10 @@ def module_variants():
         MODULE, module_output_name="sentence_embedding", modality_config={
             "text": {"method": "forward", "method_output_name": "pooler_output"}})
     yield "unknown key of the module", edit(MODULE, nova=1)
+
+
+def pooling_variants():
+    """The folders of the modules behind the encoder, and the list of modules."""
     for mode in ("cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken",
                  ["cls"], ["mean", "max"], [], "nova", None):
         yield f"pooling_mode {mode}", replace(POOL, {"embedding_dimension": 32,
@@ -468,6 +480,10 @@ def module_variants():
     yield "modules: none, with all else", both(remove("modules.json"), edit(
         SETTINGS, truncate_dim=5, prompts={"q": "fox "}, default_prompt_name="q"))
     yield "old layout", old_layout
+
+
+def settings_variants():
+    """config_sentence_transformers.json."""
     yield "prompts: default", edit(SETTINGS, prompts={"q": "the fox: "}, default_prompt_name="q")
     yield "prompts: null", edit(SETTINGS, prompts={"query": None, "a": "fox "},
                                 default_prompt_name="query")
@@ -534,6 +550,7 @@ def config_variants():
 def all_variants():
     """Name and change of every variant."""
     yield "as it is", lambda folder: None
-    for group in (tokenizer_variants, added_variants, module_variants, weight_variants,
+    for group in (tokenizer_variants, naming_variants, json_variants, added_variants,
+                  module_variants, pooling_variants, settings_variants, weight_variants,
                   config_variants):
         yield from group()
