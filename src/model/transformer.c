@@ -93,10 +93,17 @@ static emb_status read_module(const place *at, stated_length *out, bool *lowerca
 static emb_status read_tokenizer(const place *at, stated_length *out, emb_error *error) {
     static const char file[] = "tokenizer_config.json";
     double length = 0, old = 0; /* often 1e30 for "no limit" */
+    char inputs[EMB_TEXT_FIELD_MAX] = "";
     bool there;
     emb_field fields[] = {EMB_FIELD("max_len", REAL, &old),
-                          EMB_FIELD("model_max_length", REAL, &length)};
-    EMB_TRY(read_file(at, EMB_KEYS_TOKENIZER_CONFIG, file, fields, 2, &there, error));
+                          EMB_FIELD("model_max_length", REAL, &length),
+                          EMB_FIELD("model_input_names", TEXTS, inputs)};
+    EMB_TRY(read_file(at, EMB_KEYS_TOKENIZER_CONFIG, file, fields, 3, &there, error));
+    if (fields[2].given && !strstr(inputs, "attention_mask"))
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "%s: \"model_input_names\" lacks attention_mask, without which the "
+                             "reference's vectors depend on the texts beside",
+                             file);
     if (!fields[1].seen) state(out, &fields[0], file);
     state(out, &fields[1], file);
     EMB_TRY(

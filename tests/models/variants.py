@@ -425,6 +425,8 @@ def module_variants():
     yield "length: another file beside an empty one", both(replace(MODULE, {}), replace(
         "sentence_xlnet_config.json", {"max_seq_length": 8}))
     yield "side: left", edit(TOKENS, truncation_side="left")
+    yield "inputs: as usual", edit(TOKENS, model_input_names=["input_ids", "attention_mask"])
+    yield "inputs: no mask", edit(TOKENS, model_input_names=["input_ids"])
     yield "padding: left", edit(TOKENS, padding_side="left")
     yield "tokenizer_args: cased", edit(MODULE, tokenizer_args={"do_lower_case": False})
     yield "config_args: fewer layers", edit(MODULE, config_args={"num_hidden_layers": 1})
