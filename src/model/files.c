@@ -93,47 +93,38 @@ static emb_status add_shard(shard_list *list, const char *name, emb_error *error
 }
 
 /* Which shard holds which tensor is not asked: every shard is looked through. */
-static emb_status parse_index(emb_json *json, void *user, emb_error *error) {
-    emb_json_event event;
-    bool seen = false, done;
-    char key[16], name[EMB_SHARD_NAME_MAX];
-    EMB_TRY(emb_json_next(json, &event, error));
+static emb_status parse_map(emb_json *json, emb_json_event event, void *user, emb_error *error) {
+    char tensor[EMB_TENSOR_NAME_MAX], name[EMB_SHARD_NAME_MAX];
+    bool done;
     if (event != EMB_JSON_OBJECT_BEGIN)
-        return emb_error_set(error, EMB_BAD_FILE, "an object ({...}) was expected");
+        return emb_error_set(error, EMB_BAD_FILE, "\"weight_map\" must be an object ({...})");
     for (;;) {
-        EMB_TRY(emb_document_key(json, key, sizeof key, &done, error));
-        if (done) break;
-        if (strcmp(key, "weight_map") != 0) {
-            EMB_TRY(emb_json_skip(json, error));
-            continue;
-        }
-        if (seen) return emb_error_set(error, EMB_BAD_FILE, "\"weight_map\" appears twice");
-        seen = true;
-        EMB_TRY(emb_json_next(json, &event, error));
-        if (event != EMB_JSON_OBJECT_BEGIN)
-            return emb_error_set(error, EMB_BAD_FILE, "\"weight_map\" must be an object ({...})");
-        for (;;) {
-            char tensor[EMB_TENSOR_NAME_MAX];
-            EMB_TRY(emb_document_key(json, tensor, sizeof tensor, &done, error));
-            if (done) break;
-            while (!json->text_last) EMB_TRY(emb_json_next(json, &event, error));
-            EMB_TRY(emb_json_next_string(json, name, sizeof name, "weight_map", error));
-            EMB_TRY(add_shard(user, name, error));
-        }
+        EMB_TRY(emb_document_key(json, tensor, sizeof tensor, &done, error));
+        if (done) return EMB_OK;
+        while (!json->text_last) EMB_TRY(emb_json_next(json, &event, error));
+        EMB_TRY(emb_json_next_string(json, name, sizeof name, "weight_map", error));
+        EMB_TRY(add_shard(user, name, error));
     }
-    if (((shard_list *)user)->count == 0)
-        return emb_error_set(error, EMB_BAD_FILE, "\"weight_map\" names no shard");
+}
+
+static emb_status read_index(shard_list *list, const char *directory, const char *path,
+                             emb_key_findings *findings, emb_error *error) {
+    emb_field map = EMB_FIELD("weight_map", PARSED, list);
+    map.parse = parse_map;
+    EMB_TRY(emb_keys_check(EMB_KEYS_INDEX, directory, path, &map, 1, findings, error));
+    if (list->count == 0)
+        return emb_error_set(error, EMB_BAD_FILE, "%s: \"weight_map\" names no shard", path);
     return EMB_OK;
 }
 
 static emb_status list_shards(shard_list *list, const char *directory, const char *weights,
-                              emb_error *error) {
+                              emb_key_findings *findings, emb_error *error) {
     static const char single[] = "model" SUFFIX, index[] = "model" SUFFIX ".index.json";
     list->count = 0;
     if (*weights) return add_shard(list, weights, error);
     if (emb_document_exists(directory, single)) return add_shard(list, single, error);
     if (emb_document_exists(directory, index))
-        return emb_document_read(directory, index, parse_index, list, error);
+        return read_index(list, directory, index, findings, error);
     if (emb_document_exists(directory, "pytorch_model.bin"))
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "%s: pytorch_model.bin is a pickle, which is not read: save the model "
@@ -225,7 +216,7 @@ emb_status emb_model_files_open(emb_model_files **out, emb_shape *shape, const c
     memset(shape, 0, sizeof *shape);
     EMB_TRY(locate(&c.at, path, error));
     EMB_TRY(read_configuration(shape, &c, error));
-    EMB_TRY(list_shards(&shards, c.directory, c.at.weights, error));
+    EMB_TRY(list_shards(&shards, c.directory, c.at.weights, &c.findings, error));
     emb_model_files *files = make_files(shape, &shards, c.prompts.bytes);
     if (!files) return emb_error_set(error, EMB_NO_MEMORY, "no memory for a model's description");
     emb_status status = fill_files(files, shape, &c, error);
