@@ -31,11 +31,27 @@ for tool in debootstrap unshare chroot apt-config git; do
 done
 [ "$(id -u)" -eq 0 ] || skip "needs root"
 unshare --mount true 2>/dev/null || skip "no mount namespace may be made here"
-# mounts live in a namespace of this script's own, and end with it however it ends
-if [ -z "${EMB_UNSHARED:-}" ]; then
+# Mounts live in a namespace of the second half's own, which ends with its processes, however this
+# script ends; then the root is removed.
+if [ -z "${EMB_FRESH_WORK:-}" ]; then
     [ -z "$cache" ] || { mkdir -p "$cache" && cache=$(cd "$cache" && pwd); }
-    EMB_UNSHARED=1 exec unshare --mount --pid --fork --kill-child \
-        "$source/tools/fresh_root.sh" ${short:+--short} ${cache:+--cache "$cache"} ${keep:+--keep}
+    EMB_FRESH_WORK=$(mktemp -d)
+    export EMB_FRESH_WORK
+    child=
+    leave() {
+        if [ -n "$child" ] && kill -KILL "$child" 2>/dev/null; then wait "$child" || true; fi
+        if [ -z "$keep" ]; then rm -rf --one-file-system "$EMB_FRESH_WORK"; fi
+    }
+    trap leave EXIT
+    trap 'exit 130' HUP INT TERM
+    unshare --mount --pid --fork --kill-child "$source/tools/fresh_root.sh" \
+        ${short:+--short} ${cache:+--cache "$cache"} &
+    child=$!
+    status=0
+    wait "$child" || status=$?
+    child=
+    [ -z "$keep" ] || echo "kept: $EMB_FRESH_WORK/root"
+    exit "$status"
 fi
 
 suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
@@ -43,17 +59,9 @@ mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' \
     'Created-By: Packages' | awk -v suite="$suite" '$2 == suite && $3 == "main" { print $1; exit }')
 [ -n "$mirror" ] || skip "apt names no mirror of ${suite:-this release}"
 
-work=$(mktemp -d)
+work=$EMB_FRESH_WORK
 root=$work/root
 chmod 755 "$work" && mkdir "$root"
-leave() {
-    for place in dev/shm dev/pts sys proc; do
-        if mountpoint -q "$root/$place"; then umount -l "$root/$place" || keep=1; fi
-    done
-    if [ -n "$keep" ]; then echo "kept: $root"; else rm -rf --one-file-system "$work"; fi
-}
-trap leave EXIT
-trap 'exit 130' HUP INT TERM
 
 bare_root() { # what is in it and no more
     saved=${cache:+$cache/$suite.tar}
