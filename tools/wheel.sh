@@ -21,7 +21,7 @@ PATH="$PWD/$venv/bin:$PATH" "$python" -m build --wheel --outdir build/wheels-raw
 PATH="$PWD/$venv/bin:$PATH" "$python" -m auditwheel repair --exclude 'libcu*' --exclude 'libnccl*' \
     --wheel-dir $out build/wheels-raw/*.whl >>build/wheel.log 2>&1 ||
     { tail -n 30 build/wheel.log; exit 1; }
-grep "^embound .* CUDA module" build/wheel.log
+sed -n 's/^ *\(embound .* CUDA module.*\)/\1/p' build/wheel.log | tail -n 1
 "$python" -m auditwheel show $out/*.whl
 "$venv/bin/abi3audit" --strict --report $out/*.whl >build/abi3audit.json ||
     { cat build/abi3audit.json; exit 1; }
