@@ -25,6 +25,7 @@ export DESTDIR
 cmake --install "$build" --prefix "$prefix"
 cat "$build/install_manifest.txt" >"$build/installed.txt"
 if [ -f "$build/libembound_cuda.so" ] && [ -d "$build/cuda" ]; then
+    cmake "$build/cuda" -DCMAKE_INSTALL_PREFIX="$prefix" >/dev/null
     cmake --build "$build/cuda" --target embound_cuda
     cmake --install "$build/cuda" --prefix "$prefix" --component cuda
     cat "$build/cuda/install_manifest_cuda.txt" >>"$build/installed.txt"

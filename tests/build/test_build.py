@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What a machine without the tools meets: no CUDA compiler, one that does not work, no packages.
 Each gets one line that says what is missing, and the next build is as if it had not been asked for.
+And what is installed finds its parts.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -72,10 +73,28 @@ def check_packages(tally, scratch):
     tally.expect(done.returncode == 64, f"deps nonsense: {done.returncode} {done.stdout}")
 
 
+def check_installed(tally, scratch):
+    """Wherever: the CUDA module is found beside the library, the library by pkg-config."""
+    prefix = scratch / "pre fix"
+    done = run("cmake", "--install", program.BUILD, "--prefix", prefix, env={})
+    installed = next(prefix.rglob("libembound.so"), None)
+    if not tally.expect(done.returncode == 0 and installed, f"install: {done.stdout}"):
+        return
+    if program.FAKE_MODULE.exists():
+        shutil.copy(program.FAKE_MODULE, installed.parent / "libembound_cuda.so")
+        gpu = {k: v for k, v in program.FAKE_GPU.items() if k != "EMB_CUDA_MODULE"}
+        done = run(prefix / "bin" / "embound", "info", env={**gpu, "EMB_CUDA_MODULE": ""})
+        tally.expect("cuda:0" in done.stdout, f"the module beside the library: {done.stdout}")
+    described = (program.BUILD / "embound.pc").read_text()
+    prefix_line = next(line for line in described.split("\n") if line.startswith("prefix="))
+    tally.expect(prefix_line == "prefix=/usr" or "-Wl,-rpath,${libdir}" in described,
+                 f"embound.pc: {described}")
+
+
 def main():
     """In folders of their own; the build that is tested stays as it is."""
     tally = program.Tally()
-    for check in (check_cuda, check_packages):
+    for check in (check_cuda, check_packages, check_installed):
         with tempfile.TemporaryDirectory(prefix="embound-build-") as folder:
             check(tally, pathlib.Path(folder))
     return tally.end()
