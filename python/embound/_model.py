@@ -22,6 +22,7 @@ from ._similarity import SimilarityFunction, check_name
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary", None)
+_TENSOR_BYTES = 640  # of a tensor that is a row of another
 _OUTPUTS = ("sentence_embedding", "token_embeddings", None)
 
 
@@ -248,8 +249,9 @@ class SentenceTransformer:
         if tensors and plain and self._planned["device"] == "cuda":
             return self._tensors_on_gpu(inputs, prompt, truncate_dim, normalize_embeddings,
                                         show_progress_bar, convert_to_tensor)
+        listed = tensors and not convert_to_tensor
         rows = self._rows(inputs, prompt, truncate_dim, normalize_embeddings, show_progress_bar,
-                          beside=0 if plain else self._dim)
+                          beside=(0 if plain else self._dim) + listed * _TENSOR_BYTES)
         if plain and not tensors and len(rows):
             return self._asarray(rows)
         return self._finish(inputs, self._asarray(rows), precision, convert_to_numpy,

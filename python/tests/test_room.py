@@ -64,8 +64,11 @@ def test_every_kind_of_result(capped):
     pyarrow = pytest.importorskip("pyarrow")
     with pytest.raises(embound.BudgetError, match="encode_stream"):
         capped.encode(pyarrow.array(texts))
-    with pytest.raises(embound.BudgetError, match="encode_stream"):
-        embound.encode_column(capped, pyarrow.table({"body": texts}), "body")
+    table = pyarrow.table({"body": texts[:fits - 1000]})
+    assert embound.encode_column(capped, table, "body").num_columns == 2
+    pytest.importorskip("pandas")
+    with pytest.raises(embound.BudgetError, match="encode_stream"):  # each row is an object there
+        embound.encode_column(capped, table.to_pandas(), "body")
 
 
 def test_vectors_of_tokens():

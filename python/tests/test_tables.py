@@ -40,6 +40,7 @@ def test_frames(tiny, kind):
     assert "vector" not in (frame.column_names if kind == "arrow" else list(frame.columns))
     with pytest.raises(KeyError, match="absent"):
         embound.encode_column(tiny, frame, "absent")
+    assert embound.encode_column(tiny, frame[:0], "body").shape == (0, 3)
 
 
 def test_parquet(tiny, tmp_path):
