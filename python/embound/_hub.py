@@ -71,6 +71,14 @@ def _is_whole(snapshot: str) -> bool:
     return all(os.path.exists(os.path.join(snapshot, str(part))) for part in parts)
 
 
+def name_in_cache(path: str) -> tuple[str | None, str | None]:
+    """The hub's name and the commit of a snapshot's directory; None for any other."""
+    repository, snapshots, commit = (path.rstrip("/").split("/")[-3:] + ["", ""])[:3]
+    if snapshots != "snapshots" or not repository.startswith("models--"):
+        return None, None
+    return repository.removeprefix("models--").replace("--", "/", 1), commit
+
+
 def _names(name: str) -> list[str]:
     return [name] if "/" in name else [f"{DEFAULT_ORGANISATION}/{name}", name]
 

@@ -19,6 +19,7 @@ from ._hub import resolve_model
 from ._inputs import progress_bar, read_inputs
 from ._plan import Plan, register
 from ._similarity import SimilarityFunction, check_name
+from ._virtual import VirtualSubclass
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary", None)
@@ -75,7 +76,7 @@ def _renamed(**names: str) -> Callable[[_Method], _Method]:
     return decorate
 
 
-class SentenceTransformer:
+class SentenceTransformer(VirtualSubclass):
     """A model that turns texts into vectors, inside a memory budget if one is stated.
 
     Args (all but the first by keyword; up to ``truncate_dim`` as in sentence-transformers):
@@ -111,6 +112,7 @@ class SentenceTransformer:
     threads may call; their calls queue. After fork a child opens an engine of its own.
     """
 
+    __module__ = "embound.sentence_transformers"  # which says why
     SUPPORTED_SIMILARITY_FN_NAMES: ClassVar[tuple[str, ...]] = (
         "cosine", "dot", "euclidean", "manhattan")
 
@@ -156,7 +158,7 @@ class SentenceTransformer:
         self.similarity_fn_name = similarity_fn_name or saved.get("similarity_fn_name") or None
         self.truncate_dim = _settings.check_dim(
             truncate_dim if truncate_dim is not None else saved.get("truncate_dim"))
-        self.model_card_data = model_card_data or _settings.CardData()
+        self.model_card_data = model_card_data or _settings.CardData(path)
         self._attach(path, limits)
 
     def _attach(self, path: str, limits: _settings.Limits) -> None:

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from ._errors import ArgumentError, ModelError, UnsupportedError, tell_once
+from ._hub import name_in_cache
 from ._sizes import parse_size, whole
 
 _DEVICE_AUTO, _DEVICE_CPU, _DEVICE_CUDA = 0, 1, 2
@@ -195,7 +196,16 @@ def need_torch(what: str) -> Any:
 
 
 class CardData:
-    """Takes what evaluators of sentence-transformers store; embound writes no model cards."""
+    """What evaluators of sentence-transformers store and mteb asks for; no card is written.
+
+    ``model_name``: none of its own. ``base_model``, ``base_model_revision``: the hub's name of the
+    model and the commit, where its files are in the hub's cache; else None.
+    """
+
+    model_name: str | None = None
+
+    def __init__(self, path: str) -> None:
+        self.base_model, self.base_model_revision = name_in_cache(path)
 
     def set_evaluation_metrics(self, *unused: Any) -> None:
         """Keeps nothing."""
