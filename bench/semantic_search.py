@@ -3,7 +3,8 @@
 
 Run it with the interpreter of build/venv-python (make test-python makes it), with torch there.
 Prints one JSON line per shape: seconds of a median call of each, the median of the ratios within a
-turn, whether the same scores were found (places of equal scores may differ). Only the first shape has a requirement.
+turn, whether the same scores were found (places of equal scores may differ). Only the first shape
+has a requirement.
 
 SPDX-License-Identifier: Apache-2.0
 """

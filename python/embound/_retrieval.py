@@ -310,8 +310,8 @@ def community_detection(embeddings: Any, threshold: float = 0.75, min_community_
     places: the centre, then by falling cosine; the largest group first, none that overlap, none of
     fewer than ``min_community_size``.
 
-    Held beside the vectors: the same of length one, a few MiB of cosines (``batch_size`` is an upper
-    bound on their rows), and a few numbers per vector. Raises ValueError for sizes below 1.
+    Held beside the vectors: the same of length one, a few MiB of cosines (``batch_size`` bounds
+    their rows), and a few numbers per vector. Raises ValueError for sizes below 1.
     """
     import numpy
 

@@ -120,8 +120,8 @@ def unit(vectors: Any) -> Any:
 
 
 def products(a: Any, b: Any, out: Any) -> None:
-    """Dot products of the arrays a [n, dim] and b [m, dim], of one type, into out [n, m]. By torch's threads
-    where torch is there: two pools of threads that wait for work hinder each other."""
+    """Dot products of the arrays a [n, dim] and b [m, dim], of one type, into out [n, m]. By
+    torch's threads where torch is there: two pools of threads that wait hinder each other."""
     import numpy
 
     torch = _torch()
@@ -209,8 +209,8 @@ def pairwise_manhattan_sim(a: Any, b: Any) -> Any:
 
 
 def pairwise_angle_sim(x: Any, y: Any) -> Any:
-    """AnglE similarities [n] of x[i] and y[i], from 0: their cosine, plus the same of x[i] turned by
-    a right angle in the planes of dimensions d and d + dim / 2."""
+    """AnglE similarities [n] of x[i] and y[i], from 0: their cosine, plus that of x[i] turned by a
+    right angle in the planes of dimensions d and d + dim / 2."""
     torch, x, y = _both(x, y, True)
     if x.shape[1] % 2:  # a dimension of zeros makes the number even
         pad: Any = torch.nn.functional.pad if torch else _pad

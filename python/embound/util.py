@@ -11,7 +11,8 @@ from ._retrieval import (
     semantic_search)
 from ._similarity import (
     SimilarityFunction, cos_sim, dot_score, euclidean_sim, manhattan_sim, normalize_embeddings,
-    pairwise_angle_sim, pairwise_cos_sim, pairwise_dot_score, pairwise_euclidean_sim, pairwise_manhattan_sim)
+    pairwise_angle_sim, pairwise_cos_sim, pairwise_dot_score, pairwise_euclidean_sim,
+    pairwise_manhattan_sim)
 from .quantization import quantize_embeddings
 
 __all__ = [
