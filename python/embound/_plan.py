@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ._sizes import format_size
@@ -14,6 +14,7 @@ from ._sizes import format_size
 if TYPE_CHECKING:
     from ._model import SentenceTransformer
 
+_ITEM_NAMES = {"process": "held by this process already"}
 _MODELS: weakref.WeakSet[SentenceTransformer] = weakref.WeakSet()
 
 
@@ -48,14 +49,26 @@ class Plan(Mapping[str, Any]):
             f"tokens per text ({self['long']})"]
         for region in self["regions"]:
             lines.append(f"{region['kind']:<34}{format_size(region['bytes']):>16}")
-            lines += [f"  {'interpreter and its libraries' if name == 'process' else name:<32}"
-                      f"{format_size(size):>16}" for name, size in region["items"]]
-        stated = self["host_bytes_max"]
-        lines.append(f"{'the whole process':<34}{format_size(self['host_bytes']):>16}"
-                     f"  (budget {format_size(stated) if stated else 'none'}, smallest "
-                     f"{format_size(self['host_bytes_min'])}, full speed "
-                     f"{format_size(self['host_bytes_knee'])})")
+            lines += [f"  {_ITEM_NAMES.get(name, name):<32}{format_size(size):>16}"
+                      for name, size in region["items"]]
+        lines.append(self._total("the whole process", "host"))
+        if self["device_bytes"]:
+            lines.append(self._total("on each GPU" if len(self["devices"]) > 1 else "on the GPU",
+                                     "device"))
+        if self["device_free_bytes"]:
+            lines.append(f"{'free there when planned':<34}"
+                         f"{format_size(self['device_free_bytes']):>16}"
+                         f"  ({format_size(self['device_margin_bytes'])} of it left to others)")
+        if self["device_notice"]:
+            lines.append(f"not on a GPU: {self['device_reason']}")
         return "\n".join(lines)
+
+    def _total(self, what: str, kind: str) -> str:
+        stated = self[f"{kind}_bytes_max"]
+        return (f"{what:<34}{format_size(self[f'{kind}_bytes']):>16}"
+                f"  (budget {format_size(stated) if stated else 'none'}, smallest "
+                f"{format_size(self[f'{kind}_bytes_min'])}, full speed "
+                f"{format_size(self[f'{kind}_bytes_knee'])})")
 
 
 def register(model: SentenceTransformer) -> None:
@@ -75,22 +88,71 @@ def resident_bytes() -> tuple[int, int]:
     return now, peak
 
 
-def trace_memory(file: TextIO | None = None) -> str:
-    """Prints (to ``file``, else to standard output) and returns what every open engine holds,
-    item by item, beside what the system says of the process. In bytes, shown as MiB."""
+class MemoryAccount(str):
+    """What trace_memory found, as text. Inside ``with``, it is taken and printed anew at the end,
+    with what the process has grown by."""
+
+    _file: TextIO | None
+    _resident: int
+
+    def __enter__(self) -> MemoryAccount:
+        return self
+
+    def __exit__(self, *unused: Any) -> None:
+        grown = resident_bytes()[0] - self._resident
+        print(f"since then the process has {'grown' if grown >= 0 else 'shrunk'} by "
+              f"{format_size(abs(grown))}", file=self._file or sys.stdout)
+        trace_memory(self._file)
+
+
+def trace_memory(file: TextIO | None = None) -> MemoryAccount:
+    """Prints (to ``file``, else to standard output) and returns what this process holds: in all, by
+    engines, by the rest (the interpreter, its libraries, data); the figures that bound it; then the
+    plan of every open engine, item by item. As ``with trace_memory():`` it prints both before and
+    after the block."""
     now, peak = resident_bytes()
+    models = sorted(_MODELS, key=lambda one: one.model_name)
+    plans = {model.model_name + f" ({number})": (model, model.plan())
+             for number, model in enumerate(models) if model.is_open}
     lines = [f"process: {format_size(now)} resident, {format_size(peak)} at its highest"]
-    for model in sorted(_MODELS, key=lambda one: one.model_name):
-        if model.is_open:
-            lines += [f"{model.model_name}: open", *(f"  {x}" for x in
-                                                     str(model.plan()).split("\n"))]
-        else:
+    lines += _sums(plans.values(), now)
+    for name, (_, plan) in plans.items():
+        lines += [f"{name}: open", *(f"  {line}" for line in str(plan).split("\n"))]
+    for model in models:
+        if not model.is_open:
             lines.append(f"{model.model_name}: closed, holds nothing")
         rows = model.memory_report()["device_rows_bytes"]
         if rows:
             lines.append(f"{model.model_name}: rows on the GPU, {format_size(rows)}")
-    if len(lines) == 1:
+    if not models:
         lines.append("no model")
-    text = "\n".join(lines)
-    print(text, file=file or sys.stdout)
-    return text
+    account = MemoryAccount("\n".join(lines))
+    account._file, account._resident = file, now
+    print(account, file=file or sys.stdout)
+    return account
+
+
+def _sums(opened: Collection[tuple[SentenceTransformer, Plan]], now: int) -> list[str]:
+    """Of all open engines together; and the smallest figures that they state."""
+    lines = []
+    engines = sum(_arena_bytes(plan, "host", "pinned") for _, plan in opened)
+    if engines:
+        lines.append(f"  {len(opened)} open engines {format_size(engines)}, the rest "
+                     f"{format_size(max(now - engines, 0))}")
+    for device in sorted({index for _, plan in opened if plan["device"] == "cuda"
+                          for index in plan["devices"]}):
+        there = sum(_arena_bytes(plan, "device") for _, plan in opened
+                    if plan["device"] == "cuda" and device in plan["devices"])
+        lines.append(f"cuda:{device}: open engines {format_size(there)}, beside the contexts and "
+                     "what other libraries hold (see each plan)")
+    for name, key in (("memory", "host_bytes"), ("gpu_memory", "gpu_bytes")):
+        stated = [(getattr(model._limits, key), model.model_name) for model, _ in opened
+                  if getattr(model._limits, key)]
+        if stated:
+            least, whose = min(stated)
+            lines.append(f"  bounded by {name}={format_size(least)}, which {whose} states")
+    return lines
+
+
+def _arena_bytes(plan: Plan, *kinds: str) -> int:
+    return sum(region["arena_bytes"] for region in plan["regions"] if region["kind"] in kinds)

@@ -163,6 +163,7 @@ static emb_status plan_on(emb_plan *out, const emb_python_engine *self, const em
     emb_python_account_bound(&limits, &by, self, machine);
     emb_status status = emb_plan_make(out, self->model, &limits, machine, error);
     if (status == EMB_BUDGET) emb_python_account_blame(error, &by, machine);
+    if (status == EMB_OK) emb_python_account_part(out, self);
     return status;
 }
 
@@ -315,7 +316,6 @@ static PyObject *engine_plan(PyObject *object, PyObject *unused) {
     emb_machine machine;
     emb_error error = {0};
     emb_status status = self->engine ? EMB_OK : make_plan(&plan, &machine, self, &error);
-    if (status == EMB_OK) emb_python_account_part(&plan, self);
     emb_python_engine_leave(self);
     if (status == EMB_OK && tell_device(&plan) != 0) return NULL;
     return status == EMB_OK ? emb_python_describe_plan(&plan) : emb_python_raise(status, &error);

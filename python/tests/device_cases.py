@@ -451,3 +451,43 @@ def test_pools_are_one_engine_on_all_gpus():
         assert model.half().cpu().plan()["dtype"] == "bf16"
     assert model.cuda().plan()["dtype"] == "f16"
     assert model.float().plan()["dtype"] == "f32"
+
+
+def items(plan, kind):
+    """Names and bytes of a region."""
+    return dict(next(r["items"] for r in plan["regions"] if r["kind"] == kind))
+
+
+def test_an_open_engines_figure_bounds_the_process():
+    first = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32")
+    budget = first.plan()["device_bytes_knee"]
+    first = embound.SentenceTransformer(str(TINY), dtype="f32", gpu_memory=budget).open()
+    for stated in (None, budget * 2):  # neither enlarges it
+        with pytest.raises(embound.BudgetError, match=f"tiny-bert, .* gpu_memory={budget}"):
+            embound.SentenceTransformer(str(TINY), dtype="f32", gpu_memory=stated, threads=9)
+    assert embound.SentenceTransformer(str(TINY), device="cuda:1").plan()["device_bytes_max"] == 0
+    host = first.plan()["host_bytes"]
+    first.close()
+    first = embound.SentenceTransformer(str(TINY), device="cpu", memory=host + 64 * MIB).open()
+    assert embound.SentenceTransformer(str(TINY), device="cpu").plan()["host_bytes_max"] == (
+        host + 64 * MIB)
+    first.close()
+    assert embound.SentenceTransformer(str(TINY), device="cpu").plan()["host_bytes_max"] == 0
+
+
+def test_plans_show_what_other_engines_hold(capsys):
+    first = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32").open()
+    alone = str(first.plan())
+    second = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32").open()
+    plan = second.plan()
+    for kind, arenas in (("host", ("host", "pinned")), ("device", ("device",))):
+        assert items(plan, kind)["other engines in this process"] == sum(
+            r["arena_bytes"] for r in first.plan()["regions"] if r["kind"] in arenas)
+        assert sum(items(plan, kind).values()) == next(
+            r["bytes"] for r in plan["regions"] if r["kind"] == kind)
+    assert str(first.plan()) == alone and "other engines" not in alone
+    account = embound.trace_memory()
+    assert "2 open engines" in account and account.count("other engines in this process") == 2
+    assert capsys.readouterr().out == account + "\n"
+    first.close()
+    second.close()

@@ -270,12 +270,13 @@ def test_plan_and_report(tiny, capsys):
     plan = tiny.plan()
     assert plan["rung"] == "full" and plan["device"] == "cpu"
     assert sum(size for _, size in plan["regions"][0]["items"]) == plan["host_bytes"]
-    assert "interpreter and its libraries" in str(plan)
+    assert "held by this process already" in str(plan)
     assert not tiny.is_open
     with tiny:
         assert tiny.is_open and tiny.memory_report()["host_bytes_planned"] == plan_bytes(tiny)
-        embound.trace_memory()
-        assert "open" in capsys.readouterr().out
+        with embound.trace_memory() as account:
+            assert str(account) in capsys.readouterr().out and "open" in account
+        assert "since then the process has" in capsys.readouterr().out
     assert not tiny.is_open and tiny.encode("again").ndim == 1
 
 

@@ -30,9 +30,10 @@ from support import program  # noqa: E402
 HERE = pathlib.Path(__file__).resolve().parent
 MIB = program.MIB
 CARD = 4096  # MiB, of the fake one
-# MiB that others leave: less than a context; a context, but no plan; a plan smaller than at ease
+# MiB that others leave: less than a context; a context, but no plan (None: a card's context and 14);
+# a plan, on the fake card a smaller one than at ease
 FULL = {"fake": {"full": 5, "little": 14, "tight": 35},
-        "card": {"full": 300, "little": 560, "tight": 900}}
+        "card": {"full": 300, "little": None, "tight": 900}}
 PLAYED = {  # machines that the fake driver and module play
     "no-driver": {"LD_LIBRARY_PATH": ""}, "no-gpu": {"EMB_FAKE_DRIVER": "none"},
     "broken-driver": {"EMB_FAKE_DRIVER": "803"}, "old-driver": {"EMB_FAKE_DRIVER": "old"},
@@ -250,9 +251,18 @@ def run_rows(options, rows, counts):
         worker.join()
 
 
+def context_mib(model):
+    """Of this card, as a plan states it."""
+    done = program.run("plan", model, "--device", "cuda", "--json")
+    made = json.loads(done.stdout)
+    return max(item["bytes"] for item in made["regions"][2]["items"]
+               if item["name"] == "CUDA context") // MIB
+
+
 def run_filled(options, rows, counts):
     """Of a card that is filled; one at a time, as each takes of the rest."""
-    filler = Filler(FULL["card"][rows[0]["before"]])
+    left = FULL["card"][rows[0]["before"]] or context_mib(options.model) + 14
+    filler = Filler(left)
     if filler.ready:
         run_rows(argparse.Namespace(**{**vars(options), "jobs": 1}), rows, counts)
     else:
