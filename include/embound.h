@@ -153,7 +153,7 @@ EMB_API emb_status emb_machine_probe_guest(emb_machine *out, const emb_device_li
                                            emb_error *error);
 
 /* Writes the machine as JSON into `text` (`capacity` bytes, NUL-terminated); gives the length
- * without the NUL in `length`. Fails: EMB_INVALID_ARGUMENT if it does not fit (16 KiB always do).
+ * without the NUL in `length`. Fails: EMB_INVALID_ARGUMENT if it does not fit (20 KiB always do).
  */
 EMB_API emb_status emb_machine_to_json(char *text, size_t capacity, size_t *length,
                                        const emb_machine *machine, emb_error *error);

@@ -8,7 +8,7 @@
 #include "cli/cli.h"
 #include "fail.h"
 
-#define MACHINE_BYTES 16384
+#define MACHINE_BYTES 20480
 #define MIB(bytes)    ((double)(bytes) / 1048576)
 
 static int save_machine(const char *path, const char *json, size_t length) {

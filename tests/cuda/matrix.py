@@ -30,8 +30,8 @@ from support import program  # noqa: E402
 HERE = pathlib.Path(__file__).resolve().parent
 MIB = program.MIB
 CARD = 4096  # MiB, of the fake one
-# MiB that others leave: less than a context; a context, but no plan (None: a card's context and 14);
-# a plan, on the fake card a smaller one than at ease
+# MiB that others leave: less than a context; a context, but no plan (None: the card's context and
+# 14); a plan, on the fake card a smaller one than at ease
 FULL = {"fake": {"full": 5, "little": 14, "tight": 35},
         "card": {"full": 300, "little": None, "tight": 900}}
 PLAYED = {  # machines that the fake driver and module play

@@ -332,6 +332,48 @@ def refusals(model, texts, folder):
     check(code == 0 and "fake" in out_text, "info names the device")
 
 
+def chosen_by(model, folder):
+    """EMB_DEVICE is the default of --device; a script's figure for a GPU is no fault beside it."""
+    for value, options, device in (("cpu", (), "cpu"), ("cuda", (), "cuda"), ("", (), "cuda"),
+                                   ("auto", (), "cuda"), ("cpu", ("--device", "cuda"), "cuda"),
+                                   ("cpu", ("--gpu-memory", "1GiB"), "cpu")):
+        code, out, messages = run("plan", model, *options, "--json", EMB_DEVICE=value)
+        check(code == 0 and json.loads(out)["device"] == device, f"EMB_DEVICE={value} {options}: "
+              f"{code} {messages}")
+        check(("EMB_DEVICE is cpu" in messages) == ("--gpu-memory" in options), messages)
+    code, _, messages = run("plan", model, EMB_DEVICE="tpu")
+    check(code == 64 and messages.startswith("embound: EMB_DEVICE 'tpu'"), messages)
+    check(run("tokenize", model, "-i", "STYLE.md", EMB_DEVICE="tpu")[0] == 0, "it has no device")
+    code, _, messages = run("plan", model, "--device", "cpu", "--gpu-memory", "1GiB")
+    check(code == 64 and "leave one of them out" in messages, f"both stated: {code} {messages}")
+    code, _, messages = run("plan", model, "--gpu-memory", "5GiB")
+    check(code == 64 and "at most 4096 MiB" in messages, f"beyond the card: {code} {messages}")
+    texts = folder / "one.txt"
+    texts.write_text("one\n", encoding="utf-8")
+    encode = ("encode", model, "-i", texts, "-o", folder / "rows.npy")
+    for quiet in ((), ("-q",)):
+        code, _, messages = run(*encode, *quiet, EMB_FAKE_DRIVER="none")
+        check(code == 0 and messages.count("on the CPU: the NVIDIA driver finds no GPU") ==
+              (not quiet), f"one line: {messages}")
+
+
+def what_info_says(model):
+    """Every GPU, or why there is none; a card that is full is no reason to say nothing."""
+    code, out, _ = run("info", model, EMB_FAKE_DEVICES="2", EMB_FAKE_OTHERS=str(4000 * MIB))
+    check(code == 0 and "fake 0, 4096 MiB, of which 86 MiB are free" in out and "fake 1" in out, out)
+    for environment, reason in (
+            ({"EMB_FAKE_DRIVER": "none"}, "the NVIDIA driver finds no GPU"),
+            ({"CUDA_VISIBLE_DEVICES": "-1"}, "CUDA_VISIBLE_DEVICES is empty or -1"),
+            ({"EMB_CUDA_MODULE": "/nowhere.so"}, "/nowhere.so, which EMB_CUDA_MODULE names"),
+            ({"EMB_CUDA_MODULE": str(PROGRAM)}, "the CUDA module cannot be opened"),
+            ({"EMB_FAKE_OTHERS": str(4095 * MIB)}, "no room for a CUDA context: 1 of 4096 MiB")):
+        code, out, messages = run("info", **environment)
+        check(code == 0 and "not used: " in out and reason in out and not messages,
+              f"{environment}: {code} {out} {messages}")
+        code, out, _ = run("info", "--json", **environment)
+        check(reason in json.loads(out)["machine"]["device_reason"], f"as JSON: {out}")
+
+
 def main():
     """Runs everything; the last line counts."""
     if not MODULE.exists() or not PROGRAM.exists():
@@ -350,6 +392,8 @@ def main():
         tuning(MODELS[0], texts, folder)
         failures(MODELS[0], texts, folder)
         refusals(MODELS[0], texts, folder)
+        chosen_by(MODELS[0], folder)
+        what_info_says(MODELS[0])
     print(f"{passed} passed, {failed} failed, 0 skipped")
     return failed > 0
 

@@ -399,6 +399,120 @@ static void tiles_hold_every_chunk_once(void **state) {
     }
 }
 
+/* What the process holds on the card already is one line of every plan, and part of its figure. */
+static void what_is_held_counts_once(void **state) {
+    (void)state;
+    emb_machine machine = card(0);
+    emb_device_info *gpu = &machine.devices[0];
+    emb_model model = shape_of(6, 384, 12, false);
+    emb_limits limits = emb_limits_default();
+    emb_plan fresh, shared, again;
+    emb_error error;
+    limits.device = EMB_DEVICE_CUDA;
+    assert_int_equal(emb_plan_make(&fresh, &model, &limits, &machine, &error), EMB_OK);
+    gpu->held_bytes = gpu->context_bytes + 100 * MIB; /* as torch's context and tensors */
+    gpu->context_bytes = 0;
+    assert_int_equal(emb_plan_make(&shared, &model, &limits, &machine, &error), EMB_OK);
+    assert_int_equal(shared.device_bytes, fresh.device_bytes + 100 * MIB);
+    assert_int_equal(shared.device_held_bytes, gpu->held_bytes);
+    assert_int_equal(item_bytes(&shared, EMB_REGION_DEVICE, "held by this process already"),
+                     gpu->held_bytes);
+    assert_int_equal(item_bytes(&shared, EMB_REGION_DEVICE, "CUDA context"), 0);
+    limits.device_bytes_max = fresh.device_bytes; /* the tensors leave less for the engine */
+    assert_int_equal(emb_plan_make(&shared, &model, &limits, &machine, &error), EMB_OK);
+    assert_true(shared.device_bytes <= limits.device_bytes_max && shared.rung != EMB_RUNG_FULL);
+    /* reopened: what the context has grown by is held, and grows no more */
+    machine = card(0);
+    limits.device_bytes_max = fresh.device_bytes_min;
+    assert_int_equal(emb_plan_make(&fresh, &model, &limits, &machine, &error), EMB_OK);
+    gpu->held_bytes = gpu->context_bytes + item_bytes(&fresh, EMB_REGION_DEVICE, "context growth");
+    gpu->context_bytes = 0;
+    assert_int_equal(emb_plan_make(&again, &model, &limits, &machine, &error), EMB_BUDGET);
+    gpu->grown = 1;
+    assert_int_equal(emb_plan_make(&again, &model, &limits, &machine, &error), EMB_OK);
+    assert_int_equal(again.device_bytes, fresh.device_bytes);
+    assert_true(again.host_bytes < fresh.host_bytes);
+}
+
+/* Without a figure a plan takes what is free there, less a margin; a figure beyond the card is
+ * refused. */
+static void a_card_that_others_fill(void **state) {
+    (void)state;
+    emb_machine machine = card(0);
+    emb_device_info *gpu = &machine.devices[0];
+    emb_model model = shape_of(6, 384, 12, false);
+    emb_limits limits = emb_limits_default();
+    emb_plan plan;
+    emb_error error;
+    uint32_t refused = 0, smaller = 0, full = 0;
+    for (uint64_t mib = 1; mib < 300; mib += 3) {
+        gpu->free_bytes = mib * MIB;
+        emb_status status = emb_plan_make(&plan, &model, &limits, &machine, &error);
+        if (status == EMB_BUDGET) {
+            assert_int_equal(error.region, EMB_REGION_DEVICE);
+            assert_non_null(strstr(error.message, "device cpu"));
+            assert_non_null(strstr(error.message, "MiB free"));
+            assert_true(smaller + full == 0);
+            refused++;
+            continue;
+        }
+        assert_int_equal(status, EMB_OK);
+        assert_int_equal(plan.device, EMB_DEVICE_CUDA);
+        assert_true(plan.device_bytes - gpu->context_bytes + plan.device_margin_bytes <=
+                    gpu->free_bytes);
+        smaller += plan.rung != EMB_RUNG_FULL;
+        full += plan.rung == EMB_RUNG_FULL;
+    }
+    assert_true(refused && smaller && full);
+    limits.device_bytes_max = gpu->memory_bytes + 1;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_INVALID_ARGUMENT);
+    assert_non_null(strstr(error.message, "143771 MiB"));
+    limits.device_bytes_max--;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_OK);
+}
+
+/* The CPU only where no GPU can do it, and with the reason. */
+static void auto_says_why(void **state) {
+    (void)state;
+    emb_machine none = two_cores(), machine = card(1);
+    emb_model model = shape_of(6, 384, 12, false);
+    emb_limits limits = emb_limits_default();
+    emb_plan plan;
+    emb_error error;
+    snprintf(none.device_reason, sizeof none.device_reason, "the driver is too old");
+    none.device_notice = 1;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &none, &error), EMB_OK);
+    assert_int_equal(plan.device, EMB_DEVICE_CPU);
+    assert_string_equal(plan.device_reason, none.device_reason);
+    assert_int_equal(plan.device_notice, 1);
+    limits.device_bytes_max = 1024 * MIB;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &none, &error), EMB_DEVICE);
+    assert_non_null(strstr(error.message, "the driver is too old"));
+    limits.device = EMB_DEVICE_CPU;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_INVALID_ARGUMENT);
+    limits.device = EMB_DEVICE_AUTO; /* too small is an error, for either memory */
+    limits.device_bytes_max = MIB;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_BUDGET);
+    limits.device_bytes_max = 0;
+    limits.host_bytes_max = 100 * MIB;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_BUDGET);
+    assert_non_null(strstr(error.message, "device cpu"));
+    limits.host_bytes_max = 0;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_OK);
+    assert_int_equal(plan.device, EMB_DEVICE_CUDA);
+    assert_string_equal(plan.device_reason, "");
+    limits.output = EMB_OUTPUT_TOKENS; /* what no GPU does */
+    limits.long_rule = EMB_LONG_TRUNCATE;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_OK);
+    assert_int_equal(plan.device, EMB_DEVICE_CPU);
+    assert_true(plan.device_notice && strstr(plan.device_reason, "vectors of tokens"));
+    limits.output = EMB_OUTPUT_TEXT;
+    limits.dtype = EMB_DTYPE_FP8; /* nor the CPU: both reasons */
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "not available on a CPU"));
+    assert_non_null(strstr(error.message, "8.9"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_budget_is_kept_or_refused),
@@ -407,6 +521,9 @@ int main(void) {
         cmocka_unit_test(the_machine_bounds_the_plan),
         cmocka_unit_test(bad_limits_are_refused),
         cmocka_unit_test(gpu_budgets_are_kept_or_refused),
+        cmocka_unit_test(what_is_held_counts_once),
+        cmocka_unit_test(a_card_that_others_fill),
+        cmocka_unit_test(auto_says_why),
         cmocka_unit_test(mpnet_streams_in_64_mib_of_a_gpu),
         cmocka_unit_test(tiles_hold_every_chunk_once),
     };
