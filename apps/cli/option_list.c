@@ -205,7 +205,8 @@ const emb_option_entry emb_option_list[] = {
      .help = "numbers: f32, bf16, f16, int8, int4, fp8, auto; default f32 (CPU), f16 (GPU)",
      MANUAL(".Cm f32 , bf16 , f16 , int8 , int4 , fp8\nor\n.Cm auto ,\nthe fastest on the device "
             "used whose quality is known to hold: f16 on a GPU, bf16 on a CPU that\nmultiplies "
-            "it, else f32.\nThe default is that of a quantised model, else f32 on a CPU, f16 on a "
+            "it faster than f32, else f32.\nThe default is that of a quantised model, else f32 on "
+            "a CPU, f16 on a "
             "GPU.\n.Cm f16\nis for GPUs "
             "alone,\n.Cm fp8\nfor those of compute capability 8.9 and newer.\nPython's "
             "spellings do too:\n.Cm float32 , float16 , half , bfloat16 .")},
