@@ -86,7 +86,7 @@ static void pack(model *m, emb_linear *linear, uint32_t row0, uint32_t rows) {
         m->rows.rows = rows - r < EMB_PACK_ROWS ? rows - r : EMB_PACK_ROWS;
         m->rows.cols = linear->cols;
         m->rows.group = EMB_QUANTIZE_GROUP;
-        emb_quantize_rows(&m->rows, values + (size_t)r * linear->cols);
+        emb_quantize_rows(&m->rows, values + (size_t)r * linear->cols, NULL);
         m->backend->linear_pack_quantized(linear, row0 + r, &m->rows);
     }
 }

@@ -4,11 +4,14 @@
 #include "base/quantize.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
-#define CODE_MAX  15     /* int4 */
-#define RANGE_MIN 1e-30f /* below it a row or group is all zeros: its scale would lose its bits */
-#define FP8_MAX   448.0f
+#define CODE_MAX    15     /* int4 */
+#define RANGE_MIN   1e-30f /* below it a row or group is all zeros: its scale would lose its bits */
+#define FP8_MAX     448.0f
+#define SUMS        16     /* partial sums, so that they can run in vectors; divides groups */
+#define BALANCE_MIN 0.125f /* of the mean: no coordinate is given up */
 
 /* To nearest, ties to even, for magnitudes below 2^22: as rintf, but without a call. */
 static float nearest(float value) {
@@ -42,58 +45,59 @@ static float code_of(const spread *s, float value) {
     return code > CODE_MAX ? CODE_MAX : code;
 }
 
-static float error_of(const spread *s, const float *values, const float *importance,
-                      uint32_t count) {
+static float total(const float *sums) {
     float sum = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        float off = values[i] - s->scale * (code_of(s, values[i]) - s->zero);
-        sum += importance[i] * off * off;
-    }
+    for (uint32_t k = 0; k < SUMS; k++) sum += sums[k];
     return sum;
 }
 
-/* The scale that fits the codes of `s` best, its zero kept; `s` again if that is none. */
-static spread refit(const spread *s, const float *values, const float *importance, uint32_t count) {
-    float above = 0, below = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        float step = code_of(s, values[i]) - s->zero;
-        above += importance[i] * values[i] * step;
-        below += importance[i] * step * step;
-    }
-    float scale = below > 0 ? above / below : 0;
-    if (!(scale * CODE_MAX > RANGE_MIN)) return *s;
-    return (spread){scale, 1 / scale, s->zero};
-}
-
-/* Narrower ranges cut the outermost values and serve the others better; both ends are tried apart,
- * for the zero moves with them. More cuts than these gain less than 0.3 % of the error. */
-static spread find_spread(const float *values, const float *importance, uint32_t count, float low,
-                          float high) {
-    static const float cuts[] = {1, 0.88f};
-    enum { CUTS = sizeof cuts / sizeof cuts[0] };
-    spread best = {0};
-    float least = INFINITY;
-    for (uint32_t i = 0; i < CUTS * CUTS; i++) {
-        float from = low * cuts[i / CUTS], to = high * cuts[i % CUTS];
-        float scale = (to - from) / CODE_MAX;
-        spread tried = {scale, 1 / scale, nearest(-from / scale)};
-        for (uint32_t again = 0; again < 2; again++) {
-            float error = error_of(&tried, values, importance, count);
-            if (error < least) {
-                least = error;
-                best = tried;
-            }
-            if (!again) tried = refit(&tried, values, importance, count);
+/* The scale that fits the codes of `s` best, its zero kept; gives how much of the values' squares
+ * the codes then hold: all but the squared error. 0 if none fits. */
+static float refit(spread *s, const float *values, const float *importance, uint32_t count) {
+    float above[SUMS] = {0}, below[SUMS] = {0};
+    for (uint32_t i = 0; i < count; i += SUMS) {
+        for (uint32_t k = 0; k < SUMS; k++) {
+            float step = code_of(s, values[i + k]) - s->zero, weight = importance[i + k] * step;
+            above[k] += weight * values[i + k];
+            below[k] += weight * step;
         }
     }
+    float least = total(below), most = total(above), scale = least > 0 ? most / least : 0;
+    if (!(scale * CODE_MAX > RANGE_MIN)) return 0;
+    *s = (spread){scale, 1 / scale, s->zero};
+    return most * scale;
+}
+
+/* Narrower ranges cut the outermost values and serve the others better; a wider one gives its ends
+ * room where the zero is rounded. Both ends are tried apart, for the zero moves with them.
+ * Sixteen times as many ranges leave 0.2 % less error. */
+static spread find_spread(const float *values, const float *importance, uint32_t count, float low,
+                          float high) {
+    static const float reach[] = {1.05f, 0.95f, 0.85f};
+    enum { REACHES = sizeof reach / sizeof reach[0] };
+    spread best = {0};
+    float most = -1;
+    for (uint32_t i = 0; i < REACHES * REACHES; i++) {
+        float from = low * reach[i / REACHES], to = high * reach[i % REACHES];
+        float scale = (to - from) / CODE_MAX;
+        spread tried = {scale, 1 / scale, nearest(-from / scale)};
+        float held = refit(&tried, values, importance, count);
+        if (held <= most) continue;
+        most = held;
+        best = tried;
+    }
+    refit(&best, values, importance, count);
     return best;
 }
 
 void emb_quantize_group(int8_t *codes, float *scale, uint8_t *zero, const float *values,
                         const float *importance, uint32_t count) {
-    float same[EMB_QUANTIZE_GROUP_MAX], low = 0, high = 0;
+    /* what is behind the last value weighs nothing */
+    float weight[EMB_QUANTIZE_GROUP_MAX] = {0}, padded[EMB_QUANTIZE_GROUP_MAX] = {0};
+    float low = 0, high = 0;
     for (uint32_t i = 0; i < count; i++) {
-        same[i] = 1;
+        weight[i] = 1;
+        padded[i] = values[i];
         low = values[i] < low ? values[i] : low;
         high = values[i] > high ? values[i] : high;
     }
@@ -103,11 +107,27 @@ void emb_quantize_group(int8_t *codes, float *scale, uint8_t *zero, const float 
     if (high - low < RANGE_MIN) return;
     /* importances of one size: their sum must neither overflow nor vanish */
     float most = importance ? largest(importance, count) : 0;
-    for (uint32_t i = 0; i < count && most > 0; i++) same[i] = importance[i] / most;
-    spread best = find_spread(values, same, count, low, high);
+    for (uint32_t i = 0; i < count && most > 0; i++) weight[i] = importance[i] / most;
+    spread best = find_spread(padded, weight, (count + SUMS - 1) / SUMS * SUMS, low, high);
     *scale = best.scale;
     *zero = (uint8_t)best.zero;
     for (uint32_t i = 0; i < count; i++) codes[i] = (int8_t)code_of(&best, values[i]);
+}
+
+void emb_quantize_balance(float *factors, float *importance, const float *gain, const float *shift,
+                          uint32_t cols) {
+    float mean = 0;
+    for (uint32_t i = 0; i < cols; i++) {
+        factors[i] = sqrtf(sqrtf(gain[i] * gain[i] + shift[i] * shift[i]));
+        mean += factors[i] / (float)cols;
+    }
+    bool usable = mean > RANGE_MIN && mean < 1 / RANGE_MIN;
+    for (uint32_t i = 0; i < cols; i++) {
+        float share = usable ? factors[i] / mean : 1;
+        if (share < BALANCE_MIN) share = BALANCE_MIN;
+        importance[i] = share * share;
+        factors[i] = 1 / share;
+    }
 }
 
 /* ---- rows ------------------------------------------------------------------------------------ */
@@ -117,7 +137,7 @@ static uint32_t group_of(const emb_quantized_rows *rows) {
     return rows->bits == 8 || rows->group > rows->cols ? rows->cols : rows->group;
 }
 
-void emb_quantize_rows(emb_quantized_rows *out, const float *values) {
+void emb_quantize_rows(emb_quantized_rows *out, const float *values, const float *importance) {
     uint32_t group = group_of(out), groups = emb_quantized_groups(out->cols, group);
     for (size_t at = 0; at < (size_t)out->rows * groups; at++) {
         uint32_t first = (uint32_t)(at % groups) * group;
@@ -127,7 +147,7 @@ void emb_quantize_rows(emb_quantized_rows *out, const float *values) {
             quantize_row(out->values + place, &out->scales[at], values + place, count);
         else
             emb_quantize_group(out->values + place, &out->scales[at], &out->zeros[at],
-                               values + place, NULL, count);
+                               values + place, importance ? importance + first : NULL, count);
     }
 }
 

@@ -32,9 +32,19 @@ static inline uint32_t emb_quantized_groups(uint32_t cols, uint32_t group) {
 }
 
 /* Quantises f32 values [rows, cols] to nearest: for 8 bits symmetrically by the largest magnitude
- * of a row, for 4 bits by the range of a group that leaves the least squared error.
+ * of a row, for 4 bits by the range of a group that leaves the least squared error. importance
+ * [cols] weighs those errors; NULL: all alike. int8 takes none.
  * Needs: finite values; out's sizes and buffers set. */
-void emb_quantize_rows(emb_quantized_rows *out, const float *values);
+void emb_quantize_rows(emb_quantized_rows *out, const float *values, const float *importance);
+
+/* Factors [cols] for the input of an int4 matrix, known without any text: the input is the output
+ * of a norm, and where its gain and shift [cols] are large, so are the values. There an error of
+ * the matrix weighs most; dividing its columns by the factors, which multiply the input, makes
+ * these columns large in their groups, and so their relative error small (AWQ, Lin et al. 2023,
+ * with the norm in place of activations). Gives also the importance [cols] of errors of the divided
+ * columns. factors may be gain, importance shift. */
+void emb_quantize_balance(float *factors, float *importance, const float *gain, const float *shift,
+                          uint32_t cols);
 
 /* Gives f32 values [rows, cols] back. */
 void emb_quantize_restore(float *out, const emb_quantized_rows *rows);

@@ -48,6 +48,7 @@ typedef struct emb_weights {
     float *staging;               /* [EMB_PACK_ROWS, max cols] f32 rows on their way */
     void *staging_scratch;        /* bytes as the file has them */
     emb_quantized_rows quantized; /* [EMB_PACK_ROWS, max cols] staged rows, if the format is so */
+    float *factors, *importance;  /* [hidden] of the balanced matrix at work; int4 made here */
     /* streaming: guarded by mutex */
     pthread_mutex_t mutex;
     pthread_cond_t changed;

@@ -23,15 +23,27 @@ static bool is_stored(const emb_weights_config *config) {
            (stored == EMB_DTYPE_FP8 && config->format == EMB_FORMAT_FP8);
 }
 
-/* One matrix, or several side by side, and its place for factors if the model has any. */
+/* int4 made here, of a matrix whose rounding follows the norm that feeds it. */
+static bool balances(const emb_weights *w, emb_tensor_role role) {
+    return !w->stored && w->format == EMB_FORMAT_I4 && emb_int4_balances(role);
+}
+
+/* Whether the input of this matrix has factors, in some layer at least. */
+static bool smooths(const emb_weights *w, emb_tensor_role role) {
+    for (uint32_t n = 0; w->stored && n < w->shape->layers; n++)
+        if (emb_model_has_smooth(w->files, role, n)) return true;
+    return balances(w, role);
+}
+
+/* One matrix, or several side by side, and its place for factors if its input has any. */
 static void linear_layout(emb_linear *linear, const emb_weights *w, emb_tensor_role role,
                           uint32_t rows, uint32_t cols, emb_ledger *ledger) {
     bool keeps = w->format == EMB_FORMAT_FP8 && emb_fp8_keeps_f16(role);
     emb_format format = keeps ? EMB_FORMAT_F16 : w->format;
     linear->group = w->stored ? emb_model_stored_group(w->files, role, 0) : EMB_QUANTIZE_GROUP;
     w->backend->linear_layout(linear, rows, cols, format, ledger);
-    bool smooths = !keeps && w->stored && emb_model_smooths(w->files);
-    linear->smooth = smooths ? emb_ledger_take(ledger, cols, sizeof(float)) : NULL;
+    bool scaled = !keeps && smooths(w, role);
+    linear->smooth = scaled ? emb_ledger_take(ledger, cols, sizeof(float)) : NULL;
 }
 
 static void layer_layout(emb_layer *layer, const emb_weights *weights, emb_ledger *ledger) {
@@ -125,6 +137,9 @@ static void staging_layout(emb_weights *w, emb_ledger *ledger) {
     w->quantized.values = emb_ledger_take(ledger, (uint64_t)EMB_PACK_ROWS * cols, 1);
     w->quantized.scales = emb_ledger_take(ledger, EMB_PACK_ROWS * groups, sizeof(float));
     if (grouped) w->quantized.zeros = emb_ledger_take(ledger, EMB_PACK_ROWS * groups, 1);
+    if (!grouped || w->stored) return;
+    w->factors = emb_ledger_take(ledger, w->shape->hidden, sizeof(float));
+    w->importance = emb_ledger_take(ledger, w->shape->hidden, sizeof(float));
 }
 
 void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
@@ -208,8 +223,15 @@ static emb_status stage_rows(emb_weights *w, emb_tensor_role role, uint32_t laye
                                     error);
 }
 
-/* Packs what is staged, [rows, linear->cols], at row0 of the linear. */
-static void pack_staged(emb_weights *w, emb_linear *linear, uint32_t row0, uint32_t rows) {
+static void divide_columns(float *values, const float *by, uint32_t rows, uint32_t cols) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++) values[r * cols + c] /= by[c];
+}
+
+/* Packs what is staged, [rows, linear->cols], at row0 of the linear. importance: as
+ * emb_quantize_rows takes it. */
+static void pack_staged(emb_weights *w, emb_linear *linear, uint32_t row0, uint32_t rows,
+                        const float *importance) {
     if (!emb_format_quantized(linear->format)) {
         w->backend->linear_pack(linear, row0, rows, w->staging);
         return;
@@ -221,28 +243,34 @@ static void pack_staged(emb_weights *w, emb_linear *linear, uint32_t row0, uint3
         emb_quantize_fp8((uint8_t *)w->quantized.values, w->quantized.scales, w->staging, rows,
                          linear->cols);
     else if (!w->stored)
-        emb_quantize_rows(&w->quantized, w->staging);
+        emb_quantize_rows(&w->quantized, w->staging, importance);
     w->backend->linear_pack_quantized(linear, row0, &w->quantized);
 }
 
 /* The factors of a linear's input; ones where only other matrices have some. */
 static emb_status load_smooth(emb_weights *w, emb_linear *linear, emb_tensor_role role,
                               uint32_t layer, emb_error *error) {
+    const float *factors = balances(w, role) ? w->factors : w->staging;
     if (!linear->smooth) return EMB_OK;
     for (uint32_t i = 0; i < linear->cols; i++) w->staging[i] = 1;
-    if (emb_model_has_smooth(w->files, role, layer))
+    if (w->stored && emb_model_has_smooth(w->files, role, layer))
         EMB_TRY(emb_model_read_smooth(w->files, role, layer, w->staging, error));
-    w->backend->convert(linear->smooth, EMB_FORMAT_F32, w->staging, 1, linear->cols);
+    w->backend->convert(linear->smooth, EMB_FORMAT_F32, factors, 1, linear->cols);
     return EMB_OK;
 }
 
 /* Packs one tensor [rows, linear->cols] as the linear. */
 static emb_status load_matrix(emb_weights *w, emb_linear *linear, emb_tensor_role role,
                               uint32_t layer, emb_error *error) {
+    bool balanced = balances(w, role);
+    if (balanced)
+        EMB_TRY(emb_model_read_balance(w->files, layer, w->factors, w->importance,
+                                       w->staging_scratch, error));
     for (uint32_t row = 0; row < linear->rows; row += EMB_PACK_ROWS) {
         uint32_t count = linear->rows - row < EMB_PACK_ROWS ? linear->rows - row : EMB_PACK_ROWS;
         EMB_TRY(stage_rows(w, role, layer, row, count, 0, linear, error));
-        pack_staged(w, linear, row, count);
+        if (balanced) divide_columns(w->staging, w->factors, count, linear->cols);
+        pack_staged(w, linear, row, count, balanced ? w->importance : NULL);
     }
     return load_smooth(w, linear, role, layer, error);
 }
@@ -262,7 +290,7 @@ static emb_status load_qkv(emb_weights *w, emb_linear *linear, uint32_t layer, e
             EMB_TRY(stage_rows(w, roles[part], layer, within, rows, done, linear, error));
             done += rows;
         }
-        pack_staged(w, linear, row0, count);
+        pack_staged(w, linear, row0, count, NULL);
     }
     EMB_TRY(load_smooth(w, linear, EMB_TENSOR_QUERY, layer, error));
     for (uint32_t part = 0; part < 3; part++)

@@ -138,6 +138,13 @@ static inline emb_dtype emb_quantized_as(emb_dtype dtype, emb_tensor_role role) 
     return dtype == EMB_DTYPE_FP8 && emb_fp8_keeps_f16(role) ? EMB_DTYPE_F16 : dtype;
 }
 
+/* Matrices whose rounding to int4 follows the norm that feeds them (emb_quantize_balance) where no
+ * texts do: the feed-forward's first, whose input has the largest outliers. Queries, keys and
+ * values share one input, and gain little by it. */
+static inline bool emb_int4_balances(emb_tensor_role role) {
+    return role == EMB_TENSOR_FFN_IN;
+}
+
 /* What the matrices are stored as: f32, f16 or bf16, or int8, int4 or fp8; read_rows gives f32 of
  * any of them. Of a quantised model all matrices are, but for what fp8 keeps in f16, and the word
  * embedding is int8. */
@@ -165,5 +172,10 @@ bool emb_model_smooths(const emb_model_files *files);
 /* Reads those factors into out [cols]. Fails: EMB_IO, EMB_BAD_FILE (not finite, or not above 0). */
 emb_status emb_model_read_smooth(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
                                  float *out, emb_error *error);
+
+/* Gives what emb_quantize_balance makes of the norm that feeds a layer's balanced matrix: factors
+ * and importance [hidden]. Needs, fails, threads: as read_rows, for one row. */
+emb_status emb_model_read_balance(const emb_model_files *files, uint32_t layer, float *factors,
+                                  float *importance, void *scratch, emb_error *error);
 
 #endif

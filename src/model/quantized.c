@@ -338,3 +338,15 @@ emb_status emb_model_read_smooth(const emb_model_files *files, emb_tensor_role r
                              layer);
     return read_factors(&r, out, 0, r.tensor->cols, error);
 }
+
+emb_status emb_model_read_balance(const emb_model_files *files, uint32_t layer, float *factors,
+                                  float *importance, void *scratch, emb_error *error) {
+    uint32_t rank, rows, cols;
+    EMB_TRY(emb_model_read_rows(files, EMB_TENSOR_ATTENTION_GAIN, layer, 0, 1, factors, scratch,
+                                error));
+    EMB_TRY(emb_model_read_rows(files, EMB_TENSOR_ATTENTION_SHIFT, layer, 0, 1, importance, scratch,
+                                error));
+    emb_model_tensor_shape(files, EMB_TENSOR_ATTENTION_GAIN, layer, &rank, &rows, &cols);
+    emb_quantize_balance(factors, importance, factors, importance, cols);
+    return EMB_OK;
+}

@@ -131,7 +131,7 @@ static emb_status read_word(emb_calibration *c, float *out, uint32_t id, emb_err
                               &scale, NULL};
     EMB_TRY(emb_model_read_rows(c->model->files, EMB_TENSOR_WORDS, 0, id, 1, c->row,
                                 c->scratch_bytes, error));
-    emb_quantize_rows(&row, c->row);
+    emb_quantize_rows(&row, c->row, NULL);
     emb_quantize_restore(out, &row);
     return EMB_OK;
 }

@@ -50,7 +50,7 @@ static void choose_scale(emb_quantized_rows *out, uint32_t row, uint32_t k, cons
         emb_quantized_rows one = {
             8,   1, out->cols, out->cols, out->values + (size_t)row * out->cols, out->scales + row,
             NULL};
-        if (k == 0) emb_quantize_rows(&one, target);
+        if (k == 0) emb_quantize_rows(&one, target, NULL);
         return;
     }
     if (k % out->group) return;

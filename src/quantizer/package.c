@@ -70,7 +70,8 @@ static bool describe(entry *e, const emb_package *out, emb_tensor_role role, uin
     if (!emb_model_quantizable(role) || !emb_quantized_dtype(dtype)) return false;
     if (part == EMB_PACKAGE_SMOOTH) {
         *e = (entry){"F32", 1, {cols, 0}, (uint64_t)cols * 4};
-        return out->smooth && !words && !shares;
+        bool balanced = out->balanced && emb_int4_balances(role);
+        return (out->smooth || balanced) && !words && !shares;
     }
     uint32_t size = part == EMB_PACKAGE_SCALES ? 4 : 1;
     *e = (entry){

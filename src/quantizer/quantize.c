@@ -113,12 +113,12 @@ static void layout(quantizer *q, const emb_backend *backend, emb_ledger *ledger)
     q->rows.values = emb_ledger_take(ledger, block, 1);
     q->rows.scales = emb_ledger_take(ledger, EMB_QUANTIZER_ROWS * groups, sizeof(float));
     q->rows.zeros = emb_ledger_take(ledger, EMB_QUANTIZER_ROWS * groups, 1);
+    q->importance = emb_ledger_take(ledger, cols, sizeof(float));
+    q->smooth = emb_ledger_take(ledger, cols, sizeof(float));
     if (!q->calibrates) return;
     uint64_t rows = qkv > s->intermediate ? qkv : s->intermediate;
     q->targets = emb_ledger_take(ledger, 2 * block, sizeof(float));
     q->linear = emb_ledger_take(ledger, rows * cols, sizeof(float));
-    q->importance = emb_ledger_take(ledger, cols, sizeof(float));
-    q->smooth = emb_ledger_take(ledger, cols, sizeof(float));
     q->heights = emb_ledger_take(ledger, cols, sizeof(float));
     emb_calibration_layout(&q->calibration, q->model, backend, tokens_of(q->options, s), &books);
 }
@@ -155,9 +155,10 @@ static emb_status round_f16(quantizer *q, uint32_t count, uint32_t cols, emb_err
     return EMB_OK;
 }
 
-/* Rounds q->values [count, cols] into q->rows, and gives them back in q->restored. */
+/* Rounds q->values [count, cols] into q->rows, and gives them back in q->restored. Without shares,
+ * importance weighs the errors, or NULL. */
 static void round_rows(quantizer *q, uint32_t count, uint32_t cols, emb_dtype dtype,
-                       const float *shares, double *lost, double *all) {
+                       const float *shares, const float *importance, double *lost, double *all) {
     emb_quantized_rows *rows = &q->rows;
     rows->bits = dtype == EMB_DTYPE_INT4 ? 4 : 8;
     rows->rows = count;
@@ -173,7 +174,7 @@ static void round_rows(quantizer *q, uint32_t count, uint32_t cols, emb_dtype dt
     if (shares)
         emb_compensate_rows(rows, q->values, shares, q->importance, q->targets, lost, all);
     else
-        emb_quantize_rows(rows, q->values);
+        emb_quantize_rows(rows, q->values, importance);
     emb_quantize_restore(q->restored, rows);
 }
 
@@ -198,7 +199,7 @@ static emb_status quantize_matrix(quantizer *q, emb_tensor_role role, uint32_t l
         if (keeps)
             EMB_TRY(round_f16(q, count, cols, error));
         else
-            round_rows(q, count, cols, dtype, shares, &lost, &all);
+            round_rows(q, count, cols, dtype, shares, smooth ? q->importance : NULL, &lost, &all);
         for (size_t i = 0; i < values; i++) {
             double value = q->values[i], away = value - q->restored[i];
             off += away * away;
@@ -300,6 +301,14 @@ static emb_status quantize_input(quantizer *q, uint32_t input, uint32_t layer, e
     return EMB_OK;
 }
 
+/* Factors for the input of a matrix, from the model alone. */
+static emb_status balance(quantizer *q, emb_tensor_role role, uint32_t layer, emb_error *error) {
+    EMB_TRY(emb_model_read_balance(q->model->files, layer, q->smooth, q->importance, q->scratch,
+                                   error));
+    return emb_package_write(&q->package, role, layer, EMB_PACKAGE_SMOOTH, 0, q->smooth,
+                             q->model->shape.hidden * sizeof(float), error);
+}
+
 static emb_status quantize_layer(quantizer *q, uint32_t n, emb_error *error) {
     for (uint32_t role = EMB_TENSOR_QUERY; role < EMB_TENSOR_ROLES; role++)
         if (!emb_model_quantizable((emb_tensor_role)role))
@@ -317,8 +326,12 @@ static emb_status quantize_layer(quantizer *q, uint32_t n, emb_error *error) {
                                  n);
         return tell(q, error);
     }
-    for (uint32_t i = 0; i < MATRICES; i++)
-        EMB_TRY(quantize_matrix(q, matrices[i].role, n, NULL, NULL, NULL, error));
+    for (uint32_t i = 0; i < MATRICES; i++) {
+        emb_tensor_role role = matrices[i].role;
+        bool balanced = q->package.balanced && emb_int4_balances(role);
+        if (balanced) EMB_TRY(balance(q, role, n, error));
+        EMB_TRY(quantize_matrix(q, role, n, NULL, balanced ? q->smooth : NULL, NULL, error));
+    }
     return EMB_OK;
 }
 
@@ -407,6 +420,7 @@ emb_status emb_model_quantize(emb_quantize_result *out, const emb_model *model,
     q.package = (emb_package){.model = model,
                               .dtype = options->dtype,
                               .smooth = options->smooth,
+                              .balanced = options->dtype == EMB_DTYPE_INT4 && !q.calibrates,
                               .overwrite = options->overwrite,
                               .descriptor = -1};
     if (options->dtype == EMB_DTYPE_INT4)

@@ -93,6 +93,7 @@ typedef struct emb_package {
     emb_dtype dtype;
     uint32_t group;
     bool smooth, overwrite;
+    bool balanced;                     /* matrices of emb_int4_balances have factors */
     uint64_t *offsets;                 /* [slots, EMB_PACKAGE_PARTS] of the file */
     uint64_t bytes;                    /* of the weights' file */
     int descriptor;                    /* -1: none */

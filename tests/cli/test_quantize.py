@@ -139,7 +139,9 @@ def check_calibrated(tally, folder, model):
                      said["texts"] == 0 and layers[0] is None, f"{name}: {said['texts']} {layers}")
         means[name] = cosines(exact, encode(folder, target, others, "--dtype", "f32")[1])[0]
         factors = [k for k in header_of(target / "model.safetensors") if k.endswith(".smooth")]
-        tally.expect(len(factors) == (8 if name == "smoothed" else 0), f"{name}: {factors}")
+        wanted = {"plain": 2, "calibrated": 0, "smoothed": 8}[name]  # plain: the norms' alone
+        tally.expect(len(factors) == wanted, f"{name}: {factors}")
+        tally.expect(name != "plain" or all("intermediate" in k for k in factors), f"{factors}")
     tally.expect(means["calibrated"] > means["plain"], f"{model.name}: {means}")
     tally.expect(means["smoothed"] > 2 * means["plain"] - 1, f"{model.name}: {means}")
 

@@ -118,7 +118,7 @@ static void pack_quantised(rig_layer *rig, emb_linear *linear, uint32_t row0, ui
                                     rig_take(count, 0),
                                     rig_take(scales * sizeof(float), 0),
                                     rig_take(scales, 0)};
-    emb_quantize_rows(&quantized, weights);
+    emb_quantize_rows(&quantized, weights, NULL);
     for (size_t i = 0; i < count; i++) {
         size_t at = i / cols * groups + i % cols / group;
         int zero = four ? quantized.zeros[at] : 0;

@@ -58,7 +58,7 @@ static void convert_quantised(void *out, const float *in, uint64_t rows, uint32_
         int8_t *row = (int8_t *)out + r * row_bytes;
         float scale;
         emb_quantized_rows quantized = {8, 1, cols, cols, row, &scale, NULL};
-        emb_quantize_rows(&quantized, in);
+        emb_quantize_rows(&quantized, in, NULL);
         memset(row + cols, 0, emb_format_scale_at(cols) - cols);
         memcpy(row + emb_format_scale_at(cols), &scale, sizeof scale);
     }

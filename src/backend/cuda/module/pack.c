@@ -42,7 +42,7 @@ static void put_table(unsigned char *out, const float *in, uint64_t rows, uint32
             unsigned char *row = block + r * row_bytes;
             float scale;
             emb_quantized_rows one = {8, 1, cols, cols, (int8_t *)row, &scale, NULL};
-            emb_quantize_rows(&one, in + (done + r) * cols);
+            emb_quantize_rows(&one, in + (done + r) * cols, NULL);
             memcpy(row + emb_format_scale_at(cols), &scale, sizeof scale);
         }
         put(out + done * row_bytes, block, many * row_bytes);
