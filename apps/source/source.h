@@ -57,7 +57,8 @@ typedef struct emb_source_notes {
  * and stay until the next call. The user tag of a piece is its place: see emb_source_place.
  * Fails: EMB_BAD_TEXT: the pieces given are valid and complete the text, but this last text is
  * a failed row for the reason in error; call again to go on. Anything else ends the job:
- * EMB_NOT_FOUND (cannot be read), EMB_INVALID_ARGUMENT (no such column), EMB_CANCELLED. */
+ * EMB_NOT_FOUND (cannot be read), EMB_BAD_FILE (no text, or rows that cannot be told apart),
+ * EMB_INVALID_ARGUMENT (no such column), EMB_CANCELLED. */
 typedef emb_status (*emb_source_next)(emb_source *source, emb_piece *pieces, uint32_t capacity,
                                       uint32_t *count, emb_error *error);
 

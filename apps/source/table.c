@@ -84,8 +84,8 @@ static emb_status bad_header(emb_source *source, const column_search *search, em
     emb_source_names_add(&source->names, search->cell, search->cell_kept);
     snprintf(what, sizeof what, "after %.80s, %s", source->names.text, csv->reason);
     emb_csv_others_add(&source->others, (const char *)&csv->bad_byte, 1);
-    return bad_row(source, EMB_INVALID_ARGUMENT, what,
-                   emb_csv_others_hint(&source->others, csv->delimiter, 1), error);
+    const char *hint = emb_csv_others_hint(&source->others, csv->delimiter, 1);
+    return bad_row(source, *hint ? EMB_INVALID_ARGUMENT : EMB_BAD_FILE, what, hint, error);
 }
 
 /* Reads the header row, the first that is not blank. */
