@@ -47,8 +47,9 @@ static double share_done(const emb_run *run, const emb_engine_stats_t *stats) {
         double encoded = bytes_encoded(run, stats);
         if (encoded > bytes) bytes = encoded;
     }
-    double total = (double)run->source->input.bytes_total;
-    return bytes < total ? bytes / total : 1;
+    double share = bytes / (double)run->source->input.bytes_total;
+    if (share < run->share) share = run->share; /* shown while a long text was alone under way */
+    return share < 1 ? share : 1;
 }
 
 static void show(const char *text, size_t length) {

@@ -257,6 +257,7 @@ static emb_status run_loop(emb_run *run, emb_error *error) {
     emb_engine_stats_t stats;
     emb_run_stats(run, &stats);
     run->bytes_before = stats.bytes_read;
+    run->share = 0;
     run->done = (emb_run_mark){.texts = run->collected};
     run->marks_count = 0;
     for (;;) {

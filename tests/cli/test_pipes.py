@@ -48,7 +48,8 @@ def check_asking(tally, command, form, **more):
     head, lines = lines_of(form)
     whole = run(*command, "-i", "-", "--input-format", form, stdin=head + b"".join(lines), **more)
     wanted = whole.stdout.splitlines(keepends=True)
-    tally.expect(len(wanted) == len(lines), f"{name}: {whole.stderr}")
+    if not tally.expect(len(wanted) == len(lines), f"{name}: {whole.stderr}"):
+        return
     with start(*command, "-i", "-", "--input-format", form, **more) as job:
         if head:
             job.stdin.write(head)
@@ -156,7 +157,7 @@ def main():
         for form in ("txt", "jsonl", "csv"):
             check_asking(tally, ["encode", BERT, "-o", "-", "-q"], form)
             check_asking(tally, ["tokenize", BERT, "--json"], form)
-        check_asking(tally, ["encode", MPNET, "-o", "-", "-q", "--memory", "12MiB"], "jsonl")
+        check_asking(tally, ["encode", MPNET, "-o", "-", "-q"], "jsonl")
         if program.FAKE_MODULE.exists():
             env = {**os.environ, **program.FAKE_GPU}
             check_asking(tally, ["encode", BERT, "-o", "-", "-q", "--device", "cuda"], "txt",
