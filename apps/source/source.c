@@ -213,8 +213,12 @@ void emb_source_names_add(emb_source_names *names, const char *name, size_t leng
     }
     char *out = names->text + names->used;
     snprintf(out, wanted + 1, "%s\"%.*s%s\"", comma, (int)shown, name, more);
-    for (size_t i = 0; i < wanted; i++) {
-        if ((unsigned char)out[i] < ' ' || out[i] == 0x7F) out[i] = '?'; /* keeps it one line */
+    emb_utf8 utf8;
+    emb_utf8_begin(&utf8, true);
+    emb_utf8_add(&utf8, out, wanted);
+    for (size_t i = 0; i < wanted; i++) { /* a message is one line of UTF-8 */
+        unsigned char byte = (unsigned char)out[i];
+        if (byte < ' ' || byte == 0x7F || (byte > 0x7F && utf8.replaced)) out[i] = '?';
     }
     names->used += (uint8_t)wanted;
 }

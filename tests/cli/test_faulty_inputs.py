@@ -71,6 +71,8 @@ TABLES = [
     ("no such column", b"id,title,body\n1,a,b\n", ["--column", "words"], 64,
      ['"words"', "3", '"id", "title", "body"', "--column"]),
     ("no column text", b"id,title,body\n1,a,b\n", [], 64, ['"id", "title", "body"', "--column"]),
+    ("names that are not UTF-8", b"id,t\xe9xt\n1,a\n", [], 64, ['"id", "t?xt"']),
+    ("names in UTF-8", "id,t\u00e9xt\n1,a\n".encode(), [], 64, ['"id", "t\u00e9xt"']),
     ("two of a name", b"text,id,text\na,1,b\n", [], 64, ["columns 1 and 3", "--column NUMBER"]),
     ("two of a name, named", b"id,a,a\n1,x,y\n", ["--column", "a"], 64, ["columns 2 and 3"]),
     ("CR alone", b"text,id\ra,1\rb,2\r", [], 65, ["line 1", '"text", "id"', "tr '\\r' '\\n'"]),
