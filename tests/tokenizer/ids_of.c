@@ -8,6 +8,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "text/tables.h"
@@ -92,7 +93,11 @@ int main(int argc, char **argv) {
         return 64;
     }
     /* tokenizer.json as it stands, as the reference's library reads it */
-    emb_text_hints hints = {.tokenizer_class = "TokenizersBackend", .rows = UINT32_MAX};
+    char json[EMB_TEXT_PATH_MAX];
+    snprintf(json, sizeof json, "%s/tokenizer.json", argv[1]);
+    bool file = access(json, F_OK) == 0;
+    emb_text_hints hints = {.tokenizer_class = file ? "TokenizersBackend" : "BertTokenizer",
+                            .rows = UINT32_MAX};
     uint32_t count = 0;
     emb_status status = emb_text_count_added(&count, argv[1], &hints, &error);
     emb_text_added *added = need(calloc(count + 1u, sizeof *added));
