@@ -1,8 +1,10 @@
 /* fuzz_model.c - opening a model in which one file is any bytes: the first byte of the input says
- * which file, the rest is its content; the others are those of a good model.
+ * which file, the rest is its content; the others are those of a good model. With its top bit set
+ * tokenizer.json is taken as it stands, whose other parts are not read else.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,10 +26,18 @@ static const char *const files[] = {"config.json",
                                     "sentence_bert_config.json",
                                     "config_sentence_transformers.json",
                                     "tokenizer_config.json",
-                                    "vocab.txt"};
+                                    "vocab.txt",
+                                    "special_tokens_map.json",
+                                    "added_tokens.json",
+                                    "2_Normalize/config.json"};
 #define FILES      (sizeof files / sizeof *files)
 #define TOKENIZER  2
+#define CONFIG     7
 #define VOCABULARY 8
+#define FOLDERS    2
+
+static const char *const folders[FOLDERS] = {"1_Pooling", "2_Normalize"};
+static const char as_it_stands[] = "{\"tokenizer_class\": \"PreTrainedTokenizerFast\"}";
 
 typedef struct content {
     uint8_t *bytes;
@@ -63,20 +73,33 @@ static void remove_all(void) {
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);
         unlink(path);
     }
-    snprintf(path, sizeof path, "%s/1_Pooling", folder);
-    rmdir(path);
+    for (size_t i = 0; i < FOLDERS; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, folders[i]);
+        rmdir(path);
+    }
     rmdir(folder);
 }
 
 static void make_folder(const content *good) {
     char path[256];
     if (!mkdtemp(folder)) abort();
-    snprintf(path, sizeof path, "%s/1_Pooling", folder);
-    if (mkdir(path, 0700) != 0) abort();
+    for (size_t i = 0; i < FOLDERS; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, folders[i]);
+        if (mkdir(path, 0700) != 0) abort();
+    }
     for (size_t i = 0; i < FILES; i++) {
         if (good[i].bytes) write_file(folder, files[i], good[i].bytes, good[i].size);
     }
     atexit(remove_all);
+}
+
+static void put_back(const content *good, size_t which) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, files[which]);
+    if (good[which].bytes)
+        write_file(folder, files[which], good[which].bytes, good[which].size);
+    else
+        unlink(path);
 }
 
 static void open_and_close(void) {
@@ -105,7 +128,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         make_folder(good);
     }
     if (size == 0) return 0;
-    size_t which = data[0] % FILES;
+    size_t which = (data[0] & 0x7F) % FILES;
+    bool whole = data[0] & 0x80;
+    if (whole)
+        write_file(folder, files[CONFIG], (const uint8_t *)as_it_stands, sizeof as_it_stands - 1);
     write_file(folder, files[which], data + 1, size - 1);
     if (which == VOCABULARY) { /* it is read only where there is no tokenizer.json */
         char path[256];
@@ -116,6 +142,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     } else {
         open_and_close();
     }
-    write_file(folder, files[which], good[which].bytes, good[which].size);
+    put_back(good, which);
+    if (whole) put_back(good, CONFIG);
     return 0;
 }
