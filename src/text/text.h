@@ -57,7 +57,7 @@ typedef struct emb_text_spec {
 } emb_text_spec;
 
 /* Gives how many emb_text_added emb_text_describe needs room for: as many as the files have tokens
- * in lists, whatever becomes of them. Fails as emb_text_describe does. */
+ * in lists, whatever becomes of them. Fails as emb_text_describe does, as far as it reads. */
 emb_status emb_text_count_added(uint32_t *count, const char *directory, const emb_text_hints *hints,
                                 emb_error *error);
 
