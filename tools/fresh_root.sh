@@ -30,6 +30,7 @@ for tool in debootstrap unshare chroot apt-config git; do
     command -v $tool >/dev/null 2>&1 || skip "$tool is missing"
 done
 [ "$(id -u)" -eq 0 ] || skip "needs root"
+grep -q '^ID=debian$' /etc/os-release || skip "needs a Debian host, for its mirror"
 unshare --mount true 2>/dev/null || skip "no mount namespace may be made here"
 # Mounts live in a namespace of the second half's own, which ends with its processes, however this
 # script ends; then the root is removed.
