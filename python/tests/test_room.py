@@ -82,20 +82,20 @@ def test_vectors_of_tokens():
 
 
 def test_vectors_that_are_alive_count(capped):
-    kept, texts = [], ["a"] * 40_000  # 5 MB each
+    room = capped._core.room()
+    kept, texts = [], ["a"] * (room // ROW // 4 - 100)  # four times, and not once more
+    for _ in range(4):
+        kept.append(capped.encode(texts))
     with pytest.raises(embound.BudgetError, match=r"still alive: [1-9]\d{6}"):
-        for _ in range(20):
-            kept.append(capped.encode(texts))
-    assert 2 <= len(kept) < 6
+        capped.encode(texts)
     del kept[0]
     kept.append(capped.encode(texts))
-    assert numpy.array_equal(kept[0], kept[-1])
-    room = capped._core.room()
+    assert numpy.array_equal(kept[0], kept[-1]) and capped._core.room() < room // 4
     del kept
-    assert capped._core.room() > room + 9 * MIB
+    assert capped._core.room() >= room
     rows = capped.encode(texts)
     capped.close()  # measured anew, the process holds these rows already
-    assert capped.encode(texts[:100]).shape == (100, 32) and len(rows) == 40_000
+    assert capped.encode(texts[:100]).shape == (100, 32) and len(rows) == len(texts)
 
 
 def test_engines_that_open_later_count(capped):
@@ -160,7 +160,7 @@ def test_a_long_text_is_not_copied(unit):
     source = """
 import embound, sys
 model = embound.SentenceTransformer(sys.argv[1], long="chunk").open()
-text = sys.argv[2] * (8_000_000 // len(sys.argv[2]))
+text = sys.argv[2] * (5_000_000 // len(sys.argv[2]))
 model.encode(text[:10_000])
 def say(what):
     print(what, flush=True)
@@ -178,7 +178,7 @@ say("after")
             with open(f"/proc/{child.pid}/status", encoding="ascii") as status:
                 peaks += [int(line.split()[1]) for line in status if line.startswith("VmHWM")]
             print(file=child.stdin, flush=True)
-    assert child.returncode == 0 and peaks[1] - peaks[0] < 3 << 10
+    assert child.returncode == 0 and peaks[1] - peaks[0] < 5 << 9
 
 
 def test_slices_of_a_text_are_the_text(tiny):
