@@ -90,8 +90,8 @@ class SentenceTransformer(VirtualSubclass):
         model_kwargs: of it ``torch_dtype`` (or ``dtype``) is used as ``dtype``.
         similarity_fn_name: ``"cosine"``, ``"dot"``, ``"euclidean"`` or ``"manhattan"``.
         truncate_dim: keep the first values of each vector only.
-        memory: bytes, or ``"300MiB"``: what the whole process may hold, this interpreter and its
-            libraries included. None: as much as full speed needs.
+        memory: bytes, or ``"300MiB"``: what the whole process may hold, this interpreter, its
+            libraries and vectors that are alive included. None: as much as full speed needs.
         gpu_memory: the same of the GPU: its context included, what this process holds there beside
             embound (torch, cupy), and vectors that stay there. None: as much as full speed needs,
             within what is free there.
@@ -201,7 +201,7 @@ class SentenceTransformer(VirtualSubclass):
 
         Args:
             inputs: one str; a list, tuple, numpy array or Series of str; or an Arrow column of
-                strings (pyarrow, polars), which is read without copies.
+                strings or categories (pyarrow, polars), which is read without copies.
             prompt_name, prompt: a text put before each input, by name or as it is.
             batch_size: an upper bound that the plan need not reach; the plan sets the batches.
             show_progress_bar: needs tqdm; None: only if logging is at INFO or DEBUG.
@@ -219,8 +219,9 @@ class SentenceTransformer(VirtualSubclass):
         (never copied); or tensors if asked for: of a model on a GPU there, in memory that counts
         in ``gpu_memory`` (see encode_rows). Other precisions than float32 are made on the host.
 
-        Raises ValueError for parameters, TextError for a text that cannot be encoded,
-        BudgetError if the engine no longer fits beside what the process has grown to.
+        Raises ValueError for parameters, TextError for a text that cannot be encoded, BudgetError
+        before the work if the vectors, n * dim * 4 bytes, have no room in ``memory``, or the engine
+        no longer fits beside what the process has grown to.
         KeyboardInterrupt stops the work within one batch; the engine opens anew at the next call.
         """
         _settings.check_count(batch_size, "batch_size")
