@@ -9,8 +9,8 @@ FUZZ_SECONDS ?= 60
 PYTHON ?= python3
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all everything cuda test test-models test-slow test-python wheel models demo bench check \
-        asan ubsan tsan fuzz torture install uninstall clean help deps
+.PHONY: all everything cuda test test-models test-slow test-python test-peers wheel models demo \
+        bench check asan ubsan tsan fuzz torture install uninstall clean help deps
 
 all: ## build/embound and build/libembound.so (default)
 	@tools/deps.sh build
@@ -46,6 +46,10 @@ test-slow: everything ## the long rows, each at most 30 minutes
 test-python: ## the Python package's tests, in build/venv-python (needs pip's index once)
 	@tools/deps.sh python
 	@tools/test_python.sh
+
+test-peers: ## other packages' programs with an embound model (needs pip's index once)
+	@tools/deps.sh python
+	@tools/test_peers.sh
 
 wheel: ## build/wheels/embound-*.whl for every CPython from 3.11 (CUDA where there is an nvcc)
 	@tools/deps.sh python

@@ -1,0 +1,16 @@
+"""An index over vectors of a function. Needs: txtai
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import sys
+
+from report import report
+from sentence_transformers import SentenceTransformer
+from texts import QUERIES, TEXTS
+from txtai import Embeddings
+
+model = SentenceTransformer(sys.argv[1])
+embeddings = Embeddings(method="external", transform=model.encode, backend="numpy")
+embeddings.index(TEXTS)
+report(hits=[embeddings.search(query, 5) for query in QUERIES],
+       best=embeddings.similarity(QUERIES[0], TEXTS)[:3])
