@@ -196,6 +196,9 @@ def test_haystack_says_at_once_what_is_wrong():
                 kind(str(TINY), **options)
         with pytest.raises(embound.ArgumentError, match="nonsense"):
             kind("org/of-a-model-that-is-not-here", nonsense=3)
+    elsewhere = EmboundTextEmbedder(str(TINY), device="cuda:15")  # described here, run there
+    with pytest.raises(embound.EmboundError, match="cuda|GPU"):
+        elsewhere.warm_up()
     with pytest.raises(TypeError, match="EmboundDocumentEmbedder"):
         EmboundTextEmbedder(str(TINY)).run(TEXTS)
     with pytest.raises(TypeError, match="EmboundTextEmbedder"):

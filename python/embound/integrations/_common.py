@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from .. import _settings
-from .._errors import ArgumentError
+from .._errors import ArgumentError, DeviceError
 from .._hub import find_model
 from .._model import SentenceTransformer
 
@@ -56,13 +56,16 @@ def make_encoder(model: Any, options: dict[str, Any]) -> Any:
 
 
 def make_if_here(model: Any, options: dict[str, Any]) -> SentenceTransformer | None:
-    """The model if its files are here, so that what is wrong with options is said at once; None
-    if it would be downloaded, which the first use does."""
+    """The model if its files and its device are here, so that what is wrong with options is said
+    at once; else None: a description may be read on another machine, and the use says the rest."""
     check_names(options)
     name = _settings.check_name(model)
     if find_model(name, options.get("cache_folder"), options.get("revision")) is None:
         return None
-    return make_model(name, options)
+    try:
+        return make_model(name, options)
+    except DeviceError:
+        return None
 
 
 def device_name(device: Any) -> Any:

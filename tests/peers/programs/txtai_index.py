@@ -10,7 +10,14 @@ from texts import QUERIES, TEXTS
 from txtai import Embeddings
 
 model = SentenceTransformer(sys.argv[1])
-embeddings = Embeddings(method="external", transform=model.encode, backend="numpy")
+
+
+def transform(texts):
+    """The vectors of texts."""
+    return model.encode(texts)
+
+
+embeddings = Embeddings(method="external", transform=transform, backend="numpy")
 embeddings.index(TEXTS)
 report(hits=[embeddings.search(query, 5) for query in QUERIES],
        best=embeddings.similarity(QUERIES[0], TEXTS)[:3])
