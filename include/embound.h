@@ -93,6 +93,7 @@ typedef struct emb_device_info {
     uint64_t free_bytes; /* on the card, after the probe; 0: not measured */
     uint32_t grown; /* 1: an engine of this process has worked here, and what the context grows by
                        then is held already */
+    uint32_t grown_lanes; /* the same of lanes: how many were open at once and are not now */
 } emb_device_info;
 
 /* What the planner knows of the hardware and of this process. Saved and loaded as JSON, so that a

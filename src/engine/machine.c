@@ -195,6 +195,7 @@ static const struct field device_fields[] = {
     FIELD(FIELD_U64_IF_KNOWN, held_bytes),
     FIELD(FIELD_U64_IF_KNOWN, free_bytes),
     FIELD(FIELD_U32_IF_KNOWN, grown),
+    FIELD(FIELD_U32_IF_KNOWN, grown_lanes),
 };
 #undef FIELD
 #define MACHINE_FIELDS (sizeof machine_fields / sizeof machine_fields[0])

@@ -66,7 +66,8 @@ typedef struct search {
     uint32_t tile_knee;                  /* tokens */
     const emb_device_info *gpu;          /* the first of several; NULL on the CPU */
     uint64_t held_bytes, context_bytes;  /* of the GPU where they are most together */
-    uint64_t growth_bytes;               /* of its context */
+    bool grown;                          /* the contexts of all: by what any use grows them */
+    uint32_t grown_lanes;                /* and by so many lanes */
     uint64_t cuda_host_bytes;            /* of all contexts together */
     uint64_t cuda_host_growth_bytes;     /* likewise */
     uint64_t cublaslt_bytes;             /* of the host; 0: it is not used */
@@ -144,6 +145,20 @@ static uint64_t graph_nodes(const search *s) {
     return plan->lanes * buckets * (NODES_BEFORE_LAYERS + nodes * s->model->shape.layers);
 }
 
+/* Lanes of each GPU whose queues its context has yet to grow by, beside the first one's. */
+static uint64_t growing_lanes(const search *s) {
+    uint32_t lanes = s->plan->lanes / s->plan->devices_count;
+    uint32_t known = s->grown ? s->grown_lanes : 1;
+    return lanes > known ? lanes - known : 0;
+}
+
+/* On each GPU. A context that has been used grows by whole pages. */
+static uint64_t context_growth(const search *s, uint64_t lane_bytes) {
+    uint64_t bytes = growing_lanes(s) * lane_bytes;
+    if (!s->grown) return CUDA_DEVICE_GROWTH_BYTES + bytes;
+    return (bytes + DEVICE_PAGE_BYTES - 1) / DEVICE_PAGE_BYTES * DEVICE_PAGE_BYTES;
+}
+
 /* Fills in the candidate's regions and bytes; false if they overflow. */
 static bool weigh(const search *s) {
     emb_plan *plan = s->plan;
@@ -161,10 +176,9 @@ static bool weigh(const search *s) {
     add_item(region, "process", plan->process_base_bytes);
     if (cuda) add_item(region, "CUDA on the host", s->cuda_host_bytes);
     uint64_t devices = cuda ? plan->devices_count : 0, nodes = cuda ? graph_nodes(s) : 0;
-    uint64_t lanes_more = plan->lanes - devices;
     add_item(region, "process growth",
              GROWTH_BYTES + s->cuda_host_growth_bytes +
-                 (nodes ? lanes_more * CUDA_LANE_HOST_BYTES : 0));
+                 (nodes ? devices * growing_lanes(s) * CUDA_LANE_HOST_BYTES : 0));
     add_item(region, "cuBLASLt on the host", s->cublaslt_bytes);
     add_item(region, "CUDA graphs", nodes * CUDA_NODE_HOST_BYTES);
     add_item(region, "model description", s->model->info.description_bytes);
@@ -180,7 +194,7 @@ static bool weigh(const search *s) {
     add_item(region, "held by this process already", s->held_bytes);
     add_item(region, "CUDA context", s->context_bytes);
     uint64_t lane_bytes = CUDA_LANE_DEVICE_BYTES + (nodes ? CUDA_LANE_GRAPH_BYTES : 0);
-    add_item(region, "context growth", s->growth_bytes + lanes_more / devices * lane_bytes);
+    add_item(region, "context growth", context_growth(s, lane_bytes));
     if (plan->gemm == EMB_GEMM_CUBLASLT) add_item(region, "cuBLASLt", CUBLASLT_DEVICE_BYTES);
     add_item(region, "CUDA graphs", nodes / devices * CUDA_NODE_DEVICE_BYTES);
     add_item(region, "caller's rows", plan->device_caller_bytes);
@@ -613,10 +627,9 @@ static void weigh_gpus(search *s, emb_plan *plan) {
     for (uint32_t i = 0; s->gpu && i < plan->devices_count; i++) {
         const emb_device_info *gpu = &s->gpu[i];
         s->cuda_host_bytes += gpu->host_bytes;
-        if (!gpu->grown) {
-            s->cuda_host_growth_bytes += CUDA_HOST_GROWTH_BYTES;
-            s->growth_bytes = CUDA_DEVICE_GROWTH_BYTES;
-        }
+        if (!gpu->grown) s->cuda_host_growth_bytes += CUDA_HOST_GROWTH_BYTES;
+        s->grown = (i == 0 || s->grown) && gpu->grown;
+        if (i == 0 || gpu->grown_lanes < s->grown_lanes) s->grown_lanes = gpu->grown_lanes;
         if (gpu->held_bytes + gpu->context_bytes >= s->held_bytes + s->context_bytes) {
             s->held_bytes = gpu->held_bytes;
             s->context_bytes = gpu->context_bytes;

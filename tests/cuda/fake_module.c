@@ -23,7 +23,7 @@
 static unsigned long calls; /* that may fail, so far */
 static long blocks;         /* of device memory, not given back */
 static uint32_t contexts;   /* bits of the devices that have one */
-static uint32_t worked;     /* bits of the devices that have had lanes */
+static struct { uint32_t open, most; /* now, and at once so far */ } lanes[EMB_DEVICES_MAX];
 
 /* So that a test can fail the next one but n. */
 __attribute__((visibility("default"))) unsigned long fake_module_calls(void);
@@ -176,7 +176,7 @@ typedef struct fake_state {
     uint32_t count;   /* of calls in the recording at hand */
     uint32_t tokens;  /* that it is for; 0: nothing is being recorded */
     uint32_t longest; /* tile that a recording fits; 0: none */
-    uint32_t recordings;
+    uint32_t recordings, device;
 } fake_state;
 
 static fake_stream *stream_of(const emb_lane_scratch *scratch) {
@@ -192,16 +192,20 @@ static bool lane_fails(emb_lane_scratch *scratch) {
 static emb_status lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error) {
     fake_state *state = scratch->state;
     current = (int)device;
-    __atomic_or_fetch(&worked, 1u << device, __ATOMIC_RELAXED);
     memset(state, 0, sizeof *state);
     if (fails()) return lost(error, "a stream");
     state->calls = calloc(CALLS_MAX, sizeof *state->calls);
     state->stream = fake_stream_open();
-    return state->calls && state->stream ? EMB_OK : lost(error, "memory");
+    if (!state->calls || !state->stream) return lost(error, "memory");
+    state->device = device;
+    uint32_t open = __atomic_add_fetch(&lanes[device].open, 1, __ATOMIC_RELAXED);
+    if (open > lanes[device].most) lanes[device].most = open;
+    return EMB_OK;
 }
 
 static void lane_close(emb_lane_scratch *scratch) {
     fake_state *state = scratch->state;
+    if (state->stream) __atomic_sub_fetch(&lanes[state->device].open, 1, __ATOMIC_RELAXED);
     fake_stream_close(state->stream);
     free(state->calls);
     memset(state, 0, sizeof *state);
@@ -601,7 +605,7 @@ static uint64_t own_bytes(uint32_t device) {
     uint64_t own =
         bytes_of("EMB_FAKE_OWN") + __atomic_load_n(&region_bytes[device], __ATOMIC_RELAXED);
     if (contexts & 1u << device) own += CONTEXT_BYTES;
-    if (worked & 1u << device) own += bytes_of("EMB_FAKE_GROWTH");
+    if (lanes[device].most) own += bytes_of("EMB_FAKE_GROWTH");
     return own;
 }
 
@@ -623,7 +627,8 @@ static emb_status probe_one(emb_device_info *out, uint32_t index) {
     out->held_bytes = own_bytes(index);
     out->free_bytes = free_bytes(index);
     out->context_bytes = has_context ? 0 : CONTEXT_BYTES;
-    out->grown = worked >> index & 1;
+    out->grown = lanes[index].most > 0;
+    out->grown_lanes = lanes[index].most - lanes[index].open;
     if (out->context_bytes > out->free_bytes) return EMB_NO_MEMORY;
     if (!bytes_of("EMB_FAKE_OWN")) contexts |= 1u << index;
     out->free_bytes = free_bytes(index);

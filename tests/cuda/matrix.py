@@ -109,6 +109,7 @@ class Matrix:
         self.texts = folder / "texts.txt"
         self.texts.write_text("one text\ntwo\n", encoding="utf-8")
         self.base = {**os.environ}
+        self.module = {"EMB_CUDA_MODULE": str(program.BUILD / "libembound_cuda.so"), **self.base}
         self.servers = {}
 
     def environment(self, before):
@@ -132,7 +133,7 @@ class Matrix:
         """Through the library."""
         done = subprocess.run([str(program.BUILD / "tests" / "matrix_case"),
                                str(self.options.model), row["before"], row["device"],
-                               row["budget"]], env={**self.base, **added}, text=True,
+                               row["budget"]], env={**self.module, **added}, text=True,
                               capture_output=True, check=False, timeout=120)
         try:
             return json.loads(done.stdout.splitlines()[-1])

@@ -72,7 +72,7 @@ static void test_no_answer(void **state) {
     (void)state;
     assert_int_equal(look_as("hangs", NULL, 50), EMB_DEVICE);
     assert_true(notice);
-    assert_non_null(strstr(error.message, "did not answer within 50 ms"));
+    assert_non_null(strstr(error.message, "did not answer within 0.05 s"));
     assert_int_equal(look_as("", NULL, PATIENCE_MS), EMB_OK);
 }
 

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -360,7 +361,8 @@ def chosen_by(model, folder):
 def what_info_says(model):
     """Every GPU, or why there is none; a card that is full is no reason to say nothing."""
     code, out, _ = run("info", model, EMB_FAKE_DEVICES="2", EMB_FAKE_OTHERS=str(4000 * MIB))
-    check(code == 0 and "fake 0, 4096 MiB, of which 86 MiB are free" in out and "fake 1" in out, out)
+    check(code == 0 and "fake 0, 4096 MiB, of which 86 MiB are free" in out and "fake 1" in out,
+          out)
     for environment, reason in (
             ({"EMB_FAKE_DRIVER": "none"}, "the NVIDIA driver finds no GPU"),
             ({"CUDA_VISIBLE_DEVICES": "-1"}, "CUDA_VISIBLE_DEVICES is empty or -1"),
@@ -372,6 +374,19 @@ def what_info_says(model):
               f"{environment}: {code} {out} {messages}")
         code, out, _ = run("info", "--json", **environment)
         check(reason in json.loads(out)["machine"]["device_reason"], f"as JSON: {out}")
+
+
+def remedies(folder):
+    """A module that is not there is built as the program was: by make, or by pip."""
+    place = folder / "package"
+    (place / "bin").mkdir(parents=True)
+    shutil.copy(PROGRAM, place / "bin")
+    for remedy in ("`make cuda`", "`EMB_CUDA=ON pip install .`"):
+        done = subprocess.run([place / "bin" / PROGRAM.name, "info"], text=True, check=False,
+                              capture_output=True, timeout=60,
+                              env={**os.environ, **FAKE_GPU, "EMB_CUDA_MODULE": ""})
+        check(remedy in done.stdout, f"{remedy}: {done.stdout} {done.stderr}")
+        (place / "_core.abi3.so").touch()
 
 
 def main():
@@ -394,6 +409,7 @@ def main():
         refusals(MODELS[0], texts, folder)
         chosen_by(MODELS[0], folder)
         what_info_says(MODELS[0])
+        remedies(folder)
     print(f"{passed} passed, {failed} failed, 0 skipped")
     return failed > 0
 

@@ -55,6 +55,7 @@ static void test_others_are_not_ours(void **state) {
     assert_false(emb_cuda_nvml_own(&bytes, &nvml));
     assert_true(emb_cuda_nvml_used(&bytes, &nvml));
     assert_int_equal(bytes, 1096 * MIB);
+    assert_true(emb_cuda_nvml_free(&bytes, &nvml) && bytes == 3000 * MIB);
     const uint64_t all = 1096 * MIB;
     emb_cuda_before fresh = {.used = 600 * MIB}, shared = {.used = 900 * MIB, .active = true};
     expect_share(&nvml, fresh, 600 * MIB, all, 0, 496 * MIB);
@@ -76,6 +77,7 @@ static void test_nothing_told(void **state) {
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         assert_false(emb_cuda_nvml_own(&bytes, all[i]));
         assert_false(emb_cuda_nvml_used(&bytes, all[i]));
+        assert_false(emb_cuda_nvml_free(&bytes, all[i]));
         assert_int_equal(bytes, 7);
         expect_share(all[i], (emb_cuda_before){.used = 5}, 5, 9, 0, 4);
         expect_share(all[i], (emb_cuda_before){.active = true}, 5, 9, 4, 0);

@@ -133,7 +133,7 @@ static void machine_survives_json(void **state) {
         emb_device_info *gpu = &machine.devices[i];
         memset(gpu->name, '\1', sizeof gpu->name - 1);
         memset(gpu->driver, '\1', sizeof gpu->driver - 1);
-        gpu->index = gpu->compute_capability = gpu->grown = UINT32_MAX;
+        gpu->index = gpu->compute_capability = gpu->grown = gpu->grown_lanes = UINT32_MAX;
         gpu->memory_bytes = gpu->context_bytes = gpu->host_bytes = UINT64_MAX;
         gpu->cublaslt_bytes = gpu->held_bytes = gpu->free_bytes = UINT64_MAX;
     }

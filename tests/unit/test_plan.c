@@ -428,10 +428,14 @@ static void what_is_held_counts_once(void **state) {
     gpu->held_bytes = gpu->context_bytes + item_bytes(&fresh, EMB_REGION_DEVICE, "context growth");
     gpu->context_bytes = 0;
     assert_int_equal(emb_plan_make(&again, &model, &limits, &machine, &error), EMB_BUDGET);
-    gpu->grown = 1;
+    gpu->grown = gpu->grown_lanes = 1;
     assert_int_equal(emb_plan_make(&again, &model, &limits, &machine, &error), EMB_OK);
     assert_int_equal(again.device_bytes, fresh.device_bytes);
     assert_true(again.host_bytes < fresh.host_bytes);
+    gpu->grown_lanes = 0; /* the other engine is still open: a lane more, and that in whole pages */
+    limits.device_bytes_max += 2 * MIB;
+    assert_int_equal(emb_plan_make(&again, &model, &limits, &machine, &error), EMB_OK);
+    assert_int_equal(item_bytes(&again, EMB_REGION_DEVICE, "context growth"), 2 * MIB);
 }
 
 /* Without a figure a plan takes what is free there, less a margin; a figure beyond the card is

@@ -151,8 +151,8 @@ static emb_status look(emb_cuda_found *out, void *library, uint32_t timeout_ms, 
     else if (!started)
         status = emb_error_set(error, EMB_NO_MEMORY, "the system refused a thread");
     else if (!ask(q, timeout_ms))
-        status = emb_error_set(error, EMB_DEVICE, "the NVIDIA driver did not answer within %u ms",
-                               timeout_ms);
+        status = emb_error_set(error, EMB_DEVICE, "the NVIDIA driver did not answer within %g s",
+                               timeout_ms / 1000.0);
     else if (q->code != CUDA_OK)
         status = refuse(q, error);
     *out = q->found;

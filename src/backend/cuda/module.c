@@ -49,8 +49,7 @@ static emb_status no_module(const char *name, const char *reason, bool asked, em
                              "there is no CUDA module %.130s, which EMB_CUDA_MODULE names", name);
     return emb_error_set(
         error, EMB_DEVICE, "the CUDA module, %s, is not installed: build it with %s", name,
-        in_python_package() ? "`pip install . -C cmake.define.EMB_CUDA=ON` from a checkout, with "
-                              "nvcc"
+        in_python_package() ? "`EMB_CUDA=ON pip install .` in a checkout, where nvcc is"
                             : "`make cuda`");
 }
 

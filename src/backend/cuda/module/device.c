@@ -26,8 +26,8 @@ emb_status emb_cuda_failed(emb_error *error, uint32_t device, const char *what,
 
 /* What this process has done to its contexts, which are as global as this. */
 static struct {
-    _Atomic uint64_t used_first; /* bytes of the card in use before the first; 0: unknown */
-    atomic_bool worked;          /* lanes have been open */
+    _Atomic uint64_t used_first;   /* bytes of the card in use before the first; 0: unknown */
+    atomic_uint lanes, lanes_most; /* open now, and at once so far */
 } contexts[EMB_DEVICES_MAX];
 
 /* Whether anything of this process, such as torch, has made the device's context. */
@@ -48,10 +48,8 @@ static bool has_context(uint32_t index) {
 
 /* The context of a card that others fill cannot be made: told with what is known without it. */
 static emb_status no_room(emb_device_info *out, const emb_cuda_nvml *nvml, emb_error *error) {
-    uint64_t used = 0;
     cudaGetLastError();
-    if (emb_cuda_nvml_used(&used, nvml) && used < out->memory_bytes)
-        out->free_bytes = out->memory_bytes - used;
+    emb_cuda_nvml_free(&out->free_bytes, nvml);
     return emb_error_set(error, EMB_NO_MEMORY, "no room for a context");
 }
 
@@ -62,7 +60,9 @@ static void share_bytes(emb_device_info *out, const emb_cuda_nvml *nvml,
     if (known && !before->active) contexts[out->index].used_first = before->used;
     emb_cuda_nvml_share(&out->held_bytes, &out->context_bytes, nvml, before,
                         known ? contexts[out->index].used_first : 0, taken);
-    out->grown = known && contexts[out->index].worked;
+    uint32_t lanes_most = known ? contexts[out->index].lanes_most : 0;
+    out->grown = lanes_most > 0;
+    out->grown_lanes = known ? lanes_most - contexts[out->index].lanes : 0;
     out->free_bytes = free_bytes ? free_bytes : 1; /* 0 means that it is not known */
 }
 
@@ -188,15 +188,27 @@ void emb_cuda_note(emb_cuda_state *state, int code) {
     if (code != 0 && state->failure == cudaSuccess) state->failure = (cudaError_t)code;
 }
 
+static void count_lane(uint32_t device, bool opens) {
+    if (device >= EMB_DEVICES_MAX) return;
+    if (!opens) {
+        contexts[device].lanes--;
+        return;
+    }
+    unsigned lanes = ++contexts[device].lanes, most = contexts[device].lanes_most;
+    while (lanes > most &&
+           !atomic_compare_exchange_weak(&contexts[device].lanes_most, &most, lanes)) {
+    }
+}
+
 emb_status emb_cuda_lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error) {
     emb_cuda_state *state = scratch->state;
     memset(state, 0, sizeof *state);
     state->index = device;
-    if (device < EMB_DEVICES_MAX) contexts[device].worked = true;
     cudaError_t reason = cudaSetDevice((int)device);
     if (reason == cudaSuccess)
         reason = cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking);
     if (reason != cudaSuccess) return emb_cuda_failed(error, device, "no stream", reason);
+    count_lane(device, true);
     reason = (cudaError_t)emb_cuda_device_read(&state->device);
     if (reason != cudaSuccess) return emb_cuda_failed(error, device, "cannot be examined", reason);
     return EMB_OK;
@@ -226,7 +238,10 @@ void emb_cuda_lane_close(emb_lane_scratch *scratch) {
     if (state->stream) cudaStreamSynchronize(state->stream);
     emb_cuda_forget(state);
     emb_cuda_products_close(state);
-    if (state->stream) cudaStreamDestroy(state->stream);
+    if (state->stream) {
+        cudaStreamDestroy(state->stream);
+        count_lane(state->index, false);
+    }
     state->stream = NULL;
 }
 

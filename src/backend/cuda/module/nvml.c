@@ -60,6 +60,13 @@ bool emb_cuda_nvml_used(uint64_t *bytes, const emb_cuda_nvml *nvml) {
     return true;
 }
 
+bool emb_cuda_nvml_free(uint64_t *bytes, const emb_cuda_nvml *nvml) {
+    nvml_memory memory;
+    if (!nvml->memory || nvml->memory(nvml->device, &memory) != NVML_OK) return false;
+    *bytes = memory.free;
+    return true;
+}
+
 void emb_cuda_nvml_before(emb_cuda_before *out, const emb_cuda_nvml *nvml, bool active) {
     *out = (emb_cuda_before){.active = active};
     if (!emb_cuda_nvml_own(&out->own, nvml)) out->own = 0;

@@ -26,6 +26,9 @@ bool emb_cuda_nvml_own(uint64_t *bytes, const emb_cuda_nvml *nvml);
 /* Gives the bytes of the card that all processes use together; false where NVML does not tell. */
 bool emb_cuda_nvml_used(uint64_t *bytes, const emb_cuda_nvml *nvml);
 
+/* Gives the bytes of the card that are free; false likewise. */
+bool emb_cuda_nvml_free(uint64_t *bytes, const emb_cuda_nvml *nvml);
+
 /* What is known of a card before this process's context is warmed up there. */
 typedef struct emb_cuda_before {
     uint64_t own, used; /* by this process, by all; 0: not told */
