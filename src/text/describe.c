@@ -344,7 +344,7 @@ static emb_status read_file(emb_text_source *source, emb_text_reading *reading, 
         for (uint32_t i = 0; i < 4; i++) seen[i] |= strcmp(key, needed[i]) == 0;
         EMB_TRY(read_part(source, reading, key, error));
         /* what follows is not counted; the vocabulary among it takes longest */
-        if (reading->capacity == 0 && strcmp(key, "added_tokens") == 0) return EMB_OK;
+        if (reading->counts && strcmp(key, "added_tokens") == 0) return EMB_OK;
     }
     for (uint32_t i = 0; i < (reading->kind == EMB_TEXT_KIND_FILE ? 4 : 1); i++)
         if (!seen[i])

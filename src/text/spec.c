@@ -31,7 +31,7 @@ emb_status emb_text_reading_add(emb_text_reading *reading, const emb_text_added 
                              "\"normalized\": false",
                              token->bytes);
     uint32_t place = reading->seen++;
-    if (reading->capacity == 0) return EMB_OK;
+    if (reading->counts) return EMB_OK;
     if (place >= reading->capacity)
         return emb_error_set(error, EMB_BAD_FILE, "the file changed while it was being read");
     emb_text_added *added = &reading->spec->added[place];
@@ -224,7 +224,7 @@ static emb_status read_files(emb_text_reading *reading, const char *directory,
 emb_status emb_text_count_added(uint32_t *count, const char *directory, const emb_text_hints *hints,
                                 emb_error *error) {
     emb_text_spec spec = {0};
-    emb_text_reading reading = {.spec = &spec};
+    emb_text_reading reading = {.spec = &spec, .counts = true};
     emb_status status = read_files(&reading, directory, hints, error);
     *count = reading.seen;
     return status;

@@ -28,7 +28,8 @@ typedef enum emb_text_named {
 /* A description under way. */
 typedef struct emb_text_reading {
     emb_text_spec *spec;
-    uint32_t capacity; /* of spec->added; 0: tokens are only counted */
+    bool counts;       /* tokens are only counted */
+    uint32_t capacity; /* of spec->added */
     uint32_t seen;     /* tokens added so far, also beyond the capacity */
     emb_text_kind kind;
     /* of tokenizer_config.json and special_tokens_map.json */
