@@ -28,7 +28,7 @@ if [ "$(cat $venv/.made-from 2>/dev/null)" != "$wanted" ]; then
     # all at once is fastest; what fails then is found one by one
     if ! install -r $list; then
         grep -v '^#' $list | while read -r package; do
-            install "$package" || echo "test_peers: $package could not be installed"
+            install "$package" </dev/null || echo "test_peers: $package could not be installed"
         done
     fi
     printf '%s' "$wanted" >$venv/.made-from

@@ -9,9 +9,9 @@ from mteb.mocks import mock_tasks
 from report import report
 from sentence_transformers import SentenceTransformer
 
-NAMES = ("MockSTSTask", "MockClassificationTask", "MockClusteringTask", "MockBitextMiningTask",
-         "MockPairClassificationTask", "MockRetrievalTask", "MockRerankingTask",
-         "MockSummarizationTask")
+NAMES = ("MockSTSTask", "MockClassificationTask", "LegacyMockClusteringFastTask",
+         "MockBitextMiningTask", "MockPairClassificationTask", "MockRetrievalTask",
+         "MockRerankingTask", "MockRegressionTask")
 
 model = SentenceTransformer(sys.argv[1])
 tasks = [getattr(mock_tasks, name)() for name in NAMES]
