@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The case that embound is for, in Python: 4,000 texts of about 1,000 words with batch_size=4000 on a
-card where 4 GB are free, in a script that has changed one import; JSON lines.
+"""The case that embound is for, in Python: 4,000 texts of about 1,000 words with batch_size=4000 on
+a card where 4 GB are free, in a script that has changed one import; JSON lines.
 
-mission  alone: NVML's peak of the process; beside torch in the same process, which has used the GPU:
-         what embound adds; sentence-transformers in a second process, at its best batch that fits
+mission  alone: NVML's peak of the process; beside torch in the same process, which has used the
+         GPU: what embound adds; sentence-transformers in a second process, at its best batch
 snippet  the README's first lines: the device is the GPU
 
 usage: bench/gpu_mission.py STEP... --model DIR --texts DIR [--seconds N]

@@ -15,19 +15,16 @@ uint64_t emb_session_round(uint64_t bytes) {
     return (bytes + TAKE_ALIGN - 1) / TAKE_ALIGN * TAKE_ALIGN;
 }
 
-/* `info` shows every GPU; one that is too full, or broken, is no reason to show nothing. */
+/* `info` shows every GPU, each measured as if for the first time; if one is too full, or broken, at
+ * least the one that would be used, or why there is none. */
 static emb_status probe_for_info(emb_machine *machine, const emb_device_list *devices,
                                  emb_error *error) {
     emb_device_list all = *devices;
-    emb_error why = {0};
-    emb_status status = emb_machine_probe(machine, devices, &why);
-    if (status == EMB_OK && devices->kind == EMB_DEVICE_AUTO && machine->devices_count) {
-        all.kind = EMB_DEVICE_CUDA;
-        status = emb_machine_probe(machine, &all, &why);
-    }
-    if (status == EMB_OK) return EMB_OK;
-    *error = why;
-    if (devices->kind != EMB_DEVICE_AUTO) return status;
+    if (devices->kind != EMB_DEVICE_AUTO) return emb_machine_probe(machine, devices, error);
+    all.kind = EMB_DEVICE_CUDA;
+    if (emb_machine_probe(machine, &all, error) == EMB_OK) return EMB_OK;
+    if (emb_machine_probe(machine, devices, error) == EMB_OK) return EMB_OK;
+    emb_error why = *error;
     EMB_APP_TRY(emb_machine_probe(machine, NULL, error));
     snprintf(machine->device_reason, sizeof machine->device_reason, "%.191s", why.message);
     machine->device_notice = 1;

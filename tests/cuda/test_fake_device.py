@@ -363,6 +363,9 @@ def what_info_says(model):
     code, out, _ = run("info", model, EMB_FAKE_DEVICES="2", EMB_FAKE_OTHERS=str(4000 * MIB))
     check(code == 0 and "fake 0, 4096 MiB, of which 86 MiB are free" in out and "fake 1" in out,
           out)
+    _, out, _ = run("info", "--json", EMB_FAKE_DEVICES="2")
+    for card in json.loads(out)["machine"]["devices"]:  # as what is saved must be
+        check(card["context_bytes"] == 10 * MIB and "held_bytes" not in card, f"{card}")
     for environment, reason in (
             ({"EMB_FAKE_DRIVER": "none"}, "the NVIDIA driver finds no GPU"),
             ({"CUDA_VISIBLE_DEVICES": "-1"}, "CUDA_VISIBLE_DEVICES is empty or -1"),
