@@ -103,7 +103,8 @@ typedef struct emb_machine {
     uint32_t cores; /* that this process may run on */
     char cpu_name[64];
     char isa[16];      /* "ref", "avx2", "avx512": the kernels that will run */
-    uint32_t has_bf16; /* 1: a bf16 product instruction, faster than f32's, is used */
+    uint32_t has_bf16; /* 1: a bf16 product instruction is used; 2: there is one, but slower than
+                          f32's: bf16 weights are widened */
     uint32_t page_bytes;
     uint64_t cache_l2_bytes;     /* per core; 0 if unknown */
     uint64_t cache_l3_bytes;     /* shared; 0 if unknown */

@@ -51,9 +51,9 @@ static void print_machine(emb_writer *out, const emb_machine *machine, const emb
     emb_writer_format(out, "\nDevices\n  cpu              used: kernels %.15s (%s)\n", machine->isa,
                       kernels_reason(machine));
     emb_writer_format(out, "  bf16 products    %s\n",
-                      machine->has_bf16 ? "used"
-                                        : "not used: this CPU (or the kernels chosen) "
-                                          "lacks fast ones; bf16 weights are widened");
+                      machine->has_bf16 == 1 ? "used"
+                                             : "not used: this CPU (or the kernels chosen) "
+                                               "lacks fast ones; bf16 weights are widened");
     if (machine->devices_count == 0) print_no_gpu(out, machine, options);
     for (uint32_t i = 0; i < machine->devices_count; i++) {
         const emb_device_info *device = &machine->devices[i];

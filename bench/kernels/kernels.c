@@ -314,7 +314,7 @@ static bench find_bench(const char *name) {
 int main(int argc, char **argv) {
     bench run = find_bench(argc > 1 ? argv[1] : "forward");
     const char *isa;
-    bool has_bf16;
+    uint32_t has_bf16;
     emb_error error;
     if (argc > 2) setenv("EMB_CPU", argv[2], 1);
     if (emb_cpu_detect(&isa, &has_bf16, &error) != EMB_OK) {

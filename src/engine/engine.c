@@ -48,7 +48,7 @@ emb_status emb_engine_cancel(emb_engine *engine) {
 
 static emb_status cpu_backend(const emb_backend **out, const emb_plan *plan, emb_error *error) {
     const char *isa;
-    bool has_bf16;
+    uint32_t has_bf16;
     EMB_TRY(emb_cpu_detect(&isa, &has_bf16, error));
     if (strcmp(isa, plan->isa) != 0)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,

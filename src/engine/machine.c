@@ -116,7 +116,7 @@ static emb_status probe(emb_machine *out, const emb_device_list *devices, bool g
     if (!out) return emb_error_set(error, EMB_INVALID_ARGUMENT, "machine must not be NULL");
     memset(out, 0, sizeof *out);
     const char *isa;
-    bool has_bf16;
+    uint32_t has_bf16;
     EMB_TRY(emb_cpu_detect(&isa, &has_bf16, error));
     out->struct_bytes = sizeof *out;
     snprintf(out->isa, sizeof out->isa, "%s", isa);

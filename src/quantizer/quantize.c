@@ -398,7 +398,7 @@ static emb_status check_memory(const quantizer *q, emb_error *error) {
 
 static emb_status choose_backend(const emb_backend **out, emb_error *error) {
     const char *isa;
-    bool has_bf16;
+    uint32_t has_bf16;
     EMB_TRY(emb_cpu_detect(&isa, &has_bf16, error));
     *out = emb_cpu_backend(isa, has_bf16, EMB_FORMAT_F32);
     return EMB_OK;

@@ -280,8 +280,16 @@ def check_devices(tally, folder, machine):
             ([gpu], ["--device", "cuda:all"], ("f16", "cuda"))]:
         found = dtype_and_device(devices, "--dtype", "auto", *options)
         tally.expect(found == wanted, f"--dtype auto {options}, {len(devices)} GPUs: {found}")
-    found = dtype_and_device([], "--dtype", "auto", has_bf16=0)
-    tally.expect(found == ("f32", "cpu"), f"--dtype auto without bf16: {found}")
+    for has in 0, 2:  # none; slower than f32's
+        found = dtype_and_device([], "--dtype", "auto", has_bf16=has)
+        tally.expect(found == ("f32", "cpu"), f"--dtype auto, has_bf16 {has}: {found}")
+    for has, wanted in enumerate([("bf16", "int8"), ("bf16dot", "attention8-int8"),
+                                  ("bf16", "attention8-int8")]):
+        path.write_text(json.dumps({**machine, "isa": "avx512", "has_bf16": has}))
+        for dtype, kernels in zip(("bf16", "int8"), wanted):
+            done = run(*plan, "--dtype", dtype)
+            found = json.loads(done.stdout or b"{}").get("numerics_id")
+            tally.expect(found == f"bert-avx512-{kernels}", f"{dtype}, {has}: {found}")
     two = [gpu, {**gpu, "name": "two", "index": 1}]
     tally.expect(dtype_and_device(two, "--device", "cuda") == ("f16", "cuda"), "two GPUs")
     for device, wanted in [("cuda", [0]), ("cuda:1", [1]), ("cuda:1,0", [1, 0]),

@@ -298,7 +298,7 @@ static void test_convert(const variant *v) {
 
 static void test_detect(void) {
     const char *isa;
-    bool has_bf16;
+    uint32_t has_bf16;
     emb_error error = {0};
     setenv("EMB_CPU", "sse9", 1);
     rig_check(emb_cpu_detect(&isa, &has_bf16, &error) == EMB_INVALID_ARGUMENT &&
@@ -345,7 +345,7 @@ static void test_scratch(const variant *v) {
               (unsigned long long)bytes);
 }
 
-static void test_variant(const char *isa, bool has_bf16, emb_format format) {
+static void test_variant(const char *isa, uint32_t has_bf16, emb_format format) {
     const emb_backend *backend = emb_cpu_backend(isa, has_bf16, format);
     if (!rig_check(backend != NULL, "no backend for %s", isa)) return;
     bool rounds = strstr(backend->numerics, "dot") != NULL;
@@ -382,7 +382,7 @@ int main(void) {
     test_detect();
     for (size_t i = 0; i < 3; i++) {
         const char *isa;
-        bool has_bf16;
+        uint32_t has_bf16;
         emb_error error;
         setenv("EMB_CPU", names[i], 1);
         if (emb_cpu_detect(&isa, &has_bf16, &error) != EMB_OK) {
@@ -391,8 +391,8 @@ int main(void) {
         }
         test_variant(isa, has_bf16, EMB_FORMAT_F32);
         test_variant(isa, false, EMB_FORMAT_BF16);
-        if (has_bf16) test_variant(isa, true, EMB_FORMAT_BF16);
-        for (int bf16 = 0; bf16 <= has_bf16; bf16++) {
+        if (has_bf16) test_variant(isa, EMB_BF16_FAST, EMB_FORMAT_BF16);
+        for (uint32_t bf16 = 0; bf16 <= (has_bf16 != 0); bf16++) {
             test_variant(isa, bf16, EMB_FORMAT_I8);
             test_variant(isa, bf16, EMB_FORMAT_I4);
         }
