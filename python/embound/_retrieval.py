@@ -54,21 +54,20 @@ class _Best:
 
         if scores.dtype == numpy.float64 and self.values.dtype != numpy.float64:
             self.values = self.values.astype(numpy.float64)
-        at, head = 0, max(256, 4 * self.count)
+        at = 0
         while at < scores.shape[1]:
-            # the first few are sorted out with copies, all others by comparing them with the last
-            full = bool(numpy.isfinite(self.values[start:start + len(scores), -1]).all())
-            stop = scores.shape[1] if full else min(at + head, scores.shape[1])
-            self._add_part(start, scores[:, at:stop], first + at, full)
+            # parts grow with what has been seen, so that few in each can be among the best
+            stop = at + max(256, 4 * self.count, 3 * (first + at))
+            self._add_part(start, scores[:, at:stop], first + at)
             at = stop
 
-    def _add_part(self, start: int, scores: Any, first: int, full: bool) -> None:
+    def _add_part(self, start: int, scores: Any, first: int) -> None:
         import numpy
 
         # what comes later must beat the last that is kept: of equal scores the lower place stays
         last = self.values[start:start + len(scores), -1]
         enough = numpy.nextafter(last, last.dtype.type(numpy.inf))
-        if not full:
+        if not numpy.isfinite(last).all():  # the first part, or scores that are no numbers
             known = numpy.where(numpy.isnan(scores), -numpy.inf, scores)
             at = max(scores.shape[1] - self.count, 0)
             enough = numpy.maximum(enough, numpy.partition(known, at, axis=1)[:, at])
