@@ -18,6 +18,9 @@ BLOCK_CHARACTERS = 1 << 20
 
 
 def _checked(text: Any, number: int) -> str:
+    if text is None or isinstance(text, float) and text != text:  # nan: what pandas has for None
+        raise TextError(f"text {number} is {'None' if text is None else 'missing (nan)'}; only str "
+                        "can be encoded: leave such rows out, or fill them", number)
     if not isinstance(text, str):
         raise TextError(f"text {number} is of type {type(text).__name__}; only str can be "
                         "encoded: convert it first", number)

@@ -5,11 +5,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core.h"
 #include "interchange.h"
 
 #define ALIGNMENT 64 /* that Arrow asks for */
+
+/* From here on a buffer is a mapping of its own, so that what is dropped leaves the process at
+ * once: malloc keeps what was freed once it has seen a large piece freed, and memory= bounds the
+ * process. */
+#define MAPPED_BYTES (128u << 10)
 
 /* ---- buffer ---------------------------------------------------------------------------------- */
 
@@ -20,12 +26,27 @@ uint64_t emb_python_buffers_bytes(void) {
     return atomic_load(&alive_bytes);
 }
 
+static void *take_values(uint64_t bytes) {
+    void *values = NULL;
+    if (bytes < MAPPED_BYTES)
+        return posix_memalign(&values, ALIGNMENT, bytes ? bytes : ALIGNMENT) == 0 ? values : NULL;
+    values = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return values == MAP_FAILED ? NULL : values;
+}
+
+static void give_values(void *values, uint64_t bytes) {
+    if (bytes < MAPPED_BYTES)
+        free(values);
+    else
+        munmap(values, bytes);
+}
+
 emb_python_buffer *emb_python_buffer_open(int64_t count, int64_t dim) {
     uint64_t bytes;
     if (__builtin_mul_overflow((uint64_t)count * sizeof(float), (uint64_t)dim, &bytes)) return NULL;
     emb_python_buffer *buffer = calloc(1, sizeof *buffer);
-    void *values = NULL;
-    if (!buffer || posix_memalign(&values, ALIGNMENT, bytes ? bytes : ALIGNMENT) != 0) {
+    void *values = buffer ? take_values(bytes) : NULL;
+    if (!values) {
         free(buffer);
         return NULL;
     }
@@ -49,8 +70,9 @@ void emb_python_buffer_drop(emb_python_buffer *buffer) {
         atomic_fetch_sub(&buffer->held->bytes, bytes);
         emb_python_held_drop(buffer->held);
     } else {
-        atomic_fetch_sub(&alive_bytes, (uint64_t)(buffer->count * buffer->dim) * sizeof(float));
-        free(buffer->values);
+        uint64_t bytes = (uint64_t)(buffer->count * buffer->dim) * sizeof(float);
+        atomic_fetch_sub(&alive_bytes, bytes);
+        give_values(buffer->values, bytes);
     }
     free(buffer);
 }

@@ -35,12 +35,20 @@ PyObject *emb_python_slice(PyObject *text, Py_ssize_t *at, const char **data, si
     return bytes;
 }
 
-static int refuse_item(const PyObject *item, int64_t index) {
-    if (item == Py_None) {
+/* None, and the nan by which pandas and numpy say the same. */
+static bool is_missing(PyObject *item) {
+    if (item == Py_None) return true;
+    if (!PyFloat_Check(item)) return false;
+    double value = PyFloat_AsDouble(item);
+    return value != value;
+}
+
+static int refuse_item(PyObject *item, int64_t index) {
+    if (is_missing(item)) {
         emb_python_refuse(EMB_BAD_TEXT, (uint64_t)index,
-                          "text %lld is None; only str can be encoded: leave such rows out, or "
+                          "text %lld is %s; only str can be encoded: leave such rows out, or "
                           "fill them",
-                          (long long)index);
+                          (long long)index, item == Py_None ? "None" : "missing (nan)");
         return -1;
     }
     PyObject *type = PyObject_GetAttrString((PyObject *)Py_TYPE(item), "__name__");

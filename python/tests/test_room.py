@@ -219,3 +219,21 @@ def test_a_real_model(l6):
         model.encode(["a"] * 400_000)
     assert model.encode(["a"]).shape == (1, 384)
     model.close()
+
+
+def test_vectors_that_are_dropped_leave_the_process():
+    """malloc would keep them, once it has seen a large piece freed."""
+    seen = python("""
+import embound, sys
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+model = embound.SentenceTransformer(sys.argv[1])
+few, many = ["a"] * 40000, ["a"] * 120000
+for _ in range(2):
+    model.encode(many)
+before = resident()
+kept = [model.encode(few) for _ in range(6)]
+del kept[:5]
+print(resident() - before)
+""", TINY)
+    assert int(seen) < 40_000 * ROW + 3 * MIB

@@ -98,7 +98,8 @@ static emb_status probe_gpus(emb_machine *out, const emb_device_list *devices, e
         return EMB_OK;
     }
     if (status != EMB_OK)
-        return emb_error_set(error, status, "no usable CUDA device: %s", why.message);
+        return emb_error_set(error, status, "no usable CUDA device: %.180s, or use the device cpu",
+                             why.message);
     wanted.kind = EMB_DEVICE_CUDA;
     status = module->probe(out->devices, &out->devices_count, &wanted, error);
     if (status == EMB_NO_MEMORY) return no_room(&out->devices[out->devices_count], error);
