@@ -62,7 +62,8 @@ mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' \
 
 work=$EMB_FRESH_WORK
 root=$work/root
-chmod 755 "$work" && mkdir "$root"
+chmod 700 "$work" # credentials of the host lie in it; who is inside the root needs only that
+mkdir "$root" && chmod 755 "$root"
 
 bare_root() { # what is in it and no more
     saved=${cache:+$cache/$suite.tar}
@@ -74,13 +75,15 @@ bare_root() { # what is in it and no more
     eval "$(apt-config shell http_proxy Acquire::http::Proxy https_proxy Acquire::https::Proxy)"
     [ -z "${http_proxy:-}" ] || export http_proxy
     [ -z "${https_proxy:-}" ] || export https_proxy
-    mkdir "$work/home"
-    cat /etc/apt/auth.conf /etc/apt/auth.conf.d/* >"$work/home/.netrc" 2>/dev/null || true
+    mkdir -m 700 "$work/home"
+    (umask 077 && cat /etc/apt/auth.conf /etc/apt/auth.conf.d/* >"$work/home/.netrc") \
+        2>/dev/null || true
     HOME=$work/home debootstrap --variant=minbase --include=git,make,ca-certificates \
         "$suite" "$root" "$mirror" >"$work/log" 2>&1 || {
         tail -n 5 "$work/log"
         skip "no bare root could be made from apt's mirror"
     }
+    rm -r "$work/home"
     rm -f "$root"/var/cache/apt/archives/*.deb
     [ -z "$saved" ] || { tar -cpf "$saved.part" -C "$root" . && mv "$saved.part" "$saved"; }
 }
@@ -100,7 +103,8 @@ host_network() { # names, apt's and pip's ways out, whom to trust
     { echo "[global]" && python3 -m pip config list 2>/dev/null |
         sed -n -E "s/^global\.($keys)='(.*)'\$/\1 = \2/p"; } >"$root/etc/pip.conf"
     variables='PIP_(INDEX_URL|EXTRA_INDEX_URL|TRUSTED_HOST|PROXY|CERT|DEFAULT_TIMEOUT)'
-    env | grep -E "^($variables|SSL_CERT_FILE|(http|https|no)_proxy|JOBS)=" >"$work/env" || true
+    (umask 077 && env | grep -E "^($variables|SSL_CERT_FILE|(http|https|no)_proxy|JOBS)=" \
+        >"$work/env") || true
     for file in $(sed -n 's/^[A-Z_]*CERT[A-Z_]*=//p' "$work/env") \
         $(sed -n 's/^cert = //p' "$root/etc/pip.conf"); do
         [ -e "$root$file" ] || (cd / && cp -L --parents ".$file" "$root")
