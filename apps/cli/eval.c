@@ -195,8 +195,8 @@ static emb_status run_against(eval_job *job, emb_session *session, const emb_opt
     EMB_APP_TRY(emb_session_plan(session, options, caller_bytes, error));
     if (session->plan.dim != job->dim) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "--against %.150s: its vectors have %u values, the first model's %u",
-                            options->against, session->plan.dim, job->dim);
+                            "--against %.*s: its vectors have %u values, the first model's %u",
+                            EMB_APP_CUT(options->against, 150), session->plan.dim, job->dim);
     }
     return run_model(job, session, options, compare_rows, error);
 }

@@ -55,7 +55,7 @@ emb_status emb_nvml_open(emb_nvml *nvml, emb_error *error) {
     nvml->library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     if (!nvml->library) {
         const char *reason = dlerror();
-        return emb_app_fail(error, EMB_DEVICE, "%.200s", reason ? reason : name);
+        return emb_app_fail(error, EMB_DEVICE, "%.*s", EMB_APP_CUT(reason ? reason : name, 200));
     }
     call_void init;
     call_unsigned count;
@@ -66,14 +66,15 @@ emb_status emb_nvml_open(emb_nvml *nvml, emb_error *error) {
     if (!init || !count || !handle) {
         dlclose(nvml->library);
         nvml->library = NULL;
-        return emb_app_fail(error, EMB_DEVICE, "%.100s is not NVML, or older than its version 2",
-                            name);
+        return emb_app_fail(error, EMB_DEVICE, "%.*s is not NVML, or older than its version 2",
+                            EMB_APP_CUT(name, 100));
     }
     unsigned devices = 0;
     int result = init();
     if (result == NVML_SUCCESS) result = count(&devices);
     if (result != NVML_SUCCESS) {
-        emb_app_fail(error, EMB_DEVICE, "%.100s: %.120s", name, words_of(nvml, result));
+        emb_app_fail(error, EMB_DEVICE, "%.*s: %.120s", EMB_APP_CUT(name, 100),
+                     words_of(nvml, result));
         emb_nvml_close(nvml);
         return EMB_DEVICE;
     }

@@ -41,17 +41,6 @@ static void note_cell(emb_pairs *pairs, const emb_csv *csv) {
     cell[used + length] = '\0';
 }
 
-/* A row that breaks the rules: a failed row, or the end where rows cannot be told any more. */
-static emb_status bad_row(const emb_pairs *pairs, const emb_csv *csv, emb_status status,
-                          const char *what, emb_error *error) {
-    char place[64];
-    emb_csv_row_place(csv, place, sizeof place);
-    return emb_app_fail(error, status, "%s %s: %s%s", emb_app_path_tail(pairs->path), place, what,
-                        status == EMB_BAD_FILE ? ": close it, or state --no-quotes if quotes are "
-                                                 "plain characters"
-                                               : "");
-}
-
 /* Counts the rows and keeps the cells of the first that is not blank. */
 static emb_status count_rows(emb_pairs *pairs, emb_input *input, emb_csv *csv, emb_error *error) {
     for (;;) {
@@ -74,7 +63,8 @@ static emb_status count_rows(emb_pairs *pairs, emb_input *input, emb_csv *csv, e
             }
             break;
         case EMB_CSV_BAD: /* of other rows it is said when they are read for good */
-            if (csv->unclosed) return bad_row(pairs, csv, EMB_BAD_FILE, csv->reason, error);
+            if (csv->unclosed)
+                return emb_csv_fail_unclosed(csv, emb_app_path_tail(pairs->path), error);
             break;
         case EMB_CSV_END:
             return EMB_OK;
@@ -122,9 +112,9 @@ static emb_status no_columns(const emb_pairs *pairs, const char *wanted, emb_err
     }
     const char *hint = emb_csv_others_hint(&others, pairs->delimiter, pairs->cells_count);
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                        "%s: %.30s are not a score and two sentences in its first row: %s; "
+                        "%s: %.*s are not a score and two sentences in its first row: %s; "
                         "state --columns SCORE,FIRST,SECOND%s",
-                        emb_app_path_tail(pairs->path), wanted, names.text, hint);
+                        emb_app_path_tail(pairs->path), EMB_APP_CUT(wanted, 30), names.text, hint);
 }
 
 static emb_status choose_columns(emb_pairs *pairs, const char *columns, bool no_header,
@@ -222,7 +212,9 @@ static emb_status end_row(emb_pairs *pairs, emb_piece_list *list, emb_error *err
     pairs->scores[pairs->pairs++] = fault || cell_bad ? NAN : score;
     pairs->cells_done = pairs->score_length = 0;
     pairs->row_bad = pairs->row_excess = pairs->cell_bad = false;
-    if (fault) return bad_row(pairs, &pairs->source.csv, EMB_BAD_TEXT, fault, error);
+    if (fault)
+        return emb_csv_fail(&pairs->source.csv, emb_app_path_tail(pairs->path), EMB_BAD_TEXT, fault,
+                            "", error);
     if (!cell_bad) return EMB_OK;
     *error = pairs->cell_error;
     return EMB_BAD_TEXT;
@@ -252,7 +244,8 @@ static emb_status next_pairs(emb_source *source, emb_piece *pieces, uint32_t cap
                              "%s: the table changed while it was read; run again", pairs->path);
         } else if (event == EMB_CSV_BAD) {
             pairs->row_bad = true;
-            if (csv->unclosed) status = bad_row(pairs, csv, EMB_BAD_FILE, csv->reason, error);
+            if (csv->unclosed)
+                status = emb_csv_fail_unclosed(csv, emb_app_path_tail(pairs->path), error);
         } else if (event == EMB_CSV_ROW_END) {
             if (!skip && !csv->blank) status = end_row(pairs, &list, error);
             if (skip) pairs->row_bad = false;

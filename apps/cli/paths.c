@@ -39,9 +39,9 @@ emb_status emb_cli_check_model(const char *output, const char *model, emb_error 
         same_file(&beside, &about) || (stat(above, &over) == 0 && same_file(&over, &about));
     if (!inside) return EMB_OK;
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                        "%.80s is a file of the model: it would be overwritten; choose another "
+                        "%.*s is a file of the model: it would be overwritten; choose another "
                         "name",
-                        output);
+                        EMB_APP_CUT(output, 80));
 }
 
 emb_status emb_cli_check_output(const char *output, const char *const *inputs, uint32_t count,
@@ -49,14 +49,14 @@ emb_status emb_cli_check_output(const char *output, const char *const *inputs, u
     uint32_t which;
     if (!output || !emb_output_is_input(output, inputs, count, &which)) return EMB_OK;
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                        "%.80s is the input %.80s: it would be overwritten; choose another name",
-                        output, inputs[which]);
+                        "%.*s is the input %.*s: it would be overwritten; choose another name",
+                        EMB_APP_CUT(output, 80), EMB_APP_CUT(inputs[which], 80));
 }
 
 emb_status emb_cli_check_stats(const char *stats, const char *output, const char *what,
                                emb_error *error) {
     if (!stats || !emb_output_is_same(stats, output)) return EMB_OK;
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                        "--stats %.80s is also where the %s go (%.80s); choose another name", stats,
-                        what, output);
+                        "--stats %.*s is also where the %s go (%.*s); choose another name",
+                        EMB_APP_CUT(stats, 80), what, EMB_APP_CUT(output, 80));
 }

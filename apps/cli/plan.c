@@ -33,7 +33,8 @@ static emb_status load_machine(emb_machine *out, const char *path, emb_error *er
     emb_error inner = {0};
     emb_status status = emb_machine_from_json(out, text, length, &inner);
     if (status == EMB_OK) return EMB_OK;
-    return emb_app_fail(error, status, "%.100s: %.140s", path, inner.message);
+    return emb_app_fail(error, status, "%.*s: %.*s", EMB_APP_CUT(path, 100),
+                        EMB_APP_CUT(inner.message, 140));
 }
 
 /* Keeps the GPUs that --device names, in its order: what a probe of them would have found. */

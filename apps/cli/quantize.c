@@ -76,8 +76,8 @@ static emb_status read_texts(quantize_job *job, const emb_options *options, emb_
     emb_source_close(&job->source);
     if (status == EMB_OK && !options->quiet) emb_report_notes(&job->source);
     if (status == EMB_OK && job->texts_count == 0)
-        return emb_app_fail(error, EMB_INVALID_ARGUMENT, "--calibrate %.150s: holds no texts",
-                            options->calibrate);
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT, "--calibrate %.*s: holds no texts",
+                            EMB_APP_CUT(options->calibrate, 150));
     return status;
 }
 

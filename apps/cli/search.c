@@ -42,8 +42,8 @@ typedef struct search_job {
 } search_job;
 
 static emb_status bad_index(const char *path, const char *why, emb_error *error) {
-    return emb_app_fail(error, EMB_BAD_FILE, "%.150s: %s; write it with embound encode -o FILE.npy",
-                        path, why);
+    return emb_app_fail(error, EMB_BAD_FILE, "%.*s: %s; write it with embound encode -o FILE.npy",
+                        EMB_APP_CUT(path, 150), why);
 }
 
 /* {'descr': '<f4', 'fortran_order': False, 'shape': (ROWS, DIM), } */
@@ -269,11 +269,10 @@ static emb_status open_job(search_job *job, emb_session *session, emb_options *o
     EMB_APP_TRY(
         emb_session_plan(session, options, search_bytes(job->dim, job->queries, job->k), error));
     if (session->plan.dim != job->dim) {
-        return emb_app_fail(
-            error, EMB_BAD_FILE,
-            "%.100s: its rows have %u values, the model's vectors %u; use the model "
-            "(and --dim) it was encoded with",
-            options->index_path, job->dim, session->plan.dim);
+        return emb_app_fail(error, EMB_BAD_FILE,
+                            "%.*s: its rows have %u values, the model's vectors %u; use the model "
+                            "(and --dim) it was encoded with",
+                            EMB_APP_CUT(options->index_path, 100), job->dim, session->plan.dim);
     }
     EMB_APP_TRY(emb_session_open_block(session, error));
     job->vectors = emb_session_take(session, (uint64_t)job->queries * job->dim * sizeof(float));

@@ -65,14 +65,16 @@ static emb_status open_folder(int *out, const char *path, emb_error *error) {
     if (*out < 0 && errno == ENOENT) return EMB_OK;
     if (*out < 0) {
         bool other = errno == ENOTDIR || errno == ELOOP;
-        return emb_app_fail(error, EMB_IO, "--status: %.120s: %s; remove it or leave out --status",
-                            path, other ? "a link or no folder" : strerror(errno));
+        return emb_app_fail(error, EMB_IO, "--status: %.*s: %s; remove it or leave out --status",
+                            EMB_APP_CUT(path, 120),
+                            other ? "a link or no folder" : strerror(errno));
     }
     bool ours = fstat(*out, &status) == 0 && status.st_uid == geteuid();
     if (ours && (status.st_mode & 022) == 0) return EMB_OK;
     close(*out);
     *out = -1;
-    return emb_app_fail(error, EMB_IO, "--status: %.120s %s; remove it or leave out --status", path,
+    return emb_app_fail(error, EMB_IO, "--status: %.*s %s; remove it or leave out --status",
+                        EMB_APP_CUT(path, 120),
                         ours ? "can be written by others" : "belongs to another user");
 }
 
@@ -93,8 +95,8 @@ emb_status emb_status_file_open(emb_status_file *file, const emb_session *sessio
     for (uint32_t i = 0; i < FOLDERS && file->folder < 0; i++) {
         if (!folder_path(path, sizeof path, i)) continue;
         if (mkdir(path, 0700) != 0 && errno != EEXIST && errno != ENOENT) {
-            return emb_app_fail(error, EMB_IO, "--status: %.120s cannot be made: %s", path,
-                                strerror(errno));
+            return emb_app_fail(error, EMB_IO, "--status: %.*s cannot be made: %s",
+                                EMB_APP_CUT(path, 120), strerror(errno));
         }
         EMB_APP_TRY(open_folder(&file->folder, path, error));
     }

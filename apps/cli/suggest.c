@@ -137,15 +137,16 @@ emb_status emb_suggest_option(const char *word, emb_cli_command command, emb_err
     for (size_t i = 0; is_long && *wanted && i < COUNT(elsewhere); i++) {
         if (!has_word(elsewhere[i].names, wanted)) continue;
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "'%.40s' is not an option: %s (embound %s --help lists all)", word,
-                            elsewhere[i].advice, name);
+                            "'%.*s' is not an option: %s (embound %s --help lists all)",
+                            EMB_APP_CUT(word, 40), elsewhere[i].advice, name);
     }
     if (is_long) nearest = nearest_option(wanted, command);
     if (nearest) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "'%.60s' is not an option; did you mean %s? See embound %s --help",
-                            word, nearest, name);
+                            "'%.*s' is not an option; did you mean %s? See embound %s --help",
+                            EMB_APP_CUT(word, 60), nearest, name);
     }
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                        "'%.100s' is not an option; see embound %s --help", word, name);
+                        "'%.*s' is not an option; see embound %s --help", EMB_APP_CUT(word, 100),
+                        name);
 }

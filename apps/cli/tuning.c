@@ -120,7 +120,8 @@ static bool load(emb_tuning *out, const char *key) {
     if (!file_name(path, sizeof path, key)) return false;
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (file < 0) {
-        if (errno != ENOENT) emb_cli_say("%.200s is passed over: %s", path, strerror(errno));
+        if (errno != ENOENT)
+            emb_cli_say("%.*s is passed over: %s", EMB_APP_CUT(path, 200), strerror(errno));
         return false;
     }
     size_t length = 0;
@@ -134,7 +135,8 @@ static bool load(emb_tuning *out, const char *key) {
     emb_app_fail(&error, status, "not what embound tune writes");
     if (got == 0) status = parse(out, text, length, key, &error);
     if (status == EMB_OK) return true;
-    emb_cli_say("%.200s is passed over (%.100s); embound tune replaces it", path, error.message);
+    emb_cli_say("%.*s is passed over (%.*s); embound tune replaces it", EMB_APP_CUT(path, 200),
+                EMB_APP_CUT(error.message, 100));
     memset(out, 0, sizeof *out);
     return false;
 }
@@ -153,7 +155,7 @@ static bool make_folder(emb_error *error) {
         *at = '/';
     }
     if (mkdir(folder, 0700) == 0 || errno == EEXIST) return true;
-    emb_app_fail(error, EMB_IO, "%.180s: %s", folder, strerror(errno));
+    emb_app_fail(error, EMB_IO, "%.*s: %s", EMB_APP_CUT(folder, 180), strerror(errno));
     return false;
 }
 
@@ -256,7 +258,7 @@ int emb_command_tune(emb_session *session, emb_options *options) {
     if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
     status = emb_tuning_keep(session, &error);
     if (status != EMB_OK) {
-        emb_cli_say("what was found cannot be kept: %.200s", error.message);
+        emb_cli_say("what was found cannot be kept: %.*s", EMB_APP_CUT(error.message, 200));
         return EMB_EXIT_CREATE;
     }
     if (!options->quiet) print_tuning(session, options->json);

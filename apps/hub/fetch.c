@@ -113,9 +113,8 @@ static emb_status download(partial *part, emb_error *error) {
         if (emb_hub_again(job, &answer, &attempt, &status, error)) continue;
         if (status != EMB_TIMEOUT) return status;
         emb_error why = *error;
-        return emb_app_fail(error, EMB_TIMEOUT,
-                            "%.60s: %.140s; pull again, and it goes on from there",
-                            part->file->path, why.message);
+        return emb_app_fail(error, EMB_TIMEOUT, "%.*s: %.*s; pull again, and it goes on from there",
+                            EMB_APP_CUT(part->file->path, 60), EMB_APP_CUT(why.message, 140));
     }
     return EMB_OK;
 }
@@ -159,9 +158,9 @@ static emb_status complete(partial *part, emb_error *error) {
     }
     unlink(part->path);
     return emb_app_fail(error, EMB_BAD_FILE,
-                        "%s/%.60s: what came has another checksum than the hub states; it was "
+                        "%s/%.*s: what came has another checksum than the hub states; it was "
                         "thrown away: try again",
-                        part->job->name.repo, part->file->path);
+                        part->job->name.repo, EMB_APP_CUT(part->file->path, 60));
 }
 
 static emb_status give_name(partial *part, const char *blob, emb_error *error) {

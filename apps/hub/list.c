@@ -40,11 +40,12 @@ static emb_status no_access(const emb_hub_job *job, bool gated, emb_error *error
     const char *token = job->settings.token[0] ? "the token that was sent does not open it"
                                                : "set HF_TOKEN to a token that may read it";
     if (gated) {
-        return emb_app_fail(error, EMB_NOT_FOUND, "%s is gated: accept its terms on %.80s/%s; %s",
-                            job->name.repo, job->settings.endpoint, job->name.repo, token);
+        return emb_app_fail(error, EMB_NOT_FOUND, "%s is gated: accept its terms on %.*s/%s; %s",
+                            job->name.repo, EMB_APP_CUT(job->settings.endpoint, 80), job->name.repo,
+                            token);
     }
-    return emb_app_fail(error, EMB_NOT_FOUND, "%s: no such model on %.80s, or it is private: %s",
-                        job->name.repo, job->settings.endpoint, token);
+    return emb_app_fail(error, EMB_NOT_FOUND, "%s: no such model on %.*s, or it is private: %s",
+                        job->name.repo, EMB_APP_CUT(job->settings.endpoint, 80), token);
 }
 
 emb_status emb_hub_refusal(const emb_hub_job *job, const emb_http_answer *answer, const char *what,
@@ -53,23 +54,24 @@ emb_status emb_hub_refusal(const emb_hub_job *job, const emb_http_answer *answer
     long status = answer->status;
     if (strcmp(code, "GatedRepo") == 0) return no_access(job, true, error);
     if (strcmp(code, "RevisionNotFound") == 0) {
-        return emb_app_fail(error, EMB_NOT_FOUND, "%s has no revision '%.100s'", repo,
-                            job->name.revision);
+        return emb_app_fail(error, EMB_NOT_FOUND, "%s has no revision '%.*s'", repo,
+                            EMB_APP_CUT(job->name.revision, 100));
     }
     if (status == 401 || strcmp(code, "RepoNotFound") == 0) return no_access(job, false, error);
     if (status == 403) {
-        return emb_app_fail(error, EMB_NOT_FOUND, "%.80s refuses access to %s (403)%s",
-                            job->settings.endpoint, repo,
+        return emb_app_fail(error, EMB_NOT_FOUND, "%.*s refuses access to %s (403)%s",
+                            EMB_APP_CUT(job->settings.endpoint, 80), repo,
                             job->settings.token[0] ? ": the token may not read it"
                                                    : ": set HF_TOKEN if it is private");
     }
     if (status == 404 && !what) {
-        return emb_app_fail(error, EMB_NOT_FOUND, "%s: no such model or revision '%.60s' on %.80s",
-                            repo, job->name.revision, job->settings.endpoint);
+        return emb_app_fail(error, EMB_NOT_FOUND, "%s: no such model or revision '%.*s' on %.*s",
+                            repo, EMB_APP_CUT(job->name.revision, 60),
+                            EMB_APP_CUT(job->settings.endpoint, 80));
     }
     if (status == 429 || status >= 500) {
-        return emb_app_fail(error, EMB_TIMEOUT, "%.80s answers %ld%s; try again later",
-                            job->settings.endpoint, status,
+        return emb_app_fail(error, EMB_TIMEOUT, "%.*s answers %ld%s; try again later",
+                            EMB_APP_CUT(job->settings.endpoint, 80), status,
                             status == 429 ? ", too many requests" : "");
     }
     return emb_app_fail(error, EMB_IO, "%s%s%s: the hub answers %ld", repo, what ? "/" : "",
@@ -190,8 +192,9 @@ static emb_status read_listing(emb_hub_job *job, const listing *list, emb_error 
     emb_error inner;
     emb_status status = parse_listing(job, list, &inner);
     if (status == EMB_OK) return EMB_OK;
-    return emb_app_fail(error, status, "%.80s: its answer about %.60s is malformed: %.80s",
-                        job->settings.endpoint, job->name.repo, inner.message);
+    return emb_app_fail(error, status, "%.*s: its answer about %.*s is malformed: %.*s",
+                        EMB_APP_CUT(job->settings.endpoint, 80), EMB_APP_CUT(job->name.repo, 60),
+                        EMB_APP_CUT(inner.message, 80));
 }
 
 /* The file of that name in the same folder as `path`. */
@@ -242,8 +245,8 @@ emb_status emb_hub_list(emb_hub_job *job, emb_error *error) {
         status = emb_http_ask(job->http, &answer, url, 0, keep, &list, error);
     } while (emb_hub_again(job, &answer, &attempt, &status, error));
     if (list.too_long) {
-        status = emb_app_fail(error, EMB_BAD_FILE, "%.80s: its answer is too long",
-                              job->settings.endpoint);
+        status = emb_app_fail(error, EMB_BAD_FILE, "%.*s: its answer is too long",
+                              EMB_APP_CUT(job->settings.endpoint, 80));
     } else if (status == EMB_OK && answer.status != 200) {
         status = emb_hub_refusal(job, &answer, NULL, error);
     } else if (status == EMB_OK) {
@@ -278,12 +281,13 @@ emb_status emb_hub_describe(emb_hub_job *job, emb_hub_file *file, emb_error *err
     bool checksum = (letters == 64 || letters == 40) && strspn(etag, CHECKSUM_LETTERS) == letters;
     if (!checksum || bytes == UINT64_MAX) {
         return emb_app_fail(error, EMB_BAD_FILE,
-                            "%.80s: no %s comes with %.60s, so that it could not be checked",
-                            job->settings.endpoint, checksum ? "length" : "checksum", file->path);
+                            "%.*s: no %s comes with %.*s, so that it could not be checked",
+                            EMB_APP_CUT(job->settings.endpoint, 80),
+                            checksum ? "length" : "checksum", EMB_APP_CUT(file->path, 60));
     }
     if (answer.commit[0] && strcmp(answer.commit, job->commit) != 0) {
-        return emb_app_fail(error, EMB_BAD_FILE, "%.80s gives %.60s of another commit",
-                            job->settings.endpoint, file->path);
+        return emb_app_fail(error, EMB_BAD_FILE, "%.*s gives %.*s of another commit",
+                            EMB_APP_CUT(job->settings.endpoint, 80), EMB_APP_CUT(file->path, 60));
     }
     snprintf(file->etag, sizeof file->etag, "%.64s", etag);
     file->bytes = bytes;

@@ -49,15 +49,15 @@ emb_status emb_hub_name_parse(emb_hub_name *out, const char *text, const char *r
     snprintf(out->repo, sizeof out->repo, "%.*s", (int)length, text);
     if (length >= sizeof out->repo || !is_repo(out->repo)) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "'%.100s' is not the name of a model on the hub, as "
+                            "'%.*s' is not the name of a model on the hub, as "
                             "sentence-transformers/all-MiniLM-L6-v2",
-                            text);
+                            EMB_APP_CUT(text, 100));
     }
     if (strlen(revision) >= sizeof out->revision || !is_revision(revision)) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "'%.60s' is not the name of a revision: state a branch, a tag or a "
+                            "'%.*s' is not the name of a revision: state a branch, a tag or a "
                             "commit",
-                            revision);
+                            EMB_APP_CUT(revision, 60));
     }
     snprintf(out->revision, sizeof out->revision, "%s", revision);
     return EMB_OK;

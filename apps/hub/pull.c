@@ -39,9 +39,9 @@ emb_status emb_hub_find(char *out, const char *model, emb_error *error) {
     if (path) return emb_hub_path(out, error, "%s", model);
     if (find_cached(&found, &name, cache)) return emb_hub_path(out, error, "%s", found.path);
     return emb_app_fail(error, EMB_NOT_FOUND,
-                        "%.100s: no such model: neither a path nor in the hub cache; to get it "
-                        "from the hub: embound pull %.100s",
-                        model, model);
+                        "%.*s: no such model: neither a path nor in the hub cache; to get it "
+                        "from the hub: embound pull %.*s",
+                        EMB_APP_CUT(model, 100), EMB_APP_CUT(model, 100));
 }
 
 /* ---- pulling --------------------------------------------------------------------------------- */
@@ -58,9 +58,10 @@ static emb_status report(emb_hub_pulled *out, const emb_hub_job *job, emb_error 
 static emb_status offline(emb_hub_pulled *out, const emb_hub_job *job, emb_error *error) {
     if (find_cached(out, &job->name, job->settings.cache)) return EMB_OK;
     return emb_app_fail(error, EMB_NOT_FOUND,
-                        "%s@%.60s is not in the hub cache %.60s, and offline (--offline, "
+                        "%s@%.*s is not in the hub cache %.*s, and offline (--offline, "
                         "HF_HUB_OFFLINE) it cannot be asked for",
-                        job->name.repo, job->name.revision, job->settings.cache);
+                        job->name.repo, EMB_APP_CUT(job->name.revision, 60),
+                        EMB_APP_CUT(job->settings.cache, 60));
 }
 
 /* Whether all files of the snapshot are there. */
@@ -90,9 +91,10 @@ static emb_status check_room(emb_hub_job *job, emb_error *error) {
     }
     uint64_t room = emb_hub_free_bytes(job->folder);
     if (needed <= room) return EMB_OK;
-    return emb_app_fail(
-        error, EMB_IO, "%s needs %llu more bytes, and there are %llu free for the hub cache %.80s",
-        job->name.repo, (unsigned long long)needed, (unsigned long long)room, job->settings.cache);
+    return emb_app_fail(error, EMB_IO,
+                        "%s needs %llu more bytes, and there are %llu free for the hub cache %.*s",
+                        job->name.repo, (unsigned long long)needed, (unsigned long long)room,
+                        EMB_APP_CUT(job->settings.cache, 80));
 }
 
 static emb_status make_places(emb_hub_job *job, emb_error *error) {

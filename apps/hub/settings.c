@@ -113,7 +113,8 @@ emb_status emb_hub_settings_read(emb_hub_settings *out, emb_error *error) {
     bool web = strncmp(endpoint, "https://", 8) == 0 || strncmp(endpoint, "http://", 7) == 0;
     if (!web || length >= sizeof out->endpoint) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "HF_ENDPOINT '%.100s': an address that begins with https://", endpoint);
+                            "HF_ENDPOINT '%.*s': an address that begins with https://",
+                            EMB_APP_CUT(endpoint, 100));
     }
     memcpy(out->endpoint, endpoint, length);
     out->authorities = value_of("SSL_CERT_FILE");

@@ -51,8 +51,8 @@ emb_status emb_error_log_finish(emb_error_log *log, emb_error *error) {
         return status;
     }
     if (unlink(log->path) != 0 && errno != ENOENT) {
-        return emb_app_fail(error, EMB_IO, "%.200s: of an earlier run, cannot be removed: %s",
-                            log->path, strerror(errno));
+        return emb_app_fail(error, EMB_IO, "%.*s: of an earlier run, cannot be removed: %s",
+                            EMB_APP_CUT(log->path, 200), strerror(errno));
     }
     return EMB_OK;
 }

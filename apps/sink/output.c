@@ -87,7 +87,8 @@ static emb_status name_temporary(emb_output *output, emb_error *error) {
     int length = snprintf(output->temporary, sizeof output->temporary, "%.*s.%s.part", directory,
                           output->path, output->path + directory);
     if (length < (int)sizeof output->temporary && output->path[directory]) return EMB_OK;
-    return emb_app_fail(error, EMB_IO, "%.200s: not the name of a file", output->path);
+    return emb_app_fail(error, EMB_IO, "%.*s: not the name of a file",
+                        EMB_APP_CUT(output->path, 200));
 }
 
 /* Opens and locks the temporary file. Between open and lock another job may have finished and
@@ -98,23 +99,23 @@ static emb_status open_locked(emb_output *output, emb_error *error) {
         int descriptor = open(output->temporary, flags, 0666);
         if (descriptor < 0 && errno == ELOOP) {
             return emb_app_fail(error, EMB_IO,
-                                "%.200s: is a symbolic link, where the output is to be written "
+                                "%.*s: is a symbolic link, where the output is to be written "
                                 "first; remove it",
-                                output->temporary);
+                                EMB_APP_CUT(output->temporary, 200));
         }
         if (descriptor < 0) {
-            return emb_app_fail(error, EMB_IO, "%.200s: cannot be created: %s", output->path,
-                                strerror(errno));
+            return emb_app_fail(error, EMB_IO, "%.*s: cannot be created: %s",
+                                EMB_APP_CUT(output->path, 200), strerror(errno));
         }
         if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
             bool busy = errno == EWOULDBLOCK;
             close(descriptor);
             if (!busy)
-                return emb_app_fail(error, EMB_IO, "%.200s: cannot be locked: %s",
-                                    output->temporary, strerror(errno));
+                return emb_app_fail(error, EMB_IO, "%.*s: cannot be locked: %s",
+                                    EMB_APP_CUT(output->temporary, 200), strerror(errno));
             return emb_app_fail(error, EMB_TIMEOUT,
-                                "%.180s: another job is writing it; wait, or choose another -o",
-                                output->path);
+                                "%.*s: another job is writing it; wait, or choose another -o",
+                                EMB_APP_CUT(output->path, 180));
         }
         struct stat locked, named;
         if (fstat(descriptor, &locked) == 0 && stat(output->temporary, &named) == 0 &&
@@ -151,7 +152,8 @@ emb_status emb_output_open(emb_output *output, const char *path, emb_error *erro
     /* behind a symbolic link the file itself is replaced, not the link */
     if (!exists || !realpath(path, output->path)) {
         if (strlen(path) >= sizeof output->path) {
-            return emb_app_fail(error, EMB_IO, "%.200s...: the path is too long", path);
+            return emb_app_fail(error, EMB_IO, "%.*s...: the path is too long",
+                                EMB_APP_CUT(path, 200));
         }
         snprintf(output->path, sizeof output->path, "%s", path);
     }
@@ -159,7 +161,8 @@ emb_status emb_output_open(emb_output *output, const char *path, emb_error *erro
     EMB_APP_TRY(open_locked(output, error));
     remember(output);
     if (ftruncate(output->descriptor, 0) != 0) {
-        emb_app_fail(error, EMB_IO, "%.200s: %s", output->temporary, strerror(errno));
+        emb_app_fail(error, EMB_IO, "%.*s: %s", EMB_APP_CUT(output->temporary, 200),
+                     strerror(errno));
         emb_output_abort(output);
         return EMB_IO;
     }
@@ -170,7 +173,8 @@ emb_status emb_output_open(emb_output *output, const char *path, emb_error *erro
 static emb_status write_failed(emb_output *output, emb_error *error) {
     output->closed_by_reader = errno == EPIPE;
     const char *path = strcmp(output->path, "-") == 0 ? "standard output" : output->path;
-    return emb_app_fail(error, EMB_IO, "%.200s: cannot be written: %s", path, strerror(errno));
+    return emb_app_fail(error, EMB_IO, "%.*s: cannot be written: %s", EMB_APP_CUT(path, 200),
+                        strerror(errno));
 }
 
 /* Waits until a reader takes more or the job is to stop: a write to a pipe that nobody reads would
@@ -190,7 +194,8 @@ static void count_lines(emb_output *output, const char *bytes, size_t length) {
 emb_status emb_output_write(emb_output *output, const void *data, size_t length, emb_error *error) {
     for (const char *bytes = data; length;) {
         if (output->direct && !wait_writable(output)) {
-            return emb_app_fail(error, EMB_CANCELLED, "%.200s: interrupted", output->path);
+            return emb_app_fail(error, EMB_CANCELLED, "%.*s: interrupted",
+                                EMB_APP_CUT(output->path, 200));
         }
         size_t some = output->direct && length > PIPE_BYTES ? PIPE_BYTES : length;
         ssize_t written = write(output->descriptor, bytes, some);

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fail.h"
+
 #define LIKE_ROWS_MAX 100   /* lines inside quotes that look like rows */
 #define LINES_MAX     10000 /* the same where a row is a line without delimiters */
 
@@ -220,12 +222,17 @@ emb_csv_event emb_csv_next(emb_csv *csv) {
     }
 }
 
-void emb_csv_row_place(const emb_csv *csv, char *out, size_t capacity) {
+emb_status emb_csv_fail(const emb_csv *csv, const char *file, emb_status status, const char *what,
+                        const char *hint, emb_error *error) {
     unsigned long long first = csv->row_line, last = csv->row_last;
-    if (last > first)
-        snprintf(out, capacity, "line %llu to line %llu", first, last);
-    else
-        snprintf(out, capacity, "line %llu", first);
+    char to[40] = "";
+    if (last > first) snprintf(to, sizeof to, " to line %llu", last);
+    return emb_app_fail(error, status, "%s line %llu%s: %s%s", file, first, to, what, hint);
+}
+
+emb_status emb_csv_fail_unclosed(const emb_csv *csv, const char *file, emb_error *error) {
+    return emb_csv_fail(csv, file, EMB_BAD_FILE, csv->reason,
+                        ": close it, or state --no-quotes if quotes are plain characters", error);
 }
 
 /* ---- other delimiters ------------------------------------------------------------------------ */

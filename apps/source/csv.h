@@ -16,6 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "embound.h"
+
 typedef enum emb_csv_event {
     EMB_CSV_MORE,    /* the buffer is used up: call emb_csv_fill */
     EMB_CSV_CELL,    /* text of the current cell; the cell is complete if `last` */
@@ -71,7 +73,12 @@ emb_csv_event emb_csv_next(emb_csv *csv);
 /* Says that `length` bytes were read to the start of the buffer; 0: the file has ended. */
 void emb_csv_fill(emb_csv *csv, size_t length);
 
-/* "line 3" or "line 3 to line 5": where the row that ended, or is unclosed, stands. */
-void emb_csv_row_place(const emb_csv *csv, char *out, size_t capacity);
+/* Says of the row that ended, or is unclosed: "FILE line 3 to line 5: WHAT", and a hint. Gives
+ * `status`. */
+emb_status emb_csv_fail(const emb_csv *csv, const char *file, emb_status status, const char *what,
+                        const char *hint, emb_error *error);
+
+/* The same of a quote that is never closed, and how to go on. Gives EMB_BAD_FILE. */
+emb_status emb_csv_fail_unclosed(const emb_csv *csv, const char *file, emb_error *error);
 
 #endif

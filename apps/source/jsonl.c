@@ -30,8 +30,8 @@ emb_status emb_source_set_field(emb_source *source, const char *field, emb_error
 /* The rest of the line is still to be passed over. */
 static emb_status bad_line(const emb_source *source, const char *what, emb_error *error) {
     const char *field = source->options.field ? source->options.field : "text";
-    return emb_app_fail(error, EMB_BAD_FILE, "line %llu: field \"%.60s\" %s",
-                        (unsigned long long)source->line, field, what);
+    return emb_app_fail(error, EMB_BAD_FILE, "line %llu: field \"%.*s\" %s",
+                        (unsigned long long)source->line, EMB_APP_CUT(field, 60), what);
 }
 
 /* The line has ended. */
@@ -39,8 +39,8 @@ static emb_status missing(const emb_source *source, emb_error *error) {
     const char *field = source->options.field ? source->options.field : "text";
     bool some = source->names.used > 0;
     return emb_app_fail(
-        error, EMB_BAD_TEXT, "%s line %llu: field \"%.40s\" is missing: the line has %s%s",
-        emb_input_shown(&source->input), (unsigned long long)source->line, field,
+        error, EMB_BAD_TEXT, "%s line %llu: field \"%.*s\" is missing: the line has %s%s",
+        emb_input_shown(&source->input), (unsigned long long)source->line, EMB_APP_CUT(field, 40),
         some ? source->names.text : "no fields", some ? "; name one with --field" : "");
 }
 
@@ -152,8 +152,8 @@ static emb_status drop_line(emb_source *source, emb_piece_list *list, emb_error 
     emb_source_end_bad(source, list);
     begin_line(source);
     EMB_APP_TRY(emb_json_skip_line(&source->json, error));
-    return emb_app_fail(error, EMB_BAD_TEXT, "%s: %.170s", emb_input_shown(&source->input),
-                        why.message);
+    return emb_app_fail(error, EMB_BAD_TEXT, "%s: %.*s", emb_input_shown(&source->input),
+                        EMB_APP_CUT(why.message, 170));
 }
 
 static emb_status step(emb_source *source, emb_piece_list *list, bool *full, emb_error *error) {

@@ -190,8 +190,8 @@ emb_status emb_source_read(emb_source *source, emb_piece *pieces, uint32_t capac
     count_rows(source, pieces, *count, failed);
     if (!failed || source->file_form_seen || source->file_rows_bad < BAD_ROWS_MAX) return status;
     emb_error last = *error;
-    return emb_app_fail(error, EMB_BAD_FILE, "stopped, its first %u rows all failed: %.215s",
-                        source->file_rows_bad, last.message);
+    return emb_app_fail(error, EMB_BAD_FILE, "stopped, its first %u rows all failed: %.*s",
+                        source->file_rows_bad, EMB_APP_CUT(last.message, 215));
 }
 
 uint64_t emb_source_bytes_given(const emb_source *source) {
@@ -201,8 +201,7 @@ uint64_t emb_source_bytes_given(const emb_source *source) {
 }
 
 void emb_source_names_add(emb_source_names *names, const char *name, size_t length) {
-    size_t shown = length < 24 ? length : 24;
-    while (shown < length && shown && ((unsigned char)name[shown] & 0xC0) == 0x80) shown--;
+    size_t shown = (size_t)emb_app_whole(name, length, 24);
     const char *comma = names->used ? ", " : "", *more = shown < length ? "..." : "";
     size_t wanted = strlen(comma) + shown + strlen(more) + 2;
     if (names->full) return;

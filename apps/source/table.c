@@ -29,15 +29,11 @@ static emb_status refill(emb_source *source, emb_error *error) {
 /* A row that breaks the rules: a failed row, or the end where rows cannot be told any more. */
 static emb_status bad_row(const emb_source *source, emb_status status, const char *what,
                           const char *hint, emb_error *error) {
-    char place[64];
-    emb_csv_row_place(&source->csv, place, sizeof place);
-    return emb_app_fail(error, status, "%s %s: %s%s", emb_input_shown(&source->input), place, what,
-                        hint);
+    return emb_csv_fail(&source->csv, emb_input_shown(&source->input), status, what, hint, error);
 }
 
 static emb_status unclosed(const emb_source *source, emb_error *error) {
-    return bad_row(source, EMB_BAD_FILE, source->csv.reason,
-                   ": close it, or state --no-quotes if quotes are plain characters", error);
+    return emb_csv_fail_unclosed(&source->csv, emb_input_shown(&source->input), error);
 }
 
 /* What is found of a column in the header row. */
@@ -82,7 +78,7 @@ static emb_status bad_header(emb_source *source, const column_search *search, em
     char what[200];
     if (csv->unclosed) return unclosed(source, error);
     emb_source_names_add(&source->names, search->cell, search->cell_kept);
-    snprintf(what, sizeof what, "after %.80s, %s", source->names.text, csv->reason);
+    snprintf(what, sizeof what, "after %.*s, %s", EMB_APP_CUT(source->names.text, 80), csv->reason);
     emb_csv_others_add(&source->others, (const char *)&csv->bad_byte, 1);
     const char *hint = emb_csv_others_hint(&source->others, csv->delimiter, 1);
     return bad_row(source, *hint ? EMB_INVALID_ARGUMENT : EMB_BAD_FILE, what, hint, error);
@@ -121,9 +117,9 @@ static emb_status no_column(const emb_source *source, const column_search *searc
     hint = emb_csv_others_hint(&source->others, source->csv.delimiter, search->cells);
     if (!*hint) hint = search->cells > 1 ? "; name one with --column" : "; name it with --column 1";
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                        "%s line %llu: no column \"%.40s\" among the %u of its header row: %s%s",
-                        file, line, wanted ? wanted : "text", search->cells, source->names.text,
-                        hint);
+                        "%s line %llu: no column \"%.*s\" among the %u of its header row: %s%s",
+                        file, line, EMB_APP_CUT(wanted ? wanted : "text", 40), search->cells,
+                        source->names.text, hint);
 }
 
 static emb_status choose_column(emb_source *source, emb_error *error) {
@@ -146,10 +142,10 @@ static emb_status choose_column(emb_source *source, emb_error *error) {
     if (search.again != NO_COLUMN) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                             "%s line %llu: columns %u and %u of its header row are both "
-                            "called \"%.60s\"; state --column NUMBER",
+                            "called \"%.*s\"; state --column NUMBER",
                             emb_input_shown(&source->input),
                             (unsigned long long)source->csv.row_line, search.found + 1,
-                            search.again + 1, search.name);
+                            search.again + 1, EMB_APP_CUT(search.name, 60));
     }
     uint32_t found = search.found;
     if (number != NO_COLUMN && found == NO_COLUMN && number < search.cells) found = number;

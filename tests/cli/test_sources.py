@@ -176,6 +176,24 @@ def check_messages(tally):
         expect_exit(tally, done, 65, line, words, "standard input")
 
 
+def check_cut_names(tally):
+    """A long name is cut between two of its characters, in whichever place the cut falls."""
+    for shift in "", "a", "ab":
+        name, table = shift + "日本語の見出し" * 9, "id,b\n1,2\n"
+        for data, options, code in [
+                ('{"other":1}\n', ("jsonl", "--field", name), 65), (table, ("csv", "--column", name),
+                                                                   64),
+                (f"{name},{name}\n1,2\n", ("csv", "--column", name), 64),
+                (f"{name},\"b\"x\n1,2\n", ("csv",), 65)]:
+            done = run("tokenize", BERT, "-i", "-", "--input-format", *options,
+                       stdin=data.encode())
+            expect_exit(tally, done, code, "日本語")
+            message = done.stderr if isinstance(done.stderr, bytes) else done.stderr.encode()
+            tally.expect(message.decode("utf-8", "replace").count("\ufffd") == 0, f"{message!r}")
+    done = run("tokenize", BERT, "-i", "日本語の見出し" * 9 + ".txt")
+    tally.expect("\ufffd" not in done.stderr.decode("utf-8", "replace"), f"{done.stderr!r}")
+
+
 def check_chunked_pipe(tally):
     """A pipe that gives a few bytes at a time gives the same texts."""
     texts = ["the cat\tsat", "", "x" * 300, "naïve café 東京 " * 20]
@@ -281,6 +299,7 @@ def main():
             check_table(tally, folder)
             check_files(tally, folder)
             check_messages(tally)
+            check_cut_names(tally)
             check_chunked_pipe(tally)
             check_large(tally, folder)
             check_invalid_utf8(tally)
