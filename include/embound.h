@@ -89,12 +89,21 @@ typedef struct emb_device_info {
     uint64_t host_bytes;     /* host bytes likewise */
     uint64_t cublaslt_bytes; /* host bytes that cuBLASLt adds; 0: not measured */
     uint64_t held_bytes; /* device bytes that this process held before: other libraries' contexts
-                            and memory, other engines; part of every budget */
+                            and memory, other engines; part of every budget. Where NVML does not
+                            tell processes apart, as in some containers, and there was a context
+                            before: all that is used on the card, whoever uses it */
     uint64_t free_bytes; /* on the card, after the probe; 0: not measured */
     uint32_t grown; /* 1: an engine of this process has worked here, and what the context grows by
                        then is held already */
     uint32_t grown_lanes; /* the same of lanes: how many were open at once and are not now */
 } emb_device_info;
+
+/* What a CPU has of an instruction for products of bf16, as far as the kernels take it. */
+typedef enum emb_bf16 {
+    EMB_BF16_NONE = 0,
+    EMB_BF16_FAST = 1, /* it is used */
+    EMB_BF16_SLOW = 2  /* slower than f32's: bf16 weights are widened */
+} emb_bf16;
 
 /* What the planner knows of the hardware and of this process. Saved and loaded as JSON, so that a
  * plan can be made for a machine that is not present. */
@@ -103,8 +112,7 @@ typedef struct emb_machine {
     uint32_t cores; /* that this process may run on */
     char cpu_name[64];
     char isa[16];      /* "ref", "avx2", "avx512": the kernels that will run */
-    uint32_t has_bf16; /* 1: a bf16 product instruction is used; 2: there is one, but slower than
-                          f32's: bf16 weights are widened */
+    uint32_t has_bf16; /* emb_bf16 */
     uint32_t page_bytes;
     uint64_t cache_l2_bytes;     /* per core; 0 if unknown */
     uint64_t cache_l3_bytes;     /* shared; 0 if unknown */
@@ -113,9 +121,8 @@ typedef struct emb_machine {
     uint32_t devices_count;
     emb_device_info devices[EMB_DEVICES_MAX];
     char device_reason[192]; /* EMB_DEVICE_AUTO found no GPU that can be used: why; else "" */
-    uint32_t
-        device_notice; /* 1: and there is a GPU or a driver, so that the user should hear of it;
-                          0: there is neither, or CUDA_VISIBLE_DEVICES is empty on purpose */
+    uint32_t device_notice;  /* 1: and there is a GPU or a driver, so that the user should hear;
+                                0: neither, or CUDA_VISIBLE_DEVICES is empty on purpose */
 } emb_machine;
 
 /* Who multiplies matrices on a GPU. Not the same bits. */

@@ -11,6 +11,18 @@
 #define MACHINE_BYTES 20480
 #define MIB(bytes)    ((double)(bytes) / 1048576)
 
+/* What GPUs hold and have free at this moment is not the machine's. */
+static emb_status lasting_json(char *json, size_t *length, const emb_machine *now,
+                               emb_error *error) {
+    emb_machine machine = *now;
+    for (uint32_t i = 0; i < machine.devices_count; i++) {
+        emb_device_info *gpu = &machine.devices[i];
+        gpu->free_bytes = gpu->held_bytes = 0;
+        gpu->grown = gpu->grown_lanes = 0;
+    }
+    return emb_machine_to_json(json, MACHINE_BYTES, length, &machine, error);
+}
+
 static int save_machine(const char *path, const char *json, size_t length) {
     static emb_output output;
     emb_error error = {0};
@@ -51,9 +63,10 @@ static void print_machine(emb_writer *out, const emb_machine *machine, const emb
     emb_writer_format(out, "\nDevices\n  cpu              used: kernels %.15s (%s)\n", machine->isa,
                       kernels_reason(machine));
     emb_writer_format(out, "  bf16 products    %s\n",
-                      machine->has_bf16 == 1 ? "used"
-                                             : "not used: this CPU (or the kernels chosen) "
-                                               "lacks fast ones; bf16 weights are widened");
+                      machine->has_bf16 == EMB_BF16_FAST
+                          ? "used"
+                          : "not used: this CPU (or the kernels chosen) "
+                            "lacks fast ones; bf16 weights are widened");
     if (machine->devices_count == 0) print_no_gpu(out, machine, options);
     for (uint32_t i = 0; i < machine->devices_count; i++) {
         const emb_device_info *device = &machine->devices[i];
@@ -129,6 +142,8 @@ int emb_command_info(emb_session *session, emb_options *options) {
         print_machine(out, &session->machine, options);
         if (options->model) print_model(out, &session->info);
     }
-    if (options->save_machine_path) return save_machine(options->save_machine_path, json, length);
-    return EMB_EXIT_OK;
+    if (!options->save_machine_path) return EMB_EXIT_OK;
+    status = lasting_json(json, &length, &session->machine, &error);
+    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
+    return save_machine(options->save_machine_path, json, length);
 }

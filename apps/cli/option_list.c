@@ -194,8 +194,7 @@ const emb_option_entry emb_option_list[] = {
      MANUAL(
          ".Cm auto , cpu , cuda , cuda : Ns Ar N , cuda : Ns Ar N , Ns Ar N\nor\n.Cm cuda:all .\n"
          ".Cm auto ,\nthe default, is the first GPU that can be used; what does not fit there is "
-         "an "
-         "error.\nOnly where none can be used it is the CPU, and says why.\n"
+         "an error.\nOnly where none can be used it is the CPU, and says why.\n"
          ".Cm cuda\nis the first GPU.\nSeveral share the work, each with all of the weights; "
          "they must be of one compute capability, so\nthat bits do not depend on who worked.")},
     {"--device", 0, "D", EMB_CLI_INFO, EMB_GROUP_COMMAND, SPECIAL(DEVICE), .words = "auto cpu cuda",

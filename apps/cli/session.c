@@ -53,9 +53,8 @@ emb_status emb_session_open_model(emb_session *session, const char *path, emb_er
     emb_status status = emb_model_open(&session->model, found, error);
     if (status == EMB_NOT_FOUND && strcmp(found, path) != 0) {
         return emb_app_fail(error, status,
-                            "%.100s is in the hub cache in part only: embound pull "
-                            "%.100s",
-                            path, path);
+                            "%.*s is in the hub cache in part only: embound pull %.*s",
+                            EMB_APP_CUT(path, 100), EMB_APP_CUT(path, 100));
     }
     if (status != EMB_OK) return status;
     session->info.struct_bytes = sizeof session->info;
@@ -72,7 +71,7 @@ static emb_status make_plan(emb_session *session, emb_error *error) {
 /* What --dtype auto means depends on the device, which the plan in the default dtype finds. */
 static emb_status plan_dtype(emb_session *session, const emb_options *options, emb_error *error) {
     emb_status status = make_plan(session, error);
-    if (!options->dtype_auto || session->machine.has_bf16 != 1) return status;
+    if (!options->dtype_auto || session->machine.has_bf16 != EMB_BF16_FAST) return status;
     bool chosen = session->limits.device == EMB_DEVICE_AUTO && session->machine.devices_count;
     bool cuda = session->limits.device == EMB_DEVICE_CUDA ||
                 (chosen && (status != EMB_OK || session->plan.device == EMB_DEVICE_CUDA));
@@ -116,7 +115,7 @@ emb_status emb_session_open_engine(emb_session *session, emb_error *error) {
     emb_signals_set_engine(session->engine);
     emb_error kept = {0};
     if (emb_tuning_keep(session, &kept) != EMB_OK) {
-        emb_cli_say("what tuning found cannot be kept: %.200s", kept.message);
+        emb_cli_say("what tuning found cannot be kept: %.*s", EMB_APP_CUT(kept.message, 200));
     }
     return EMB_OK;
 }

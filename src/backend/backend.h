@@ -290,12 +290,9 @@ static inline uint64_t emb_format_row_bytes(emb_format format, uint32_t cols) {
 }
 
 /* What the CPU and the operating system allow, and what EMB_CPU asks for.
- * Gives "ref", "avx2" or "avx512", and one of the values below.
+ * Gives "ref", "avx2" or "avx512", and an emb_bf16.
  * Fails: EMB_INVALID_ARGUMENT (EMB_CPU names something unknown, or absent here). */
 emb_status emb_cpu_detect(const char **isa, uint32_t *has_bf16, emb_error *error);
-
-/* What there is of an instruction for products of bf16; as emb_machine's has_bf16. */
-enum { EMB_BF16_NONE, EMB_BF16_FAST, EMB_BF16_SLOW };
 
 /* The backend of that name for that format, or NULL if this build has none. has_bf16 as detected:
  * where it is not fast, bf16 weights are widened in the kernel; where there is any, int8 and int4

@@ -347,6 +347,9 @@ static emb_status read_devices(emb_machine *out, emb_json *json, emb_error *erro
 }
 
 static emb_status check_machine(const emb_machine *machine, emb_error *error) {
+    if (machine->has_bf16 > EMB_BF16_SLOW)
+        return emb_error_set(error, EMB_BAD_FILE, "machine: has_bf16 is %u: state 0, 1 or 2",
+                             machine->has_bf16);
     if (!emb_cpu_backend(machine->isa, machine->has_bf16, EMB_FORMAT_F32))
         return emb_error_set(error, EMB_BAD_FILE, "machine: no kernels for isa '%s'", machine->isa);
     if (machine->cores == 0 || machine->cores > 1024 || machine->page_bytes < 512 ||

@@ -484,15 +484,19 @@ static emb_status check_lanes(emb_plan *plan, const emb_limits *limits, const em
     return EMB_OK;
 }
 
+/* What to do where the GPU that was stated cannot; auto does so itself, and says the reason. */
+static const char *instead(const emb_limits *limits) {
+    return limits->device == EMB_DEVICE_CUDA ? "; use the device cpu" : "";
+}
+
 /* One vector per token fits the windows only while a text is one chunk. */
 static emb_status check_output(emb_plan *plan, const emb_limits *limits, const emb_shape *shape,
                                emb_error *error) {
     plan->output = limits->output;
     if (plan->output == EMB_OUTPUT_TEXT) return EMB_OK;
     if (plan->device == EMB_DEVICE_CUDA)
-        return emb_error_set(
-            error, EMB_UNSUPPORTED,
-            "vectors of tokens are not available on a GPU yet; use the device cpu");
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "vectors of tokens are not available on a GPU yet%s", instead(limits));
     if (plan->long_rule == EMB_LONG_CHUNK || plan->dim != shape->hidden)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "vectors of tokens need the long rule truncate or error, and every "
@@ -501,8 +505,9 @@ static emb_status check_output(emb_plan *plan, const emb_limits *limits, const e
 }
 
 /* Checks what the limits say and copies into the plan what does not depend on the budget. */
-static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_limits *limits,
-                             const emb_machine *machine, emb_error *error) {
+static emb_status begin_plan(emb_plan *plan, emb_device_kind device, const emb_model *model,
+                             const emb_limits *limits, const emb_machine *machine,
+                             emb_error *error) {
     if (limits->device > EMB_DEVICE_CUDA || limits->long_rule > EMB_LONG_ERROR ||
         limits->pooling > EMB_POOLING_MAX || limits->normalize > EMB_SWITCH_OFF ||
         limits->dtype > EMB_DTYPE_FP8 || limits->graphs > EMB_SWITCH_OFF ||
@@ -512,7 +517,7 @@ static emb_status begin_plan(emb_plan *plan, const emb_model *model, const emb_l
                              "not exist; begin with emb_limits_default()");
     memset(plan, 0, sizeof *plan);
     plan->struct_bytes = sizeof *plan;
-    plan->device = limits->device;
+    plan->device = device;
     plan->long_rule = limits->long_rule;
     EMB_TRY(check_dtype(plan, limits, model->info.stored_dtype, error));
     EMB_TRY(check_tokens(plan, limits, &model->shape, model->info.special_tokens, error));
@@ -582,8 +587,7 @@ static emb_status card_too_full(const search *s, const emb_plan *plan, emb_error
     return emb_error_set(
         error, EMB_BUDGET,
         "GPU %u (%.40s) has %llu MiB free, and this needs %llu MiB more than the %llu MiB that "
-        "this "
-        "process holds there: end what fills it, or use the device cpu",
+        "this process holds there: end what fills it, or use the device cpu",
         s->gpu->index, s->gpu->name, (unsigned long long)plan->device_free_bytes >> 20,
         (unsigned long long)ceil_mib(plan->device_bytes_min - mine + plan->device_margin_bytes),
         (unsigned long long)ceil_mib(mine));
@@ -668,8 +672,8 @@ static emb_status device_budget(search *s, const emb_plan *plan, emb_error *erro
     return EMB_OK;
 }
 
-static emb_status no_kernels(const emb_device_info *gpu, const emb_machine *machine,
-                             emb_error *error) {
+static emb_status no_kernels(const emb_device_info *gpu, const emb_limits *limits,
+                             const emb_machine *machine, emb_error *error) {
     if (!gpu)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "no kernels in this dtype and for this model's sizes on '%s'",
@@ -677,16 +681,15 @@ static emb_status no_kernels(const emb_device_info *gpu, const emb_machine *mach
     uint32_t capability = gpu->compute_capability;
     return emb_error_set(error, EMB_UNSUPPORTED,
                          "no kernels in this dtype and for this model's sizes on '%s', of compute "
-                         "capability %u.%u (7.5 is needed, 8.0 for bf16): use f16 or the device "
-                         "cpu",
-                         gpu->name, capability / 10, capability % 10);
+                         "capability %u.%u (7.5 is needed; 8.0 for bf16, not for f16)%s",
+                         gpu->name, capability / 10, capability % 10, instead(limits));
 }
 
-/* Plans for one kind of device; limits->device is not auto. */
-static emb_status plan_for(emb_plan *out, const emb_model *model, const emb_limits *limits,
-                           const emb_machine *machine, emb_error *error) {
+/* Plans for one kind of device, not auto, though limits->device may be. */
+static emb_status plan_for(emb_plan *out, emb_device_kind device, const emb_model *model,
+                           const emb_limits *limits, const emb_machine *machine, emb_error *error) {
     emb_plan base;
-    EMB_TRY(begin_plan(&base, model, limits, machine, error));
+    EMB_TRY(begin_plan(&base, device, model, limits, machine, error));
     bool cuda = base.device == EMB_DEVICE_CUDA;
     const emb_device_info *gpu = cuda ? &machine->devices[0] : NULL;
     emb_format format = emb_plan_format(base.dtype);
@@ -696,7 +699,7 @@ static emb_status plan_for(emb_plan *out, const emb_model *model, const emb_limi
     const emb_backend *backend =
         cuda ? emb_cuda_sizes(gpu->compute_capability, format, base.gemm, &sizes)
              : emb_cpu_backend(machine->isa, machine->has_bf16, format);
-    if (!backend) return no_kernels(gpu, machine, error);
+    if (!backend) return no_kernels(gpu, limits, machine, error);
     emb_plan_numerics(base.numerics_id, model, backend);
 
     search s = {.model = model,
@@ -738,19 +741,17 @@ static emb_status refuse_gpu_options(const emb_limits *limits, const char *why, 
 /* Auto: the GPU that can be used is used, and what does not fit there is an error. */
 static emb_status plan_auto(emb_plan *out, const emb_model *model, const emb_limits *limits,
                             const emb_machine *machine, emb_error *error) {
-    emb_limits one = *limits;
     emb_error gpu = {0}, cpu = {0};
     bool present = machine->devices_count > 0;
-    one.device = EMB_DEVICE_CUDA;
-    emb_status status = present ? plan_for(out, model, &one, machine, &gpu) : EMB_UNSUPPORTED;
+    emb_status status =
+        present ? plan_for(out, EMB_DEVICE_CUDA, model, limits, machine, &gpu) : EMB_UNSUPPORTED;
     if (status != EMB_UNSUPPORTED) {
         if (status != EMB_OK && error) *error = gpu;
         return status;
     }
     const char *reason = present ? gpu.message : machine->device_reason;
     EMB_TRY(refuse_gpu_options(limits, reason, error));
-    one.device = EMB_DEVICE_CPU;
-    status = plan_for(out, model, &one, machine, &cpu);
+    status = plan_for(out, EMB_DEVICE_CPU, model, limits, machine, &cpu);
     if (status == EMB_UNSUPPORTED && *reason)
         return emb_error_set(error, status, "%.130s (no GPU: %.110s)", cpu.message, reason);
     if (status != EMB_OK) {
@@ -767,5 +768,5 @@ emb_status emb_plan_make(emb_plan *out, const emb_model *model, const emb_limits
     EMB_TRY(check_handles(out, model, limits, machine, error));
     if (limits->device == EMB_DEVICE_AUTO) return plan_auto(out, model, limits, machine, error);
     if (limits->device == EMB_DEVICE_CPU) EMB_TRY(refuse_gpu_options(limits, NULL, error));
-    return plan_for(out, model, limits, machine, error);
+    return plan_for(out, limits->device, model, limits, machine, error);
 }

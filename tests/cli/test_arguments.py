@@ -290,6 +290,8 @@ def check_devices(tally, folder, machine):
             done = run(*plan, "--dtype", dtype)
             found = json.loads(done.stdout or b"{}").get("numerics_id")
             tally.expect(found == f"bert-avx512-{kernels}", f"{dtype}, {has}: {found}")
+    path.write_text(json.dumps({**machine, "has_bf16": 3}))
+    expect_exit(tally, run(*plan), 65, "has_bf16 is 3")
     two = [gpu, {**gpu, "name": "two", "index": 1}]
     tally.expect(dtype_and_device(two, "--device", "cuda") == ("f16", "cuda"), "two GPUs")
     for device, wanted in [("cuda", [0]), ("cuda:1", [1]), ("cuda:1,0", [1, 0]),

@@ -200,6 +200,8 @@ def absent_card(folder):
     path = folder / "machine.json"
     check(run("info", "--device", "cuda", "--save-machine", path)[0] == 0, "the machine is saved")
     machine = json.loads(path.read_text())
+    kept = {"free_bytes", "held_bytes", "grown", "grown_lanes"} & set(machine["devices"][0])
+    check(not kept, f"of the moment, and saved: {kept}")
     for capability, dtype, suffix in ((75, "int8", "sm75-int8"), (86, "int4", "sm80-int4"),
                                       (89, "fp8", "sm89-fp8"), (120, "fp8", "sm89-fp8"),
                                       (90, "fp8", "sm90-fp8"), (75, "fp8", "8.9")):

@@ -510,6 +510,11 @@ static void auto_says_why(void **state) {
     assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_OK);
     assert_int_equal(plan.device, EMB_DEVICE_CPU);
     assert_true(plan.device_notice && strstr(plan.device_reason, "vectors of tokens"));
+    assert_null(strstr(plan.device_reason, "device cpu")); /* a reason is no advice */
+    limits.device = EMB_DEVICE_CUDA;
+    assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "use the device cpu"));
+    limits.device = EMB_DEVICE_AUTO;
     limits.output = EMB_OUTPUT_TEXT;
     limits.dtype = EMB_DTYPE_FP8; /* nor the CPU: both reasons */
     assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error), EMB_UNSUPPORTED);
