@@ -182,8 +182,11 @@ class Matrix:
         if wanted == "EMB_OK" and (found.get("device"), found.get("dtype")) != (
                 row["result"], row["dtype"]):
             wrong.append("device or dtype")
-        if row["result"] == "cuda" and peak > (found.get("stated") or found.get("planned", 0)):
-            wrong.append("peak")
+        if row["result"] == "cuda":
+            if peak > (found.get("stated") or found.get("planned", 0)):
+                wrong.append("peak")
+            if peak == 0 and not self.options.fake:
+                wrong.append("peak not seen")
         return wrong
 
     def cell(self, row):

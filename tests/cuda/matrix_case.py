@@ -86,7 +86,11 @@ def child(case, model):
     """In a process of its own; prints the line."""
     os.environ.update(case.get("environment", {}))
     try:
-        kept = prepare(case["before"], model)
+        try:
+            kept = prepare(case["before"], model)
+        except ImportError as error:  # elsewhere it is embound's own, and a fault
+            print(json.dumps({"pid": os.getpid(), "skipped": str(error)}), flush=True)
+            os._exit(0)
         if case["before"] == "forked":
             pid = os.fork()
             if pid:
@@ -94,8 +98,6 @@ def child(case, model):
                 os._exit(0)
         told = one_case(case, model)
         told["kept"] = kept is not None
-    except ImportError as error:
-        told = {"skipped": str(error)}
     except BaseException as error:  # whatever it is, it must not look like a missing answer
         told = {"status": type(error).__name__, "said": str(error)}
     print(json.dumps({"pid": os.getpid(), **told}), flush=True)

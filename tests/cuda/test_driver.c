@@ -103,6 +103,9 @@ static void test_architectures(void **state) {
         {"90a-real", 90, true},
         {"90a-real", 100, false},
         {"90a-real", 89, false},
+        {"100f-real", 103, true},
+        {"100f-real", 120, false}, /* of its family alone */
+        {"100f-virtual", 120, false},
         {"80-real", 75, false},
         {"80-real", 90, false},
         {"80", 90, true},

@@ -18,7 +18,7 @@ endif()
 # The architectures of the cards that are here; above Hopper its kernels as PTX.
 function(emb_cards_present result)
   execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
-                  OUTPUT_VARIABLE found ERROR_QUIET RESULT_VARIABLE status)
+                  OUTPUT_VARIABLE found ERROR_QUIET RESULT_VARIABLE status TIMEOUT 20)
   set(list)
   if(status EQUAL 0)
     string(REGEX MATCHALL "[0-9]+[.][0-9]" found "${found}")

@@ -53,6 +53,16 @@ static emb_status no_room(emb_device_info *out, const emb_cuda_nvml *nvml, emb_e
     return emb_error_set(error, EMB_NO_MEMORY, "no room for a context");
 }
 
+/* A process that has it to itself, a limit of MPS, errors of its memory: who uses auto must read
+ * how to go on without it. */
+static emb_status no_context(uint32_t index, cudaError_t reason, emb_error *error) {
+    cudaGetLastError();
+    return emb_error_set(error, EMB_DEVICE,
+                         "CUDA device %u: cannot run kernels: %.90s; nvidia-smi shows its compute "
+                         "mode, its processes and errors: clear them, or use the device cpu",
+                         index, cudaGetErrorString(reason));
+}
+
 static void share_bytes(emb_device_info *out, const emb_cuda_nvml *nvml,
                         const emb_cuda_before *before, uint64_t free_bytes) {
     uint64_t taken = out->memory_bytes - free_bytes;
@@ -86,7 +96,7 @@ static emb_status probe_one(emb_device_info *out, uint32_t index, emb_error *err
     emb_process_memory(&host_before, &peak);
     reason = emb_cuda_warm_up(index);
     if (reason == cudaErrorMemoryAllocation) return no_room(out, &nvml, error);
-    if (reason != cudaSuccess) return emb_cuda_failed(error, index, "cannot run kernels", reason);
+    if (reason != cudaSuccess) return no_context(index, reason, error);
     emb_process_memory(&host_after, &peak);
     reason = cudaMemGetInfo(&free_bytes, &total_bytes);
     if (reason != cudaSuccess)
