@@ -139,9 +139,9 @@ emb_status emb_http_open(emb_http **out, const emb_hub_settings *settings, int (
         status = emb_app_fail(error, EMB_NO_MEMORY, "libcurl could not be started");
     } else if (http->curl.url_set(http->url, CURLUPART_URL, settings->endpoint, 0) != CURLUE_OK ||
                !origin_of(http, http->origin)) {
-        status =
-            emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                         "HF_ENDPOINT '%.100s' is not an address of the web", settings->endpoint);
+        status = emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                              "HF_ENDPOINT '%.*s' is not an address of the web",
+                              EMB_APP_CUT(settings->endpoint, 100));
     }
     *out = http;
     if (status == EMB_OK) return EMB_OK;
@@ -267,6 +267,25 @@ static CURLcode perform(emb_http *http, const char *url, uint64_t begin, bool ow
     return code;
 }
 
+/* Whether no_proxy lists the host of this request: its name, a domain that it is in, or "*". */
+static bool passes_proxy(const emb_http *http) {
+    const char *at = getenv("no_proxy");
+    char *host = NULL;
+    if (!at) at = getenv("NO_PROXY");
+    if (!at || http->curl.url_get(http->url, CURLUPART_HOST, &host, 0) != CURLUE_OK) return false;
+    size_t length = strlen(host);
+    bool listed = strcmp(at, "*") == 0;
+    while (*at && !listed) {
+        at += strspn(at, ", .");
+        size_t name = strcspn(at, ", ");
+        listed = name && name <= length && strncasecmp(host + length - name, at, name) == 0 &&
+                 (name == length || host[length - name - 1] == '.');
+        at += name;
+    }
+    http->curl.free(host);
+    return listed;
+}
+
 /* The variable that names a proxy for this request, and the proxy without what it may hold of a
  * password; NULL: none is named. */
 static const char *proxy_of(const emb_http *http, const char **host) {
@@ -274,6 +293,7 @@ static const char *proxy_of(const emb_http *http, const char **host) {
         {"http_proxy", "all_proxy", "ALL_PROXY", NULL, NULL}, /* HTTP_PROXY: curl reads it not */
         {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", NULL}};
     bool secure = strncmp(http->address, "https:", 6) == 0;
+    if (passes_proxy(http)) return NULL;
     for (const char *const *name = names[secure]; *name; name++) {
         const char *value = getenv(*name);
         if (!value || !*value) continue;
@@ -289,9 +309,9 @@ static emb_status blame_proxy(emb_http *http, const char *why, emb_error *error)
     const char *host = "", *name = proxy_of(http, &host);
     if (!name) return EMB_OK;
     return emb_app_fail(error, EMB_TIMEOUT,
-                        "the hub cannot be reached through the proxy %.60s (%.60s): check it, "
+                        "the hub cannot be reached through the proxy %.*s (%.*s): check it, "
                         "unset %s, or name the hub's host in no_proxy",
-                        host, why, name);
+                        EMB_APP_CUT(host, 60), EMB_APP_CUT(why, 60), name);
 }
 
 /* The transfer broke off, or nothing came before the deadline. */
@@ -304,7 +324,8 @@ static emb_status explain_broken(emb_http *http, CURLcode code, const char *why,
     answer->reached = true;
     answer->passing = !refused || connect_code >= 500;
     if ((answer->silent || refused) && blame_proxy(http, why, error) != EMB_OK) return EMB_TIMEOUT;
-    return emb_app_fail(error, EMB_TIMEOUT, "the connection broke off (%.150s)%s", why,
+    return emb_app_fail(error, EMB_TIMEOUT, "the connection broke off (%.*s)%s",
+                        EMB_APP_CUT(why, 150),
                         answer->silent ? ": check the network, and HF_ENDPOINT if it is set" : "");
 }
 
@@ -323,17 +344,17 @@ static emb_status explain(emb_http *http, CURLcode code, emb_error *error) {
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
         return emb_app_fail(error, EMB_IO,
-                            "the certificate of the host cannot be verified (%.100s): "
+                            "the certificate of the host cannot be verified (%.*s): "
                             "apt-get install ca-certificates, or set SSL_CERT_FILE",
-                            why);
+                            EMB_APP_CUT(why, 100));
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_CONNECT:
         answer->passing = true;
         if (blame_proxy(http, why, error) != EMB_OK) return EMB_TIMEOUT;
-        return emb_app_fail(
-            error, EMB_TIMEOUT,
-            "no connection (%.150s): check the network, and HF_ENDPOINT if it is set", why);
+        return emb_app_fail(error, EMB_TIMEOUT,
+                            "no connection (%.*s): check the network, and HF_ENDPOINT if it is set",
+                            EMB_APP_CUT(why, 150));
     default:
         return explain_broken(http, code, why, error);
     }
@@ -374,8 +395,8 @@ emb_status emb_http_ask(emb_http *http, emb_http_answer *answer, const char *url
             return EMB_OK;
         }
         if (secure && strncmp(origin, "https:", 6) != 0) {
-            return emb_app_fail(error, EMB_IO, "the hub leads from https to %.100s: refused",
-                                origin);
+            return emb_app_fail(error, EMB_IO, "the hub leads from https to %.*s: refused",
+                                EMB_APP_CUT(origin, 100));
         }
         begin_answer(http, answer);
         CURLcode code = perform(http, http->address, begin, own_host);
@@ -390,7 +411,8 @@ emb_status emb_http_ask(emb_http *http, emb_http_answer *answer, const char *url
         /* an address without a host belongs to the one that sent it */
         good = http->curl.url_set(http->url, CURLUPART_URL, http->location, 0) == CURLUE_OK;
     }
-    return emb_app_fail(error, EMB_IO, "%.150s: redirected too often, or to no address", url);
+    return emb_app_fail(error, EMB_IO, "%.*s: redirected too often, or to no address",
+                        EMB_APP_CUT(url, 150));
 }
 
 emb_status emb_http_wait(emb_http *http, const emb_http_answer *answer, uint32_t attempt,

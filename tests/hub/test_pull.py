@@ -471,6 +471,12 @@ def check_proxy(suite):
             suite.tally.expect("secret" not in message, f"a password is shown: {message!r}")
             suite.tally.expect(time.monotonic() - began < 20, f"{variable}: not soon")
         rude.shutdown(socket.SHUT_RDWR)
+    for host, listed in [("127.0.0.1", "127.0.0.1"), ("a.localhost", "x, .localhost"),
+                         ("LOCALHOST", "*")]:  # no proxy is asked, so none is to blame
+        done = suite.pull(cache, env={"HF_ENDPOINT": f"http://{host}:9", "no_proxy": listed,
+                                      "http_proxy": "http://127.0.0.1:9", **quick})
+        suite.expect(done, 75, "no connection")
+        suite.tally.expect("proxy" not in done.stderr, f"{host}: {done.stderr!r}")
 
 
 def check_tls(suite):
