@@ -66,7 +66,7 @@ void emb_json_init(emb_json *json, void *buffer, size_t capacity, emb_json_read 
 emb_status emb_json_next(emb_json *json, emb_json_event *event, emb_error *error);
 
 /* After KEY, OBJECT_BEGIN or ARRAY_BEGIN: passes over the value that follows or the container just
- * entered, to its end. */
+ * entered, to its end. After a STRING that is not its last piece: passes over the others. */
 emb_status emb_json_skip(emb_json *json, emb_error *error);
 
 /* Lines mode: goes to the start of the next line, whatever stands in between. The newline of a

@@ -3,12 +3,10 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/sort.h"
 
-#include <assert.h>
 #include <string.h>
 
-void emb_sort(void *items, size_t count, size_t size, emb_sort_before before) {
+void emb_sort_items(void *items, size_t count, size_t size, emb_sort_before before) {
     unsigned char *at = items, moving[EMB_SORT_ITEM_MAX];
-    assert(size <= sizeof moving);
     for (size_t left = count / 2, end = count; end > 1;) {
         if (left > 0) {
             memcpy(moving, at + --left * size, size);

@@ -13,7 +13,12 @@
  */
 typedef bool (*emb_sort_before)(const void *a, const void *b);
 
-/* Sorts `count` items of `size` bytes each, at most EMB_SORT_ITEM_MAX. */
-void emb_sort(void *items, size_t count, size_t size, emb_sort_before before);
+/* Sorts `count` items of one size, at most EMB_SORT_ITEM_MAX bytes, which the compiler checks. */
+#define emb_sort(items, count, size, before)                                                       \
+    do {                                                                                           \
+        _Static_assert((size) <= EMB_SORT_ITEM_MAX, "an item is too large to sort");               \
+        emb_sort_items(items, count, size, before);                                                \
+    } while (0)
+void emb_sort_items(void *items, size_t count, size_t size, emb_sort_before before);
 
 #endif

@@ -493,6 +493,25 @@ static void test_skip(void **state) {
     assert_int_equal(event, EMB_JSON_END);
 }
 
+/* A string whose first piece was read is passed over to its end, and no further. */
+static void test_skip_rest_of_string(void **state) {
+    static const char text[] =
+        "[\"a string of more than sixty-four bytes, which therefore comes in pieces, and in some "
+        "more of them\",[1]]";
+    unsigned char buffer[64];
+    emb_json json;
+    emb_json_event event;
+    test_source source = {.bytes = text, .length = sizeof text - 1};
+    (void)state;
+    emb_json_init(&json, buffer, sizeof buffer, source_read, &source);
+    assert_int_equal(emb_json_next(&json, &event, NULL), EMB_OK);
+    assert_int_equal(emb_json_next(&json, &event, NULL), EMB_OK);
+    assert_true(event == EMB_JSON_STRING && !json.text_last);
+    assert_int_equal(emb_json_skip(&json, NULL), EMB_OK);
+    assert_int_equal(emb_json_next(&json, &event, NULL), EMB_OK);
+    assert_true(event == EMB_JSON_ARRAY_BEGIN && json.depth == 2);
+}
+
 /* Reads `text` as one value of some kind into a number that tells the outcome. */
 static emb_status read_u64(const char *text, uint64_t *out, emb_error *error) {
     unsigned char buffer[64];
@@ -641,6 +660,7 @@ int main(void) {
         cmocka_unit_test(test_lines),
         cmocka_unit_test(test_lines_recover),
         cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_skip_rest_of_string),
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_long_numbers),
         cmocka_unit_test(test_strings_and_booleans),
