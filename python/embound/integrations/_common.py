@@ -55,6 +55,19 @@ def make_encoder(model: Any, options: dict[str, Any]) -> Any:
     return make_model(model, options)
 
 
+class EncoderBackend:
+    """What a backend of BERTopic and one of KeyBERT are, beside their package's base class, which
+    stands behind this one."""
+
+    def __init__(self, model: Any, **options: Any) -> None:
+        super().__init__()
+        self.embedding_model = make_encoder(model, options)
+
+    def embed(self, documents: list[str], verbose: bool = False) -> Any:
+        """Vectors [n, dim]."""
+        return self.embedding_model.encode(documents, show_progress_bar=verbose)
+
+
 def make_if_here(model: Any, options: dict[str, Any]) -> SentenceTransformer | None:
     """The model if its files and its device are here, so that what is wrong with options is said
     at once; else None: a description may be read on another machine, and the use says the rest."""

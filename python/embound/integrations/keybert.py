@@ -8,21 +8,11 @@ SPDX-License-Identifier: Apache-2.0
 """
 from __future__ import annotations
 
-from typing import Any
-
 from keybert.backend import BaseEmbedder
 
-from ._common import make_encoder
+from ._common import EncoderBackend
 
 
-class EmboundBackend(BaseEmbedder):
+class EmboundBackend(EncoderBackend, BaseEmbedder):
     """``KeyBERT(model=EmboundBackend("all-MiniLM-L6-v2", memory="300MiB"))``, or
     ``EmboundBackend(model)``; options are the constructor's of SentenceTransformer."""
-
-    def __init__(self, model: Any, **options: Any) -> None:
-        super().__init__()
-        self.embedding_model = make_encoder(model, options)
-
-    def embed(self, documents: list[str], verbose: bool = False) -> Any:
-        """Vectors [n, dim]."""
-        return self.embedding_model.encode(documents, show_progress_bar=verbose)
