@@ -179,7 +179,7 @@ static void print_result(const eval_job *job, const eval_result *result, const e
     emb_writer_format(out, "Spearman     %.2f\n", result->spearman * 100);
     emb_writer_format(out, "Pearson      %.2f\n", result->pearson * 100);
     if (options->against) {
-        emb_writer_format(out, "against      %.400s\n", options->against);
+        emb_writer_format(out, "against      %.*s\n", EMB_APP_CUT(options->against, 400));
         emb_writer_format(out, "cosine mean  %.7f\n", mean);
         emb_writer_format(out, "cosine min   %.7f\n", least);
         emb_writer_format(out, "its Spearman %.2f (%+.2f)\n", second->spearman * 100,

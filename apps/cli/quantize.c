@@ -161,8 +161,8 @@ static void print_table(const quantize_job *job, const emb_options *options, uin
     if (calibrated)
         emb_writer_format(out, "calibrated with %u text%s, %u tokens\n", job->result.texts,
                           emb_cli_plural(job->result.texts), job->result.tokens);
-    emb_writer_format(out, "%.400s: %s, %.1f MiB of %.1f, %.1f s, %.1f MiB of working memory\n",
-                      options->output, emb_dtype_name(options->limits.dtype),
+    emb_writer_format(out, "%.*s: %s, %.1f MiB of %.1f, %.1f s, %.1f MiB of working memory\n",
+                      EMB_APP_CUT(options->output, 400), emb_dtype_name(options->limits.dtype),
                       MIB(job->result.bytes), MIB(job->result.source_bytes),
                       emb_cli_seconds() - job->started, MIB(job->result.memory_bytes));
 }

@@ -227,7 +227,7 @@ static void print_hits(search_job *job, const emb_options *options) {
     for (uint32_t q = 0; q < job->queries; q++) {
         const char *query = options->words[q];
         if (!options->json) {
-            emb_writer_format(out, "%s%.400s\n", q ? "\n" : "", query);
+            emb_writer_format(out, "%s%.*s\n", q ? "\n" : "", EMB_APP_CUT(query, 400));
         }
         for (uint32_t i = 0; i < job->counts[q]; i++) {
             hit *found = job->hits + (size_t)q * job->k + i;

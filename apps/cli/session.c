@@ -26,7 +26,8 @@ static emb_status probe_for_info(emb_machine *machine, const emb_device_list *de
     if (emb_machine_probe(machine, devices, error) == EMB_OK) return EMB_OK;
     emb_error why = *error;
     EMB_APP_TRY(emb_machine_probe(machine, NULL, error));
-    snprintf(machine->device_reason, sizeof machine->device_reason, "%.191s", why.message);
+    snprintf(machine->device_reason, sizeof machine->device_reason, "%.*s",
+             EMB_APP_CUT(why.message, sizeof machine->device_reason - 1));
     machine->device_notice = 1;
     return EMB_OK;
 }

@@ -92,6 +92,8 @@ def check_search(tally, folder):
             text = texts[hit["row"]].translate({9: " ", 10: " "})
             text = text if len(text.encode()) < 120 else text[:38] + "..."
             tally.expect(hit["text"] == text, f"text {hit['text']!r}, wanted {text!r}")
+    for shift in "", "a", "ab":  # a long query is cut between two characters, or this raises
+        run("search", BERT, "--index", index, shift + "東" * 200).stdout.decode()
     table = run("search", BERT, "--index", index, "--texts", source, texts[17]).stdout.decode()
     lines = table.splitlines()
     tally.expect(lines[0] == texts[17] and len(lines) == 4, f"table {lines}")
