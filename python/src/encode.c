@@ -23,6 +23,7 @@ typedef struct encode_job {
     PyObject *progress; /* called with the rows done so far; NULL: none */
     bool normalize;
     uint32_t sent; /* pieces of the slab that the engine has taken */
+    bool open;     /* the last piece sent does not end its text */
     int64_t due;   /* texts sent */
     int64_t got;   /* rows collected */
     uint64_t texts_cut, tokens_dropped;
@@ -158,10 +159,11 @@ static int run(encode_job *job) {
     while ((more = emb_python_texts_fill(job->texts)) > 0) {
         job->sent = 0;
         if (drive(job, send_slab) != 0) return -1;
+        job->open = !(job->texts->pieces[job->sent - 1].flags & EMB_PIECE_LAST);
         job->due = job->texts->next;
         if (job->progress && report(job) != 0) return -1;
     }
-    if (more < 0 && job->texts->text) return -1; /* in the middle of a text */
+    if (more < 0 && job->open) return -1; /* the text's end was never sent, and cannot be now */
     if (more < 0) {
         /* what was sent before the text that cannot be taken must leave the engine */
         PyObject *type, *value, *traceback;

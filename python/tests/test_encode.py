@@ -3,6 +3,7 @@
 SPDX-License-Identifier: Apache-2.0
 """
 import pickle
+import threading
 import warnings
 
 import embound
@@ -44,6 +45,49 @@ def test_rows_before_a_bad_text_leave_the_engine(tiny):
         tiny.encode(["x"] * 300 + [7])
     assert tiny.memory_report()["opens"] == 1
     assert numpy.array_equal(tiny.encode(["x"])[0], tiny.encode("x"))
+
+
+@pytest.mark.parametrize("long", ["the quick brown fox " * 60_000, "\u00e9" * 700_000])
+def test_a_bad_text_after_one_of_several_slabs(tiny, long):
+    few = ["one text", "two"]
+    expected = tiny.encode(few)
+    tokens = tiny._core.encode_tokens(few, None)[0]
+    for call in (tiny.encode, lambda texts: tiny._core.encode_tokens(texts, None)):
+        for bad in ([long, 5], [long, None], ["a", long, 5]):
+            with pytest.raises(embound.TextError) as caught:
+                call(bad)
+            assert caught.value.index == len(bad) - 1
+            assert tiny.encode("x").shape == (32,)
+            assert numpy.array_equal(tiny.encode(few), expected)
+    again = tiny._core.encode_tokens(few, None)[0]
+    assert all(numpy.array_equal(a, b) for a, b in zip(again, tokens))
+
+
+def test_a_bad_text_of_another_thread(tiny):
+    expected = tiny.encode("good")
+    wrong = []
+
+    def fail():
+        for _ in range(5):
+            try:
+                tiny.encode(["the quick brown fox " * 60_000, 5])
+            except embound.EmboundError as error:
+                wrong.extend([] if isinstance(error, embound.TextError) else [error])
+
+    def work():
+        for _ in range(20):
+            try:
+                wrong.extend([] if numpy.array_equal(tiny.encode("good"), expected) else ["rows"])
+            except embound.EmboundError as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    threads.append(threading.Thread(target=fail))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_lone_surrogates_are_replaced(tiny):
