@@ -70,9 +70,11 @@ static void share_bytes(emb_device_info *out, const emb_cuda_nvml *nvml,
     if (known && !before->active) contexts[out->index].used_first = before->used;
     emb_cuda_nvml_share(&out->held_bytes, &out->context_bytes, nvml, before,
                         known ? contexts[out->index].used_first : 0, taken);
-    uint32_t lanes_most = known ? contexts[out->index].lanes_most : 0;
-    out->grown = lanes_most > 0;
-    out->grown_lanes = known ? lanes_most - contexts[out->index].lanes : 0;
+    /* a lane that opens meanwhile is counted among the open ones first */
+    unsigned open = known ? contexts[out->index].lanes : 0;
+    unsigned most = known ? contexts[out->index].lanes_most : 0;
+    out->grown = most > 0;
+    out->grown_lanes = most > open ? most - open : 0;
     out->free_bytes = free_bytes ? free_bytes : 1; /* 0 means that it is not known */
 }
 
