@@ -148,8 +148,9 @@ typedef struct emb_device_list {
  * Needs: call it once at start, before other memory is taken, for an exact base. The environment
  * variable EMB_CPU=ref|avx2|avx512 restricts the kernels.
  * Fails: EMB_INVALID_ARGUMENT (unknown EMB_CPU, or one this CPU lacks), EMB_DEVICE (of a stated or
- * a usable GPU; a driver gets 30 seconds to answer), EMB_BUDGET (no room on the GPU for a context;
- * bytes_min is 0), EMB_IO.
+ * a usable GPU; a driver gets 30 seconds to answer, once in a process), EMB_BUDGET (no room on the
+ * GPU for a context; bytes_min is 0), EMB_NO_MEMORY (the system refused a page or a thread for
+ * asking), EMB_IO.
  * Threads: one at a time. */
 EMB_API emb_status emb_machine_probe(emb_machine *out, const emb_device_list *devices,
                                      emb_error *error);

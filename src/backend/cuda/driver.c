@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,13 @@
 /* CUresult and CUdevice_attribute, as far as they matter here. */
 enum { CUDA_OK = 0, CUDA_NOT_INITIALIZED = 3, CUDA_NO_DEVICE = 100 };
 enum { CUDA_CAPABILITY_MAJOR = 75, CUDA_CAPABILITY_MINOR = 76 };
+
+/* That a driver did not answer, which is as global as the driver: it is waited for once in a
+ * process, not by each model. A child of fork asks anew. */
+static struct {
+    atomic_int process; /* that waited; 0: none */
+    atomic_uint timeout_ms;
+} silent;
 
 /* Shared by the asking thread and the answering one; the last of them gives it back. */
 typedef struct question {
@@ -136,6 +144,11 @@ static emb_status refuse(const question *q, emb_error *error) {
                          name ? name : "CUDA error", q->code);
 }
 
+static emb_status no_answer(uint32_t timeout_ms, emb_error *error) {
+    return emb_error_set(error, EMB_DEVICE, "the NVIDIA driver did not answer within %g s",
+                         timeout_ms / 1000.0);
+}
+
 static emb_status look(emb_cuda_found *out, void *library, uint32_t timeout_ms, emb_error *error) {
     question *q;
     if (!open_question(&q, library))
@@ -150,10 +163,11 @@ static emb_status look(emb_cuda_found *out, void *library, uint32_t timeout_ms, 
         status = emb_error_set(error, EMB_DEVICE, "%s is not a CUDA driver's", DRIVER);
     else if (!started)
         status = emb_error_set(error, EMB_NO_MEMORY, "the system refused a thread");
-    else if (!ask(q, timeout_ms))
-        status = emb_error_set(error, EMB_DEVICE, "the NVIDIA driver did not answer within %g s",
-                               timeout_ms / 1000.0);
-    else if (q->code != CUDA_OK)
+    else if (!ask(q, timeout_ms)) {
+        silent.timeout_ms = timeout_ms;
+        silent.process = getpid();
+        status = no_answer(timeout_ms, error);
+    } else if (q->code != CUDA_OK)
         status = refuse(q, error);
     *out = q->found;
     leave_question(q);
@@ -185,5 +199,6 @@ emb_status emb_cuda_look(emb_cuda_found *out, bool *notice, uint32_t timeout_ms,
     void *library = dlopen(DRIVER, RTLD_NOW | RTLD_LOCAL);
     if (!library) return no_driver(dlerror(), notice, error);
     *notice = true;
+    if (silent.process == getpid()) return no_answer(silent.timeout_ms, error);
     return look(out, library, timeout_ms, error);
 }
