@@ -146,8 +146,8 @@ def _sums(opened: Collection[tuple[SentenceTransformer, Plan]], now: int) -> lis
         lines.append(f"cuda:{device}: open engines {format_size(there)}, beside the contexts and "
                      "what other libraries hold (see each plan)")
     for name, key in (("memory", "host_bytes"), ("gpu_memory", "gpu_bytes")):
-        stated = [(getattr(model._limits, key), model.model_name) for model, _ in opened
-                  if getattr(model._limits, key)]
+        stated = [(getattr(model._limits, key), model.model_name) for model, plan in opened
+                  if getattr(model._limits, key) and (name == "memory" or plan["device"] == "cuda")]
         if stated:
             least, whose = min(stated)
             lines.append(f"  bounded by {name}={format_size(least)}, which {whose} states")

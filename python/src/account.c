@@ -1,7 +1,9 @@
 /* account.c - what the engines of this process hold and allow together: the smallest figure that an
  * open one states bounds them all, and each plan shows what the others hold.
  *
- * The list is read and written under the GIL, in the process that its engines were opened in.
+ * The list, and of each engine what is read here (engine, plan, limits), is read and written under
+ * the GIL. That no other engine opens between a look at it and an opening is the affair of the
+ * queue of openings (engine.c). The room for rows is two numbers, which any thread may read.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -25,7 +27,7 @@ void emb_python_account_remove(emb_python_engine *self) {
 
 /* Another engine that is open here. */
 static bool is_other(const emb_python_engine *other, const emb_python_engine *self) {
-    return other != self && other->engine && other->process == getpid();
+    return other != self && other->engine && other->turn.process == getpid();
 }
 
 static bool uses(const emb_python_engine *other, uint32_t device) {
@@ -121,19 +123,8 @@ void emb_python_account_part(emb_plan *plan, const emb_python_engine *self) {
 
 /* ---- room for rows --------------------------------------------------------------------------- */
 
-static atomic_ullong engines_bytes; /* of host memory that is the open engines' own */
-
-void emb_python_account_opened(const emb_python_engine *self) {
-    atomic_fetch_add(&engines_bytes, own_bytes(&self->plan, true));
-}
-
-void emb_python_account_closed(const emb_python_engine *self) {
-    atomic_fetch_sub(&engines_bytes, own_bytes(&self->plan, true));
-}
-
-uint64_t emb_python_account_taken(void) {
-    return atomic_load(&engines_bytes) + emb_python_buffers_bytes();
-}
+static atomic_ullong engines_bytes;            /* of host memory: the open engines' own */
+static _Atomic int64_t taken_most = INT64_MAX; /* that rows and engines may take by all figures */
 
 /* What of the caller's bytes is not for rows: the slab of texts, the interpreter's own objects. */
 static int64_t kept_bytes(const emb_plan *plan) {
@@ -142,36 +133,87 @@ static int64_t kept_bytes(const emb_plan *plan) {
     return (int64_t)(kept < most ? kept : most);
 }
 
-/* What rows and other engines have taken since the process was measured, or given back. */
-static int64_t later_bytes(const emb_python_engine *self) {
-    uint64_t before = self->taken_bytes + own_bytes(&self->plan, true);
-    return (int64_t)(emb_python_account_taken() - before);
+/* What rows and engines may take by an open engine's own figure; those that bound its plan as well
+ * go with the engines that state them. */
+static int64_t taken_most_by(const emb_python_engine *self) {
+    const emb_plan *plan = &self->plan;
+    uint64_t stated = self->limits.host_bytes_max;
+    if (!stated) return INT64_MAX;
+    uint64_t before = self->taken_bytes + own_bytes(plan, true);
+    return (int64_t)(stated - plan->host_bytes + plan->caller_bytes + before) - kept_bytes(plan);
 }
 
-int64_t emb_python_account_room(const emb_python_engine *self) {
-    const emb_plan *plan = &self->plan;
-    if (!plan->host_bytes_max) return INT64_MAX;
-    return (int64_t)(plan->host_bytes_max - plan->host_bytes + plan->caller_bytes) -
-           kept_bytes(plan) - later_bytes(self);
+/* The open engine that allows least; NULL: none states a figure. But: this one is closing. */
+static const emb_python_engine *tightest(const emb_python_engine *but) {
+    const emb_python_engine *found = NULL;
+    for (const emb_python_engine *other = engines; other; other = other->next) {
+        if (!is_other(other, but) || taken_most_by(other) == INT64_MAX) continue;
+        if (!found || taken_most_by(other) < taken_most_by(found)) found = other;
+    }
+    return found;
+}
+
+static void bound_rows(const emb_python_engine *but) {
+    const emb_python_engine *least = tightest(but);
+    atomic_store(&taken_most, least ? taken_most_by(least) : INT64_MAX);
+}
+
+void emb_python_account_opened(const emb_python_engine *self) {
+    atomic_fetch_add(&engines_bytes, own_bytes(&self->plan, true));
+    bound_rows(NULL);
+}
+
+void emb_python_account_closed(const emb_python_engine *self) {
+    atomic_fetch_sub(&engines_bytes, own_bytes(&self->plan, true));
+    bound_rows(self);
+}
+
+uint64_t emb_python_account_taken(void) {
+    return atomic_load(&engines_bytes) + emb_python_buffers_bytes();
+}
+
+int64_t emb_python_account_room(void) {
+    int64_t most = atomic_load(&taken_most);
+    return most == INT64_MAX ? most : most - (int64_t)emb_python_account_taken();
+}
+
+void emb_python_account_refuse(const emb_python_engine *self, uint64_t bytes, emb_error *error) {
+    const uint64_t mib = 1u << 20;
+    const emb_python_engine *by = tightest(NULL);
+    *error = (emb_error){.region = EMB_REGION_HOST};
+    if (!by) { /* closed since the room was looked at */
+        PyOS_snprintf(error->message, sizeof error->message,
+                      "there was no room for %llu bytes of vectors, and now there is: encode again",
+                      (unsigned long long)bytes);
+        return;
+    }
+    const emb_plan *plan = &by->plan;
+    int64_t room = taken_most_by(by) - (int64_t)emb_python_account_taken();
+    /* what full speed needs, with the rows and what has been taken or given back since the engine
+     * was planned; a mebibyte for what the process may grow by till then */
+    int64_t later = (int64_t)(emb_python_account_taken() - by->taken_bytes - own_bytes(plan, true));
+    uint64_t least = plan->host_bytes_knee - plan->caller_bytes +
+                     (uint64_t)(kept_bytes(plan) + later) + bytes + mib;
+    error->bytes_min = (least + mib) / mib * mib;
+    char whose[64] = "";
+    emb_model_info info;
+    if (by != self) {
+        emb_model_describe(&info, by->model);
+        PyOS_snprintf(whose, sizeof whose, " of %.24s, open too,", info.name);
+    }
+    PyOS_snprintf(error->message, sizeof error->message,
+                  "the vectors take %llu bytes, but memory=%llu%s leaves %lld for them (vectors "
+                  "still alive: %llu): take them from encode_stream or encode_parquet, or state "
+                  "memory=%llu",
+                  (unsigned long long)bytes, (unsigned long long)by->limits.host_bytes_max, whose,
+                  (long long)(room > 0 ? room : 0), (unsigned long long)emb_python_buffers_bytes(),
+                  (unsigned long long)error->bytes_min);
 }
 
 emb_status emb_python_account_claim(const emb_python_engine *self, uint64_t bytes,
                                     emb_error *error) {
-    const uint64_t mib = 1u << 20;
-    int64_t room = emb_python_account_room(self);
+    int64_t room = emb_python_account_room();
     if (room > 0 && bytes <= (uint64_t)room) return EMB_OK;
-    const emb_plan *plan = &self->plan;
-    /* what full speed needs, with the rows; a mebibyte for what the process may grow by till then
-     */
-    uint64_t least = plan->host_bytes_knee - plan->caller_bytes +
-                     (uint64_t)(kept_bytes(plan) + later_bytes(self)) + bytes + mib;
-    *error = (emb_error){.region = EMB_REGION_HOST, .bytes_min = (least + mib) / mib * mib};
-    PyOS_snprintf(error->message, sizeof error->message,
-                  "the vectors take %llu bytes, but memory=%llu leaves %lld for them (vectors made "
-                  "before and still alive: %llu): take them from encode_stream or encode_parquet, "
-                  "or state memory=%llu",
-                  (unsigned long long)bytes, (unsigned long long)plan->host_bytes_max,
-                  (long long)(room > 0 ? room : 0), (unsigned long long)emb_python_buffers_bytes(),
-                  (unsigned long long)error->bytes_min);
+    emb_python_account_refuse(self, bytes, error);
     return EMB_BUDGET;
 }

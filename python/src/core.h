@@ -25,7 +25,11 @@
 /* Raises the exception of embound._errors for this status. Gives NULL. Needs the GIL. */
 PyObject *emb_python_raise(emb_status status, const emb_error *error);
 
-/* The same with a message as printf makes it; number: the index of a TextError. */
+/* A str of the library's text, which may name what is not UTF-8, or be cut; NULL with an exception.
+ */
+PyObject *emb_python_string(const char *text);
+
+/* Raises with a message as printf makes it; number: the index of a TextError. */
 __attribute__((format(printf, 3, 4))) PyObject *
 emb_python_refuse(emb_status status, uint64_t number, const char *format, ...);
 
@@ -144,20 +148,26 @@ typedef struct emb_python_waiter {
     bool granted;
 } emb_python_waiter;
 
+/* One caller at a time, in the order they came. */
+typedef struct emb_python_queue {
+    pthread_mutex_t mutex; /* guards the rest */
+    bool busy;
+    emb_python_waiter *first, *last;
+    pid_t process; /* that they are threads of */
+} emb_python_queue;
+
 typedef struct emb_python_engine {
     PyObject_HEAD emb_model *model;
     struct emb_python_engine *next; /* of all engines (account.c) */
-    emb_engine *engine;             /* NULL until the first use, and after close or Ctrl-C */
+    emb_engine *engine; /* NULL until the first use, and after close or Ctrl-C; under the GIL */
     emb_limits limits;
-    emb_plan plan;         /* of the open engine */
+    emb_plan plan;         /* of the open engine; under the GIL */
     emb_machine machine;   /* that it was made for */
     uint64_t taken_bytes;  /* by rows and engines when the process was measured */
     emb_python_held *held; /* by rows on the GPU */
     emb_device_list gpus;  /* to look at; count 0: all */
-    pid_t process;         /* that the engine's threads live in */
-    pthread_mutex_t mutex; /* guards the queue: one caller at a time, in the order they came */
-    bool busy;
-    emb_python_waiter *first, *last;
+    emb_python_queue turn; /* its process: that the engine's threads live in */
+    bool untold;           /* the plan has a reason against a GPU that nobody has heard */
     uint64_t calls, texts, tokens_dropped, opens; /* since this object was made */
 } emb_python_engine;
 
@@ -189,11 +199,15 @@ void emb_python_account_closed(const emb_python_engine *self);
 /* Bytes of host memory of open engines and of rows that are alive, in this process. Any thread. */
 uint64_t emb_python_account_taken(void);
 
-/* Bytes that the stated memory leaves for rows now; INT64_MAX where none is stated. Has an open
- * engine; needs no GIL. */
-int64_t emb_python_account_room(const emb_python_engine *self);
+/* Bytes that the figures of all open engines leave for rows now; INT64_MAX where none states one.
+ * Any thread, also without the GIL. */
+int64_t emb_python_account_room(void);
 
-/* EMB_BUDGET with the bytes and the ways out, if so many more of rows have no room; else EMB_OK. */
+/* Says that so many more of rows have no room, and the ways out. self: who computes them, or NULL.
+ */
+void emb_python_account_refuse(const emb_python_engine *self, uint64_t bytes, emb_error *error);
+
+/* EMB_BUDGET with that, if they have none; else EMB_OK. */
 emb_status emb_python_account_claim(const emb_python_engine *self, uint64_t bytes,
                                     emb_error *error);
 
@@ -203,6 +217,10 @@ int emb_python_engine_register(PyObject *module);
  * In a child of fork the queue and the engine begin anew. */
 int emb_python_engine_enter(emb_python_engine *self);
 void emb_python_engine_leave(emb_python_engine *self);
+
+/* The same after work that may have opened the engine; then tells why it is not on a GPU, if nobody
+ * has been told. Gives the result, or drops it: NULL with an exception. */
+PyObject *emb_python_engine_finish(emb_python_engine *self, PyObject *result);
 
 /* Opens the engine if it is not, or gives other output; has the turn and the GIL. -1 with an
  * exception. */

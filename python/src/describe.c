@@ -51,12 +51,13 @@ PyObject *emb_python_describe_plan(const emb_plan *plan) {
         return NULL;
     }
     return Py_BuildValue(
-        "{s:s,s:s,s:s,s:N,s:N,s:s,s:s,s:s,s:N,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:K,s:K,s:K,s:K,s:K,"
+        "{s:s,s:s,s:N,s:N,s:N,s:s,s:s,s:s,s:N,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:K,s:K,s:K,s:K,s:K,"
         "s:K,s:K,"
         "s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:s,s:s,s:N}",
         "rung", emb_rung_name(plan->rung), "device",
-        plan->device == EMB_DEVICE_CUDA ? "cuda" : "cpu", "device_reason", plan->device_reason,
-        "device_notice", PyBool_FromLong(plan->device_notice != 0), "devices", indices, "dtype",
+        plan->device == EMB_DEVICE_CUDA ? "cuda" : "cpu", "device_reason",
+        emb_python_string(plan->device_reason), "device_notice",
+        PyBool_FromLong(plan->device_notice != 0), "devices", indices, "dtype",
         dtype_name(plan->dtype), "long", long_name(plan->long_rule), "pooling",
         pooling_name(plan->pooling), "normalize", PyBool_FromLong(plan->normalize != 0), "dim",
         plan->dim, "lanes", plan->lanes, "windows", plan->windows, "window_tokens",
@@ -104,14 +105,15 @@ PyObject *emb_python_describe_stats(const emb_engine_stats_t *stats, bool open,
 
 PyObject *emb_python_describe_model(const emb_model_info *info) {
     return Py_BuildValue(
-        "{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:N,s:s,s:K,s:K,s:K,s:s}",
-        "architecture", info->architecture, "name", info->name, "layers", info->layers, "hidden",
-        info->hidden, "heads", info->heads, "intermediate", info->intermediate, "vocabulary",
-        info->vocabulary, "positions", info->positions, "window_tokens", info->window_tokens,
-        "default_tokens", info->default_tokens, "special_tokens", info->special_tokens, "dim",
-        info->dim, "pooling", pooling_name(info->pooling), "normalizes",
-        PyBool_FromLong(info->normalizes != 0), "stored_dtype", dtype_name(info->stored_dtype),
-        "parameters", (unsigned long long)info->parameters, "file_bytes",
-        (unsigned long long)info->file_bytes, "description_bytes",
-        (unsigned long long)info->description_bytes, "unknown_keys", info->unknown_keys);
+        "{s:s,s:N,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:N,s:s,s:K,s:K,s:K,s:N}",
+        "architecture", info->architecture, "name", emb_python_string(info->name), "layers",
+        info->layers, "hidden", info->hidden, "heads", info->heads, "intermediate",
+        info->intermediate, "vocabulary", info->vocabulary, "positions", info->positions,
+        "window_tokens", info->window_tokens, "default_tokens", info->default_tokens,
+        "special_tokens", info->special_tokens, "dim", info->dim, "pooling",
+        pooling_name(info->pooling), "normalizes", PyBool_FromLong(info->normalizes != 0),
+        "stored_dtype", dtype_name(info->stored_dtype), "parameters",
+        (unsigned long long)info->parameters, "file_bytes", (unsigned long long)info->file_bytes,
+        "description_bytes", (unsigned long long)info->description_bytes, "unknown_keys",
+        emb_python_string(info->unknown_keys));
 }

@@ -65,13 +65,18 @@ emb_python_buffer *emb_python_engine_rows(emb_python_engine *self, int64_t count
 
 /* The same values in the host's memory; NULL with an exception. */
 static emb_python_buffer *copy_to_host(const emb_python_buffer *from) {
+    emb_error error = {0};
+    uint64_t bytes = (uint64_t)(from->count * from->dim) * sizeof(float);
+    emb_status status = emb_python_account_claim(NULL, bytes, &error);
+    if (status != EMB_OK) {
+        emb_python_raise(status, &error);
+        return NULL;
+    }
     emb_python_buffer *to = emb_python_buffer_open(from->count, from->dim);
     if (!to) {
         PyErr_NoMemory();
         return NULL;
     }
-    emb_error error = {0};
-    emb_status status;
     Py_BEGIN_ALLOW_THREADS;
     status = emb_device_rows_get(to->values, &from->device, 0, from->device.count, &error);
     Py_END_ALLOW_THREADS if (status == EMB_OK) return to;

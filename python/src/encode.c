@@ -18,7 +18,8 @@ typedef struct encode_job {
     emb_python_buffer **outs; /* [texts] of [tokens, dim], NULL until there */
     uint32_t engine_dim;
     float *stage; /* [COLLECT_ROWS, dim]: what the host still changes before rows go to the GPU */
-    bool no_memory, no_room;
+    bool no_memory;
+    uint64_t no_room_bytes; /* of the first row that the stated memory has no room for */
     emb_python_texts *texts;
     PyObject *progress; /* called with the rows done so far; NULL: none */
     bool normalize;
@@ -40,10 +41,9 @@ static double seconds_now(void) {
 
 static void place_tokens(encode_job *job, const emb_row *row) {
     uint64_t bytes = row->tokens * job->engine_dim * sizeof(float);
-    if (job->no_room || emb_python_account_claim(job->self, bytes, &job->error) != EMB_OK) {
-        job->no_room = true; /* how many tokens there are is not known before */
-        return;
-    }
+    if (!job->no_room_bytes && (int64_t)bytes > emb_python_account_room())
+        job->no_room_bytes = bytes; /* how many tokens there are is not known before */
+    if (job->no_room_bytes) return;
     emb_python_buffer *out = emb_python_buffer_open((int64_t)row->tokens, job->engine_dim);
     job->outs[row->user] = out;
     if (!out)
@@ -95,7 +95,7 @@ static emb_status collect(encode_job *job) {
                                            EMB_PYTHON_WAIT_MS, &job->error);
     for (uint32_t i = 0; i < count; i++) place_row(job, &rows[i]);
     job->got += count;
-    if (status == EMB_OK && job->no_room) return EMB_BUDGET;
+    if (status == EMB_OK && job->no_room_bytes) return EMB_BUDGET;
     if (status == EMB_OK && job->out && job->out->held) status = upload(job, rows, count);
     return status;
 }
@@ -146,6 +146,8 @@ static int drive(encode_job *job, emb_status (*step)(encode_job *)) {
         Py_BEGIN_ALLOW_THREADS;
         status = step(job);
         Py_END_ALLOW_THREADS if (status == EMB_OK) return 0;
+        if (status == EMB_BUDGET && job->no_room_bytes)
+            emb_python_account_refuse(job->self, job->no_room_bytes, &job->error);
         if (status != EMB_TIMEOUT) {
             emb_python_raise(status, &job->error);
             return -1;
@@ -274,8 +276,7 @@ static PyObject *encode(emb_python_engine *self, emb_python_texts *texts,
         free(job.stage);
         emb_python_buffer_drop(job.out);
     }
-    emb_python_engine_leave(self);
-    return result;
+    return emb_python_engine_finish(self, result);
 }
 
 /* The buffers as a list of Rows, which take them over. */
@@ -304,8 +305,7 @@ static PyObject *encode_tokens(emb_python_engine *self, emb_python_texts *texts)
     }
     for (size_t i = 0; job.outs && i < count; i++) emb_python_buffer_drop(job.outs[i]);
     free(job.outs);
-    emb_python_engine_leave(self);
-    return result;
+    return emb_python_engine_finish(self, result);
 }
 
 static int read_prompt(emb_python_texts *texts, PyObject *prompt) {

@@ -15,107 +15,115 @@
 #include "core.h"
 #include "describe.h"
 
-/* Why there is no GPU here, once a driver has not answered: nobody waits for it twice. */
-static struct {
-    pid_t process;
-    char reason[sizeof((emb_machine *)0)->device_reason];
-} no_answer;
-
 /* ---- one caller at a time -------------------------------------------------------------------- */
 
-static void begin_queue(emb_python_engine *self) {
-    pthread_mutex_init(&self->mutex, NULL);
-    self->busy = false;
-    self->first = self->last = NULL;
-    self->process = getpid();
+static void begin_queue(emb_python_queue *queue) {
+    pthread_mutex_init(&queue->mutex, NULL);
+    queue->busy = false;
+    queue->first = queue->last = NULL;
+    queue->process = getpid();
 }
 
-static void remove_waiter(emb_python_engine *self, emb_python_waiter *waiter) {
-    emb_python_waiter **link = &self->first, *before = NULL;
+static void remove_waiter(emb_python_queue *queue, emb_python_waiter *waiter) {
+    emb_python_waiter **link = &queue->first, *before = NULL;
     while (*link && *link != waiter) {
         before = *link;
         link = &(*link)->next;
     }
     if (!*link) return;
     *link = waiter->next;
-    if (self->last == waiter) self->last = before;
+    if (queue->last == waiter) queue->last = before;
 }
 
 /* Hands the turn to who has waited longest. Has the mutex. */
-static void pass_turn(emb_python_engine *self) {
-    emb_python_waiter *waiter = self->first;
-    self->busy = waiter != NULL;
+static void pass_turn(emb_python_queue *queue) {
+    emb_python_waiter *waiter = queue->first;
+    queue->busy = waiter != NULL;
     if (!waiter) return;
-    remove_waiter(self, waiter);
+    remove_waiter(queue, waiter);
     waiter->granted = true;
     pthread_cond_signal(&waiter->turn);
 }
 
 /* Waits some milliseconds; true once it is this caller's turn. */
-static bool wait_turn(emb_python_engine *self, emb_python_waiter *waiter) {
+static bool wait_turn(emb_python_queue *queue, emb_python_waiter *waiter) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_nsec += EMB_PYTHON_WAIT_MS * 1000000L;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
-    pthread_mutex_lock(&self->mutex);
+    pthread_mutex_lock(&queue->mutex);
     int status = 0;
     while (!waiter->granted && status != ETIMEDOUT)
-        status = pthread_cond_timedwait(&waiter->turn, &self->mutex, &until);
+        status = pthread_cond_timedwait(&waiter->turn, &queue->mutex, &until);
     bool granted = waiter->granted;
-    pthread_mutex_unlock(&self->mutex);
+    pthread_mutex_unlock(&queue->mutex);
     return granted;
 }
 
-static int join_queue(emb_python_engine *self) {
+/* Waits with the GIL released; -1 with an exception (signals). */
+static int join_queue(emb_python_queue *queue) {
     emb_python_waiter waiter = {0};
     pthread_cond_init(&waiter.turn, NULL);
-    pthread_mutex_lock(&self->mutex);
-    bool granted = !self->busy;
+    pthread_mutex_lock(&queue->mutex);
+    bool granted = !queue->busy;
     if (granted) {
-        self->busy = true;
+        queue->busy = true;
     } else {
-        if (self->last) self->last->next = &waiter;
-        if (!self->first) self->first = &waiter;
-        self->last = &waiter;
+        if (queue->last) queue->last->next = &waiter;
+        if (!queue->first) queue->first = &waiter;
+        queue->last = &waiter;
     }
-    pthread_mutex_unlock(&self->mutex);
+    pthread_mutex_unlock(&queue->mutex);
     int interrupted = 0;
     while (!granted && !interrupted) {
         Py_BEGIN_ALLOW_THREADS;
-        granted = wait_turn(self, &waiter);
+        granted = wait_turn(queue, &waiter);
         Py_END_ALLOW_THREADS if (!granted) interrupted = PyErr_CheckSignals();
     }
     if (interrupted) {
-        pthread_mutex_lock(&self->mutex);
+        pthread_mutex_lock(&queue->mutex);
         if (waiter.granted)
-            pass_turn(self);
+            pass_turn(queue);
         else
-            remove_waiter(self, &waiter);
-        pthread_mutex_unlock(&self->mutex);
+            remove_waiter(queue, &waiter);
+        pthread_mutex_unlock(&queue->mutex);
     }
     pthread_cond_destroy(&waiter.turn);
     return interrupted ? -1 : 0;
 }
 
-static bool device_is_cpu(const emb_python_engine *self) {
-    return self->limits.device == EMB_DEVICE_CPU;
+static void leave_queue(emb_python_queue *queue) {
+    pthread_mutex_lock(&queue->mutex);
+    pass_turn(queue);
+    pthread_mutex_unlock(&queue->mutex);
+}
+
+/* Of all engines: measuring the process, planning for it and opening are one step, as each sees
+ * what the one before has taken. Joined after an engine's own. */
+static emb_python_queue opening;
+
+static int enter_opening(void) {
+    if (opening.process != getpid()) begin_queue(&opening); /* the first, or a child of fork */
+    return join_queue(&opening);
+}
+
+static bool is_open_here(const emb_python_engine *self) {
+    return self->engine != NULL && self->turn.process == getpid();
 }
 
 int emb_python_engine_enter(emb_python_engine *self) {
-    if (self->process != getpid()) {
-        begin_queue(self); /* the parent's threads are not here */
+    if (self->turn.process != getpid()) {
+        begin_queue(&self->turn); /* the parent's threads are not here */
         if (self->engine) emb_python_account_closed(self);
         emb_engine_forget(self->engine);
         self->engine = NULL;
     }
-    return join_queue(self);
+    return join_queue(&self->turn);
 }
 
 void emb_python_engine_leave(emb_python_engine *self) {
-    pthread_mutex_lock(&self->mutex);
-    pass_turn(self);
-    pthread_mutex_unlock(&self->mutex);
+    leave_queue(&self->turn);
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -126,32 +134,24 @@ static uint64_t whole_pages(uint64_t bytes) {
 }
 
 /* The probe may take seconds, and has to do with other libraries: without the GIL. */
-static emb_status probe(emb_machine *machine, const emb_device_list *devices, emb_error *error) {
-    emb_status status;
-    Py_BEGIN_ALLOW_THREADS;
-    status = emb_machine_probe_guest(machine, devices, error);
-    Py_END_ALLOW_THREADS return status;
-}
-
 static emb_status measure(emb_machine *machine, const emb_python_engine *self, emb_error *error) {
-    bool on_cpu = device_is_cpu(self);
-    bool known = self->limits.device == EMB_DEVICE_AUTO && no_answer.process == getpid();
     emb_device_list devices = self->gpus;
     devices.struct_bytes = sizeof devices;
     devices.kind = self->limits.device;
     if (devices.kind == EMB_DEVICE_CUDA && devices.count == 0 && self->limits.devices_max == 1)
         devices.count = 1; /* no context on a GPU that is not used */
-    emb_status status = probe(machine, on_cpu || known ? NULL : &devices, error);
-    if (status != EMB_OK) return status;
-    if (known) {
-        memcpy(machine->device_reason, no_answer.reason, sizeof no_answer.reason);
-        machine->device_notice = 1;
-    }
-    if (strstr(machine->device_reason, "did not answer")) {
-        no_answer.process = getpid();
-        memcpy(no_answer.reason, machine->device_reason, sizeof no_answer.reason);
-    }
-    return EMB_OK;
+    emb_status status;
+    Py_BEGIN_ALLOW_THREADS;
+    status = emb_machine_probe_guest(machine, &devices, error);
+    Py_END_ALLOW_THREADS return status;
+}
+
+/* Whether a figure for the GPU may be left out where auto comes to the CPU: it was stated for other
+ * work of this model (vectors of tokens are made on the CPU), or for another model. */
+static bool figure_is_idle(const emb_limits *limits, const emb_python_engine *self,
+                           const emb_machine *machine) {
+    bool of_this = self->limits.device_bytes_max && limits->output != EMB_OUTPUT_TOKENS;
+    return limits->device == EMB_DEVICE_AUTO && machine->devices_count > 0 && !of_this;
 }
 
 /* Plans for the machine as it was measured, inside the figures of all open engines. */
@@ -162,13 +162,17 @@ static emb_status plan_on(emb_plan *out, const emb_python_engine *self, const em
     limits.device_caller_bytes = rows;
     emb_python_account_bound(&limits, &by, self, machine);
     emb_status status = emb_plan_make(out, self->model, &limits, machine, error);
+    if (status == EMB_DEVICE && figure_is_idle(&limits, self, machine)) {
+        limits.device_bytes_max = 0;
+        status = emb_plan_make(out, self->model, &limits, machine, error);
+    }
     if (status == EMB_BUDGET) emb_python_account_blame(error, &by, machine);
     if (status == EMB_OK) emb_python_account_part(out, self);
     return status;
 }
 
-/* Measures the process as it is now, and plans. What the probe finds on a GPU holds this engine's
- * rows: they are the plan's caller's instead, so that they count once. */
+/* Measures the process as it is now, and plans; has the turn of opening. What the probe finds on a
+ * GPU holds this engine's rows: they are the plan's caller's instead, so that they count once. */
 static emb_status make_plan(emb_plan *out, emb_machine *machine, const emb_python_engine *self,
                             emb_error *error) {
     emb_status status = measure(machine, self, error);
@@ -190,11 +194,13 @@ void emb_python_engine_discard(emb_python_engine *self) {
     Py_END_ALLOW_THREADS;
 }
 
-/* Tells once why there is no GPU. -1 with an exception, as a warning can be made one. */
+/* Tells once why there is no GPU. -1 with an exception, as a warning can be made one. Whoever hears
+ * of it may use the engine: without its turn. */
 static int tell_device(const emb_plan *plan) {
     if (!*plan->device_reason) return 0;
     PyObject *errors = PyImport_ImportModule("embound._errors");
-    PyObject *told = errors ? PyObject_CallMethod(errors, "tell_device", "si", plan->device_reason,
+    PyObject *told = errors ? PyObject_CallMethod(errors, "tell_device", "Ni",
+                                                  emb_python_string(plan->device_reason),
                                                   (int)plan->device_notice)
                             : NULL;
     Py_XDECREF(errors);
@@ -202,20 +208,31 @@ static int tell_device(const emb_plan *plan) {
     return told ? 0 : -1;
 }
 
-/* Opens the engine of self->plan, if that could be made. 0, or -1 with an exception. */
+PyObject *emb_python_engine_finish(emb_python_engine *self, PyObject *result) {
+    leave_queue(&self->turn);
+    if (!result || !self->untold) return result;
+    self->untold = false;
+    emb_plan plan = self->plan;
+    if (tell_device(&plan) != 0) Py_CLEAR(result);
+    return result;
+}
+
+/* Opens the engine of self->plan, if that could be made; has the turn of opening. 0, or -1 with an
+ * exception. */
 static int open_planned(emb_python_engine *self, emb_status status, emb_error *error) {
+    emb_engine *engine = NULL;
     if (status == EMB_OK) {
-        if (tell_device(&self->plan) != 0) return -1;
         Py_BEGIN_ALLOW_THREADS;
-        status = emb_engine_open(&self->engine, self->model, &self->plan, error);
+        status = emb_engine_open(&engine, self->model, &self->plan, error);
         Py_END_ALLOW_THREADS;
     }
     if (status == EMB_OK) {
+        self->engine = engine; /* with the GIL, under which others look at it */
         self->opens++;
+        self->untold = *self->plan.device_reason != 0;
         emb_python_account_opened(self);
         return 0;
     }
-    self->engine = NULL;
     self->limits.output = EMB_OUTPUT_TEXT;
     emb_python_raise(status, error);
     return -1;
@@ -224,6 +241,7 @@ static int open_planned(emb_python_engine *self, emb_status status, emb_error *e
 int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output) {
     if (self->limits.output != output) emb_python_engine_discard(self);
     if (self->engine) return 0;
+    if (enter_opening() != 0) return -1;
     self->limits.output = output;
 #ifdef __GLIBC__
     malloc_trim(0); /* pages that rows have left behind are not the process's any more */
@@ -231,7 +249,9 @@ int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output) {
     self->taken_bytes = emb_python_account_taken();
     emb_error error = {0};
     emb_status status = make_plan(&self->plan, &self->machine, self, &error);
-    return open_planned(self, status, &error);
+    int opened = open_planned(self, status, &error);
+    leave_queue(&opening);
+    return opened;
 }
 
 /* Plans for the machine as it was when the engine opened: measured now, it would hold what the
@@ -242,7 +262,7 @@ static bool leaves_room(emb_plan *out, const emb_python_engine *self, uint64_t b
            out->device == EMB_DEVICE_CUDA;
 }
 
-int emb_python_engine_make_room(emb_python_engine *self, uint64_t bytes, emb_error *error) {
+static int make_room(emb_python_engine *self, uint64_t bytes, emb_error *error) {
     emb_plan plan, wide;
     emb_error refused = {.bytes_min = 1};
     if (!leaves_room(&plan, self, bytes, &refused)) {
@@ -254,6 +274,13 @@ int emb_python_engine_make_room(emb_python_engine *self, uint64_t bytes, emb_err
     emb_python_engine_discard(self);
     self->plan = plan;
     return open_planned(self, EMB_OK, error) == 0 ? 0 : -2;
+}
+
+int emb_python_engine_make_room(emb_python_engine *self, uint64_t bytes, emb_error *error) {
+    if (enter_opening() != 0) return -2;
+    int status = make_room(self, bytes, error);
+    leave_queue(&opening);
+    return status;
 }
 
 /* ---- methods --------------------------------------------------------------------------------- */
@@ -308,17 +335,32 @@ static PyObject *engine_configure(PyObject *object, PyObject *arguments, PyObjec
     Py_RETURN_NONE;
 }
 
-static PyObject *engine_plan(PyObject *object, PyObject *unused) {
-    (void)unused;
-    emb_python_engine *self = (emb_python_engine *)object;
-    if (emb_python_engine_enter(self) != 0) return NULL;
-    emb_plan plan = self->plan;
+/* The plan of the open engine, else one made now; -1 with an exception. Whoever uses the engine
+ * meanwhile is not waited for. */
+static int plan_now(emb_plan *plan, emb_python_engine *self) {
+    bool open = is_open_here(self);
+    *plan = self->plan;
+    if (open) return 0;
+    if (emb_python_engine_enter(self) != 0) return -1;
     emb_machine machine;
     emb_error error = {0};
-    emb_status status = self->engine ? EMB_OK : make_plan(&plan, &machine, self, &error);
+    emb_status status = EMB_OK;
+    int entered = 0;
+    *plan = self->plan; /* another caller may have opened it */
+    if (!self->engine && (entered = enter_opening()) == 0) {
+        status = make_plan(plan, &machine, self, &error);
+        leave_queue(&opening);
+    }
     emb_python_engine_leave(self);
-    if (status == EMB_OK && tell_device(&plan) != 0) return NULL;
-    return status == EMB_OK ? emb_python_describe_plan(&plan) : emb_python_raise(status, &error);
+    if (status != EMB_OK) emb_python_raise(status, &error);
+    return entered == 0 && status == EMB_OK ? 0 : -1;
+}
+
+static PyObject *engine_plan(PyObject *object, PyObject *unused) {
+    (void)unused;
+    emb_plan plan;
+    if (plan_now(&plan, (emb_python_engine *)object) != 0 || tell_device(&plan) != 0) return NULL;
+    return emb_python_describe_plan(&plan);
 }
 
 static PyObject *engine_open(PyObject *object, PyObject *unused) {
@@ -326,8 +368,7 @@ static PyObject *engine_open(PyObject *object, PyObject *unused) {
     emb_python_engine *self = (emb_python_engine *)object;
     if (emb_python_engine_enter(self) != 0) return NULL;
     int status = self->engine ? 0 : emb_python_engine_ready(self, EMB_OUTPUT_TEXT);
-    emb_python_engine_leave(self);
-    return status == 0 ? Py_NewRef(Py_None) : NULL;
+    return emb_python_engine_finish(self, status == 0 ? Py_NewRef(Py_None) : NULL);
 }
 
 static PyObject *engine_room(PyObject *object, PyObject *unused) {
@@ -335,9 +376,9 @@ static PyObject *engine_room(PyObject *object, PyObject *unused) {
     emb_python_engine *self = (emb_python_engine *)object;
     if (emb_python_engine_enter(self) != 0) return NULL;
     int status = self->engine ? 0 : emb_python_engine_ready(self, EMB_OUTPUT_TEXT);
-    int64_t room = status == 0 ? emb_python_account_room(self) : 0;
-    emb_python_engine_leave(self);
-    return status == 0 ? PyLong_FromLongLong(room > 0 ? room : 0) : NULL;
+    int64_t room = status == 0 ? emb_python_account_room() : 0;
+    return emb_python_engine_finish(self,
+                                    status == 0 ? PyLong_FromLongLong(room > 0 ? room : 0) : NULL);
 }
 
 static PyObject *engine_close(PyObject *object, PyObject *unused) {
@@ -374,8 +415,7 @@ static PyObject *engine_opens(PyObject *object, void *unused) {
 
 static PyObject *engine_is_open(PyObject *object, void *unused) {
     (void)unused;
-    const emb_python_engine *self = (emb_python_engine *)object;
-    return PyBool_FromLong(self->engine != NULL && self->process == getpid());
+    return PyBool_FromLong(is_open_here((emb_python_engine *)object));
 }
 
 /* ---- the type -------------------------------------------------------------------------------- */
@@ -391,7 +431,7 @@ static PyObject *engine_new(PyTypeObject *type, PyObject *arguments, PyObject *n
         Py_DECREF(path);
         return NULL;
     }
-    begin_queue(self);
+    begin_queue(&self->turn);
     self->limits = emb_limits_default();
     self->held = emb_python_held_open();
     if (!self->held) {
@@ -417,9 +457,9 @@ static void engine_free(PyObject *object) {
     emb_python_engine *self = (emb_python_engine *)object;
     PyTypeObject *type = Py_TYPE(object);
     emb_python_account_remove(self);
-    if (self->process == getpid()) {
+    if (self->turn.process == getpid()) {
         emb_python_engine_discard(self);
-        pthread_mutex_destroy(&self->mutex);
+        pthread_mutex_destroy(&self->turn.mutex);
     } else if (self->engine) {
         emb_python_account_closed(self);
         emb_engine_forget(self->engine);

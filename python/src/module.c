@@ -6,6 +6,10 @@
 
 #include "core.h"
 
+PyObject *emb_python_string(const char *text) {
+    return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+}
+
 PyObject *emb_python_raise(emb_status status, const emb_error *error) {
     PyObject *errors = PyImport_ImportModule("embound._errors");
     if (!errors) return NULL;

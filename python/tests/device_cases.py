@@ -16,6 +16,7 @@ import numpy
 import pytest
 from conftest import TINY
 from dlpack import CPU, CUDA, FLOAT, IS_COPIED, Taken
+from test_room import open_at_once
 
 TEXTS = [" ".join(["the quick brown fox", "jumps over", "a lazy dog"][: i % 4]) + f" {i}"
          for i in range(700)]
@@ -491,3 +492,27 @@ def test_plans_show_what_other_engines_hold(capsys):
     assert capsys.readouterr().out == account + "\n"
     first.close()
     second.close()
+
+
+def test_engines_that_open_at_once_share_one_figure():
+    least = embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32").open()
+    least.close()
+    budget = least.plan()["device_bytes_min"] + MIB // 4
+    models = [embound.SentenceTransformer(str(TINY), device="cuda", dtype="f32", gpu_memory=budget)
+              for _ in range(2)]
+    opened = [open_at_once(models) for _ in range(40)]
+    assert max(opened) == 1 and sum(opened) > 20, opened
+
+
+def test_copies_to_the_host_are_inside_the_figure():
+    free = embound.SentenceTransformer(str(TINY), device="cuda").open()
+    free.close()
+    with embound.SentenceTransformer(str(TINY), device="cuda",
+                                     memory=free.plan()["host_bytes"] + 16 * MIB) as model:
+        count = model._core.room() // (32 * 4) + 1000
+        rows = model.encode_rows(["x"] * count, on_device=True)
+        for copy in (rows.to_host, lambda: rows.__dlpack__(dl_device=(CPU, 0), copy=True)):
+            with pytest.raises(embound.BudgetError, match="the vectors take"):
+                copy()
+        assert model.encode_rows(["x"] * 1000, on_device=True).to_host().shape == (1000, 32)
+    assert rows.to_host().shape == (count, 32)

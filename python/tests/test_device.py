@@ -127,3 +127,46 @@ for thread in threads:
 print(wrong)
 """, EMB_FAKE_JITTER="50")
     assert said == "[]"
+
+
+def test_a_figure_for_a_gpu_is_none_for_the_cpus_work():
+    said, _ = python("""
+first, second = made(gpu_memory='2GiB'), made()
+print(first.encode("x").shape, second.encode("x").shape, first.device, second.device)
+for model in first, second, first:
+    print(model._core.encode_tokens(["a b"], None)[0][0].shape, model.plan()["device"])
+""")
+    assert said.split("\n") == ["(32,) (32,) cuda:0 cuda:0"] + 3 * ["(4, 32) cpu"]
+
+
+def test_reasons_in_other_encodings():
+    said, messages = python("m = made()\nprint(ascii(m.plan()['device_reason']), m.device)",
+                            CUDA_VISIBLE_DEVICES=os.fsdecode(b"9\351"))
+    assert said.startswith("'CUDA_VISIBLE_DEVICES=9\\ufffd leaves no GPU") and said.endswith("cpu")
+    assert messages.count("DeviceWarning") == 1
+
+
+def test_who_hears_of_the_device_may_use_the_model():
+    said, _ = python("""
+import faulthandler, warnings
+faulthandler.dump_traceback_later(60, exit=True)
+m = made()
+embound._errors._told.clear()
+def show(*arguments, **named):
+    print(m.plan()["device"], m.encode("x").shape)
+warnings.resetwarnings()
+warnings.showwarning = show
+print(m.encode("x").shape)
+""", EMB_FAKE_DRIVER="none")
+    assert said.split("\n") == ["cpu (32,)", "(32,)"]
+
+
+def test_what_bounds_no_gpu_is_not_in_the_account():
+    said, _ = python("""
+made(gpu_memory='1GiB', device='cuda').cpu().open()
+m = made(gpu_memory='1GiB', device='cuda').cpu().open()
+embound.trace_memory()
+m.cuda().open()
+embound.trace_memory()
+""")
+    assert said.count("bounded by gpu_memory") == 1

@@ -237,3 +237,51 @@ del kept[:5]
 print(resident() - before)
 """, TINY)
     assert int(seen) < 40_000 * ROW + 3 * MIB
+
+
+def open_at_once(models):
+    """Opens them in threads of their own; gives how many are open."""
+    ready = threading.Barrier(len(models))
+    refused = []
+
+    def work(model):
+        ready.wait()
+        try:
+            model.open()
+        except embound.BudgetError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=work, args=(model,)) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    opened = sum(model.is_open for model in models)
+    assert opened + len(refused) == len(models)
+    for model in models:
+        model.close()
+    return opened
+
+
+def test_engines_that_open_at_once_share_one_figure():
+    free = embound.SentenceTransformer(str(TINY), device="cpu", threads=1).open()
+    free.close()
+    budget = free.plan()["host_bytes_min"] + MIB  # of the process with one of them
+    models = [embound.SentenceTransformer(str(TINY), device="cpu", threads=1, memory=budget)
+              for _ in range(2)]
+    opened = [open_at_once(models) for _ in range(40)]
+    assert max(opened) == 1 and sum(opened) > 20, opened
+
+
+def test_rows_of_an_engine_without_a_figure_count():
+    first = embound.SentenceTransformer(str(TINY), device="cpu", threads=1).open()
+    budget = embound.SentenceTransformer(str(TINY), device="cpu", threads=1).plan()["host_bytes"]
+    with embound.SentenceTransformer(str(TINY), device="cpu", threads=1,
+                                     memory=budget + 16 * MIB).open() as second:
+        with pytest.raises(embound.BudgetError, match="of tiny-bert, open too, leaves"):
+            first.encode(["x"] * 1_000_000)
+        with pytest.raises(embound.BudgetError, match="leaves"):
+            first._core.encode_tokens(["many more words " * 20] * 20_000, None)
+        assert first.encode(["x"] * 1000).shape == (1000, 32)
+        second.close()
+        assert first._core.room() > 1 << 50

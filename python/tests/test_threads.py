@@ -281,3 +281,10 @@ work()
 print(interrupted, resident_bytes()[0] - before)
 """).split()
     assert int(said[0]) > 20 and int(said[1]) < 4 << 20, said
+
+
+def test_plan_does_not_wait_for_who_encodes(tiny):
+    tiny.open()
+    plans = []
+    tiny._core.encode(TEXTS, None, -1, False, lambda done: plans.append(tiny.plan()), False, 0)
+    assert plans and plans[0]["dim"] == 32
