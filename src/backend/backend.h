@@ -332,7 +332,8 @@ typedef struct emb_cuda_found {
     uint32_t capabilities[EMB_DEVICES_MAX]; /* 90 for 9.0 */
 } emb_cuda_found;
 
-/* Asks the driver, without module and without contexts, and gives it some time to answer.
+/* Asks the driver, without module and without contexts, and gives it some time to answer: once in
+ * a process, as one that did not is not asked again.
  * Gives in *notice whether there is a driver or a GPU, so that a failure is worth telling.
  * Fails: EMB_DEVICE (no driver, no GPU, all hidden, a child of fork, no answer), EMB_NO_MEMORY; the
  * message is the reason alone. Threads: any. */
