@@ -143,7 +143,7 @@ static int64_t taken_most_by(const emb_python_engine *self) {
     return (int64_t)(stated - plan->host_bytes + plan->caller_bytes + before) - kept_bytes(plan);
 }
 
-/* The open engine that allows least; NULL: none states a figure. But: this one is closing. */
+/* The open engine whose figure allows least, but for one that is closing; NULL: none states any. */
 static const emb_python_engine *tightest(const emb_python_engine *but) {
     const emb_python_engine *found = NULL;
     for (const emb_python_engine *other = engines; other; other = other->next) {
