@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Fails unless libembound.so exports exactly what embound.h declares EMB_API, every non-static
-symbol of the core starts with emb_, and no object of the core holds writable data.
+symbol of the core starts with emb_, and no object of the core holds writable data but what STYLE.md
+names.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -12,6 +13,8 @@ from c_source import ROOT, read, strip
 
 DECLARED = re.compile(r"EMB_API\s+[\w\s*]*?\b(emb_\w+)\s*\(")
 WRITABLE = re.compile(r"\s(\.t?(?:data|bss)(?:\.\S+)?)\s+[0-9a-f]+\s+(?:\.hidden\s+)?(\S+)$")
+# what STYLE.md allows: that a driver did not answer (backend/cuda/driver.c); clang parts structs
+ALLOWED = re.compile(r"silent(\.\d+)?$")
 
 
 def run(*command):
@@ -39,7 +42,7 @@ def writable(archive):
     for line in run("objdump", "-t", archive).splitlines():
         found = WRITABLE.search(line)
         if found and not found.group(1).startswith(".data.rel.ro"):
-            if found.group(2) != found.group(1):
+            if found.group(2) != found.group(1) and not ALLOWED.match(found.group(2)):
                 names.append(f"{found.group(2)} ({found.group(1)})")
     return sorted(names)
 

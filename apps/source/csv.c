@@ -232,7 +232,9 @@ emb_status emb_csv_fail(const emb_csv *csv, const char *file, emb_status status,
 
 emb_status emb_csv_fail_unclosed(const emb_csv *csv, const char *file, emb_error *error) {
     return emb_csv_fail(csv, file, EMB_BAD_FILE, csv->reason,
-                        ": close it, or state --no-quotes if quotes are plain characters", error);
+                        ": close it, or state --no-quotes if quotes are plain characters; a text "
+                        "that holds such lines can be given as jsonl",
+                        error);
 }
 
 /* ---- other delimiters ------------------------------------------------------------------------ */

@@ -20,7 +20,11 @@ PyObject *emb_python_slice(PyObject *text, Py_ssize_t *at, const char **data, si
     PyObject *bytes = slice ? PyUnicode_AsUTF8String(slice) : NULL;
     if (slice && !bytes && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
         PyErr_Clear(); /* half of a surrogate pair: as U+FFFD, like other broken bytes */
-        bytes = PyUnicode_AsEncodedString(slice, "utf-8", "surrogatepass");
+        if (PyErr_WarnEx(PyExc_UnicodeWarning,
+                         "a text holds half of a surrogate pair, which no UTF-8 has: it is read as "
+                         "U+FFFD",
+                         1) == 0)
+            bytes = PyUnicode_AsEncodedString(slice, "utf-8", "surrogatepass");
     }
     Py_XDECREF(slice);
     char *start;

@@ -210,6 +210,16 @@ def test_none_in_a_list_is_an_error_of_ours(tiny):
             assert caught.value.index == 1
 
 
+def test_half_a_surrogate_pair_is_said(tiny):
+    with pytest.warns(UnicodeWarning, match="U.FFFD"):
+        row = tiny.encode("a\ud800b")
+    assert numpy.array_equal(row, tiny.encode("a\ufffdb"))
+    with pytest.raises(UnicodeWarning), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny.encode(["a", "a\ud800b"])
+    assert tiny.encode("a").shape == (32,)
+
+
 def test_a_relative_path_and_another_directory(monkeypatch, tmp_path):
     monkeypatch.chdir(TINY.parent)
     models = [embound.SentenceTransformer(TINY.name), embound.SentenceTransformer(f"./{TINY.name}"),
