@@ -148,15 +148,15 @@ static emb_status require(uint32_t id, const char *what, const char *name, const
 }
 
 /* Numbers the added tokens that the vocabulary lacks, as the reference does, whatever id the files
- * state. One that only has a name, and no row, cannot be meant: such a text fails in the reference
- * too. */
+ * state. A mask or the like that only has its usual name, and no row, cannot be meant: such a text
+ * fails in the reference too. One that the files list themselves is found to have no row. */
 static void number_added(emb_text_spec *spec, uint32_t rows) {
     uint32_t kept = 0, next_id = spec->vocabulary;
     emb_sort(spec->added, spec->added_count, sizeof *spec->added, by_place);
     for (uint32_t i = 0; i < spec->added_count; i++) {
         emb_text_added *added = &spec->added[i];
         if (added->id == ID_NONE) added->id = next_id++;
-        if (added->id >= rows && added->rank >= EMB_TEXT_RANK_NAMED) continue;
+        if (added->id >= rows && added->rank == EMB_TEXT_RANK_NAMED) continue;
         if (added->id >= spec->ids_end) spec->ids_end = added->id + 1;
         spec->added[kept++] = *added;
     }

@@ -8,6 +8,7 @@ import math
 import pathlib
 import random
 import re
+import shutil
 import struct
 import tempfile
 
@@ -272,6 +273,18 @@ def check_tokenize(tally, folder):
                  "a long text that failed")
 
 
+def check_tokens_without_rows(tally, folder):
+    """A token that a model's files list, without a row in its table: its texts have no vector."""
+    model = folder / "model"
+    shutil.copytree(BERT, model)
+    path = model / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    for key in ("extra_special_tokens", "additional_special_tokens"):
+        path.write_text(json.dumps({**config, key: ["nowhere"]}))
+        done = run("tokenize", model, "-i", "-", stdin=b"nowhere\n")
+        expect_exit(tally, done, 65, "has no row", what=key)
+
+
 def check_bench(tally, folder):
     """bench with its own texts and with the user's."""
     done = run("bench", BERT, "--json")
@@ -294,7 +307,7 @@ def main():
     tally = program.Tally()
     if ready(tally):
         for check in [check_search, check_search_refuses, check_eval, check_eval_tables,
-                      check_tokenize, check_bench]:
+                      check_tokenize, check_tokens_without_rows, check_bench]:
             with tempfile.TemporaryDirectory(prefix="embound-cli-") as name:
                 check(tally, pathlib.Path(name))
     tally.end()

@@ -213,7 +213,7 @@ static void test_added(void **state) {
           HELLO);
     CHECK(((setup){.config = "{\"additional_special_tokens\":[\"fox\"]}"}), "hellofox", HELLO, FOX);
     CHECK(((setup){.map = "{\"new_token\":\"fox\"}"}), "hellofox", HELLO, FOX);
-    /* special ones without a row are none: such a text fails in the reference */
+    /* a listed one is numbered too; without a row there the model is refused (test_commands.py) */
     setup extra = {.config = "{\"extra_special_tokens\":[\"<x>\"]}"};
     CHECK(extra, "<x>", NEXT_ID);
     refused(&(setup){.json_tokens = TOKEN(" x", PLAIN)}, EMB_UNSUPPORTED, "white space");
