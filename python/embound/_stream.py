@@ -39,18 +39,35 @@ def texts_at_a_time(model: SentenceTransformer, most: int = BLOCK_TEXTS) -> int:
     return max(1, min(most, int(model._core.room()) // (4 * model._dim)))
 
 
+class _Block:
+    """Gathers texts until there are enough for one call."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._number = 0
+        self._size = 0
+        self.texts: list[str] = []
+
+    def add(self, text: Any) -> list[str] | None:
+        """The gathered texts, once they are as many as wanted, or long enough."""
+        self._size += len(_checked(text, self._number))
+        self._number += 1
+        self.texts.append(text)
+        if len(self.texts) < self._most and self._size < BLOCK_CHARACTERS:
+            return None
+        full, self.texts, self._size = self.texts, [], 0
+        return full
+
+
 def blocks(texts: Iterable[str], most: int) -> Iterator[list[str]]:
     """Lists of at most so many texts, of about BLOCK_CHARACTERS at most."""
-    block: list[str] = []
-    size = 0
-    for number, text in enumerate(texts):
-        block.append(text)
-        size += len(_checked(text, number))
-        if len(block) == most or size >= BLOCK_CHARACTERS:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
+    block = _Block(most)
+    for text in texts:
+        full = block.add(text)
+        if full:
+            yield full
+    if block.texts:
+        yield block.texts
 
 
 def encode(model: SentenceTransformer, texts: Iterable[str], prompt: str | None,
@@ -88,18 +105,13 @@ async def _listed(texts: Any, most: int) -> AsyncIterator[list[str]]:
         for ready in blocks(texts, most):
             yield ready
         return
-    block: list[str] = []
-    size = 0
-    number = 0
+    block = _Block(most)
     async for text in texts:
-        block.append(text)
-        size += len(_checked(text, number))
-        number += 1
-        if len(block) == most or size >= BLOCK_CHARACTERS:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
+        full = block.add(text)
+        if full:
+            yield full
+    if block.texts:
+        yield block.texts
 
 
 async def encode_async(model: SentenceTransformer, texts: Any,
