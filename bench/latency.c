@@ -38,13 +38,6 @@ static double now_ms(void) {
     return (double)time.tv_sec * 1e3 + (double)time.tv_nsec * 1e-6;
 }
 
-static emb_dtype read_dtype(const char *name) {
-    static const char *const names[] = {"default", "f32", "bf16", "f16", "int8", "int4", "fp8"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(name, names[i]) == 0) return (emb_dtype)i;
-    return EMB_DTYPE_DEFAULT;
-}
-
 static emb_switch read_graphs(const char *name) {
     return strcmp(name, "on") == 0    ? EMB_SWITCH_ON
            : strcmp(name, "off") == 0 ? EMB_SWITCH_OFF
@@ -63,7 +56,8 @@ static emb_status open_bench(bench *b, int count, char **arguments, emb_error *e
     if (status != EMB_OK) return status;
     b->info.struct_bytes = sizeof b->info;
     emb_model_describe(&b->info, b->model);
-    limits.dtype = read_dtype(arguments[3]);
+    status = emb_dtype_from_name(&limits.dtype, arguments[3]);
+    if (status != EMB_OK) return status;
     limits.threads = (uint32_t)atoi(arguments[4]);
     limits.chunk_tokens_max = b->tokens;
     emb_plan plan;

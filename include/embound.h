@@ -98,12 +98,15 @@ typedef struct emb_device_info {
     uint32_t grown_lanes; /* the same of lanes: how many were open at once and are not now */
 } emb_device_info;
 
-/* What a CPU has of an instruction for products of bf16, as far as the kernels take it. */
-typedef enum emb_bf16 {
-    EMB_BF16_NONE = 0,
-    EMB_BF16_FAST = 1, /* it is used */
-    EMB_BF16_SLOW = 2  /* slower than f32's: bf16 weights are widened */
-} emb_bf16;
+/* What kernels use of a CPU, as far as its operating system allows. */
+typedef enum emb_cpu_feature {
+    EMB_CPU_AVX2 = 1,   /* with FMA and F16C */
+    EMB_CPU_AVX512 = 2, /* F, BW, VL and DQ */
+    EMB_CPU_VNNI = 4,   /* AVX-512's products of bytes */
+    EMB_CPU_BF16 = 8,   /* AVX-512's products of bf16 */
+    EMB_CPU_BF16_FAST =
+        16 /* and they are faster than those of f32; else bf16 weights are widened */
+} emb_cpu_feature;
 
 /* What the planner knows of the hardware and of this process. Saved and loaded as JSON, so that a
  * plan can be made for a machine that is not present. */
@@ -111,8 +114,7 @@ typedef struct emb_machine {
     uint32_t struct_bytes;
     uint32_t cores; /* that this process may run on */
     char cpu_name[64];
-    char isa[16];      /* "ref", "avx2", "avx512": the kernels that will run */
-    uint32_t has_bf16; /* emb_bf16 */
+    uint32_t cpu_features; /* set of emb_cpu_feature, without what EMB_CPU leaves out */
     uint32_t page_bytes;
     uint64_t cache_l2_bytes;     /* per core; 0 if unknown */
     uint64_t cache_l3_bytes;     /* shared; 0 if unknown */
@@ -162,6 +164,9 @@ EMB_API emb_status emb_machine_probe(emb_machine *out, const emb_device_list *de
 EMB_API emb_status emb_machine_probe_guest(emb_machine *out, const emb_device_list *devices,
                                            emb_error *error);
 
+/* Gives which kernels of the CPU will run: "ref", "avx2" or "avx512". Any thread. */
+EMB_API const char *emb_machine_isa(const emb_machine *machine);
+
 /* Writes the machine as JSON into `text` (`capacity` bytes, NUL-terminated); gives the length
  * without the NUL in `length`. Fails: EMB_INVALID_ARGUMENT if it does not fit (20 KiB always do).
  */
@@ -186,6 +191,16 @@ typedef enum emb_dtype {
     EMB_DTYPE_INT4 = 5,
     EMB_DTYPE_FP8 = 6
 } emb_dtype;
+
+/* The names of the dtypes that can be asked for, in the enum's order, with `between` them. */
+#define EMB_DTYPE_NAMES(between)                                                                   \
+    "f32" between "bf16" between "f16" between "int8" between "int4" between "fp8"
+
+/* Gives "int8" and the like, "default" for EMB_DTYPE_DEFAULT; never NULL. Any thread. */
+EMB_API const char *emb_dtype_name(emb_dtype dtype);
+
+/* The other way round. Fails: EMB_INVALID_ARGUMENT; *out then stays as it is. Any thread. */
+EMB_API emb_status emb_dtype_from_name(emb_dtype *out, const char *name);
 
 typedef enum emb_pooling {
     EMB_POOLING_MODEL = 0, /* what the model's files say */

@@ -49,7 +49,7 @@ static void print_no_gpu(emb_writer *out, const emb_machine *machine, const emb_
 static const char *kernels_reason(const emb_machine *machine) {
     const char *forced = getenv("EMB_CPU");
     if (forced && *forced) return "chosen by EMB_CPU";
-    return strcmp(machine->isa, "ref") == 0 ? "this CPU has no AVX2 and FMA" : "best of this CPU";
+    return machine->cpu_features == 0 ? "this CPU has no AVX2 and FMA" : "best of this CPU";
 }
 
 static void print_machine(emb_writer *out, const emb_machine *machine, const emb_options *options) {
@@ -60,10 +60,10 @@ static void print_machine(emb_writer *out, const emb_machine *machine, const emb
                       MIB(machine->cache_l2_bytes), MIB(machine->cache_l3_bytes));
     emb_writer_format(out, "  memory           %.0f MiB\n", MIB(machine->memory_bytes));
     emb_writer_format(out, "  process base     %.2f MiB\n", MIB(machine->process_base_bytes));
-    emb_writer_format(out, "\nDevices\n  cpu              used: kernels %.15s (%s)\n", machine->isa,
-                      kernels_reason(machine));
+    emb_writer_format(out, "\nDevices\n  cpu              used: kernels %.15s (%s)\n",
+                      emb_machine_isa(machine), kernels_reason(machine));
     emb_writer_format(out, "  bf16 products    %s\n",
-                      machine->has_bf16 == EMB_BF16_FAST
+                      machine->cpu_features & EMB_CPU_BF16_FAST
                           ? "used"
                           : "not used: this CPU (or the kernels chosen) "
                             "lacks fast ones; bf16 weights are widened");

@@ -200,15 +200,17 @@ const emb_option_entry emb_option_list[] = {
     {"--device", 0, "D", EMB_CLI_INFO, EMB_GROUP_COMMAND, SPECIAL(DEVICE), .words = "auto cpu cuda",
      .help = "devices to look at", ONLY_HELP},
     {"--dtype", 0, "T", PLANS, EMB_GROUP_MEMORY, SPECIAL(DTYPE),
-     .words = "f32 bf16 f16 int8 int4 fp8 auto",
-     .help = "numbers: f32, bf16, f16, int8, int4, fp8, auto; default f32 (CPU), f16 (GPU)",
-     MANUAL(".Cm f32 , bf16 , f16 , int8 , int4 , fp8\nor\n.Cm auto ,\nthe fastest on the device "
-            "used whose quality is known to hold: f16 on a GPU, bf16 on a CPU that\nmultiplies "
-            "it faster than f32, else f32.\nThe default is that of a quantised model, else f32 on "
-            "a CPU, f16 on a "
-            "GPU.\n.Cm f16\nis for GPUs "
-            "alone,\n.Cm fp8\nfor those of compute capability 8.9 and newer.\nPython's "
-            "spellings do too:\n.Cm float32 , float16 , half , bfloat16 .")},
+     .words = EMB_DTYPE_NAMES(" ") " auto",
+     .help = "numbers: " EMB_DTYPE_NAMES(", ") ", auto; default f32 (CPU), f16 (GPU)",
+     MANUAL(".Cm " EMB_DTYPE_NAMES(
+         " , ") "\nor\n.Cm auto ,\nthe fastest on the device "
+                "used whose quality is known to hold: f16 on a GPU, bf16 on a CPU that\nmultiplies "
+                "it faster than f32, else f32.\nThe default is that of a quantised model, else f32 "
+                "on "
+                "a CPU, f16 on a "
+                "GPU.\n.Cm f16\nis for GPUs "
+                "alone,\n.Cm fp8\nfor those of compute capability 8.9 and newer.\nPython's "
+                "spellings do too:\n.Cm float32 , float16 , half , bfloat16 .")},
     {"--dtype", 0, "T", EMB_CLI_QUANTIZE, EMB_GROUP_COMMAND,
      CHOICE(limits.dtype, EMB_DTYPE_INT8, "int8 int4 fp8"),
      .help = "int8, int4 or fp8; fp8 is for GPUs of compute capability 8.9 and newer", ONLY_HELP},

@@ -9,7 +9,6 @@
 #include "cli/suggest.h"
 #include "fail.h"
 
-static const char *const dtypes[] = {"default", "f32", "bf16", "f16", "int8", "int4", "fp8"};
 static const char *const poolings[] = {"model", "mean", "cls", "max"};
 
 /* The spellings that Python takes too. */
@@ -23,10 +22,6 @@ static const struct {
 #define COUNT(names) (sizeof(names) / sizeof(names)[0])
 
 _Static_assert(sizeof(emb_pooling) == sizeof(uint32_t), "set_option stores enums as numbers");
-
-const char *emb_dtype_name(emb_dtype dtype) {
-    return (size_t)dtype < COUNT(dtypes) ? dtypes[dtype] : "?";
-}
 
 const char *emb_pooling_name(emb_pooling pooling) {
     return (size_t)pooling < COUNT(poolings) ? poolings[pooling] : "?";

@@ -72,7 +72,7 @@ static emb_status make_plan(emb_session *session, emb_error *error) {
 /* What --dtype auto means depends on the device, which the plan in the default dtype finds. */
 static emb_status plan_dtype(emb_session *session, const emb_options *options, emb_error *error) {
     emb_status status = make_plan(session, error);
-    if (!options->dtype_auto || session->machine.has_bf16 != EMB_BF16_FAST) return status;
+    if (!options->dtype_auto || !(session->machine.cpu_features & EMB_CPU_BF16_FAST)) return status;
     bool chosen = session->limits.device == EMB_DEVICE_AUTO && session->machine.devices_count;
     bool cuda = session->limits.device == EMB_DEVICE_CUDA ||
                 (chosen && (status != EMB_OK || session->plan.device == EMB_DEVICE_CUDA));

@@ -18,7 +18,7 @@
 
 typedef struct model {
     const emb_backend *backend;
-    emb_format format;
+    emb_dtype dtype;
     uint32_t layers_count, tokens_max;
     emb_block_shape shape;
     emb_layer *layers;
@@ -61,25 +61,26 @@ static void layout(model *m, emb_ledger *ledger) {
         emb_layer *layer = &m->layers[l];
         layer->qkv.group = layer->attention_out.group = EMB_QUANTIZE_GROUP;
         layer->ffn_in.group = layer->ffn_out.group = EMB_QUANTIZE_GROUP;
-        m->backend->linear_layout(&layer->qkv, 3 * hidden, hidden, m->format, ledger);
-        m->backend->linear_layout(&layer->attention_out, hidden, hidden, m->format, ledger);
-        m->backend->linear_layout(&layer->ffn_in, wide, hidden, m->format, ledger);
-        m->backend->linear_layout(&layer->ffn_out, hidden, wide, m->format, ledger);
+        m->backend->linear_layout(m->backend, &layer->qkv, 3 * hidden, hidden, m->dtype, ledger);
+        m->backend->linear_layout(m->backend, &layer->attention_out, hidden, hidden, m->dtype,
+                                  ledger);
+        m->backend->linear_layout(m->backend, &layer->ffn_in, wide, hidden, m->dtype, ledger);
+        m->backend->linear_layout(m->backend, &layer->ffn_out, hidden, wide, m->dtype, ledger);
         layer->attention_gain = emb_ledger_take(ledger, hidden, sizeof(float));
         layer->attention_shift = emb_ledger_take(ledger, hidden, sizeof(float));
         layer->ffn_gain = emb_ledger_take(ledger, hidden, sizeof(float));
         layer->ffn_shift = emb_ledger_take(ledger, hidden, sizeof(float));
     }
     m->weight_bytes = ledger->bytes;
-    m->backend->lane_layout(&m->scratch, &m->shape, m->format, m->tokens_max, ledger);
+    m->backend->lane_layout(m->backend, &m->scratch, &m->shape, m->tokens_max, ledger);
     m->scratch_bytes = ledger->bytes - m->weight_bytes;
 }
 
-/* Rows [row0, row0 + rows) of values, quantised first where the format is so. */
+/* Rows [row0, row0 + rows) of values, quantised first where the dtype is so. */
 static void pack(model *m, emb_linear *linear, uint32_t row0, uint32_t rows) {
     const float *values = m->values + (size_t)row0 * linear->cols;
-    if (!emb_format_quantized(m->format)) {
-        m->backend->linear_pack(linear, row0, rows, values);
+    if (!emb_dtype_quantized(m->dtype)) {
+        m->backend->linear_pack(m->backend, linear, row0, rows, values);
         return;
     }
     for (uint32_t r = 0; r < rows; r += EMB_PACK_ROWS) {
@@ -87,7 +88,7 @@ static void pack(model *m, emb_linear *linear, uint32_t row0, uint32_t rows) {
         m->rows.cols = linear->cols;
         m->rows.group = EMB_QUANTIZE_GROUP;
         emb_quantize_rows(&m->rows, values + (size_t)r * linear->cols, NULL);
-        m->backend->linear_pack_quantized(linear, row0 + r, &m->rows);
+        m->backend->linear_pack_quantized(m->backend, linear, row0 + r, &m->rows);
     }
 }
 
@@ -111,11 +112,11 @@ static void fill(model *m) {
     }
 }
 
-static void model_init(model *m, const emb_backend *backend, emb_format format,
-                       const uint32_t *sizes, uint32_t tokens_max) {
+static void model_init(model *m, const emb_backend *backend, emb_dtype dtype, const uint32_t *sizes,
+                       uint32_t tokens_max) {
     memset(m, 0, sizeof *m);
     m->backend = backend;
-    m->format = format;
+    m->dtype = dtype;
     m->layers_count = sizes[0];
     m->tokens_max = tokens_max;
     m->shape = (emb_block_shape){.hidden = sizes[1],
@@ -138,7 +139,7 @@ static void model_init(model *m, const emb_backend *backend, emb_format format,
     m->x = need((size_t)tokens_max * hidden * sizeof(float));
     m->starts = need((tokens_max + 1) * sizeof *m->starts);
     size_t block = (size_t)EMB_PACK_ROWS * (rows + EMB_QUANTIZE_GROUP);
-    m->rows = (emb_quantized_rows){.bits = format == EMB_FORMAT_I4 ? 4 : 8,
+    m->rows = (emb_quantized_rows){.bits = dtype == EMB_DTYPE_INT4 ? 4 : 8,
                                    .values = need(block),
                                    .scales = need(block / EMB_QUANTIZE_GROUP * sizeof(float)),
                                    .zeros = need(block / EMB_QUANTIZE_GROUP)};
@@ -172,9 +173,10 @@ static double forward(model *m, uint32_t chunks, uint32_t tokens, double budget)
         double start = seconds();
         for (uint32_t c = 0; c < chunks; c += per_tile) {
             for (uint32_t l = 0; l < m->layers_count; l++) {
-                m->backend->attention_block(m->x, m->x, &tile, &m->layers[l], &m->shape,
-                                            &m->scratch);
-                m->backend->ffn_block(m->x, m->x, &tile, &m->layers[l], &m->shape, &m->scratch);
+                m->backend->attention_block(m->backend, &m->scratch, m->x, m->x, &tile,
+                                            &m->layers[l], &m->shape);
+                m->backend->ffn_block(m->backend, &m->scratch, m->x, m->x, &tile, &m->layers[l],
+                                      &m->shape);
             }
         }
         double taken = seconds() - start;
@@ -200,13 +202,13 @@ static void print_line(const model *m, const char *what, uint32_t chunks, uint32
     fflush(stdout);
 }
 
-static void bench_forward(const emb_backend *backend, emb_format format, const uint32_t *sizes) {
+static void bench_forward(const emb_backend *backend, emb_dtype dtype, const uint32_t *sizes) {
     static const uint32_t cases[][2] = {{1, 16}, {1, 128}, {32, 128}, {1, 512}, {16, 16}, {1, 20}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint32_t chunks = cases[i][0], tokens = cases[i][1];
         uint32_t tile = tokens > 256 ? tokens : 256;
         model m;
-        model_init(&m, backend, format, sizes, tile);
+        model_init(&m, backend, dtype, sizes, tile);
         double taken = forward(&m, chunks, tokens, 1.0);
         print_line(&m, "forward", chunks, tokens, taken,
                    flops_per_token(&m, tokens) * chunks * tokens);
@@ -215,12 +217,12 @@ static void bench_forward(const emb_backend *backend, emb_format format, const u
 }
 
 /* Speed against tokens per tile, on texts of 32 and of 128 tokens. */
-static void bench_knee(const emb_backend *backend, emb_format format, const uint32_t *sizes) {
+static void bench_knee(const emb_backend *backend, emb_dtype dtype, const uint32_t *sizes) {
     static const uint32_t tiles[] = {32, 64, 128, 192, 256, 384, 512, 1024};
     for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) {
         for (uint32_t tokens = 32; tokens <= 128 && tokens <= tiles[i]; tokens *= 4) {
             model m;
-            model_init(&m, backend, format, sizes, tiles[i]);
+            model_init(&m, backend, dtype, sizes, tiles[i]);
             uint32_t chunks = tiles[i] / tokens;
             double taken = forward(&m, chunks, tokens, 1.0);
             print_line(&m, "knee", chunks, tokens, taken,
@@ -230,17 +232,17 @@ static void bench_knee(const emb_backend *backend, emb_format format, const uint
     }
 }
 
-static void bench_ops(const emb_backend *backend, emb_format format, const uint32_t *sizes) {
+static void bench_ops(const emb_backend *backend, emb_dtype dtype, const uint32_t *sizes) {
     model m;
     uint32_t tokens = 128;
-    model_init(&m, backend, format, sizes, tokens);
+    model_init(&m, backend, dtype, sizes, tokens);
     emb_tile tile = make_tile(&m, 1, tokens);
     double best[2] = {1e9, 1e9}, hidden = m.shape.hidden;
     for (double end = seconds() + 1.0; seconds() < end;) {
         double t0 = seconds();
-        m.backend->attention_block(m.x, m.x, &tile, m.layers, &m.shape, &m.scratch);
+        m.backend->attention_block(m.backend, &m.scratch, m.x, m.x, &tile, m.layers, &m.shape);
         double t1 = seconds();
-        m.backend->ffn_block(m.x, m.x, &tile, m.layers, &m.shape, &m.scratch);
+        m.backend->ffn_block(m.backend, &m.scratch, m.x, m.x, &tile, m.layers, &m.shape);
         double t2 = seconds();
         if (t1 - t0 < best[0]) best[0] = t1 - t0;
         if (t2 - t1 < best[1]) best[1] = t2 - t1;
@@ -251,9 +253,9 @@ static void bench_ops(const emb_backend *backend, emb_format format, const uint3
     model_reset(&m);
 }
 
-static void bench_pack(const emb_backend *backend, emb_format format, const uint32_t *sizes) {
+static void bench_pack(const emb_backend *backend, emb_dtype dtype, const uint32_t *sizes) {
     model m;
-    model_init(&m, backend, format, sizes, 16);
+    model_init(&m, backend, dtype, sizes, 16);
     emb_linear *linear = &m.layers[0].ffn_in;
     double best = 1e9, bytes = 4.0 * linear->rows * linear->cols;
     for (double end = seconds() + 0.5; seconds() < end;) {
@@ -270,8 +272,8 @@ static void bench_pack(const emb_backend *backend, emb_format format, const uint
 }
 
 /* Accumulators enough to hide the latency of any core; nothing is read from memory. */
-static void bench_peak(const emb_backend *backend, emb_format format, const uint32_t *sizes) {
-    (void)backend, (void)format, (void)sizes;
+static void bench_peak(const emb_backend *backend, emb_dtype dtype, const uint32_t *sizes) {
+    (void)backend, (void)dtype, (void)sizes;
 #ifdef EMB_X86
     if (!__builtin_cpu_supports("avx512vnni")) {
         printf("{\"bench\":\"peak\",\"skipped\":\"no AVX-512 VNNI\"}\n");
@@ -300,7 +302,7 @@ static void bench_peak(const emb_backend *backend, emb_format format, const uint
 #endif
 }
 
-typedef void (*bench)(const emb_backend *backend, emb_format format, const uint32_t *sizes);
+typedef void (*bench)(const emb_backend *backend, emb_dtype dtype, const uint32_t *sizes);
 
 static bench find_bench(const char *name) {
     if (!strcmp(name, "forward")) return bench_forward;
@@ -313,16 +315,16 @@ static bench find_bench(const char *name) {
 
 int main(int argc, char **argv) {
     bench run = find_bench(argc > 1 ? argv[1] : "forward");
-    const char *isa;
-    uint32_t has_bf16;
+    uint32_t features;
     emb_error error;
     if (argc > 2) setenv("EMB_CPU", argv[2], 1);
-    if (emb_cpu_detect(&isa, &has_bf16, &error) != EMB_OK) {
+    if (emb_cpu_detect(&features, &error) != EMB_OK) {
         fprintf(stderr, "kernels: %s\n", error.message);
         return 64;
     }
     const char *name = argc > 3 ? argv[3] : "f32";
     bool widen = !strcmp(name, "bf16widen");
+    if (widen) features &= ~(uint32_t)EMB_CPU_BF16_FAST;
     uint32_t sizes[4] = {6, 384, 12, 1536};
     for (int i = 4; i < argc && i < 8; i++) sizes[i - 4] = (uint32_t)strtoul(argv[i], NULL, 10);
     if (!run || sizes[2] == 0 || sizes[1] % sizes[2] != 0) {
@@ -330,10 +332,10 @@ int main(int argc, char **argv) {
                         "[f32|bf16|bf16widen|int8|int4] [layers hidden heads intermediate]\n");
         return 64;
     }
-    emb_format format = widen || !strcmp(name, "bf16") ? EMB_FORMAT_BF16
-                        : !strcmp(name, "int8")        ? EMB_FORMAT_I8
-                        : !strcmp(name, "int4")        ? EMB_FORMAT_I4
-                                                       : EMB_FORMAT_F32;
-    run(emb_cpu_backend(isa, has_bf16 && !widen, format), format, sizes);
+    emb_dtype dtype = widen || !strcmp(name, "bf16") ? EMB_DTYPE_BF16
+                      : !strcmp(name, "int8")        ? EMB_DTYPE_INT8
+                      : !strcmp(name, "int4")        ? EMB_DTYPE_INT4
+                                                     : EMB_DTYPE_F32;
+    run(emb_cpu_backend(features, dtype), dtype, sizes);
     return 0;
 }

@@ -3,11 +3,6 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "describe.h"
 
-static const char *dtype_name(emb_dtype dtype) {
-    static const char *const names[] = {"default", "f32", "bf16", "f16", "int8", "int4", "fp8"};
-    return (size_t)dtype < sizeof names / sizeof names[0] ? names[dtype] : "unknown";
-}
-
 static const char *pooling_name(emb_pooling pooling) {
     static const char *const names[] = {"model", "mean", "cls", "max"};
     return (size_t)pooling < sizeof names / sizeof names[0] ? names[pooling] : "unknown";
@@ -58,7 +53,7 @@ PyObject *emb_python_describe_plan(const emb_plan *plan) {
         plan->device == EMB_DEVICE_CUDA ? "cuda" : "cpu", "device_reason",
         emb_python_string(plan->device_reason), "device_notice",
         PyBool_FromLong(plan->device_notice != 0), "devices", indices, "dtype",
-        dtype_name(plan->dtype), "long", long_name(plan->long_rule), "pooling",
+        emb_dtype_name(plan->dtype), "long", long_name(plan->long_rule), "pooling",
         pooling_name(plan->pooling), "normalize", PyBool_FromLong(plan->normalize != 0), "dim",
         plan->dim, "lanes", plan->lanes, "windows", plan->windows, "window_tokens",
         plan->window_tokens, "window_chunks", plan->window_chunks, "tokens_per_tile",
@@ -112,7 +107,7 @@ PyObject *emb_python_describe_model(const emb_model_info *info) {
         "window_tokens", info->window_tokens, "default_tokens", info->default_tokens,
         "special_tokens", info->special_tokens, "dim", info->dim, "pooling",
         pooling_name(info->pooling), "normalizes", PyBool_FromLong(info->normalizes != 0),
-        "stored_dtype", dtype_name(info->stored_dtype), "parameters",
+        "stored_dtype", emb_dtype_name(info->stored_dtype), "parameters",
         (unsigned long long)info->parameters, "file_bytes", (unsigned long long)info->file_bytes,
         "description_bytes", (unsigned long long)info->description_bytes, "unknown_keys",
         emb_python_string(info->unknown_keys));

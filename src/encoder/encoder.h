@@ -30,8 +30,8 @@ typedef struct emb_weights {
     const emb_model_files *files;
     const emb_shape *shape;
     const emb_backend *backend;
-    emb_format format;
-    bool stored;                      /* the files hold matrices in `format`; else made from f32 */
+    emb_dtype dtype;
+    bool stored;                      /* the files hold matrices in `dtype`; else made from f32 */
     uint32_t slots;                   /* 0: all layers resident; 1, 2: buffers of one layer each */
     uint32_t device;                  /* index, if the backend has one */
     bool words_resident;              /* else rows are read from the file for each tile */
@@ -47,7 +47,7 @@ typedef struct emb_weights {
     emb_layer *layers;            /* [layers] resident, or [slots] */
     float *staging;               /* [EMB_PACK_ROWS, max cols] f32 rows on their way */
     void *staging_scratch;        /* bytes as the file has them */
-    emb_quantized_rows quantized; /* [EMB_PACK_ROWS, max cols] staged rows, if the format is so */
+    emb_quantized_rows quantized; /* [EMB_PACK_ROWS, max cols] staged rows, if the dtype is so */
     float *factors, *importance;  /* [hidden] of the balanced matrix at work; int4 made here */
     /* streaming: guarded by mutex */
     pthread_mutex_t mutex;
@@ -71,7 +71,7 @@ typedef struct emb_weights_config {
     const emb_model_files *files;
     const emb_shape *shape;
     const emb_backend *backend;
-    emb_format format;
+    emb_dtype dtype;
     uint32_t slots, lanes, chunk_tokens_max, device;
     bool words_resident, words_pinned, layers_pinned, fills_pinned;
     emb_pinned_weights pinned;
@@ -92,8 +92,8 @@ void emb_weights_close(emb_weights *weights);
 /* Loads what is resident, and the pinned copies. Fails: EMB_IO, EMB_BAD_FILE, EMB_DEVICE. */
 emb_status emb_weights_load(emb_weights *weights, emb_error *error);
 
-/* Reads one row of the word embedding into `out`, host memory, as a table in the weights' format
- * has it: see emb_format_row_bytes. values [hidden] and scratch are the caller's. Fails as load
+/* Reads one row of the word embedding into `out`, host memory, as a table in the weights' dtype
+ * has it: see emb_dtype_row_bytes. values [hidden] and scratch are the caller's. Fails as load
  * does. */
 emb_status emb_weights_read_word(const emb_weights *weights, void *out, uint32_t row, float *values,
                                  void *scratch, emb_error *error);

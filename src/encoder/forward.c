@@ -30,8 +30,8 @@ void emb_packed_pass_layout(emb_packed_pass *packed, const emb_weights_config *c
         packed->staging[i] = emb_ledger_take(books->pinned, staging_place(tokens, (uint32_t)tiles),
                                              sizeof(uint32_t));
     emb_ledger_item(books->device, "tiles of a pass");
-    packed->kept =
-        emb_ledger_take(books->device, 1, config->backend->kept_place(tokens, (uint32_t)tiles));
+    packed->kept = emb_ledger_take(
+        books->device, 1, config->backend->kept_place(config->backend, tokens, (uint32_t)tiles));
 }
 
 void emb_lane_layout(emb_lane *lane, uint32_t index, const emb_weights_config *config,
@@ -49,15 +49,15 @@ void emb_lane_layout(emb_lane *lane, uint32_t index, const emb_weights_config *c
         lane->ids = lane->indices + emb_index_ids(tokens_per_tile);
     }
     if (!config->words_resident && !config->words_pinned) {
-        lane->gathered = emb_ledger_take(
-            ledger, tokens_per_tile, emb_format_row_bytes(config->format, config->shape->hidden));
+        lane->gathered = emb_ledger_take(ledger, tokens_per_tile,
+                                         emb_dtype_row_bytes(config->dtype, config->shape->hidden));
         lane->gather_row = emb_ledger_take(ledger, config->shape->hidden, sizeof(float));
         lane->gather_scratch =
             emb_ledger_take(ledger, emb_model_scratch_bytes(config->shape->hidden), 1);
     }
     emb_ledger_item(books->device, "lane buffers");
     if (with_x) lane->x = emb_ledger_take(books->device, values, config->backend->activation_bytes);
-    config->backend->lane_layout(&lane->scratch, blocks, config->format, tokens_per_tile,
+    config->backend->lane_layout(config->backend, &lane->scratch, blocks, tokens_per_tile,
                                  books->device);
     if (config->backend->lane_state_bytes) {
         emb_ledger_item(books->host, "lane buffers");
@@ -97,7 +97,7 @@ static emb_status gather_words(emb_encoder *encoder, emb_lane *lane, uint32_t *i
                                emb_error *error) {
     const emb_weights *w = encoder->weights;
     uint32_t hidden = encoder->shape->hidden;
-    uint64_t row_bytes = emb_format_row_bytes(w->format, hidden);
+    uint64_t row_bytes = emb_dtype_row_bytes(w->dtype, hidden);
     for (uint32_t i = 0; i < tokens; i++) {
         EMB_TRY(emb_weights_read_word(w, (unsigned char *)lane->gathered + i * row_bytes, ids[i],
                                       lane->gather_row, lane->gather_scratch, error));
@@ -145,19 +145,21 @@ static emb_status run_tile(emb_encoder *encoder, emb_lane *lane, const emb_pass 
         EMB_TRY(begin_tile(&lane->tile, &lane->tile_targets, &embedding, encoder, lane, pass, cut,
                            n, error));
     if (n == 0) {
-        if (!lane->replayed) backend->embed(x, &lane->tile, &embedding, &encoder->blocks);
+        if (!lane->replayed)
+            backend->embed(backend, &lane->scratch, x, &lane->tile, &embedding, &encoder->blocks);
         lane->rows_computed += lane->tile.tokens;
         lane->tiles++;
     }
     if (!lane->replayed) {
-        backend->attention_block(x, x, &lane->tile, layer, &encoder->blocks, &lane->scratch);
-        backend->ffn_block(x, x, &lane->tile, layer, &encoder->blocks, &lane->scratch);
+        backend->attention_block(backend, &lane->scratch, x, x, &lane->tile, layer,
+                                 &encoder->blocks);
+        backend->ffn_block(backend, &lane->scratch, x, x, &lane->tile, layer, &encoder->blocks);
     }
     if (last && encoder->keeps_tokens)
         keep_tokens(lane, pass, x, encoder->shape->hidden);
     else if (last)
-        backend->pool(pass->vectors, lane->tile_targets, x, &lane->tile, &encoder->pool,
-                      &encoder->blocks);
+        backend->pool(backend, &lane->scratch, pass->vectors, lane->tile_targets, x, &lane->tile,
+                      &encoder->pool, &encoder->blocks);
     /* a device runs behind: what it reads must stay until it is done */
     if (backend->device && last) return backend->device->finish(&lane->scratch, error);
     return EMB_OK;
@@ -206,7 +208,7 @@ static emb_status begin_packed(emb_encoder *encoder, emb_lane *lane, const emb_p
     uint32_t *block = packed->staging[turn] + staging_place(cut->row0, c);
     const tile_room room = {block, block + EMB_INDEX_HEAD, block + emb_index_ids(cut->tokens)};
     own->targets = pack_tile(&own->tile, &room, pass, cut);
-    own->tile.kept = packed->kept + backend->kept_place(cut->row0, c);
+    own->tile.kept = packed->kept + backend->kept_place(backend, cut->row0, c);
     emb_embedding embedding = encoder->weights->embedding;
     bool gather = !encoder->weights->words_resident;
     if (gather) {
@@ -214,7 +216,7 @@ static emb_status begin_packed(emb_encoder *encoder, emb_lane *lane, const emb_p
         embedding.words = lane->gathered;
     }
     backend->device->begin(&own->tile, &own->targets, &lane->scratch);
-    backend->embed(x, &own->tile, &embedding, &encoder->blocks);
+    backend->embed(backend, &lane->scratch, x, &own->tile, &embedding, &encoder->blocks);
     lane->rows_computed += own->tile.tokens;
     lane->tiles++;
     return gather ? backend->device->finish(&lane->scratch, error) : EMB_OK;
@@ -227,10 +229,11 @@ static emb_status run_packed(emb_encoder *encoder, emb_lane *lane, const emb_pas
     void *x = (unsigned char *)pass->x + pass->cuts[c].row0 * row_bytes;
     if (n == 0) EMB_TRY(begin_packed(encoder, lane, pass, c, x, error));
     const emb_packed_tile *own = &pass->packed->tiles[c];
-    backend->attention_block(x, x, &own->tile, layer, &encoder->blocks, &lane->scratch);
-    backend->ffn_block(x, x, &own->tile, layer, &encoder->blocks, &lane->scratch);
+    backend->attention_block(backend, &lane->scratch, x, x, &own->tile, layer, &encoder->blocks);
+    backend->ffn_block(backend, &lane->scratch, x, x, &own->tile, layer, &encoder->blocks);
     if (n + 1 == encoder->shape->layers)
-        backend->pool(pass->vectors, own->targets, x, &own->tile, &encoder->pool, &encoder->blocks);
+        backend->pool(backend, &lane->scratch, pass->vectors, own->targets, x, &own->tile,
+                      &encoder->pool, &encoder->blocks);
     return EMB_OK;
 }
 
@@ -292,11 +295,11 @@ emb_status emb_encoder_record(emb_encoder *encoder, emb_lane *lane, uint32_t tok
     emb_tile *tile = &lane->tile;
     void *x = lane->x;
     backend->device->record(tile, tokens, &lane->scratch);
-    backend->embed(x, tile, &embedding, &encoder->blocks);
+    backend->embed(backend, &lane->scratch, x, tile, &embedding, &encoder->blocks);
     for (uint32_t n = 0; n < encoder->shape->layers; n++) {
         const emb_layer *layer = &encoder->weights->layers[n];
-        backend->attention_block(x, x, tile, layer, &encoder->blocks, &lane->scratch);
-        backend->ffn_block(x, x, tile, layer, &encoder->blocks, &lane->scratch);
+        backend->attention_block(backend, &lane->scratch, x, x, tile, layer, &encoder->blocks);
+        backend->ffn_block(backend, &lane->scratch, x, x, tile, layer, &encoder->blocks);
     }
     return backend->device->recorded(&lane->scratch, error);
 }

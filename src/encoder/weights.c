@@ -18,14 +18,14 @@ static uint32_t staging_cols(const emb_shape *shape) {
 /* Without files, which measuring can do without, nothing is. */
 static bool is_stored(const emb_weights_config *config) {
     emb_dtype stored = config->files ? emb_model_stored_dtype(config->files) : EMB_DTYPE_DEFAULT;
-    return (stored == EMB_DTYPE_INT8 && config->format == EMB_FORMAT_I8) ||
-           (stored == EMB_DTYPE_INT4 && config->format == EMB_FORMAT_I4) ||
-           (stored == EMB_DTYPE_FP8 && config->format == EMB_FORMAT_FP8);
+    return (stored == EMB_DTYPE_INT8 && config->dtype == EMB_DTYPE_INT8) ||
+           (stored == EMB_DTYPE_INT4 && config->dtype == EMB_DTYPE_INT4) ||
+           (stored == EMB_DTYPE_FP8 && config->dtype == EMB_DTYPE_FP8);
 }
 
 /* int4 made here, of a matrix whose rounding follows the norm that feeds it. */
 static bool balances(const emb_weights *w, emb_tensor_role role) {
-    return !w->stored && w->format == EMB_FORMAT_I4 && emb_int4_balances(role);
+    return !w->stored && w->dtype == EMB_DTYPE_INT4 && emb_int4_balances(role);
 }
 
 /* Whether the input of this matrix has factors, in some layer at least. */
@@ -38,10 +38,10 @@ static bool smooths(const emb_weights *w, emb_tensor_role role) {
 /* One matrix, or several side by side, and its place for factors if its input has any. */
 static void linear_layout(emb_linear *linear, const emb_weights *w, emb_tensor_role role,
                           uint32_t rows, uint32_t cols, emb_ledger *ledger) {
-    bool keeps = w->format == EMB_FORMAT_FP8 && emb_fp8_keeps_f16(role);
-    emb_format format = keeps ? EMB_FORMAT_F16 : w->format;
+    bool keeps = w->dtype == EMB_DTYPE_FP8 && emb_fp8_keeps_f16(role);
+    emb_dtype dtype = keeps ? EMB_DTYPE_F16 : w->dtype;
     linear->group = w->stored ? emb_model_stored_group(w->files, role, 0) : EMB_QUANTIZE_GROUP;
-    w->backend->linear_layout(linear, rows, cols, format, ledger);
+    w->backend->linear_layout(w->backend, linear, rows, cols, dtype, ledger);
     bool scaled = !keeps && smooths(w, role);
     linear->smooth = scaled ? emb_ledger_take(ledger, cols, sizeof(float)) : NULL;
 }
@@ -73,7 +73,7 @@ static uint64_t layer_in_block(emb_layer *layer, const emb_weights *weights, voi
 
 static void *words_layout(const emb_weights_config *config, emb_ledger *ledger) {
     return emb_ledger_take(ledger, config->shape->vocabulary,
-                           emb_format_row_bytes(config->format, config->shape->hidden));
+                           emb_dtype_row_bytes(config->dtype, config->shape->hidden));
 }
 
 void emb_pinned_weights_layout(emb_pinned_weights *pinned, const emb_weights_config *config,
@@ -81,7 +81,7 @@ void emb_pinned_weights_layout(emb_pinned_weights *pinned, const emb_weights_con
     emb_weights like = {.files = config->files,
                         .shape = config->shape,
                         .backend = config->backend,
-                        .format = config->format,
+                        .dtype = config->dtype,
                         .stored = is_stored(config)};
     memset(pinned, 0, sizeof *pinned);
     if (config->words_pinned) {
@@ -129,11 +129,11 @@ static uint64_t staging_values(const emb_weights *w) {
 
 /* A block of rows in quantised form, for formats that have one. */
 static void staging_layout(emb_weights *w, emb_ledger *ledger) {
-    bool grouped = w->format == EMB_FORMAT_I4;
+    bool grouped = w->dtype == EMB_DTYPE_INT4;
     uint32_t cols = staging_cols(w->shape);
     uint64_t groups = grouped ? emb_quantized_groups(cols, EMB_QUANTIZE_GROUP) : 1;
     w->quantized = (emb_quantized_rows){.bits = grouped ? 4 : 8};
-    if (!emb_format_quantized(w->format)) return;
+    if (!emb_dtype_quantized(w->dtype)) return;
     w->quantized.values = emb_ledger_take(ledger, (uint64_t)EMB_PACK_ROWS * cols, 1);
     w->quantized.scales = emb_ledger_take(ledger, EMB_PACK_ROWS * groups, sizeof(float));
     if (grouped) w->quantized.zeros = emb_ledger_take(ledger, EMB_PACK_ROWS * groups, 1);
@@ -150,7 +150,7 @@ void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
     weights->files = config->files;
     weights->shape = s;
     weights->backend = config->backend;
-    weights->format = config->format;
+    weights->dtype = config->dtype;
     weights->stored = is_stored(config);
     weights->slots = config->slots;
     weights->lanes = config->lanes;
@@ -190,7 +190,7 @@ static emb_status read_vector(emb_weights *w, emb_tensor_role role, uint32_t lay
                               float *out, emb_error *error) {
     EMB_TRY(
         emb_model_read_rows(w->files, role, layer, 0, 1, w->staging, w->staging_scratch, error));
-    w->backend->convert(out, EMB_FORMAT_F32, w->staging, 1, count);
+    w->backend->convert(w->backend, out, EMB_DTYPE_F32, w->staging, 1, count);
     return EMB_OK;
 }
 
@@ -200,8 +200,8 @@ static emb_status read_bias(emb_weights *w, emb_tensor_role role, uint32_t layer
     EMB_TRY(read_vector(w, role, layer, count, linear->bias + row0, error));
     unsigned char *narrow = linear->bias_narrow;
     if (narrow)
-        w->backend->convert(narrow + row0 * emb_format_bytes(linear->format), linear->format,
-                            w->staging, 1, count);
+        w->backend->convert(w->backend, narrow + row0 * emb_dtype_bytes(linear->dtype),
+                            linear->dtype, w->staging, 1, count);
     return EMB_OK;
 }
 
@@ -211,10 +211,10 @@ static emb_status stage_rows(emb_weights *w, emb_tensor_role role, uint32_t laye
                              uint32_t rows, uint32_t done, const emb_linear *linear,
                              emb_error *error) {
     size_t cols = linear->cols;
-    if (!w->stored || !emb_format_quantized(linear->format))
+    if (!w->stored || !emb_dtype_quantized(linear->dtype))
         return emb_model_read_rows(w->files, role, layer, row0, rows, w->staging + done * cols,
                                    w->staging_scratch, error);
-    bool grouped = w->format == EMB_FORMAT_I4;
+    bool grouped = w->dtype == EMB_DTYPE_INT4;
     size_t scales = grouped ? done * emb_quantized_groups(linear->cols, linear->group) : done;
     emb_quantized_rows part = {.values = w->quantized.values + done * cols,
                                .scales = w->quantized.scales + scales,
@@ -232,19 +232,19 @@ static void divide_columns(float *values, const float *by, uint32_t rows, uint32
  * emb_quantize_rows takes it. */
 static void pack_staged(emb_weights *w, emb_linear *linear, uint32_t row0, uint32_t rows,
                         const float *importance) {
-    if (!emb_format_quantized(linear->format)) {
-        w->backend->linear_pack(linear, row0, rows, w->staging);
+    if (!emb_dtype_quantized(linear->dtype)) {
+        w->backend->linear_pack(w->backend, linear, row0, rows, w->staging);
         return;
     }
     w->quantized.rows = rows;
     w->quantized.cols = linear->cols;
-    w->quantized.group = w->format == EMB_FORMAT_I4 ? linear->group : linear->cols;
-    if (!w->stored && w->format == EMB_FORMAT_FP8)
+    w->quantized.group = w->dtype == EMB_DTYPE_INT4 ? linear->group : linear->cols;
+    if (!w->stored && w->dtype == EMB_DTYPE_FP8)
         emb_quantize_fp8((uint8_t *)w->quantized.values, w->quantized.scales, w->staging, rows,
                          linear->cols);
     else if (!w->stored)
         emb_quantize_rows(&w->quantized, w->staging, importance);
-    w->backend->linear_pack_quantized(linear, row0, &w->quantized);
+    w->backend->linear_pack_quantized(w->backend, linear, row0, &w->quantized);
 }
 
 /* The factors of a linear's input; ones where only other matrices have some. */
@@ -255,7 +255,7 @@ static emb_status load_smooth(emb_weights *w, emb_linear *linear, emb_tensor_rol
     for (uint32_t i = 0; i < linear->cols; i++) w->staging[i] = 1;
     if (w->stored && emb_model_has_smooth(w->files, role, layer))
         EMB_TRY(emb_model_read_smooth(w->files, role, layer, w->staging, error));
-    w->backend->convert(linear->smooth, EMB_FORMAT_F32, factors, 1, linear->cols);
+    w->backend->convert(w->backend, linear->smooth, EMB_DTYPE_F32, factors, 1, linear->cols);
     return EMB_OK;
 }
 
@@ -319,7 +319,8 @@ emb_status emb_weights_load_layer(emb_weights *w, emb_layer *layer, uint32_t n, 
     };
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++)
         EMB_TRY(read_vector(w, vectors[i].role, n, s->hidden, vectors[i].out, error));
-    return w->backend->layer_finish ? w->backend->layer_finish(layer, w->device, error) : EMB_OK;
+    return w->backend->layer_finish ? w->backend->layer_finish(w->backend, layer, w->device, error)
+                                    : EMB_OK;
 }
 
 /* T5's buckets as MPNet uses them: near distances have one each, far ones share on a log scale.
@@ -348,7 +349,8 @@ static emb_status load_relative(emb_weights *w, emb_error *error) {
             uint32_t bucket = relative_bucket(distance, s->relative_buckets, s->relative_distance);
             row[i] = buckets[bucket * s->heads + head];
         }
-        w->backend->convert(w->relative + (size_t)head * width, EMB_FORMAT_F32, row, 1, width);
+        w->backend->convert(w->backend, w->relative + (size_t)head * width, EMB_DTYPE_F32, row, 1,
+                            width);
     }
     return EMB_OK;
 }
@@ -365,7 +367,7 @@ static emb_status load_positions(emb_weights *w, emb_error *error) {
         EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_POSITIONS, 0, s->position_offset + i, 1,
                                     row, w->staging_scratch, error));
         for (uint32_t c = 0; s->has_token_types && c < s->hidden; c++) row[c] += type[c];
-        w->backend->convert(w->positions + (size_t)i * s->hidden, EMB_FORMAT_F32, row, 1,
+        w->backend->convert(w->backend, w->positions + (size_t)i * s->hidden, EMB_DTYPE_F32, row, 1,
                             s->hidden);
     }
     return EMB_OK;
@@ -376,7 +378,7 @@ emb_status emb_weights_read_word(const emb_weights *w, void *out, uint32_t row, 
     uint32_t hidden = w->shape->hidden;
     if (w->stored) { /* int8 as it is, in the place where it stays */
         unsigned char *at = out;
-        uint64_t scale_at = emb_format_scale_at(hidden);
+        uint64_t scale_at = emb_dtype_scale_at(hidden);
         emb_quantized_rows one = {
             .values = (int8_t *)at,
             .scales = (float *)(void *)(at + scale_at),
@@ -386,7 +388,7 @@ emb_status emb_weights_read_word(const emb_weights *w, void *out, uint32_t row, 
                                         error);
     }
     EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_WORDS, 0, row, 1, values, scratch, error));
-    w->backend->convert(out, w->format, values, 1, hidden);
+    w->backend->convert(w->backend, out, w->dtype, values, 1, hidden);
     return EMB_OK;
 }
 
@@ -401,14 +403,15 @@ static emb_status load_stored_words(emb_weights *w, unsigned char *words, uint64
         for (uint32_t i = 0; i < rows; i++)
             EMB_TRY(emb_weights_read_word(w, to + i * row_bytes, row + i, NULL, w->staging_scratch,
                                           error));
-        if (staged) w->backend->convert(at, EMB_FORMAT_F32, w->staging, rows, words_of_row);
+        if (staged)
+            w->backend->convert(w->backend, at, EMB_DTYPE_F32, w->staging, rows, words_of_row);
     }
     return EMB_OK;
 }
 
 static emb_status load_words(emb_weights *w, emb_error *error) {
     const emb_shape *s = w->shape;
-    uint64_t row_bytes = emb_format_row_bytes(w->format, s->hidden);
+    uint64_t row_bytes = emb_dtype_row_bytes(w->dtype, s->hidden);
     unsigned char *words = w->words;
     if (!(w->words_pinned ? w->fills_pinned : w->words_resident)) return EMB_OK;
     if (w->stored) return load_stored_words(w, words, row_bytes, error);
@@ -416,7 +419,8 @@ static emb_status load_words(emb_weights *w, emb_error *error) {
         uint32_t rows = s->vocabulary - row < EMB_PACK_ROWS ? s->vocabulary - row : EMB_PACK_ROWS;
         EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_WORDS, 0, row, rows, w->staging,
                                     w->staging_scratch, error));
-        w->backend->convert(words + row * row_bytes, w->format, w->staging, rows, s->hidden);
+        w->backend->convert(w->backend, words + row * row_bytes, w->dtype, w->staging, rows,
+                            s->hidden);
     }
     return EMB_OK;
 }
@@ -428,8 +432,7 @@ static emb_status load_embeddings(emb_weights *w, emb_error *error) {
     EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_GAIN, 0, s->hidden, w->embed_gain, error));
     EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_SHIFT, 0, s->hidden, w->embed_shift, error));
     if (s->relative_buckets) EMB_TRY(load_relative(w, error));
-    w->embedding =
-        (emb_embedding){w->format, w->words, w->positions, w->embed_gain, w->embed_shift};
+    w->embedding = (emb_embedding){w->dtype, w->words, w->positions, w->embed_gain, w->embed_shift};
     return EMB_OK;
 }
 

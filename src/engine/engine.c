@@ -47,22 +47,21 @@ emb_status emb_engine_cancel(emb_engine *engine) {
 /* ---- open ------------------------------------------------------------------------------------ */
 
 static emb_status cpu_backend(const emb_backend **out, const emb_plan *plan, emb_error *error) {
-    const char *isa;
-    uint32_t has_bf16;
-    EMB_TRY(emb_cpu_detect(&isa, &has_bf16, error));
-    if (strcmp(isa, plan->isa) != 0)
+    uint32_t features;
+    EMB_TRY(emb_cpu_detect(&features, error));
+    *out = emb_cpu_backend(features, plan->dtype);
+    if (*out && strcmp((*out)->name, plan->isa) != 0)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "the plan was made for a machine with %s kernels, this one runs %s: "
                              "plan again with this machine's probe",
-                             plan->isa, isa);
-    *out = emb_cpu_backend(isa, has_bf16, emb_plan_format(plan->dtype));
+                             plan->isa, (*out)->name);
     return EMB_OK;
 }
 
 static emb_status cuda_backend(const emb_backend **out, const emb_plan *plan, emb_error *error) {
     const emb_cuda_module *module = NULL;
     EMB_TRY(emb_cuda_open(&module, error));
-    *out = module->backend(plan->compute_capability, emb_plan_format(plan->dtype), plan->gemm);
+    *out = module->backend(plan->compute_capability, plan->dtype, plan->gemm);
     return EMB_OK;
 }
 
@@ -255,8 +254,9 @@ static emb_status warm_lane(emb_engine *engine, uint32_t index, uint32_t tokens,
 /* Times the kernels of one size on the first lane, for all. */
 static emb_status tune_lane(emb_engine *engine, uint32_t tokens, emb_error *error) {
     emb_site *site = &engine->memory.sites[0];
-    return engine->backend->device->tune(&engine->plan.tuning, tokens, &site->weights.layers[0],
-                                         &site->blocks, &engine->memory.lanes[0].scratch, error);
+    return engine->backend->device->tune(engine->backend, &engine->memory.lanes[0].scratch,
+                                         &engine->plan.tuning, tokens, &site->weights.layers[0],
+                                         &site->blocks, error);
 }
 
 void emb_engine_tuning(emb_tuning *out, const emb_engine *engine) {
@@ -289,7 +289,7 @@ static emb_status open_lanes(emb_engine *engine, emb_error *error) {
         emb_lane *lane = &engine->memory.lanes[i];
         uint32_t gpu = engine->plan.devices[i % engine->plan.devices_count];
         uint32_t most = engine->plan.tokens_per_tile;
-        EMB_TRY(device->lane_open(&lane->scratch, gpu, error));
+        EMB_TRY(device->lane_open(engine->backend, &lane->scratch, gpu, error));
         device->tuned(&lane->scratch, &engine->plan.tuning);
         EMB_TRY(warm_lane(engine, i, 2, error));
         for (uint32_t b = 0, tokens; (tokens = emb_bucket_tokens(most, b)); b++) {

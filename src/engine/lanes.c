@@ -102,8 +102,12 @@ static void run_passes(emb_engine *engine, emb_site *site, emb_lane *lane) {
 void emb_engine_lane(void *user, uint32_t index) {
     emb_engine *engine = user;
     emb_site *site = &engine->memory.sites[index % engine->plan.devices_count];
+    emb_lane *lane = &engine->memory.lanes[index];
+    const emb_backend *backend = engine->backend;
+    if (backend->thread_open) backend->thread_open(backend, &lane->scratch);
     if (engine->plan.weight_slots)
-        run_passes(engine, site, &engine->memory.lanes[index]);
+        run_passes(engine, site, lane);
     else
-        run_tiles(engine, site, &engine->memory.lanes[index]);
+        run_tiles(engine, site, lane);
+    if (backend->thread_close) backend->thread_close(backend, &lane->scratch);
 }

@@ -116,12 +116,8 @@ static emb_status probe(emb_machine *out, const emb_device_list *devices, bool g
                         emb_error *error) {
     if (!out) return emb_error_set(error, EMB_INVALID_ARGUMENT, "machine must not be NULL");
     memset(out, 0, sizeof *out);
-    const char *isa;
-    uint32_t has_bf16;
-    EMB_TRY(emb_cpu_detect(&isa, &has_bf16, error));
+    EMB_TRY(emb_cpu_detect(&out->cpu_features, error));
     out->struct_bytes = sizeof *out;
-    snprintf(out->isa, sizeof out->isa, "%s", isa);
-    out->has_bf16 = has_bf16;
     emb_process_host(out);
     emb_process_populate(MAIN_STACK_BYTES, guest);
     out->process_base_bytes = base_bytes(guest);
@@ -147,7 +143,20 @@ emb_status emb_machine_probe_guest(emb_machine *out, const emb_device_list *devi
     return probe(out, devices, true, error);
 }
 
+const char *emb_machine_isa(const emb_machine *machine) {
+    return emb_cpu_isa(machine->cpu_features);
+}
+
 /* ---- JSON ------------------------------------------------------------------------------------ */
+
+/* What JSON says in words. Earlier files have isa and has_bf16 (0: none, 1: fast, 2: slow) in place
+ * of the features. */
+typedef struct machine_text {
+    emb_machine machine;
+    char cpu_features[EMB_CPU_FEATURES_TEXT];
+    char isa[16];
+    uint32_t has_bf16;
+} machine_text;
 
 /* One table serves writing and reading, so that they cannot drift. */
 enum field_kind {
@@ -166,12 +175,16 @@ struct field {
     size_t offset, size;
 };
 
+#define WORDS(kind, name)                                                                          \
+    { #name, kind, offsetof(machine_text, name), sizeof((machine_text *)0)->name }
 #define FIELD(kind, name)                                                                          \
     { #name, kind, offsetof(emb_machine, name), sizeof((emb_machine *)0)->name }
+_Static_assert(offsetof(machine_text, machine) == 0, "fields of both stand in one table");
 static const struct field machine_fields[] = {
     FIELD(FIELD_TEXT, cpu_name),
-    FIELD(FIELD_TEXT, isa),
-    FIELD(FIELD_U32, has_bf16),
+    WORDS(FIELD_TEXT_IF_KNOWN, cpu_features),
+    WORDS(FIELD_TEXT_IF_KNOWN, isa),
+    WORDS(FIELD_U32_IF_KNOWN, has_bf16),
     FIELD(FIELD_U32, cores),
     FIELD(FIELD_U32, page_bytes),
     FIELD(FIELD_U64, cache_l2_bytes),
@@ -265,8 +278,11 @@ emb_status emb_machine_to_json(char *text, size_t capacity, size_t *length,
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "machine_to_json: text, length and machine must not be NULL");
     struct text_out out = {text, capacity, 0};
+    machine_text written = {.machine = *machine};
+    emb_cpu_features_write(written.cpu_features, sizeof written.cpu_features,
+                           machine->cpu_features);
     put_text(&out, "{");
-    put_fields(&out, machine_fields, MACHINE_FIELDS, machine);
+    put_fields(&out, machine_fields, MACHINE_FIELDS, &written);
     put_text(&out, ",\n \"devices\": [");
     for (uint32_t i = 0; i < machine->devices_count && i < EMB_DEVICES_MAX; i++) {
         put_text(&out, i ? ", {" : "{");
@@ -346,12 +362,28 @@ static emb_status read_devices(emb_machine *out, emb_json *json, emb_error *erro
     }
 }
 
-static emb_status check_machine(const emb_machine *machine, emb_error *error) {
-    if (machine->has_bf16 > EMB_BF16_SLOW)
+static emb_status read_features(machine_text *text, emb_error *error) {
+    static const uint32_t bf16[] = {0, EMB_CPU_VNNI | EMB_CPU_BF16 | EMB_CPU_BF16_FAST,
+                                    EMB_CPU_VNNI | EMB_CPU_BF16};
+    const char *isa = text->isa;
+    bool avx512 = !strcmp(isa, "avx512");
+    if (*text->cpu_features) {
+        if (emb_cpu_features_read(&text->machine.cpu_features, text->cpu_features)) return EMB_OK;
+        return emb_error_set(error, EMB_BAD_FILE, "machine: cpu_features: '%s' has an unknown name",
+                             text->cpu_features);
+    }
+    if (!*isa) return emb_error_set(error, EMB_BAD_FILE, "machine: cpu_features is missing");
+    if (text->has_bf16 >= sizeof bf16 / sizeof bf16[0])
         return emb_error_set(error, EMB_BAD_FILE, "machine: has_bf16 is %u: state 0, 1 or 2",
-                             machine->has_bf16);
-    if (!emb_cpu_backend(machine->isa, machine->has_bf16, EMB_FORMAT_F32))
-        return emb_error_set(error, EMB_BAD_FILE, "machine: no kernels for isa '%s'", machine->isa);
+                             text->has_bf16);
+    if (!avx512 && strcmp(isa, "avx2") && strcmp(isa, "ref"))
+        return emb_error_set(error, EMB_BAD_FILE, "machine: no kernels for isa '%s'", isa);
+    if (strcmp(isa, "ref")) text->machine.cpu_features = EMB_CPU_AVX2;
+    if (avx512) text->machine.cpu_features |= EMB_CPU_AVX512 | bf16[text->has_bf16];
+    return EMB_OK;
+}
+
+static emb_status check_machine(const emb_machine *machine, emb_error *error) {
     if (machine->cores == 0 || machine->cores > 1024 || machine->page_bytes < 512 ||
         (machine->page_bytes & (machine->page_bytes - 1)))
         return emb_error_set(error, EMB_BAD_FILE,
@@ -364,8 +396,7 @@ emb_status emb_machine_from_json(emb_machine *out, const char *text, size_t leng
     if (!out || !text)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "machine_from_json: machine and text must not be NULL");
-    memset(out, 0, sizeof *out);
-    out->struct_bytes = sizeof *out;
+    machine_text read = {.machine.struct_bytes = sizeof *out};
     unsigned char buffer[256];
     emb_json json;
     emb_json_memory memory = {text, length};
@@ -376,10 +407,13 @@ emb_status emb_machine_from_json(emb_machine *out, const char *text, size_t leng
         return emb_error_set(error, EMB_BAD_FILE, "machine: must be a JSON object");
     uint32_t seen = 0;
     for (bool at_list = true; at_list;) {
-        EMB_TRY(read_fields(out, machine_fields, MACHINE_FIELDS, "devices", &seen, &at_list, &json,
-                            error));
-        if (at_list) EMB_TRY(read_devices(out, &json, error));
+        EMB_TRY(read_fields(&read, machine_fields, MACHINE_FIELDS, "devices", &seen, &at_list,
+                            &json, error));
+        if (at_list) EMB_TRY(read_devices(&read.machine, &json, error));
     }
     EMB_TRY(emb_json_next(&json, &event, error));
-    return check_machine(out, error);
+    EMB_TRY(read_features(&read, error));
+    EMB_TRY(check_machine(&read.machine, error));
+    *out = read.machine;
+    return EMB_OK;
 }

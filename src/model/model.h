@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 
+#include "base/dtype.h"
 #include "base/quantize.h"
 #include "embound.h"
 
@@ -120,11 +121,6 @@ emb_status emb_model_read_rows(const emb_model_files *files, emb_tensor_role rol
                                uint32_t row0, uint32_t rows, float *out, void *scratch,
                                emb_error *error);
 size_t emb_model_scratch_bytes(size_t values);
-
-/* Whether matrices of that emb_dtype have scales. */
-static inline bool emb_quantized_dtype(uint32_t dtype) {
-    return dtype == EMB_DTYPE_INT8 || dtype == EMB_DTYPE_INT4 || dtype == EMB_DTYPE_FP8;
-}
 
 /* Whether fp8 models have a matrix in f16: in fp8 it would cost a fifth of what fp8 loses in
  * cosine, and on a GPU a pass over its input that takes as long as the product saves. */

@@ -110,7 +110,7 @@ static emb_status check_int4(emb_tensor *slot, const char *name, emb_error *erro
 emb_status emb_quantized_check(emb_tensor *slot, emb_tensor_role role, const char *name,
                                emb_error *error) {
     const emb_tensor_part *parts = slot->parts;
-    bool int4 = slot->dtype == EMB_DTYPE_INT4, quantised = emb_quantized_dtype(slot->dtype);
+    bool int4 = slot->dtype == EMB_DTYPE_INT4, quantised = emb_dtype_quantized(slot->dtype);
     bool shares = role == EMB_TENSOR_KEY || role == EMB_TENSOR_VALUE; /* the query's factors */
     /* not fp8: the codes of the feed-forward's inside come out of a product, which knows none */
     bool scaled = slot->dtype == EMB_DTYPE_INT8 || int4;
@@ -154,7 +154,7 @@ static emb_status begin(reading *r, const emb_model_files *files, emb_tensor_rol
                         uint32_t layer, emb_error *error) {
     const emb_tensor *t = emb_tensors_find(files, role, layer);
     *r = (reading){files, t, role, layer, 1};
-    if (!t || !emb_quantized_dtype(t->dtype))
+    if (!t || !emb_dtype_quantized(t->dtype))
         return emb_error_set(error, EMB_INTERNAL, "no quantised tensor of role %d in layer %u",
                              (int)role, layer);
     if (t->group) r->groups = emb_quantized_groups(t->cols, t->group);

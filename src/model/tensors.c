@@ -298,14 +298,14 @@ static emb_status check_alike(const emb_model_files *files, const emb_shape *sha
                               emb_error *error) {
     char name[EMB_TENSOR_NAME_MAX], first[EMB_TENSOR_NAME_MAX];
     uint8_t dtype = files->tensors[EMB_TENSOR_QUERY].dtype;
-    bool quantised = emb_quantized_dtype(dtype);
+    bool quantised = emb_dtype_quantized(dtype);
     for (uint32_t i = 0; i < files->tensors_count; i++) {
         uint32_t layer = i < EMB_TENSOR_QUERY ? 0 : (i - EMB_TENSOR_QUERY) / EMB_LAYER_ROLES;
         emb_tensor_role role = (emb_tensor_role)(i - layer * EMB_LAYER_ROLES);
         uint8_t found = files->tensors[i].dtype;
         if (!emb_model_quantizable(role)) continue;
         emb_dtype wanted = emb_quantized_as((emb_dtype)dtype, role);
-        if (quantised ? found == wanted : !emb_quantized_dtype(found)) continue;
+        if (quantised ? found == wanted : !emb_dtype_quantized(found)) continue;
         write_name(name, sizeof name, shape->architecture, role, layer);
         write_name(first, sizeof first, shape->architecture, EMB_TENSOR_QUERY, 0);
         return emb_error_set(error, EMB_UNSUPPORTED,
@@ -441,7 +441,7 @@ emb_status emb_model_read_rows(const emb_model_files *files, emb_tensor_role rol
                              row0 + rows, t->rows, (int)role);
     uint64_t first = (uint64_t)row0 * t->cols;
     size_t count = (size_t)rows * t->cols;
-    if (emb_quantized_dtype(t->dtype))
+    if (emb_dtype_quantized(t->dtype))
         EMB_TRY(emb_quantized_read_rows(files, role, layer, row0, rows, out, scratch, error));
     else
         EMB_TRY(read_values(files, t, first, count, out, scratch, error));

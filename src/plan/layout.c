@@ -5,23 +5,6 @@
 
 #include "plan/plan.h"
 
-emb_format emb_plan_format(emb_dtype dtype) {
-    switch (dtype) {
-    case EMB_DTYPE_BF16:
-        return EMB_FORMAT_BF16;
-    case EMB_DTYPE_F16:
-        return EMB_FORMAT_F16;
-    case EMB_DTYPE_INT8:
-        return EMB_FORMAT_I8;
-    case EMB_DTYPE_INT4:
-        return EMB_FORMAT_I4;
-    case EMB_DTYPE_FP8:
-        return EMB_FORMAT_FP8;
-    default:
-        return EMB_FORMAT_F32;
-    }
-}
-
 static void window_layout(emb_window *window, const emb_plan *plan, const emb_shape *shape,
                           const emb_books *books) {
     emb_ledger *ledger = books->host;
@@ -119,7 +102,7 @@ void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_pla
         .files = model->files,
         .shape = shape,
         .backend = backend,
-        .format = emb_plan_format(plan->dtype),
+        .dtype = plan->dtype,
         .slots = plan->weight_slots,
         .lanes = plan->lanes / sites,
         .chunk_tokens_max = plan->chunk_tokens_max,

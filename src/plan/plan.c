@@ -141,7 +141,7 @@ static uint64_t graph_nodes(const search *s) {
     if (plan->graphs == EMB_SWITCH_OFF || plan->weight_slots) return 0;
     uint64_t buckets = 0;
     while (emb_bucket_tokens(plan->tokens_per_tile, (uint32_t)buckets)) buckets++;
-    uint64_t nodes = NODES_PER_LAYER + (emb_quantized_dtype(plan->dtype) ? NODES_QUANTISED : 0);
+    uint64_t nodes = NODES_PER_LAYER + (emb_dtype_quantized(plan->dtype) ? NODES_QUANTISED : 0);
     return plan->lanes * buckets * (NODES_BEFORE_LAYERS + nodes * s->model->shape.layers);
 }
 
@@ -359,13 +359,13 @@ static void smallest(const search *s, uint64_t *host_bytes, uint64_t *device_byt
 
 /* A quantised model keeps its dtype, or is widened; from one to another its error would double. */
 static emb_status check_stored(const emb_plan *plan, emb_dtype stored, emb_error *error) {
-    static const char *const names[] = {"", "f32", "bf16", "f16", "int8", "int4", "fp8"};
-    if (!emb_quantized_dtype(stored) || !emb_quantized_dtype(plan->dtype)) return EMB_OK;
+    if (!emb_dtype_quantized(stored) || !emb_dtype_quantized(plan->dtype)) return EMB_OK;
     if (stored != plan->dtype)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "the model is stored as %s and cannot be made %s: quantise the "
                              "original, or use %s, f32 or bf16",
-                             names[stored], names[plan->dtype], names[stored]);
+                             emb_dtype_name(stored), emb_dtype_name(plan->dtype),
+                             emb_dtype_name(stored));
     if (stored == EMB_DTYPE_FP8 && plan->device != EMB_DEVICE_CUDA)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "the model is stored as fp8, which a CPU has no instructions for: use "
@@ -377,13 +377,13 @@ static emb_status check_dtype(emb_plan *plan, const emb_limits *limits, emb_dtyp
                               emb_error *error) {
     bool cuda = plan->device == EMB_DEVICE_CUDA;
     emb_dtype usual = cuda ? EMB_DTYPE_F16 : EMB_DTYPE_F32;
-    plan->dtype = limits->dtype ? limits->dtype : emb_quantized_dtype(stored) ? stored : usual;
+    plan->dtype = limits->dtype ? limits->dtype : emb_dtype_quantized(stored) ? stored : usual;
     EMB_TRY(check_stored(plan, stored, error));
     if (plan->dtype == EMB_DTYPE_F32 || plan->dtype == EMB_DTYPE_BF16) return EMB_OK;
     if (cuda || plan->dtype == EMB_DTYPE_INT8 || plan->dtype == EMB_DTYPE_INT4) return EMB_OK;
     return emb_error_set(error, EMB_UNSUPPORTED,
                          "%s is not available on a CPU; use f32, bf16, int8 or int4, or a GPU",
-                         plan->dtype == EMB_DTYPE_FP8 ? "fp8" : "f16");
+                         emb_dtype_name(plan->dtype));
 }
 
 /* Columns that a GPU's products take at once, of the matrices of a role. */
@@ -531,7 +531,7 @@ static emb_status begin_plan(emb_plan *plan, emb_device_kind device, const emb_m
     plan->tuning = limits->tuning;
     plan->graphs = plan->device == EMB_DEVICE_CUDA ? limits->graphs : EMB_SWITCH_OFF;
     EMB_TRY(check_lanes(plan, limits, machine, error));
-    if (plan->device == EMB_DEVICE_CUDA && emb_quantized_dtype(plan->dtype))
+    if (plan->device == EMB_DEVICE_CUDA && emb_dtype_quantized(plan->dtype))
         EMB_TRY(check_quantised(plan, model, &machine->devices[0], error));
     plan->process_base_bytes = machine->process_base_bytes;
     plan->caller_bytes = limits->caller_bytes;
@@ -539,7 +539,7 @@ static emb_status begin_plan(emb_plan *plan, emb_device_kind device, const emb_m
     plan->host_bytes_max = limits->host_bytes_max;
     plan->device_bytes_max = limits->device_bytes_max;
     snprintf(plan->isa, sizeof plan->isa, "%s",
-             plan->device == EMB_DEVICE_CUDA ? "cuda" : machine->isa);
+             plan->device == EMB_DEVICE_CUDA ? "cuda" : emb_cpu_isa(machine->cpu_features));
     return EMB_OK;
 }
 
@@ -677,7 +677,7 @@ static emb_status no_kernels(const emb_device_info *gpu, const emb_limits *limit
     if (!gpu)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "no kernels in this dtype and for this model's sizes on '%s'",
-                             machine->isa);
+                             emb_cpu_isa(machine->cpu_features));
     uint32_t capability = gpu->compute_capability;
     return emb_error_set(error, EMB_UNSUPPORTED,
                          "no kernels in this dtype and for this model's sizes on '%s', of compute "
@@ -692,13 +692,13 @@ static emb_status plan_for(emb_plan *out, emb_device_kind device, const emb_mode
     EMB_TRY(begin_plan(&base, device, model, limits, machine, error));
     bool cuda = base.device == EMB_DEVICE_CUDA;
     const emb_device_info *gpu = cuda ? &machine->devices[0] : NULL;
-    emb_format format = emb_plan_format(base.dtype);
+    emb_dtype dtype = base.dtype;
     const emb_block_shape sizes = {.hidden = model->shape.hidden,
                                    .head_dim = model->shape.head_dim,
                                    .intermediate = model->shape.intermediate};
     const emb_backend *backend =
-        cuda ? emb_cuda_sizes(gpu->compute_capability, format, base.gemm, &sizes)
-             : emb_cpu_backend(machine->isa, machine->has_bf16, format);
+        cuda ? emb_cuda_sizes(gpu->compute_capability, dtype, base.gemm, &sizes)
+             : emb_cpu_backend(machine->cpu_features, dtype);
     if (!backend) return no_kernels(gpu, limits, machine, error);
     emb_plan_numerics(base.numerics_id, model, backend);
 

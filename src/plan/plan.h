@@ -109,9 +109,6 @@ void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_pla
 /* Room for the engine's struct, which plan cannot see; engine asserts that it fits. */
 #define EMB_ENGINE_BYTES (20u << 10)
 
-/* The tensors' format for a plan's dtype. */
-emb_format emb_plan_format(emb_dtype dtype);
-
 /* Writes the numerics_id of this model on this backend (64 bytes). */
 void emb_plan_numerics(char out[64], const emb_model *model, const emb_backend *backend);
 

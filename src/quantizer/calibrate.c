@@ -29,7 +29,7 @@ static void weights_layout(emb_calibration *c, const emb_books *books) {
         .files = c->model->files,
         .shape = s,
         .backend = c->backend,
-        .format = EMB_FORMAT_F32,
+        .dtype = EMB_DTYPE_F32,
         .slots = 1,
         .lanes = 1,
         .chunk_tokens_max = s->default_tokens,
@@ -45,7 +45,7 @@ static void weights_layout(emb_calibration *c, const emb_books *books) {
         .norm_epsilon = s->norm_epsilon,
         .relative = c->weights.relative,
     };
-    c->backend->lane_layout(&c->scratch, &c->blocks, EMB_FORMAT_F32, c->tile_tokens, books->host);
+    c->backend->lane_layout(c->backend, &c->scratch, &c->blocks, c->tile_tokens, books->host);
 }
 
 void emb_calibration_layout(emb_calibration *c, const emb_model *model, const emb_backend *backend,
@@ -148,7 +148,8 @@ static emb_status embed(emb_calibration *c, emb_error *error) {
             EMB_TRY(read_word(c, c->words + i * hidden, c->ids[first + i], error));
             c->tile_ids[i] = i;
         }
-        c->backend->embed(c->x + first * hidden, &tile, &embedding, &c->blocks);
+        c->backend->embed(c->backend, &c->scratch, c->x + first * hidden, &tile, &embedding,
+                          &c->blocks);
     }
     return EMB_OK;
 }
@@ -228,8 +229,8 @@ static void see(void *user, const emb_linear *linear, const float *in, size_t st
 /* One tile of x through the layer into out. */
 static void run_tile(emb_calibration *c, float *out, const float *in, const emb_tile *tile) {
     const emb_layer *layer = c->weights.layers;
-    c->backend->attention_block(out, in, tile, layer, &c->blocks, &c->scratch);
-    c->backend->ffn_block(out, out, tile, layer, &c->blocks, &c->scratch);
+    c->backend->attention_block(c->backend, &c->scratch, out, in, tile, layer, &c->blocks);
+    c->backend->ffn_block(c->backend, &c->scratch, out, out, tile, layer, &c->blocks);
 }
 
 emb_status emb_calibration_observe(emb_calibration *c, uint32_t n, emb_error *error) {

@@ -67,7 +67,7 @@ static bool describe(entry *e, const emb_package *out, emb_tensor_role role, uin
         describe_values(e, out, role, rank, rows, cols);
         return true;
     }
-    if (!emb_model_quantizable(role) || !emb_quantized_dtype(dtype)) return false;
+    if (!emb_model_quantizable(role) || !emb_dtype_quantized(dtype)) return false;
     if (part == EMB_PACKAGE_SMOOTH) {
         *e = (entry){"F32", 1, {cols, 0}, (uint64_t)cols * 4};
         bool balanced = out->balanced && emb_int4_balances(role);
@@ -134,9 +134,8 @@ static emb_status put_tensors(emb_package *out, uint64_t *place, uint64_t *data,
 }
 
 static emb_status put_header(emb_package *out, uint64_t *place, uint64_t *data, emb_error *error) {
-    static const char *const names[] = {"", "f32", "bf16", "f16", "int8", "int4", "fp8"};
     EMB_TRY(put(out, place, error, "{\"__metadata__\":{\"format\":\"pt\",\"quantized\":\"%s\"}",
-                names[out->dtype]));
+                emb_dtype_name(out->dtype)));
     EMB_TRY(put_tensors(out, place, data, error));
     return put(out, place, error, "}");
 }

@@ -65,10 +65,10 @@ static emb_status check_options(const emb_quantize_options *o, const emb_model *
     if (o->texts_count && !o->texts)
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "%u texts, but texts is NULL",
                              o->texts_count);
-    if (!emb_quantized_dtype(o->dtype))
+    if (!emb_dtype_quantized(o->dtype))
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "a model can be quantised to int8, int4 or fp8 alone");
-    if (emb_quantized_dtype(stored))
+    if (emb_dtype_quantized(stored))
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "%s is quantised already; quantise the original", model->info.name);
     if (o->group != 0 && o->group != 32 && o->group != 64)
@@ -279,7 +279,8 @@ static void pack_linear(quantizer *q, uint32_t input) {
     emb_linear *linear = emb_calibration_linear(c, input);
     for (uint32_t row = 0; row < linear->rows; row += EMB_PACK_ROWS) {
         uint32_t left = linear->rows - row, count = left < EMB_PACK_ROWS ? left : EMB_PACK_ROWS;
-        c->backend->linear_pack(linear, row, count, q->linear + (size_t)row * linear->cols);
+        c->backend->linear_pack(c->backend, linear, row, count,
+                                q->linear + (size_t)row * linear->cols);
     }
 }
 
@@ -349,14 +350,14 @@ static emb_status quantize_all(quantizer *q, emb_error *error) {
 /* ---- the whole ------------------------------------------------------------------------------- */
 
 static void write_marker(char *out, size_t capacity, const quantizer *q) {
-    static const char *const names[] = {"", "f32", "bf16", "f16", "int8", "int4", "fp8"};
     const emb_calibration *c = &q->calibration;
     snprintf(out, capacity,
              "{\n \"format\": 1,\n \"dtype\": \"%s\",\n \"group\": %u,\n \"smooth\": %s,\n"
              " \"calibration_texts\": %u,\n \"calibration_tokens\": %u,\n"
              " \"written_by\": \"embound %s\"\n}\n",
-             names[q->options->dtype], q->package.group, q->options->smooth ? "true" : "false",
-             q->calibrates ? c->chunks : 0, q->calibrates ? c->tokens : 0, emb_version());
+             emb_dtype_name(q->options->dtype), q->package.group,
+             q->options->smooth ? "true" : "false", q->calibrates ? c->chunks : 0,
+             q->calibrates ? c->tokens : 0, emb_version());
 }
 
 static emb_status run(quantizer *q, const char *directory, emb_quantize_result *out,
@@ -397,10 +398,9 @@ static emb_status check_memory(const quantizer *q, emb_error *error) {
 }
 
 static emb_status choose_backend(const emb_backend **out, emb_error *error) {
-    const char *isa;
-    uint32_t has_bf16;
-    EMB_TRY(emb_cpu_detect(&isa, &has_bf16, error));
-    *out = emb_cpu_backend(isa, has_bf16, EMB_FORMAT_F32);
+    uint32_t features;
+    EMB_TRY(emb_cpu_detect(&features, error));
+    *out = emb_cpu_backend(features, EMB_DTYPE_F32);
     return EMB_OK;
 }
 

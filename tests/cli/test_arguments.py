@@ -266,9 +266,10 @@ def check_devices(tally, folder, machine):
            "context_bytes": 400 << 20, "host_bytes": 100 << 20}
     plan = ["plan", BERT, "--json", "--machine", path]
 
-    def dtype_and_device(devices, *options, has_bf16=1):
-        path.write_text(json.dumps({**machine, "isa": "avx512", "has_bf16": has_bf16,
-                                    "devices": devices}))
+    old = {key: value for key, value in machine.items() if key != "cpu_features"}
+
+    def dtype_and_device(devices, *options, features="avx2 avx512 vnni bf16 bf16_fast"):
+        path.write_text(json.dumps({**machine, "cpu_features": features, "devices": devices}))
         done = run(*plan, *options)
         expect_exit(tally, done, 0)
         found = json.loads(done.stdout or b"{}")
@@ -280,18 +281,23 @@ def check_devices(tally, folder, machine):
             ([gpu], ["--device", "cuda:all"], ("f16", "cuda"))]:
         found = dtype_and_device(devices, "--dtype", "auto", *options)
         tally.expect(found == wanted, f"--dtype auto {options}, {len(devices)} GPUs: {found}")
-    for has in 0, 2:  # none; slower than f32's
-        found = dtype_and_device([], "--dtype", "auto", has_bf16=has)
-        tally.expect(found == ("f32", "cpu"), f"--dtype auto, has_bf16 {has}: {found}")
+    for features in "avx2 avx512 vnni", "avx2 avx512 vnni bf16":
+        found = dtype_and_device([], "--dtype", "auto", features=features)
+        tally.expect(found == ("f32", "cpu"), f"--dtype auto, {features}: {found}")
+    # has_bf16 of an earlier file: none, fast, slower than f32's
     for has, wanted in enumerate([("bf16", "int8"), ("bf16dot", "attention8-int8"),
                                   ("bf16", "attention8-int8")]):
-        path.write_text(json.dumps({**machine, "isa": "avx512", "has_bf16": has}))
+        path.write_text(json.dumps({**old, "isa": "avx512", "has_bf16": has}))
         for dtype, kernels in zip(("bf16", "int8"), wanted):
             done = run(*plan, "--dtype", dtype)
             found = json.loads(done.stdout or b"{}").get("numerics_id")
             tally.expect(found == f"bert-avx512-{kernels}", f"{dtype}, {has}: {found}")
-    path.write_text(json.dumps({**machine, "has_bf16": 3}))
-    expect_exit(tally, run(*plan), 65, "has_bf16 is 3")
+    for wrong, words in [({"isa": "avx2", "has_bf16": 3}, "has_bf16 is 3"),
+                         ({"isa": "sse9", "has_bf16": 0}, "isa 'sse9'"),
+                         ({"cpu_features": "avx2 sse9"}, "'avx2 sse9' has an unknown name"),
+                         ({}, "cpu_features is missing")]:
+        path.write_text(json.dumps({**old, **wrong}))
+        expect_exit(tally, run(*plan), 65, words)
     two = [gpu, {**gpu, "name": "two", "index": 1}]
     tally.expect(dtype_and_device(two, "--device", "cuda") == ("f16", "cuda"), "two GPUs")
     for device, wanted in [("cuda", [0]), ("cuda:1", [1]), ("cuda:1,0", [1, 0]),

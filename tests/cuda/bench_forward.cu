@@ -148,7 +148,7 @@ static void bench_product(const random_model &m, const char *name, const random_
 /* In one kernel where that is possible, whatever the choice by size. */
 static void bench_product_norm(const random_model &m, const char *op, const random_linear &l,
                                const activations &a, const batch &b) {
-    bool possible = device.capability == 90 && m.type != EMB_CUDA_F32;
+    bool possible = device.capability == 90 && m.type != EMB_DTYPE_F32;
     if (!possible ||
         emb_cuda_linear_norm_wgmma(a.x, a.wide, &l.own, a.x, &m.norm, &b.pack, &device, stream)) {
         return;
@@ -219,7 +219,7 @@ static void bench_model(const random_model &m) {
 
 /* Products and norms in two kernels and in one: what linear.cu chooses by. */
 static void bench_choices(const random_model &m) {
-    if (m.type != EMB_CUDA_F16 || device.capability != 90) return;
+    if (m.type != EMB_DTYPE_F16 || device.capability != 90) return;
     for (uint32_t chunks : {64u, 128u, 240u, 256u, 480u, 512u}) {
         std::vector<uint32_t> lengths(chunks, 128);
         bench_pass(m, "128, product and norm apart", lengths, NULL, APART);
@@ -234,7 +234,7 @@ static void open_model(random_model &m) {
     model_open(m);
     if (!strcmp(m.name, "mpnet-base")) {
         m.relative =
-            (float *)device_values((size_t)m.heads * (2 * m.longest - 1), 1, 0, EMB_CUDA_F32);
+            (float *)device_values((size_t)m.heads * (2 * m.longest - 1), 1, 0, EMB_DTYPE_F32);
     }
 }
 
@@ -247,7 +247,7 @@ static void serve(random_model *models, size_t count) {
         char *word = strtok(line.data(), " \n");
         size_t i = 0;
         while (word && i < count &&
-               (strcmp(models[i].name, word) || models[i].type != EMB_CUDA_F16)) {
+               (strcmp(models[i].name, word) || models[i].type != EMB_DTYPE_F16)) {
             i++;
         }
         if (!word || i == count) exit(2);
@@ -265,11 +265,11 @@ int main(int argc, char **argv) {
     bool ops_only = argc > 1 && !strcmp(argv[1], "ops");
     bool own_only =
         argc > 1 && (ops_only || choices || !strcmp(argv[1], "own") || !strcmp(argv[1], "serve"));
-    random_model models[] = {{"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_F16},
-                             {"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_BF16},
-                             {"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_F32},
-                             {"BERT-base", 12, 768, 12, 3072, 30522, 512, EMB_CUDA_F16},
-                             {"mpnet-base", 12, 768, 12, 3072, 30527, 512, EMB_CUDA_F16}};
+    random_model models[] = {{"L6", 6, 384, 12, 1536, 30522, 512, EMB_DTYPE_F16},
+                             {"L6", 6, 384, 12, 1536, 30522, 512, EMB_DTYPE_BF16},
+                             {"L6", 6, 384, 12, 1536, 30522, 512, EMB_DTYPE_F32},
+                             {"BERT-base", 12, 768, 12, 3072, 30522, 512, EMB_DTYPE_F16},
+                             {"mpnet-base", 12, 768, 12, 3072, 30527, 512, EMB_DTYPE_F16}};
     REQUIRE(emb_cuda_device_read(&device));
     REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     has_blas = !own_only && emb_cuda_blas_open(&blas, NULL) == 0;
@@ -278,8 +278,8 @@ int main(int argc, char **argv) {
         return 0;
     }
     for (random_model &m : models) {
-        if (m.type == EMB_CUDA_BF16 && device.capability < 80) continue;
-        if (quick && (m.type != EMB_CUDA_F16 || m.hidden != models[0].hidden)) continue;
+        if (m.type == EMB_DTYPE_BF16 && device.capability < 80) continue;
+        if (quick && (m.type != EMB_DTYPE_F16 || m.hidden != models[0].hidden)) continue;
         open_model(m);
         if (choices) {
             bench_choices(m);
@@ -287,14 +287,14 @@ int main(int argc, char **argv) {
         }
         if (ops_only) {
             for (uint32_t chunks : {64u, 128u, 256u, 512u}) {
-                if (m.type == EMB_CUDA_F16) bench_ops(m, std::vector<uint32_t>(chunks, 128));
+                if (m.type == EMB_DTYPE_F16) bench_ops(m, std::vector<uint32_t>(chunks, 128));
             }
             continue;
         }
         if (has_blas) choose_all(m);
         check_bits(m, NULL);
         if (has_blas) check_bits(m, &blas);
-        bool brief = m.type != EMB_CUDA_F16 || m.relative;
+        bool brief = m.type != EMB_DTYPE_F16 || m.relative;
         if (bits_only) continue;
         if (brief) {
             bench_pass(m, "128", std::vector<uint32_t>(256, 128), NULL);

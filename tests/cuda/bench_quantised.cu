@@ -61,7 +61,7 @@ static void check_bits(const quantised_model &q) {
 
 /* ---- times ----------------------------------------------------------------------------------- */
 
-/* One format's captured pass. */
+/* One dtype's captured pass. */
 typedef struct pass {
     const char *type;
     cudaGraphExec_t graph;
@@ -121,7 +121,7 @@ static void bench_op(const quantised_run &r, const char *op, const emb_cuda_narr
 
 static void bench_product(const quantised_run &r, const char *op, const emb_cuda_narrow &l) {
     const activations &a = r.x.a;
-    const emb_cuda_codes *from = r.q.type == EMB_CUDA_I4 ? NULL : &r.x.inner;
+    const emb_cuda_codes *from = r.q.type == EMB_DTYPE_INT4 ? NULL : &r.x.inner;
     bench_op(r, op, &l, [&] {
         return emb_cuda_narrow_run(a.y, from, from ? NULL : a.wide, &l, 0, EMB_CUDA_TILE_AUTO,
                                    r.pack, r.device, stream);
@@ -133,7 +133,7 @@ static void bench_ops(const quantised_model &q, uint32_t chunks) {
     quantised_activations x = quantised_activations_open(q, b.tokens, chunks);
     quantised_run r = {q, x, &b.pack, &device, stream};
     const activations &a = x.a;
-    const emb_cuda_codes *codes = q.type == EMB_CUDA_I4 ? NULL : &x.codes;
+    const emb_cuda_codes *codes = q.type == EMB_DTYPE_INT4 ? NULL : &x.codes;
     emb_cuda_heads heads = {q.m.hidden, q.m.heads, q.m.hidden / q.m.heads, q.m.longest,
                             q.m.relative};
     uint32_t H = q.m.hidden, F = q.m.intermediate;
@@ -144,7 +144,7 @@ static void bench_ops(const quantised_model &q, uint32_t chunks) {
     });
     bench_op(r, "qkv", &q.qkv[0], [&] { return run_narrow(r, a.wide, q.qkv[0], 0), 0; });
     bench_op(r, "attention", NULL, [&] {
-        return emb_cuda_attention(a.y, a.wide, &heads, r.pack, EMB_CUDA_F16, r.device, stream);
+        return emb_cuda_attention(a.y, a.wide, &heads, r.pack, EMB_DTYPE_F16, r.device, stream);
     });
     bench_op(r, "ffn_in", &q.ffn_in[0], [&] { return run_narrow(r, a.wide, q.ffn_in[0], 1), 0; });
     if (codes) {
@@ -159,9 +159,9 @@ static void bench_ops(const quantised_model &q, uint32_t chunks) {
         return emb_cuda_residual_norm_codes(a.x, codes, NULL, q.type, a.y, a.x, &q.m.norm, r.pack,
                                             H, r.device, stream);
     });
-    if (q.type != EMB_CUDA_FP8) bench_product(r, "attention_out", q.attention_out[0]);
+    if (q.type != EMB_DTYPE_FP8) bench_product(r, "attention_out", q.attention_out[0]);
     bench_product(r, "ffn_out", q.ffn_out[0]);
-    if (q.type == EMB_CUDA_FP8) {
+    if (q.type == EMB_DTYPE_FP8) {
         bench_op(r, "ffn_in to codes", &q.ffn_in[0], [&] {
             return emb_cuda_narrow_codes(&x.inner, &x.codes, q.reach[0], &q.ffn_in[0], 1,
                                          EMB_CUDA_TILE_AUTO, r.pack, r.device, stream);
@@ -172,8 +172,8 @@ static void bench_ops(const quantised_model &q, uint32_t chunks) {
 
 static void bench_model(random_model m, bool bits_only, bool quick, bool ops) {
     std::vector<quantised_model> all;
-    for (emb_cuda_type type : {EMB_CUDA_I8, EMB_CUDA_FP8, EMB_CUDA_I4}) {
-        if (type == EMB_CUDA_FP8 && device.capability < 89) continue;
+    for (emb_dtype type : {EMB_DTYPE_INT8, EMB_DTYPE_FP8, EMB_DTYPE_INT4}) {
+        if (type == EMB_DTYPE_FP8 && device.capability < 89) continue;
         quantised_model q = {};
         q.m = m, q.type = type;
         quantised_open(q);
@@ -195,15 +195,15 @@ int main(int argc, char **argv) {
     bool bits_only = argc > 1 && !strcmp(argv[1], "bits");
     bool quick = argc > 1 && !strcmp(argv[1], "quick");
     bool ops = quick || (argc > 1 && !strcmp(argv[1], "ops"));
-    random_model models[] = {{"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_F16},
-                             {"mpnet-base", 12, 768, 12, 3072, 30527, 512, EMB_CUDA_F16}};
+    random_model models[] = {{"L6", 6, 384, 12, 1536, 30522, 512, EMB_DTYPE_F16},
+                             {"mpnet-base", 12, 768, 12, 3072, 30527, 512, EMB_DTYPE_F16}};
     setvbuf(stdout, NULL, _IOLBF, 0);
     REQUIRE(emb_cuda_device_read(&device));
     REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     for (random_model &m : models) {
         if (!strcmp(m.name, "mpnet-base")) {
             m.relative =
-                (float *)device_values((size_t)m.heads * (2 * m.longest - 1), 1, 0, EMB_CUDA_F32);
+                (float *)device_values((size_t)m.heads * (2 * m.longest - 1), 1, 0, EMB_DTYPE_F32);
         }
         bench_model(m, bits_only, quick, ops);
     }

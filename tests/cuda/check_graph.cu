@@ -94,8 +94,8 @@ static void measure(random_model &m) {
 }
 
 int main() {
-    random_model models[] = {{"L6", 6, 384, 12, 1536, 30522, 512, EMB_CUDA_F16},
-                             {"BERT-base", 12, 768, 12, 3072, 30522, 512, EMB_CUDA_F16}};
+    random_model models[] = {{"L6", 6, 384, 12, 1536, 30522, 512, EMB_DTYPE_F16},
+                             {"BERT-base", 12, 768, 12, 3072, 30522, 512, EMB_DTYPE_F16}};
     REQUIRE(emb_cuda_device_read(&device));
     REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     for (random_model &m : models) measure(m);

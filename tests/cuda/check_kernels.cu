@@ -17,7 +17,7 @@ static int failures;
 /* The worst of a group of cases, as a share of what is allowed. */
 typedef struct verdict {
     const char *name;
-    emb_cuda_type type;
+    emb_dtype type;
     double worst;
     int cases, bad;
 } verdict;
@@ -33,7 +33,7 @@ static void report(const verdict &v) {
 /* Judges `out` [rows, cols] (f32 or of its type) against `wanted`; rows past it must be poison. */
 static void judge(verdict &v, const buffer &out, const std::vector<double> &wanted, double slack) {
     std::vector<float> got = buffer_values(out);
-    double relative = v.type == EMB_CUDA_F32 ? 1e-5 : v.type == EMB_CUDA_F16 ? 6e-4 : 4.5e-3;
+    double relative = v.type == EMB_DTYPE_F32 ? 1e-5 : v.type == EMB_DTYPE_F16 ? 6e-4 : 4.5e-3;
     double squares = 0, worst = 0;
     for (double w : wanted) squares += w * w;
     double absolute = slack * relative * sqrt(squares / (double)wanted.size()) + 2e-5;
@@ -62,9 +62,9 @@ static std::vector<uint32_t> some_lengths(uint32_t longest) {
     return some;
 }
 
-static std::vector<emb_cuda_type> types() {
-    std::vector<emb_cuda_type> all = {EMB_CUDA_F32, EMB_CUDA_F16};
-    if (device.capability >= 80) all.push_back(EMB_CUDA_BF16);
+static std::vector<emb_dtype> types() {
+    std::vector<emb_dtype> all = {EMB_DTYPE_F32, EMB_DTYPE_F16};
+    if (device.capability >= 80) all.push_back(EMB_DTYPE_BF16);
     return all;
 }
 
@@ -130,7 +130,7 @@ static std::vector<double> attention_reference(const std::vector<float> &qkv, co
 /* ---- ops ------------------------------------------------------------------------------------- */
 
 static void check_prepare() {
-    verdict v = {"prepare", EMB_CUDA_F32, 0, 0, 0};
+    verdict v = {"prepare", EMB_DTYPE_F32, 0, 0, 0};
     std::vector<uint32_t> many(3000);
     for (uint32_t &n : many) n = 1 + random_below(70);
     for (const std::vector<uint32_t> &lengths : {some_lengths(512), many}) {
@@ -156,17 +156,17 @@ static void check_prepare() {
     report(v);
 }
 
-static void check_embed(emb_cuda_type type) {
+static void check_embed(emb_dtype type) {
     verdict v = {"embed", type, 0, 0, 0};
     for (uint32_t hidden : {32u, 48u, 384u, 768u, 1536u}) {
         uint32_t vocabulary = 99;
         batch b = batch_make(some_lengths(small ? 65 : 512), vocabulary);
         std::vector<float> words = random_values((size_t)vocabulary * hidden, 1, type);
-        std::vector<float> positions = random_values(512 * (size_t)hidden, 1, EMB_CUDA_F32);
-        std::vector<float> gain = random_values(hidden, 0.2f, EMB_CUDA_F32, 1);
-        std::vector<float> shift = random_values(hidden, 0.2f, EMB_CUDA_F32);
-        buffer w = buffer_from(words, type), p = buffer_from(positions, EMB_CUDA_F32);
-        buffer g = buffer_from(gain, EMB_CUDA_F32), s = buffer_from(shift, EMB_CUDA_F32);
+        std::vector<float> positions = random_values(512 * (size_t)hidden, 1, EMB_DTYPE_F32);
+        std::vector<float> gain = random_values(hidden, 0.2f, EMB_DTYPE_F32, 1);
+        std::vector<float> shift = random_values(hidden, 0.2f, EMB_DTYPE_F32);
+        buffer w = buffer_from(words, type), p = buffer_from(positions, EMB_DTYPE_F32);
+        buffer g = buffer_from(gain, EMB_DTYPE_F32), s = buffer_from(shift, EMB_DTYPE_F32);
         buffer out = buffer_open((size_t)(b.tokens + 3) * hidden, type);
         std::vector<double> wanted;
         for (size_t c = 0; c < b.lengths.size(); c++) {
@@ -198,21 +198,21 @@ static void check_embed(emb_cuda_type type) {
     report(v);
 }
 
-static void check_norm(emb_cuda_type type) {
+static void check_norm(emb_dtype type) {
     verdict v = {"residual_norm", type, 0, 0, 0};
     for (uint32_t hidden : {32u, 48u, 384u, 768u, 1024u, 1536u}) {
         batch b = batch_make({1, 30, 7}, 10);
         size_t count = (size_t)b.tokens * hidden;
         std::vector<float> x = random_values(count, 1, type), r = random_values(count, 2, type, 5);
-        std::vector<float> gain = random_values(hidden, 0.2f, EMB_CUDA_F32, 1);
-        std::vector<float> shift = random_values(hidden, 0.2f, EMB_CUDA_F32);
+        std::vector<float> gain = random_values(hidden, 0.2f, EMB_DTYPE_F32, 1);
+        std::vector<float> shift = random_values(hidden, 0.2f, EMB_DTYPE_F32);
         std::vector<double> wanted(count);
         for (size_t i = 0; i < count; i++) wanted[i] = (double)x[i] + r[i];
         for (uint32_t t = 0; t < b.tokens; t++) {
             normalize_row(&wanted[(size_t)t * hidden], hidden, gain, shift, 1e-5);
         }
         buffer in = buffer_from(x, type), residual = buffer_from(r, type);
-        buffer g = buffer_from(gain, EMB_CUDA_F32), s = buffer_from(shift, EMB_CUDA_F32);
+        buffer g = buffer_from(gain, EMB_DTYPE_F32), s = buffer_from(shift, EMB_DTYPE_F32);
         buffer out = buffer_open(count + hidden, type);
         emb_cuda_norm norm = {(float *)inside(g), (float *)inside(s), 1e-5f};
         REQUIRE(emb_cuda_residual_norm(inside(out), inside(in), inside(residual), &norm, &b.pack,
@@ -230,7 +230,7 @@ static void check_norm(emb_cuda_type type) {
 /* One product: every tile shape, with and without GELU, then cuBLASLt. */
 static void check_product(verdict &v, verdict &bits, verdict &library, uint32_t tokens, uint32_t N,
                           uint32_t K) {
-    emb_cuda_type type = v.type;
+    emb_dtype type = v.type;
     batch b = batch_make({tokens}, 10);
     std::vector<float> x = random_values((size_t)tokens * K, 1, type);
     std::vector<float> w = random_values((size_t)N * K, 1 / sqrtf((float)K), type);
@@ -242,12 +242,12 @@ static void check_product(verdict &v, verdict &bits, verdict &library, uint32_t 
         wanted[0].push_back(sum), wanted[1].push_back(gelu(sum));
     }
     buffer in = buffer_from(x, type), weight = buffer_from(w, type);
-    buffer b32 = buffer_from(bias, EMB_CUDA_F32), b16 = buffer_from(bias, type);
+    buffer b32 = buffer_from(bias, EMB_DTYPE_F32), b16 = buffer_from(bias, type);
     buffer out = buffer_open((size_t)(tokens + 2) * N, type);
     emb_cuda_linear linear = {inside(weight), (float *)inside(b32), N, K, type};
     for (int g = 0; g < 2; g++) {
         std::vector<unsigned char> first;
-        int last = type == EMB_CUDA_F32 || device.capability != 90 ? 3 : 4;
+        int last = type == EMB_DTYPE_F32 || device.capability != 90 ? 3 : 4;
         for (int tile = 0; tile <= last; tile++) {
             buffer_poison(out);
             REQUIRE(emb_cuda_linear_run(inside(out), inside(in), &linear, g, (emb_cuda_tile)tile,
@@ -275,15 +275,15 @@ static void check_product(verdict &v, verdict &bits, verdict &library, uint32_t 
 
 /* Many tiles a block: no reference, only the same bits from every shape. */
 static void check_long_product(verdict &bits, uint32_t N, uint32_t K) {
-    emb_cuda_type type = bits.type;
+    emb_dtype type = bits.type;
     batch b = batch_make({30011}, 10);
     buffer in = buffer_from(random_values((size_t)b.tokens * K, 1, type), type);
     buffer weight = buffer_from(random_values((size_t)N * K, 1 / sqrtf((float)K), type), type);
-    buffer bias = buffer_from(random_values(N, 0.5f, EMB_CUDA_F32), EMB_CUDA_F32);
+    buffer bias = buffer_from(random_values(N, 0.5f, EMB_DTYPE_F32), EMB_DTYPE_F32);
     buffer out = buffer_open((size_t)b.tokens * N, type);
     emb_cuda_linear linear = {inside(weight), (float *)inside(bias), N, K, type};
     std::vector<unsigned char> first;
-    int last = type == EMB_CUDA_F32 || device.capability != 90 ? 3 : 4;
+    int last = type == EMB_DTYPE_F32 || device.capability != 90 ? 3 : 4;
     for (int tile = 1; tile <= last; tile++) {
         buffer_poison(out);
         REQUIRE(emb_cuda_linear_run(inside(out), inside(in), &linear, 1, (emb_cuda_tile)tile,
@@ -297,7 +297,7 @@ static void check_long_product(verdict &bits, uint32_t N, uint32_t K) {
     batch_close(b);
 }
 
-static void check_linear(emb_cuda_type type) {
+static void check_linear(emb_dtype type) {
     verdict v = {"linear", type, 0, 0, 0}, bits = {"linear tiles, same bits", type, 0, 0, 0};
     verdict library = {"linear by cuBLASLt", type, 0, 0, 0};
     uint32_t shapes[][2] = {{32, 32},    {144, 48},   {104, 40},  {384, 384},
@@ -315,15 +315,15 @@ static void check_linear(emb_cuda_type type) {
 
 /* A product with residual and norm in one kernel: the same bits as in two. */
 static void check_product_norm(verdict &bits, uint32_t tokens, uint32_t N, uint32_t K) {
-    emb_cuda_type type = bits.type;
+    emb_dtype type = bits.type;
     batch b = batch_open(tokens + 70, 1);
     batch_fill(b, {tokens}, std::vector<uint32_t>(), 10);
     size_t rows = tokens + 70, width = N * type_bytes(type);
     buffer in = buffer_from(random_values(rows * K, 1, type), type);
     buffer weight = buffer_from(random_values((size_t)N * K, 1 / sqrtf((float)K), type), type);
-    buffer bias = buffer_from(random_values(N, 0.5f, EMB_CUDA_F32), EMB_CUDA_F32);
-    buffer gain = buffer_from(random_values(N, 0.2f, EMB_CUDA_F32, 1), EMB_CUDA_F32);
-    buffer shift = buffer_from(random_values(N, 0.2f, EMB_CUDA_F32), EMB_CUDA_F32);
+    buffer bias = buffer_from(random_values(N, 0.5f, EMB_DTYPE_F32), EMB_DTYPE_F32);
+    buffer gain = buffer_from(random_values(N, 0.2f, EMB_DTYPE_F32, 1), EMB_DTYPE_F32);
+    buffer shift = buffer_from(random_values(N, 0.2f, EMB_DTYPE_F32), EMB_DTYPE_F32);
     std::vector<float> x = random_values(rows * N, 2, type, 0.5f);
     buffer residual = buffer_from(x, type), between = buffer_open(rows * N, type);
     buffer wanted = buffer_from(x, type);
@@ -351,9 +351,9 @@ static void check_product_norm(verdict &bits, uint32_t tokens, uint32_t N, uint3
     batch_close(b);
 }
 
-static void check_linear_norm(emb_cuda_type type) {
+static void check_linear_norm(emb_dtype type) {
     verdict bits = {"linear and norm in one, same bits", type, 0, 0, 0};
-    if (type == EMB_CUDA_F32 || device.capability != 90) return;
+    if (type == EMB_DTYPE_F32 || device.capability != 90) return;
     uint32_t shapes[][2] = {{384, 384}, {384, 1536}, {768, 768}, {768, 3072}};
     for (auto &shape : shapes) {
         for (uint32_t tokens : {1u, 128u, 300u, 9000u, 30011u}) {
@@ -365,20 +365,20 @@ static void check_linear_norm(emb_cuda_type type) {
 }
 
 static void check_heads(verdict &v, verdict &bits, emb_cuda_heads h, const batch &b) {
-    emb_cuda_type type = v.type;
+    emb_dtype type = v.type;
     size_t stale = (size_t)(b.pack.tokens_max - b.tokens) * 3 * h.hidden;
     std::vector<float> qkv = random_values((size_t)b.tokens * 3 * h.hidden, 1.5f, type);
     qkv.resize(qkv.size() + stale, NAN); /* rows past the batch reach no result */
     std::vector<float> table =
-        random_values((size_t)h.heads * (2 * h.relative_tokens - 1), 1, EMB_CUDA_F32);
-    buffer in = buffer_from(qkv, type), relative = buffer_from(table, EMB_CUDA_F32);
+        random_values((size_t)h.heads * (2 * h.relative_tokens - 1), 1, EMB_DTYPE_F32);
+    buffer in = buffer_from(qkv, type), relative = buffer_from(table, EMB_DTYPE_F32);
     if (h.relative_tokens > 1) h.relative = (float *)inside(relative);
     size_t width = h.hidden * type_bytes(type);
     buffer out = buffer_open((size_t)(b.tokens + 1) * h.hidden, type);
     REQUIRE(emb_cuda_attention(inside(out), inside(in), &h, &b.pack, type, &device, NULL));
     judge(v, out, attention_reference(qkv, b, h, table), 4);
     std::vector<unsigned char> packed = buffer_bytes(out);
-    if (device.capability == 90 && type != EMB_CUDA_F32 && h.head_dim % 8 == 0) {
+    if (device.capability == 90 && type != EMB_DTYPE_F32 && h.head_dim % 8 == 0) {
         buffer_poison(out);
         REQUIRE(emb_cuda_attention_mma(inside(out), inside(in), &h, &b.pack, type, &device, NULL));
         std::vector<unsigned char> raw = buffer_bytes(out);
@@ -396,7 +396,7 @@ static void check_heads(verdict &v, verdict &bits, emb_cuda_heads h, const batch
     for (buffer *y : {&in, &relative, &out}) buffer_close(*y);
 }
 
-static void check_attention(emb_cuda_type type) {
+static void check_attention(emb_dtype type) {
     verdict v = {"attention", type, 0, 0, 0};
     verdict bits = {"attention alone and by other products, same bits", type, 0, 0, 0};
     uint32_t longest = small ? 129 : 512;
@@ -437,13 +437,13 @@ static std::vector<double> pool_reference(const std::vector<float> &x, const bat
     return out;
 }
 
-static void check_pool(emb_cuda_type type) {
-    verdict v = {"pool", EMB_CUDA_F32, 0, 0, 0};
+static void check_pool(emb_dtype type) {
+    verdict v = {"pool", EMB_DTYPE_F32, 0, 0, 0};
     batch b = batch_make(some_lengths(512), 10);
     for (uint32_t hidden : {32u, 48u, 384u, 768u, 1536u}) {
         std::vector<float> x = random_values((size_t)b.tokens * hidden, 1, type, 0.2f);
         buffer in = buffer_from(x, type);
-        buffer rows = buffer_open(b.lengths.size() * hidden, EMB_CUDA_F32);
+        buffer rows = buffer_open(b.lengths.size() * hidden, EMB_DTYPE_F32);
         for (int pooling = 0; pooling < 3; pooling++) {
             buffer_poison(rows);
             REQUIRE(emb_cuda_pool((float *)inside(rows), inside(in), &b.pack, hidden,
@@ -458,7 +458,7 @@ static void check_pool(emb_cuda_type type) {
 }
 
 /* GELU of the products, over its whole range. */
-static void check_gelu(emb_cuda_type type) {
+static void check_gelu(emb_dtype type) {
     verdict v = {"gelu", type, 0, 0, 0};
     std::vector<float> x(1 << 16);
     std::vector<double> wanted;
@@ -479,7 +479,7 @@ int main(int argc, char **argv) {
     REQUIRE(emb_cuda_device_read(&device));
     has_blas = !small && emb_cuda_blas_open(&blas, NULL) == 0;
     check_prepare();
-    for (emb_cuda_type type : types()) {
+    for (emb_dtype type : types()) {
         check_embed(type);
         check_norm(type);
         check_gelu(type);

@@ -124,8 +124,7 @@ typedef struct row_codes {
 } row_codes;
 
 /* As the CPU's: backend/cpu/ref/dot.c and base/quantize.c. */
-static row_codes quantize_row(const float *in, const float *smooth, uint32_t cols,
-                              emb_cuda_type type) {
+static row_codes quantize_row(const float *in, const float *smooth, uint32_t cols, emb_dtype type) {
     std::vector<float> x(in, in + cols);
     row_codes row = {std::vector<unsigned char>(cols), 0, 0};
     float low = 0, high = 0;
@@ -136,15 +135,15 @@ static row_codes quantize_row(const float *in, const float *smooth, uint32_t col
         high = x[i] > high ? x[i] : high;
         number = number && x[i] == x[i];
     }
-    float most = type == EMB_CUDA_I8 ? high - low : std::max(high, -low), factor = 0;
-    float top = type == EMB_CUDA_I8 ? 255.0f : 448.0f;
-    if (type == EMB_CUDA_I8 ? most > 1e-30f : most >= 1e-30f) {
+    float most = type == EMB_DTYPE_INT8 ? high - low : std::max(high, -low), factor = 0;
+    float top = type == EMB_DTYPE_INT8 ? 255.0f : 448.0f;
+    if (type == EMB_DTYPE_INT8 ? most > 1e-30f : most >= 1e-30f) {
         row.scale = most / top, factor = top / most;
-        if (type == EMB_CUDA_I8 && low < 0) row.zero = (int32_t)rintf(-low * factor);
+        if (type == EMB_DTYPE_INT8 && low < 0) row.zero = (int32_t)rintf(-low * factor);
     }
     for (uint32_t i = 0; i < cols; i++) {
         float v = x[i] * factor;
-        if (type == EMB_CUDA_FP8) {
+        if (type == EMB_DTYPE_FP8) {
             row.codes[i] = fp8_code(v);
         } else {
             int32_t q = (v == v ? (int32_t)rintf(v) : 0) + row.zero;
@@ -164,9 +163,9 @@ typedef struct code_buffers {
 
 static code_buffers codes_open(size_t rows, uint32_t cols) {
     code_buffers c;
-    c.values = buffer_open(rows * cols, EMB_CUDA_I8);
-    c.scales = buffer_open(rows, EMB_CUDA_F32);
-    c.zeros = buffer_open(rows, EMB_CUDA_F32);
+    c.values = buffer_open(rows * cols, EMB_DTYPE_INT8);
+    c.scales = buffer_open(rows, EMB_DTYPE_F32);
+    c.zeros = buffer_open(rows, EMB_DTYPE_F32);
     c.codes.values = inside(c.values);
     c.codes.scales = (float *)inside(c.scales);
     c.codes.zeros = (int32_t *)inside(c.zeros);
@@ -178,11 +177,11 @@ static void codes_close(code_buffers &c) {
 
 /* Rows that are easy to get wrong, then random ones. */
 static std::vector<float> awkward_rows(uint32_t tokens, uint32_t cols) {
-    std::vector<float> x = random_values((size_t)tokens * cols, 1, EMB_CUDA_F16, 0.1f);
+    std::vector<float> x = random_values((size_t)tokens * cols, 1, EMB_DTYPE_F16, 0.1f);
     for (uint32_t i = 0; i < cols; i++) {
         float rows[] = {0.0f, fabsf(x[i]) + 0.01f, -fabsf(x[i]) - 0.01f, x[i] * 20000,
                         x[i] * 1e-6f};
-        for (uint32_t t = 0; t < 5; t++) x[(size_t)t * cols + i] = rounded(rows[t], EMB_CUDA_F16);
+        for (uint32_t t = 0; t < 5; t++) x[(size_t)t * cols + i] = rounded(rows[t], EMB_DTYPE_F16);
     }
     x[5 * (size_t)cols + cols - 1] = NAN;
     x[6 * (size_t)cols] = 60000;
@@ -190,7 +189,7 @@ static std::vector<float> awkward_rows(uint32_t tokens, uint32_t cols) {
 }
 
 static void judge_codes(const char *what, const code_buffers &c, const std::vector<float> &x,
-                        const float *smooth, uint32_t tokens, uint32_t cols, emb_cuda_type type) {
+                        const float *smooth, uint32_t tokens, uint32_t cols, emb_dtype type) {
     std::vector<unsigned char> got = buffer_bytes(c.values);
     std::vector<float> scales = buffer_as<float>(c.scales);
     std::vector<int32_t> zeros = buffer_as<int32_t>(c.zeros);
@@ -200,7 +199,7 @@ static void judge_codes(const char *what, const code_buffers &c, const std::vect
         bool number = row.scale == row.scale;
         if (number ? scales[t] != row.scale : scales[t] == scales[t])
             differ(side, t, row.scale, scales[t]);
-        if (type == EMB_CUDA_I8 && zeros[t] != row.zero) differ(side, t, row.zero, zeros[t]);
+        if (type == EMB_DTYPE_INT8 && zeros[t] != row.zero) differ(side, t, row.zero, zeros[t]);
         for (uint32_t i = 0; i < cols && number; i++) {
             size_t at = (size_t)t * cols + i;
             if (got[at] != row.codes[i]) differ(d, at, row.codes[i], got[at]);
@@ -209,17 +208,17 @@ static void judge_codes(const char *what, const code_buffers &c, const std::vect
     judge(d), judge(side);
     judge_untouched(what, c.values, (size_t)tokens * cols);
     judge_untouched(what, c.scales, 4 * (size_t)tokens);
-    judge_untouched(what, c.zeros, type == EMB_CUDA_I8 ? 4 * (size_t)tokens : 0);
+    judge_untouched(what, c.zeros, type == EMB_DTYPE_INT8 ? 4 * (size_t)tokens : 0);
 }
 
-static void check_quantize(emb_cuda_type type) {
+static void check_quantize(emb_dtype type) {
     for (uint32_t cols : {16u, 48u, 384u, 400u, 768u, 1536u, 1552u, 3072u, 4096u, 6144u}) {
         uint32_t tokens = 37;
         batch b = batch_open(tokens + SPARE, 1);
         batch_fill(b, {tokens}, std::vector<uint32_t>(), 10);
         std::vector<float> x = awkward_rows(tokens, cols);
-        std::vector<float> smooth = random_values(cols, 0.2f, EMB_CUDA_F32, 1);
-        buffer in = buffer_from(x, EMB_CUDA_F16), by = buffer_copy(smooth);
+        std::vector<float> smooth = random_values(cols, 0.2f, EMB_DTYPE_F32, 1);
+        buffer in = buffer_from(x, EMB_DTYPE_F16), by = buffer_copy(smooth);
         for (int smoothed = 0; smoothed < 2; smoothed++) {
             code_buffers c = codes_open(tokens + SPARE, cols);
             char what[100];
@@ -230,12 +229,12 @@ static void check_quantize(emb_cuda_type type) {
             judge_codes(what, c, x, smoothed ? smooth.data() : NULL, tokens, cols, type);
             codes_close(c);
         }
-        buffer out = buffer_open((size_t)(tokens + SPARE) * cols, EMB_CUDA_F16);
+        buffer out = buffer_open((size_t)(tokens + SPARE) * cols, EMB_DTYPE_F16);
         REQUIRE(emb_cuda_smooth(inside(out), inside(in), (float *)inside(by), cols, &b.pack, NULL));
         std::vector<unsigned char> got = buffer_bytes(out);
         differences d = compare("smooth", cols);
         for (size_t i = 0; i < x.size(); i++) {
-            float wanted = rounded(x[i] * smooth[i % cols], EMB_CUDA_F16), v = half_value(got, i);
+            float wanted = rounded(x[i] * smooth[i % cols], EMB_DTYPE_F16), v = half_value(got, i);
             if (v != wanted && (v == v || wanted == wanted)) differ(d, i, wanted, v);
         }
         judge(d);
@@ -247,7 +246,7 @@ static void check_quantize(emb_cuda_type type) {
 
 /* What an op wrote beside its output, against a pass of its own over that output. */
 static void judge_beside(const char *what, const buffer &out, const code_buffers &c,
-                         const float *smooth, uint32_t cols, emb_cuda_type type, const batch &b) {
+                         const float *smooth, uint32_t cols, emb_dtype type, const batch &b) {
     code_buffers own = codes_open(b.pack.tokens_max, cols);
     REQUIRE(emb_cuda_quantize(&own.codes, inside(out), smooth, cols, type, &b.pack, &device, NULL));
     judge_bytes(what, buffer_bytes(c.values), buffer_bytes(own.values), cols);
@@ -258,21 +257,21 @@ static void judge_beside(const char *what, const buffer &out, const code_buffers
     codes_close(own);
 }
 
-static void check_norm(emb_cuda_type type) {
+static void check_norm(emb_dtype type) {
     for (uint32_t hidden : {32u, 48u, 384u, 768u, 1024u, 1536u}) {
         uint32_t tokens = 41;
         batch b = batch_open(tokens + SPARE, 1);
         batch_fill(b, {tokens}, std::vector<uint32_t>(), 10);
         size_t count = (size_t)(tokens + SPARE) * hidden;
-        buffer in = buffer_from(random_values(count, 1, EMB_CUDA_F16), EMB_CUDA_F16);
-        buffer residual = buffer_from(random_values(count, 2, EMB_CUDA_F16, 5), EMB_CUDA_F16);
-        buffer gain = buffer_copy(random_values(hidden, 0.2f, EMB_CUDA_F32, 1));
-        buffer shift = buffer_copy(random_values(hidden, 0.2f, EMB_CUDA_F32));
-        buffer smooth = buffer_copy(random_values(hidden, 0.2f, EMB_CUDA_F32, 1));
-        buffer out = buffer_open(count, EMB_CUDA_F16), alone = buffer_open(count, EMB_CUDA_F16);
+        buffer in = buffer_from(random_values(count, 1, EMB_DTYPE_F16), EMB_DTYPE_F16);
+        buffer residual = buffer_from(random_values(count, 2, EMB_DTYPE_F16, 5), EMB_DTYPE_F16);
+        buffer gain = buffer_copy(random_values(hidden, 0.2f, EMB_DTYPE_F32, 1));
+        buffer shift = buffer_copy(random_values(hidden, 0.2f, EMB_DTYPE_F32));
+        buffer smooth = buffer_copy(random_values(hidden, 0.2f, EMB_DTYPE_F32, 1));
+        buffer out = buffer_open(count, EMB_DTYPE_F16), alone = buffer_open(count, EMB_DTYPE_F16);
         emb_cuda_norm norm = {(float *)inside(gain), (float *)inside(shift), 1e-5f};
         REQUIRE(emb_cuda_residual_norm(inside(alone), inside(in), inside(residual), &norm, &b.pack,
-                                       hidden, EMB_CUDA_F16, NULL));
+                                       hidden, EMB_DTYPE_F16, NULL));
         for (int smoothed = 0; smoothed < 2; smoothed++) {
             const float *by = smoothed ? (float *)inside(smooth) : NULL;
             code_buffers c = codes_open(tokens + SPARE, hidden);
@@ -289,7 +288,7 @@ static void check_norm(emb_cuda_type type) {
     }
 }
 
-static void check_embed(emb_cuda_type type) {
+static void check_embed(emb_dtype type) {
     for (uint32_t hidden : {32u, 48u, 384u, 768u, 1024u, 1536u}) {
         uint32_t tokens = 50, vocabulary = 77;
         batch b = batch_open(tokens + SPARE, 2);
@@ -307,14 +306,14 @@ static void check_embed(emb_cuda_type type) {
             }
         }
         buffer table = buffer_copy(rows), words = buffer_copy(wide);
-        buffer positions = buffer_copy(random_values(64 * (size_t)hidden, 1, EMB_CUDA_F32));
-        buffer gain = buffer_copy(random_values(hidden, 0.2f, EMB_CUDA_F32, 1));
-        buffer shift = buffer_copy(random_values(hidden, 0.2f, EMB_CUDA_F32));
-        buffer smooth = buffer_copy(random_values(hidden, 0.2f, EMB_CUDA_F32, 1));
-        buffer out = buffer_open(count, EMB_CUDA_F16), exact = buffer_open(count, EMB_CUDA_F32);
+        buffer positions = buffer_copy(random_values(64 * (size_t)hidden, 1, EMB_DTYPE_F32));
+        buffer gain = buffer_copy(random_values(hidden, 0.2f, EMB_DTYPE_F32, 1));
+        buffer shift = buffer_copy(random_values(hidden, 0.2f, EMB_DTYPE_F32));
+        buffer smooth = buffer_copy(random_values(hidden, 0.2f, EMB_DTYPE_F32, 1));
+        buffer out = buffer_open(count, EMB_DTYPE_F16), exact = buffer_open(count, EMB_DTYPE_F32);
         emb_cuda_embedding e = {inside(words), (float *)inside(positions), (float *)inside(gain),
                                 (float *)inside(shift), 1e-12f};
-        REQUIRE(emb_cuda_embed(inside(exact), &b.pack, &e, hidden, EMB_CUDA_F32, NULL));
+        REQUIRE(emb_cuda_embed(inside(exact), &b.pack, &e, hidden, EMB_DTYPE_F32, NULL));
         std::vector<float> wanted = buffer_as<float>(exact);
         e.words = inside(table);
         for (int with = 0; with < 2; with++) {
@@ -322,11 +321,11 @@ static void check_embed(emb_cuda_type type) {
             buffer_poison(out);
             REQUIRE(with ? emb_cuda_embed_codes(inside(out), &c.codes, (float *)inside(smooth),
                                                 type, &b.pack, &e, hidden, &device, NULL)
-                         : emb_cuda_embed(inside(out), &b.pack, &e, hidden, EMB_CUDA_I8, NULL));
+                         : emb_cuda_embed(inside(out), &b.pack, &e, hidden, EMB_DTYPE_INT8, NULL));
             std::vector<unsigned char> got = buffer_bytes(out);
             differences d = compare("embed of int8 words", hidden);
             for (size_t i = 0; i < (size_t)tokens * hidden; i++) {
-                float v = half_value(got, i), w = rounded(wanted[i], EMB_CUDA_F16);
+                float v = half_value(got, i), w = rounded(wanted[i], EMB_DTYPE_F16);
                 if (v != w) differ(d, i, w, v);
             }
             judge(d);
@@ -345,7 +344,7 @@ static void check_embed(emb_cuda_type type) {
 
 /* One product on the host and on the device. */
 typedef struct trial {
-    emb_cuda_type type;
+    emb_dtype type;
     uint32_t tokens, N, K;
     std::vector<unsigned char> in, weight; /* codes, one a byte */
     std::vector<float> in16, wide;         /* I4: the input, the matrix as products see it */
@@ -369,7 +368,7 @@ static unsigned char random_fp8() {
 }
 
 static void fill_codes(trial &t, bool extreme) {
-    bool fp8 = t.type == EMB_CUDA_FP8;
+    bool fp8 = t.type == EMB_DTYPE_FP8;
     for (unsigned char &c : t.in) {
         c = fp8 ? random_fp8() : extreme ? 255 : (unsigned char)random_below(256);
     }
@@ -410,34 +409,34 @@ static void fill_int4(trial &t) {
         packed[i / 2] = (unsigned char)(packed[i / 2] | t.weight[i] << (i % 2 * 4));
     }
     for (size_t g = 0; g < t.N * groups; g++) {
-        t.scales.push_back(rounded(0.005f + 1e-4f * (float)random_below(100), EMB_CUDA_F16));
+        t.scales.push_back(rounded(0.005f + 1e-4f * (float)random_below(100), EMB_DTYPE_F16));
         scales16.push_back(__float2half_rn(t.scales.back()));
         t.zeros.push_back((uint8_t)random_below(16));
     }
     for (size_t i = 0; i < t.weight.size(); i++) {
         size_t group = i / t.linear.group;
         t.wide.push_back(
-            rounded(t.scales[group] * (float)(t.weight[i] - t.zeros[group]), EMB_CUDA_F16));
+            rounded(t.scales[group] * (float)(t.weight[i] - t.zeros[group]), EMB_DTYPE_F16));
     }
-    t.in16 = random_values((size_t)t.tokens * t.K, 1, EMB_CUDA_F16);
+    t.in16 = random_values((size_t)t.tokens * t.K, 1, EMB_DTYPE_F16);
     t.linear.weight = hold(t, packed);
     t.linear.scales = hold(t, scales16);
     t.linear.zeros = (uint8_t *)hold(t, t.zeros);
 }
 
-static trial trial_open(emb_cuda_type type, uint32_t tokens, uint32_t N, uint32_t K, bool extreme) {
+static trial trial_open(emb_dtype type, uint32_t tokens, uint32_t N, uint32_t K, bool extreme) {
     trial t;
     t.type = type, t.tokens = tokens, t.N = N, t.K = K;
     t.linear = {NULL, NULL, NULL, NULL, NULL, N, K, K % 64 || N % 16 ? 32u : 64u, type};
     t.weight.resize((size_t)N * K);
     t.held.reserve(16);
-    if (type == EMB_CUDA_I4) {
+    if (type == EMB_DTYPE_INT4) {
         fill_int4(t);
     } else {
         t.in.resize((size_t)tokens * K);
         fill_codes(t, extreme);
     }
-    t.bias = random_values(N, 0.5f, EMB_CUDA_F32);
+    t.bias = random_values(N, 0.5f, EMB_DTYPE_F32);
     t.linear.bias = (float *)hold(t, t.bias);
     return t;
 }
@@ -448,14 +447,14 @@ static void trial_close(trial &t) {
 /* What output (m, n) is before GELU; int8: to the last bit of f32. */
 static double output_of(const trial &t, size_t m, size_t n) {
     const unsigned char *w = &t.weight[n * t.K];
-    if (t.type == EMB_CUDA_I8) {
+    if (t.type == EMB_DTYPE_INT8) {
         int32_t sum = 0;
         for (uint32_t k = 0; k < t.K; k++) sum += t.in[m * t.K + k] * (int8_t)w[k];
         float scaled = (float)(sum - t.token_zeros[m] * t.sums[n]) * t.scales[n];
         return fmaf(scaled, t.token_scales[m], t.bias[n]);
     }
     double sum = 0;
-    if (t.type == EMB_CUDA_FP8) {
+    if (t.type == EMB_DTYPE_FP8) {
         static double values[256];
         for (unsigned c = 0; c < 256 && values[1] == 0; c++) values[255 - c] = fp8_value(255 - c);
         for (uint32_t k = 0; k < t.K; k++) sum += values[t.in[m * t.K + k]] * values[w[k]];
@@ -483,12 +482,12 @@ static void judge_product(const char *what, const trial &t, const std::vector<si
     differences d = compare(what, t.N);
     double squares = 0;
     for (double w : wanted) squares += w * w / (double)wanted.size();
-    double relative = t.type == EMB_CUDA_FP8 ? 2e-3 : 6e-4;
-    double absolute = 2e-5 + (t.type == EMB_CUDA_FP8 ? 8e-3 : 6e-4) * sqrt(squares);
+    double relative = t.type == EMB_DTYPE_FP8 ? 2e-3 : 6e-4;
+    double absolute = 2e-5 + (t.type == EMB_DTYPE_FP8 ? 8e-3 : 6e-4) * sqrt(squares);
     for (size_t i = 0; i < at.size(); i++) {
         double v = half_value(got, at[i]), w = with_gelu ? gelu(wanted[i]) : wanted[i];
-        if (t.type == EMB_CUDA_I8 && !with_gelu) {
-            w = rounded((float)w, EMB_CUDA_F16);
+        if (t.type == EMB_DTYPE_INT8 && !with_gelu) {
+            w = rounded((float)w, EMB_DTYPE_F16);
             if (v != w) differ(d, at[i], w, v);
             continue;
         }
@@ -500,22 +499,22 @@ static void judge_product(const char *what, const trial &t, const std::vector<si
 }
 
 /* The tiles that this device has for a type. */
-static std::vector<int> tiles_of(emb_cuda_type type) {
-    if (device.capability != 90 || type == EMB_CUDA_I4) return {1, 2, 3, 0};
-    if (type == EMB_CUDA_FP8) return {4, 0};
+static std::vector<int> tiles_of(emb_dtype type) {
+    if (device.capability != 90 || type == EMB_DTYPE_INT4) return {1, 2, 3, 0};
+    if (type == EMB_DTYPE_FP8) return {4, 0};
     return {1, 2, 3, 4, 0};
 }
 
-static void check_product(emb_cuda_type type, uint32_t tokens, uint32_t N, uint32_t K,
+static void check_product(emb_dtype type, uint32_t tokens, uint32_t N, uint32_t K,
                           bool extreme = false) {
     trial t = trial_open(type, tokens, N, K, extreme);
     batch b = batch_open(tokens + SPARE, 1);
     batch_fill(b, {tokens}, std::vector<uint32_t>(), 10);
-    buffer out = buffer_open((size_t)(tokens + SPARE) * N, EMB_CUDA_F16), in = {};
-    if (type == EMB_CUDA_I4) {
+    buffer out = buffer_open((size_t)(tokens + SPARE) * N, EMB_DTYPE_F16), in = {};
+    if (type == EMB_DTYPE_INT4) {
         std::vector<float> rows = t.in16;
         rows.resize((size_t)(tokens + SPARE) * K, NAN);
-        in = buffer_from(rows, EMB_CUDA_F16);
+        in = buffer_from(rows, EMB_DTYPE_F16);
     }
     std::vector<size_t> at = places(t);
     std::vector<double> wanted;
@@ -527,8 +526,8 @@ static void check_product(emb_cuda_type type, uint32_t tokens, uint32_t N, uint3
             snprintf(what, sizeof what, "%s product of %u x %u x %u, tile %d%s", TYPE_NAMES[type],
                      tokens, N, K, tile, with_gelu ? ", GELU" : "");
             buffer_poison(out);
-            REQUIRE(emb_cuda_narrow_run(inside(out), type == EMB_CUDA_I4 ? NULL : &t.codes.codes,
-                                        type == EMB_CUDA_I4 ? inside(in) : NULL, &t.linear,
+            REQUIRE(emb_cuda_narrow_run(inside(out), type == EMB_DTYPE_INT4 ? NULL : &t.codes.codes,
+                                        type == EMB_DTYPE_INT4 ? inside(in) : NULL, &t.linear,
                                         with_gelu, (emb_cuda_tile)tile, &b.pack, &device, NULL));
             std::vector<unsigned char> got = buffer_bytes(out);
             judge_product(what, t, at, wanted, got, with_gelu);
@@ -541,26 +540,26 @@ static void check_product(emb_cuda_type type, uint32_t tokens, uint32_t N, uint3
     if (in.base) buffer_close(in);
 }
 
-static void check_products(emb_cuda_type type) {
+static void check_products(emb_dtype type) {
     uint32_t shapes[][2] = {{8, 16},     {32, 32},    {24, 48},    {104, 80},   {144, 144},
                             {200, 400},  {384, 384},  {1152, 384}, {1536, 384}, {384, 1536},
                             {2304, 768}, {768, 3072}, {3072, 768}};
     for (auto &shape : shapes) {
-        uint32_t K = type == EMB_CUDA_I4 ? (shape[1] + 31) / 32 * 32 : shape[1];
+        uint32_t K = type == EMB_DTYPE_INT4 ? (shape[1] + 31) / 32 * 32 : shape[1];
         for (uint32_t tokens : {1u, 17u, 64u, 129u, 300u}) {
             if (small && (tokens > 129 || shape[0] * K > 150000)) continue;
             check_product(type, tokens, shape[0], K);
         }
     }
-    if (type == EMB_CUDA_I8) check_product(type, 130, 200, 3072, true);
+    if (type == EMB_DTYPE_INT8) check_product(type, 130, 200, 3072, true);
 }
 
 /* Outputs as codes: within a step of E4M3, scales as the bound has them, all tiles alike. */
-static void check_coded_product(emb_cuda_type type, uint32_t tokens, uint32_t N, uint32_t K) {
+static void check_coded_product(emb_dtype type, uint32_t tokens, uint32_t N, uint32_t K) {
     trial t = trial_open(type, tokens, N, K, false);
     batch b = batch_open(tokens + SPARE, 1);
     batch_fill(b, {tokens}, std::vector<uint32_t>(), 10);
-    buffer reach = buffer_open(2, EMB_CUDA_F32);
+    buffer reach = buffer_open(2, EMB_DTYPE_F32);
     REQUIRE(emb_cuda_narrow_reach((float *)inside(reach), &t.linear, &device, NULL));
     std::vector<float> bounds = buffer_as<float>(reach);
     double rows_most = 0, bias_most = 0;
@@ -603,7 +602,7 @@ static void check_coded_product(emb_cuda_type type, uint32_t tokens, uint32_t N,
     buffer_close(reach), batch_close(b), trial_close(t);
 }
 
-static void check_coded(emb_cuda_type type) {
+static void check_coded(emb_dtype type) {
     uint32_t shapes[][2] = {{16, 16}, {32, 32}, {208, 400}, {384, 384}, {1536, 384}, {3072, 768}};
     for (auto &shape : shapes) {
         for (uint32_t tokens : {1u, 17u, 129u, 300u}) {
@@ -615,7 +614,7 @@ static void check_coded(emb_cuda_type type) {
 }
 
 /* Many tiles a block. */
-static void check_long(emb_cuda_type type) {
+static void check_long(emb_dtype type) {
     if (small) return;
     check_product(type, 30011, 1152, 384);
     check_product(type, 20000, 384, 1536);
@@ -626,22 +625,27 @@ static void check_long(emb_cuda_type type) {
 
 typedef struct group {
     const char *name;
-    void (*run)(emb_cuda_type type);
-    emb_cuda_type type;
+    void (*run)(emb_dtype type);
+    emb_dtype type;
 } group;
 
-static const group groups[] = {
-    {"int8-products", check_products, EMB_CUDA_I8}, {"int8-long", check_long, EMB_CUDA_I8},
-    {"fp8-products", check_products, EMB_CUDA_FP8}, {"fp8-long", check_long, EMB_CUDA_FP8},
-    {"fp8-coded", check_coded, EMB_CUDA_FP8},       {"int4-products", check_products, EMB_CUDA_I4},
-    {"int4-long", check_long, EMB_CUDA_I4},         {"int8-quantize", check_quantize, EMB_CUDA_I8},
-    {"fp8-quantize", check_quantize, EMB_CUDA_FP8}, {"int8-norm", check_norm, EMB_CUDA_I8},
-    {"fp8-norm", check_norm, EMB_CUDA_FP8},         {"int8-embed", check_embed, EMB_CUDA_I8},
-    {"fp8-embed", check_embed, EMB_CUDA_FP8}};
+static const group groups[] = {{"int8-products", check_products, EMB_DTYPE_INT8},
+                               {"int8-long", check_long, EMB_DTYPE_INT8},
+                               {"fp8-products", check_products, EMB_DTYPE_FP8},
+                               {"fp8-long", check_long, EMB_DTYPE_FP8},
+                               {"fp8-coded", check_coded, EMB_DTYPE_FP8},
+                               {"int4-products", check_products, EMB_DTYPE_INT4},
+                               {"int4-long", check_long, EMB_DTYPE_INT4},
+                               {"int8-quantize", check_quantize, EMB_DTYPE_INT8},
+                               {"fp8-quantize", check_quantize, EMB_DTYPE_FP8},
+                               {"int8-norm", check_norm, EMB_DTYPE_INT8},
+                               {"fp8-norm", check_norm, EMB_DTYPE_FP8},
+                               {"int8-embed", check_embed, EMB_DTYPE_INT8},
+                               {"fp8-embed", check_embed, EMB_DTYPE_FP8}};
 
 static void run_group(const group &g) {
     REQUIRE(emb_cuda_device_read(&device));
-    if (g.type == EMB_CUDA_FP8 && device.capability < 89) return;
+    if (g.type == EMB_DTYPE_FP8 && device.capability < 89) return;
     cases = failures = 0, worst = 0;
     g.run(g.type);
     REQUIRE(cudaDeviceSynchronize());

@@ -1,5 +1,5 @@
 /* fake_kernels.c - loops that compute what a GPU's kernels do, in f32 or with f16 activations, from
- * matrices in any format and in the packed form of the device.
+ * matrices in any dtype and in the packed form of the device.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fake_kernels.h"
@@ -13,7 +13,7 @@
 enum { COLS_MAX = 4096 }; /* of any matrix */
 
 static bool is_half(const fake_work *work) {
-    return work->format != EMB_FORMAT_F32;
+    return work->dtype != EMB_DTYPE_F32;
 }
 
 static float get(const void *values, size_t at, bool half) {
@@ -96,17 +96,17 @@ static const void *ready(const fake_work *work, const emb_linear *linear, const 
     float row[COLS_MAX], *scales = scales_of(work, room);
     int32_t *zeros = zeros_of(work, room);
     uint32_t cols = linear->cols;
-    bool plain = !emb_format_quantized(linear->format);
-    if (plain || (linear->format == EMB_FORMAT_I4 && !linear->smooth)) return in;
+    bool plain = !emb_dtype_quantized(linear->dtype);
+    if (plain || (linear->dtype == EMB_DTYPE_INT4 && !linear->smooth)) return in;
     for (uint32_t t = 0; t < work->tile->tokens; t++) {
         uint8_t *codes = (uint8_t *)room + (size_t)t * cols;
         get_row(row, in, t, cols, true);
         smooth_row(row, linear);
-        if (linear->format == EMB_FORMAT_I8)
+        if (linear->dtype == EMB_DTYPE_INT8)
             quantize_row(codes, &scales[t], &zeros[t], row, cols);
-        else if (linear->format == EMB_FORMAT_FP8)
+        else if (linear->dtype == EMB_DTYPE_FP8)
             emb_quantize_fp8(codes, &scales[t], row, 1, cols);
-        for (uint32_t i = 0; linear->format == EMB_FORMAT_I4 && i < cols; i++)
+        for (uint32_t i = 0; linear->dtype == EMB_DTYPE_INT4 && i < cols; i++)
             set(room, (size_t)t * cols + i, row[i], true);
     }
     return room;
@@ -123,11 +123,11 @@ static void weight_row(double *out, const emb_linear *linear, uint32_t r) {
     const unsigned char *bytes = linear->packed;
     for (uint32_t c = 0; c < cols; c++) {
         size_t at = (size_t)r * cols + c;
-        if (linear->format == EMB_FORMAT_I8) {
+        if (linear->dtype == EMB_DTYPE_INT8) {
             out[c] = (int8_t)bytes[at];
-        } else if (linear->format == EMB_FORMAT_FP8) {
+        } else if (linear->dtype == EMB_DTYPE_FP8) {
             out[c] = emb_quantize_widen_fp8(bytes[at]);
-        } else if (linear->format == EMB_FORMAT_I4) {
+        } else if (linear->dtype == EMB_DTYPE_INT4) {
             size_t group =
                 (size_t)r * emb_quantized_groups(cols, linear->group) + c / linear->group;
             int code = at % 2 ? bytes[at / 2] >> 4 : bytes[at / 2] & 15;
@@ -136,7 +136,7 @@ static void weight_row(double *out, const emb_linear *linear, uint32_t r) {
             out[c] = emb_quantize_widen_f16(
                 emb_quantize_f16(scale * (float)(code - linear->zeros[group])));
         } else {
-            out[c] = get(linear->packed, at, linear->format == EMB_FORMAT_F16);
+            out[c] = get(linear->packed, at, linear->dtype == EMB_DTYPE_F16);
         }
     }
 }
@@ -146,7 +146,7 @@ static double output(const fake_work *work, const emb_linear *linear, uint32_t r
                      const void *in, const double *weights) {
     double sum = 0;
     size_t first = (size_t)t * linear->cols;
-    bool coded = linear->format == EMB_FORMAT_I8 || linear->format == EMB_FORMAT_FP8;
+    bool coded = linear->dtype == EMB_DTYPE_INT8 || linear->dtype == EMB_DTYPE_FP8;
     const uint8_t *codes = (const uint8_t *)in + first;
     for (uint32_t c = 0; !coded && c < linear->cols; c++)
         sum += get(in, first + c, is_half(work)) * weights[c];
@@ -176,13 +176,13 @@ static void product(void *out, const void *in, const emb_linear *linear, bool ge
 
 static void word_row(float *out, const emb_embedding *embedding, uint32_t id, uint32_t hidden) {
     const unsigned char *row = embedding->words;
-    row += id * emb_format_row_bytes(embedding->format, hidden);
-    if (!emb_format_quantized(embedding->format)) {
-        get_row(out, row, 0, hidden, embedding->format != EMB_FORMAT_F32);
+    row += id * emb_dtype_row_bytes(embedding->dtype, hidden);
+    if (!emb_dtype_quantized(embedding->dtype)) {
+        get_row(out, row, 0, hidden, embedding->dtype != EMB_DTYPE_F32);
         return;
     }
     float scale;
-    memcpy(&scale, row + emb_format_scale_at(hidden), sizeof scale);
+    memcpy(&scale, row + emb_dtype_scale_at(hidden), sizeof scale);
     for (uint32_t i = 0; i < hidden; i++) out[i] = scale * (float)(int8_t)row[i];
 }
 
@@ -197,7 +197,7 @@ void fake_embed(void *out, const emb_embedding *embedding, const fake_work *work
             norm(out, t, row, embedding->positions + (size_t)(t - tile->starts[c]) * hidden,
                  embedding->gain, embedding->shift, work);
         }
-    const emb_linear next = {.cols = hidden, .format = embedding->format};
+    const emb_linear next = {.cols = hidden, .dtype = embedding->dtype};
     if (codes_stay(work, &next)) ready(work, &next, out, work->lane.layer_codes);
 }
 
@@ -289,7 +289,7 @@ void fake_ffn_block(void *out, const void *in, const emb_layer *layer, const fak
     void *narrow = lane->narrow ? lane->narrow : coded ? lane->wide : lane->context;
     const void *input = lane->middle_codes;
     if (!coded) input = ready(work, &layer->ffn_in, in, lane->context);
-    if (layer->ffn_in.format == EMB_FORMAT_FP8) {
+    if (layer->ffn_in.dtype == EMB_DTYPE_FP8) {
         product_codes(&layer->ffn_in, lane, work);
         input = lane->inner_codes;
     } else {

@@ -6,13 +6,13 @@
 
 #include "backend/cuda/layout.h"
 
-/* A tile, its lane's memory, and the format of the weights: activations are f32 beside f32, else
+/* A tile, its lane's memory, and the dtype of the weights: activations are f32 beside f32, else
  * f16. */
 typedef struct fake_work {
     const emb_tile *tile;
     const emb_block_shape *shape;
     emb_cuda_lane lane;
-    emb_format format;
+    emb_dtype dtype;
 } fake_work;
 
 /* As the operations of emb_backend. */

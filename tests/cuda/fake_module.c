@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backend/backend.h"
 #include "backend/cuda/module/pack.h"
 #include "base/error.h"
 #include "fake_kernels.h"
@@ -156,23 +157,27 @@ static void unpin(void *base) {
 
 enum { CALLS_MAX = 256 };
 
-/* One call of the forward: embed, or a block of a layer. */
-typedef struct call {
-    int kind;
+/* The arguments of any operation of a lane, as they were when it was enqueued or recorded. */
+typedef struct block {
+    fake_call run;
+    const emb_lane_scratch *lane;
     void *out;
     const void *in;
-    const emb_layer *layer;
+    emb_tile tile;
+    emb_layer layer;
     emb_embedding embedding;
-    const emb_block_shape *shape;
-} call;
-enum { CALL_EMBED, CALL_ATTENTION, CALL_FFN };
+    emb_pool_rule rule;
+    const uint32_t *targets;
+    emb_block_shape shape;
+    emb_dtype dtype; /* of the backend */
+} block;
 
 /* A lane's. What fails is kept until finish tells it. Recordings of all sizes hold the same calls:
  * one list serves them. */
 typedef struct fake_state {
     fake_stream *stream;
     bool failed;
-    call *calls;      /* [CALLS_MAX] */
+    block *calls;     /* [CALLS_MAX] */
     uint32_t count;   /* of calls in the recording at hand */
     uint32_t tokens;  /* that it is for; 0: nothing is being recorded */
     uint32_t longest; /* tile that a recording fits; 0: none */
@@ -189,7 +194,9 @@ static bool lane_fails(emb_lane_scratch *scratch) {
     return state->failed;
 }
 
-static emb_status lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error) {
+static emb_status lane_open(const emb_backend *self, emb_lane_scratch *scratch, uint32_t device,
+                            emb_error *error) {
+    (void)self;
     fake_state *state = scratch->state;
     current = (int)device;
     memset(state, 0, sizeof *state);
@@ -215,9 +222,10 @@ static void tuned(emb_lane_scratch *scratch, const emb_tuning *tuning) {
     (void)scratch, (void)tuning; /* there is one kernel for each product */
 }
 
-static emb_status tune(emb_tuning *tuning, uint32_t tokens, const emb_layer *layer,
-                       const emb_block_shape *shape, emb_lane_scratch *scratch, emb_error *error) {
-    (void)layer, (void)shape, (void)scratch;
+static emb_status tune(const emb_backend *self, emb_lane_scratch *scratch, emb_tuning *tuning,
+                       uint32_t tokens, const emb_layer *layer, const emb_block_shape *shape,
+                       emb_error *error) {
+    (void)self, (void)layer, (void)shape, (void)scratch;
     if (fails()) return lost(error, "tuning");
     uint32_t row = 0;
     while (row + 1 < EMB_TUNING_SIZES && (EMB_TUNING_TOKENS << row) < tokens) row++;
@@ -228,7 +236,7 @@ static emb_status tune(emb_tuning *tuning, uint32_t tokens, const emb_layer *lay
 
 static void record(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch) {
     fake_state *state = scratch->state;
-    *tile = (emb_tile){.tokens = tokens, .chunks = emb_chunks_max(tokens), .queue = scratch};
+    *tile = (emb_tile){.tokens = tokens, .chunks = emb_chunks_max(tokens)};
     state->tokens = tokens;
     state->count = 0;
 }
@@ -243,28 +251,19 @@ static emb_status recorded(emb_lane_scratch *scratch, emb_error *error) {
     return EMB_OK;
 }
 
-/* Notes the call if it is to be recorded. */
-static bool noted(const emb_tile *tile, call what) {
-    fake_state *state = ((emb_lane_scratch *)tile->queue)->state;
-    if (!state->tokens) return false;
-    if (state->count < CALLS_MAX) state->calls[state->count++] = what;
-    return true;
+/* Runs the block in the order of the lane's stream, or notes it while a recording is made. */
+static void enqueue(const block *what) {
+    fake_state *state = what->lane->state;
+    if (!state->tokens)
+        fake_stream_run(state->stream, what->run, what, sizeof *what);
+    else if (state->count < CALLS_MAX)
+        state->calls[state->count++] = *what;
 }
 
-static void embed(void *out, const emb_tile *tile, const emb_embedding *embedding,
-                  const emb_block_shape *shape);
-static void attention_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
-                            const emb_block_shape *shape, emb_lane_scratch *scratch);
-static void ffn_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
-                      const emb_block_shape *shape, emb_lane_scratch *scratch);
-
-static emb_cuda_lane lane_of(const emb_tile *tile, const emb_block_shape *shape,
-                             emb_format format) {
-    emb_lane_scratch *scratch = tile->queue;
+static emb_cuda_lane lane_of(const emb_lane_scratch *scratch, const emb_tile *tile,
+                             const emb_block_shape *shape, emb_dtype dtype) {
     emb_cuda_lane lane;
-    emb_cuda_lane_cut(&lane, shape, format,
-                      (uint32_t)(uintptr_t)scratch->buffers[EMB_CUDA_LANE_TOKENS],
-                      scratch->buffers[EMB_CUDA_LANE_MEMORY]);
+    emb_cuda_lane_cut(&lane, shape, dtype, scratch->tokens_max, scratch->memory);
     if (tile->kept) emb_cuda_indices_cut(&lane, tile->tokens, tile->kept);
     return lane;
 }
@@ -283,8 +282,7 @@ static void do_upload(void *arguments) {
 static bool begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch) {
     static const emb_block_shape any = {.hidden = 1, .intermediate = 1};
     const fake_state *state = scratch->state;
-    tile->queue = scratch;
-    emb_cuda_lane lane = lane_of(tile, &any, EMB_FORMAT_F32);
+    emb_cuda_lane lane = lane_of(scratch, tile, &any, EMB_DTYPE_F32);
     const uint32_t *end = *targets + tile->chunks;
     const upload indices = {lane.indices, tile->indices,
                             (size_t)(end - tile->indices) * sizeof *end};
@@ -293,11 +291,10 @@ static bool begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *sc
     tile->starts = lane.starts;
     *targets = lane.ids + tile->tokens;
     if (tile->tokens > state->longest) return false;
-    for (const call *c = state->calls; c < state->calls + state->count; c++) {
-        if (c->kind == CALL_EMBED) embed(c->out, tile, &c->embedding, c->shape);
-        if (c->kind == CALL_ATTENTION)
-            attention_block(c->out, c->in, tile, c->layer, c->shape, scratch);
-        if (c->kind == CALL_FFN) ffn_block(c->out, c->in, tile, c->layer, c->shape, scratch);
+    for (const block *c = state->calls; c < state->calls + state->count; c++) {
+        block replayed = *c;
+        replayed.tile = *tile;
+        enqueue(&replayed);
     }
     return true;
 }
@@ -402,26 +399,9 @@ static bool warms(const emb_tile *tile) {
 
 /* ---- kernels --------------------------------------------------------------------------------- */
 
-/* The arguments of any block operation, as they were when it was enqueued. */
-typedef struct block {
-    void *out;
-    const void *in;
-    emb_tile tile;
-    emb_layer layer;
-    emb_embedding embedding;
-    emb_pool_rule rule;
-    const uint32_t *targets;
-    emb_block_shape shape;
-    emb_format format;
-} block;
-
 static fake_work work_of(const block *what) {
-    return (fake_work){&what->tile, &what->shape, lane_of(&what->tile, &what->shape, what->format),
-                       what->format};
-}
-
-static void enqueue(fake_call run, const block *what) {
-    fake_stream_run(stream_of(what->tile.queue), run, what, sizeof *what);
+    return (fake_work){&what->tile, &what->shape,
+                       lane_of(what->lane, &what->tile, &what->shape, what->dtype), what->dtype};
 }
 
 static void do_embed(void *arguments) {
@@ -431,15 +411,15 @@ static void do_embed(void *arguments) {
     fake_embed(what->out, &what->embedding, &work);
 }
 
-static void embed(void *out, const emb_tile *tile, const emb_embedding *embedding,
-                  const emb_block_shape *shape) {
-    if (noted(tile, (call){CALL_EMBED, out, NULL, NULL, *embedding, shape})) return;
-    block what = {.out = out,
-                  .tile = *tile,
-                  .embedding = *embedding,
-                  .shape = *shape,
-                  .format = embedding->format};
-    enqueue(do_embed, &what);
+static void embed(const emb_backend *self, emb_lane_scratch *lane, void *out, const emb_tile *tile,
+                  const emb_embedding *embedding, const emb_block_shape *shape) {
+    enqueue(&(block){.run = do_embed,
+                     .lane = lane,
+                     .out = out,
+                     .tile = *tile,
+                     .embedding = *embedding,
+                     .shape = *shape,
+                     .dtype = self->dtype});
 }
 
 static void do_attention(void *arguments) {
@@ -449,19 +429,6 @@ static void do_attention(void *arguments) {
     fake_attention_block(what->out, what->in, &what->layer, &work);
 }
 
-static void attention_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
-                            const emb_block_shape *shape, emb_lane_scratch *scratch) {
-    (void)scratch;
-    if (noted(tile, (call){CALL_ATTENTION, out, in, layer, {0}, shape})) return;
-    block what = {.out = out,
-                  .in = in,
-                  .tile = *tile,
-                  .layer = *layer,
-                  .shape = *shape,
-                  .format = layer->qkv.format};
-    enqueue(do_attention, &what);
-}
-
 static void do_ffn(void *arguments) {
     const block *what = arguments;
     if (warms(&what->tile)) return;
@@ -469,17 +436,16 @@ static void do_ffn(void *arguments) {
     fake_ffn_block(what->out, what->in, &what->layer, &work);
 }
 
-static void ffn_block(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
-                      const emb_block_shape *shape, emb_lane_scratch *scratch) {
-    (void)scratch;
-    if (noted(tile, (call){CALL_FFN, out, in, layer, {0}, shape})) return;
-    block what = {.out = out,
-                  .in = in,
-                  .tile = *tile,
-                  .layer = *layer,
-                  .shape = *shape,
-                  .format = layer->qkv.format};
-    enqueue(do_ffn, &what);
+static void attention_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
+                            const void *in, const emb_tile *tile, const emb_layer *layer,
+                            const emb_block_shape *shape) {
+    enqueue(&(block){do_attention, lane, out, in, *tile, *layer, .shape = *shape,
+                     .dtype = self->dtype});
+}
+
+static void ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
+                      const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape) {
+    enqueue(&(block){do_ffn, lane, out, in, *tile, *layer, .shape = *shape, .dtype = self->dtype});
 }
 
 static void do_pool(void *arguments) {
@@ -488,37 +454,46 @@ static void do_pool(void *arguments) {
     fake_pool(what->out, what->targets, what->in, &what->rule, &work);
 }
 
-static void pool(emb_format format, float *rows, const uint32_t *targets, const void *in,
-                 const emb_tile *tile, const emb_pool_rule *rule, const emb_block_shape *shape) {
-    block what = {.out = rows,
-                  .in = in,
-                  .tile = *tile,
-                  .rule = *rule,
-                  .targets = targets,
-                  .shape = *shape,
-                  .format = format};
-    enqueue(do_pool, &what);
+static void pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
+                 const uint32_t *targets, const void *in, const emb_tile *tile,
+                 const emb_pool_rule *rule, const emb_block_shape *shape) {
+    enqueue(&(block){.run = do_pool,
+                     .lane = lane,
+                     .out = rows,
+                     .in = in,
+                     .tile = *tile,
+                     .rule = *rule,
+                     .targets = targets,
+                     .shape = *shape,
+                     .dtype = self->dtype});
 }
 
 static void put(void *to, const void *from, uint64_t bytes) {
     memcpy(to, from, bytes);
 }
 
-static void convert(void *out, emb_format format, const float *in, uint64_t rows, uint32_t cols) {
-    emb_cuda_pack_values(out, format, in, rows, cols, put);
+static void convert(const emb_backend *self, void *out, emb_dtype dtype, const float *in,
+                    uint64_t rows, uint32_t cols) {
+    (void)self;
+    emb_cuda_pack_values(out, dtype, in, rows, cols, put);
 }
 
-static void linear_pack(emb_linear *linear, uint32_t row0, uint32_t rows, const float *values) {
-    convert((char *)linear->packed + row0 * emb_format_row_bytes(linear->format, linear->cols),
-            linear->format, values, rows, linear->cols);
+static void linear_pack(const emb_backend *self, emb_linear *linear, uint32_t row0, uint32_t rows,
+                        const float *values) {
+    convert(self, (char *)linear->packed + row0 * emb_dtype_row_bytes(linear->dtype, linear->cols),
+            linear->dtype, values, rows, linear->cols);
 }
 
-static void pack_quantized(emb_linear *linear, uint32_t row0, const emb_quantized_rows *rows) {
+static void pack_quantized(const emb_backend *self, emb_linear *linear, uint32_t row0,
+                           const emb_quantized_rows *rows) {
+    (void)self;
     emb_cuda_pack_rows(linear, row0, rows, put);
 }
 
-static emb_status layer_finish(emb_layer *layer, uint32_t device, emb_error *error) {
+static emb_status layer_finish(const emb_backend *self, emb_layer *layer, uint32_t device,
+                               emb_error *error) {
     (void)device;
+    if (self->dtype != EMB_DTYPE_FP8) return EMB_OK;
     if (fails()) return lost(error, "bounding a matrix");
     fake_reach(&layer->ffn_in);
     return EMB_OK;
@@ -554,42 +529,18 @@ static const emb_device_calls device_calls = {
     .rows_copy = rows_copy,
 };
 
-#define FAKE_BACKEND(id, its_format, bytes, numerics_name, layout, ...)                            \
-    static void id##_pool(float *rows, const uint32_t *targets, const void *in,                    \
-                          const emb_tile *tile, const emb_pool_rule *rule,                         \
-                          const emb_block_shape *shape) {                                          \
-        pool(its_format, rows, targets, in, tile, rule, shape);                                    \
-    }                                                                                              \
-    static const emb_backend id = {                                                                \
-        .name = "cuda",                                                                            \
-        .numerics = numerics_name,                                                                 \
-        .activation_bytes = bytes,                                                                 \
-        .device = &device_calls,                                                                   \
-        .tokens_knee = EMB_CUDA_TOKENS_KNEE,                                                       \
-        .lane_state_bytes = EMB_CUDA_STATE_BYTES,                                                  \
-        .linear_layout = layout,                                                                   \
-        .lane_layout = emb_cuda_lane_layout,                                                       \
-        .embed = embed,                                                                            \
-        .attention_block = attention_block,                                                        \
-        .ffn_block = ffn_block,                                                                    \
-        .pool = id##_pool,                                                                         \
-        .kept_place = emb_cuda_kept_place,                                                         \
-        .convert = convert,                                                                        \
-        __VA_ARGS__,                                                                               \
-    }
-FAKE_BACKEND(f32, EMB_FORMAT_F32, 4, "cuda-f32", emb_cuda_linear_layout,
-             .linear_pack = linear_pack);
-FAKE_BACKEND(f32_cublaslt, EMB_FORMAT_F32, 4, "cuda-f32-cublaslt", emb_cuda_linear_layout_cublaslt,
-             .linear_pack = linear_pack);
-FAKE_BACKEND(f16, EMB_FORMAT_F16, 2, "cuda-sm80-f16", emb_cuda_linear_layout,
-             .linear_pack = linear_pack);
-FAKE_BACKEND(int8, EMB_FORMAT_I8, 2, "cuda-sm80-int8", emb_cuda_linear_layout,
-             .linear_pack_quantized = pack_quantized);
-FAKE_BACKEND(int4, EMB_FORMAT_I4, 2, "cuda-sm80-int4", emb_cuda_linear_layout,
-             .linear_pack_quantized = pack_quantized);
-FAKE_BACKEND(fp8, EMB_FORMAT_FP8, 2, "cuda-sm90-fp8", emb_cuda_linear_layout,
-             .linear_pack = linear_pack, .linear_pack_quantized = pack_quantized,
-             .layer_finish = layer_finish);
+#define BACKEND(numerics, dtype, gemm)                                                             \
+    {EMB_CUDA_SIZES(numerics, dtype, gemm),                                                        \
+     .device = &device_calls,                                                                      \
+     .linear_pack = linear_pack,                                                                   \
+     .linear_pack_quantized = pack_quantized,                                                      \
+     .layer_finish = layer_finish,                                                                 \
+     .convert = convert,                                                                           \
+     .embed = embed,                                                                               \
+     .attention_block = attention_block,                                                           \
+     .ffn_block = ffn_block,                                                                       \
+     .pool = pool},
+static const emb_backend backends[] = {EMB_CUDA_ROWS(BACKEND)};
 
 static emb_status probe_library(emb_device_info *device, const emb_device_list *wanted,
                                 emb_error *error) {
@@ -659,12 +610,11 @@ static bool supports(uint32_t compute_capability) {
     return !built || built == compute_capability;
 }
 
-static const emb_backend *backend(uint32_t compute_capability, emb_format format, emb_gemm gemm) {
-    static const emb_backend *const all[] = {&f32, &f32_cublaslt, &f16, &int8, &int4, &fp8};
-    const char *numerics = emb_cuda_numerics(compute_capability, format, gemm);
-    for (size_t i = 0; numerics && i < sizeof all / sizeof *all; i++)
-        if (strcmp(all[i]->numerics, numerics) == 0) return all[i];
-    return NULL;
+/* The loops know f32 and f16 activations, as of sm_80 and later. */
+static const emb_backend *backend(uint32_t compute_capability, emb_dtype dtype, emb_gemm gemm) {
+    if (compute_capability < 80 || dtype == EMB_DTYPE_BF16) return NULL;
+    return emb_cuda_find(backends, sizeof backends / sizeof backends[0], compute_capability, dtype,
+                         gemm);
 }
 
 static const emb_cuda_module module_table = {EMB_CUDA_ABI, 12000, supports, probe, backend};

@@ -18,7 +18,7 @@ typedef struct random_linear {
 typedef struct random_model {
     const char *name;
     uint32_t layers, hidden, heads, intermediate, vocabulary, longest;
-    emb_cuda_type type;
+    emb_dtype type;
     emb_cuda_embedding embedding;
     emb_cuda_norm norm;
     const float *relative;
@@ -33,10 +33,10 @@ typedef struct activations {
 } activations;
 
 /* Never freed: the programs end soon after. */
-static inline void *device_values(size_t count, float deviation, float mean, emb_cuda_type type) {
+static inline void *device_values(size_t count, float deviation, float mean, emb_dtype type) {
     void *to = NULL;
     size_t block = std::min(count, (size_t)1 << 20);
-    std::vector<float> v = random_values(block, deviation, EMB_CUDA_F32, mean);
+    std::vector<float> v = random_values(block, deviation, EMB_DTYPE_F32, mean);
     std::vector<unsigned char> raw = to_bytes(v, type);
     REQUIRE(cudaMalloc(&to, count * type_bytes(type)));
     for (size_t at = 0; at < count; at += block) {
@@ -46,11 +46,11 @@ static inline void *device_values(size_t count, float deviation, float mean, emb
     return to;
 }
 
-static inline random_linear make_linear(uint32_t rows, uint32_t cols, emb_cuda_type type) {
+static inline random_linear make_linear(uint32_t rows, uint32_t cols, emb_dtype type) {
     random_linear l;
     std::vector<float> bias = random_values(rows, 0.1f, type);
     l.own.weight = device_values((size_t)rows * cols, 1 / sqrtf((float)cols), 0, type);
-    l.own.bias = (float *)inside(buffer_from(bias, EMB_CUDA_F32));
+    l.own.bias = (float *)inside(buffer_from(bias, EMB_DTYPE_F32));
     l.own.rows = rows, l.own.cols = cols, l.own.type = type;
     l.library = l.own;
     l.library.bias = (float *)inside(buffer_from(bias, type));
@@ -61,9 +61,9 @@ static inline random_linear make_linear(uint32_t rows, uint32_t cols, emb_cuda_t
 static inline void model_open(random_model &m) {
     uint32_t H = m.hidden, F = m.intermediate;
     m.embedding.words = device_values((size_t)m.vocabulary * H, 1, 0, m.type);
-    m.embedding.positions = (float *)device_values((size_t)m.longest * H, 1, 0, EMB_CUDA_F32);
-    m.embedding.gain = (float *)device_values(H, 0.1f, 1, EMB_CUDA_F32);
-    m.embedding.shift = (float *)device_values(H, 0.1f, 0, EMB_CUDA_F32);
+    m.embedding.positions = (float *)device_values((size_t)m.longest * H, 1, 0, EMB_DTYPE_F32);
+    m.embedding.gain = (float *)device_values(H, 0.1f, 1, EMB_DTYPE_F32);
+    m.embedding.shift = (float *)device_values(H, 0.1f, 0, EMB_DTYPE_F32);
     m.embedding.epsilon = 1e-12f;
     m.norm.gain = m.embedding.gain, m.norm.shift = m.embedding.shift, m.norm.epsilon = 1e-12f;
     for (uint32_t i = 0; i < m.layers; i++) {

@@ -10,7 +10,7 @@
 
 typedef struct quantised_model {
     random_model m; /* what is not quantised, of f16; words are int8 with scales */
-    emb_cuda_type type;
+    emb_dtype type;
     emb_cuda_narrow qkv[LAYERS_MAX], attention_out[LAYERS_MAX], ffn_in[LAYERS_MAX],
         ffn_out[LAYERS_MAX];
     random_linear attention_out_f16[LAYERS_MAX]; /* instead, of FP8 */
@@ -35,7 +35,7 @@ static inline void *device_bytes(size_t count, const std::vector<unsigned char> 
 }
 
 /* Codes of a uniform matrix; E4M3 by way of its bits, which serves for random values. */
-static inline const std::vector<unsigned char> &random_codes(emb_cuda_type type) {
+static inline const std::vector<unsigned char> &random_codes(emb_dtype type) {
     static std::vector<unsigned char> of_type[8];
     std::vector<unsigned char> &codes = of_type[type];
     if (!codes.empty()) return codes;
@@ -46,28 +46,28 @@ static inline const std::vector<unsigned char> &random_codes(emb_cuda_type type)
         float wide = (float)most * (448.0f / 127);
         memcpy(&bits, &wide, 4);
         uint32_t fp8 = most ? (bits >> 20) - (120 << 3) : 0;
-        c = type == EMB_CUDA_I8    ? (unsigned char)(int8_t)value
-            : type == EMB_CUDA_FP8 ? (unsigned char)(fp8 | (value < 0 ? 128 : 0))
-                                   : (unsigned char)random_below(256);
+        c = type == EMB_DTYPE_INT8  ? (unsigned char)(int8_t)value
+            : type == EMB_DTYPE_FP8 ? (unsigned char)(fp8 | (value < 0 ? 128 : 0))
+                                    : (unsigned char)random_below(256);
     }
     return codes;
 }
 
-static inline emb_cuda_narrow make_narrow(uint32_t rows, uint32_t cols, emb_cuda_type type) {
+static inline emb_cuda_narrow make_narrow(uint32_t rows, uint32_t cols, emb_dtype type) {
     emb_cuda_narrow l = {};
     float most = 1.7320508f / sqrtf((float)cols); /* of weights */
     size_t values = (size_t)rows * cols;
     l.rows = rows, l.cols = cols, l.type = type, l.group = 32;
-    l.weight = device_bytes(type == EMB_CUDA_I4 ? values / 2 : values, random_codes(type));
-    l.bias = (float *)device_values(rows, 0.1f, 0, EMB_CUDA_F32);
-    if (type == EMB_CUDA_I4) {
-        l.scales = device_values(values / 32, 0, most / 7.5f, EMB_CUDA_F16);
+    l.weight = device_bytes(type == EMB_DTYPE_INT4 ? values / 2 : values, random_codes(type));
+    l.bias = (float *)device_values(rows, 0.1f, 0, EMB_DTYPE_F32);
+    if (type == EMB_DTYPE_INT4) {
+        l.scales = device_values(values / 32, 0, most / 7.5f, EMB_DTYPE_F16);
         l.zeros = (uint8_t *)device_bytes(values / 32, std::vector<unsigned char>(4096, 8));
         return l;
     }
-    float scale = type == EMB_CUDA_I8 ? most / 127 : most / 448;
-    l.scales = device_values(rows, 0, scale, EMB_CUDA_F32);
-    if (type == EMB_CUDA_I8) {
+    float scale = type == EMB_DTYPE_INT8 ? most / 127 : most / 448;
+    l.scales = device_values(rows, 0, scale, EMB_DTYPE_F32);
+    if (type == EMB_DTYPE_INT8) {
         std::vector<int8_t> codes(values);
         std::vector<int32_t> sums(rows);
         REQUIRE(cudaMemcpy(codes.data(), l.weight, values, cudaMemcpyDeviceToHost));
@@ -85,22 +85,22 @@ static inline void quantised_open(quantised_model &q) {
     for (size_t i = 0; i < words.size(); i++) words[i] = (unsigned char)random_bits();
     for (size_t r = 0; r < m.vocabulary; r++) memcpy(&words[r * (H + 4) + H], &scale, 4);
     m.embedding.words = device_bytes(words.size(), words);
-    m.embedding.positions = (float *)device_values((size_t)m.longest * H, 1, 0, EMB_CUDA_F32);
-    m.embedding.gain = (float *)device_values(H, 0.1f, 1, EMB_CUDA_F32);
-    m.embedding.shift = (float *)device_values(H, 0.1f, 0, EMB_CUDA_F32);
+    m.embedding.positions = (float *)device_values((size_t)m.longest * H, 1, 0, EMB_DTYPE_F32);
+    m.embedding.gain = (float *)device_values(H, 0.1f, 1, EMB_DTYPE_F32);
+    m.embedding.shift = (float *)device_values(H, 0.1f, 0, EMB_DTYPE_F32);
     m.embedding.epsilon = 1e-12f;
     m.norm.gain = m.embedding.gain, m.norm.shift = m.embedding.shift, m.norm.epsilon = 1e-12f;
     for (uint32_t i = 0; i < m.layers; i++) {
         q.qkv[i] = make_narrow(3 * H, H, q.type);
-        if (q.type == EMB_CUDA_FP8)
-            q.attention_out_f16[i] = make_linear(H, H, EMB_CUDA_F16);
+        if (q.type == EMB_DTYPE_FP8)
+            q.attention_out_f16[i] = make_linear(H, H, EMB_DTYPE_F16);
         else
             q.attention_out[i] = make_narrow(H, H, q.type);
         q.ffn_in[i] = make_narrow(F, H, q.type);
         q.ffn_out[i] = make_narrow(H, F, q.type);
-        if (q.type != EMB_CUDA_FP8) continue;
+        if (q.type != EMB_DTYPE_FP8) continue;
         emb_cuda_device device;
-        q.reach[i] = (float *)device_values(2, 0, 0, EMB_CUDA_F32);
+        q.reach[i] = (float *)device_values(2, 0, 0, EMB_DTYPE_F32);
         REQUIRE(emb_cuda_device_read(&device));
         REQUIRE(emb_cuda_narrow_reach(q.reach[i], &q.ffn_in[i], &device, NULL));
     }
@@ -146,7 +146,7 @@ typedef struct quantised_run {
 /* out = x * W^T + bias, from the codes of x; int4: from x. */
 static inline void run_narrow(const quantised_run &r, void *out, const emb_cuda_narrow &l,
                               int gelu) {
-    bool whole = r.q.type == EMB_CUDA_I4;
+    bool whole = r.q.type == EMB_DTYPE_INT4;
     REQUIRE(emb_cuda_narrow_run(out, whole ? NULL : &r.x.codes, whole ? r.x.a.x : NULL, &l, gelu,
                                 EMB_CUDA_TILE_AUTO, r.pack, r.device, r.stream));
 }
@@ -157,7 +157,7 @@ static inline void run_norm(const quantised_run &r, bool coded) {
     uint32_t H = r.q.m.hidden;
     if (!coded) {
         REQUIRE(
-            emb_cuda_residual_norm(a.x, a.y, a.x, &r.q.m.norm, r.pack, H, EMB_CUDA_F16, r.stream));
+            emb_cuda_residual_norm(a.x, a.y, a.x, &r.q.m.norm, r.pack, H, EMB_DTYPE_F16, r.stream));
         return;
     }
     REQUIRE(emb_cuda_residual_norm_codes(a.x, &r.x.codes, NULL, r.q.type, a.y, a.x, &r.q.m.norm,
@@ -167,7 +167,7 @@ static inline void run_norm(const quantised_run &r, bool coded) {
 /* y = in * W^T + bias, from the inner codes, which are made here unless they are `ready`. */
 static inline void run_inner(const quantised_run &r, const void *in, bool ready,
                              const emb_cuda_narrow &l) {
-    bool whole = r.q.type == EMB_CUDA_I4;
+    bool whole = r.q.type == EMB_DTYPE_INT4;
     if (!whole && !ready) {
         REQUIRE(
             emb_cuda_quantize(&r.x.inner, in, NULL, l.cols, r.q.type, r.pack, r.device, r.stream));
@@ -180,8 +180,8 @@ static inline void forward_quantised(const quantised_run &r) {
     const random_model &m = r.q.m;
     const activations &a = r.x.a;
     emb_cuda_heads heads = {m.hidden, m.heads, m.hidden / m.heads, m.longest, m.relative};
-    bool fp8 = r.q.type == EMB_CUDA_FP8;
-    const emb_cuda_codes *codes = r.q.type == EMB_CUDA_I4 ? NULL : &r.x.codes;
+    bool fp8 = r.q.type == EMB_DTYPE_FP8;
+    const emb_cuda_codes *codes = r.q.type == EMB_DTYPE_INT4 ? NULL : &r.x.codes;
     void *context = context_of(r.q, a, r.pack->tokens_max);
     REQUIRE(emb_cuda_prepare(r.pack, r.stream));
     REQUIRE(emb_cuda_embed_codes(a.x, codes, NULL, r.q.type, r.pack, &m.embedding, m.hidden,

@@ -29,8 +29,8 @@
 
 static const char *const TYPE_NAMES[] = {"", "f32", "bf16", "f16", "int8", "int4", "fp8"};
 
-static inline size_t type_bytes(emb_cuda_type type) {
-    return type == EMB_CUDA_F32 ? 4 : type >= EMB_CUDA_I8 ? 1 : 2;
+static inline size_t type_bytes(emb_dtype type) {
+    return type == EMB_DTYPE_F32 ? 4 : type >= EMB_DTYPE_INT8 ? 1 : 2;
 }
 
 /* ---- random values --------------------------------------------------------------------------- */
@@ -52,13 +52,13 @@ static inline float random_value(float deviation) {
 }
 
 /* The nearest value of the type. */
-static inline float rounded(float v, emb_cuda_type type) {
-    if (type == EMB_CUDA_F16) return __half2float(__float2half_rn(v));
-    if (type == EMB_CUDA_BF16) return __bfloat162float(__float2bfloat16_rn(v));
+static inline float rounded(float v, emb_dtype type) {
+    if (type == EMB_DTYPE_F16) return __half2float(__float2half_rn(v));
+    if (type == EMB_DTYPE_BF16) return __bfloat162float(__float2bfloat16_rn(v));
     return v;
 }
 
-static inline std::vector<float> random_values(size_t count, float deviation, emb_cuda_type type,
+static inline std::vector<float> random_values(size_t count, float deviation, emb_dtype type,
                                                float mean = 0) {
     std::vector<float> v(count);
     for (float &x : v) x = rounded(mean + random_value(deviation), type);
@@ -74,7 +74,7 @@ static inline std::vector<float> random_values(size_t count, float deviation, em
 typedef struct buffer {
     unsigned char *base;
     size_t bytes;
-    emb_cuda_type type;
+    emb_dtype type;
 } buffer;
 
 static inline void *inside(const buffer &b) {
@@ -85,7 +85,7 @@ static inline void buffer_poison(const buffer &b) {
     REQUIRE(cudaMemset(inside(b), 0xff, b.bytes));
 }
 
-static inline buffer buffer_open(size_t count, emb_cuda_type type) {
+static inline buffer buffer_open(size_t count, emb_dtype type) {
     buffer b = {NULL, count * type_bytes(type), type};
     REQUIRE(cudaMalloc((void **)&b.base, b.bytes + 2 * GUARD_BYTES));
     REQUIRE(cudaMemset(b.base, GUARD_VALUE, b.bytes + 2 * GUARD_BYTES));
@@ -96,12 +96,12 @@ static inline void buffer_close(buffer &b) {
     REQUIRE(cudaFree(b.base));
 }
 
-static inline std::vector<unsigned char> to_bytes(const std::vector<float> &v, emb_cuda_type type) {
+static inline std::vector<unsigned char> to_bytes(const std::vector<float> &v, emb_dtype type) {
     std::vector<unsigned char> raw(v.size() * type_bytes(type));
     for (size_t i = 0; i < v.size(); i++) {
-        if (type == EMB_CUDA_F32) {
+        if (type == EMB_DTYPE_F32) {
             memcpy(&raw[4 * i], &v[i], 4);
-        } else if (type == EMB_CUDA_F16) {
+        } else if (type == EMB_DTYPE_F16) {
             __half h = __float2half_rn(v[i]);
             memcpy(&raw[2 * i], &h, 2);
         } else {
@@ -112,7 +112,7 @@ static inline std::vector<unsigned char> to_bytes(const std::vector<float> &v, e
     return raw;
 }
 
-static inline buffer buffer_from(const std::vector<float> &v, emb_cuda_type type) {
+static inline buffer buffer_from(const std::vector<float> &v, emb_dtype type) {
     buffer b = buffer_open(v.size(), type);
     std::vector<unsigned char> raw = to_bytes(v, type);
     REQUIRE(cudaMemcpy(inside(b), raw.data(), raw.size(), cudaMemcpyHostToDevice));
@@ -121,7 +121,7 @@ static inline buffer buffer_from(const std::vector<float> &v, emb_cuda_type type
 
 /* Bytes as they are; f32 and f16 values too. */
 template <typename V> static inline buffer buffer_copy(const std::vector<V> &v) {
-    buffer b = buffer_open(v.size() * sizeof(V), EMB_CUDA_I8);
+    buffer b = buffer_open(v.size() * sizeof(V), EMB_DTYPE_INT8);
     REQUIRE(cudaMemcpy(inside(b), v.data(), b.bytes, cudaMemcpyHostToDevice));
     return b;
 }
@@ -137,9 +137,9 @@ static inline std::vector<float> buffer_values(const buffer &b) {
     std::vector<unsigned char> raw = buffer_bytes(b);
     std::vector<float> v(b.bytes / type_bytes(b.type));
     for (size_t i = 0; i < v.size(); i++) {
-        if (b.type == EMB_CUDA_F32) {
+        if (b.type == EMB_DTYPE_F32) {
             memcpy(&v[i], &raw[4 * i], 4);
-        } else if (b.type == EMB_CUDA_F16) {
+        } else if (b.type == EMB_DTYPE_F16) {
             __half h;
             memcpy((void *)&h, &raw[2 * i], 2);
             v[i] = __half2float(h);

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "backend/backend.h"
 #include "backend/cuda/layout.h"
 
 #define PATIENCE_MS 20000

@@ -105,7 +105,7 @@ static emb_plan plan_of(const arrangement *form) {
                                    .head_dim = model->shape.head_dim,
                                    .intermediate = model->shape.intermediate};
     emb_memory_layout(&memory, model, &plan,
-                      emb_cuda_sizes(90, EMB_FORMAT_F32, EMB_GEMM_OWN, &sizes), &books);
+                      emb_cuda_sizes(90, EMB_DTYPE_F32, EMB_GEMM_OWN, &sizes), &books);
     for (uint32_t i = 0; i < plan.regions_count; i++) {
         emb_region *region = &plan.regions[i];
         uint64_t bytes = region->kind == EMB_REGION_HOST     ? books.host.bytes

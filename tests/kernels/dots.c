@@ -18,19 +18,20 @@ static int draw(int below) {
     return (int)((rig_random() + 1.0f) * 0.5f * (float)below) % below;
 }
 
-static void matrix_open(matrix *m, const emb_cpu_kernels *kernels, emb_format format, uint32_t rows,
+static void matrix_open(matrix *m, const emb_cpu_kernels *kernels, emb_dtype dtype, uint32_t rows,
                         uint32_t cols, uint32_t group) {
-    bool four = format == EMB_FORMAT_I4;
+    bool four = dtype == EMB_DTYPE_INT4;
     uint32_t groups = four ? emb_quantized_groups(cols, group) : 1;
+    const emb_backend self = {.own = kernels};
     memset(m, 0, sizeof *m);
     m->linear.group = group;
     emb_ledger ledger;
     emb_ledger_init(&ledger, NULL, 0);
-    emb_cpu_linear_layout(kernels, &m->linear, rows, cols, format, &ledger);
+    emb_cpu_linear_layout(&self, &m->linear, rows, cols, dtype, &ledger);
     uint64_t bytes = ledger.bytes;
     m->arena = rig_take(bytes, 0);
     emb_ledger_init(&ledger, m->arena, bytes);
-    emb_cpu_linear_layout(kernels, &m->linear, rows, cols, format, &ledger);
+    emb_cpu_linear_layout(&self, &m->linear, rows, cols, dtype, &ledger);
     size_t count = (size_t)rows * cols, scales = (size_t)rows * groups;
     m->rows = (emb_quantized_rows){four ? 4 : 8,
                                    rows,
@@ -46,7 +47,7 @@ static void matrix_open(matrix *m, const emb_cpu_kernels *kernels, emb_format fo
         m->rows.zeros[i] = (uint8_t)draw(16);
     }
     memset(m->linear.bias, 0, rows * sizeof *m->linear.bias);
-    emb_cpu_dot_pack(&m->linear, 0, &m->rows);
+    emb_cpu_dot_pack(NULL, &m->linear, 0, &m->rows);
 }
 
 static void matrix_close(matrix *m) {
@@ -78,7 +79,7 @@ static void test_cols(const emb_cpu_kernels *kernels, const char *name, const ma
     size_t in_stride = depth + sizeof(emb_cpu_token) + 4, out_stride = columns + 3;
     uint8_t *in = rig_take(rows * in_stride, 4);
     float *out = rig_take(rows * out_stride * sizeof *out, 4);
-    void *work = rig_take(emb_cpu_dot_work(m->linear.format, count), 0);
+    void *work = rig_take(emb_cpu_dot_work(m->linear.dtype, count), 0);
     for (uint32_t r = 0; r < rows; r++) {
         emb_cpu_token token = {1.0f, draw(256)};
         for (size_t k = 0; k < depth; k++)
@@ -125,7 +126,7 @@ static void test_range(const emb_cpu_kernels *kernels, const char *name, const m
 }
 
 /* Slices of which the weights' sums are kept, alone and several together, and others. */
-static void test_slices(const emb_cpu_kernels *kernels, const char *name, emb_format format) {
+static void test_slices(const emb_cpu_kernels *kernels, const char *name, emb_dtype dtype) {
     static const struct {
         uint32_t rows, cols, col0, count;
     } cases[] = {
@@ -138,7 +139,7 @@ static void test_slices(const emb_cpu_kernels *kernels, const char *name, emb_fo
         uint32_t outputs = cases[i].rows, count = cases[i].count;
         matrix m;
         rig_seed(4000 + (uint32_t)i);
-        matrix_open(&m, kernels, format, outputs, cases[i].cols, i % 2 ? 64 : 32);
+        matrix_open(&m, kernels, dtype, outputs, cases[i].cols, i % 2 ? 64 : 32);
         for (uint32_t rows = 1; rows <= 13; rows += count > 300 ? 6 : 1) {
             test_cols(kernels, name, &m, rows, 0, outputs, cases[i].col0, count);
             test_cols(kernels, name, &m, rows, 17, 40, cases[i].col0, count);
@@ -147,7 +148,7 @@ static void test_slices(const emb_cpu_kernels *kernels, const char *name, emb_fo
     }
 }
 
-static void test_products(const emb_cpu_kernels *kernels, const char *name, emb_format format) {
+static void test_products(const emb_cpu_kernels *kernels, const char *name, emb_dtype dtype) {
     static const uint32_t outputs[] = {1, 16, 63, 64, 65, 130, 200};
     static const uint32_t depths[] = {1, 2, 3, 4, 5, 31, 32, 33, 70, 384, 1536, 3072};
     for (uint32_t i = 0; i < 7; i++) {
@@ -155,7 +156,7 @@ static void test_products(const emb_cpu_kernels *kernels, const char *name, emb_
             matrix m;
             rig_seed(3000 + 20 * i + d);
             if (depths[d] > 1000 && i != 2) continue; /* slow, and deep is deep */
-            matrix_open(&m, kernels, format, outputs[i], depths[d], d % 2 ? 64 : 32);
+            matrix_open(&m, kernels, dtype, outputs[i], depths[d], d % 2 ? 64 : 32);
             for (uint32_t rows = 1; rows <= 13; rows += depths[d] > 100 ? 6 : 1) {
                 uint32_t first = (uint32_t)draw((int)outputs[i]);
                 test_range(kernels, name, &m, rows, first, outputs[i] - first);
@@ -171,14 +172,14 @@ static void test_products(const emb_cpu_kernels *kernels, const char *name, emb_
 static void test_extremes(const emb_cpu_kernels *kernels, const char *name) {
     enum { COLS = 4096, ROWS = 7 };
     matrix m;
-    matrix_open(&m, kernels, EMB_FORMAT_I8, 64, COLS, 32);
+    matrix_open(&m, kernels, EMB_DTYPE_INT8, 64, COLS, 32);
     size_t stride = COLS + sizeof(emb_cpu_token);
     uint8_t *in = rig_take(ROWS * stride, 0);
     float *out = rig_take((size_t)ROWS * 64 * sizeof *out, 0);
     emb_cpu_token token = {1.0f, 0};
     memset(m.rows.values, 127, (size_t)64 * COLS);
     for (size_t i = 0; i < COLS; i++) m.rows.values[i] = -127;
-    emb_cpu_dot_pack(&m.linear, 0, &m.rows);
+    emb_cpu_dot_pack(NULL, &m.linear, 0, &m.rows);
     memset(in, 255, ROWS * stride);
     for (uint32_t r = 0; r < ROWS; r++) memcpy(in + r * stride + COLS, &token, sizeof token);
     emb_cpu_product product = {.linear = &m.linear,
@@ -262,9 +263,9 @@ static void test_gelu(const emb_cpu_kernels *kernels, const char *name) {
     enum { COUNT = 6400, SPECIAL = 6 };
     static const float special[SPECIAL] = {0.0f, 1e30f, -1e30f, INFINITY, NAN, -40.0f};
     matrix m;
-    matrix_open(&m, kernels, EMB_FORMAT_I8, COUNT, 1, 32);
+    matrix_open(&m, kernels, EMB_DTYPE_INT8, COUNT, 1, 32);
     memset(m.rows.values, 0, COUNT);
-    emb_cpu_dot_pack(&m.linear, 0, &m.rows);
+    emb_cpu_dot_pack(NULL, &m.linear, 0, &m.rows);
     uint8_t in[4 + sizeof(emb_cpu_token)] = {0};
     float *out = rig_take(COUNT * sizeof *out, 0), *bias = m.linear.bias;
     for (uint32_t i = 0; i < COUNT; i++) bias[i] = -12.0f + 24.0f * (float)i / COUNT;
@@ -298,24 +299,24 @@ static void test_gelu(const emb_cpu_kernels *kernels, const char *name) {
 #endif
 
 /* Rows packed in parts, last first, are those packed at once. */
-static void test_packing(const emb_cpu_kernels *kernels, const char *name, emb_format format) {
+static void test_packing(const emb_cpu_kernels *kernels, const char *name, emb_dtype dtype) {
     matrix whole, parts;
     rig_seed(9);
-    matrix_open(&whole, kernels, format, 200, 70, 32);
+    matrix_open(&whole, kernels, dtype, 200, 70, 32);
     rig_seed(9);
-    matrix_open(&parts, kernels, format, 200, 70, 32);
+    matrix_open(&parts, kernels, dtype, 200, 70, 32);
     size_t packed = (size_t)((unsigned char *)parts.linear.scales - (unsigned char *)parts.arena);
     packed -= LEDGER_GAP;
     memset(parts.arena, 0xff, packed);
     memset(parts.linear.scales, 0xff, 200 * sizeof(float));
     for (int row = 192; row >= 0; row -= EMB_PACK_ROWS) {
         emb_quantized_rows part = parts.rows;
-        size_t groups = format == EMB_FORMAT_I4 ? emb_quantized_groups(70, 32) : 1;
+        size_t groups = dtype == EMB_DTYPE_INT4 ? emb_quantized_groups(70, 32) : 1;
         part.rows = 200 - row < EMB_PACK_ROWS ? 200 - (uint32_t)row : EMB_PACK_ROWS;
         part.values += (size_t)row * 70;
         part.scales += (size_t)row * groups;
         part.zeros += (size_t)row * groups;
-        emb_cpu_dot_pack(&parts.linear, (uint32_t)row, &part);
+        emb_cpu_dot_pack(NULL, &parts.linear, (uint32_t)row, &part);
     }
     rig_check(!memcmp(whole.arena, parts.arena, packed), "%s: packed in parts, last first, differs",
               name);
@@ -325,11 +326,11 @@ static void test_packing(const emb_cpu_kernels *kernels, const char *name, emb_f
     matrix_close(&parts);
 }
 
-void dots_test(const emb_cpu_kernels *kernels, const char *name, emb_format format) {
-    test_products(kernels, name, format);
-    test_slices(kernels, name, format);
-    test_packing(kernels, name, format);
-    if (format == EMB_FORMAT_I4) return;
+void dots_test(const emb_cpu_kernels *kernels, const char *name, emb_dtype dtype) {
+    test_products(kernels, name, dtype);
+    test_slices(kernels, name, dtype);
+    test_packing(kernels, name, dtype);
+    if (dtype == EMB_DTYPE_INT4) return;
     test_extremes(kernels, name);
     test_gelu(kernels, name);
     for (uint32_t cols = 1; cols < 800; cols += cols < 70 ? 1 : 61)

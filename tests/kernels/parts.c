@@ -12,24 +12,24 @@ static const double unit = 1.0 / 16777216.0; /* half a unit in the last place of
 
 typedef struct matrix {
     emb_linear linear;
-    float *weights; /* [rows, cols], rounded to the format */
+    float *weights; /* [rows, cols], rounded to the dtype */
 } matrix;
 
 static void round_bf16(float *values, size_t count) {
     for (size_t i = 0; i < count; i++) values[i] = emb_cpu_widen(emb_cpu_round_bf16(values[i]));
 }
 
-static void matrix_open(matrix *m, const emb_cpu_kernels *kernels, emb_format format, uint32_t rows,
+static void matrix_open(matrix *m, const emb_cpu_kernels *kernels, emb_dtype dtype, uint32_t rows,
                         uint32_t cols) {
     size_t padded = emb_cpu_round_up(rows, kernels->panel_rows);
-    m->linear = (emb_linear){.rows = rows, .cols = cols, .format = format};
+    m->linear = (emb_linear){.rows = rows, .cols = cols, .dtype = dtype};
     m->linear.packed =
         rig_take(padded * emb_cpu_packed_depth(kernels, cols) * kernels->weight_bytes, 0);
     m->linear.bias = rig_take(rows * sizeof(float), 0);
     m->weights = rig_take((size_t)rows * cols * sizeof(float), 4);
     rig_fill(m->linear.bias, rows, 1.0f);
     rig_fill(m->weights, (size_t)rows * cols, 1.0f);
-    if (format == EMB_FORMAT_BF16) round_bf16(m->weights, (size_t)rows * cols);
+    if (dtype == EMB_DTYPE_BF16) round_bf16(m->weights, (size_t)rows * cols);
     kernels->pack(&m->linear, 0, rows, m->weights);
 }
 
@@ -105,14 +105,14 @@ static void test_range(const emb_cpu_kernels *kernels, const char *name, const m
     rig_give(alone);
 }
 
-static void test_products(const emb_cpu_kernels *kernels, const char *name, emb_format format) {
+static void test_products(const emb_cpu_kernels *kernels, const char *name, emb_dtype dtype) {
     static const uint32_t outputs[] = {1, 15, 16, 17, 48, 63, 64, 65, 130, 200};
     static const uint32_t depths[] = {1, 2, 3, 16, 31, 97, 384};
     for (uint32_t i = 0; i < 10; i++) {
         for (uint32_t d = 0; d < 7; d++) {
             matrix m;
             rig_seed(1000 + 10 * i + d);
-            matrix_open(&m, kernels, format, outputs[i], depths[d]);
+            matrix_open(&m, kernels, dtype, outputs[i], depths[d]);
             for (uint32_t rows = 1; rows <= 14; rows++) {
                 uint32_t first = (uint32_t)((rig_random() + 1.0f) * 0.5f * (float)outputs[i]);
                 uint32_t left = outputs[i] - first;
@@ -133,10 +133,10 @@ static float read_operand(const emb_cpu_kernels *kernels, const void *out, size_
 }
 
 /* GELU of `count` values by a product with a weight of one. */
-static void run_gelu(const emb_cpu_kernels *kernels, emb_format format, float *values,
-                     float *results, uint32_t count) {
+static void run_gelu(const emb_cpu_kernels *kernels, emb_dtype dtype, float *values, float *results,
+                     uint32_t count) {
     matrix m;
-    matrix_open(&m, kernels, format, 1, 1);
+    matrix_open(&m, kernels, dtype, 1, 1);
     m.weights[0] = 1.0f;
     m.linear.bias[0] = 0.0f;
     kernels->pack(&m.linear, 0, 1, m.weights);
@@ -157,12 +157,12 @@ static void run_gelu(const emb_cpu_kernels *kernels, emb_format format, float *v
     matrix_close(&m);
 }
 
-static void test_gelu(const emb_cpu_kernels *kernels, const char *name, emb_format format) {
+static void test_gelu(const emb_cpu_kernels *kernels, const char *name, emb_dtype dtype) {
     enum { COUNT = 60000 };
     float *values = rig_take(COUNT * sizeof(float), 0), *got = rig_take(COUNT * sizeof(float), 0);
     for (uint32_t i = 0; i < COUNT; i++) values[i] = -15.0f + 30.0f * (float)i / COUNT;
     for (uint32_t i = 0; i < 2000; i++) values[i] = ldexpf(1.0f + rig_random(), -(int)(i % 60));
-    run_gelu(kernels, format, values, got, COUNT);
+    run_gelu(kernels, dtype, values, got, COUNT);
     double worst = 0.0, rounding = kernels->operand_bytes == 2 ? ldexp(1.0, -8) : 0.0;
     for (uint32_t i = 0; i < COUNT; i++) {
         double x = values[i], exact = 0.5 * x * erfc(-x / sqrt(2.0));
@@ -173,7 +173,7 @@ static void test_gelu(const emb_cpu_kernels *kernels, const char *name, emb_form
     rig_check(worst <= 3.0, "%s gelu: %.2f units", name, worst);
     float special[] = {0.0f, 1e30f, -1e30f, INFINITY, NAN, -40.0f, 100.0f, 1e-30f};
     float result[8];
-    run_gelu(kernels, format, special, result, 8);
+    run_gelu(kernels, dtype, special, result, 8);
     rig_check(result[0] == 0.0f && fabsf(result[1] / 1e30f - 1.0f) < 0.01f, "%s gelu(1e30)", name);
     rig_check(fabsf(result[2]) < 1e-7f && fabsf(result[5]) < 1e-7f, "%s gelu(-1e30)", name);
     rig_check(!isfinite(result[3]) && isnan(result[4]), "%s hides a NaN or infinity", name);
@@ -365,13 +365,13 @@ static void test_norm(const emb_cpu_kernels *kernels, const char *name, uint32_t
     free(expected);
 }
 
-static void test_packing(const emb_cpu_kernels *kernels, const char *name, emb_format format,
+static void test_packing(const emb_cpu_kernels *kernels, const char *name, emb_dtype dtype,
                          uint32_t rows, uint32_t cols) {
     matrix whole, parts;
     rig_seed(9);
-    matrix_open(&whole, kernels, format, rows, cols);
+    matrix_open(&whole, kernels, dtype, rows, cols);
     rig_seed(9);
-    matrix_open(&parts, kernels, format, rows, cols);
+    matrix_open(&parts, kernels, dtype, rows, cols);
     size_t bytes = emb_cpu_round_up(rows, kernels->panel_rows) *
                    emb_cpu_packed_depth(kernels, cols) * kernels->weight_bytes;
     memset(parts.linear.packed, 0xff, bytes);
@@ -386,19 +386,22 @@ static void test_packing(const emb_cpu_kernels *kernels, const char *name, emb_f
     matrix_close(&parts);
 }
 
-void parts_test(const emb_cpu_kernels *kernels, const char *name, emb_format format) {
+void parts_test(const emb_backend *backend) {
+    const emb_cpu_kernels *kernels = backend->own;
+    const char *name = backend->numerics;
+    emb_dtype dtype = backend->dtype;
     if (kernels->quantised) { /* its norm is that of another table, and its operands are bytes */
-        if (kernels->attention_bytes && format == EMB_FORMAT_I8) test_attentions(kernels, name);
-        dots_test(kernels, name, format);
+        if (kernels->attention_bytes && dtype == EMB_DTYPE_INT8) test_attentions(kernels, name);
+        dots_test(kernels, name, dtype);
         return;
     }
     test_attentions(kernels, name);
     for (uint32_t hidden = 1; hidden < 800; hidden += hidden < 40 ? 1 : 61)
         test_norm(kernels, name, hidden);
-    test_products(kernels, name, format);
-    test_gelu(kernels, name, format);
+    test_products(kernels, name, dtype);
+    test_gelu(kernels, name, dtype);
     for (uint32_t rows = 1; rows < 300; rows += 21) {
-        test_packing(kernels, name, format, rows, 1 + rows % 35);
-        test_packing(kernels, name, format, rows, 64);
+        test_packing(kernels, name, dtype, rows, 1 + rows % 35);
+        test_packing(kernels, name, dtype, rows, 64);
     }
 }

@@ -6,9 +6,10 @@
 
 #include "backend/cpu/cpu.h"
 
-void parts_test(const emb_cpu_kernels *kernels, const char *name, emb_format format);
+/* The kernels of a row of the registry. */
+void parts_test(const emb_backend *backend);
 
 /* The parts of quantised kernels: see dots.c. */
-void dots_test(const emb_cpu_kernels *kernels, const char *name, emb_format format);
+void dots_test(const emb_cpu_kernels *kernels, const char *name, emb_dtype dtype);
 
 #endif

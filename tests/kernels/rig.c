@@ -88,11 +88,11 @@ static void layout(rig_layer *rig, emb_ledger *ledger) {
     emb_layer *layer = &rig->layer;
     layer->qkv.group = layer->attention_out.group = 32;
     layer->ffn_in.group = layer->ffn_out.group = 64;
-    backend->linear_layout(&layer->qkv, 3 * hidden, hidden, rig->format, ledger);
-    backend->linear_layout(&layer->attention_out, hidden, hidden, rig->format, ledger);
-    backend->linear_layout(&layer->ffn_in, wide, hidden, rig->format, ledger);
-    backend->linear_layout(&layer->ffn_out, hidden, wide, rig->format, ledger);
-    backend->lane_layout(&rig->scratch, &rig->shape, rig->format, rig->tokens_max, ledger);
+    backend->linear_layout(backend, &layer->qkv, 3 * hidden, hidden, rig->dtype, ledger);
+    backend->linear_layout(backend, &layer->attention_out, hidden, hidden, rig->dtype, ledger);
+    backend->linear_layout(backend, &layer->ffn_in, wide, hidden, rig->dtype, ledger);
+    backend->linear_layout(backend, &layer->ffn_out, hidden, wide, rig->dtype, ledger);
+    backend->lane_layout(backend, &rig->scratch, &rig->shape, rig->tokens_max, ledger);
 }
 
 static void round_weights(float *values, size_t count) {
@@ -107,7 +107,7 @@ static void round_weights(float *values, size_t count) {
 /* Packs what the rows stand for once quantised, and leaves that in `weights`. */
 static void pack_quantised(rig_layer *rig, emb_linear *linear, uint32_t row0, uint32_t rows,
                            float *weights) {
-    bool four = rig->format == EMB_FORMAT_I4;
+    bool four = rig->dtype == EMB_DTYPE_INT4;
     uint32_t cols = linear->cols, group = four ? linear->group : cols;
     uint32_t groups = emb_quantized_groups(cols, group);
     size_t count = (size_t)rows * cols, scales = (size_t)rows * groups;
@@ -124,7 +124,7 @@ static void pack_quantised(rig_layer *rig, emb_linear *linear, uint32_t row0, ui
         int zero = four ? quantized.zeros[at] : 0;
         weights[i] = quantized.scales[at] * (float)(quantized.values[i] - zero);
     }
-    rig->backend->linear_pack_quantized(linear, row0, &quantized);
+    rig->backend->linear_pack_quantized(rig->backend, linear, row0, &quantized);
     rig_give(quantized.values);
     rig_give(quantized.scales);
     rig_give(quantized.zeros);
@@ -135,17 +135,17 @@ static void fill_linear(rig_layer *rig, uint32_t index, emb_linear *linear) {
     rig->weights[index] = rig_take(count * sizeof(float), 4);
     rig->biases[index] = linear->bias;
     rig_fill(rig->weights[index], count, 1.7f / sqrtf((float)linear->cols));
-    if (rig->format == EMB_FORMAT_BF16) round_weights(rig->weights[index], count);
+    if (rig->dtype == EMB_DTYPE_BF16) round_weights(rig->weights[index], count);
     rig_fill(linear->bias, linear->rows, 0.5f);
     /* in parts, as a loader does */
     for (uint32_t row = 0; row < linear->rows; row += 2 * EMB_PACK_ROWS) {
         uint32_t rows =
             linear->rows - row < 2 * EMB_PACK_ROWS ? linear->rows - row : 2 * EMB_PACK_ROWS;
         float *weights = rig->weights[index] + (size_t)row * linear->cols;
-        if (emb_format_quantized(rig->format))
+        if (emb_dtype_quantized(rig->dtype))
             pack_quantised(rig, linear, row, rows, weights);
         else
-            rig->backend->linear_pack(linear, row, rows, weights);
+            rig->backend->linear_pack(rig->backend, linear, row, rows, weights);
     }
 }
 
@@ -155,12 +155,12 @@ static float *take_vector(size_t count, float center, float scale) {
     return values;
 }
 
-void rig_layer_open(rig_layer *rig, const emb_backend *backend, emb_format format,
+void rig_layer_open(rig_layer *rig, const emb_backend *backend, emb_dtype dtype,
                     const rig_sizes *sizes, uint32_t tokens_max) {
     uint32_t hidden = sizes->heads * sizes->head_dim;
     memset(rig, 0, sizeof *rig);
     rig->backend = backend;
-    rig->format = format;
+    rig->dtype = dtype;
     rig->tokens_max = tokens_max;
     rig->shape = (emb_block_shape){
         hidden, sizes->heads, sizes->head_dim, sizes->intermediate, sizes->chunk_tokens_max,

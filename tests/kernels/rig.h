@@ -29,10 +29,10 @@ void rig_seed(uint32_t seed);
 float rig_random(void); /* in [-1, 1) */
 void rig_fill(float *values, size_t count, float scale);
 
-/* One layer: plain weights that both sides see, rounded to bf16 if that is the format. */
+/* One layer: plain weights that both sides see, rounded to bf16 if that is the dtype. */
 typedef struct rig_layer {
     const emb_backend *backend;
-    emb_format format;
+    emb_dtype dtype;
     emb_block_shape shape;
     uint32_t tokens_max;
     float *weights[4], *biases[4], *gains[2], *shifts[2], *relative;
@@ -46,7 +46,7 @@ typedef struct rig_sizes {
     bool relative;
 } rig_sizes;
 
-void rig_layer_open(rig_layer *rig, const emb_backend *backend, emb_format format,
+void rig_layer_open(rig_layer *rig, const emb_backend *backend, emb_dtype dtype,
                     const rig_sizes *sizes, uint32_t tokens_max);
 void rig_layer_close(rig_layer *rig);
 

@@ -5,12 +5,13 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 
+#include "backend/cpu/registry.h"
 #include "kernels/parts.h"
 #include "kernels/rig.h"
 
 typedef struct variant {
     const emb_backend *backend;
-    emb_format format;
+    emb_dtype dtype;
     double tolerance; /* of a normalised value */
     double cosine;    /* of a row */
 } variant;
@@ -39,8 +40,8 @@ static bool make_tile(emb_tile *tile, uint32_t *starts, const uint32_t *chunks, 
     return true;
 }
 
-typedef void (*block)(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
-                      const emb_block_shape *shape, emb_lane_scratch *scratch);
+typedef void (*block)(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
+                      const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape);
 typedef void (*oracle)(double *out, const float *in, const emb_tile *tile, const rig_layer *rig);
 
 static void compare(const variant *v, const rig_layer *rig, const char *what, const emb_tile *tile,
@@ -64,10 +65,10 @@ static void test_block(const variant *v, rig_layer *rig, const char *what, block
     rig_fill(in, count, 1.7f);
     memcpy(kept, in, bytes);
     expect(expected, in, tile, rig);
-    run(out, in, tile, &rig->layer, &rig->shape, &rig->scratch);
+    run(v->backend, &rig->scratch, out, in, tile, &rig->layer, &rig->shape);
     rig_check(!memcmp(in, kept, bytes), "%s %s changed its input", v->backend->numerics, what);
     compare(v, rig, what, tile, out, expected);
-    run(in, in, tile, &rig->layer, &rig->shape, &rig->scratch);
+    run(v->backend, &rig->scratch, in, in, tile, &rig->layer, &rig->shape);
     rig_check(!memcmp(in, out, bytes), "%s %s differs in place", v->backend->numerics, what);
     rig_give(in);
     rig_give(kept);
@@ -81,15 +82,16 @@ static void test_alone(const variant *v, rig_layer *rig, const emb_tile *tile) {
     size_t bytes = (size_t)tile->tokens * hidden * sizeof(float);
     float *in = rig_take(bytes, 0), *all = rig_take(bytes, 8);
     rig_fill(in, bytes / sizeof *in, 1.7f);
-    v->backend->attention_block(all, in, tile, &rig->layer, &rig->shape, &rig->scratch);
-    v->backend->ffn_block(all, all, tile, &rig->layer, &rig->shape, &rig->scratch);
+    v->backend->attention_block(v->backend, &rig->scratch, all, in, tile, &rig->layer, &rig->shape);
+    v->backend->ffn_block(v->backend, &rig->scratch, all, all, tile, &rig->layer, &rig->shape);
     for (uint32_t c = 0; c < tile->chunks; c++) {
         uint32_t starts[2] = {0, tile->starts[c + 1] - tile->starts[c]};
         emb_tile one = {.tokens = starts[1], .chunks = 1, .starts = starts};
         size_t first = (size_t)tile->starts[c] * hidden, part = starts[1] * hidden * sizeof(float);
         float *x = rig_take(part, 4);
-        v->backend->attention_block(x, in + first, &one, &rig->layer, &rig->shape, &rig->scratch);
-        v->backend->ffn_block(x, x, &one, &rig->layer, &rig->shape, &rig->scratch);
+        v->backend->attention_block(v->backend, &rig->scratch, x, in + first, &one, &rig->layer,
+                                    &rig->shape);
+        v->backend->ffn_block(v->backend, &rig->scratch, x, x, &one, &rig->layer, &rig->shape);
         rig_check(!memcmp(x, all + first, part), "%s: chunk %u of %u has other bits alone",
                   v->backend->numerics, c, tile->chunks);
         rig_give(x);
@@ -108,7 +110,7 @@ static void test_blocks(const variant *v) {
             if (shapes[s].intermediate > 1000 && tile.tokens > 40) continue;
             rig_layer rig;
             rig_seed((uint32_t)(100 * s + l + 1));
-            rig_layer_open(&rig, v->backend, v->format, &shapes[s], tile.tokens);
+            rig_layer_open(&rig, v->backend, v->dtype, &shapes[s], tile.tokens);
             test_block(v, &rig, "attention_block", v->backend->attention_block,
                        rig_oracle_attention, &tile);
             test_block(v, &rig, "ffn_block", v->backend->ffn_block, rig_oracle_ffn, &tile);
@@ -132,7 +134,7 @@ static void test_mixtures(const variant *v) {
         }
         emb_tile tile = {.tokens = starts[chunks], .chunks = chunks, .starts = starts};
         rig_layer rig;
-        rig_layer_open(&rig, v->backend, v->format, &sizes[n % 2], tile.tokens);
+        rig_layer_open(&rig, v->backend, v->dtype, &sizes[n % 2], tile.tokens);
         test_alone(v, &rig, &tile);
         rig_layer_close(&rig);
     }
@@ -142,10 +144,10 @@ static void test_mixtures(const variant *v) {
 
 /* Value i of a table's row. */
 static double word_of(const variant *v, const void *row, uint32_t hidden, uint32_t i) {
-    if (v->format == EMB_FORMAT_F32) return ((const float *)row)[i];
-    if (v->format == EMB_FORMAT_BF16) return emb_cpu_widen(((const uint16_t *)row)[i]);
+    if (v->dtype == EMB_DTYPE_F32) return ((const float *)row)[i];
+    if (v->dtype == EMB_DTYPE_BF16) return emb_cpu_widen(((const uint16_t *)row)[i]);
     float scale;
-    memcpy(&scale, (const unsigned char *)row + emb_format_scale_at(hidden), sizeof scale);
+    memcpy(&scale, (const unsigned char *)row + emb_dtype_scale_at(hidden), sizeof scale);
     return (double)((const int8_t *)row)[i] * scale;
 }
 
@@ -157,17 +159,17 @@ static void test_embed(const variant *v, uint32_t hidden) {
     size_t words = (size_t)WORDS * hidden;
     float *plain = rig_take(words * 4, 0), *positions = rig_take((size_t)LONGEST * hidden * 4, 4);
     float *gain = rig_take(hidden * 4, 4), *shift = rig_take(hidden * 4, 8);
-    size_t row_bytes = emb_format_row_bytes(v->format, hidden);
+    size_t row_bytes = emb_dtype_row_bytes(v->dtype, hidden);
     unsigned char *table = rig_take(WORDS * row_bytes, 0);
     float *out = rig_take((size_t)tile.tokens * hidden * 4, 4);
     rig_fill(plain, words, 1.0f);
     rig_fill(positions, (size_t)LONGEST * hidden, 0.5f);
     rig_fill(gain, hidden, 1.0f);
     rig_fill(shift, hidden, 0.5f);
-    v->backend->convert(table, v->format, plain, WORDS, hidden);
-    emb_embedding embedding = {v->format, table, positions, gain, shift};
+    v->backend->convert(v->backend, table, v->dtype, plain, WORDS, hidden);
+    emb_embedding embedding = {v->dtype, table, positions, gain, shift};
     emb_block_shape shape = {.hidden = hidden, .chunk_tokens_max = LONGEST, .norm_epsilon = 1e-5f};
-    v->backend->embed(out, &tile, &embedding, &shape);
+    v->backend->embed(v->backend, NULL, out, &tile, &embedding, &shape);
     double *expected = malloc((size_t)tile.tokens * hidden * sizeof *expected);
     if (!expected) exit(71);
     bool close = true;
@@ -178,7 +180,7 @@ static void test_embed(const variant *v, uint32_t hidden) {
                 const unsigned char *from = table + ids[t] * row_bytes;
                 double word = word_of(v, from, hidden, i);
                 double original = plain[(size_t)ids[t] * hidden + i];
-                close &= fabs(word - original) <= (v->format == EMB_FORMAT_F32 ? 0.0 : 0.004);
+                close &= fabs(word - original) <= (v->dtype == EMB_DTYPE_F32 ? 0.0 : 0.004);
                 row[i] = word + positions[(size_t)(t - starts[c]) * hidden + i];
             }
             rig_oracle_norm(row, gain, shift, hidden, 1e-5f);
@@ -198,15 +200,15 @@ static void test_norm_overflow(const variant *v, uint32_t hidden) {
     uint32_t starts[2] = {0, 3}, ids[3] = {0, 1, 0};
     emb_tile tile = {.tokens = 3, .chunks = 1, .ids = ids, .starts = starts};
     float *plain = rig_take((size_t)2 * hidden * 4, 0), *rest = rig_take((size_t)3 * hidden * 4, 4);
-    unsigned char *table = rig_take(2 * emb_format_row_bytes(v->format, hidden), 0);
+    unsigned char *table = rig_take(2 * emb_dtype_row_bytes(v->dtype, hidden), 0);
     float *out = rig_take((size_t)3 * hidden * 4, 4);
     rig_fill(plain, (size_t)2 * hidden, 1.0f);
     rig_fill(rest, (size_t)3 * hidden, 1.0f);
     for (uint32_t i = 0; i < hidden; i++) plain[hidden + i] = i % 2 ? 1e30f : -1e30f;
-    v->backend->convert(table, v->format, plain, 2, hidden);
-    emb_embedding embedding = {v->format, table, rest, rest, rest};
+    v->backend->convert(v->backend, table, v->dtype, plain, 2, hidden);
+    emb_embedding embedding = {v->dtype, table, rest, rest, rest};
     emb_block_shape shape = {.hidden = hidden, .chunk_tokens_max = 3, .norm_epsilon = 1e-5f};
-    v->backend->embed(out, &tile, &embedding, &shape);
+    v->backend->embed(v->backend, NULL, out, &tile, &embedding, &shape);
     for (uint32_t i = 0; i < hidden; i++)
         rig_check(isfinite(out[i]) && isnan(out[hidden + i]) && isfinite(out[2 * hidden + i]),
                   "%s norm hidden %u: %g, %g beside it where the squares overflow",
@@ -233,7 +235,7 @@ static void test_pool(const variant *v, uint32_t hidden, emb_pooling pooling, bo
     rig_fill(in, (size_t)40 * hidden, 3.0f);
     emb_pool_rule rule = {pooling, normalize};
     emb_block_shape shape = {.hidden = hidden};
-    v->backend->pool(rows, targets, in, &tile, &rule, &shape);
+    v->backend->pool(v->backend, NULL, rows, targets, in, &tile, &rule, &shape);
     for (uint32_t c = 0; c < 3; c++) {
         double *expected = malloc(hidden * sizeof *expected), squares = 0.0;
         if (!expected) exit(71);
@@ -259,7 +261,7 @@ static void test_pool_special(const variant *v) {
     emb_tile tile = {.tokens = 2, .chunks = 1, .starts = starts};
     emb_block_shape shape = {.hidden = 4};
     emb_pool_rule rule = {EMB_POOLING_MEAN, 1};
-    v->backend->pool(rows, targets, in, &tile, &rule, &shape);
+    v->backend->pool(v->backend, NULL, rows, targets, in, &tile, &rule, &shape);
     rig_check(rows[0] == 0.0f && rows[3] == 0.0f, "a zero vector normalises to zero");
     for (uint32_t place = 0; place < 8; place += 4) {
         for (int pooling = EMB_POOLING_MEAN; pooling <= EMB_POOLING_MAX; pooling++) {
@@ -267,7 +269,7 @@ static void test_pool_special(const variant *v) {
             memset(in, 0, sizeof in);
             in[place] = NAN;
             rule.pooling = (emb_pooling)pooling;
-            v->backend->pool(rows, targets, in, &tile, &rule, &shape);
+            v->backend->pool(v->backend, NULL, rows, targets, in, &tile, &rule, &shape);
             rig_check(isnan(rows[0]), "pool %d hides a NaN at token %u", pooling, place / 4);
         }
     }
@@ -288,49 +290,63 @@ static void test_convert(const variant *v) {
     float in[COUNT], same[COUNT];
     uint16_t out[COUNT];
     for (size_t i = 0; i < COUNT; i++) memcpy(&in[i], &cases[i].in, 4);
-    v->backend->convert(out, EMB_FORMAT_BF16, in, 1, COUNT);
+    v->backend->convert(v->backend, out, EMB_DTYPE_BF16, in, 1, COUNT);
     for (size_t i = 0; i < COUNT; i++)
         rig_check(out[i] == cases[i].out, "convert %08x: got %04x, want %04x", cases[i].in, out[i],
                   cases[i].out);
-    v->backend->convert(same, EMB_FORMAT_F32, in, 1, COUNT);
+    v->backend->convert(v->backend, same, EMB_DTYPE_F32, in, 1, COUNT);
     rig_check(!memcmp(in, same, sizeof in), "convert to f32 copies");
 }
 
 static void test_detect(void) {
-    const char *isa;
-    uint32_t has_bf16;
+    uint32_t features;
     emb_error error = {0};
     setenv("EMB_CPU", "sse9", 1);
-    rig_check(emb_cpu_detect(&isa, &has_bf16, &error) == EMB_INVALID_ARGUMENT &&
+    rig_check(emb_cpu_detect(&features, &error) == EMB_INVALID_ARGUMENT &&
                   strstr(error.message, "sse9") && strstr(error.message, "avx2"),
               "an unknown EMB_CPU is refused by name: %s", error.message);
     setenv("EMB_CPU", "ref", 1);
-    rig_check(emb_cpu_detect(&isa, &has_bf16, &error) == EMB_OK && !strcmp(isa, "ref") && !has_bf16,
-              "EMB_CPU=ref");
+    rig_check(emb_cpu_detect(&features, &error) == EMB_OK && !features, "EMB_CPU=ref");
     setenv("EMB_CPU", "", 1);
-    rig_check(emb_cpu_detect(&isa, &has_bf16, &error) == EMB_OK, "an empty EMB_CPU is none");
-    rig_check(emb_cpu_backend("sse9", false, EMB_FORMAT_F32) == NULL, "no backend of that name");
+    rig_check(emb_cpu_detect(&features, &error) == EMB_OK, "an empty EMB_CPU is none");
     unsetenv("EMB_CPU");
 }
 
-/* ---- main ------------------------------------------------------------------------------------ */
-
-static const emb_cpu_kernels *find_kernels(const char *numerics) {
-    if (!strcmp(numerics, "ref-f32")) return &emb_cpu_ref_f32;
-    if (!strcmp(numerics, "ref-bf16")) return &emb_cpu_ref_bf16;
-    if (!strncmp(numerics, "ref-int", 7)) return &emb_cpu_ref_dot;
+/* Which kernels a set of features gets, and the set in words and back. */
+static void test_names(void) {
+    static const struct {
+        uint32_t features;
+        const char *words, *f32, *bf16, *int8;
+    } sets[] = {
+        {0, "none", "ref-f32", "ref-bf16", "ref-int8"},
 #ifdef EMB_X86
-    if (!strcmp(numerics, "avx2-f32")) return &emb_cpu_avx2_f32;
-    if (!strcmp(numerics, "avx2-bf16")) return &emb_cpu_avx2_bf16;
-    if (!strncmp(numerics, "avx2-int", 8)) return &emb_cpu_avx2_dot;
-    if (!strncmp(numerics, "avx512-int", 10)) return &emb_cpu_avx512_dot;
-    if (!strncmp(numerics, "avx512-attention8-int", 21)) return &emb_cpu_avx512_dot_bf16;
-    if (!strcmp(numerics, "avx512-f32")) return &emb_cpu_avx512_f32;
-    if (!strcmp(numerics, "avx512-bf16")) return &emb_cpu_avx512_bf16;
-    if (!strcmp(numerics, "avx512-bf16dot")) return &emb_cpu_avx512_bf16dot;
+        {EMB_CPU_AVX2, "avx2", "avx2-f32", "avx2-bf16", "avx2-int8"},
+        {EMB_CPU_AVX2 | EMB_CPU_AVX512, "avx2 avx512", "avx512-f32", "avx512-bf16", "avx512-int8"},
+        {15, "avx2 avx512 vnni bf16", "avx512-f32", "avx512-bf16", "avx512-attention8-int8"},
+        {31, "avx2 avx512 vnni bf16 bf16_fast", "avx512-f32", "avx512-bf16dot",
+         "avx512-attention8-int8"},
 #endif
-    return NULL;
+    };
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        char words[EMB_CPU_FEATURES_TEXT];
+        uint32_t features = 99, set = sets[i].features;
+        emb_cpu_features_write(words, sizeof words, set);
+        rig_check(!strcmp(words, sets[i].words), "set %u is '%s'", set, words);
+        rig_check(emb_cpu_features_read(&features, words) && features == set, "'%s': %u", words,
+                  features);
+        const char *const wanted[] = {sets[i].f32, sets[i].bf16, sets[i].int8};
+        static const emb_dtype dtypes[] = {EMB_DTYPE_F32, EMB_DTYPE_BF16, EMB_DTYPE_INT8};
+        for (size_t d = 0; d < 3; d++) {
+            const char *numerics = emb_cpu_backend(set, dtypes[d])->numerics;
+            rig_check(!strcmp(numerics, wanted[d]), "'%s' runs %s", words, numerics);
+        }
+        rig_check(emb_cpu_backend(set, EMB_DTYPE_FP8) == NULL, "no CPU multiplies fp8");
+    }
+    uint32_t features;
+    rig_check(!emb_cpu_features_read(&features, "avx2 sse9"), "an unknown name is refused");
 }
+
+/* ---- main ------------------------------------------------------------------------------------ */
 
 /* A lane of hidden 768 and 384 tokens, activations included, stays below 2 MiB in 8 and 4 bits. */
 static void test_scratch(const variant *v) {
@@ -339,27 +355,21 @@ static void test_scratch(const variant *v) {
     emb_lane_scratch scratch;
     emb_ledger ledger;
     emb_ledger_init(&ledger, NULL, 0);
-    v->backend->lane_layout(&scratch, &shape, v->format, shape.chunk_tokens_max, &ledger);
+    v->backend->lane_layout(v->backend, &scratch, &shape, shape.chunk_tokens_max, &ledger);
     uint64_t bytes = ledger.bytes + (uint64_t)shape.chunk_tokens_max * shape.hidden * sizeof(float);
     rig_check(bytes <= 2 << 20, "%s: %llu bytes of a lane", v->backend->numerics,
               (unsigned long long)bytes);
 }
 
-static void test_variant(const char *isa, uint32_t has_bf16, emb_format format) {
-    const emb_backend *backend = emb_cpu_backend(isa, has_bf16, format);
-    if (!rig_check(backend != NULL, "no backend for %s", isa)) return;
+static void test_row(const emb_cpu_row *row) {
+    const emb_backend *backend = &row->backend;
+    emb_dtype dtype = backend->dtype;
     bool rounds = strstr(backend->numerics, "dot") != NULL;
-    variant v = {backend, format, rounds ? 0.06 : 1e-5, rounds ? 0.99995 : 1.0 - 1e-11};
-    if (emb_format_quantized(format)) v.tolerance = 0.3, v.cosine = 0.995;
-    if (emb_format_quantized(format)) test_scratch(&v);
+    variant v = {backend, dtype, rounds ? 0.06 : 1e-5, rounds ? 0.99995 : 1.0 - 1e-11};
+    if (emb_dtype_quantized(dtype)) v.tolerance = 0.3, v.cosine = 0.995;
+    if (emb_dtype_quantized(dtype)) test_scratch(&v);
     uint64_t before = rig_total.checks, failed = rig_total.failures;
-    const emb_cpu_kernels *kernels = find_kernels(backend->numerics);
-    if (rig_check(kernels != NULL, "no kernels of %s are tested", backend->numerics))
-        parts_test(kernels, backend->numerics, format);
-#ifdef EMB_X86
-    if (kernels == &emb_cpu_avx512_dot && __builtin_cpu_supports("avx512vnni"))
-        dots_test(&emb_cpu_avx512_dot_vnni, "avx512 vnni", format);
-#endif
+    parts_test(backend);
     test_blocks(&v);
     test_mixtures(&v);
     for (uint32_t hidden = 1; hidden <= 768; hidden = hidden * 2 + 1) {
@@ -372,32 +382,28 @@ static void test_variant(const char *isa, uint32_t has_bf16, emb_format format) 
     }
     test_pool_special(&v);
     test_convert(&v);
-    printf("%-16s %llu checks, %llu failures\n", backend->numerics,
+    printf("%-24s %llu checks, %llu failures\n", backend->numerics,
            (unsigned long long)(rig_total.checks - before),
            (unsigned long long)(rig_total.failures - failed));
 }
 
 int main(void) {
-    static const char *const names[] = {"ref", "avx2", "avx512"};
+    uint32_t features = 0;
+    emb_error error = {0};
     test_detect();
-    for (size_t i = 0; i < 3; i++) {
-        const char *isa;
-        uint32_t has_bf16;
-        emb_error error;
-        setenv("EMB_CPU", names[i], 1);
-        if (emb_cpu_detect(&isa, &has_bf16, &error) != EMB_OK) {
-            printf("%-16s skipped: %s\n", names[i], error.message);
+    test_names();
+    rig_check(emb_cpu_detect(&features, &error) == EMB_OK, "detect: %s", error.message);
+    for (uint32_t i = 0; i < emb_cpu_rows_count; i++) {
+        const emb_cpu_row *row = &emb_cpu_rows[i];
+        char lacks[EMB_CPU_FEATURES_TEXT];
+        /* a row that is not the fastest one here is right all the same */
+        if (row->needs & ~(features | EMB_CPU_BF16_FAST)) {
+            emb_cpu_features_write(lacks, sizeof lacks, row->needs & ~features);
+            printf("%-24s skipped: no %s here\n", row->backend.numerics, lacks);
             continue;
         }
-        test_variant(isa, has_bf16, EMB_FORMAT_F32);
-        test_variant(isa, false, EMB_FORMAT_BF16);
-        if (has_bf16) test_variant(isa, EMB_BF16_FAST, EMB_FORMAT_BF16);
-        for (uint32_t bf16 = 0; bf16 <= (has_bf16 != 0); bf16++) {
-            test_variant(isa, bf16, EMB_FORMAT_I8);
-            test_variant(isa, bf16, EMB_FORMAT_I4);
-        }
+        test_row(row);
     }
-    unsetenv("EMB_CPU");
     printf("%llu checks, %llu failures\n", (unsigned long long)rig_total.checks,
            (unsigned long long)rig_total.failures);
     return rig_total.failures ? 1 : 0;

@@ -52,7 +52,6 @@ static emb_machine two_cores(void) {
     memset(&machine, 0, sizeof machine);
     machine.struct_bytes = sizeof machine;
     machine.cores = 2;
-    strcpy(machine.isa, "ref");
     machine.page_bytes = 4096;
     machine.process_base_bytes = 4 * MIB;
     return machine;

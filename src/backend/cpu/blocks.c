@@ -92,11 +92,12 @@ static uintptr_t cut_ffn(ffn_buffers *b, const emb_cpu_kernels *kernels,
     return end;
 }
 
-void emb_cpu_linear_layout(const emb_cpu_kernels *kernels, emb_linear *linear, uint32_t rows,
-                           uint32_t cols, emb_format format, emb_ledger *ledger) {
+void emb_cpu_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t rows,
+                           uint32_t cols, emb_dtype dtype, emb_ledger *ledger) {
+    const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
     linear->rows = rows;
     linear->cols = cols;
-    linear->format = format;
+    linear->dtype = dtype;
     uint64_t padded = emb_cpu_round_up(rows, kernels->panel_rows);
     if (kernels->quantised)
         emb_cpu_dot_layout(linear, ledger);
@@ -107,18 +108,23 @@ void emb_cpu_linear_layout(const emb_cpu_kernels *kernels, emb_linear *linear, u
     linear->bias_narrow = NULL;
 }
 
-void emb_cpu_lane_layout(const emb_cpu_kernels *kernels, emb_lane_scratch *scratch,
-                         const emb_block_shape *shape, emb_format format, uint32_t tokens,
-                         emb_ledger *ledger) {
-    (void)format;
+void emb_cpu_pack(const emb_backend *self, emb_linear *linear, uint32_t row0, uint32_t rows,
+                  const float *values) {
+    emb_cpu_kernels_of(self)->pack(linear, row0, rows, values);
+}
+
+void emb_cpu_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
+                         const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger) {
+    const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
     attention_buffers attention;
     ffn_buffers ffn;
     uint64_t attention_bytes = cut_attention(&attention, kernels, shape, tokens, NULL);
     uint64_t ffn_bytes = cut_ffn(&ffn, kernels, shape, tokens, NULL);
     /* the two blocks never run at the same time on a lane: one buffer serves both */
     uint64_t bytes = attention_bytes > ffn_bytes ? attention_bytes : ffn_bytes;
-    memset(scratch, 0, sizeof *scratch);
-    scratch->buffers[0] = emb_ledger_take(ledger, bytes, 1);
+    memset(lane, 0, sizeof *lane);
+    lane->tokens_max = tokens;
+    lane->memory = emb_ledger_take(ledger, bytes, 1);
 }
 
 /* ---- embed ----------------------------------------------------------------------------------- */
@@ -126,13 +132,13 @@ void emb_cpu_lane_layout(const emb_cpu_kernels *kernels, emb_lane_scratch *scrat
 static void add_word(float *out, const emb_embedding *embedding, uint32_t id, uint32_t position,
                      uint32_t hidden) {
     const float *place = embedding->positions + (size_t)position * hidden;
-    if (emb_format_quantized(embedding->format)) {
-        uint64_t row_bytes = emb_format_row_bytes(embedding->format, hidden);
+    if (emb_dtype_quantized(embedding->dtype)) {
+        uint64_t row_bytes = emb_dtype_row_bytes(embedding->dtype, hidden);
         const int8_t *word = (const int8_t *)embedding->words + id * row_bytes;
         float scale;
-        memcpy(&scale, word + emb_format_scale_at(hidden), sizeof scale);
+        memcpy(&scale, word + emb_dtype_scale_at(hidden), sizeof scale);
         for (uint32_t i = 0; i < hidden; i++) out[i] = (float)word[i] * scale + place[i];
-    } else if (embedding->format == EMB_FORMAT_BF16) {
+    } else if (embedding->dtype == EMB_DTYPE_BF16) {
         const uint16_t *word = (const uint16_t *)embedding->words + (size_t)id * hidden;
         for (uint32_t i = 0; i < hidden; i++) out[i] = emb_cpu_widen(word[i]) + place[i];
     } else {
@@ -149,21 +155,23 @@ static void fetch(const void *table, uint64_t at, uint64_t bytes) {
         __builtin_prefetch((const unsigned char *)table + at + b);
 }
 
-void emb_cpu_embed(const emb_cpu_kernels *kernels, float *out, const emb_tile *tile,
+void emb_cpu_embed(const emb_backend *self, emb_lane_scratch *lane, void *out, const emb_tile *tile,
                    const emb_embedding *embedding, const emb_block_shape *shape) {
+    const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
+    float *x = out;
+    (void)lane;
     emb_cpu_norm norm = {embedding->gain, embedding->shift, shape->hidden, shape->norm_epsilon, 0};
     uint32_t hidden = shape->hidden, chunk = 0;
-    uint64_t row_bytes = emb_format_row_bytes(embedding->format, hidden);
+    uint64_t row_bytes = emb_dtype_row_bytes(embedding->dtype, hidden);
     for (uint32_t t = 0; t < tile->tokens; t++) {
         while (t >= tile->starts[chunk + 1]) chunk++;
         /* words lie anywhere in the table: their rows are asked for ahead of time */
         if (t + WORDS_AHEAD < tile->tokens)
             fetch(embedding->words, tile->ids[t + WORDS_AHEAD] * row_bytes, row_bytes);
-        add_word(out + (size_t)t * hidden, embedding, tile->ids[t], t - tile->starts[chunk],
-                 hidden);
+        add_word(x + (size_t)t * hidden, embedding, tile->ids[t], t - tile->starts[chunk], hidden);
         if ((t + 1) % NORM_ROWS && t + 1 < tile->tokens) continue;
         uint32_t first = t / NORM_ROWS * NORM_ROWS;
-        float *rows = out + (size_t)first * hidden;
+        float *rows = x + (size_t)first * hidden;
         kernels->norm(rows, rows, NULL, t + 1 - first, &norm);
     }
 }
@@ -245,12 +253,13 @@ static void project_out(const emb_cpu_kernels *kernels, const attention_buffers 
     }
 }
 
-void emb_cpu_attention_block(const emb_cpu_kernels *kernels, float *out, const float *in,
-                             const emb_tile *tile, const emb_layer *layer,
-                             const emb_block_shape *shape, emb_lane_scratch *scratch) {
+void emb_cpu_attention_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
+                             const void *in, const emb_tile *tile, const emb_layer *layer,
+                             const emb_block_shape *shape) {
+    const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
     if (tile->tokens == 0) return;
     attention_buffers b;
-    cut_attention(&b, kernels, shape, tile->tokens, scratch->buffers[0]);
+    cut_attention(&b, kernels, shape, tile->tokens, lane->memory);
     emb_cpu_product product = {
         .linear = &layer->qkv, .rows = tile->tokens, .in = in, .in_stride = shape->hidden};
     if (kernels->operands) {
@@ -259,7 +268,7 @@ void emb_cpu_attention_block(const emb_cpu_kernels *kernels, float *out, const f
         product.in = b.in;
         product.in_stride = b.operand_stride;
     }
-    b.observer = scratch->observer;
+    b.observer = lane->observer;
     show(b.observer, kernels, &product);
     for (uint32_t head = 0; head < shape->heads; head += b.heads) {
         project_group(kernels, &b, &product, shape, head);
@@ -308,17 +317,17 @@ static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float
     kernels->norm(out, in, b->narrow, rows, &norm);
 }
 
-void emb_cpu_ffn_block(const emb_cpu_kernels *kernels, float *out, const float *in,
-                       const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape,
-                       emb_lane_scratch *scratch) {
+void emb_cpu_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
+                       const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape) {
+    const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
     if (tile->tokens == 0) return;
     ffn_buffers b;
-    cut_ffn(&b, kernels, shape, tile->tokens, scratch->buffers[0]);
+    cut_ffn(&b, kernels, shape, tile->tokens, lane->memory);
     uint32_t step = emb_cpu_even_rows(tile->tokens, kernels->block_rows);
-    b.observer = scratch->observer;
+    b.observer = lane->observer;
     for (uint32_t t = 0; t < tile->tokens; t += step) {
         uint32_t rows = tile->tokens - t < step ? tile->tokens - t : step;
         size_t first = (size_t)t * shape->hidden;
-        ffn_rows(kernels, &b, out + first, in + first, rows, layer, shape);
+        ffn_rows(kernels, &b, (float *)out + first, (const float *)in + first, rows, layer, shape);
     }
 }

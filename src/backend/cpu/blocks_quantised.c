@@ -61,7 +61,7 @@ static uintptr_t cut_codes(attention_buffers *b, const emb_block_shape *shape, u
 }
 
 static uintptr_t cut_attention(attention_buffers *b, const emb_cpu_kernels *kernels,
-                               const emb_block_shape *shape, emb_format format, uint32_t tokens,
+                               const emb_block_shape *shape, emb_dtype dtype, uint32_t tokens,
                                void *base) {
     uintptr_t end = (uintptr_t)base;
     uint32_t longest = tokens < shape->chunk_tokens_max ? tokens : shape->chunk_tokens_max;
@@ -85,12 +85,12 @@ static uintptr_t cut_attention(attention_buffers *b, const emb_cpu_kernels *kern
     end = rounded_end > end ? rounded_end : end;
     b->work = emb_cpu_cut(&end, 1, emb_cpu_attention_work(kernels, shape->head_dim, longest),
                           sizeof(float));
-    b->unpacked = emb_cpu_cut(&end, 1, emb_cpu_dot_work(format, shape->hidden), 1);
+    b->unpacked = emb_cpu_cut(&end, 1, emb_cpu_dot_work(dtype, shape->hidden), 1);
     return end;
 }
 
 static uintptr_t cut_ffn(ffn_buffers *b, const emb_cpu_kernels *kernels,
-                         const emb_block_shape *shape, emb_format format, uint32_t tokens,
+                         const emb_block_shape *shape, emb_dtype dtype, uint32_t tokens,
                          void *base) {
     uintptr_t end = (uintptr_t)base;
     uint32_t rows = tokens < kernels->block_rows ? tokens : kernels->block_rows;
@@ -101,21 +101,23 @@ static uintptr_t cut_ffn(ffn_buffers *b, const emb_cpu_kernels *kernels,
     b->full = emb_cpu_cut(&end, rows, b->slice, sizeof(float));
     b->wide = emb_cpu_cut(&end, rows, b->wide_stride, 1);
     uint32_t deepest = shape->hidden > b->slice ? shape->hidden : b->slice;
-    b->unpacked = emb_cpu_cut(&end, 1, emb_cpu_dot_work(format, deepest), 1);
+    b->unpacked = emb_cpu_cut(&end, 1, emb_cpu_dot_work(dtype, deepest), 1);
     return end;
 }
 
-void emb_cpu_dot_lane_layout(const emb_cpu_kernels *kernels, emb_lane_scratch *scratch,
-                             const emb_block_shape *shape, emb_format format, uint32_t tokens,
-                             emb_ledger *ledger) {
+void emb_cpu_dot_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
+                             const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger) {
+    const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
+    emb_dtype dtype = self->dtype;
     attention_buffers attention;
     ffn_buffers ffn;
-    uint64_t attention_bytes = cut_attention(&attention, kernels, shape, format, tokens, NULL);
-    uint64_t ffn_bytes = cut_ffn(&ffn, kernels, shape, format, tokens, NULL);
+    uint64_t attention_bytes = cut_attention(&attention, kernels, shape, dtype, tokens, NULL);
+    uint64_t ffn_bytes = cut_ffn(&ffn, kernels, shape, dtype, tokens, NULL);
     /* the two blocks never run at the same time on a lane: one buffer serves both */
     uint64_t bytes = attention_bytes > ffn_bytes ? attention_bytes : ffn_bytes;
-    memset(scratch, 0, sizeof *scratch);
-    scratch->buffers[0] = emb_ledger_take(ledger, bytes, 1);
+    memset(lane, 0, sizeof *lane);
+    lane->tokens_max = tokens;
+    lane->memory = emb_ledger_take(ledger, bytes, 1);
 }
 
 /* A slice of a wide input begins at col `first`; smooth is of the whole. */
@@ -253,20 +255,22 @@ static void add_heads(const emb_cpu_kernels *kernels, const attention_buffers *b
     kernels->product(&product);
 }
 
-void emb_cpu_dot_attention_block(const emb_cpu_kernels *kernels, float *out, const float *in,
-                                 const emb_tile *tile, const emb_layer *layer,
-                                 const emb_block_shape *shape, emb_lane_scratch *scratch) {
+void emb_cpu_dot_attention_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
+                                 const void *in, const emb_tile *tile, const emb_layer *layer,
+                                 const emb_block_shape *shape) {
+    const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
+    float *x = out;
     if (tile->tokens == 0) return;
     attention_buffers b;
     uint32_t tokens = tile->tokens, hidden = shape->hidden;
-    cut_attention(&b, kernels, shape, layer->qkv.format, tokens, scratch->buffers[0]);
+    cut_attention(&b, kernels, shape, layer->qkv.dtype, tokens, lane->memory);
     kernels->operands(b.in, b.in_stride, in, tokens, hidden, layer->qkv.smooth);
-    if (out != in) memcpy(out, in, (size_t)tokens * hidden * sizeof *out);
+    if (out != in) memcpy(out, in, (size_t)tokens * hidden * sizeof *x);
     for (uint32_t head = 0; head < shape->heads; head += b.slice / shape->head_dim)
-        add_heads(kernels, &b, out, tile, layer, shape, head);
+        add_heads(kernels, &b, x, tile, layer, shape, head);
     emb_cpu_norm norm = {layer->attention_gain, layer->attention_shift, hidden, shape->norm_epsilon,
                          0};
-    kernels->norm(out, out, layer->attention_out.bias, tokens, &norm);
+    kernels->norm(x, x, layer->attention_out.bias, tokens, &norm);
 }
 
 /* ---- feed-forward ---------------------------------------------------------------------------- */
@@ -312,19 +316,20 @@ static void add_slice(const emb_cpu_kernels *kernels, const ffn_buffers *b, floa
     kernels->product(&narrow);
 }
 
-void emb_cpu_dot_ffn_block(const emb_cpu_kernels *kernels, float *out, const float *in,
-                           const emb_tile *tile, const emb_layer *layer,
-                           const emb_block_shape *shape, emb_lane_scratch *scratch) {
+void emb_cpu_dot_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
+                           const void *in, const emb_tile *tile, const emb_layer *layer,
+                           const emb_block_shape *shape) {
+    const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
     if (tile->tokens == 0) return;
     ffn_buffers b;
     uint32_t hidden = shape->hidden, wide = shape->intermediate;
-    cut_ffn(&b, kernels, shape, layer->ffn_in.format, tile->tokens, scratch->buffers[0]);
+    cut_ffn(&b, kernels, shape, layer->ffn_in.dtype, tile->tokens, lane->memory);
     emb_cpu_norm norm = {layer->ffn_gain, layer->ffn_shift, hidden, shape->norm_epsilon, 0};
     uint32_t step = emb_cpu_even_rows(tile->tokens, kernels->block_rows);
     for (uint32_t t = 0; t < tile->tokens; t += step) {
         uint32_t rows = tile->tokens - t < step ? tile->tokens - t : step;
-        float *to = out + (size_t)t * hidden;
-        const float *from = in + (size_t)t * hidden;
+        float *to = (float *)out + (size_t)t * hidden;
+        const float *from = (const float *)in + (size_t)t * hidden;
         kernels->operands(b.in, b.in_stride, from, rows, hidden, layer->ffn_in.smooth);
         if (to != from) memcpy(to, from, (size_t)rows * hidden * sizeof *to);
         for (uint32_t first = 0; first < wide; first += b.slice)

@@ -31,8 +31,10 @@ static void normalize(float *row, uint32_t hidden) {
     for (uint32_t i = 0; i < hidden; i++) row[i] *= factor;
 }
 
-void emb_cpu_pool(float *rows, const uint32_t *targets, const void *in, const emb_tile *tile,
+void emb_cpu_pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
+                  const uint32_t *targets, const void *in, const emb_tile *tile,
                   const emb_pool_rule *rule, const emb_block_shape *shape) {
+    (void)self, (void)lane;
     uint32_t hidden = shape->hidden;
     const float *values = in;
     for (uint32_t c = 0; c < tile->chunks; c++) {
@@ -53,22 +55,24 @@ void emb_cpu_pool(float *rows, const uint32_t *targets, const void *in, const em
 
 /* int8 rows, each with its scale behind. */
 static void convert_quantised(void *out, const float *in, uint64_t rows, uint32_t cols) {
-    uint64_t row_bytes = emb_format_row_bytes(EMB_FORMAT_I8, cols);
+    uint64_t row_bytes = emb_dtype_row_bytes(EMB_DTYPE_INT8, cols);
     for (uint64_t r = 0; r < rows; r++, in += cols) {
         int8_t *row = (int8_t *)out + r * row_bytes;
         float scale;
         emb_quantized_rows quantized = {8, 1, cols, cols, row, &scale, NULL};
         emb_quantize_rows(&quantized, in, NULL);
-        memset(row + cols, 0, emb_format_scale_at(cols) - cols);
-        memcpy(row + emb_format_scale_at(cols), &scale, sizeof scale);
+        memset(row + cols, 0, emb_dtype_scale_at(cols) - cols);
+        memcpy(row + emb_dtype_scale_at(cols), &scale, sizeof scale);
     }
 }
 
-void emb_cpu_convert(void *out, emb_format format, const float *in, uint64_t rows, uint32_t cols) {
+void emb_cpu_convert(const emb_backend *self, void *out, emb_dtype dtype, const float *in,
+                     uint64_t rows, uint32_t cols) {
+    (void)self;
     uint64_t count = rows * cols;
-    if (emb_format_quantized(format)) {
+    if (emb_dtype_quantized(dtype)) {
         convert_quantised(out, in, rows, cols);
-    } else if (format == EMB_FORMAT_BF16) {
+    } else if (dtype == EMB_DTYPE_BF16) {
         uint16_t *values = out;
         for (uint64_t i = 0; i < count; i++) values[i] = emb_cpu_round_bf16(in[i]);
     } else {

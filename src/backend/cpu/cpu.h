@@ -1,7 +1,7 @@
 /* cpu.h - private to cpu/: the kernels that an instruction set gives, and the blocks made of them.
  *
  * blocks.c and blocks_quantised.c write each block operation once, in terms of one
- * emb_cpu_kernels; ref/, avx2/, avx512/ fill such tables; select.c alone knows which exist. An
+ * emb_cpu_kernels; ref/, avx2/, avx512/ fill such tables; registry.c alone knows which exist. An
  * "operand" is an activation in the form that products read: f32, or bf16 where the product
  * instruction wants it, or u8 with a scale and a zero per token (quantised.c).
  *
@@ -12,7 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "backend/backend.h"
+#include "backend/ops.h"
 
 /* Keys that one step of the online softmax takes; counted from the chunk's first token. Part of the
  * numerics: another value gives other bits. */
@@ -121,19 +121,23 @@ void emb_cpu_avx2_dot_sum(int32_t *sums, uint32_t rows, const uint8_t *in, size_
 
 /* ---- blocks.c: the operations of emb_backend, for any kernels -------------------------------- */
 
-void emb_cpu_linear_layout(const emb_cpu_kernels *kernels, emb_linear *linear, uint32_t rows,
-                           uint32_t cols, emb_format format, emb_ledger *ledger);
-void emb_cpu_lane_layout(const emb_cpu_kernels *kernels, emb_lane_scratch *scratch,
-                         const emb_block_shape *shape, emb_format format, uint32_t tokens,
-                         emb_ledger *ledger);
-void emb_cpu_embed(const emb_cpu_kernels *kernels, float *out, const emb_tile *tile,
+static inline const emb_cpu_kernels *emb_cpu_kernels_of(const emb_backend *self) {
+    return self->own;
+}
+
+void emb_cpu_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t rows,
+                           uint32_t cols, emb_dtype dtype, emb_ledger *ledger);
+void emb_cpu_pack(const emb_backend *self, emb_linear *linear, uint32_t row0, uint32_t rows,
+                  const float *values);
+void emb_cpu_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
+                         const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger);
+void emb_cpu_embed(const emb_backend *self, emb_lane_scratch *lane, void *out, const emb_tile *tile,
                    const emb_embedding *embedding, const emb_block_shape *shape);
-void emb_cpu_attention_block(const emb_cpu_kernels *kernels, float *out, const float *in,
-                             const emb_tile *tile, const emb_layer *layer,
-                             const emb_block_shape *shape, emb_lane_scratch *scratch);
-void emb_cpu_ffn_block(const emb_cpu_kernels *kernels, float *out, const float *in,
-                       const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape,
-                       emb_lane_scratch *scratch);
+void emb_cpu_attention_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
+                             const void *in, const emb_tile *tile, const emb_layer *layer,
+                             const emb_block_shape *shape);
+void emb_cpu_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
+                       const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape);
 
 /* Heads whose columns fill whole panels, so that no panel is computed twice. */
 uint32_t emb_cpu_group_heads(const emb_cpu_kernels *kernels, const emb_block_shape *shape);
@@ -142,15 +146,14 @@ uint32_t emb_cpu_even_rows(uint32_t tokens, uint32_t block_rows);
 
 /* ---- blocks_quantised.c: those that differ for int8 and int4 --------------------------------- */
 
-void emb_cpu_dot_lane_layout(const emb_cpu_kernels *kernels, emb_lane_scratch *scratch,
-                             const emb_block_shape *shape, emb_format format, uint32_t tokens,
-                             emb_ledger *ledger);
-void emb_cpu_dot_attention_block(const emb_cpu_kernels *kernels, float *out, const float *in,
-                                 const emb_tile *tile, const emb_layer *layer,
-                                 const emb_block_shape *shape, emb_lane_scratch *scratch);
-void emb_cpu_dot_ffn_block(const emb_cpu_kernels *kernels, float *out, const float *in,
-                           const emb_tile *tile, const emb_layer *layer,
-                           const emb_block_shape *shape, emb_lane_scratch *scratch);
+void emb_cpu_dot_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
+                             const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger);
+void emb_cpu_dot_attention_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
+                                 const void *in, const emb_tile *tile, const emb_layer *layer,
+                                 const emb_block_shape *shape);
+void emb_cpu_dot_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
+                           const void *in, const emb_tile *tile, const emb_layer *layer,
+                           const emb_block_shape *shape);
 
 /* ---- quantised.c: products of 8-bit activations and 8-bit or 4-bit weights ------------------- */
 
@@ -203,11 +206,12 @@ typedef struct emb_cpu_dot {
 } emb_cpu_dot;
 
 void emb_cpu_dot_layout(emb_linear *linear, emb_ledger *ledger);
-void emb_cpu_dot_pack(emb_linear *linear, uint32_t row0, const emb_quantized_rows *rows);
+void emb_cpu_dot_pack(const emb_backend *self, emb_linear *linear, uint32_t row0,
+                      const emb_quantized_rows *rows);
 void emb_cpu_dot_product(const emb_cpu_dot *dot, const emb_cpu_product *product);
 
 /* Bytes of work that products of up to so many cols need. */
-size_t emb_cpu_dot_work(emb_format format, uint32_t cols);
+size_t emb_cpu_dot_work(emb_dtype dtype, uint32_t cols);
 
 /* Cols of a slice of the intermediate. */
 static inline uint32_t emb_cpu_dot_slice(uint32_t cols) {
@@ -241,9 +245,11 @@ static inline emb_cpu_token emb_cpu_token_make(float low, float high, bool finit
 
 /* ---- common.c: what costs too little to need an instruction set ------------------------------ */
 
-void emb_cpu_pool(float *rows, const uint32_t *targets, const void *in, const emb_tile *tile,
+void emb_cpu_pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
+                  const uint32_t *targets, const void *in, const emb_tile *tile,
                   const emb_pool_rule *rule, const emb_block_shape *shape);
-void emb_cpu_convert(void *out, emb_format format, const float *in, uint64_t rows, uint32_t cols);
+void emb_cpu_convert(const emb_backend *self, void *out, emb_dtype dtype, const float *in,
+                     uint64_t rows, uint32_t cols);
 
 /* ---- small pieces ---------------------------------------------------------------------------- */
 

@@ -13,7 +13,7 @@ enum { PANEL = EMB_CPU_DOT_PANEL, STEP = 4, STEP_BYTES = PANEL * STEP };
 /* ---- layout, packing ------------------------------------------------------------------------- */
 
 static size_t groups_of(const emb_linear *linear) {
-    return linear->format == EMB_FORMAT_I4 ? emb_quantized_groups(linear->cols, linear->group) : 1;
+    return linear->dtype == EMB_DTYPE_INT4 ? emb_quantized_groups(linear->cols, linear->group) : 1;
 }
 
 /* The weights' sums are kept for slices of so many cols: those that products will ask for, of
@@ -33,7 +33,7 @@ static size_t paired_depth(uint32_t cols) {
 }
 
 static size_t panel_bytes(const emb_linear *linear) {
-    if (linear->format == EMB_FORMAT_I4) return paired_depth(linear->cols) * PANEL / 2;
+    if (linear->dtype == EMB_DTYPE_INT4) return paired_depth(linear->cols) * PANEL / 2;
     return emb_cpu_dot_depth(linear->cols) * PANEL;
 }
 
@@ -45,7 +45,7 @@ void emb_cpu_dot_layout(emb_linear *linear, emb_ledger *ledger) {
     linear->zeros = NULL;
     linear->packed = emb_ledger_take(ledger, panels, panel_bytes(linear));
     linear->scales = emb_ledger_take(ledger, scales * PANEL, sizeof(float));
-    if (linear->format == EMB_FORMAT_I4)
+    if (linear->dtype == EMB_DTYPE_INT4)
         linear->zeros = emb_ledger_take(ledger, scales * PANEL, 1);
     else
         linear->sums = emb_ledger_take(ledger, panels * slices_of(linear) * PANEL, sizeof(int32_t));
@@ -79,7 +79,9 @@ static void pack_lane4(uint8_t *panel, uint32_t lane, const int8_t *row, const u
     }
 }
 
-void emb_cpu_dot_pack(emb_linear *linear, uint32_t row0, const emb_quantized_rows *rows) {
+void emb_cpu_dot_pack(const emb_backend *self, emb_linear *linear, uint32_t row0,
+                      const emb_quantized_rows *rows) {
+    (void)self;
     size_t groups = groups_of(linear);
     uint32_t cols = linear->cols, end = (uint32_t)emb_cpu_round_up(rows->rows, PANEL);
     for (uint32_t r = 0; r < end; r++) {
@@ -93,7 +95,7 @@ void emb_cpu_dot_pack(emb_linear *linear, uint32_t row0, const emb_quantized_row
             linear->scales[at] = inside ? rows->scales[r * groups + g] : 0.0f;
             if (linear->zeros) linear->zeros[at] = inside ? rows->zeros[r * groups + g] : 0;
         }
-        if (linear->format == EMB_FORMAT_I4)
+        if (linear->dtype == EMB_DTYPE_INT4)
             pack_lane4(packed, lane, row, inside ? rows->zeros + r * groups : NULL, cols,
                        linear->group);
         else
@@ -105,8 +107,8 @@ void emb_cpu_dot_pack(emb_linear *linear, uint32_t row0, const emb_quantized_row
 /* ---- walking --------------------------------------------------------------------------------- */
 
 /* An unpacked panel, and the sums of its groups. */
-size_t emb_cpu_dot_work(emb_format format, uint32_t cols) {
-    if (format != EMB_FORMAT_I4) return 0;
+size_t emb_cpu_dot_work(emb_dtype dtype, uint32_t cols) {
+    if (dtype != EMB_DTYPE_INT4) return 0;
     size_t groups = emb_quantized_groups(cols, EMB_QUANTIZE_GROUP); /* none is smaller */
     return paired_depth(cols) * PANEL + groups * PANEL * sizeof(int32_t);
 }
@@ -180,7 +182,7 @@ static void fetch_out(const emb_cpu_dot_tile *tile) {
 static void run_tile(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int8_t *panel,
                      int32_t *sums) {
     const emb_cpu_product *p = tile->product;
-    if (p->linear->format == EMB_FORMAT_I4) {
+    if (p->linear->dtype == EMB_DTYPE_INT4) {
         run_groups(dot, tile, panel, sums);
         return;
     }
@@ -260,7 +262,7 @@ void emb_cpu_dot_product(const emb_cpu_dot *dot, const emb_cpu_product *p) {
     tile.depth = emb_cpu_dot_depth(cols_of(p));
     for (tile.panel0 = p->column0 / PANEL * PANEL; tile.panel0 < end; tile.panel0 += PANEL) {
         const int8_t *panel = p->work;
-        bool unpacked = p->linear->format == EMB_FORMAT_I4;
+        bool unpacked = p->linear->dtype == EMB_DTYPE_INT4;
         if (unpacked) {
             unpack_panel(p, tile.panel0 / PANEL);
         } else {

@@ -202,22 +202,22 @@ static int attention_plain(void *out, const void *qkv, const emb_cuda_heads *hea
 }
 
 int emb_cuda_attention(void *out, const void *qkv, const emb_cuda_heads *heads,
-                       const emb_cuda_pack *pack, emb_cuda_type type, const emb_cuda_device *device,
+                       const emb_cuda_pack *pack, emb_dtype type, const emb_cuda_device *device,
                        void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     if (!heads->head_dim || heads->head_dim > EMB_CUDA_HEAD_DIM_MAX || !heads->heads) {
         return cudaErrorInvalidValue;
     }
     if (heads->hidden != heads->heads * heads->head_dim) return cudaErrorInvalidValue;
-    if (type == EMB_CUDA_F32) return attention_plain<float>(out, qkv, heads, pack, device, s);
-    if (type == EMB_CUDA_BF16 && device->capability < 80) return cudaErrorNotSupported;
+    if (type == EMB_DTYPE_F32) return attention_plain<float>(out, qkv, heads, pack, device, s);
+    if (type == EMB_DTYPE_BF16 && device->capability < 80) return cudaErrorNotSupported;
     bool hopper = device->capability == 90 && (heads->head_dim == 32 || heads->head_dim == 64);
     if (hopper) return emb_cuda_attention_wgmma(out, qkv, heads, pack, type, device, stream);
     bool fits = device->capability >= 80 || heads->head_dim <= 64; /* in shared memory */
     if (heads->head_dim % 8 == 0 && fits) {
         return emb_cuda_attention_mma(out, qkv, heads, pack, type, device, stream);
     }
-    if (type == EMB_CUDA_F16) return attention_plain<emb_f16>(out, qkv, heads, pack, device, s);
-    if (type == EMB_CUDA_BF16) return attention_plain<emb_bf16>(out, qkv, heads, pack, device, s);
+    if (type == EMB_DTYPE_F16) return attention_plain<emb_f16>(out, qkv, heads, pack, device, s);
+    if (type == EMB_DTYPE_BF16) return attention_plain<emb_bf16>(out, qkv, heads, pack, device, s);
     return cudaErrorInvalidValue;
 }

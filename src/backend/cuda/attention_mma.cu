@@ -213,10 +213,10 @@ static int attention_sized(void *out, const void *qkv, const emb_cuda_heads *hea
 }
 
 int emb_cuda_attention_mma(void *out, const void *qkv, const emb_cuda_heads *heads,
-                           const emb_cuda_pack *pack, emb_cuda_type type,
-                           const emb_cuda_device *device, void *stream) {
+                           const emb_cuda_pack *pack, emb_dtype type, const emb_cuda_device *device,
+                           void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
-    if (type == EMB_CUDA_F16) return attention_sized<emb_f16>(out, qkv, heads, pack, device, s);
-    if (type == EMB_CUDA_BF16) return attention_sized<emb_bf16>(out, qkv, heads, pack, device, s);
+    if (type == EMB_DTYPE_F16) return attention_sized<emb_f16>(out, qkv, heads, pack, device, s);
+    if (type == EMB_DTYPE_BF16) return attention_sized<emb_bf16>(out, qkv, heads, pack, device, s);
     return cudaErrorInvalidValue;
 }

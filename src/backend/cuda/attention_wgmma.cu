@@ -209,7 +209,7 @@ static int attention_sized(const CUtensorMap &map, void *out, const void *qkv,
 }
 
 int emb_cuda_attention_wgmma(void *out, const void *qkv, const emb_cuda_heads *heads,
-                             const emb_cuda_pack *pack, emb_cuda_type type,
+                             const emb_cuda_pack *pack, emb_dtype type,
                              const emb_cuda_device *device, void *stream) {
     CUtensorMap map;
     if (heads->head_dim != 32 && heads->head_dim != 64) return cudaErrorInvalidValue;
@@ -217,10 +217,10 @@ int emb_cuda_attention_wgmma(void *out, const void *qkv, const emb_cuda_heads *h
                                      heads->head_dim, type);
     if (status) return status;
     cudaStream_t s = (cudaStream_t)stream;
-    if (type == EMB_CUDA_F16) {
+    if (type == EMB_DTYPE_F16) {
         return attention_sized<emb_f16>(map, out, qkv, heads, pack, device, s);
     }
-    if (type == EMB_CUDA_BF16) {
+    if (type == EMB_DTYPE_BF16) {
         return attention_sized<emb_bf16>(map, out, qkv, heads, pack, device, s);
     }
     return cudaErrorInvalidValue;

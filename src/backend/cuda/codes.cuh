@@ -14,7 +14,7 @@
 struct emb_codes_rule {
     emb_cuda_codes codes;
     const float *smooth;
-    uint32_t type; /* EMB_CUDA_I8, EMB_CUDA_FP8, or 0: none */
+    uint32_t type; /* EMB_DTYPE_INT8, EMB_DTYPE_FP8, or 0: none */
 };
 
 /* The same minimum or maximum in every lane. */
@@ -116,7 +116,7 @@ static __device__ __forceinline__ void
 emb_codes_write(const emb_codes_rule &rule, uint32_t token, const float (&x)[VECTORS][8],
                 const emb_code_span &span, uint32_t first, uint32_t cols) {
     uint32_t lane = threadIdx.x & 31;
-    bool fp8 = rule.type == EMB_CUDA_FP8;
+    bool fp8 = rule.type == EMB_DTYPE_FP8;
     int32_t zero = 0;
     float2 range = fp8 ? emb_fp8_range(fmaxf(span.high, -span.low))
                        : emb_code_range(span.low, span.high, &zero);
@@ -164,10 +164,10 @@ static __device__ __forceinline__ void emb_round(float (&x)[VECTORS][8]) {
 }
 
 /* Whether codes can be asked for: 0 or a cudaError_t. */
-static inline int emb_codes_judge(emb_cuda_type type, uint32_t cols, uint32_t cols_max,
+static inline int emb_codes_judge(emb_dtype type, uint32_t cols, uint32_t cols_max,
                                   const emb_cuda_device *device) {
-    if (type != EMB_CUDA_I8 && type != EMB_CUDA_FP8) return cudaErrorInvalidValue;
-    if (type == EMB_CUDA_FP8 && device->capability < 89) return cudaErrorNotSupported;
+    if (type != EMB_DTYPE_INT8 && type != EMB_DTYPE_FP8) return cudaErrorInvalidValue;
+    if (type == EMB_DTYPE_FP8 && device->capability < 89) return cudaErrorNotSupported;
     return !cols || cols % 16 || cols > cols_max ? cudaErrorInvalidValue : 0;
 }
 

@@ -63,8 +63,8 @@ void emb_cuda_blas_close(emb_cuda_blas *blas) {
     blas->handle = NULL;
 }
 
-static cudaDataType data_type(emb_cuda_type type) {
-    return type == EMB_CUDA_F32 ? CUDA_R_32F : type == EMB_CUDA_F16 ? CUDA_R_16F : CUDA_R_16BF;
+static cudaDataType data_type(emb_dtype type) {
+    return type == EMB_DTYPE_F32 ? CUDA_R_32F : type == EMB_DTYPE_F16 ? CUDA_R_16F : CUDA_R_16BF;
 }
 
 /* Column-major as the library sees it: out^T [rows, tokens] = W [rows, cols] * in^T. */

@@ -160,17 +160,17 @@ static int embed_run(void *out, const emb_cuda_pack *pack, const emb_cuda_embedd
 }
 
 int emb_cuda_embed(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
-                   uint32_t hidden, emb_cuda_type type, void *stream) {
+                   uint32_t hidden, emb_dtype type, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     emb_codes_rule none = {};
     switch (type) {
-    case EMB_CUDA_F32:
+    case EMB_DTYPE_F32:
         return embed_run<float, float, false>(out, pack, embedding, hidden, none, s);
-    case EMB_CUDA_BF16:
+    case EMB_DTYPE_BF16:
         return embed_run<emb_bf16, emb_bf16, false>(out, pack, embedding, hidden, none, s);
-    case EMB_CUDA_F16:
+    case EMB_DTYPE_F16:
         return embed_run<emb_f16, emb_f16, false>(out, pack, embedding, hidden, none, s);
-    case EMB_CUDA_I8:
+    case EMB_DTYPE_INT8:
         return embed_run<emb_f16, int8_t, false>(out, pack, embedding, hidden, none, s);
     default:
         return cudaErrorInvalidValue;
@@ -178,10 +178,10 @@ int emb_cuda_embed(void *out, const emb_cuda_pack *pack, const emb_cuda_embeddin
 }
 
 int emb_cuda_embed_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
-                         emb_cuda_type codes_type, const emb_cuda_pack *pack,
+                         emb_dtype codes_type, const emb_cuda_pack *pack,
                          const emb_cuda_embedding *embedding, uint32_t hidden,
                          const emb_cuda_device *device, void *stream) {
-    if (!codes) return emb_cuda_embed(out, pack, embedding, hidden, EMB_CUDA_I8, stream);
+    if (!codes) return emb_cuda_embed(out, pack, embedding, hidden, EMB_DTYPE_INT8, stream);
     int status = emb_codes_judge(codes_type, hidden, EMB_CUDA_HIDDEN_MAX, device);
     if (status) return status;
     emb_codes_rule rule = {*codes, smooth, (uint32_t)codes_type};

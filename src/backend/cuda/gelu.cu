@@ -33,14 +33,14 @@ static int gelu_run(void *values, uint32_t cols, const emb_cuda_pack *pack, cuda
                       pack->counts, cols);
 }
 
-int emb_cuda_gelu(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_cuda_type type,
+int emb_cuda_gelu(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_dtype type,
                   void *stream) {
     switch (type) {
-    case EMB_CUDA_F32:
+    case EMB_DTYPE_F32:
         return gelu_run<float>(values, cols, pack, (cudaStream_t)stream);
-    case EMB_CUDA_BF16:
+    case EMB_DTYPE_BF16:
         return gelu_run<emb_bf16>(values, cols, pack, (cudaStream_t)stream);
-    case EMB_CUDA_F16:
+    case EMB_DTYPE_F16:
         return gelu_run<emb_f16>(values, cols, pack, (cudaStream_t)stream);
     default:
         return cudaErrorInvalidValue;

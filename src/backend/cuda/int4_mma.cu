@@ -137,7 +137,7 @@ int emb_cuda_int4_mma(void *out, const void *in, const emb_cuda_narrow *linear, 
                       emb_cuda_tile tile, const emb_cuda_pack *pack, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     bool grouped = linear->group == 32 || linear->group == 64;
-    if (linear->type != EMB_CUDA_I4 || !grouped || !linear->rows || linear->rows % 8 ||
+    if (linear->type != EMB_DTYPE_INT4 || !grouped || !linear->rows || linear->rows % 8 ||
         !linear->cols || linear->cols % linear->group) {
         return cudaErrorInvalidValue;
     }

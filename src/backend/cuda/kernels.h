@@ -12,6 +12,8 @@
 
 #include <stdint.h>
 
+#include "embound.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -20,16 +22,9 @@ extern "C" {
 #define EMB_CUDA_HEAD_DIM_MAX 128
 #define EMB_CUDA_TILE_ROWS    64 /* query rows of one attention work item */
 
-/* Activations and matrices; sums, softmax, norms, biases and pooled rows are always f32. */
-typedef enum emb_cuda_type {
-    EMB_CUDA_F32 = 1,
-    EMB_CUDA_BF16 = 2, /* sm_80 and up */
-    EMB_CUDA_F16 = 3,
-    EMB_CUDA_I8 = 4, /* matrices and tables alone, see kernels_quantised.h; activations are F16 */
-    EMB_CUDA_I4 = 5,
-    EMB_CUDA_FP8 = 6 /* E4M3; sm_89 and up */
-} emb_cuda_type;
-
+/* Which dtypes: BF16 from sm_80 on, FP8 (E4M3) from sm_89 on; INT8, INT4 and FP8 of matrices and
+ * tables alone, see kernels_quantised.h, with activations in F16. Sums, softmax, norms, biases and
+ * pooled rows are always f32. */
 /* What launchers ask about the device; filled in once by emb_cuda_device_read. */
 typedef struct emb_cuda_device {
     uint32_t multiprocessors;
@@ -71,7 +66,7 @@ typedef struct emb_cuda_embedding {
 /* out [tokens, hidden] = norm(words[id] + positions[index in chunk]). hidden is a multiple of 8.
  * `type` is that of the words and of `out`; I8: `out` is F16. */
 int emb_cuda_embed(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
-                   uint32_t hidden, emb_cuda_type type, void *stream);
+                   uint32_t hidden, emb_dtype type, void *stream);
 
 /* out [tokens, hidden] = norm(in + residual); out may equal either. */
 typedef struct emb_cuda_norm {
@@ -80,14 +75,14 @@ typedef struct emb_cuda_norm {
 } emb_cuda_norm;
 int emb_cuda_residual_norm(void *out, const void *in, const void *residual,
                            const emb_cuda_norm *norm, const emb_cuda_pack *pack, uint32_t hidden,
-                           emb_cuda_type type, void *stream);
+                           emb_dtype type, void *stream);
 
 /* A matrix applied as out = in * W^T + bias. rows and cols are multiples of 8 (4 for f32). */
 typedef struct emb_cuda_linear {
     const void *weight; /* [rows, cols] of `type`, row-major, 16-byte aligned */
     const float *bias;  /* [rows], 16-byte aligned */
     uint32_t rows, cols;
-    emb_cuda_type type;
+    emb_dtype type;
 } emb_cuda_linear;
 
 /* Candidates with identical bits: they differ in the tile of outputs that a block computes. */
@@ -133,7 +128,7 @@ int emb_cuda_linear_norm_wgmma(void *out, const void *in, const emb_cuda_linear 
                                void *stream);
 
 /* values [tokens, cols] = GELU(values): behind a product of cuBLASLt. */
-int emb_cuda_gelu(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_cuda_type type,
+int emb_cuda_gelu(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_dtype type,
                   void *stream);
 
 /* Shape of the attention. */
@@ -146,18 +141,18 @@ typedef struct emb_cuda_heads {
 
 /* out [tokens, hidden] = attention of packed qkv [tokens, 3 * hidden]; each chunk by itself. */
 int emb_cuda_attention(void *out, const void *qkv, const emb_cuda_heads *heads,
-                       const emb_cuda_pack *pack, emb_cuda_type type, const emb_cuda_device *device,
+                       const emb_cuda_pack *pack, emb_dtype type, const emb_cuda_device *device,
                        void *stream);
 
 /* What emb_cuda_attention chose for 16-bit types and head_dim a multiple of 8 (on sm_75, up to 64).
  */
 int emb_cuda_attention_mma(void *out, const void *qkv, const emb_cuda_heads *heads,
-                           const emb_cuda_pack *pack, emb_cuda_type type,
-                           const emb_cuda_device *device, void *stream);
+                           const emb_cuda_pack *pack, emb_dtype type, const emb_cuda_device *device,
+                           void *stream);
 
 /* The same bits by Hopper's warpgroup products: 16-bit types, head_dim 32 or 64. */
 int emb_cuda_attention_wgmma(void *out, const void *qkv, const emb_cuda_heads *heads,
-                             const emb_cuda_pack *pack, emb_cuda_type type,
+                             const emb_cuda_pack *pack, emb_dtype type,
                              const emb_cuda_device *device, void *stream);
 
 typedef enum emb_cuda_pooling {
@@ -169,7 +164,7 @@ typedef enum emb_cuda_pooling {
 /* Chunk c's vector to rows[targets[c] * hidden ...], divided by max(length, 1e-12) if `normalize`.
  * A mean adds tokens w, w + 16, ... for w = 0..15, then those sixteen sums in a fixed order. */
 int emb_cuda_pool(float *rows, const void *in, const emb_cuda_pack *pack, uint32_t hidden,
-                  emb_cuda_pooling pooling, int normalize, emb_cuda_type type, void *stream);
+                  emb_cuda_pooling pooling, int normalize, emb_dtype type, void *stream);
 
 /* ---- cuBLASLt behind the same product: opened at run time, no workspace, no split of K --------
  */
@@ -184,7 +179,7 @@ typedef struct emb_cuda_blas {
 typedef struct emb_cuda_blas_choice {
     uint64_t algorithm[8];
     uint32_t rows, cols;
-    emb_cuda_type type;
+    emb_dtype type;
 } emb_cuda_blas_choice;
 
 /* Opens libcublasLt.so.13 (or the path in `name`, if not NULL). Gives 0, or -1 if it is not there,

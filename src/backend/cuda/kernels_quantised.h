@@ -30,7 +30,7 @@ typedef struct emb_cuda_codes {
  * cols: a multiple of 16, at most EMB_CUDA_CODES_COLS_MAX. FP8: cudaErrorNotSupported before sm_89.
  */
 int emb_cuda_quantize(const emb_cuda_codes *out, const void *in, const float *smooth, uint32_t cols,
-                      emb_cuda_type type, const emb_cuda_pack *pack, const emb_cuda_device *device,
+                      emb_dtype type, const emb_cuda_pack *pack, const emb_cuda_device *device,
                       void *stream);
 
 /* F16 out [tokens, cols] = in * smooth; `out` may be `in`. cols: a multiple of 8. */
@@ -48,7 +48,7 @@ typedef struct emb_cuda_narrow {
     uint32_t rows;        /* a multiple of 8 */
     uint32_t cols;        /* a multiple of 16; I4: of 32 and of group */
     uint32_t group;       /* I4: 32 or 64 */
-    emb_cuda_type type;
+    emb_dtype type;
 } emb_cuda_narrow;
 
 /* What AUTO stands for. FP8 on Hopper: always PAIR, for its sums differ in bits from the others'.
@@ -66,13 +66,13 @@ int emb_cuda_narrow_run(void *out, const emb_cuda_codes *codes, const void *in,
 /* emb_cuda_residual_norm of F16, and the codes of what it wrote, as by emb_cuda_quantize, with the
  * same bits as the two calls. `codes` NULL: no codes. hidden: a multiple of 16. */
 int emb_cuda_residual_norm_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
-                                 emb_cuda_type codes_type, const void *in, const void *residual,
+                                 emb_dtype codes_type, const void *in, const void *residual,
                                  const emb_cuda_norm *norm, const emb_cuda_pack *pack,
                                  uint32_t hidden, const emb_cuda_device *device, void *stream);
 
 /* emb_cuda_embed of I8 words and the codes of what it wrote, in the same way. */
 int emb_cuda_embed_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
-                         emb_cuda_type codes_type, const emb_cuda_pack *pack,
+                         emb_dtype codes_type, const emb_cuda_pack *pack,
                          const emb_cuda_embedding *embedding, uint32_t hidden,
                          const emb_cuda_device *device, void *stream);
 

@@ -9,7 +9,7 @@ emb_cuda_tile emb_cuda_linear_tile(const emb_cuda_linear *linear, uint32_t token
     uint64_t pair = (uint64_t)((tokens + 255) / 256) * ((linear->rows + 191) / 192);
     uint64_t large = (uint64_t)((tokens + 127) / 128) * ((linear->rows + 127) / 128);
     uint64_t medium = (uint64_t)((tokens + 63) / 64) * ((linear->rows + 63) / 64);
-    if (linear->type != EMB_CUDA_F32 && device->capability == 90 && 3 * pair >= multiprocessors) {
+    if (linear->type != EMB_DTYPE_F32 && device->capability == 90 && 3 * pair >= multiprocessors) {
         return EMB_CUDA_TILE_PAIR;
     }
     if (large >= 2 * multiprocessors) return EMB_CUDA_TILE_LARGE;
@@ -23,11 +23,11 @@ int emb_cuda_linear_run(void *out, const void *in, const emb_cuda_linear *linear
     if (tile == EMB_CUDA_TILE_AUTO) {
         tile = emb_cuda_linear_tile(linear, pack->tokens_max, device);
     }
-    if (linear->type == EMB_CUDA_F32) {
+    if (linear->type == EMB_DTYPE_F32) {
         return emb_cuda_linear_f32((float *)out, (const float *)in, linear, gelu, tile, pack,
                                    stream);
     }
-    if (linear->type == EMB_CUDA_BF16 && device->capability < 80) return cudaErrorNotSupported;
+    if (linear->type == EMB_DTYPE_BF16 && device->capability < 80) return cudaErrorNotSupported;
     if (tile == EMB_CUDA_TILE_PAIR) {
         if (device->capability != 90) return cudaErrorNotSupported;
         return emb_cuda_linear_wgmma(out, in, linear, gelu, pack, device, stream);
@@ -38,7 +38,7 @@ int emb_cuda_linear_run(void *out, const void *in, const emb_cuda_linear *linear
 /* Whether product and norm in one kernel take less time: the sums are neither written nor read
  * again, but fewer tiles are under way at once. Seen with `bench_forward choices`. */
 static bool fuses(const emb_cuda_linear *linear, uint32_t tokens, const emb_cuda_device *device) {
-    if (linear->type == EMB_CUDA_F32 || device->capability != 90 || linear->cols < 256)
+    if (linear->type == EMB_DTYPE_F32 || device->capability != 90 || linear->cols < 256)
         return false;
     if (linear->rows == 384) return 3 * (tokens / 128) >= device->multiprocessors / 2;
     return linear->rows == 768 && tokens >= 16384;

@@ -90,10 +90,10 @@ int emb_cuda_linear_mma(void *out, const void *in, const emb_cuda_linear *linear
     if (linear->rows % 8 || linear->cols % 8 || !linear->rows || !linear->cols) {
         return cudaErrorInvalidValue;
     }
-    if (linear->type == EMB_CUDA_F16) {
+    if (linear->type == EMB_DTYPE_F16) {
         return linear_tiled<emb_f16>(out, in, linear, gelu, tile, pack, s);
     }
-    if (linear->type == EMB_CUDA_BF16) {
+    if (linear->type == EMB_DTYPE_BF16) {
         return linear_tiled<emb_bf16>(out, in, linear, gelu, tile, pack, s);
     }
     return cudaErrorInvalidValue;

@@ -384,7 +384,7 @@ int emb_cuda_linear_norm_wgmma(void *out, const void *in, const emb_cuda_linear 
     if (!fits || (linear->rows != 2 * TILE_N && linear->rows != 4 * TILE_N)) {
         return cudaErrorInvalidValue;
     }
-    if (linear->type == EMB_CUDA_F16) return run_sized<emb_f16>(r);
-    if (linear->type == EMB_CUDA_BF16) return run_sized<emb_bf16>(r);
+    if (linear->type == EMB_DTYPE_F16) return run_sized<emb_f16>(r);
+    if (linear->type == EMB_DTYPE_BF16) return run_sized<emb_bf16>(r);
     return cudaErrorInvalidValue;
 }

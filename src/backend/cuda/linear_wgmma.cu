@@ -153,10 +153,10 @@ int emb_cuda_linear_wgmma(void *out, const void *in, const emb_cuda_linear *line
     if (linear->rows % 8 || linear->cols % 8 || !linear->rows || !linear->cols) {
         return cudaErrorInvalidValue;
     }
-    if (linear->type == EMB_CUDA_F16) {
+    if (linear->type == EMB_DTYPE_F16) {
         return linear_launch<emb_f16>(out, in, linear, gelu, pack, device, s);
     }
-    if (linear->type == EMB_CUDA_BF16) {
+    if (linear->type == EMB_DTYPE_BF16) {
         return linear_launch<emb_bf16>(out, in, linear, gelu, pack, device, s);
     }
     return cudaErrorInvalidValue;

@@ -11,8 +11,9 @@ emb_cuda_tile emb_cuda_narrow_tile(const emb_cuda_narrow *linear, uint32_t token
     uint64_t large = (uint64_t)((tokens + 127) / 128) * ((linear->rows + 127) / 128);
     uint64_t medium = (uint64_t)((tokens + 63) / 64) * ((linear->rows + 63) / 64);
     if (device->capability == 90) {
-        if (linear->type == EMB_CUDA_FP8) return EMB_CUDA_TILE_PAIR;
-        if (linear->type == EMB_CUDA_I8 && 3 * pair >= multiprocessors) return EMB_CUDA_TILE_PAIR;
+        if (linear->type == EMB_DTYPE_FP8) return EMB_CUDA_TILE_PAIR;
+        if (linear->type == EMB_DTYPE_INT8 && 3 * pair >= multiprocessors)
+            return EMB_CUDA_TILE_PAIR;
     }
     if (large >= 2 * multiprocessors) return EMB_CUDA_TILE_LARGE;
     if (medium >= multiprocessors) return EMB_CUDA_TILE_MEDIUM;
@@ -31,7 +32,7 @@ static int run(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
         if (!hopper) return cudaErrorNotSupported;
         return emb_cuda_narrow_wgmma(out, codes, linear, gelu, pack, device, stream);
     }
-    if (linear->type == EMB_CUDA_FP8 && (hopper || device->capability < 89)) {
+    if (linear->type == EMB_DTYPE_FP8 && (hopper || device->capability < 89)) {
         return cudaErrorNotSupported;
     }
     return emb_cuda_narrow_mma(out, codes, linear, gelu, tile, pack, stream);
@@ -40,7 +41,7 @@ static int run(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
 int emb_cuda_narrow_run(void *out, const emb_cuda_codes *codes, const void *in,
                         const emb_cuda_narrow *linear, int gelu, emb_cuda_tile tile,
                         const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream) {
-    if (linear->type == EMB_CUDA_I4) {
+    if (linear->type == EMB_DTYPE_INT4) {
         if (tile == EMB_CUDA_TILE_PAIR) return cudaErrorNotSupported;
         if (tile == EMB_CUDA_TILE_AUTO) {
             tile = emb_cuda_narrow_tile(linear, pack->tokens_max, device);
@@ -55,7 +56,7 @@ int emb_cuda_narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes
                           const float *reach, const emb_cuda_narrow *linear, int gelu,
                           emb_cuda_tile tile, const emb_cuda_pack *pack,
                           const emb_cuda_device *device, void *stream) {
-    if (linear->type != EMB_CUDA_FP8 || linear->rows % 16) return cudaErrorInvalidValue;
+    if (linear->type != EMB_DTYPE_FP8 || linear->rows % 16) return cudaErrorInvalidValue;
     emb_cuda_narrow_out to = {NULL, *out, reach};
     return run(&to, codes, linear, gelu, tile, pack, device, stream);
 }
@@ -98,7 +99,7 @@ static __global__ void __launch_bounds__(REACH_THREADS)
 
 int emb_cuda_narrow_reach(float *reach, const emb_cuda_narrow *linear,
                           const emb_cuda_device *device, void *stream) {
-    if (linear->type != EMB_CUDA_FP8 || linear->cols % 16) return cudaErrorInvalidValue;
+    if (linear->type != EMB_DTYPE_FP8 || linear->cols % 16) return cudaErrorInvalidValue;
     if (device->capability < 89) return cudaErrorNotSupported;
     reach_kernel<<<1, REACH_THREADS, 0, (cudaStream_t)stream>>>(
         reach, (const uint32_t *)linear->weight, (const float *)linear->scales, linear->bias,

@@ -186,14 +186,14 @@ int emb_cuda_narrow_mma(const emb_cuda_narrow_out *out, const emb_cuda_codes *co
     if (linear->rows % 8 || linear->cols % 16 || !linear->rows || !linear->cols) {
         return cudaErrorInvalidValue;
     }
-    bool exact = linear->type == EMB_CUDA_I8;
+    bool exact = linear->type == EMB_DTYPE_INT8;
     product p = {*out,           *codes,
                  linear->weight, (const float *)linear->scales,
                  linear->bias,   exact ? linear->sums : NULL,
                  pack->counts,   linear->rows,
                  linear->cols,   gelu};
     if (exact && !out->reach) return narrow_tiled<emb_u8, false>(p, tile, pack, s);
-    if (linear->type != EMB_CUDA_FP8) return cudaErrorInvalidValue;
+    if (linear->type != EMB_DTYPE_FP8) return cudaErrorInvalidValue;
     if (out->reach) return narrow_tiled<emb_e4m3, true>(p, tile, pack, s);
     return narrow_tiled<emb_e4m3, false>(p, tile, pack, s);
 }

@@ -280,10 +280,10 @@ int emb_cuda_narrow_wgmma(const emb_cuda_narrow_out *out, const emb_cuda_codes *
     if (linear->rows % 8 || linear->cols % 16 || !linear->rows || !linear->cols) {
         return cudaErrorInvalidValue;
     }
-    if (linear->type == EMB_CUDA_I8 && !out->reach) {
+    if (linear->type == EMB_DTYPE_INT8 && !out->reach) {
         return narrow_launch<emb_u8, false>(out, codes, linear, gelu, pack, device, s);
     }
-    if (linear->type != EMB_CUDA_FP8) return cudaErrorInvalidValue;
+    if (linear->type != EMB_DTYPE_FP8) return cudaErrorInvalidValue;
     if (out->reach) {
         return narrow_launch<emb_e4m3, true>(out, codes, linear, gelu, pack, device, s);
     }

@@ -119,25 +119,25 @@ static int norm_run(void *out, const void *in, const void *residual, const emb_c
 
 int emb_cuda_residual_norm(void *out, const void *in, const void *residual,
                            const emb_cuda_norm *norm, const emb_cuda_pack *pack, uint32_t hidden,
-                           emb_cuda_type type, void *stream) {
+                           emb_dtype type, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     emb_codes_rule none = {};
-    if (type == EMB_CUDA_F32) {
+    if (type == EMB_DTYPE_F32) {
         return norm_run<float, false>(out, in, residual, norm, pack, hidden, none, s);
     }
-    if (type == EMB_CUDA_BF16) {
+    if (type == EMB_DTYPE_BF16) {
         return norm_run<emb_bf16, false>(out, in, residual, norm, pack, hidden, none, s);
     }
-    if (type != EMB_CUDA_F16) return cudaErrorInvalidValue;
+    if (type != EMB_DTYPE_F16) return cudaErrorInvalidValue;
     return norm_run<emb_f16, false>(out, in, residual, norm, pack, hidden, none, s);
 }
 
 int emb_cuda_residual_norm_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
-                                 emb_cuda_type codes_type, const void *in, const void *residual,
+                                 emb_dtype codes_type, const void *in, const void *residual,
                                  const emb_cuda_norm *norm, const emb_cuda_pack *pack,
                                  uint32_t hidden, const emb_cuda_device *device, void *stream) {
     if (!codes) {
-        return emb_cuda_residual_norm(out, in, residual, norm, pack, hidden, EMB_CUDA_F16, stream);
+        return emb_cuda_residual_norm(out, in, residual, norm, pack, hidden, EMB_DTYPE_F16, stream);
     }
     int status = emb_codes_judge(codes_type, hidden, EMB_CUDA_HIDDEN_MAX, device);
     if (status) return status;

@@ -73,7 +73,7 @@ static __device__ __forceinline__ void emb_pairs_run(const CUtensorMap *in,
 template <typename RING, int STAGE_K, typename P>
 static int emb_pairs_launch(void (*kernel)(const CUtensorMap, const CUtensorMap, P), const P &p,
                             const void *in, const void *weight, uint32_t rows, uint32_t cols,
-                            emb_cuda_type type, size_t shared_bytes, const emb_cuda_pack *pack,
+                            emb_dtype type, size_t shared_bytes, const emb_cuda_pack *pack,
                             const emb_cuda_device *device, cudaStream_t stream) {
     CUtensorMap in_map, weight_map;
     uint32_t pairs = (pack->tokens_max + PAIR * TILE_M - 1) / (PAIR * TILE_M);

@@ -134,14 +134,14 @@ static int pool_sized(float *rows, const void *in, const emb_cuda_pack *pack, ui
 }
 
 int emb_cuda_pool(float *rows, const void *in, const emb_cuda_pack *pack, uint32_t hidden,
-                  emb_cuda_pooling pooling, int normalize, emb_cuda_type type, void *stream) {
+                  emb_cuda_pooling pooling, int normalize, emb_dtype type, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     switch (type) {
-    case EMB_CUDA_F32:
+    case EMB_DTYPE_F32:
         return pool_sized<float>(rows, in, pack, hidden, pooling, normalize, s);
-    case EMB_CUDA_BF16:
+    case EMB_DTYPE_BF16:
         return pool_sized<emb_bf16>(rows, in, pack, hidden, pooling, normalize, s);
-    case EMB_CUDA_F16:
+    case EMB_DTYPE_F16:
         return pool_sized<emb_f16>(rows, in, pack, hidden, pooling, normalize, s);
     default:
         return cudaErrorInvalidValue;

@@ -38,7 +38,7 @@ static __global__ void __launch_bounds__(32 * QUANTIZE_WARPS)
 }
 
 int emb_cuda_quantize(const emb_cuda_codes *out, const void *in, const float *smooth, uint32_t cols,
-                      emb_cuda_type type, const emb_cuda_pack *pack, const emb_cuda_device *device,
+                      emb_dtype type, const emb_cuda_pack *pack, const emb_cuda_device *device,
                       void *stream) {
     int status = emb_codes_judge(type, cols, EMB_CUDA_CODES_COLS_MAX, device);
     if (status) return status;

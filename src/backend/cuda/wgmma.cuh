@@ -306,20 +306,20 @@ static int emb_cluster_count(uint32_t *count, K kernel, uint32_t blocks, uint32_
  * box_rows x box_cols (of 128 bytes: swizzled by 128, of 64: by 64), zeros outside. */
 static inline int emb_tensor_describe(CUtensorMap *map, const void *from, uint32_t rows,
                                       uint32_t cols, uint32_t box_rows, uint32_t box_cols,
-                                      emb_cuda_type type) {
+                                      emb_dtype type) {
     typedef CUresult (*encode_call)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
                                     const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
                                     const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
                                     CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
     void *encode = NULL;
     cudaDriverEntryPointQueryResult found;
-    bool codes = type == EMB_CUDA_I8 || type == EMB_CUDA_FP8;
+    bool codes = type == EMB_DTYPE_INT8 || type == EMB_DTYPE_FP8;
     cuuint32_t value = codes ? 1 : 2;
     cuuint64_t sizes[2] = {cols, rows}, strides[1] = {(cuuint64_t)cols * value};
     cuuint32_t box[2] = {box_cols, box_rows}, steps[2] = {1, 1};
-    CUtensorMapDataType data = codes                  ? CU_TENSOR_MAP_DATA_TYPE_UINT8
-                               : type == EMB_CUDA_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-                                                      : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    CUtensorMapDataType data = codes                   ? CU_TENSOR_MAP_DATA_TYPE_UINT8
+                               : type == EMB_DTYPE_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                                       : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
     int status = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000,
                                                   cudaEnableDefault, &found);
     if (status) return status;

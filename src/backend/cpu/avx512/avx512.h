@@ -21,7 +21,7 @@ enum { EMB_AVX512_ROWS = 6, EMB_AVX512_PANEL = 64 };
 typedef void (*emb_cpu_avx512_tile)(float *sums, const void *in, size_t in_stride,
                                     const void *panel, size_t depth);
 
-/* How one format's tiles are walked. */
+/* How one dtype's tiles are walked. */
 typedef struct emb_cpu_avx512_walk {
     const emb_cpu_avx512_tile *tiles; /* [EMB_AVX512_ROWS + 1], by rows */
     size_t depth;                     /* steps over cols */

@@ -67,7 +67,7 @@ void emb_cpu_ref_product(const emb_cpu_product *p) {
         for (uint32_t token = 0; token < p->rows; token++) {
             const float *in = (const float *)p->in + token * p->in_stride;
             float sums[PANEL] = {0};
-            if (p->linear->format == EMB_FORMAT_BF16)
+            if (p->linear->dtype == EMB_DTYPE_BF16)
                 sum_bf16(sums, in, (const uint16_t *)p->linear->packed + panel0 * cols, cols);
             else
                 sum_f32(sums, in, (const float *)p->linear->packed + panel0 * cols, cols);

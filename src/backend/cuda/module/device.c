@@ -212,7 +212,8 @@ static void count_lane(uint32_t device, bool opens) {
     }
 }
 
-emb_status emb_cuda_lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error) {
+emb_status emb_cuda_lane_open(const emb_backend *self, emb_lane_scratch *scratch, uint32_t device,
+                              emb_error *error) {
     emb_cuda_state *state = scratch->state;
     memset(state, 0, sizeof *state);
     state->index = device;
@@ -223,12 +224,7 @@ emb_status emb_cuda_lane_open(emb_lane_scratch *scratch, uint32_t device, emb_er
     count_lane(device, true);
     reason = (cudaError_t)emb_cuda_device_read(&state->device);
     if (reason != cudaSuccess) return emb_cuda_failed(error, device, "cannot be examined", reason);
-    return EMB_OK;
-}
-
-emb_status emb_cuda_lane_open_cublaslt(emb_lane_scratch *scratch, uint32_t device,
-                                       emb_error *error) {
-    EMB_TRY(emb_cuda_lane_open(scratch, device, error));
+    if (emb_cuda_gemm_of(self) == EMB_GEMM_OWN) return EMB_OK;
     return emb_cuda_products_open(scratch, error);
 }
 
@@ -259,10 +255,9 @@ void emb_cuda_lane_close(emb_lane_scratch *scratch) {
 
 bool emb_cuda_begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch) {
     emb_cuda_state *state = scratch->state;
-    tile->queue = scratch;
     tile->indices[0] = tile->tokens;
     tile->indices[1] = tile->chunks;
-    emb_cuda_view v = emb_cuda_view_indices(tile);
+    emb_cuda_view v = emb_cuda_view_indices(scratch, tile);
     emb_cuda_note(state, cudaSetDevice((int)state->index));
     const uint32_t *end = *targets + tile->chunks;
     emb_cuda_note(state, cudaMemcpyAsync(v.lane.indices, tile->indices,

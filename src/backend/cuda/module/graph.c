@@ -8,13 +8,13 @@
 
 void emb_cuda_record(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch) {
     emb_cuda_state *state = scratch->state;
-    *tile = (emb_tile){.tokens = tokens, .chunks = emb_chunks_max(tokens), .queue = scratch};
+    *tile = (emb_tile){.tokens = tokens, .chunks = emb_chunks_max(tokens)};
     state->recording = tokens;
     state->replayed = false;
     emb_cuda_note(state, cudaSetDevice((int)state->index));
     /* this thread's calls alone: other lanes may work meanwhile */
     emb_cuda_note(state, cudaStreamBeginCapture(state->stream, cudaStreamCaptureModeThreadLocal));
-    emb_cuda_view v = emb_cuda_view_indices(tile);
+    emb_cuda_view v = emb_cuda_view_indices(scratch, tile);
     emb_cuda_note(state, emb_cuda_prepare(&v.pack, state->stream));
 }
 

@@ -46,15 +46,14 @@ typedef struct emb_cuda_view {
     emb_cuda_lane lane;
     emb_cuda_pack pack;
     emb_cuda_state *state;
-    emb_cuda_type type;
+    emb_dtype type;
 } emb_cuda_view;
 
-/* The view for the tile's queue. */
-emb_cuda_view emb_cuda_view_of(const emb_tile *tile, const emb_block_shape *shape,
-                               emb_format format);
+emb_cuda_view emb_cuda_view_of(const emb_backend *self, const emb_lane_scratch *lane,
+                               const emb_tile *tile, const emb_block_shape *shape);
 
-/* The same where shape and format are not known: of the lane, indices alone are in their place. */
-emb_cuda_view emb_cuda_view_indices(const emb_tile *tile);
+/* The same where shape and dtype are not known: of the lane, indices alone are in their place. */
+emb_cuda_view emb_cuda_view_indices(const emb_lane_scratch *lane, const emb_tile *tile);
 
 /* Makes the context of a device. */
 cudaError_t emb_cuda_warm_up(uint32_t device);
@@ -70,9 +69,8 @@ void *emb_cuda_take(uint32_t device, uint64_t bytes);
 void emb_cuda_give(void *base);
 bool emb_cuda_pin(void *base, uint64_t bytes);
 void emb_cuda_unpin(void *base);
-emb_status emb_cuda_lane_open(emb_lane_scratch *scratch, uint32_t device, emb_error *error);
-emb_status emb_cuda_lane_open_cublaslt(emb_lane_scratch *scratch, uint32_t device,
-                                       emb_error *error);
+emb_status emb_cuda_lane_open(const emb_backend *self, emb_lane_scratch *scratch, uint32_t device,
+                              emb_error *error);
 void emb_cuda_lane_close(emb_lane_scratch *scratch);
 bool emb_cuda_begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch);
 emb_status emb_cuda_finish(emb_lane_scratch *scratch, emb_error *error);
@@ -116,21 +114,23 @@ void emb_cuda_product_run(emb_cuda_view *v, emb_cuda_product which, void *out, c
                           const emb_linear *linear);
 
 /* Blocks of quantised matrices, and a matrix and a lane's codes as their launchers take them. */
-void emb_cuda_quantised_embed(void *out, const emb_tile *tile, const emb_embedding *embedding,
+void emb_cuda_quantised_embed(const emb_cuda_view *v, void *out, const emb_embedding *embedding,
                               const emb_block_shape *shape);
-void emb_cuda_quantised_attention(void *out, const void *in, const emb_tile *tile,
-                                  const emb_layer *layer, const emb_block_shape *shape,
-                                  emb_lane_scratch *scratch);
-void emb_cuda_quantised_ffn(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
-                            const emb_block_shape *shape, emb_lane_scratch *scratch);
+void emb_cuda_quantised_attention(const emb_cuda_view *v, void *out, const void *in,
+                                  const emb_tile *tile, const emb_layer *layer,
+                                  const emb_block_shape *shape);
+void emb_cuda_quantised_ffn(const emb_cuda_view *v, void *out, const void *in,
+                            const emb_layer *layer, const emb_block_shape *shape);
 /* As emb_backend.layer_finish. */
-emb_status emb_cuda_quantised_finish(emb_layer *layer, uint32_t device, emb_error *error);
+emb_status emb_cuda_quantised_finish(const emb_backend *self, emb_layer *layer, uint32_t device,
+                                     emb_error *error);
 emb_cuda_narrow emb_cuda_narrow_of(const emb_linear *linear);
 emb_cuda_codes emb_cuda_codes_of(const emb_cuda_view *v, void *values);
 
 void emb_cuda_tuned(emb_lane_scratch *scratch, const emb_tuning *tuning);
-emb_status emb_cuda_tune(emb_tuning *tuning, uint32_t tokens, const emb_layer *layer,
-                         const emb_block_shape *shape, emb_lane_scratch *scratch, emb_error *error);
+emb_status emb_cuda_tune(const emb_backend *self, emb_lane_scratch *scratch, emb_tuning *tuning,
+                         uint32_t tokens, const emb_layer *layer, const emb_block_shape *shape,
+                         emb_error *error);
 /* The table's row for a tile of so many tokens. */
 uint32_t emb_cuda_tuning_row(uint32_t tokens);
 

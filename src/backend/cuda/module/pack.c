@@ -16,14 +16,14 @@ static uint16_t round_bf16(float value) {
     return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-static void put_narrow(void *out, emb_format format, const float *in, uint64_t count,
+static void put_narrow(void *out, emb_dtype dtype, const float *in, uint64_t count,
                        emb_cuda_put put) {
     uint16_t narrow[PIECE];
     for (uint64_t done = 0; done < count;) {
         uint64_t left = count - done, many = left < PIECE ? left : PIECE;
         for (uint64_t i = 0; i < many; i++)
-            narrow[i] = format == EMB_FORMAT_BF16 ? round_bf16(in[done + i])
-                                                  : emb_quantize_f16(in[done + i]);
+            narrow[i] =
+                dtype == EMB_DTYPE_BF16 ? round_bf16(in[done + i]) : emb_quantize_f16(in[done + i]);
         put((uint16_t *)out + done, narrow, many * sizeof *narrow);
         done += many;
     }
@@ -34,7 +34,7 @@ static void put_table(unsigned char *out, const float *in, uint64_t rows, uint32
                       emb_cuda_put put) {
     enum { ROWS = 8 };
     _Alignas(4) unsigned char block[ROWS * (EMB_CUDA_HIDDEN_MAX + sizeof(float))];
-    uint64_t row_bytes = emb_format_row_bytes(EMB_FORMAT_I8, cols);
+    uint64_t row_bytes = emb_dtype_row_bytes(EMB_DTYPE_INT8, cols);
     for (uint64_t done = 0, many; done < rows; done += many) {
         many = rows - done < ROWS ? rows - done : ROWS;
         memset(block, 0, many * row_bytes);
@@ -43,20 +43,20 @@ static void put_table(unsigned char *out, const float *in, uint64_t rows, uint32
             float scale;
             emb_quantized_rows one = {8, 1, cols, cols, (int8_t *)row, &scale, NULL};
             emb_quantize_rows(&one, in + (done + r) * cols, NULL);
-            memcpy(row + emb_format_scale_at(cols), &scale, sizeof scale);
+            memcpy(row + emb_dtype_scale_at(cols), &scale, sizeof scale);
         }
         put(out + done * row_bytes, block, many * row_bytes);
     }
 }
 
-void emb_cuda_pack_values(void *out, emb_format format, const float *in, uint64_t rows,
-                          uint32_t cols, emb_cuda_put put) {
-    if (format == EMB_FORMAT_F32)
+void emb_cuda_pack_values(void *out, emb_dtype dtype, const float *in, uint64_t rows, uint32_t cols,
+                          emb_cuda_put put) {
+    if (dtype == EMB_DTYPE_F32)
         put(out, in, rows * cols * sizeof *in);
-    else if (emb_format_quantized(format))
+    else if (emb_dtype_quantized(dtype))
         put_table(out, in, rows, cols, put);
     else
-        put_narrow(out, format, in, rows * cols, put);
+        put_narrow(out, dtype, in, rows * cols, put);
 }
 
 /* Two codes a byte, the even column in the low half. */
@@ -86,11 +86,11 @@ void emb_cuda_pack_rows(emb_linear *linear, uint32_t row0, const emb_quantized_r
                         emb_cuda_put put) {
     unsigned char *packed = linear->packed;
     uint64_t first = (uint64_t)row0 * linear->cols, count = (uint64_t)rows->rows * linear->cols;
-    if (linear->format == EMB_FORMAT_I4) {
+    if (linear->dtype == EMB_DTYPE_INT4) {
         uint64_t groups = emb_quantized_groups(linear->cols, linear->group);
         uint16_t *scales = (uint16_t *)(void *)linear->scales;
         put_int4(packed + first / 2, rows->values, count, put);
-        put_narrow(scales + row0 * groups, EMB_FORMAT_F16, rows->scales, rows->rows * groups, put);
+        put_narrow(scales + row0 * groups, EMB_DTYPE_F16, rows->scales, rows->rows * groups, put);
         put(linear->zeros + row0 * groups, rows->zeros, rows->rows * groups);
         return;
     }

@@ -92,7 +92,7 @@ static int try_product(const emb_cuda_blas *blas) {
     int status = cudaMalloc((void **)&memory, 4 * bytes);
     if (!status) status = cudaMemsetAsync(memory, 0, 4 * bytes, stream);
     emb_cuda_linear weights = {memory, (const float *)(void *)(memory + bytes), SIZE, SIZE,
-                               EMB_CUDA_F16};
+                               EMB_DTYPE_F16};
     if (!status) status = emb_cuda_blas_choose(&choice, blas, &weights, SIZE, 0);
     if (!status)
         status = emb_cuda_blas_run(memory + 2 * bytes, memory + 3 * bytes, &weights, blas, &choice,

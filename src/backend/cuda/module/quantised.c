@@ -6,17 +6,13 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/module/module.h"
 
-static emb_cuda_type type_of(emb_format format) {
-    return format == EMB_FORMAT_I8   ? EMB_CUDA_I8
-           : format == EMB_FORMAT_I4 ? EMB_CUDA_I4
-                                     : EMB_CUDA_FP8;
-}
-
 /* Of the matrix whose outputs become codes as they are. */
-emb_status emb_cuda_quantised_finish(emb_layer *layer, uint32_t device, emb_error *error) {
+emb_status emb_cuda_quantised_finish(const emb_backend *self, emb_layer *layer, uint32_t device,
+                                     emb_error *error) {
+    (void)self;
     emb_cuda_device about;
     const emb_linear *l = &layer->ffn_in;
-    if (l->format != EMB_FORMAT_FP8) return EMB_OK;
+    if (l->dtype != EMB_DTYPE_FP8) return EMB_OK;
     emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
     int reason = cudaSetDevice((int)device);
     if (reason == cudaSuccess) reason = emb_cuda_device_read(&about);
@@ -34,8 +30,8 @@ emb_cuda_narrow emb_cuda_narrow_of(const emb_linear *l) {
         .bias = l->bias,
         .rows = l->rows,
         .cols = l->cols,
-        .group = l->format == EMB_FORMAT_I4 ? l->group : 0,
-        .type = type_of(l->format),
+        .group = l->dtype == EMB_DTYPE_INT4 ? l->group : 0,
+        .type = l->dtype,
     };
 }
 
@@ -50,8 +46,8 @@ emb_cuda_codes emb_cuda_codes_of(const emb_cuda_view *v, void *values) {
 static emb_cuda_tile usable_tile(const emb_cuda_view *v, emb_cuda_product which,
                                  const emb_cuda_narrow *narrow) {
     emb_cuda_tile tile = emb_cuda_tuned_tile(v, which);
-    bool one = narrow->type == EMB_CUDA_FP8 && v->state->device.capability == 90;
-    bool none = narrow->type == EMB_CUDA_I4 && tile == EMB_CUDA_TILE_PAIR;
+    bool one = narrow->type == EMB_DTYPE_FP8 && v->state->device.capability == 90;
+    bool none = narrow->type == EMB_DTYPE_INT4 && tile == EMB_CUDA_TILE_PAIR;
     if (tile != EMB_CUDA_TILE_AUTO && !one && !none) return tile;
     return emb_cuda_narrow_tile(narrow, emb_cuda_tuning_tokens(v), &v->state->device);
 }
@@ -59,15 +55,15 @@ static emb_cuda_tile usable_tile(const emb_cuda_view *v, emb_cuda_product which,
 /* Whether embed and ffn_block leave the codes of what they wrote in the lane, for a layer without
  * factors. Also where nobody reads them, so that no other kernels are needed than open has run. */
 static bool leaves_codes(const emb_linear *qkv) {
-    return qkv->format != EMB_FORMAT_I4 && !qkv->smooth;
+    return qkv->dtype != EMB_DTYPE_INT4 && !qkv->smooth;
 }
 
 /* Makes the codes of a product's input. */
 static void encode(const emb_cuda_view *v, void *codes_at, const emb_linear *l, const void *in) {
     emb_cuda_state *state = v->state;
     emb_cuda_codes codes = emb_cuda_codes_of(v, codes_at);
-    emb_cuda_note(state, emb_cuda_quantize(&codes, in, l->smooth, l->cols, type_of(l->format),
-                                           &v->pack, &state->device, state->stream));
+    emb_cuda_note(state, emb_cuda_quantize(&codes, in, l->smooth, l->cols, l->dtype, &v->pack,
+                                           &state->device, state->stream));
 }
 
 /* The input of an int4 product: smoothed, if it has factors, in `room`, which may be `in`. */
@@ -95,7 +91,7 @@ static void product(const emb_cuda_view *v, emb_cuda_product which, void *out, v
  * a scale that is known beforehand; int8's are made of the values. */
 static void product_codes(const emb_cuda_view *v, const emb_linear *l, const emb_linear *next) {
     emb_cuda_state *state = v->state;
-    if (l->format == EMB_FORMAT_I8) {
+    if (l->dtype == EMB_DTYPE_INT8) {
         product(v, EMB_CUDA_FFN_IN, v->lane.wide, v->lane.middle_codes, NULL, l);
         encode(v, v->lane.inner_codes, next, v->lane.wide);
         return;
@@ -114,7 +110,7 @@ typedef struct behind {
     const emb_cuda_norm *norm;
     void *codes;         /* of what is written; NULL: none */
     const float *smooth; /* for them */
-    emb_cuda_type type;  /* of them */
+    emb_dtype type;      /* of them */
 } behind;
 
 /* out = norm(residual + in), and its codes. */
@@ -133,66 +129,60 @@ static void norm_behind(const emb_cuda_view *v, void *out, const void *in, uint3
 }
 
 /* Whether there are factors is not known here: the codes are for a layer without. */
-void emb_cuda_quantised_embed(void *out, const emb_tile *tile, const emb_embedding *embedding,
+void emb_cuda_quantised_embed(const emb_cuda_view *v, void *out, const emb_embedding *embedding,
                               const emb_block_shape *shape) {
-    emb_cuda_view v = emb_cuda_view_of(tile, shape, embedding->format);
     emb_cuda_embedding words = {embedding->words, embedding->positions, embedding->gain,
                                 embedding->shift, shape->norm_epsilon};
-    emb_cuda_codes codes = emb_cuda_codes_of(&v, v.lane.layer_codes);
-    emb_cuda_note(v.state, emb_cuda_embed_codes(out, codes.values ? &codes : NULL, NULL,
-                                                type_of(embedding->format), &v.pack, &words,
-                                                shape->hidden, &v.state->device, v.state->stream));
+    emb_cuda_codes codes = emb_cuda_codes_of(v, v->lane.layer_codes);
+    emb_cuda_note(v->state, emb_cuda_embed_codes(out, codes.values ? &codes : NULL, NULL,
+                                                 embedding->dtype, &v->pack, &words, shape->hidden,
+                                                 &v->state->device, v->state->stream));
 }
 
-void emb_cuda_quantised_attention(void *out, const void *in, const emb_tile *tile,
-                                  const emb_layer *layer, const emb_block_shape *shape,
-                                  emb_lane_scratch *scratch) {
-    (void)scratch;
+void emb_cuda_quantised_attention(const emb_cuda_view *v, void *out, const void *in,
+                                  const emb_tile *tile, const emb_layer *layer,
+                                  const emb_block_shape *shape) {
     const emb_linear *first = &layer->qkv, *last = &layer->attention_out;
-    emb_cuda_view v = emb_cuda_view_of(tile, shape, first->format);
     emb_cuda_heads heads = {shape->hidden, shape->heads, shape->head_dim, shape->chunk_tokens_max,
                             shape->relative};
     emb_cuda_norm norm = {layer->attention_gain, layer->attention_shift, shape->norm_epsilon};
-    emb_cuda_lane *lane = &v.lane;
-    bool plain = first->format == EMB_FORMAT_I4; /* no codes */
-    const void *input = plain ? smoothed(&v, first, in, lane->context) : NULL;
+    const emb_cuda_lane *lane = &v->lane;
+    bool plain = first->dtype == EMB_DTYPE_INT4; /* no codes */
+    const void *input = plain ? smoothed(v, first, in, lane->context) : NULL;
     /* a kept tile's codes are gone: other tiles used the lane in between */
-    if (!plain && (tile->kept || !leaves_codes(first))) encode(&v, lane->layer_codes, first, in);
-    product(&v, EMB_CUDA_QKV, lane->wide, lane->layer_codes, input, first);
-    emb_cuda_note(v.state, emb_cuda_attention(lane->context, lane->wide, &heads, &v.pack, v.type,
-                                              &v.state->device, v.state->stream));
+    if (!plain && (tile->kept || !leaves_codes(first))) encode(v, lane->layer_codes, first, in);
+    product(v, EMB_CUDA_QKV, lane->wide, lane->layer_codes, input, first);
+    emb_cuda_note(v->state, emb_cuda_attention(lane->context, lane->wide, &heads, &v->pack, v->type,
+                                               &v->state->device, v->state->stream));
     const behind b = {in, &norm, plain ? NULL : lane->middle_codes, layer->ffn_in.smooth,
-                      type_of(first->format)};
-    if (last->format == EMB_FORMAT_F16) {
-        emb_cuda_product_run(&v, EMB_CUDA_ATTENTION_OUT, lane->wide, lane->context, last);
+                      first->dtype};
+    if (last->dtype == EMB_DTYPE_F16) {
+        emb_cuda_product_run(v, EMB_CUDA_ATTENTION_OUT, lane->wide, lane->context, last);
     } else if (plain) {
-        input = smoothed(&v, last, lane->context, lane->context);
-        product(&v, EMB_CUDA_ATTENTION_OUT, lane->wide, NULL, input, last);
+        input = smoothed(v, last, lane->context, lane->context);
+        product(v, EMB_CUDA_ATTENTION_OUT, lane->wide, NULL, input, last);
     } else {
-        encode(&v, lane->inner_codes, last, lane->context);
-        product(&v, EMB_CUDA_ATTENTION_OUT, lane->wide, lane->inner_codes, NULL, last);
+        encode(v, lane->inner_codes, last, lane->context);
+        product(v, EMB_CUDA_ATTENTION_OUT, lane->wide, lane->inner_codes, NULL, last);
     }
-    norm_behind(&v, out, lane->wide, last->rows, &b);
+    norm_behind(v, out, lane->wide, last->rows, &b);
 }
 
-void emb_cuda_quantised_ffn(void *out, const void *in, const emb_tile *tile, const emb_layer *layer,
-                            const emb_block_shape *shape, emb_lane_scratch *scratch) {
-    (void)scratch;
+void emb_cuda_quantised_ffn(const emb_cuda_view *v, void *out, const void *in,
+                            const emb_layer *layer, const emb_block_shape *shape) {
     const emb_linear *first = &layer->ffn_in, *last = &layer->ffn_out;
-    emb_cuda_view v = emb_cuda_view_of(tile, shape, first->format);
     emb_cuda_norm norm = {layer->ffn_gain, layer->ffn_shift, shape->norm_epsilon};
-    emb_cuda_lane *lane = &v.lane;
-    bool plain = first->format == EMB_FORMAT_I4;     /* no codes */
+    const emb_cuda_lane *lane = &v->lane;
+    bool plain = first->dtype == EMB_DTYPE_INT4;     /* no codes */
     void *room = plain ? lane->context : lane->wide; /* not where the product's input is */
     void *codes = plain || !leaves_codes(&layer->qkv) ? NULL : lane->layer_codes;
-    const behind b = {in, &norm, codes, NULL, type_of(first->format)}; /* as of the next layer */
+    const behind b = {in, &norm, codes, NULL, first->dtype}; /* as of the next layer */
     if (plain) {
-        product(&v, EMB_CUDA_FFN_IN, lane->wide, NULL, smoothed(&v, first, in, lane->context),
-                first);
-        product(&v, EMB_CUDA_FFN_OUT, room, NULL, smoothed(&v, last, lane->wide, lane->wide), last);
+        product(v, EMB_CUDA_FFN_IN, lane->wide, NULL, smoothed(v, first, in, lane->context), first);
+        product(v, EMB_CUDA_FFN_OUT, room, NULL, smoothed(v, last, lane->wide, lane->wide), last);
     } else {
-        product_codes(&v, first, last);
-        product(&v, EMB_CUDA_FFN_OUT, room, lane->inner_codes, NULL, last);
+        product_codes(v, first, last);
+        product(v, EMB_CUDA_FFN_OUT, room, lane->inner_codes, NULL, last);
     }
-    norm_behind(&v, out, room, last->rows, &b);
+    norm_behind(v, out, room, last->rows, &b);
 }

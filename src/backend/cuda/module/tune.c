@@ -48,7 +48,7 @@ static job job_of(const emb_cuda_view *v, const emb_layer *layer, const emb_cuda
     const emb_linear *l = linears[which];
     bool widens = which == EMB_CUDA_QKV || which == EMB_CUDA_FFN_IN,
          last = which == EMB_CUDA_FFN_OUT;
-    bool quantised = emb_format_quantized(l->format);
+    bool quantised = emb_dtype_quantized(l->dtype);
     return (job){
         .narrow = quantised ? emb_cuda_narrow_of(l) : (emb_cuda_narrow){0},
         .reach = quantised ? l->reach : NULL,
@@ -67,8 +67,8 @@ static int launch_narrow(const job *j, emb_cuda_tile tile, const emb_cuda_view *
     cudaStream_t stream = v->state->stream;
     emb_cuda_codes codes = emb_cuda_codes_of(v, v->lane.inner_codes);
     emb_cuda_codes next = emb_cuda_codes_of(v, v->lane.middle_codes);
-    bool plain = j->narrow.type == EMB_CUDA_I4;
-    if (j->gelu && j->narrow.type == EMB_CUDA_FP8)
+    bool plain = j->narrow.type == EMB_DTYPE_INT4;
+    if (j->gelu && j->narrow.type == EMB_DTYPE_FP8)
         return emb_cuda_narrow_codes(&codes, &next, j->reach, &j->narrow, 1, tile, &v->pack, device,
                                      stream);
     return emb_cuda_narrow_run(j->out, plain ? NULL : &codes, plain ? j->in : NULL, &j->narrow,
@@ -108,7 +108,7 @@ static float time_of(const job *j, emb_cuda_tile tile, const emb_cuda_view *v, c
 }
 
 static uint8_t fastest(const job *j, const emb_cuda_view *v, cudaEvent_t start, cudaEvent_t stop) {
-    bool hopper = v->state->device.capability == 90 && v->type != EMB_CUDA_F32;
+    bool hopper = v->state->device.capability == 90 && v->type != EMB_DTYPE_F32;
     int best = EMB_CUDA_TILE_AUTO, last = hopper ? EMB_CUDA_TILE_PAIR : EMB_CUDA_TILE_LARGE;
     float least = time_of(j, EMB_CUDA_TILE_AUTO, v, start, stop) * GAIN;
     for (int tile = EMB_CUDA_TILE_SMALL; tile <= last; tile++) {
@@ -120,12 +120,12 @@ static uint8_t fastest(const job *j, const emb_cuda_view *v, cudaEvent_t start, 
     return (uint8_t)best;
 }
 
-emb_status emb_cuda_tune(emb_tuning *tuning, uint32_t tokens, const emb_layer *layer,
-                         const emb_block_shape *shape, emb_lane_scratch *scratch,
+emb_status emb_cuda_tune(const emb_backend *self, emb_lane_scratch *scratch, emb_tuning *tuning,
+                         uint32_t tokens, const emb_layer *layer, const emb_block_shape *shape,
                          emb_error *error) {
     emb_cuda_state *state = scratch->state;
-    emb_tile tile = {.tokens = tokens, .chunks = emb_chunks_max(tokens), .queue = scratch};
-    emb_cuda_view v = emb_cuda_view_of(&tile, shape, layer->qkv.format);
+    emb_tile tile = {.tokens = tokens, .chunks = emb_chunks_max(tokens)};
+    emb_cuda_view v = emb_cuda_view_of(self, scratch, &tile, shape);
     cudaEvent_t start = NULL, stop = NULL;
     if (state->blas.handle) return EMB_OK; /* its algorithms are not alike in bits */
     cudaError_t reason = cudaEventCreate(&start);

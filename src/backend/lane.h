@@ -1,0 +1,67 @@
+/* lane.h - what one lane works on: a tile of tokens, the sizes of a block, its scratch.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_BACKEND_LANE_H
+#define EMB_BACKEND_LANE_H
+
+#include "backend/linear.h"
+
+/* Sizes that blocks need; the same for every layer. */
+typedef struct emb_block_shape {
+    uint32_t hidden, heads, head_dim, intermediate;
+    uint32_t chunk_tokens_max; /* longest chunk in any tile */
+    float norm_epsilon;
+    const float *relative; /* NULL, or [heads, 2 * chunk_tokens_max - 1]: added to the scaled score
+                              of query i and key j at [j - i + chunk_tokens_max - 1] */
+} emb_block_shape;
+
+/* The tokens that go through a block together. */
+typedef struct emb_tile {
+    uint32_t tokens, chunks;
+    const uint32_t *ids;    /* [tokens]; used by embed alone */
+    const uint32_t *starts; /* [chunks + 1], first is 0, last is tokens */
+    uint32_t *indices;      /* the block that ids, starts and targets are in */
+    void *kept; /* the device's memory where they stay until the pass is done; NULL: the lane's */
+} emb_tile;
+
+/* A lane's indices are one block of words, which one copy uploads: EMB_INDEX_HEAD words for the
+ * backend, starts [chunks_max + 1], ids [tokens_max], and the targets [chunks_max] right behind the
+ * ids in use. Each chunk has two special tokens at least. */
+#define EMB_INDEX_HEAD 4
+static inline uint32_t emb_chunks_max(uint32_t tokens_max) {
+    return tokens_max / 2 + 1;
+}
+static inline uint64_t emb_index_ids(uint32_t tokens_max) {
+    return EMB_INDEX_HEAD + (uint64_t)emb_chunks_max(tokens_max) + 1;
+}
+static inline uint64_t emb_index_words(uint32_t tokens_max) {
+    return emb_index_ids(tokens_max) + tokens_max + emb_chunks_max(tokens_max);
+}
+
+/* Tiles of a device have one of a few sizes: T tokens, the most a lane holds, half of it, a
+ * quarter, ... down to EMB_BUCKET_TOKENS_MIN. Gives the bucket's tokens; 0 past the last. */
+#define EMB_BUCKETS_MAX       8
+#define EMB_BUCKET_TOKENS_MIN 128
+static inline uint32_t emb_bucket_tokens(uint32_t tokens_max, uint32_t bucket) {
+    if (bucket >= EMB_BUCKETS_MAX) return 0;
+    uint32_t tokens = (uint32_t)(((uint64_t)tokens_max + (1u << bucket) - 1) >> bucket);
+    return bucket == 0 || tokens >= EMB_BUCKET_TOKENS_MIN ? tokens : 0;
+}
+
+/* Sees the input of every matrix before it is applied, where that is f32 on a CPU: f32 backends
+ * alone call it. rows are `stride` values apart. */
+typedef struct emb_observer {
+    void (*see)(void *user, const emb_linear *linear, const float *in, size_t stride,
+                uint32_t rows);
+    void *user;
+} emb_observer;
+
+/* One lane's own: the backend's to fill and to use. */
+typedef struct emb_lane_scratch {
+    void *memory;                 /* what lane_layout booked, the device's where there is one */
+    uint32_t tokens_max;          /* that it was booked for */
+    void *state;                  /* [lane_state_bytes] of the host, zeroed at open */
+    const emb_observer *observer; /* NULL: nobody looks */
+} emb_lane_scratch;
+
+#endif
