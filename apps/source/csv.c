@@ -8,8 +8,8 @@
 
 #include "fail.h"
 
-#define LIKE_ROWS_MAX 100   /* lines inside quotes that look like rows */
-#define LINES_MAX     10000 /* the same where a row is a line without delimiters */
+#define LIKE_ROWS 100   /* so many lines inside quotes that look like rows raise a doubt */
+#define LIKE_TEXT 10000 /* the same where a row is a line without delimiters */
 
 enum {
     ROW_START,
@@ -29,7 +29,7 @@ void emb_csv_reset(emb_csv *csv) {
     csv->state = ROW_START;
     csv->line = csv->row_line = csv->row_last = 1;
     csv->width = 0;
-    csv->unclosed = false;
+    csv->unclosed = csv->doubted = csv->looked = false;
 }
 
 void emb_csv_init(emb_csv *csv, unsigned char *buffer, size_t capacity, char delimiter,
@@ -100,32 +100,39 @@ static emb_csv_event read_plain_cr(emb_csv *csv) {
 /* A line inside quotes has ended: do the last ones look like rows? */
 static void count_line(emb_csv *csv) {
     uint32_t expected = csv->width ? csv->width - 1 : csv->expected;
-    uint32_t most = expected ? LIKE_ROWS_MAX : LINES_MAX;
     bool alike = csv->line_bytes && csv->line_delimiters == expected;
     csv->like_rows = alike ? csv->like_rows + 1 : 0;
-    csv->unclosed = csv->like_rows >= most;
+    if (csv->like_rows >= (expected ? LIKE_ROWS : LIKE_TEXT)) csv->doubted = true;
     csv->expected = csv->line_delimiters;
     csv->line_delimiters = csv->line_bytes = 0;
     csv->row_last = csv->line++;
+    csv->cell_feeds = true;
 }
 
 /* Gives what stands before the next quote. `from` may be begin + 1, to give a quote as text. */
 static emb_csv_event read_quoted(emb_csv *csv, size_t from) {
     const unsigned char *bytes = csv->buffer;
+    const unsigned char delimiter = (unsigned char)csv->delimiter;
     size_t start = csv->begin, i = from;
-    for (; i < csv->end && bytes[i] != '"' && !csv->unclosed; i++) {
-        csv->line_delimiters += bytes[i] == (unsigned char)csv->delimiter;
+    for (; i < csv->end && bytes[i] != '"'; i++) {
+        csv->line_delimiters += bytes[i] == delimiter;
         csv->line_bytes += bytes[i] > ' ';
         if (bytes[i] == '\n') count_line(csv);
     }
+    if (i > from) csv->cell_may_begin = bytes[i - 1] == delimiter || bytes[i - 1] == '\n';
     csv->begin = i;
-    if (csv->unclosed)
-        return fail(csv, "a quote is opened here, and the lines after it look like rows");
     csv->state = i < csv->end ? QUOTE : QUOTED;
     csv->begin += i < csv->end;
     return give(csv, bytes + start, i - start, false);
 }
 
+static emb_csv_event fail_unclosed(emb_csv *csv, const char *reason) {
+    csv->unclosed = csv->doubted;
+    return fail(csv, reason);
+}
+
+/* What stands on both sides of a quote tells what it is: an end of a line or a delimiter behind the
+ * one that closes a cell, before the one that opens a cell. */
 static emb_csv_event read_after_quote(emb_csv *csv) {
     unsigned char c = csv->buffer[csv->begin];
     if (c == (unsigned char)csv->delimiter || c == '\n') return end_cell(csv, "", 0);
@@ -135,6 +142,10 @@ static emb_csv_event read_after_quote(emb_csv *csv) {
         csv->begin++;
         return give(csv, "", 0, false);
     }
+    if (csv->cell_feeds && csv->cell_may_begin)
+        return fail_unclosed(csv, "a quote that is opened here is not closed before another one "
+                                  "opens: close it, or state --no-quotes if quotes are plain "
+                                  "characters");
     return fail(csv, "text after a closing quote: write a quote inside a cell twice (\"\"), or "
                      "state --no-quotes if quotes are plain characters");
 }
@@ -168,8 +179,8 @@ static emb_csv_event finish(emb_csv *csv) {
         csv->state = ROW_DONE;
         return give(csv, "", 0, true);
     case QUOTED:
-        return fail(csv, "a quote that is opened here is never closed: close it, or state "
-                         "--no-quotes if quotes are plain characters");
+        return fail_unclosed(csv, "a quote that is opened here is never closed: close it, or state "
+                                  "--no-quotes if quotes are plain characters");
     case BROKEN:
         return end_row(csv);
     default:
@@ -189,6 +200,7 @@ static emb_csv_event start_cell(emb_csv *csv) {
     if (csv->quotes && csv->buffer[csv->begin] == '"') {
         csv->row_quoted = true;
         csv->line_delimiters = csv->line_bytes = csv->expected = csv->like_rows = 0;
+        csv->doubted = csv->looked = csv->cell_feeds = csv->cell_may_begin = false;
         csv->begin++;
         csv->state = QUOTED;
         return give(csv, "", 0, false);
@@ -232,8 +244,7 @@ emb_status emb_csv_fail(const emb_csv *csv, const char *file, emb_status status,
 
 emb_status emb_csv_fail_unclosed(const emb_csv *csv, const char *file, emb_error *error) {
     return emb_csv_fail(csv, file, EMB_BAD_FILE, csv->reason,
-                        ": close it, or state --no-quotes if quotes are plain characters; a text "
-                        "that holds such lines can be given as jsonl",
+                        "; the lines after it look like rows, which nobody can tell apart now",
                         error);
 }
 

@@ -3,10 +3,11 @@
  * A pull reader over one fixed buffer: a cell may be larger than it. Nothing is copied: the text of
  * an event points into the buffer until the next fill. Feeds the table source and `eval`.
  *
- * A cell in quotes may have any number of lines. Its quote counts as never closed once 100 lines in
- * a row inside it look like rows of the table: they are not blank and have as many delimiters as
- * the table's rows (or, while that is not known, as the line before). Where rows have no delimiter
- * at all, 10,000 lines are needed.
+ * A cell in quotes may have any number of lines. Its quote was never closed if the file ends, or a
+ * quote comes that can only open another cell. That is a failed row; if 100 lines in a row inside
+ * it looked like rows of the table, the file is given up. Such lines are not blank and have as many
+ * delimiters as the table's rows (or, while that is not known, as the line before). Where rows have
+ * no delimiter at all, 10,000 are needed.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_SOURCE_CSV_H
@@ -38,7 +39,10 @@ typedef struct emb_csv {
     uint64_t row_line; /* where the row began */
     uint64_t row_last; /* its last line, once it has ended or is unclosed */
     uint32_t width;    /* cells that rows of the table have; the caller's; 0: not known */
-    bool unclosed;     /* BAD: a quote that is never closed, as it seems */
+    bool unclosed;     /* BAD: a quote that is never closed took in lines that look like rows */
+    bool doubted;      /* of the open cell in quotes: lines inside it look like rows */
+    bool looked;       /* the caller's: the reader has looked ahead for the end of that cell */
+    bool cell_feeds, cell_may_begin; /* that cell has a line feed; a cell may begin at its quote */
     uint32_t line_delimiters, line_bytes, expected, like_rows; /* of the lines inside quotes */
     uint32_t column;                                           /* 0-based, of the CELL */
     uint32_t cells;                                            /* of the row that ended */
@@ -78,7 +82,7 @@ void emb_csv_fill(emb_csv *csv, size_t length);
 emb_status emb_csv_fail(const emb_csv *csv, const char *file, emb_status status, const char *what,
                         const char *hint, emb_error *error);
 
-/* The same of a quote that is never closed, and how to go on. Gives EMB_BAD_FILE. */
+/* The same of a quote that is never closed and took in what looks like rows. Gives EMB_BAD_FILE. */
 emb_status emb_csv_fail_unclosed(const emb_csv *csv, const char *file, emb_error *error);
 
 #endif

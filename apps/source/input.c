@@ -192,6 +192,17 @@ ptrdiff_t emb_input_read(void *user, void *buffer, size_t capacity) {
     return got;
 }
 
+ptrdiff_t emb_input_peek(const emb_input *input, uint64_t ahead, void *buffer, size_t capacity) {
+    struct pollfd stop = {.fd = input->stop_descriptor, .events = POLLIN};
+    struct stat status;
+    if (fstat(input->descriptor, &status) != 0 || !S_ISREG(status.st_mode)) return -ESPIPE;
+    if (poll(&stop, 1, 0) > 0) return -EINTR;
+    off_t read_so_far = lseek(input->descriptor, 0, SEEK_CUR);
+    if (read_so_far < 0) return -errno;
+    ssize_t got = pread(input->descriptor, buffer, capacity, read_so_far + (off_t)ahead);
+    return got < 0 ? -errno : got;
+}
+
 emb_status emb_input_fail(const emb_input *input, emb_error *error) {
     const char *name = emb_input_shown(input);
     if (input->stopped) return emb_app_fail(error, EMB_CANCELLED, "%s: interrupted", name);

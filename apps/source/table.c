@@ -18,11 +18,35 @@ static uint32_t column_number(const char *column) {
     return *end == '\0' && number >= 1 && number < NO_COLUMN ? (uint32_t)number - 1 : NO_COLUMN;
 }
 
+static emb_status unclosed(const emb_source *source, const emb_csv *csv, emb_error *error) {
+    return emb_csv_fail_unclosed(csv, emb_input_shown(&source->input), error);
+}
+
+/* Before much of a cell is encoded that may be all the rest of a file, as its quote is never
+ * closed, its end is looked for: in a regular file. On a pipe that shows when it comes. */
+static emb_status look_ahead(emb_source *source, emb_error *error) {
+    emb_csv ahead = source->csv; /* with the same block, all of which was given */
+    uint64_t passed = 0;
+    source->csv.looked = true;
+    for (;;) {
+        emb_csv_event event = emb_csv_next(&ahead);
+        if (event == EMB_CSV_BAD && ahead.unclosed) return unclosed(source, &ahead, error);
+        if (event == EMB_CSV_CELL && !ahead.last) continue;
+        if (event != EMB_CSV_MORE) return EMB_OK;
+        ptrdiff_t got = emb_input_peek(&source->input, passed, ahead.buffer, ahead.capacity);
+        if (got < 0) return EMB_OK;
+        passed += (uint64_t)got;
+        emb_csv_fill(&ahead, (size_t)got);
+    }
+}
+
 /* Reads the next block; an empty one at the end of the file. */
 static emb_status refill(emb_source *source, emb_error *error) {
-    ptrdiff_t got = emb_input_read(&source->input, source->csv.buffer, source->csv.capacity);
+    emb_csv *csv = &source->csv;
+    if (csv->doubted && !csv->looked) EMB_APP_TRY(look_ahead(source, error));
+    ptrdiff_t got = emb_input_read(&source->input, csv->buffer, csv->capacity);
     if (got < 0) return emb_input_fail(&source->input, error);
-    emb_csv_fill(&source->csv, (size_t)got);
+    emb_csv_fill(csv, (size_t)got);
     return EMB_OK;
 }
 
@@ -30,10 +54,6 @@ static emb_status refill(emb_source *source, emb_error *error) {
 static emb_status bad_row(const emb_source *source, emb_status status, const char *what,
                           const char *hint, emb_error *error) {
     return emb_csv_fail(&source->csv, emb_input_shown(&source->input), status, what, hint, error);
-}
-
-static emb_status unclosed(const emb_source *source, emb_error *error) {
-    return emb_csv_fail_unclosed(&source->csv, emb_input_shown(&source->input), error);
 }
 
 /* What is found of a column in the header row. */
@@ -76,7 +96,7 @@ static void search_cell(emb_source *source, column_search *search) {
 static emb_status bad_header(emb_source *source, const column_search *search, emb_error *error) {
     const emb_csv *csv = &source->csv;
     char what[200];
-    if (csv->unclosed) return unclosed(source, error);
+    if (csv->unclosed) return unclosed(source, csv, error);
     emb_source_names_add(&source->names, search->cell, search->cell_kept);
     snprintf(what, sizeof what, "after %.*s, %s", EMB_APP_CUT(source->names.text, 80), csv->reason);
     emb_csv_others_add(&source->others, (const char *)&csv->bad_byte, 1);
@@ -250,7 +270,7 @@ emb_status emb_source_next_csv(emb_source *source, emb_piece *pieces, uint32_t c
             source->file_open = false;
         } else if (event == EMB_CSV_BAD) {
             source->row_bad = true;
-            if (csv->unclosed) status = unclosed(source, error);
+            if (csv->unclosed) status = unclosed(source, csv, error);
         } else if (event == EMB_CSV_ROW_END) {
             status = end_row(source, &list, error);
         } else {

@@ -247,13 +247,16 @@ def check_never_closed(tally, folder):
     """A quote that is never closed ends the job soon; long cells with many lines do not."""
     rows = b"".join(b"%d,some words of a text\n" % n for n in range(200_000))
     few = b"1,some words\n" * 100
-    for head, width in [(b'id,text\n1,"never closed\n', 2), (b'id,"text\n', 2)]:
-        done, out = encode(folder, head + rows, suffix="csv")
-        expect_exit(tally, done, 65, "line ", "--no-quotes", "look like rows", what=f"{head}")
-        tally.expect(out is None, "an output in spite of it")
-        words = done.stderr.decode().split("look like rows")[0]
-        last = int(words.rsplit("to line ", 1)[1].split(":")[0])
-        tally.expect(last < 200, f"stopped at line {last} only")
+    for head in (b'id,text\n1,"never closed\n', b'id,"text\n'):
+        for tail, words in [(b"", "never closed"), (b'5,"a, b"\n6,c\n', "another one opens")]:
+            first = 1 + head.startswith(b"id,text")
+            wanted = [f"line {first} to line 2000", "--no-quotes", words, "look like rows"]
+            done, out = encode(folder, head + rows + tail, suffix="csv")
+            expect_exit(tally, done, 65, *wanted, what=f"{head} {tail}")
+            tally.expect(out is None, "an output in spite of it")
+            done = run("encode", BERT, "-i", "-", "--input-format", "csv", "-o", folder / "o.npy",
+                       stdin=head + rows + tail)
+            expect_exit(tally, done, 65, *wanted, what=f"{head} {tail} on a pipe")
     single = b'text\n"never closed\n' + b"some words\n" * 20_000
     expect_exit(tally, encode(folder, single, suffix="csv")[0], 65, "look like rows")
     done, out = encode(folder, b'id,text\n1,"never closed\n' + few, "--no-quotes", suffix="csv")
@@ -263,10 +266,17 @@ def check_never_closed(tally, folder):
     path.write_bytes(b'score,sentence1,sentence2\n1,a,"b\n' + b"2,c,d\n" * 5000)
     expect_exit(tally, run("eval", BERT, path), 65, "p.csv line 2", "--no-quotes")
     for cell in (b"a line of prose, with a comma\nand one without\n" * 3000, b"word\n" * 9000,
-                 b"a, b, c\n" * 3000, b"a paragraph\n\n" * 9000, b'"" quoted, too\nno\n' * 500):
+                 b"a, b, c\n" * 3000, b"a paragraph\n\n" * 9000, b'"" quoted, too\nno\n' * 500,
+                 b"like, rows\n" * 9000, b'1,""like""\n' * 500, b"like,rows\r\n" * 101, rows):
         done, out = encode(folder, b'id,text\n1,"' + cell + b'"\n2,x\n', "-q", suffix="csv")
         expect_exit(tally, done, 0, what=f"a cell of many lines {cell[:20]}")
         tally.expect(out and len(out) == 2, f"a cell of many lines {cell[:20]}")
+    done, out = encode(folder, b'text\n"' + b"word\n" * 30_000 + b'"\nx\n', "-q", suffix="csv")
+    expect_exit(tally, done, 0, what="a cell of many lines, a single column")
+    # one row's quote took in a few: it fails, and those after it are read
+    done, out = encode(folder, b'id,text\n1,a\n2,"b\n3,c\n4,"d, e"\n5,f\n', suffix="csv")
+    expect_exit(tally, done, 65, "line 3 to line 5", "another one opens", "1 row failed")
+    tally.expect(out and len(out) == 3, "rows around a quote that is never closed")
 
 
 def check_fields(tally, folder):
