@@ -1,5 +1,6 @@
 # embound: the front door over CMake. `make` builds, `make help` lists what else there is.
-# Variables: JOBS (parallel compilations), PREFIX and DESTDIR (install), FUZZ_SECONDS (each).
+# Variables: JOBS (parallel compilations), PREFIX and DESTDIR (install), FUZZ_SECONDS (each), ONLY
+# (one of the C tests, for asan, ubsan and tsan).
 # SPDX-License-Identifier: Apache-2.0
 BUILD := build
 JOBS ?= $(shell nproc)
@@ -69,11 +70,11 @@ check: ## format, layers, style, symbols, headers, warnings as errors with gcc a
 	@tools/deps.sh check
 	@tools/check_all.sh $(JOBS)
 
-asan ubsan tsan: ## the C tests under a sanitizer
+asan ubsan tsan: ## the C tests under a sanitizer (ONLY=test_threads: that one)
 	@tools/deps.sh test
 	@cmake --preset $@ >/dev/null
-	@cmake --build $(BUILD)/$@ -j $(JOBS)
-	@$(PYTHON) tools/run_tests.py --build $(BUILD)/$@ --kind sanitized
+	@cmake --build $(BUILD)/$@ -j $(JOBS) $(if $(ONLY),--target $(ONLY))
+	@$(PYTHON) tools/run_tests.py --build $(BUILD)/$@ --kind sanitized --only "$(ONLY)"
 
 fuzz: ## FUZZ_SECONDS of each fuzz program, starting from the corpus (needs clang)
 	@tools/deps.sh fuzz

@@ -661,7 +661,8 @@ class SentenceTransformer(VirtualSubclass):
     def memory_report(self) -> dict[str, Any]:
         """Planned bytes beside observed ones (``host_bytes_planned``, ``_now`` and ``_peak``, of
         the whole process), ``device_rows_bytes`` (of rows on the GPU that are still alive), and
-        counters since the engine opened: texts, tokens, tokens_dropped, seconds, ..."""
+        counters since the engine opened: texts, tokens, tokens_dropped, seconds, ... As they are
+        now, also while another thread encodes."""
         return dict(self._core.stats())
 
     def evaluate(self, evaluator: Callable[..., Any], output_path: str | None = None) -> Any:

@@ -390,14 +390,13 @@ static PyObject *engine_close(PyObject *object, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+/* Of the engine as it is: nobody who uses it is waited for, and nobody closes it under the GIL. */
 static PyObject *engine_stats(PyObject *object, PyObject *unused) {
     (void)unused;
     emb_python_engine *self = (emb_python_engine *)object;
-    if (emb_python_engine_enter(self) != 0) return NULL;
     emb_engine_stats_t stats = {0};
-    bool open = self->engine != NULL;
+    bool open = is_open_here(self);
     if (open) emb_engine_stats(&stats, self->engine);
-    emb_python_engine_leave(self);
     return emb_python_describe_stats(&stats, open, self);
 }
 

@@ -204,7 +204,7 @@ def test_a_list_that_changes_meanwhile():
     texts, rows = [text], []
     thread = threading.Thread(target=lambda: rows.append(model.encode(texts)))
     thread.start()
-    while model.memory_report()["tokens"] < 1000 and thread.is_alive():
+    while model.memory_report()["rows_computed"] < 1000 and thread.is_alive():
         time.sleep(0.001)
     texts[0] = "gone"
     thread.join()

@@ -26,6 +26,20 @@ def python(source, **variables):
     return done.stdout
 
 
+def test_a_report_does_not_wait_for_an_encode():
+    """Another thread sees the counters of a long encode rise while it is under way."""
+    with embound.SentenceTransformer(str(TINY), long="chunk", threads=1) as model:
+        thread = threading.Thread(target=model.encode, args=("words " * 2_000_000,))
+        thread.start()
+        seen = set()
+        while thread.is_alive():
+            seen.add(model.memory_report()["rows_computed"])
+            time.sleep(0.001)
+        thread.join()
+        last = model.memory_report()["rows_computed"]
+    assert last > 2_000_000 and len(seen - {0, last}) > 5
+
+
 def test_eight_threads_share_one_engine(tiny):
     expected = tiny.encode(TEXTS)
     wrong = []

@@ -96,7 +96,7 @@ static void make_row(emb_row *row, emb_engine *engine, emb_window *window, const
         .values = values,
     };
     if (tokens) make_token_row(row, engine, window, part);
-    engine->stats.texts_failed += row->status != EMB_OK;
+    emb_counter_add(&engine->counts.texts_failed, row->status != EMB_OK);
 }
 
 /* Rows of one finished window, as many as fit; gives their number. */
@@ -161,11 +161,9 @@ emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capaci
             return emb_error_set(error, EMB_TIMEOUT, "no row was ready within %d ms", timeout_ms);
         }
         *count += take_rows(rows + *count, capacity - *count, engine, window);
-        if (*count == 0 && engine->intake.piece_open && timeout_ms != 0) {
-            /* part of a long text: no row yet, but submit waits for just this window */
-            release_windows(engine);
-            return EMB_OK;
-        }
+        if (*count) continue;
+        release_windows(engine); /* of parts of a long text alone: no row points into it */
+        if (atomic_load(&engine->piece_waits) && timeout_ms != 0) return EMB_OK;
     }
     return *count ? EMB_OK : emb_engine_status(engine, error);
 }

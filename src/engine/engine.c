@@ -222,8 +222,6 @@ static emb_engine *bind_engine(regions *r, const emb_model *model, const emb_pla
         };
         emb_weights_init(&site->weights);
     }
-    engine->stats.struct_bytes = sizeof engine->stats;
-    engine->stats.host_bytes_planned = plan->host_bytes;
     for (uint32_t i = 0; i < model->shape.hidden; i++) memory.nan_row[i] = NAN;
     init_sync(engine);
     return engine;
@@ -276,7 +274,7 @@ static emb_status record_lane(emb_engine *engine, uint32_t index, emb_error *err
         emb_status status = emb_encoder_record(&site->encoder, lane, tokens, error);
         if (status != EMB_OK && plan->graphs == EMB_SWITCH_ON) return status;
         if (status != EMB_OK) break;
-        engine->stats.graphs++;
+        engine->counts.graphs++;
     }
     return engine->backend->device->finish(&lane->scratch, error);
 }
@@ -404,12 +402,27 @@ void emb_engine_stats(emb_engine_stats_t *out, const emb_engine *engine) {
     if (!out) return;
     memset(out, 0, sizeof *out);
     if (!engine) return;
-    pthread_mutex_t *mutex = &((emb_engine *)(uintptr_t)engine)->mutex;
-    pthread_mutex_lock(mutex);
-    *out = engine->stats;
-    out->passes = engine->passes;
-    pthread_mutex_unlock(mutex);
-    out->seconds = emb_process_seconds() - engine->opened_seconds;
+    const emb_engine_counts *counts = &engine->counts;
+    *out = (emb_engine_stats_t){
+        .struct_bytes = sizeof *out,
+        .texts = emb_counter_read(&counts->texts),
+        .texts_failed = emb_counter_read(&counts->texts_failed),
+        .texts_long = emb_counter_read(&counts->texts_long),
+        .chunks = emb_counter_read(&counts->chunks),
+        .tokens = emb_counter_read(&counts->tokens),
+        .tokens_dropped = emb_counter_read(&counts->tokens_dropped),
+        .rows_computed = emb_counter_read(&counts->rows_computed),
+        .bytes_read = emb_counter_read(&counts->bytes_read),
+        .passes = emb_counter_read(&counts->passes),
+        .windows = emb_counter_read(&counts->windows),
+        .tiles = emb_counter_read(&counts->tiles),
+        .graphs = counts->graphs,
+        .seconds = emb_process_seconds() - engine->opened_seconds,
+        .seconds_tokenize = 1e-9 * (double)emb_counter_read(&counts->tokenize_ns),
+        .seconds_encode = 1e-9 * (double)emb_counter_read(&counts->encode_ns),
+        .seconds_wait = 1e-9 * (double)emb_counter_read(&counts->wait_ns),
+        .host_bytes_planned = engine->plan.host_bytes,
+    };
     emb_process_memory(&out->host_bytes_now, &out->host_bytes_peak);
 }
 
@@ -447,7 +460,8 @@ emb_status emb_engine_embed(float *rows, emb_engine *engine, const emb_text *tex
     if (!engine || (count && (!rows || !texts)))
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "embed: rows, engine and texts must not be NULL");
-    if (engine->intake.text_open || engine->stats.texts != engine->delivery.text)
+    if (engine->intake.text_open ||
+        emb_counter_read(&engine->counts.texts) != engine->delivery.text)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "embed: collect the rows of earlier texts first");
     if (engine->plan.output != EMB_OUTPUT_TEXT)

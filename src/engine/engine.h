@@ -1,15 +1,17 @@
-/* engine.h - the engine's own state: what the caller's thread keeps, and what it shares with lanes.
+/* engine.h - the engine's own state: what the caller's threads keep, and what they share with
+ * lanes.
  *
- * Threads: the caller's (submit, flush, collect), one per lane, and a loader if weights are
- * streamed. One mutex guards the hand-off of windows; inside a tile nobody takes it.
+ * Threads: one that submits, one that collects (mostly the same), one per lane, and a loader if
+ * weights are streamed. One mutex guards the hand-off of windows; inside a tile nobody takes it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_ENGINE_ENGINE_H
 #define EMB_ENGINE_ENGINE_H
 
+#include "base/counter.h"
 #include "plan/plan.h"
 
-/* The text being read: the caller's thread alone. */
+/* The text being read: the submitting thread alone. */
 typedef struct emb_intake {
     bool text_open;      /* between a FIRST piece and the end of its LAST */
     bool piece_open;     /* a piece is partly read: submit must begin with it again */
@@ -30,13 +32,25 @@ typedef struct emb_intake {
     bool has_part;
 } emb_intake;
 
-/* The rows on their way out: the caller's thread alone. */
+/* The rows on their way out: the collecting thread alone. */
 typedef struct emb_delivery {
     uint64_t sequence; /* window being delivered */
     uint32_t part;     /* next of its parts */
     uint64_t text;     /* number of the next row */
     uint64_t summed;   /* chunks in memory.sum */
 } emb_delivery;
+
+/* What emb_engine_stats gives; any thread reads it. */
+typedef struct emb_engine_counts {
+    /* added to by the submitting thread */
+    emb_counter texts, texts_long, chunks, tokens, tokens_dropped, bytes_read, windows;
+    emb_counter tokenize_ns;
+    /* by the collecting thread */
+    emb_counter texts_failed;
+    /* under the engine's mutex */
+    emb_counter passes, tiles, rows_computed, encode_ns, wait_ns;
+    uint64_t graphs; /* since open */
+} emb_engine_counts;
 
 /* Tokenising on several threads: the caller's thread hands out, and all take the next text. */
 typedef struct emb_ahead {
@@ -61,22 +75,23 @@ struct emb_engine {
     uint64_t arena_bytes;
     double opened_seconds;
     atomic_bool cancel;
+    emb_engine_counts counts;
 
     emb_intake intake;
     emb_ahead ahead;
     emb_delivery delivery;
+    atomic_bool piece_waits; /* submit has stopped inside a piece: it needs a window */
+    /* both rise under the mutex, so that waiting for them is safe; read without it as well */
+    _Atomic uint64_t dispatched; /* windows queued since open: the number of the one being filled */
+    _Atomic uint64_t released;   /* windows whose rows are gone; slots below are free */
 
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t work;   /* a window was queued, or stop */
     pthread_cond_t done;   /* a window is done, or the engine failed */
-    uint64_t dispatched;   /* windows queued since open: the number of the one being filled */
-    uint64_t released;     /* windows whose rows are gone; slots below are free */
     uint64_t encoding;     /* oldest window with tiles to take */
-    uint64_t passes;
     bool stop;
     emb_status status; /* sticky */
     emb_error error;
-    emb_engine_stats_t stats;
 };
 
 _Static_assert(sizeof(struct emb_engine) <= EMB_ENGINE_BYTES, "plan books too little for engine");

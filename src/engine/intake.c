@@ -39,15 +39,16 @@ static void dispatch(emb_engine *engine) {
         for (uint32_t n = 0; n < engine->model->shape.layers; n++)
             atomic_store(&window->next[n], 0);
         /* sites take turns: their windows are of one size, and rows are wanted in order */
-        window->site = (uint32_t)(engine->passes % engine->plan.devices_count);
-        window->pass = engine->passes / engine->plan.devices_count;
+        uint64_t pass = emb_counter_read(&engine->counts.passes);
+        window->site = (uint32_t)(pass % engine->plan.devices_count);
+        window->pass = pass / engine->plan.devices_count;
         emb_weights_begin_pass(&engine->memory.sites[window->site].weights);
     }
     pthread_mutex_lock(&engine->mutex);
-    if (streamed) engine->passes++;
+    if (streamed) emb_counter_add(&engine->counts.passes, 1);
     window->done = window->cuts_count == 0;
     engine->dispatched++;
-    engine->stats.windows++;
+    emb_counter_add(&engine->counts.windows, 1);
     pthread_cond_broadcast(&engine->work);
     pthread_mutex_unlock(&engine->mutex);
 }
@@ -145,11 +146,13 @@ static bool finish_text(emb_engine *engine) {
     part->tokens = in->tokens;
     part->tokens_dropped = in->dropped;
     part->text_chunks = in->chunks;
-    engine->stats.texts++;
-    engine->stats.texts_long += in->chunks > 1 || in->dropped > 0 || in->status == EMB_TOO_LONG;
-    engine->stats.chunks += in->chunks;
-    engine->stats.tokens += in->tokens;
-    engine->stats.tokens_dropped += in->dropped;
+    emb_engine_counts *counts = &engine->counts;
+    emb_counter_add(&counts->texts, 1);
+    emb_counter_add(&counts->texts_long,
+                    in->chunks > 1 || in->dropped > 0 || in->status == EMB_TOO_LONG);
+    emb_counter_add(&counts->chunks, in->chunks);
+    emb_counter_add(&counts->tokens, in->tokens);
+    emb_counter_add(&counts->tokens_dropped, in->dropped);
     memset(in, 0, sizeof *in);
     return true;
 }
@@ -184,7 +187,7 @@ static void feed_bytes(emb_engine *engine, const emb_piece *piece) {
     in->fresh_used = 0;
     in->fresh_count = (uint32_t)count;
     in->piece_used += used;
-    engine->stats.bytes_read += used;
+    emb_counter_add(&engine->counts.bytes_read, used);
 }
 
 static emb_status begin_piece(emb_engine *engine, const emb_piece *piece, emb_error *error) {
@@ -257,7 +260,7 @@ static uint32_t take_ahead(emb_engine *engine, const emb_ahead_text *text) {
                        .fresh = text->ids,
                        .fresh_count = text->ids_count};
     for (uint32_t i = 0; i < text->pieces_count; i++)
-        engine->stats.bytes_read += text->pieces[i].length;
+        emb_counter_add(&engine->counts.bytes_read, text->pieces[i].length);
     return text->pieces_count - !take_piece(engine, last);
 }
 
@@ -296,7 +299,9 @@ emb_status emb_engine_submit(emb_engine *engine, const emb_piece *pieces, uint32
         if (status != EMB_OK || !take_piece(engine, piece)) break;
         ++*taken;
     }
-    engine->stats.seconds_tokenize += emb_process_seconds() - before;
+    atomic_store(&engine->piece_waits, engine->intake.piece_open);
+    emb_counter_add(&engine->counts.tokenize_ns,
+                    (uint64_t)(1e9 * (emb_process_seconds() - before)));
     return status;
 }
 

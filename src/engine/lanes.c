@@ -6,10 +6,11 @@
 #include "engine/engine.h"
 
 static void account(emb_engine *engine, emb_lane *lane, emb_status status, const emb_error *error) {
-    engine->stats.seconds_encode += lane->seconds_encode;
-    engine->stats.seconds_wait += lane->seconds_wait;
-    engine->stats.rows_computed += lane->rows_computed;
-    engine->stats.tiles += lane->tiles;
+    emb_engine_counts *counts = &engine->counts;
+    emb_counter_add(&counts->encode_ns, (uint64_t)(1e9 * lane->seconds_encode));
+    emb_counter_add(&counts->wait_ns, (uint64_t)(1e9 * lane->seconds_wait));
+    emb_counter_add(&counts->rows_computed, lane->rows_computed);
+    emb_counter_add(&counts->tiles, lane->tiles);
     lane->rows_computed = lane->tiles = 0;
     if (status != EMB_OK) emb_engine_fail(engine, status, error);
 }
@@ -41,7 +42,7 @@ static void run_tiles(emb_engine *engine, emb_site *site, emb_lane *lane) {
             continue;
         }
         const emb_tile_cut *cut = &window->cuts[window->cuts_taken++];
-        engine->passes++;
+        emb_counter_add(&engine->counts.passes, 1);
         pthread_mutex_unlock(&engine->mutex);
         emb_pass pass = {
             .table = &window->table,
