@@ -3,6 +3,8 @@
  * The way through: probe the machine, open a model, state limits, make a plan (bytes, before any
  * work), open an engine (every byte is taken here, once), submit texts, collect rows.
  * Nothing here prints, exits or keeps global state. Sizes are bytes unless a name says otherwise.
+ * Each call says under "Threads:" which may make it, on one handle; different ones may be used at the
+ * same time.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMBOUND_H
@@ -62,10 +64,10 @@ typedef struct emb_error {
     emb_region_kind region;
 } emb_error;
 
-/* Gives the name of a status, such as "EMB_BUDGET"; never NULL. Any thread. */
+/* Gives the name of a status, such as "EMB_BUDGET"; never NULL. Threads: any. */
 EMB_API const char *emb_status_name(emb_status status);
 
-/* Gives "0.1.0". Any thread. */
+/* Gives "0.1.0". Threads: any. */
 EMB_API const char *emb_version(void);
 
 /* ---- machine --------------------------------------------------------------------------------- */
@@ -160,7 +162,8 @@ EMB_API emb_status emb_machine_probe(emb_machine *out, const emb_device_list *de
 /* As emb_machine_probe, for a library inside a program that is not its own, such as an interpreter:
  * the process base is what is resident now (not the highest so far, which may be long gone), and
  * of the mapped files only this library's pages are made resident. So the base may grow by what the
- * program itself does afterwards; state that as caller_bytes. */
+ * program itself does afterwards; state that as caller_bytes.
+ * Threads: one at a time. */
 EMB_API emb_status emb_machine_probe_guest(emb_machine *out, const emb_device_list *devices,
                                            emb_error *error);
 
@@ -169,12 +172,12 @@ EMB_API const char *emb_machine_isa(const emb_machine *machine);
 
 /* Writes the machine as JSON into `text` (`capacity` bytes, NUL-terminated); gives the length
  * without the NUL in `length`. Fails: EMB_INVALID_ARGUMENT if it does not fit (20 KiB always do).
- */
+ * Threads: any. */
 EMB_API emb_status emb_machine_to_json(char *text, size_t capacity, size_t *length,
                                        const emb_machine *machine, emb_error *error);
 
 /* Reads what emb_machine_to_json wrote. Unknown keys are refused by name.
- * Fails: EMB_BAD_FILE. */
+ * Fails: EMB_BAD_FILE. Threads: any. */
 EMB_API emb_status emb_machine_from_json(emb_machine *out, const char *text, size_t length,
                                          emb_error *error);
 
@@ -238,13 +241,18 @@ typedef struct emb_model_info {
 /* Opens a sentence-transformers directory, a plain Hugging Face directory, or a .safetensors file
  * beside its config.json. Reads headers and configuration only; keeps file descriptors, no weights.
  * Fails: EMB_NOT_FOUND, EMB_BAD_FILE, EMB_UNSUPPORTED (each naming file, key or tensor), EMB_IO,
- * EMB_NO_MEMORY. Threads: an open model is immutable and may be shared. */
+ * EMB_NO_MEMORY. Threads: any. An open model does not change and may be shared. */
 EMB_API emb_status emb_model_open(emb_model **out, const char *path, emb_error *error);
+
+/* Gives back what open took. Needs: no engine of the model is open. model may be NULL.
+ * Threads: one, after every other use of the model. */
 EMB_API void emb_model_close(emb_model *model);
+
+/* Says what the model is. Threads: any. */
 EMB_API void emb_model_describe(emb_model_info *out, const emb_model *model);
 
 /* Gives the prompt of that name from the model's files (NULL name: the default prompt), or NULL.
- * Owned by the model. */
+ * Owned by the model. Threads: any. */
 EMB_API const char *emb_model_prompt(const emb_model *model, const char *name);
 
 /* ---- limits and plan ------------------------------------------------------------------------- */
@@ -297,6 +305,7 @@ typedef struct emb_limits {
     uint64_t device_caller_bytes; /* the same per GPU: emb_device_rows among them */
 } emb_limits;
 
+/* Gives limits that state nothing. Threads: any. */
 EMB_API emb_limits emb_limits_default(void);
 
 #define EMB_ITEMS_MAX   32
@@ -391,7 +400,7 @@ EMB_API emb_status emb_plan_make(emb_plan *out, const emb_model *model, const em
                                  const emb_machine *machine, emb_error *error);
 
 /* Gives the rung's name: "full", "fewer tokens", "embeddings from file", "layers streamed",
- * "embeddings in pinned memory", "layers from pinned memory". */
+ * "embeddings in pinned memory", "layers from pinned memory". Threads: any. */
 EMB_API const char *emb_rung_name(emb_rung rung);
 
 /* ---- engine ---------------------------------------------------------------------------------- */
@@ -437,18 +446,21 @@ typedef struct emb_row {
  * threads, seals the arena. After it returns nothing is allocated until close.
  * A child of fork has none of its threads: there nothing but emb_engine_forget may be called.
  * Needs: a model that outlives the engine; a plan made for that model.
- * Fails: EMB_NO_MEMORY, EMB_IO, EMB_BAD_FILE, EMB_INVALID_ARGUMENT. */
+ * Fails: EMB_NO_MEMORY, EMB_IO, EMB_BAD_FILE, EMB_INVALID_ARGUMENT, EMB_DEVICE.
+ * Threads: any; an engine may be used by other threads than the one that opened it. */
 EMB_API emb_status emb_engine_open(emb_engine **out, const emb_model *model, const emb_plan *plan,
                                    emb_error *error);
 
 /* Takes pieces in order and gives in `taken` how many it took whole. Never blocks: it takes what
  * fits, and when it takes fewer, collect first and then submit the rest again, starting with the
  * same piece (of which the engine remembers how much it has read already).
- * Fails: EMB_INVALID_ARGUMENT (pieces out of order), or the error that stopped the engine. */
+ * Fails: EMB_INVALID_ARGUMENT (pieces out of order), or the error that stopped the engine.
+ * Threads: one at a time submits and flushes; another may collect meanwhile. */
 EMB_API emb_status emb_engine_submit(emb_engine *engine, const emb_piece *pieces, uint32_t count,
                                      uint32_t *taken, emb_error *error);
 
-/* Sends what waits to be encoded now, even if its window is not full. */
+/* Sends what waits to be encoded now, even if its window is not full.
+ * Fails: EMB_INVALID_ARGUMENT (no engine). Threads: as for submit. */
 EMB_API emb_status emb_engine_flush(emb_engine *engine);
 
 /* Gives up to `capacity` finished rows in the order submitted. `count` 0 with EMB_OK means that
@@ -456,18 +468,20 @@ EMB_API emb_status emb_engine_flush(emb_engine *engine);
  * submit has stopped inside a long text, that it can go on.
  * timeout_ms: 0 looks only, negative waits as long as it takes. The rows of the previous collect
  * are gone.
- * Fails: EMB_TIMEOUT, EMB_CANCELLED, or the error that stopped the engine (EMB_IO, ...). */
+ * Fails: EMB_TIMEOUT, EMB_CANCELLED, or the error that stopped the engine (EMB_IO, ...).
+ * Threads: one at a time collects; it may be another than the one that submits. */
 EMB_API emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capacity,
                                       uint32_t *count, int timeout_ms, emb_error *error);
 
 /* Stops the work as soon as each lane has finished its tile; later calls give EMB_CANCELLED, and
  * the engine can only be closed.
- * Threads: any; async-signal-safe. */
+ * Fails: EMB_INVALID_ARGUMENT (no engine). Threads: any; async-signal-safe. */
 EMB_API emb_status emb_engine_cancel(emb_engine *engine);
 
 /* Encodes whole texts: rows is [count, dim]. A failed text is a row of NaN, and the first such
  * failure is the status, after all texts were tried. The engine must be idle: every row of earlier
- * texts collected. After any other error the engine can only be closed. For EMB_OUTPUT_TEXT. */
+ * texts collected. After any other error the engine can only be closed. For EMB_OUTPUT_TEXT.
+ * Threads: one; nobody submits, flushes or collects meanwhile. */
 EMB_API emb_status emb_engine_embed(float *rows, emb_engine *engine, const emb_text *texts,
                                     uint32_t count, emb_error *error);
 
@@ -531,10 +545,16 @@ typedef struct emb_engine_stats_t {
     uint64_t host_bytes_now;
 } emb_engine_stats_t;
 
-/* Gives the kernels in use, to be stated in the limits (or the plan) of the next engine. */
+/* Gives the kernels in use, to be stated in the limits (or the plan) of the next engine.
+ * Threads: any. */
 EMB_API void emb_engine_tuning(emb_tuning *out, const emb_engine *engine);
 
+/* Gives the counters as they are. While others work each is read by itself: one may be a moment
+ * newer than the next. Threads: any, at any time until close. */
 EMB_API void emb_engine_stats(emb_engine_stats_t *out, const emb_engine *engine);
+
+/* Stops what is under way and gives everything back; rows that collect gave are gone. engine may be
+ * NULL. Threads: one, after every other call on the engine has returned. */
 EMB_API void emb_engine_close(emb_engine *engine);
 
 /* ---- quantising ------------------------------------------------------------------------------ */
@@ -577,22 +597,27 @@ typedef struct emb_quantize_result {
  * there when it is whole; on failure nothing is left. progress may be NULL.
  * Fails: EMB_INVALID_ARGUMENT (options; the directory exists), EMB_UNSUPPORTED (the model is
  * quantised already), EMB_IO, EMB_BAD_FILE, EMB_NOT_FINITE (the layers of the texts to calibrate
- * with), EMB_BUDGET, EMB_NO_MEMORY, EMB_CANCELLED. */
+ * with), EMB_BUDGET, EMB_NO_MEMORY, EMB_CANCELLED.
+ * Threads: any; of those that write the same directory, one at a time. */
 EMB_API emb_status emb_model_quantize(emb_quantize_result *out, const emb_model *model,
                                       const char *directory, const emb_quantize_options *options,
                                       emb_quantize_progress progress, void *user, emb_error *error);
 
 /* For a child of fork: gives back what it inherited of its parent's engine, on which it must call
- * nothing else. The parent's goes on. */
+ * nothing else. The parent's goes on. engine may be NULL.
+ * Threads: one; the child has no other that knows the engine. */
 EMB_API void emb_engine_forget(emb_engine *engine);
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
 typedef struct emb_tokenizer_handle emb_tokenizer_handle;
 
-/* Opens the model's tokenizer alone (about 4 MiB, in one allocation). */
+/* Opens the model's tokenizer alone (about 4 MiB, in one allocation). Needs: a model that outlives
+ * it. Fails: EMB_NO_MEMORY, EMB_IO, EMB_BAD_FILE, EMB_INVALID_ARGUMENT. Threads: any. */
 EMB_API emb_status emb_tokenizer_open(emb_tokenizer_handle **out, const emb_model *model,
                                       emb_error *error);
+
+/* Gives it back. tokenizer may be NULL. Threads: one, after every other use of the handle. */
 EMB_API void emb_tokenizer_close(emb_tokenizer_handle *tokenizer);
 
 /* Turns the next piece of a text into ids, without special tokens around the text. Reads until the
@@ -604,7 +629,7 @@ EMB_API emb_status emb_tokenize(emb_tokenizer_handle *tokenizer, const char *byt
                                 uint32_t flags, uint32_t *ids, size_t capacity, size_t *used,
                                 size_t *count, uint32_t *done, emb_error *error);
 
-/* Gives the special ids that stand before and after each chunk. */
+/* Gives the special ids that stand before and after each chunk. Threads: any. */
 EMB_API void emb_tokenizer_specials(const emb_tokenizer_handle *tokenizer, uint32_t *before,
                                     uint32_t *after);
 

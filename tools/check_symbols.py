@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Fails unless libembound.so exports exactly what embound.h declares EMB_API, every non-static
-symbol of the core starts with emb_, and no object of the core holds writable data but what STYLE.md
-names.
+"""Fails unless libembound.so exports exactly what embound.h declares EMB_API, each of those says
+which threads may call it, every non-static symbol of the core starts with emb_, and no object of the
+core holds writable data but what STYLE.md names.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -12,9 +12,15 @@ import sys
 from c_source import ROOT, read, strip
 
 DECLARED = re.compile(r"EMB_API\s+[\w\s*]*?\b(emb_\w+)\s*\(")
+COMMENTED = re.compile(r"(/\*(?:(?!\*/).)*\*/)?\s*\bEMB_API\s+[\w\s*]*?\b(emb_\w+)\s*\(", re.S)
 WRITABLE = re.compile(r"\s(\.t?(?:data|bss)(?:\.\S+)?)\s+[0-9a-f]+\s+(?:\.hidden\s+)?(\S+)$")
 # what STYLE.md allows: that a driver did not answer (backend/cuda/driver.c); clang parts structs
 ALLOWED = re.compile(r"silent(\.\d+)?$")
+
+
+def untold(header):
+    """Functions without a comment of their own that says which threads may call them."""
+    return [name for comment, name in COMMENTED.findall(header) if "Threads:" not in comment]
 
 
 def run(*command):
@@ -53,11 +59,12 @@ def main():
     for name in ("libembound.so", "libembound_core.a"):
         if not (ROOT / build / name).exists():
             sys.exit(f"symbols: {build}/{name} is missing (make)")
-    code = strip(read("include/embound.h"))
-    declared = set(DECLARED.findall(code))
+    header = read("include/embound.h")
+    declared = set(DECLARED.findall(strip(header)))
     given = exported(f"{build}/libembound.so")
     bad = [f"declared but not exported: {n}" for n in sorted(declared - given)]
     bad += [f"exported but not declared EMB_API: {n}" for n in sorted(given - declared)]
+    bad += [f"does not say which threads may call it: {n}" for n in untold(header)]
     count = 0
     for name, letter in archive_symbols(f"{build}/libembound_core.a"):
         count += 1
