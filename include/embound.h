@@ -3,8 +3,8 @@
  * The way through: probe the machine, open a model, state limits, make a plan (bytes, before any
  * work), open an engine (every byte is taken here, once), submit texts, collect rows.
  * Nothing here prints, exits or keeps global state. Sizes are bytes unless a name says otherwise.
- * Each call says under "Threads:" which may make it, on one handle; different ones may be used at the
- * same time.
+ * Each call says under "Threads:" which may make it, on one handle; different ones may be used at
+ * the same time.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMBOUND_H

@@ -393,7 +393,9 @@ void emb_engine_close(emb_engine *engine) {
 /* Not at fork by MADV_DONTFORK: the C library's own list of threads goes through their stacks,
  * which stand in the arena, while the child starts. */
 void emb_engine_forget(emb_engine *engine) {
-    if (engine) emb_arena_close(engine->arena, engine->arena_bytes);
+    if (!engine) return;
+    emb_arena_close(engine->pinned_arena, engine->pinned_bytes); /* the parent unpins its own */
+    emb_arena_close(engine->arena, engine->arena_bytes);
 }
 
 /* ---- use ------------------------------------------------------------------------------------- */

@@ -296,6 +296,39 @@ static void another_thread_and_a_child(void **state) {
     assert_int_equal(blocks(), 0);
 }
 
+static uint64_t mapped_bytes(void) {
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file || fscanf(file, "%llu", &pages) != 1) pages = 0;
+    if (file) fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* A child gives back all that the parent's engine had mapped of the host's memory. */
+static void forgotten_in_a_child(void **state) {
+    (void)state;
+    emb_engine *engine;
+    emb_plan plan;
+    uint64_t arenas = 0;
+    static float values[TEXTS * DIM];
+    assert_int_equal(open_engine(&engine, &plan, 0, 0, 0), EMB_OK);
+    for (uint32_t i = 0; i < plan.regions_count; i++)
+        if (plan.regions[i].kind != EMB_REGION_DEVICE) arenas += plan.regions[i].arena_bytes;
+    assert_int_equal(plan.regions_count, 3);
+    pid_t child = fork();
+    if (child == 0) {
+        mapped_bytes(); /* what reading takes is mapped already */
+        uint64_t before = mapped_bytes();
+        emb_engine_forget(engine);
+        _exit(before && before - mapped_bytes() == arenas ? 0 : 1);
+    }
+    int status = 1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(encode(values, engine, DIM, NULL), EMB_OK);
+    emb_engine_close(engine);
+}
+
 int main(int count, char **arguments) {
     assert_true(count == 2);
     module_path = arguments[1];
@@ -314,6 +347,7 @@ int main(int count, char **arguments) {
         cmocka_unit_test(what_is_refused),
         cmocka_unit_test(every_failure_is_told),
         cmocka_unit_test(another_thread_and_a_child),
+        cmocka_unit_test(forgotten_in_a_child),
         cmocka_unit_test(the_callers_device_stays),
     };
     int status = cmocka_run_group_tests(tests, NULL, NULL);
