@@ -33,6 +33,7 @@ emb_app_fail(emb_error *error, emb_status status, const char *format, ...) {
     snprintf(error->message, sizeof error->message, "%.*s",
              EMB_APP_CUT(message, sizeof error->message - 1));
     error->bytes_min = 0;
+    error->region = EMB_REGION_HOST;
     return status;
 }
 

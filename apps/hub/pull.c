@@ -184,10 +184,10 @@ static emb_status run(emb_hub_job *job, emb_hub_pulled *out, emb_error *error) {
     }
     bool complete = false;
     EMB_APP_TRY(is_complete(job, &complete, error));
-    if (!complete) EMB_APP_TRY(fetch_all(job, error));
-    /* a cache that cannot be written may still be read */
-    emb_status status = complete ? write_ref(job, NULL) : EMB_OK;
-    (void)status;
+    if (complete)
+        write_ref(job, NULL); /* a cache that cannot be written may still be read */
+    else
+        EMB_APP_TRY(fetch_all(job, error));
     return report(out, job, error);
 }
 
