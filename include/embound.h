@@ -222,7 +222,7 @@ typedef struct emb_model_info {
     uint32_t layers, hidden, heads, intermediate, vocabulary, positions;
     uint32_t window_tokens;  /* longest sequence the encoder takes, special tokens included */
     uint32_t default_tokens; /* max_seq_length of the model's files, at most window_tokens */
-    uint32_t special_tokens; /* that wrap every chunk: 2 for BERT and MPNet */
+    uint32_t special_tokens; /* around every chunk, see emb_model_specials */
     uint32_t dim;
     emb_pooling pooling;
     uint32_t normalizes;    /* 1: the model normalises its vectors */
@@ -237,6 +237,14 @@ typedef struct emb_model_info {
      * lists those it knows. "config.json: a, b; tokenizer.json: c" */
     char unknown_keys[EMB_UNKNOWN_KEYS_MAX];
 } emb_model_info;
+
+#define EMB_SPECIALS_MAX 8
+
+/* The special tokens that a model puts around every chunk, as its tokenizer's files say. */
+typedef struct emb_specials {
+    uint32_t before, after;         /* how many */
+    uint32_t ids[EMB_SPECIALS_MAX]; /* those before the text, then those after it */
+} emb_specials;
 
 /* Opens a sentence-transformers directory, a plain Hugging Face directory, or a .safetensors file
  * beside its config.json. Reads headers and configuration only; keeps file descriptors, no weights.
@@ -629,9 +637,8 @@ EMB_API emb_status emb_tokenize(emb_tokenizer_handle *tokenizer, const char *byt
                                 uint32_t flags, uint32_t *ids, size_t capacity, size_t *used,
                                 size_t *count, uint32_t *done, emb_error *error);
 
-/* Gives the special ids that stand before and after each chunk. Threads: any. */
-EMB_API void emb_tokenizer_specials(const emb_tokenizer_handle *tokenizer, uint32_t *before,
-                                    uint32_t *after);
+/* Gives the special tokens that stand around each chunk; none without a model. Any thread. */
+EMB_API void emb_model_specials(emb_specials *out, const emb_model *model);
 
 #ifdef __cplusplus
 }

@@ -19,8 +19,8 @@ typedef struct tokenize_job {
     emb_writer out;
     size_t line_start; /* in the writer's buffer */
     emb_tokenizer_handle *tokenizer;
-    uint32_t before, after;
-    bool json, specials, line_open;
+    emb_specials specials; /* around each text; none with --no-specials */
+    bool json, line_open;
     uint64_t index, failed, ids_in_line;
     emb_piece pieces[EMB_RUN_PIECES];
     uint32_t ids[IDS_MAX];
@@ -43,7 +43,7 @@ static void begin_line(tokenize_job *job) {
         emb_writer_u64(&job->out, job->index);
         emb_writer_text(&job->out, ",\"ids\":[");
     }
-    if (job->specials) write_id(job, job->before);
+    for (uint32_t i = 0; i < job->specials.before; i++) write_id(job, job->specials.ids[i]);
 }
 
 /* A text that failed has no ids, for they would look like success: they are taken back, unless the
@@ -56,8 +56,9 @@ static void end_line(tokenize_job *job, bool failed) {
         end = ",\"ids\":null,\"error\":\"EMB_BAD_TEXT\"}";
         if (job->json) emb_writer_text(&job->out, "{\"index\":");
         if (job->json) emb_writer_u64(&job->out, job->index);
-    } else if (job->specials) {
-        write_id(job, job->after);
+    } else {
+        const uint32_t *after = job->specials.ids + job->specials.before;
+        for (uint32_t i = 0; i < job->specials.after; i++) write_id(job, after[i]);
     }
     if (job->json) emb_writer_text(&job->out, end);
     emb_writer_put(&job->out, "\n", 1);
@@ -158,12 +159,11 @@ static emb_status open_job(tokenize_job **out, emb_session *session, emb_options
     EMB_APP_TRY(emb_session_open_block(session, error));
     tokenize_job *job = emb_session_take(session, sizeof *job);
     job->json = options->json;
-    job->specials = !options->no_specials;
+    if (!options->no_specials) emb_model_specials(&job->specials, session->model);
     EMB_APP_TRY(emb_source_open(&job->source, &options->source, options->inputs,
                                 options->inputs_count, emb_signals_descriptor(), job->memory,
                                 error));
     EMB_APP_TRY(emb_tokenizer_open(&job->tokenizer, session->model, error));
-    emb_tokenizer_specials(job->tokenizer, &job->before, &job->after);
     *out = job;
     return EMB_OK;
 }

@@ -42,8 +42,8 @@ class Features(dict[str, Any]):
 
 
 def _prompt_length(model: SentenceTransformer, prompt: str) -> int:
-    """Tokens of the prompt, with the special one before but not after it."""
-    return len(_ids(model, [prompt], None)[0]) - 1
+    """Tokens of the prompt, but for a special one at its end, as upstream counts them."""
+    return len(_ids(model, [prompt], None)[0]) - min(1, model._info["specials_after"])
 
 
 def _tensor(array: Any) -> Any:

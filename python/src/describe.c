@@ -98,17 +98,18 @@ PyObject *emb_python_describe_stats(const emb_engine_stats_t *stats, bool open,
         (unsigned long long)atomic_load(&engine->held->bytes));
 }
 
-PyObject *emb_python_describe_model(const emb_model_info *info) {
+PyObject *emb_python_describe_model(const emb_model_info *info, const emb_specials *specials) {
     return Py_BuildValue(
-        "{s:s,s:N,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:N,s:s,s:K,s:K,s:K,s:N}",
+        "{s:s,s:N,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:N,s:s,s:K,s:K,s:K,s:N}",
         "architecture", info->architecture, "name", emb_python_string(info->name), "layers",
         info->layers, "hidden", info->hidden, "heads", info->heads, "intermediate",
         info->intermediate, "vocabulary", info->vocabulary, "positions", info->positions,
         "window_tokens", info->window_tokens, "default_tokens", info->default_tokens,
-        "special_tokens", info->special_tokens, "dim", info->dim, "pooling",
-        pooling_name(info->pooling), "normalizes", PyBool_FromLong(info->normalizes != 0),
-        "stored_dtype", emb_dtype_name(info->stored_dtype), "parameters",
-        (unsigned long long)info->parameters, "file_bytes", (unsigned long long)info->file_bytes,
-        "description_bytes", (unsigned long long)info->description_bytes, "unknown_keys",
+        "special_tokens", info->special_tokens, "specials_after", specials->after, "dim", info->dim,
+        "pooling", pooling_name(info->pooling), "normalizes",
+        PyBool_FromLong(info->normalizes != 0), "stored_dtype", emb_dtype_name(info->stored_dtype),
+        "parameters", (unsigned long long)info->parameters, "file_bytes",
+        (unsigned long long)info->file_bytes, "description_bytes",
+        (unsigned long long)info->description_bytes, "unknown_keys",
         emb_python_string(info->unknown_keys));
 }

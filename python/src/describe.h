@@ -10,6 +10,6 @@
 PyObject *emb_python_describe_plan(const emb_plan *plan);
 PyObject *emb_python_describe_stats(const emb_engine_stats_t *stats, bool open,
                                     const emb_python_engine *engine);
-PyObject *emb_python_describe_model(const emb_model_info *info);
+PyObject *emb_python_describe_model(const emb_model_info *info, const emb_specials *specials);
 
 #endif

@@ -382,8 +382,9 @@ PyObject *emb_python_encode_column(PyObject *self, PyObject *const *arguments, P
 
 /* ---- token ids ------------------------------------------------------------------------------- */
 
-/* Ids written so far, after the special one that stands before them. */
+/* Ids written so far, behind the special ones that stand before them. */
 typedef struct token_ids {
+    emb_specials specials;
     uint32_t *ids;
     size_t count, capacity;
 } token_ids;
@@ -400,7 +401,8 @@ static int add_ids(token_ids *out, emb_tokenizer_handle *tokenizer, PyObject *te
         if (at == length) flags |= last;
         uint32_t done = 0;
         emb_error error = {0};
-        emb_status status = emb_tokenize(tokenizer, data, bytes, flags, out->ids + 1 + out->count,
+        emb_status status = emb_tokenize(tokenizer, data, bytes, flags,
+                                         out->ids + out->specials.before + out->count,
                                          out->capacity - out->count, &used, &count, &done, &error);
         Py_DECREF(held);
         if (status != EMB_OK) {
@@ -424,9 +426,13 @@ static PyObject *tokenize_one(emb_tokenizer_handle *tokenizer, PyObject *prompt,
     }
     if (out->count < out->capacity && add_ids(out, tokenizer, text, flags, EMB_PIECE_LAST) != 0)
         return NULL;
-    emb_tokenizer_specials(tokenizer, &out->ids[0], &out->ids[out->count + 1]);
+    const emb_specials *specials = &out->specials;
+    uint32_t *behind = out->ids + specials->before + out->count;
+    memcpy(out->ids, specials->ids, specials->before * sizeof *out->ids);
+    memcpy(behind, specials->ids + specials->before, specials->after * sizeof *out->ids);
+    behind += specials->after;
     return PyBytes_FromStringAndSize((const char *)out->ids,
-                                     (Py_ssize_t)((out->count + 2) * sizeof *out->ids));
+                                     (Py_ssize_t)((size_t)(behind - out->ids) * sizeof *out->ids));
 }
 
 PyObject *emb_python_tokenize(PyObject *object, PyObject *const *arguments, Py_ssize_t count) {
@@ -434,15 +440,20 @@ PyObject *emb_python_tokenize(PyObject *object, PyObject *const *arguments, Py_s
         return PyErr_Format(PyExc_TypeError, "tokenize takes a list of str, a prompt, a number");
     unsigned long capacity = PyLong_AsUnsignedLong(arguments[2]);
     if (PyErr_Occurred()) return NULL;
-    if (capacity < 3 || capacity > 1u << 20)
-        return PyErr_Format(PyExc_ValueError, "tokens_max %lu: state 3 to 1048576", capacity);
+    const emb_model *model = ((emb_python_engine *)object)->model;
+    token_ids ids = {0};
+    emb_model_specials(&ids.specials, model);
+    uint32_t around = ids.specials.before + ids.specials.after;
+    if (capacity <= around || capacity > 1u << 20)
+        return PyErr_Format(PyExc_ValueError, "tokens_max %lu: state %u to 1048576", capacity,
+                            around + 1);
     PyObject *prompt = arguments[1] == Py_None ? NULL : arguments[1];
     emb_tokenizer_handle *tokenizer = NULL;
     emb_error error = {0};
-    emb_status status =
-        emb_tokenizer_open(&tokenizer, ((emb_python_engine *)object)->model, &error);
+    emb_status status = emb_tokenizer_open(&tokenizer, model, &error);
     if (status != EMB_OK) return emb_python_raise(status, &error);
-    token_ids ids = {.ids = PyMem_Malloc(capacity * sizeof *ids.ids), .capacity = capacity - 2};
+    ids.ids = PyMem_Malloc(capacity * sizeof *ids.ids);
+    ids.capacity = capacity - around;
     PyObject *out = ids.ids ? PyList_New(0) : PyErr_NoMemory();
     for (Py_ssize_t i = 0; out && i < PyList_Size(arguments[0]); i++) {
         PyObject *one = tokenize_one(tokenizer, prompt, PyList_GetItem(arguments[0], i), &ids);

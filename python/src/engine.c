@@ -402,9 +402,12 @@ static PyObject *engine_stats(PyObject *object, PyObject *unused) {
 
 static PyObject *engine_info(PyObject *object, void *unused) {
     (void)unused;
+    const emb_model *model = ((emb_python_engine *)object)->model;
     emb_model_info info;
-    emb_model_describe(&info, ((emb_python_engine *)object)->model);
-    return emb_python_describe_model(&info);
+    emb_specials specials;
+    emb_model_describe(&info, model);
+    emb_model_specials(&specials, model);
+    return emb_python_describe_model(&info, &specials);
 }
 
 static PyObject *engine_opens(PyObject *object, void *unused) {

@@ -70,6 +70,33 @@ def test_settings_count_only_beside_a_list_of_modules(changed, tmp_path):
     assert model.encode("a").shape == (32,)
 
 
+@pytest.mark.parametrize(("single", "ends"), [
+    (["[CLS]", "[MASK]", None, "[SEP]"], 1), (["[CLS]", "[MASK]", None], 0),
+    ([None, "[SEP]", "[SEP]"], 1)])
+def test_any_special_tokens_around_a_text(changed, single, ends):
+    content = json.loads((TINY / "tokenizer.json").read_text())
+    ids = {t: content["model"]["vocab"][t] for t in single if t}
+    content["post_processor"] = {
+        "type": "TemplateProcessing", "pair": [],
+        "single": [{"SpecialToken": {"id": t}} if t else {"Sequence": {"id": "A"}} for t in single],
+        "special_tokens": {t: {"ids": [i]} for t, i in ids.items()}}
+    changed(content, "tokenizer.json")
+    settings = json.loads((TINY / "tokenizer_config.json").read_text())
+    path = changed({**settings, "tokenizer_class": "PreTrainedTokenizerFast"},
+                   "tokenizer_config.json")
+    model, plain = embound.SentenceTransformer(path), embound.SentenceTransformer(str(TINY))
+    words, prompt = (plain.tokenize([t])["input_ids"].tolist()[0][1:-1]
+                     for t in ("the cat sat", "the cat"))
+    at = single.index(None)
+    before, after = [ids[t] for t in single[:at]], [ids[t] for t in single[at + 1:]]
+    assert model.tokenize(["the cat sat"])["input_ids"].tolist() == [before + words + after]
+    length = model.tokenize(["sat"], prompt="the cat ")["prompt_length"]
+    assert length == len(before + prompt + after) - ends  # as upstream counts
+    model.max_seq_length = 4
+    cut = model.tokenize(["the cat sat on a mat"])["input_ids"].tolist()
+    assert cut == [before + words[:4 - len(before + after)] + after]
+
+
 @pytest.mark.parametrize(("name", "content", "words"), [
     (SETTINGS, {"truncate_dim": 0}, "truncate_dim"),
     (SETTINGS, {"model_type": "SparseEncoder"}, "SparseEncoder"),

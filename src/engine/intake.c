@@ -84,15 +84,15 @@ static emb_part *current_part(emb_engine *engine, emb_window *window) {
 /* Wraps the open ids in special tokens and puts them into a window; false if there is none. */
 static bool close_chunk(emb_engine *engine) {
     emb_intake *in = &engine->intake;
-    uint32_t tokens = in->open_count + engine->model->info.special_tokens;
+    const emb_specials *specials = &engine->model->text.specials;
+    uint32_t tokens = specials->before + in->open_count + specials->after;
     emb_window *window = window_with_room(engine, tokens);
     if (!window) return false;
     emb_part *part = current_part(engine, window);
     emb_token_table *table = &window->table;
     uint32_t *ids = table->ids + table->tokens;
-    ids[0] = engine->model->text.before_id;
-    memcpy(ids + 1, engine->memory.open_ids, in->open_count * sizeof *ids);
-    ids[in->open_count + 1] = engine->model->text.after_id;
+    memcpy(ids + specials->before, engine->memory.open_ids, in->open_count * sizeof *ids);
+    emb_text_wrap(specials, ids, in->open_count);
     table->tokens += tokens;
     table->starts[++table->chunks] = table->tokens;
     part->chunks++;

@@ -7,6 +7,8 @@
 #include "base/error.h"
 #include "plan/plan.h"
 
+#define CHUNK_TOKENS_MIN 2u
+
 /* Every id that the tokenizer can give must have a row in the embedding table. */
 static emb_status check_vocabulary(const emb_model *model, emb_error *error) {
     if (model->text.ids_end <= model->shape.vocabulary) return EMB_OK;
@@ -14,6 +16,21 @@ static emb_status check_vocabulary(const emb_model *model, emb_error *error) {
                          "%s: id %u has no row: the model's embedding table has %u; tokenizer and "
                          "model do not belong together",
                          model->text.path, model->text.ids_end - 1, model->shape.vocabulary);
+}
+
+/* What holds a tile's chunks is sized for chunks of so many tokens at least (emb_chunks_max). */
+static emb_status check_specials(const emb_model *model, emb_error *error) {
+    uint32_t count = model->text.specials.before + model->text.specials.after;
+    if (count < CHUNK_TOKENS_MIN)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "%s: special tokens around a text: %u; at least %u are needed",
+                             model->text.path, count, CHUNK_TOKENS_MIN);
+    if (count >= model->shape.default_tokens)
+        return emb_error_set(error, EMB_BAD_FILE,
+                             "%s: special tokens around a text: %u, of %u in all; no room for a "
+                             "text",
+                             model->text.path, count, model->shape.default_tokens);
+    return EMB_OK;
 }
 
 /* Takes the room that the added tokens need, and reads the tokenizer's files. */
@@ -44,13 +61,14 @@ emb_status emb_model_open(emb_model **out, const char *path, emb_error *error) {
     emb_status status = emb_model_files_open(&model->files, &model->shape, path, error);
     if (status == EMB_OK) status = describe_text(model, error);
     if (status == EMB_OK) status = check_vocabulary(model, error);
+    if (status == EMB_OK) status = check_specials(model, error);
     if (status != EMB_OK) {
         emb_model_close(model);
         return status;
     }
     uint64_t added_bytes = model->info.description_bytes;
     emb_model_files_describe(&model->info, model->files, &model->shape);
-    model->info.special_tokens = 2; /* one before, one after, in BERT as in MPNet */
+    model->info.special_tokens = model->text.specials.before + model->text.specials.after;
     model->info.description_bytes += sizeof *model + added_bytes;
     *out = model;
     return EMB_OK;
@@ -77,7 +95,6 @@ const char *emb_model_prompt(const emb_model *model, const char *name) {
 
 struct emb_tokenizer_handle {
     emb_tokenizer tokenizer;
-    uint32_t before_id, after_id;
     uint64_t bytes; /* of the arena that this stands in */
 };
 
@@ -104,7 +121,7 @@ emb_status emb_tokenizer_open(emb_tokenizer_handle **out, const emb_model *model
                              (unsigned long long)bytes);
     emb_ledger_init(&ledger, arena, bytes);
     emb_tokenizer_handle *handle = handle_layout(&tokenizer, model, &ledger);
-    *handle = (emb_tokenizer_handle){tokenizer, model->text.before_id, model->text.after_id, bytes};
+    *handle = (emb_tokenizer_handle){tokenizer, bytes};
     emb_status status = emb_text_load(&handle->tokenizer, &model->text, error);
     if (status != EMB_OK) {
         emb_tokenizer_close(handle);
@@ -135,9 +152,8 @@ emb_status emb_tokenize(emb_tokenizer_handle *tokenizer, const char *bytes, size
     return EMB_OK;
 }
 
-void emb_tokenizer_specials(const emb_tokenizer_handle *tokenizer, uint32_t *before,
-                            uint32_t *after) {
-    if (!tokenizer) return;
-    if (before) *before = tokenizer->before_id;
-    if (after) *after = tokenizer->after_id;
+void emb_model_specials(emb_specials *out, const emb_model *model) {
+    if (!out) return;
+    memset(out, 0, sizeof *out);
+    if (model) *out = model->text.specials;
 }

@@ -11,7 +11,6 @@
 #include "base/error.h"
 #include "quantizer/quantizer.h"
 
-#define SPECIALS    2
 #define TOGETHER    8 /* rows of inputs that go into the moments at once */
 #define TILE_TOKENS 256
 
@@ -56,7 +55,7 @@ void emb_calibration_layout(emb_calibration *c, const emb_model *model, const em
     c->model = model;
     c->backend = backend;
     c->tokens_max = tokens_max;
-    c->chunks_max = tokens_max / SPECIALS;
+    c->chunks_max = tokens_max / model->info.special_tokens;
     c->tile_tokens = tile_tokens(s);
     weights_layout(c, books);
     emb_text_layout(&c->tokenizer, &model->text, ledger);
@@ -81,28 +80,26 @@ void emb_calibration_layout(emb_calibration *c, const emb_model *model, const em
 
 /* A text's first chunk; what is longer is cut. */
 static void add_text(emb_calibration *c, const emb_text *text) {
-    const emb_text_spec *spec = &c->model->text;
+    const emb_specials *specials = &c->model->text.specials;
     uint32_t room = c->tokens_max - c->tokens;
-    if (room < SPECIALS || c->chunks == c->chunks_max) return;
+    if (room < c->model->info.special_tokens || c->chunks == c->chunks_max) return;
     uint32_t most = c->model->shape.default_tokens < room ? c->model->shape.default_tokens : room;
-    uint32_t *ids = c->ids + c->tokens, count = 1;
+    uint32_t *ids = c->ids + c->tokens, count = specials->before;
     const char *const parts[] = {text->prompt ? text->prompt : "", text->data};
     const size_t lengths[] = {strlen(parts[0]), text->length};
-    ids[0] = spec->before_id;
     emb_text_begin(&c->tokenizer);
     for (size_t i = 0; i < 2; i++) {
         size_t at = 0;
-        for (bool done = false; !done && count + 1 < most;) {
+        for (bool done = false; !done && count + specials->after < most;) {
             size_t used = 0, made = 0;
             emb_text_feed(&c->tokenizer, parts[i] + at, lengths[i] - at, i == 1, ids + count,
-                          most - 1 - count, &used, &made, &done);
+                          most - specials->after - count, &used, &made, &done);
             at += used;
             count += (uint32_t)made;
             if (i == 0 && at == lengths[0]) break;
         }
     }
-    ids[count++] = spec->after_id;
-    c->tokens += count;
+    c->tokens += emb_text_wrap(specials, ids, count - specials->before);
     c->starts[++c->chunks] = c->tokens;
 }
 
@@ -168,7 +165,7 @@ emb_status emb_calibration_begin(emb_calibration *c, const emb_text *texts, uint
                                  "calibration text %u is not text in memory", i);
         add_text(c, &texts[i]);
     }
-    if (c->tokens == c->chunks * SPECIALS)
+    if (c->tokens == c->chunks * c->model->info.special_tokens)
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "the texts to calibrate with are empty");
     EMB_TRY(emb_weights_load(&c->weights, error));
     return embed(c, error);

@@ -88,15 +88,14 @@ static emb_status check_options(const emb_quantize_options *o, const emb_model *
     return EMB_OK;
 }
 
-/* No more than the texts can have: a byte is one token at most, and each text has two of its own.
- */
-static uint32_t tokens_of(const emb_quantize_options *options, const emb_shape *shape) {
+/* No more than the texts can have: a byte is one token at most, and each has its special ones. */
+static uint32_t tokens_of(const emb_quantize_options *options, const emb_model *model) {
     uint32_t tokens = options->tokens_max ? options->tokens_max : TOKENS_DEFAULT;
     uint64_t most = 0;
     for (uint32_t i = 0; i < options->texts_count && most < tokens; i++)
-        most += options->texts[i].length + 2;
+        most += options->texts[i].length + model->info.special_tokens;
     if (most < tokens) tokens = (uint32_t)most;
-    return tokens < shape->default_tokens ? shape->default_tokens : tokens;
+    return tokens < model->shape.default_tokens ? model->shape.default_tokens : tokens;
 }
 
 static void layout(quantizer *q, const emb_backend *backend, emb_ledger *ledger) {
@@ -120,7 +119,8 @@ static void layout(quantizer *q, const emb_backend *backend, emb_ledger *ledger)
     q->targets = emb_ledger_take(ledger, 2 * block, sizeof(float));
     q->linear = emb_ledger_take(ledger, rows * cols, sizeof(float));
     q->heights = emb_ledger_take(ledger, cols, sizeof(float));
-    emb_calibration_layout(&q->calibration, q->model, backend, tokens_of(q->options, s), &books);
+    emb_calibration_layout(&q->calibration, q->model, backend, tokens_of(q->options, q->model),
+                           &books);
 }
 
 /* ---- one matrix ------------------------------------------------------------------------------ */

@@ -311,8 +311,13 @@ emb_status emb_text_read_config(emb_text_reading *reading, const char *directory
     reading->lowercase = reading->chinese_chars = 1;
     reading->strip_accents = -2;
     EMB_TRY(find_class(reading, directory, hints, error));
-    for (uint32_t i = 0; i < EMB_TEXT_NAMED && reading->kind != EMB_TEXT_KIND_FILE; i++)
-        set_bytes(&reading->named[i], defaults[reading->kind][i]);
+    if (reading->kind != EMB_TEXT_KIND_FILE) {
+        for (uint32_t i = 0; i < EMB_TEXT_NAMED; i++)
+            set_bytes(&reading->named[i], defaults[reading->kind][i]);
+        reading->spec->specials = (emb_specials){1, 1, {EMB_TEXT_ID_NONE, EMB_TEXT_ID_NONE}};
+        reading->around[0] = EMB_TEXT_CLS;
+        reading->around[1] = EMB_TEXT_SEP;
+    }
     EMB_TRY(read_optional(reading, directory, "tokenizer_config.json", parse_config, error));
     if (reading->has_decoder) return EMB_OK;
     EMB_TRY(read_optional(reading, directory, "special_tokens_map.json", parse_map, error));

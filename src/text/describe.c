@@ -6,14 +6,14 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/spec.h"
 
-#define TEMPLATE_PIECES 4
-#define SPECIALS_MAX    16
+#define PIECES_MAX   (EMB_SPECIALS_MAX + 1) /* the text is one */
+#define SPECIALS_MAX 16
 
 /* What TemplateProcessing says, until names can be matched to ids. */
 typedef struct template_pieces {
     uint32_t count, specials;
-    bool sequence[TEMPLATE_PIECES];
-    char names[TEMPLATE_PIECES][EMB_TEXT_ADDED_BYTES_MAX];
+    bool sequence[PIECES_MAX];
+    char names[PIECES_MAX][EMB_TEXT_ADDED_BYTES_MAX];
     struct {
         char name[EMB_TEXT_ADDED_BYTES_MAX];
         uint32_t id;
@@ -181,7 +181,7 @@ static emb_status read_added_tokens(emb_text_source *source, emb_text_reading *r
 static emb_status read_piece(emb_text_source *source, template_pieces *pieces, emb_error *error) {
     char key[64];
     bool end;
-    if (pieces->count == TEMPLATE_PIECES)
+    if (pieces->count == PIECES_MAX)
         return emb_error_set(error, EMB_UNSUPPORTED, "post_processor.single has too many parts");
     uint32_t at = pieces->count++;
     EMB_TRY(emb_text_source_key(source, key, sizeof key, &end, error));
@@ -282,9 +282,29 @@ static emb_status piece_id(const template_pieces *pieces, uint32_t at, uint32_t 
                          "post_processor.special_tokens gives no id for \"%s\"", pieces->names[at]);
 }
 
+/* Tokens, the text, tokens. */
+static emb_status take_template(emb_specials *out, const template_pieces *pieces,
+                                emb_error *error) {
+    uint32_t texts = 0;
+    *out = (emb_specials){0};
+    for (uint32_t at = 0; at < pieces->count; at++) {
+        if (pieces->sequence[at]) {
+            texts++;
+            continue;
+        }
+        if (out->before + out->after == EMB_SPECIALS_MAX) break; /* without a text */
+        EMB_TRY(piece_id(pieces, at, &out->ids[out->before + out->after], error));
+        ++*(texts ? &out->after : &out->before);
+    }
+    if (texts == 1) return EMB_OK;
+    return emb_error_set(error, EMB_UNSUPPORTED,
+                         "post_processor.single must hold the text once, among its tokens");
+}
+
 static emb_status read_post_processor(emb_text_source *source, emb_text_spec *spec,
                                       emb_error *error) {
     template_pieces pieces = {0};
+    emb_specials pair = {1, 1, {EMB_TEXT_ID_NONE, EMB_TEXT_ID_NONE}};
     char key[64], type[64] = "null";
     bool present, end = false;
     EMB_TRY(emb_text_source_open_container(source, EMB_JSON_OBJECT_BEGIN, &present,
@@ -299,22 +319,21 @@ static emb_status read_post_processor(emb_text_source *source, emb_text_spec *sp
         else if (strcmp(key, "special_tokens") == 0)
             EMB_TRY(read_specials(source, &pieces, error));
         else if (strcmp(key, "cls") == 0)
-            EMB_TRY(read_pair(source, &spec->before_id, key, error));
+            EMB_TRY(read_pair(source, &pair.ids[0], key, error));
         else if (strcmp(key, "sep") == 0)
-            EMB_TRY(read_pair(source, &spec->after_id, key, error));
+            EMB_TRY(read_pair(source, &pair.ids[1], key, error));
         else
             EMB_TRY(emb_json_skip(&source->json, error));
     }
-    if (strcmp(type, "BertProcessing") == 0 || strcmp(type, "RobertaProcessing") == 0)
-        return EMB_OK;
+    spec->specials = pair;
+    if (strcmp(type, "BertProcessing") == 0 || strcmp(type, "RobertaProcessing") == 0) {
+        if (pair.ids[0] != EMB_TEXT_ID_NONE && pair.ids[1] != EMB_TEXT_ID_NONE) return EMB_OK;
+        return emb_error_set(error, EMB_BAD_FILE, "post_processor must have \"cls\" and \"sep\"");
+    }
     if (strcmp(type, "TemplateProcessing") != 0)
         return unsupported(error, "post_processor.type", type,
                            "TemplateProcessing, BertProcessing or RobertaProcessing");
-    if (pieces.count != 3 || pieces.sequence[0] || !pieces.sequence[1] || pieces.sequence[2])
-        return emb_error_set(error, EMB_UNSUPPORTED,
-                             "post_processor.single must be a token, the text, a token");
-    EMB_TRY(piece_id(&pieces, 0, &spec->before_id, error));
-    return piece_id(&pieces, 2, &spec->after_id, error);
+    return take_template(&spec->specials, &pieces, error);
 }
 
 /* ---- the whole file -------------------------------------------------------------------------- */

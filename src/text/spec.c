@@ -9,7 +9,6 @@
 
 #include "base/sort.h"
 
-#define ID_NONE            UINT32_MAX
 #define RECORDS_BYTES_MAX  (1u << 24) /* what a slot of the index can point into */
 #define DEFAULT_WORD_CHARS 100
 
@@ -36,7 +35,7 @@ emb_status emb_text_reading_add(emb_text_reading *reading, const emb_text_added 
         return emb_error_set(error, EMB_BAD_FILE, "the file changed while it was being read");
     emb_text_added *added = &reading->spec->added[place];
     *added = *token;
-    added->id = ID_NONE;
+    added->id = EMB_TEXT_ID_NONE;
     added->rank = (uint8_t)rank;
     added->order = order;
     added->place = place;
@@ -96,6 +95,10 @@ typedef struct count_context {
     const emb_text_reading *reading;
 } count_context;
 
+static uint32_t specials_of(const emb_text_spec *spec) {
+    return spec->specials.before + spec->specials.after;
+}
+
 static void match_name(uint32_t *id_out, const char *name, const uint8_t *bytes, uint32_t length,
                        uint32_t id) {
     if (name[0] && strlen(name) == length && memcmp(name, bytes, length) == 0) *id_out = id;
@@ -132,17 +135,16 @@ static emb_status count_entry(void *user, const uint8_t *bytes, uint32_t length,
         return emb_error_set(error, EMB_UNSUPPORTED, "the vocabulary is larger than %u MiB",
                              RECORDS_BYTES_MAX >> 20);
     match_name(&spec->unknown_id, reading->unknown, bytes, length, id);
-    if (reading->kind != EMB_TEXT_KIND_FILE) {
-        match_name(&spec->before_id, reading->named[EMB_TEXT_CLS].bytes, bytes, length, id);
-        match_name(&spec->after_id, reading->named[EMB_TEXT_SEP].bytes, bytes, length, id);
-    }
+    for (uint32_t i = 0; reading->kind != EMB_TEXT_KIND_FILE && i < specials_of(spec); i++)
+        match_name(&spec->specials.ids[i], reading->named[reading->around[i]].bytes, bytes, length,
+                   id);
     match_added(spec, bytes, length, id);
     return EMB_OK;
 }
 
 static emb_status require(uint32_t id, const char *what, const char *name, const char *path,
                           emb_error *error) {
-    if (id != ID_NONE) return EMB_OK;
+    if (id != EMB_TEXT_ID_NONE) return EMB_OK;
     return emb_error_set(error, EMB_BAD_FILE, "%s: %s \"%s\" is not in the vocabulary", path, what,
                          name);
 }
@@ -155,7 +157,7 @@ static void number_added(emb_text_spec *spec, uint32_t rows) {
     emb_sort(spec->added, spec->added_count, sizeof *spec->added, by_place);
     for (uint32_t i = 0; i < spec->added_count; i++) {
         emb_text_added *added = &spec->added[i];
-        if (added->id == ID_NONE) added->id = next_id++;
+        if (added->id == EMB_TEXT_ID_NONE) added->id = next_id++;
         if (added->id >= rows && added->rank == EMB_TEXT_RANK_NAMED) continue;
         if (added->id >= spec->ids_end) spec->ids_end = added->id + 1;
         spec->added[kept++] = *added;
@@ -169,15 +171,16 @@ static emb_status resolve(emb_text_reading *reading, uint32_t rows, emb_error *e
     make_unique(spec);
     EMB_TRY(emb_text_source_entries(spec->path, spec->is_json, count_entry, &context, error));
     EMB_TRY(require(spec->unknown_id, "the unknown token", reading->unknown, spec->path, error));
-    EMB_TRY(require(spec->before_id, "the first token", reading->named[EMB_TEXT_CLS].bytes,
-                    spec->path, error));
-    EMB_TRY(require(spec->after_id, "the last token", reading->named[EMB_TEXT_SEP].bytes,
-                    spec->path, error));
+    for (uint32_t i = 0; i < specials_of(spec); i++)
+        EMB_TRY(require(spec->specials.ids[i],
+                        i < spec->specials.before ? "the first token" : "the last token",
+                        reading->named[reading->around[i]].bytes, spec->path, error));
     number_added(spec, rows);
-    if (spec->before_id >= spec->ids_end || spec->after_id >= spec->ids_end)
-        return emb_error_set(error, EMB_BAD_FILE,
-                             "%s: post_processor names ids beyond the vocabulary's %u", spec->path,
-                             spec->ids_end);
+    for (uint32_t i = 0; i < specials_of(spec); i++)
+        if (spec->specials.ids[i] >= spec->ids_end)
+            return emb_error_set(error, EMB_BAD_FILE,
+                                 "%s: post_processor names ids beyond the vocabulary's %u",
+                                 spec->path, spec->ids_end);
     return EMB_OK;
 }
 
@@ -234,7 +237,7 @@ emb_status emb_text_describe(emb_text_spec *out, emb_text_added *added, uint32_t
                              const char *directory, const emb_text_hints *hints, emb_error *error) {
     emb_text_reading reading = {.spec = out, .capacity = capacity};
     memset(out, 0, sizeof *out);
-    out->unknown_id = out->before_id = out->after_id = ID_NONE;
+    out->unknown_id = EMB_TEXT_ID_NONE;
     out->added = added;
     EMB_TRY(read_files(&reading, directory, hints, error));
     if (reading.seen != capacity)

@@ -6,6 +6,8 @@
 
 #include "text/source.h"
 
+#define EMB_TEXT_ID_NONE UINT32_MAX
+
 /* Which class of the reference reads the files. */
 typedef enum emb_text_kind {
     EMB_TEXT_KIND_BERT,
@@ -36,6 +38,8 @@ typedef struct emb_text_reading {
     int lowercase, strip_accents, chinese_chars; /* strip_accents -2: as lowercase */
     bool has_decoder, has_extra;
     emb_text_added named[EMB_TEXT_NAMED]; /* no bytes: none */
+    /* of spec->specials, what a class that builds itself takes by name */
+    emb_text_named around[EMB_SPECIALS_MAX];
     /* of tokenizer.json's model and post_processor, which a FILE tokenizer takes */
     char unknown[EMB_TEXT_ADDED_BYTES_MAX];
 } emb_text_reading;

@@ -48,10 +48,11 @@ typedef struct emb_text_spec {
     uint32_t lowercase, strip_accents, chinese_chars, clean_text; /* 0 or 1 */
     uint32_t vocabulary; /* entries; ids are below ids_end */
     uint32_t ids_end;
-    uint64_t vocabulary_bytes;                /* of all entries */
-    uint32_t word_chars_max;                  /* longer words are unknown (100) */
-    char continuing_prefix[16];               /* "##" */
-    uint32_t unknown_id, before_id, after_id; /* [UNK]; [CLS] or <s>; [SEP] or </s> */
+    uint64_t vocabulary_bytes;  /* of all entries */
+    uint32_t word_chars_max;    /* longer words are unknown (100) */
+    char continuing_prefix[16]; /* "##" */
+    uint32_t unknown_id;        /* [UNK] */
+    emb_specials specials;      /* around every chunk */
     uint32_t added_count;
     emb_text_added *added; /* [added_count], the caller's */
 } emb_text_spec;
@@ -107,5 +108,9 @@ void emb_text_begin(emb_tokenizer *tokenizer);
  * the state of `tokenizer` only: one text at a time. */
 void emb_text_feed(emb_tokenizer *tokenizer, const char *bytes, size_t length, bool last,
                    uint32_t *ids, size_t capacity, size_t *used, size_t *count, bool *done);
+
+/* Puts the special tokens around the `count` ids that stand at ids + specials->before, in an array
+ * with room for all. Gives their number, special ones included. (wrap.c) */
+uint32_t emb_text_wrap(const emb_specials *specials, uint32_t *ids, uint32_t count);
 
 #endif

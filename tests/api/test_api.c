@@ -290,7 +290,8 @@ static void nothing_under_way(void **unused) {
 
 static void embed_texts_and_ids(void **unused) {
     (void)unused;
-    uint32_t ids[16], before, after, done;
+    uint32_t ids[16], done;
+    emb_specials specials;
     size_t used, count;
     emb_tokenizer_handle *tokenizer = NULL;
     assert_int_equal(emb_tokenizer_open(&tokenizer, shared.model, &error), EMB_OK);
@@ -302,8 +303,10 @@ static void embed_texts_and_ids(void **unused) {
     assert_int_equal(done, 1);
     assert_int_equal(used, sizeof text - 1);
     assert_true(count > 0);
-    emb_tokenizer_specials(tokenizer, &before, &after);
-    assert_int_not_equal(before, after);
+    emb_model_specials(&specials, shared.model);
+    assert_int_equal(specials.before, 1);
+    assert_int_equal(specials.after, 1);
+    assert_int_not_equal(specials.ids[0], specials.ids[1]);
     emb_text both[3] = {{.data = text, .length = sizeof text - 1},
                         {.data = ids, .length = count, .is_ids = 1},
                         {.data = text + 4, .length = sizeof text - 5, .prompt = "the "}};
@@ -379,8 +382,10 @@ static void tokenizer_arguments(void **unused) {
     REFUSED(emb_tokenize(tokenizer, "a", 1, 3, ids, 4, NULL, &count, &done, &error));
     REFUSED(emb_tokenize(tokenizer, "a", 1, 3, ids, 4, &used, NULL, &done, &error));
     REFUSED(emb_tokenize(tokenizer, "a", 1, 3, ids, 4, &used, &count, NULL, &error));
-    emb_tokenizer_specials(NULL, ids, ids);
-    emb_tokenizer_specials(tokenizer, NULL, NULL);
+    emb_specials specials = {.before = 7};
+    emb_model_specials(&specials, NULL);
+    assert_int_equal(specials.before, 0);
+    emb_model_specials(NULL, shared.model);
     emb_tokenizer_close(tokenizer);
     emb_tokenizer_close(NULL);
 }

@@ -230,6 +230,23 @@ def part(name, **keys):
     return change
 
 
+def template(*parts):
+    """A post-processor of special tokens, by the first part of their names, and the text."""
+    def change(folder):
+        value = get(folder, "tokenizer.json")
+        names = NAMES[get(folder, "config.json")["model_type"]]
+        tokens = [part != "text" and names[f"{part}_token"] for part in parts]
+        value["post_processor"] = {
+            "type": "TemplateProcessing", "pair": [{"Sequence": {"id": i, "type_id": 0}}
+                                                   for i in "AB"],
+            "single": [{"SpecialToken": {"id": t, "type_id": 0}} if t else
+                       {"Sequence": {"id": "A", "type_id": 0}} for t in tokens],
+            "special_tokens": {t: {"id": t, "ids": [value["model"]["vocab"][t]], "tokens": [t]}
+                               for t in tokens if t}}
+        put(folder, "tokenizer.json", value)
+    return change
+
+
 def sequence(*kinds):
     """The normalizer inside a Sequence, with others."""
     def change(folder):
@@ -354,6 +371,8 @@ def json_variants():
         **get(d, "tokenizer.json"), "pre_tokenizer": {"type": "WhitespaceSplit"}})
     yield "post-processor alone", part("post_processor", sep=["end", 60])
     yield "post-processor, taken whole", both(FILE, part("post_processor", sep=["end", 60]))
+    for parts in ("cls mask text sep", "text sep sep", "cls text", "text"):
+        yield f"template: {parts}", both(FILE, template(*parts.split()))
     yield "truncation and padding", lambda d: put(d, "tokenizer.json", {
         **get(d, "tokenizer.json"),
         "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst",

@@ -200,14 +200,21 @@ static void expect(fixture *f, const char *text, size_t count, const uint32_t *w
     } while (0)
 #define EXPECT_NOTHING(f, text) expect(f, text, 0, NULL)
 
+static void expect_specials(const fixture *f, uint32_t before, uint32_t after,
+                            const uint32_t *wanted) {
+    const emb_specials *specials = &f->spec.specials;
+    assert_int_equal(specials->before, before);
+    assert_int_equal(specials->after, after);
+    assert_memory_equal(specials->ids, wanted, (before + after) * sizeof *wanted);
+}
+
 /* ---- words ----------------------------------------------------------------------------------- */
 
 static void test_words(void **unused) {
     (void)unused;
     fixture f;
     open_json(&f, uncased, "");
-    assert_int_equal(f.spec.before_id, CLS);
-    assert_int_equal(f.spec.after_id, SEP);
+    expect_specials(&f, 1, 1, (uint32_t[]){CLS, SEP});
     assert_int_equal(f.spec.unknown_id, UNK);
     assert_int_equal(f.spec.ids_end, NEXT_ID);
     EXPECT_NOTHING(&f, "");
@@ -536,7 +543,7 @@ static void test_vocab_txt(void **unused) {
                "{\"do_lower_case\": false, \"sep_token\": {\"content\": \"last\"}, "
                "\"mask_token\": \"<mask>\", \"strip_accents\": null, \"other\": [1, {}]}");
     assert_int_equal(load(&f, &error), EMB_OK);
-    assert_int_equal(f.spec.after_id, 8);
+    expect_specials(&f, 1, 1, (uint32_t[]){2, 8});
     EXPECT(&f, "hello LAST \xc3\xa9 E last", 5, 1, 6, 7, 8);
     EXPECT(&f, "[MASK]", 1, 1, 1);
     close_fixture(&f);
@@ -559,10 +566,81 @@ static void test_template(void **unused) {
              vocabulary);
     write_file(&f, "tokenizer.json", json);
     if (load(&f, &error) != EMB_OK) fail_msg("%s", error.message);
-    assert_int_equal(f.spec.before_id, 3);
-    assert_int_equal(f.spec.after_id, 2);
+    expect_specials(&f, 1, 1, (uint32_t[]){3, 2});
     EXPECT(&f, "abA aabb a", A, B, BIG_A, UNK, A); /* no prefix; no lower case; at most three */
     close_fixture(&f);
+}
+
+/* A post-processor's parts: x is 3, y is 2, "" the text. */
+static emb_status load_template(fixture *f, const char *const *parts, emb_error *error) {
+    char json[8192], single[2048] = "";
+    make_directory(f);
+    for (size_t i = 0; parts[i]; i++) {
+        size_t used = strlen(single);
+        const char *format = *parts[i] ? "%s{\"SpecialToken\":{\"id\":\"%s\"}}"
+                                       : "%s{\"Sequence\":{\"id\":\"A%s\"}}";
+        snprintf(single + used, sizeof single - used, format, i ? "," : "", parts[i]);
+    }
+    snprintf(json, sizeof json,
+             "{\"model\":{\"vocab\":%s,\"unk_token\":\"[UNK]\",\"type\":\"WordPiece\"},"
+             "\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
+             "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[%s],"
+             "\"special_tokens\":{\"x\":{\"ids\":[3]},\"y\":{\"ids\":[2]}}}}",
+             vocabulary, single);
+    write_file(f, "tokenizer.json", json);
+    return load(f, error);
+}
+
+#define PARTS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static void test_templates(void **unused) {
+    (void)unused;
+    static const struct {
+        const char *parts[11];
+        uint32_t before, after, ids[EMB_SPECIALS_MAX];
+    } cases[] = {
+        {{"x", "y", "", "y"}, 2, 1, {3, 2, 2}},
+        {{"", "x"}, 0, 1, {3}},
+        {{"x", ""}, 1, 0, {3}},
+        {{""}, 0, 0, {0}},
+        {{"x", "x", "x", "x", "", "y", "y", "y", "y"}, 4, 4, {3, 3, 3, 3, 2, 2, 2, 2}},
+    };
+    fixture f;
+    emb_error error = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (load_template(&f, cases[i].parts, &error) != EMB_OK) fail_msg("%s", error.message);
+        expect_specials(&f, cases[i].before, cases[i].after, cases[i].ids);
+        EXPECT(&f, "a", A); /* reading knows nothing of them */
+        close_fixture(&f);
+    }
+    static const char *const refused[][12] = {
+        {"x"},
+        {"", ""},
+        {"x", "", "y", ""},
+        {"x", "x", "x", "x", "x", "x", "x", "x", "x"},
+        {"x", "x", "x", "x", "x", "", "y", "y", "y", "y"},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        assert_int_equal(load_template(&f, refused[i], &error), EMB_UNSUPPORTED);
+        assert_non_null(strstr(error.message, "post_processor.single"));
+        close_fixture(&f);
+    }
+    assert_int_equal(load_template(&f, PARTS("z", "", "x"), &error), EMB_BAD_FILE);
+    assert_non_null(strstr(error.message, "no id for \"z\""));
+    close_fixture(&f);
+}
+
+static void test_wrap(void **unused) {
+    (void)unused;
+    const emb_specials specials = {2, 1, {7, 8, 9}}, none = {0};
+    uint32_t ids[8] = {0, 0, 1, 2, 3, 0, 77}, empty[4] = {0, 0, 0, 77};
+    static const uint32_t wanted[] = {7, 8, 1, 2, 3, 9, 77}, wanted_empty[] = {7, 8, 9, 77};
+    assert_int_equal(emb_text_wrap(&specials, ids, 3), 6);
+    assert_memory_equal(ids, wanted, sizeof wanted);
+    assert_int_equal(emb_text_wrap(&specials, empty, 0), 3);
+    assert_memory_equal(empty, wanted_empty, sizeof wanted_empty);
+    assert_int_equal(emb_text_wrap(&none, ids, 7), 7);
+    assert_memory_equal(ids, wanted, sizeof wanted);
 }
 
 /* Replaces `from` in a good file by `to`; expects the status and words of the message. */
@@ -632,7 +710,8 @@ int main(void) {
         cmocka_unit_test(test_broken_bytes), cmocka_unit_test(test_splits),
         cmocka_unit_test(test_classify),     cmocka_unit_test(test_cache),
         cmocka_unit_test(test_linear),       cmocka_unit_test(test_vocab_txt),
-        cmocka_unit_test(test_template),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_template),     cmocka_unit_test(test_templates),
+        cmocka_unit_test(test_wrap),         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_missing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -242,8 +242,10 @@ static void check_ends(const setup *s, uint32_t unknown, uint32_t before, uint32
     emb_error error = {.message = ""};
     if (open_files(&o, s, &error) != EMB_OK) fail_msg("%s", error.message);
     assert_int_equal(o.spec.unknown_id, unknown);
-    assert_int_equal(o.spec.before_id, before);
-    assert_int_equal(o.spec.after_id, after);
+    assert_int_equal(o.spec.specials.before, 1);
+    assert_int_equal(o.spec.specials.after, 1);
+    assert_int_equal(o.spec.specials.ids[0], before);
+    assert_int_equal(o.spec.specials.ids[1], after);
     close_files(&o);
 }
 

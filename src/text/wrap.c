@@ -1,0 +1,13 @@
+/* wrap.c - the special tokens around a chunk: the only place that knows where they stand.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "text/text.h"
+
+uint32_t emb_text_wrap(const emb_specials *specials, uint32_t *ids, uint32_t count) {
+    uint32_t before = specials->before, after = specials->after;
+    memcpy(ids, specials->ids, before * sizeof *ids);
+    memcpy(ids + before + count, specials->ids + before, after * sizeof *ids);
+    return before + count + after;
+}
