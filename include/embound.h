@@ -640,6 +640,39 @@ EMB_API emb_status emb_tokenize(emb_tokenizer_handle *tokenizer, const char *byt
 /* Gives the special tokens that stand around each chunk; none without a model. Any thread. */
 EMB_API void emb_model_specials(emb_specials *out, const emb_model *model);
 
+/* ---- members of structs by name -------------------------------------------------------------- */
+
+/* The structs whose members can be asked for by name. */
+typedef enum emb_struct {
+    EMB_STRUCT_PLAN = 0,  /* emb_plan */
+    EMB_STRUCT_STATS = 1, /* emb_engine_stats_t */
+    EMB_STRUCT_MODEL = 2  /* emb_model_info */
+} emb_struct;
+
+typedef enum emb_member_kind {
+    EMB_MEMBER_NUMBER = 0,
+    EMB_MEMBER_FLAG = 1, /* a number: 0 or 1 */
+    EMB_MEMBER_REAL = 2,
+    EMB_MEMBER_TEXT = 3, /* what came from the names of files may not be UTF-8 */
+    EMB_MEMBER_WORD = 4  /* the word for a choice, and its number */
+} emb_member_kind;
+
+typedef struct emb_member {
+    const char *name;
+    emb_member_kind kind;
+    uint64_t number;
+    double real;
+    const char *text; /* of a TEXT: inside the struct itself */
+} emb_member;
+
+/* Gives the member of that index, from 0, of *object, and 1; 0 behind the last one. For programs
+ * that show all there is, as later versions have more of them. Lists (GPUs, regions) are not among
+ * them. Needs: an object of that kind with its struct_bytes. Threads: any. */
+EMB_API int emb_member_get(emb_member *out, emb_struct kind, const void *object, uint32_t index);
+
+/* Give "f32", "int8", ... ("default" for 0); "mean", "cls", "max" ("model" for 0). Threads: any. */
+EMB_API const char *emb_pooling_name(emb_pooling pooling);
+
 #ifdef __cplusplus
 }
 #endif

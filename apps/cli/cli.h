@@ -380,7 +380,6 @@ int emb_report_save_stats(const char *path, const emb_engine_stats_t *stats,
 
 void emb_report_plan_table(emb_writer *writer, const emb_session *session);
 void emb_report_plan_json(emb_writer *writer, const emb_session *session);
-const char *emb_pooling_name(emb_pooling pooling);
 
 /* Bytes that `encode` keeps for itself: what `plan` books too. */
 uint64_t emb_encode_bytes(const emb_options *options, uint32_t dim);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "common/members.h"
 #include "fail.h"
 
 #define MACHINE_BYTES 20480
@@ -102,24 +103,10 @@ static void print_model(emb_writer *out, const emb_model_info *info) {
 }
 
 static void json_model(emb_writer *out, const emb_model_info *info) {
-    emb_writer_text(out, ",\"model\":{\"name\":");
-    emb_writer_string(out, info->name, strlen(info->name));
-    emb_writer_format(out, ",\"architecture\":\"%.15s\",\"layers\":%u,\"hidden\":%u,\"heads\":%u",
-                      info->architecture, info->layers, info->hidden, info->heads);
-    emb_writer_format(out, ",\"intermediate\":%u,\"vocabulary\":%u,\"positions\":%u",
-                      info->intermediate, info->vocabulary, info->positions);
-    emb_writer_format(out, ",\"window_tokens\":%u,\"default_tokens\":%u,\"special_tokens\":%u",
-                      info->window_tokens, info->default_tokens, info->special_tokens);
-    emb_writer_format(out, ",\"dim\":%u,\"pooling\":\"%s\",\"normalizes\":%s", info->dim,
-                      emb_pooling_name(info->pooling), info->normalizes ? "true" : "false");
-    emb_writer_format(out, ",\"stored_dtype\":\"%s\",\"stored_group\":%u,\"smooths\":%s",
-                      emb_dtype_name(info->stored_dtype), info->stored_group,
-                      info->smooths ? "true" : "false");
-    emb_writer_format(out, ",\"parameters\":%llu,\"file_bytes\":%llu,\"truncate_dim\":%u",
-                      (unsigned long long)info->parameters, (unsigned long long)info->file_bytes,
-                      info->truncate_dim);
-    emb_writer_text(out, ",\"unknown_keys\":");
-    emb_writer_string(out, info->unknown_keys, strlen(info->unknown_keys));
+    emb_members members = {
+        .kind = EMB_STRUCT_MODEL, .object = info, .left_out = "description_bytes"};
+    emb_writer_text(out, ",\"model\":{");
+    emb_members_write(out, &members, NULL);
     emb_writer_text(out, "}");
 }
 

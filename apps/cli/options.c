@@ -9,8 +9,6 @@
 #include "cli/suggest.h"
 #include "fail.h"
 
-static const char *const poolings[] = {"model", "mean", "cls", "max"};
-
 /* The spellings that Python takes too. */
 static const struct {
     const char *spelling, *name;
@@ -22,10 +20,6 @@ static const struct {
 #define COUNT(names) (sizeof(names) / sizeof(names)[0])
 
 _Static_assert(sizeof(emb_pooling) == sizeof(uint32_t), "set_option stores enums as numbers");
-
-const char *emb_pooling_name(emb_pooling pooling) {
-    return (size_t)pooling < COUNT(poolings) ? poolings[pooling] : "?";
-}
 
 static emb_status refuse(const char *option, const char *value, const char *advice,
                          emb_error *error) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "common/members.h"
 
 #define MIB(bytes) ((double)(bytes) / 1048576)
 
@@ -131,35 +132,21 @@ void emb_report_plan_table(emb_writer *out, const emb_session *session) {
     table_budget(out, "the smallest at full speed", knee, plan, plan->device_bytes_knee);
 }
 
-/* "key":value, with a comma before all but the first. */
-static void field_u64(emb_writer *out, const char *key, uint64_t value) {
-    emb_writer_format(out, ",\"%s\":%llu", key, (ull)value);
-}
-
-static void field_text(emb_writer *out, const char *key, const char *value) {
-    emb_writer_format(out, ",\"%s\":", key);
-    emb_writer_string(out, value, strlen(value));
-}
-
-static void field_double(emb_writer *out, const char *key, double value) {
-    emb_writer_format(out, ",\"%s\":%.6f", key, value);
-}
-
 static void json_regions(emb_writer *out, const emb_plan *plan) {
     emb_writer_text(out, ",\"regions\":[");
     for (uint32_t r = 0; r < plan->regions_count; r++) {
         const emb_region *region = &plan->regions[r];
         const char *kind = region->kind <= EMB_REGION_DEVICE ? region_names[region->kind] : "?";
         emb_writer_format(out, "%s{\"kind\":\"%s\"", r ? "," : "", kind);
-        field_u64(out, "devices", region->devices);
-        field_u64(out, "bytes", region->bytes);
-        field_u64(out, "arena_bytes", region->arena_bytes);
+        emb_members_write_number(out, "devices", region->devices);
+        emb_members_write_number(out, "bytes", region->bytes);
+        emb_members_write_number(out, "arena_bytes", region->arena_bytes);
         emb_writer_text(out, ",\"items\":[");
         for (uint32_t i = 0; i < region->items_count; i++) {
             const char *name = region->items[i].name;
             emb_writer_text(out, i ? ",{\"name\":" : "{\"name\":");
             emb_writer_string(out, name, strlen(name));
-            field_u64(out, "bytes", region->items[i].bytes);
+            emb_members_write_number(out, "bytes", region->items[i].bytes);
             emb_writer_text(out, "}");
         }
         emb_writer_text(out, "]}");
@@ -169,59 +156,25 @@ static void json_regions(emb_writer *out, const emb_plan *plan) {
 
 void emb_report_plan_json(emb_writer *out, const emb_session *session) {
     const emb_plan *plan = &session->plan;
+    emb_members members = {.kind = EMB_STRUCT_PLAN,
+                           .object = plan,
+                           .flags_as_numbers = true,
+                           .inside = true,
+                           .left_out = "long_rule"};
     char minimum[32];
     emb_session_minimum(minimum, sizeof minimum, plan->host_bytes_min);
     emb_writer_text(out, "{\"fits\":true");
-    field_text(out, "model", session->info.name);
-    field_text(out, "architecture", session->info.architecture);
-    field_u64(out, "rung", plan->rung);
-    field_text(out, "rung_name", emb_rung_name(plan->rung));
-    field_text(out, "device", plan->device == EMB_DEVICE_CUDA ? "cuda" : "cpu");
-    field_text(out, "device_reason", plan->device_reason);
-    field_u64(out, "device_notice", plan->device_notice);
-    field_text(out, "dtype", emb_dtype_name(plan->dtype));
-    field_text(out, "pooling", emb_pooling_name(plan->pooling));
-    field_u64(out, "normalize", plan->normalize);
-    field_u64(out, "dim", plan->dim);
-    field_u64(out, "lanes", plan->lanes);
-    field_u64(out, "readers", plan->readers);
-    field_u64(out, "windows", plan->windows);
-    field_u64(out, "window_tokens", plan->window_tokens);
-    field_u64(out, "window_chunks", plan->window_chunks);
-    field_u64(out, "tokens_per_tile", plan->tokens_per_tile);
-    field_u64(out, "tokens_per_pass", plan->tokens_per_pass);
-    field_u64(out, "chunk_tokens_max", plan->chunk_tokens_max);
-    field_u64(out, "weight_slots", plan->weight_slots);
-    field_u64(out, "embeddings_resident", plan->embeddings_resident);
-    field_u64(out, "embeddings_pinned", plan->embeddings_pinned);
-    field_u64(out, "layers_pinned", plan->layers_pinned);
-    field_text(out, "gemm", plan->gemm == EMB_GEMM_CUBLASLT ? "cublaslt" : "own");
-    field_text(out, "graphs",
-               plan->graphs == EMB_SWITCH_ON    ? "on"
-               : plan->graphs == EMB_SWITCH_OFF ? "off"
-                                                : "auto");
-    field_u64(out, "host_bytes_max", plan->host_bytes_max);
-    field_u64(out, "host_bytes", plan->host_bytes);
-    field_u64(out, "host_bytes_min", plan->host_bytes_min);
-    field_u64(out, "host_bytes_knee", plan->host_bytes_knee);
+    emb_members_write_text(out, "model", session->info.name);
+    emb_members_write_text(out, "architecture", session->info.architecture);
+    emb_members_write(out, &members, "device_bytes_max");
     emb_writer_text(out, ",\"devices\":[");
     for (uint32_t i = 0; plan->device == EMB_DEVICE_CUDA && i < plan->devices_count; i++) {
         emb_writer_format(out, "%s%u", i ? "," : "", plan->devices[i]);
     }
     emb_writer_text(out, "]");
-    field_u64(out, "device_bytes_max", plan->device_bytes_max);
-    field_u64(out, "device_bytes", plan->device_bytes);
-    field_u64(out, "device_bytes_min", plan->device_bytes_min);
-    field_u64(out, "device_bytes_knee", plan->device_bytes_knee);
-    field_u64(out, "device_held_bytes", plan->device_held_bytes);
-    field_u64(out, "device_free_bytes", plan->device_free_bytes);
-    field_u64(out, "device_margin_bytes", plan->device_margin_bytes);
-    field_u64(out, "process_base_bytes", plan->process_base_bytes);
-    field_u64(out, "caller_bytes", plan->caller_bytes);
-    field_u64(out, "device_caller_bytes", plan->device_caller_bytes);
-    field_text(out, "memory_min", minimum);
-    field_text(out, "isa", plan->isa);
-    field_text(out, "numerics_id", plan->numerics_id);
+    emb_members_write(out, &members, "isa");
+    emb_members_write_text(out, "memory_min", minimum);
+    emb_members_write(out, &members, NULL);
     json_regions(out, plan);
     emb_writer_text(out, "}\n");
 }
@@ -268,41 +221,24 @@ void emb_report_notes(const emb_source *source) {
 void emb_report_stats(emb_writer *out, const emb_engine_stats_t *stats,
                       const emb_session *session) {
     const emb_plan *plan = &session->plan;
+    emb_members members = {.kind = EMB_STRUCT_STATS, .object = stats, .inside = true};
     double seconds = stats->seconds > 1e-9 ? stats->seconds : 1e-9;
     emb_writer_format(out, "{\"version\":\"%s\"", emb_version());
-    field_text(out, "model", session->info.name);
-    field_u64(out, "texts", stats->texts);
-    field_u64(out, "texts_failed", stats->texts_failed);
-    field_u64(out, "texts_long", stats->texts_long);
-    field_u64(out, "chunks", stats->chunks);
-    field_u64(out, "tokens", stats->tokens);
-    field_u64(out, "tokens_dropped", stats->tokens_dropped);
-    field_u64(out, "rows_computed", stats->rows_computed);
-    field_u64(out, "bytes_read", stats->bytes_read);
-    field_u64(out, "passes", stats->passes);
-    field_u64(out, "windows", stats->windows);
-    field_u64(out, "tiles", stats->tiles);
-    field_u64(out, "graphs", stats->graphs);
-    field_double(out, "seconds", stats->seconds);
-    field_double(out, "seconds_tokenize", stats->seconds_tokenize);
-    field_double(out, "seconds_encode", stats->seconds_encode);
-    field_double(out, "seconds_wait", stats->seconds_wait);
-    field_double(out, "texts_per_second", (double)stats->texts / seconds);
-    field_double(out, "tokens_per_second", (double)stats->tokens / seconds);
-    field_u64(out, "host_bytes_max", plan->host_bytes_max);
-    field_u64(out, "host_bytes_planned", stats->host_bytes_planned);
-    field_u64(out, "host_bytes_peak", stats->host_bytes_peak);
-    field_u64(out, "rung", plan->rung);
-    field_text(out, "rung_name", emb_rung_name(plan->rung));
-    field_text(out, "tuned",
-               session->tuned == EMB_CLI_TUNED_NOW      ? "now"
-               : session->tuned == EMB_CLI_TUNED_BEFORE ? "before"
-                                                        : "no");
-    field_text(out, "dtype", emb_dtype_name(plan->dtype));
-    field_text(out, "isa", plan->isa);
-    field_u64(out, "lanes", plan->lanes);
-    field_u64(out, "dim", plan->dim);
-    field_text(out, "numerics_id", plan->numerics_id);
+    emb_members_write_text(out, "model", session->info.name);
+    emb_members_write(out, &members, "host_bytes_planned");
+    emb_members_write_real(out, "texts_per_second", (double)stats->texts / seconds);
+    emb_members_write_real(out, "tokens_per_second", (double)stats->tokens / seconds);
+    emb_members_write_one(out, EMB_STRUCT_PLAN, plan, "host_bytes_max");
+    emb_members_write(out, &members, "host_bytes_now");
+    emb_members_write_one(out, EMB_STRUCT_PLAN, plan, "rung");
+    emb_members_write_one(out, EMB_STRUCT_PLAN, plan, "rung_name");
+    emb_members_write_text(out, "tuned",
+                           session->tuned == EMB_CLI_TUNED_NOW      ? "now"
+                           : session->tuned == EMB_CLI_TUNED_BEFORE ? "before"
+                                                                    : "no");
+    static const char *const last[] = {"dtype", "isa", "lanes", "dim", "numerics_id"};
+    for (size_t i = 0; i < sizeof last / sizeof last[0]; i++)
+        emb_members_write_one(out, EMB_STRUCT_PLAN, plan, last[i]);
     emb_writer_text(out, "}\n");
 }
 

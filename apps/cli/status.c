@@ -16,6 +16,7 @@
 
 #include "base/json.h"
 #include "cli/cli.h"
+#include "common/members.h"
 #include "fail.h"
 
 #define REWRITE_SECONDS 1.0
@@ -110,10 +111,6 @@ emb_status emb_status_file_open(emb_status_file *file, const emb_session *sessio
     return EMB_OK;
 }
 
-static void put_u64(emb_writer *out, const char *key, uint64_t value) {
-    emb_writer_format(out, ",\"%s\":%llu", key, (unsigned long long)value);
-}
-
 /* Over the last few writes: steady where work is finished in bursts, and yet of now. */
 static double recent_rate(emb_status_file *file, const emb_engine_stats_t *stats) {
     emb_status_mark *mark = &file->marks[file->writes++ % EMB_STATUS_MARKS];
@@ -130,18 +127,16 @@ static size_t compose(emb_status_file *file) {
     emb_writer out; /* never full: the model's name is the only text, and it is short */
     emb_writer_init(&out, NULL, file->buffer, EMB_STATUS_BYTES);
     emb_writer_format(&out, "{\"version\":\"%s\",\"pid\":%u", emb_version(), (unsigned)getpid());
-    put_u64(&out, "started", file->started);
-    emb_writer_text(&out, ",\"model\":");
-    emb_writer_string(&out, session->info.name, strlen(session->info.name));
-    emb_writer_format(&out, ",\"device\":\"%s\",\"dtype\":\"%s\"",
-                      session->plan.device == EMB_DEVICE_CUDA ? "cuda" : "cpu",
-                      emb_dtype_name(session->plan.dtype));
-    put_u64(&out, "host_bytes_planned", session->plan.host_bytes);
-    put_u64(&out, "host_bytes_now", stats.host_bytes_now);
-    put_u64(&out, "host_bytes_peak", stats.host_bytes_peak);
-    put_u64(&out, "device_bytes_planned", session->plan.device_bytes);
-    put_u64(&out, "texts", stats.texts);
-    put_u64(&out, "tokens", stats.tokens);
+    emb_members_write_number(&out, "started", file->started);
+    emb_members_write_text(&out, "model", session->info.name);
+    emb_members_write_one(&out, EMB_STRUCT_PLAN, &session->plan, "device");
+    emb_members_write_one(&out, EMB_STRUCT_PLAN, &session->plan, "dtype");
+    emb_members_write_number(&out, "host_bytes_planned", session->plan.host_bytes);
+    emb_members_write_number(&out, "host_bytes_now", stats.host_bytes_now);
+    emb_members_write_number(&out, "host_bytes_peak", stats.host_bytes_peak);
+    emb_members_write_number(&out, "device_bytes_planned", session->plan.device_bytes);
+    emb_members_write_number(&out, "texts", stats.texts);
+    emb_members_write_number(&out, "tokens", stats.tokens);
     emb_writer_format(&out, ",\"seconds\":%.3f,\"tokens_per_second\":%.1f}\n", stats.seconds,
                       recent_rate(file, &stats));
     return out.used;

@@ -81,24 +81,6 @@ emb_limits emb_limits_default(void) {
     return limits;
 }
 
-const char *emb_rung_name(emb_rung rung) {
-    switch (rung) {
-    case EMB_RUNG_FULL:
-        return "full";
-    case EMB_RUNG_FEWER:
-        return "fewer tokens";
-    case EMB_RUNG_GATHER:
-        return "embeddings from file";
-    case EMB_RUNG_STREAM:
-        return "layers streamed";
-    case EMB_RUNG_PINNED_EMBEDDINGS:
-        return "embeddings in pinned memory";
-    case EMB_RUNG_PINNED_LAYERS:
-        return "layers from pinned memory";
-    }
-    return "unknown";
-}
-
 /* ---- weighing -------------------------------------------------------------------------------- */
 
 /* Resident weights: lanes of all GPUs share each window. Streamed: a window is one GPU's, so that
