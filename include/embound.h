@@ -670,7 +670,7 @@ typedef struct emb_member {
  * them. Needs: an object of that kind with its struct_bytes. Threads: any. */
 EMB_API int emb_member_get(emb_member *out, emb_struct kind, const void *object, uint32_t index);
 
-/* Give "f32", "int8", ... ("default" for 0); "mean", "cls", "max" ("model" for 0). Threads: any. */
+/* Gives "mean", "cls", "max"; "model" for 0. Threads: any. */
 EMB_API const char *emb_pooling_name(emb_pooling pooling);
 
 #ifdef __cplusplus

@@ -10,22 +10,19 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, NoReturn, TypeVar, overload
+from typing import Any, ClassVar, Literal, NoReturn, overload
 
-from . import _core, _settings
-from ._errors import (
-    ArgumentError, EmboundWarning, TruncationWarning, UnsupportedError, warn)
+from . import _core, _results, _settings
+from ._engine import EngineModel
+from ._errors import ArgumentError, UnsupportedError
 from ._hub import resolve_model
-from ._inputs import progress_bar, read_inputs
+from ._options import check_extra, refuse_unknown, renamed, without_options_for_others
 from ._plan import Plan, register
 from ._similarity import SimilarityFunction, check_name
-from ._virtual import VirtualSubclass
 
-_Method = TypeVar("_Method", bound=Callable[..., Any])
 _PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary", None)
 _TENSOR_BYTES = 640  # of a tensor that is a row of another
 _OUTPUTS = ("sentence_embedding", "token_embeddings", None)
-
 
 # What a copy makes anew; all else that a model has, attributes of the user's too, it takes over.
 _MADE_ANEW = frozenset(("_path", "_limits", "_asarray", "_core", "_opens", "_info", "_dim",
@@ -41,42 +38,7 @@ _OUR_WAY = {
         "weights in fewer bits are SentenceTransformer(..., dtype='int8'), 'int4' or 'bf16'")}
 
 
-_FOR_OTHERS = ("gradient_checkpointing", "torchscript")
-
-
-def _without_options_for_others(make: _Method) -> _Method:
-    """Takes options that bound the memory of others, as people pass them to any constructor."""
-
-    @functools.wraps(make)
-    def call(*arguments: Any, **options: Any) -> Any:
-        found = [name for name in _FOR_OTHERS if options.pop(name, None) is not None]
-        if found:
-            warn(f"{', '.join(found)}: of no effect; memory= and gpu_memory= bound what a model "
-                 "takes", EmboundWarning)
-        return make(*arguments, **options)
-
-    return call  # type: ignore[return-value]
-
-
-def _renamed(**names: str) -> Callable[[_Method], _Method]:
-    """Takes keyword arguments by their older names too."""
-
-    def decorate(method: _Method) -> _Method:
-        @functools.wraps(method)
-        def call(*arguments: Any, **options: Any) -> Any:
-            if options:
-                for old, new in names.items():
-                    if old in options:
-                        value = options.pop(old)
-                        options.setdefault(new, value)
-            return method(*arguments, **options)
-
-        return call  # type: ignore[return-value]
-
-    return decorate
-
-
-class SentenceTransformer(VirtualSubclass):
+class SentenceTransformer(EngineModel):
     """A model that turns texts into vectors, inside a memory budget if one is stated.
 
     Args (all but the first by keyword; up to ``truncate_dim`` as in sentence-transformers):
@@ -116,8 +78,8 @@ class SentenceTransformer(VirtualSubclass):
     SUPPORTED_SIMILARITY_FN_NAMES: ClassVar[tuple[str, ...]] = (
         "cosine", "dot", "euclidean", "manhattan")
 
-    @_without_options_for_others
-    @_renamed(tokenizer_kwargs="processor_kwargs")
+    @without_options_for_others
+    @renamed(tokenizer_kwargs="processor_kwargs")
     def __init__(self, model_name_or_path: str | None = None, *, modules: Any = None,
                  device: str | None = None, prompts: dict[str, str] | None = None,
                  default_prompt_name: str | None = None, cache_folder: str | None = None,
@@ -132,7 +94,7 @@ class SentenceTransformer(VirtualSubclass):
                  truncate_dim: int | None = None, memory: int | str | None = None,
                  gpu_memory: int | str | None = None, dtype: Any = None, long: str | None = None,
                  threads: int | None = None, caller_memory: int | str | None = None) -> None:
-        _refuse_unknown(modules, processor_kwargs, backend)
+        refuse_unknown(modules, processor_kwargs, backend)
         if model_name_or_path is None:
             raise ArgumentError("a model's directory or name is needed: "
                                 "SentenceTransformer('all-MiniLM-L6-v2')")
@@ -160,36 +122,11 @@ class SentenceTransformer(VirtualSubclass):
             truncate_dim if truncate_dim is not None else saved.get("truncate_dim"))
         self.model_card_data = model_card_data or _settings.CardData(path)
         self._attach(path, limits)
-
-    def _attach(self, path: str, limits: _settings.Limits) -> None:
-        """Opens the model's files, and plans."""
-        import numpy  # before anything is measured: it belongs to the process
-
-        self._path, self._limits = path, limits
-        self._asarray = numpy.asarray
-        self._core = _core.Engine(path)
-        self._opens = 0
-        self._info = self._core.info
-        self._dim: int = self._info["dim"]
-        self._configure()
         register(self)
-
-    def _configure(self) -> None:
-        """Tells the engine its limits and plans, so that a budget too small is said at once."""
-        try:
-            self._core.configure(**self._limits.numbers())
-            self._planned: dict[str, Any] = self._core.plan()
-        except UnsupportedError:
-            if not self._limits.half:
-                raise
-            self._core.configure(**self._limits.numbers_of_half())
-            self._planned = self._core.plan()
-            warn("float16 is computed on GPUs alone: this CPU computes in bf16, in as many bytes; "
-                 "dtype='f32' is exact", EmboundWarning)
 
     # ---- encoding ------------------------------------------------------------------------------
 
-    @_renamed(sentences="inputs")
+    @renamed(sentences="inputs")
     def encode(self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None,
                batch_size: int = 32, show_progress_bar: bool | None = None,
                output_value: str | None = "sentence_embedding", precision: str = "float32",
@@ -233,7 +170,7 @@ class SentenceTransformer(VirtualSubclass):
             raise ArgumentError(f"output_value {output_value!r}: state 'sentence_embedding', "
                                 "'token_embeddings' or None")
         if kwargs:
-            _check_extra(kwargs)
+            check_extra(kwargs)
         prompt = self._prompt_of(prompt_name, prompt)
         if pool is not None:
             from . import _pool
@@ -250,17 +187,18 @@ class SentenceTransformer(VirtualSubclass):
             return _tokens.encode(self, inputs, prompt, output_value, truncate_dim)
         plain = precision in ("float32", None)
         if tensors and plain and self._planned["device"] == "cuda":
-            return self._tensors_on_gpu(inputs, prompt, truncate_dim, normalize_embeddings,
-                                        show_progress_bar, convert_to_tensor)
+            return _results.tensors_on_gpu(self, inputs, prompt, truncate_dim,
+                                           normalize_embeddings, show_progress_bar,
+                                           convert_to_tensor)
         listed = tensors and not convert_to_tensor
         rows = self._rows(inputs, prompt, truncate_dim, normalize_embeddings, show_progress_bar,
                           beside=(0 if plain else self._dim) + listed * _TENSOR_BYTES)
         if plain and not tensors and len(rows):
             return self._asarray(rows)
-        return self._finish(inputs, self._asarray(rows), precision, convert_to_numpy,
-                            convert_to_tensor)
+        return _results.finish(self, inputs, self._asarray(rows), precision, convert_to_numpy,
+                               convert_to_tensor)
 
-    @_renamed(sentences="inputs")
+    @renamed(sentences="inputs")
     def encode_query(self, inputs: Any, prompt_name: str | None = None, prompt: str | None = None,
                      batch_size: int = 32, show_progress_bar: bool | None = None,
                      output_value: str | None = "sentence_embedding", precision: str = "float32",
@@ -278,7 +216,7 @@ class SentenceTransformer(VirtualSubclass):
             normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, pool=pool,
             chunk_size=chunk_size, task="query", **kwargs)
 
-    @_renamed(sentences="inputs")
+    @renamed(sentences="inputs")
     def encode_document(self, inputs: Any, prompt_name: str | None = None,
                         prompt: str | None = None, batch_size: int = 32,
                         show_progress_bar: bool | None = None,
@@ -366,88 +304,7 @@ class SentenceTransformer(VirtualSubclass):
         """encode_stream for event loops: takes an iterable or an asynchronous one."""
         from . import _stream
 
-        return _stream.encode_async(self, inputs, options)
-
-    def _rows(self, inputs: Any, prompt: str | None, truncate_dim: int | None, normalize: bool,
-              show_progress_bar: bool | None, on_device: bool = False, beside: int = 0) -> Any:
-        """The vectors, whatever holds the texts; warns once of what was cut off. `beside`: bytes
-        that each vector takes once more, in another form."""
-        if truncate_dim is None:
-            truncate_dim = self.truncate_dim
-        dim = -1 if truncate_dim is None else _settings.kept_dim(self._dim, truncate_dim)
-        column: tuple[Any, Any, Any] | None = None
-        if not isinstance(inputs, (str, list)):
-            inputs, column = read_inputs(inputs)
-        bar = None
-        if not isinstance(inputs, str):
-            bar = progress_bar(show_progress_bar, len(inputs))
-        try:
-            if column is not None:
-                rows, texts, tokens = self._core.encode_column(*column, prompt, dim, normalize, bar,
-                                                               on_device, beside)
-            else:
-                rows, texts, tokens = self._core.encode(inputs, prompt, dim, normalize, bar,
-                                                        on_device, beside)
-        finally:
-            if bar is not None:
-                bar.close()
-        if self._core.opens != self._opens:
-            self._opens, self._planned = self._core.opens, self._core.plan()
-        if texts:
-            _warn_of_cut(texts, tokens, self.max_seq_length)
-        return rows
-
-    def _tensors_on_gpu(self, inputs: Any, prompt: str | None, truncate_dim: int | None,
-                        normalize: bool, show_progress_bar: bool | None, one: bool) -> Any:
-        """The vectors as a tensor (or a list of them) over memory of the GPU that holds them."""
-        torch = _settings.need_torch("tensors")
-        options = (inputs, prompt, truncate_dim, normalize, show_progress_bar)
-        try:
-            rows = self._rows(*options, True)
-        except UnsupportedError:
-            if self.plan()["device"] == "cuda":
-                raise
-            # opened later than it was planned, and on the CPU
-            return self._finish(inputs, self._asarray(self._rows(*options)), None, False, one)
-        if not len(rows):
-            return _nothing(False, one)
-        tensor = torch.from_dlpack(rows)
-        return tensor if one or isinstance(inputs, str) else list(tensor)
-
-    def _finish(self, inputs: Any, rows: Any, precision: str | None, convert_to_numpy: bool,
-                convert_to_tensor: bool) -> Any:
-        """What is asked for beside a plain array: other precisions, tensors, nothing at all."""
-        single = isinstance(inputs, str)
-        if not len(rows):
-            return _nothing(convert_to_numpy, convert_to_tensor)
-        if precision not in (None, "float32"):
-            from .quantization import quantize_in_blocks
-
-            rows = quantize_in_blocks(rows[None, :] if single else rows, str(precision))
-            rows = rows[0] if single else rows
-        if convert_to_numpy and not convert_to_tensor:
-            return rows
-        torch = _settings.need_torch("tensors")
-        tensor = torch.from_numpy(rows)
-        if self._planned["device"] == "cuda":
-            tensor = tensor.to(f"cuda:{self._planned['devices'][0]}")
-        return tensor if convert_to_tensor or single else list(tensor)
-
-    def _prompt_of(self, prompt_name: str | None, prompt: str | None) -> str | None:
-        if prompt is None:
-            name = prompt_name if prompt_name is not None else self.default_prompt_name
-            if name is None:
-                return None
-            if not isinstance(name, str) or name not in self.prompts:
-                raise ArgumentError(f"prompt_name {name!r} is none of the prompts "
-                                    f"{sorted(self.prompts)}")
-            prompt = self.prompts[name]
-        elif prompt_name is not None:
-            warn("prompt and prompt_name are both stated: prompt is used, prompt_name is not",
-                 EmboundWarning)
-        if not isinstance(prompt, str):
-            raise ArgumentError(f"prompt={prompt!r}: a str is needed")
-        return prompt or None
+        return _stream.encode_async(self, inputs, functools.partial(self.encode, **options))
 
     # ---- tokens --------------------------------------------------------------------------------
 
@@ -464,27 +321,6 @@ class SentenceTransformer(VirtualSubclass):
         from . import _tokens
 
         return _tokens.tokenize(self, inputs, prompt=prompt, **kwargs)
-
-    @property
-    def max_seq_length(self) -> int:
-        """Most tokens of a text, special tokens included. Setting it closes the engine, which
-        opens with the new limit at the next use; at most the model's positions."""
-        return self._limits.tokens or int(self._info["default_tokens"])
-
-    @max_seq_length.setter
-    def max_seq_length(self, value: int) -> None:
-        self._change(tokens=_settings.check_tokens(value))
-
-    def _change(self, **limits: Any) -> None:
-        """Plans with other limits; where that fails, all is as it was."""
-        before = {name: getattr(self._limits, name) for name in limits}
-        vars(self._limits).update(limits)
-        try:
-            self._configure()
-        except BaseException:
-            vars(self._limits).update(before)
-            self._configure()
-            raise
 
     def get_max_seq_length(self) -> int:
         """The same as ``max_seq_length``."""
@@ -536,24 +372,6 @@ class SentenceTransformer(VirtualSubclass):
     truncate_sentence_embeddings = truncate_embeddings
 
     @property
-    def device(self) -> Any:
-        """Where the engine computes: a torch.device if torch is imported, else a str that has
-        ``type`` and ``index`` too."""
-        name = self._planned["device"]
-        if name == "cuda":
-            name = f"cuda:{self._planned['devices'][0]}"
-        torch = sys.modules.get("torch")
-        return torch.device(name) if torch is not None else _settings.Device(name)
-
-    @property
-    def dtype(self) -> Any:
-        """Of the weights: a torch.dtype if torch is imported and has it, else ``"f32"``, ..."""
-        name = str(self._planned["dtype"])
-        torch = sys.modules.get("torch")
-        long = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "int8": "int8"}
-        return getattr(torch, long[name]) if torch is not None and name in long else name
-
-    @property
     def modalities(self) -> list[str]:
         """``["text"]``."""
         return ["text"]
@@ -575,15 +393,6 @@ class SentenceTransformer(VirtualSubclass):
         return "embound"
 
     # ---- moving, opening, closing --------------------------------------------------------------
-
-    def _move(self, device: Any) -> None:
-        wanted = _settings.parse_device(device)
-        kind, devices = str(self._planned["device"]), self._planned["devices"]
-        here = {kind} if len(devices) == 1 else set()
-        here.add(f"{kind}:" + ",".join(map(str, devices)))
-        if wanted is None or str(wanted) in here or wanted == self._limits.device:
-            return
-        self._change(device=wanted)
 
     def to(self, device: Any = None, dtype: Any = None, non_blocking: bool = False,
            memory_format: Any = None) -> SentenceTransformer:
@@ -635,17 +444,12 @@ class SentenceTransformer(VirtualSubclass):
     def open(self) -> SentenceTransformer:
         """Takes the engine's memory and loads the weights now, not at the first use."""
         self._core.open()
-        self._planned = self._core.plan()
+        self._plan_now()
         return self
 
     def close(self) -> None:
         """Gives the engine's memory back; the next use opens it again."""
         self._core.close()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether this process has the engine open."""
-        return bool(self._core.is_open)
 
     def __enter__(self) -> SentenceTransformer:
         return self.open()
@@ -655,8 +459,7 @@ class SentenceTransformer(VirtualSubclass):
 
     def plan(self) -> Plan:
         """The plan: of the open engine, else made now for this process as it is."""
-        self._planned = self._core.plan()
-        return Plan(self._planned)
+        return Plan(self._plan_now())
 
     def memory_report(self) -> dict[str, Any]:
         """Planned bytes beside observed ones (``host_bytes_planned``, ``_now`` and ``_peak``, of
@@ -733,43 +536,5 @@ def _reopen(kind: type[SentenceTransformer], path: str,
     """A copy: of the same class, files and limits, not open yet; its other state follows."""
     model = kind.__new__(kind)
     model._attach(path, copy.copy(limits))
+    register(model)
     return model
-
-
-def _refuse_unknown(modules: Any, processor: Any, backend: str) -> None:
-    if modules is not None:
-        raise UnsupportedError("modules of torch cannot be run here: save them with "
-                               "sentence-transformers, and open the directory")
-    if backend not in ("torch", "onnx", "openvino"):
-        raise ArgumentError(f"backend {backend!r}: leave it out, embound has kernels of its own")
-    if processor:
-        raise UnsupportedError(f"processor_kwargs={processor!r} mean nothing to embound: set "
-                               "max_seq_length on the model, or change the model's files")
-
-
-def _check_extra(options: dict[str, Any]) -> None:
-    """``task`` is for models with routes, of which embound runs none; others do not exist."""
-    unknown = sorted(set(options) - {"task", "processing_kwargs"})
-    if unknown:
-        raise ArgumentError(f"encode() has no parameter {', '.join(unknown)}")
-    if options.get("processing_kwargs"):
-        raise UnsupportedError("processing_kwargs mean nothing to embound: set max_seq_length on "
-                               "the model")
-
-
-def _warn_of_cut(texts: int, tokens: int, limit: int) -> None:
-    """One warning a call."""
-    warn(f"{texts} text{'s' if texts > 1 else ''} longer than {limit} tokens: {tokens} tokens "
-         "were left out; SentenceTransformer(..., long='chunk') makes every token count",
-         TruncationWarning)
-
-
-def _nothing(convert_to_numpy: bool, convert_to_tensor: bool) -> Any:
-    """The result for no texts, as upstream gives it."""
-    if convert_to_tensor:
-        return _settings.need_torch("tensors").tensor([])
-    if convert_to_numpy:
-        import numpy
-
-        return numpy.array([])
-    return []

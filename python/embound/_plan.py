@@ -7,15 +7,11 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from ._sizes import format_size
 
-if TYPE_CHECKING:
-    from ._model import SentenceTransformer
-
 _ITEM_NAMES = {"process": "held by this process already"}
-_MODELS: weakref.WeakSet[SentenceTransformer] = weakref.WeakSet()
 
 
 class Plan(Mapping[str, Any]):
@@ -71,7 +67,27 @@ class Plan(Mapping[str, Any]):
                 f"{format_size(self[f'{kind}_bytes_knee'])})")
 
 
-def register(model: SentenceTransformer) -> None:
+class Traced(Protocol):
+    """What trace_memory asks of a model."""
+
+    model_name: str
+    _limits: Any
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has the engine open."""
+
+    def plan(self) -> Plan:
+        """Of the open engine."""
+
+    def memory_report(self) -> dict[str, Any]:
+        """Its counters."""
+
+
+_MODELS: weakref.WeakSet[Traced] = weakref.WeakSet()
+
+
+def register(model: Traced) -> None:
     """Makes a model known to trace_memory; it is not kept alive."""
     _MODELS.add(model)
 
@@ -132,7 +148,7 @@ def trace_memory(file: TextIO | None = None) -> MemoryAccount:
     return account
 
 
-def _sums(opened: Collection[tuple[SentenceTransformer, Plan]], now: int) -> list[str]:
+def _sums(opened: Collection[tuple[Traced, Plan]], now: int) -> list[str]:
     """Of all open engines together; and the smallest figures that they state."""
     lines = []
     engines = sum(_arena_bytes(plan, "host", "pinned") for _, plan in opened)

@@ -7,13 +7,11 @@ SPDX-License-Identifier: Apache-2.0
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import _settings
+from ._engine import EngineModel
 from ._errors import ArgumentError
-
-if TYPE_CHECKING:
-    from ._model import SentenceTransformer
 
 
 class Pool(dict[str, Any]):
@@ -26,13 +24,13 @@ class Pool(dict[str, Any]):
         self.stopped = False
 
 
-def start(model: SentenceTransformer, wanted: Any) -> Pool:
+def start(model: EngineModel, wanted: Any) -> Pool:
     """Moves the model to the devices: what is wrong with them is said now."""
     if wanted is None:
         on_gpu = model.device.type == "cuda"
         wanted = ["cuda:all" if on_gpu else "cpu"]
     device = _settings.join_devices(wanted)
-    model.to(device)
+    model._move(device)
     return Pool(device, [str(name) for name in wanted])
 
 

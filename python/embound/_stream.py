@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ._engine import EngineModel
 from ._errors import ArgumentError, TextError
-
-if TYPE_CHECKING:
-    from ._model import SentenceTransformer
 
 BLOCK_TEXTS = 1024
 BLOCK_CHARACTERS = 1 << 20
@@ -34,7 +32,7 @@ def _check_iterable(texts: Any) -> None:
         raise ArgumentError(f"a stream takes an iterable of str, not one {type(texts).__name__}")
 
 
-def texts_at_a_time(model: SentenceTransformer, most: int = BLOCK_TEXTS) -> int:
+def texts_at_a_time(model: EngineModel, most: int = BLOCK_TEXTS) -> int:
     """So many texts that their vectors have room in the stated memory, if one is stated."""
     return max(1, min(most, int(model._core.room()) // (4 * model._dim)))
 
@@ -70,14 +68,14 @@ def blocks(texts: Iterable[str], most: int) -> Iterator[list[str]]:
         yield block.texts
 
 
-def encode(model: SentenceTransformer, texts: Iterable[str], prompt: str | None,
+def encode(model: EngineModel, texts: Iterable[str], prompt: str | None,
            truncate_dim: int | None, normalize: bool) -> Iterator[Any]:
     """Yields one vector per text. A vector is a copy, so that keeping one keeps no block."""
     _check_iterable(texts)
     return _vectors(model, texts, prompt, truncate_dim, normalize)
 
 
-def _vectors(model: SentenceTransformer, texts: Iterable[str], prompt: str | None,
+def _vectors(model: EngineModel, texts: Iterable[str], prompt: str | None,
              truncate_dim: int | None, normalize: bool) -> Iterator[Any]:
     import numpy
 
@@ -114,15 +112,15 @@ async def _listed(texts: Any, most: int) -> AsyncIterator[list[str]]:
         yield block.texts
 
 
-async def encode_async(model: SentenceTransformer, texts: Any,
-                       options: dict[str, Any]) -> AsyncIterator[Any]:
+async def encode_async(model: EngineModel, texts: Any,
+                       encode_block: Callable[[list[str]], Any]) -> AsyncIterator[Any]:
     """As encode, in a thread, block by block."""
     _check_iterable(texts)
     most = await in_thread(functools.partial(texts_at_a_time, model))
     done = 0
     async for block in _listed(texts, most):
         try:
-            rows = await in_thread(functools.partial(model.encode, block, **options))
+            rows = await in_thread(functools.partial(encode_block, block))
         except TextError as error:
             raise error.after(done) from None
         for row in rows:

@@ -4,13 +4,12 @@ SPDX-License-Identifier: Apache-2.0
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from . import _settings
+from ._engine import EngineModel, warn_of_cut
 from ._errors import TextError, UnsupportedError
 from ._inputs import read_inputs
-
-if TYPE_CHECKING:
-    from ._model import SentenceTransformer
 
 
 def _listed(texts: Any) -> list[Any]:
@@ -20,7 +19,7 @@ def _listed(texts: Any) -> list[Any]:
     return items.to_pylist() if hasattr(items, "to_pylist") else list(items)
 
 
-def _ids(model: SentenceTransformer, texts: Any, prompt: str | None) -> list[Any]:
+def _ids(model: EngineModel, texts: Any, prompt: str | None) -> list[Any]:
     import numpy
 
     items = _listed(texts)
@@ -41,7 +40,7 @@ class Features(dict[str, Any]):
                        "of any length")
 
 
-def _prompt_length(model: SentenceTransformer, prompt: str) -> int:
+def _prompt_length(model: EngineModel, prompt: str) -> int:
     """Tokens of the prompt, but for a special one at its end, as upstream counts them."""
     return len(_ids(model, [prompt], None)[0]) - min(1, model._info["specials_after"])
 
@@ -54,7 +53,7 @@ def _tensor(array: Any) -> Any:
     return torch.from_numpy(array)
 
 
-def tokenize(model: SentenceTransformer, texts: Any, prompt: str | None = None,
+def tokenize(model: EngineModel, texts: Any, prompt: str | None = None,
              **kwargs: Any) -> dict[str, Any]:
     """See SentenceTransformer.tokenize."""
     import numpy
@@ -79,7 +78,7 @@ def tokenize(model: SentenceTransformer, texts: Any, prompt: str | None = None,
     return features
 
 
-def _pooled(model: SentenceTransformer, rows: Any, truncate_dim: int | None) -> Any:
+def _pooled(model: EngineModel, rows: Any, truncate_dim: int | None) -> Any:
     """The text's vector from its tokens': as the model's files say."""
     import numpy
 
@@ -95,7 +94,7 @@ def _pooled(model: SentenceTransformer, rows: Any, truncate_dim: int | None) -> 
     return vector[:truncate_dim]
 
 
-def encode(model: SentenceTransformer, inputs: Any, prompt: str | None, output_value: str | None,
+def encode(model: EngineModel, inputs: Any, prompt: str | None, output_value: str | None,
            truncate_dim: int | None) -> Any:
     """Vectors of tokens, [tokens, dim] tensors; or (None) all features of each text, a dict.
 
@@ -104,16 +103,12 @@ def encode(model: SentenceTransformer, inputs: Any, prompt: str | None, output_v
     """
     import numpy
 
-    from . import _settings
-    from ._model import _warn_of_cut
-
     torch = _settings.need_torch("vectors of tokens")
-
     single = isinstance(inputs, str)
     texts = _listed(inputs)
     rows, cut, dropped = model._core.encode_tokens(texts, prompt)
     if cut:
-        _warn_of_cut(cut, dropped, model.max_seq_length)
+        warn_of_cut(cut, dropped, model.max_seq_length)
     arrays = [numpy.asarray(one) for one in rows]
     results: list[Any] = [torch.from_numpy(array) for array in arrays]
     if output_value is None:
