@@ -62,7 +62,7 @@ typedef struct watch {
 static void *watch_statistics(void *user) {
     watch *on = user;
     emb_engine_stats_t before = {0};
-    while (!atomic_load(&on->stop)) {
+    do {
         emb_engine_stats_t now;
         emb_tuning tuning;
         emb_engine_stats(&now, on->engine);
@@ -74,7 +74,7 @@ static void *watch_statistics(void *user) {
         on->readings++;
         before = now;
         usleep(PAUSE_US);
-    }
+    } while (!atomic_load(&on->stop)); /* at least once, however late the thread gets its turn */
     return NULL;
 }
 
