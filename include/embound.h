@@ -167,7 +167,7 @@ EMB_API emb_status emb_machine_probe(emb_machine *out, const emb_device_list *de
 EMB_API emb_status emb_machine_probe_guest(emb_machine *out, const emb_device_list *devices,
                                            emb_error *error);
 
-/* Gives which kernels of the CPU will run: "ref", "avx2" or "avx512". Any thread. */
+/* Gives which kernels of the CPU will run: "ref", "avx2" or "avx512". Threads: any. */
 EMB_API const char *emb_machine_isa(const emb_machine *machine);
 
 /* Writes the machine as JSON into `text` (`capacity` bytes, NUL-terminated); gives the length
@@ -199,10 +199,10 @@ typedef enum emb_dtype {
 #define EMB_DTYPE_NAMES(between)                                                                   \
     "f32" between "bf16" between "f16" between "int8" between "int4" between "fp8"
 
-/* Gives "int8" and the like, "default" for EMB_DTYPE_DEFAULT; never NULL. Any thread. */
+/* Gives "int8" and the like, "default" for EMB_DTYPE_DEFAULT; never NULL. Threads: any. */
 EMB_API const char *emb_dtype_name(emb_dtype dtype);
 
-/* The other way round. Fails: EMB_INVALID_ARGUMENT; *out then stays as it is. Any thread. */
+/* The other way round. Fails: EMB_INVALID_ARGUMENT; *out then stays as it is. Threads: any. */
 EMB_API emb_status emb_dtype_from_name(emb_dtype *out, const char *name);
 
 typedef enum emb_pooling {
@@ -637,7 +637,7 @@ EMB_API emb_status emb_tokenize(emb_tokenizer_handle *tokenizer, const char *byt
                                 uint32_t flags, uint32_t *ids, size_t capacity, size_t *used,
                                 size_t *count, uint32_t *done, emb_error *error);
 
-/* Gives the special tokens that stand around each chunk; none without a model. Any thread. */
+/* Gives the special tokens that stand around each chunk; none without a model. Threads: any. */
 EMB_API void emb_model_specials(emb_specials *out, const emb_model *model);
 
 /* ---- members of structs by name -------------------------------------------------------------- */

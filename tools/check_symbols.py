@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fails unless libembound.so exports exactly what embound.h declares EMB_API, each of those says
-which threads may call it, every non-static symbol of the core starts with emb_, and no object of the
-core holds writable data but what STYLE.md names.
+which threads may call it, every non-static symbol of the core starts with emb_, and no object of
+the core holds writable data but what STYLE.md names.
 
 SPDX-License-Identifier: Apache-2.0
 """
