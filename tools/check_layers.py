@@ -12,7 +12,7 @@ from c_source import ROOT, project_files, read
 ARROWS = {
     "src/base": [],
     "src/text": ["base/"],
-    "src/model": ["base/"],
+    "src/model": ["base/", "backend/spec.h"],
     "src/backend": ["base/"],
     "src/encoder": ["base/", "model/", "backend/backend.h"],
     "src/plan": ["base/", "text/", "model/", "backend/backend.h", "encoder/"],

@@ -5,15 +5,9 @@
 #define EMB_BACKEND_LANE_H
 
 #include "backend/linear.h"
+#include "backend/spec.h"
 
-/* Sizes that blocks need; the same for every layer. */
-typedef struct emb_block_shape {
-    uint32_t hidden, heads, head_dim, intermediate;
-    uint32_t chunk_tokens_max; /* longest chunk in any tile */
-    float norm_epsilon;
-    const float *relative; /* NULL, or [heads, 2 * chunk_tokens_max - 1]: added to the scaled score
-                              of query i and key j at [j - i + chunk_tokens_max - 1] */
-} emb_block_shape;
+typedef emb_layer_spec emb_block_shape;
 
 /* The tokens that go through a block together. */
 typedef struct emb_tile {

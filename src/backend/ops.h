@@ -36,6 +36,9 @@ struct emb_backend {
     uint32_t lane_state_bytes;      /* host bytes of a lane's state; 0 on a CPU */
     const emb_device_calls *device; /* NULL on a CPU */
 
+    /* NULL if the backend computes such layers; else what it does not, see emb_spec_beyond_bert. */
+    const char *(*supports)(const emb_backend *self, const emb_layer_spec *spec);
+
     /* Books the packed form of a [rows, cols] matrix of `dtype`, which may differ from the
      * backend's where a model keeps a matrix wider, and its bias, and fills in the linear. */
     void (*linear_layout)(const emb_backend *self, emb_linear *linear, uint32_t rows, uint32_t cols,

@@ -41,7 +41,7 @@ void emb_lane_layout(emb_lane *lane, uint32_t index, const emb_weights_config *c
     memset(lane, 0, sizeof *lane);
     lane->index = index;
     emb_ledger_item(ledger, "lane buffers");
-    uint64_t values = (uint64_t)tokens_per_tile * config->shape->hidden;
+    uint64_t values = (uint64_t)tokens_per_tile * config->shape->spec.hidden;
     lane->indices =
         emb_ledger_take(ledger, emb_index_words(tokens_per_tile), sizeof *lane->indices);
     if (lane->indices) {
@@ -49,11 +49,12 @@ void emb_lane_layout(emb_lane *lane, uint32_t index, const emb_weights_config *c
         lane->ids = lane->indices + emb_index_ids(tokens_per_tile);
     }
     if (!config->words_resident && !config->words_pinned) {
-        lane->gathered = emb_ledger_take(ledger, tokens_per_tile,
-                                         emb_dtype_row_bytes(config->dtype, config->shape->hidden));
-        lane->gather_row = emb_ledger_take(ledger, config->shape->hidden, sizeof(float));
+        lane->gathered =
+            emb_ledger_take(ledger, tokens_per_tile,
+                            emb_dtype_row_bytes(config->dtype, config->shape->spec.hidden));
+        lane->gather_row = emb_ledger_take(ledger, config->shape->spec.hidden, sizeof(float));
         lane->gather_scratch =
-            emb_ledger_take(ledger, emb_model_scratch_bytes(config->shape->hidden), 1);
+            emb_ledger_take(ledger, emb_model_scratch_bytes(config->shape->spec.hidden), 1);
     }
     emb_ledger_item(books->device, "lane buffers");
     if (with_x) lane->x = emb_ledger_take(books->device, values, config->backend->activation_bytes);
@@ -96,7 +97,7 @@ static const uint32_t *pack_tile(emb_tile *tile, const tile_room *room, const em
 static emb_status gather_words(emb_encoder *encoder, emb_lane *lane, uint32_t *ids, uint32_t tokens,
                                emb_error *error) {
     const emb_weights *w = encoder->weights;
-    uint32_t hidden = encoder->shape->hidden;
+    uint32_t hidden = encoder->shape->spec.hidden;
     uint64_t row_bytes = emb_dtype_row_bytes(w->dtype, hidden);
     for (uint32_t i = 0; i < tokens; i++) {
         EMB_TRY(emb_weights_read_word(w, (unsigned char *)lane->gathered + i * row_bytes, ids[i],
@@ -137,7 +138,7 @@ static emb_status run_tile(emb_encoder *encoder, emb_lane *lane, const emb_pass 
                            const emb_tile_cut *cut, uint32_t n, const emb_layer *layer,
                            emb_error *error) {
     const emb_backend *backend = encoder->backend;
-    size_t row_bytes = (size_t)encoder->shape->hidden * backend->activation_bytes;
+    size_t row_bytes = (size_t)encoder->shape->spec.hidden * backend->activation_bytes;
     void *x = lane->x ? lane->x : (unsigned char *)pass->x + cut->row0 * row_bytes;
     bool last = n + 1 == encoder->shape->layers;
     emb_embedding embedding;
@@ -156,7 +157,7 @@ static emb_status run_tile(emb_encoder *encoder, emb_lane *lane, const emb_pass 
         backend->ffn_block(backend, &lane->scratch, x, x, &lane->tile, layer, &encoder->blocks);
     }
     if (last && encoder->keeps_tokens)
-        keep_tokens(lane, pass, x, encoder->shape->hidden);
+        keep_tokens(lane, pass, x, encoder->shape->spec.hidden);
     else if (last)
         backend->pool(backend, &lane->scratch, pass->vectors, lane->tile_targets, x, &lane->tile,
                       &encoder->pool, &encoder->blocks);
@@ -225,7 +226,7 @@ static emb_status begin_packed(emb_encoder *encoder, emb_lane *lane, const emb_p
 static emb_status run_packed(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass, uint32_t c,
                              uint32_t n, const emb_layer *layer, emb_error *error) {
     const emb_backend *backend = encoder->backend;
-    size_t row_bytes = (size_t)encoder->shape->hidden * backend->activation_bytes;
+    size_t row_bytes = (size_t)encoder->shape->spec.hidden * backend->activation_bytes;
     void *x = (unsigned char *)pass->x + pass->cuts[c].row0 * row_bytes;
     if (n == 0) EMB_TRY(begin_packed(encoder, lane, pass, c, x, error));
     const emb_packed_tile *own = &pass->packed->tiles[c];

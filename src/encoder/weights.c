@@ -12,7 +12,8 @@
 #include "encoder/encoder.h"
 
 static uint32_t staging_cols(const emb_shape *shape) {
-    return shape->intermediate > shape->hidden ? shape->intermediate : shape->hidden;
+    return shape->spec.intermediate > shape->spec.hidden ? shape->spec.intermediate
+                                                         : shape->spec.hidden;
 }
 
 /* Without files, which measuring can do without, nothing is. */
@@ -47,13 +48,14 @@ static void linear_layout(emb_linear *linear, const emb_weights *w, emb_tensor_r
 }
 
 static void layer_layout(emb_layer *layer, const emb_weights *weights, emb_ledger *ledger) {
-    const emb_shape *s = weights->shape;
+    const emb_layer_spec *s = &weights->shape->spec;
     emb_layer measured; /* while measuring there is no table of layers to write into */
     if (!layer) layer = &measured;
-    linear_layout(&layer->qkv, weights, EMB_TENSOR_QUERY, 3 * s->hidden, s->hidden, ledger);
-    linear_layout(&layer->attention_out, weights, EMB_TENSOR_ATTENTION_OUT, s->hidden, s->hidden,
+    linear_layout(&layer->qkv, weights, EMB_TENSOR_QUERY, emb_spec_qkv_rows(s), s->hidden, ledger);
+    linear_layout(&layer->attention_out, weights, EMB_TENSOR_ATTENTION_OUT, s->hidden,
+                  emb_spec_context(s), ledger);
+    linear_layout(&layer->ffn_in, weights, EMB_TENSOR_FFN_IN, emb_spec_ffn_rows(s), s->hidden,
                   ledger);
-    linear_layout(&layer->ffn_in, weights, EMB_TENSOR_FFN_IN, s->intermediate, s->hidden, ledger);
     linear_layout(&layer->ffn_out, weights, EMB_TENSOR_FFN_OUT, s->hidden, s->intermediate, ledger);
     layer->attention_gain = emb_ledger_take(ledger, s->hidden, sizeof(float));
     layer->attention_shift = emb_ledger_take(ledger, s->hidden, sizeof(float));
@@ -73,7 +75,7 @@ static uint64_t layer_in_block(emb_layer *layer, const emb_weights *weights, voi
 
 static void *words_layout(const emb_weights_config *config, emb_ledger *ledger) {
     return emb_ledger_take(ledger, config->shape->vocabulary,
-                           emb_dtype_row_bytes(config->dtype, config->shape->hidden));
+                           emb_dtype_row_bytes(config->dtype, config->shape->spec.hidden));
 }
 
 void emb_pinned_weights_layout(emb_pinned_weights *pinned, const emb_weights_config *config,
@@ -123,7 +125,7 @@ static void layers_layout(emb_weights *w, const emb_books *books) {
 static uint64_t staging_values(const emb_weights *w) {
     const emb_shape *s = w->shape;
     uint64_t rows = (uint64_t)EMB_PACK_ROWS * staging_cols(s);
-    uint64_t relative = (uint64_t)s->relative_buckets * s->heads + 2 * w->chunk_tokens_max;
+    uint64_t relative = (uint64_t)s->relative_buckets * s->spec.heads + 2 * w->chunk_tokens_max;
     return rows > relative ? rows : relative;
 }
 
@@ -138,8 +140,8 @@ static void staging_layout(emb_weights *w, emb_ledger *ledger) {
     w->quantized.scales = emb_ledger_take(ledger, EMB_PACK_ROWS * groups, sizeof(float));
     if (grouped) w->quantized.zeros = emb_ledger_take(ledger, EMB_PACK_ROWS * groups, 1);
     if (!grouped || w->stored) return;
-    w->factors = emb_ledger_take(ledger, w->shape->hidden, sizeof(float));
-    w->importance = emb_ledger_take(ledger, w->shape->hidden, sizeof(float));
+    w->factors = emb_ledger_take(ledger, w->shape->spec.hidden, sizeof(float));
+    w->importance = emb_ledger_take(ledger, w->shape->spec.hidden, sizeof(float));
 }
 
 void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
@@ -167,12 +169,12 @@ void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
                      : config->words_resident ? words_layout(config, ledger)
                                               : NULL;
     weights->positions =
-        emb_ledger_take(ledger, (uint64_t)config->chunk_tokens_max * s->hidden, sizeof(float));
-    weights->embed_gain = emb_ledger_take(ledger, s->hidden, sizeof(float));
-    weights->embed_shift = emb_ledger_take(ledger, s->hidden, sizeof(float));
+        emb_ledger_take(ledger, (uint64_t)config->chunk_tokens_max * s->spec.hidden, sizeof(float));
+    weights->embed_gain = emb_ledger_take(ledger, s->spec.hidden, sizeof(float));
+    weights->embed_shift = emb_ledger_take(ledger, s->spec.hidden, sizeof(float));
     if (s->relative_buckets)
         weights->relative = emb_ledger_take(
-            ledger, (uint64_t)s->heads * (2 * config->chunk_tokens_max - 1), sizeof(float));
+            ledger, (uint64_t)s->spec.heads * (2 * config->chunk_tokens_max - 1), sizeof(float));
 
     layers_layout(weights, books);
 
@@ -281,7 +283,7 @@ static emb_status load_qkv(emb_weights *w, emb_linear *linear, uint32_t layer, e
     static const emb_tensor_role roles[3] = {EMB_TENSOR_QUERY, EMB_TENSOR_KEY, EMB_TENSOR_VALUE};
     static const emb_tensor_role biases[3] = {EMB_TENSOR_QUERY_BIAS, EMB_TENSOR_KEY_BIAS,
                                               EMB_TENSOR_VALUE_BIAS};
-    uint32_t hidden = w->shape->hidden;
+    uint32_t hidden = w->shape->spec.hidden;
     for (uint32_t row0 = 0; row0 < linear->rows; row0 += EMB_PACK_ROWS) {
         uint32_t count = linear->rows - row0 < EMB_PACK_ROWS ? linear->rows - row0 : EMB_PACK_ROWS;
         for (uint32_t done = 0; done < count;) {
@@ -304,10 +306,11 @@ emb_status emb_weights_load_layer(emb_weights *w, emb_layer *layer, uint32_t n, 
     EMB_TRY(load_matrix(w, &layer->attention_out, EMB_TENSOR_ATTENTION_OUT, n, error));
     EMB_TRY(load_matrix(w, &layer->ffn_in, EMB_TENSOR_FFN_IN, n, error));
     EMB_TRY(load_matrix(w, &layer->ffn_out, EMB_TENSOR_FFN_OUT, n, error));
+    EMB_TRY(read_bias(w, EMB_TENSOR_ATTENTION_OUT_BIAS, n, 0, s->spec.hidden, &layer->attention_out,
+                      error));
     EMB_TRY(
-        read_bias(w, EMB_TENSOR_ATTENTION_OUT_BIAS, n, 0, s->hidden, &layer->attention_out, error));
-    EMB_TRY(read_bias(w, EMB_TENSOR_FFN_IN_BIAS, n, 0, s->intermediate, &layer->ffn_in, error));
-    EMB_TRY(read_bias(w, EMB_TENSOR_FFN_OUT_BIAS, n, 0, s->hidden, &layer->ffn_out, error));
+        read_bias(w, EMB_TENSOR_FFN_IN_BIAS, n, 0, s->spec.intermediate, &layer->ffn_in, error));
+    EMB_TRY(read_bias(w, EMB_TENSOR_FFN_OUT_BIAS, n, 0, s->spec.hidden, &layer->ffn_out, error));
     const struct {
         emb_tensor_role role;
         float *out;
@@ -318,7 +321,7 @@ emb_status emb_weights_load_layer(emb_weights *w, emb_layer *layer, uint32_t n, 
         {EMB_TENSOR_FFN_SHIFT, layer->ffn_shift},
     };
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++)
-        EMB_TRY(read_vector(w, vectors[i].role, n, s->hidden, vectors[i].out, error));
+        EMB_TRY(read_vector(w, vectors[i].role, n, s->spec.hidden, vectors[i].out, error));
     return w->backend->layer_finish ? w->backend->layer_finish(w->backend, layer, w->device, error)
                                     : EMB_OK;
 }
@@ -340,14 +343,14 @@ static emb_status load_relative(emb_weights *w, emb_error *error) {
     const emb_shape *s = w->shape;
     uint32_t width = 2 * w->chunk_tokens_max - 1;
     const float *buckets = w->staging;
-    float *row = w->staging + (size_t)s->relative_buckets * s->heads;
+    float *row = w->staging + (size_t)s->relative_buckets * s->spec.heads;
     EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_RELATIVE, 0, 0, s->relative_buckets,
                                 w->staging, w->staging_scratch, error));
-    for (uint32_t head = 0; head < s->heads; head++) {
+    for (uint32_t head = 0; head < s->spec.heads; head++) {
         for (uint32_t i = 0; i < width; i++) {
             int32_t distance = (int32_t)i - (int32_t)(w->chunk_tokens_max - 1);
             uint32_t bucket = relative_bucket(distance, s->relative_buckets, s->relative_distance);
-            row[i] = buckets[bucket * s->heads + head];
+            row[i] = buckets[bucket * s->spec.heads + head];
         }
         w->backend->convert(w->backend, w->relative + (size_t)head * width, EMB_DTYPE_F32, row, 1,
                             width);
@@ -358,24 +361,24 @@ static emb_status load_relative(emb_weights *w, emb_error *error) {
 /* Positions with token type row 0 added, one row at a time: the type's row stays in staging. */
 static emb_status load_positions(emb_weights *w, emb_error *error) {
     const emb_shape *s = w->shape;
-    float *type = w->staging, *row = w->staging + s->hidden;
-    memset(type, 0, s->hidden * sizeof *type);
+    float *type = w->staging, *row = w->staging + s->spec.hidden;
+    memset(type, 0, s->spec.hidden * sizeof *type);
     if (s->has_token_types)
         EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_TOKEN_TYPES, 0, 0, 1, type,
                                     w->staging_scratch, error));
     for (uint32_t i = 0; i < w->chunk_tokens_max; i++) {
         EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_POSITIONS, 0, s->position_offset + i, 1,
                                     row, w->staging_scratch, error));
-        for (uint32_t c = 0; s->has_token_types && c < s->hidden; c++) row[c] += type[c];
-        w->backend->convert(w->backend, w->positions + (size_t)i * s->hidden, EMB_DTYPE_F32, row, 1,
-                            s->hidden);
+        for (uint32_t c = 0; s->has_token_types && c < s->spec.hidden; c++) row[c] += type[c];
+        w->backend->convert(w->backend, w->positions + (size_t)i * s->spec.hidden, EMB_DTYPE_F32,
+                            row, 1, s->spec.hidden);
     }
     return EMB_OK;
 }
 
 emb_status emb_weights_read_word(const emb_weights *w, void *out, uint32_t row, float *values,
                                  void *scratch, emb_error *error) {
-    uint32_t hidden = w->shape->hidden;
+    uint32_t hidden = w->shape->spec.hidden;
     if (w->stored) { /* int8 as it is, in the place where it stays */
         unsigned char *at = out;
         uint64_t scale_at = emb_dtype_scale_at(hidden);
@@ -411,7 +414,7 @@ static emb_status load_stored_words(emb_weights *w, unsigned char *words, uint64
 
 static emb_status load_words(emb_weights *w, emb_error *error) {
     const emb_shape *s = w->shape;
-    uint64_t row_bytes = emb_dtype_row_bytes(w->dtype, s->hidden);
+    uint64_t row_bytes = emb_dtype_row_bytes(w->dtype, s->spec.hidden);
     unsigned char *words = w->words;
     if (!(w->words_pinned ? w->fills_pinned : w->words_resident)) return EMB_OK;
     if (w->stored) return load_stored_words(w, words, row_bytes, error);
@@ -420,7 +423,7 @@ static emb_status load_words(emb_weights *w, emb_error *error) {
         EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_WORDS, 0, row, rows, w->staging,
                                     w->staging_scratch, error));
         w->backend->convert(w->backend, words + row * row_bytes, w->dtype, w->staging, rows,
-                            s->hidden);
+                            s->spec.hidden);
     }
     return EMB_OK;
 }
@@ -429,8 +432,8 @@ static emb_status load_embeddings(emb_weights *w, emb_error *error) {
     const emb_shape *s = w->shape;
     EMB_TRY(load_words(w, error));
     EMB_TRY(load_positions(w, error));
-    EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_GAIN, 0, s->hidden, w->embed_gain, error));
-    EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_SHIFT, 0, s->hidden, w->embed_shift, error));
+    EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_GAIN, 0, s->spec.hidden, w->embed_gain, error));
+    EMB_TRY(read_vector(w, EMB_TENSOR_EMBED_SHIFT, 0, s->spec.hidden, w->embed_shift, error));
     if (s->relative_buckets) EMB_TRY(load_relative(w, error));
     w->embedding = (emb_embedding){w->dtype, w->words, w->positions, w->embed_gain, w->embed_shift};
     return EMB_OK;

@@ -23,7 +23,7 @@ static void normalize(float *values, uint32_t count) {
 
 /* Adds the part's chunk vectors to the sum, in chunk order. */
 static void add_chunks(emb_engine *engine, const emb_window *window, const emb_part *part) {
-    uint32_t hidden = engine->model->shape.hidden;
+    uint32_t hidden = engine->model->shape.spec.hidden;
     double *sum = engine->memory.sum;
     if (part->first) {
         memset(sum, 0, hidden * sizeof *sum);
@@ -37,7 +37,7 @@ static void add_chunks(emb_engine *engine, const emb_window *window, const emb_p
 }
 
 static void write_mean(emb_engine *engine, float *values) {
-    uint32_t hidden = engine->model->shape.hidden;
+    uint32_t hidden = engine->model->shape.spec.hidden;
     for (uint32_t i = 0; i < hidden; i++)
         values[i] = (float)(engine->memory.sum[i] / (double)engine->delivery.summed);
     if (engine->plan.normalize) normalize(values, hidden);
@@ -62,7 +62,7 @@ static void make_token_row(emb_row *row, const emb_engine *engine, const emb_win
         row->tokens = 0;
         return;
     }
-    uint32_t hidden = engine->model->shape.hidden;
+    uint32_t hidden = engine->model->shape.spec.hidden;
     row->values = window->vectors + (uint64_t)window->table.starts[part->chunk0] * hidden;
     for (uint64_t i = 0; i < row->tokens && row->status == EMB_OK; i++)
         if (!all_finite(row->values + i * hidden, hidden)) row->status = EMB_NOT_FINITE;
@@ -78,7 +78,7 @@ static void make_row(emb_row *row, emb_engine *engine, emb_window *window, const
     emb_status status = part->status;
     bool tokens = engine->plan.output == EMB_OUTPUT_TOKENS;
     if (status == EMB_OK && !tokens) {
-        values = window->vectors + (uint64_t)part->chunk0 * engine->model->shape.hidden;
+        values = window->vectors + (uint64_t)part->chunk0 * engine->model->shape.spec.hidden;
         if (part->text_chunks > 1) write_mean(engine, values);
         if (engine->plan.normalize_kept) normalize(values, dim);
         if (!all_finite(values, dim)) {

@@ -11,10 +11,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "model/family/family.h"
 #include "model/keys.h"
 
-#define SPECIAL_TOKENS 2
-#define SUFFIX         ".safetensors"
+#define SUFFIX ".safetensors"
 
 typedef struct location {
     char root[EMB_MODEL_PATH_MAX];
@@ -170,7 +170,7 @@ static emb_model_files *make_files(const emb_shape *shape, const shard_list *sha
     files->prompts.fallback = -1;
     files->tensors_count = (uint32_t)tensors;
     files->shards_count = shards->count;
-    files->architecture = shape->architecture;
+    files->family = shape->family;
     memcpy(files->shards, shards->names, shard_bytes);
     for (uint32_t i = 0; i < shards->count; i++) files->descriptors[i] = -1;
     return files;
@@ -236,21 +236,19 @@ void emb_model_files_close(emb_model_files *files) {
 
 void emb_model_files_describe(emb_model_info *out, const emb_model_files *files,
                               const emb_shape *shape) {
-    bool bert = shape->architecture == EMB_ARCHITECTURE_BERT;
     memset(out, 0, sizeof *out);
     out->struct_bytes = sizeof *out;
-    snprintf(out->architecture, sizeof out->architecture, "%s", bert ? "bert" : "mpnet");
+    snprintf(out->architecture, sizeof out->architecture, "%s", shape->family->name);
     snprintf(out->name, sizeof out->name, "%s", files->name);
     out->layers = shape->layers;
-    out->hidden = shape->hidden;
-    out->heads = shape->heads;
-    out->intermediate = shape->intermediate;
+    out->hidden = shape->spec.hidden;
+    out->heads = shape->spec.heads;
+    out->intermediate = shape->spec.intermediate;
     out->vocabulary = shape->vocabulary;
     out->positions = shape->positions;
     out->window_tokens = shape->window_tokens;
     out->default_tokens = shape->default_tokens;
-    out->special_tokens = SPECIAL_TOKENS;
-    out->dim = shape->hidden;
+    out->dim = shape->spec.hidden;
     out->pooling = shape->pooling;
     out->normalizes = shape->normalizes;
     out->stored_dtype = emb_model_stored_dtype(files);
@@ -262,6 +260,10 @@ void emb_model_files_describe(emb_model_info *out, const emb_model_files *files,
     out->description_bytes = files->bytes;
     out->truncate_dim = shape->truncate_dim;
     memcpy(out->unknown_keys, files->unknown_keys, sizeof out->unknown_keys);
+}
+
+bool emb_model_mpnet_tokenizer(const emb_shape *shape) {
+    return shape->family->tokenizer_mpnet;
 }
 
 const char *emb_model_files_prompt(const emb_model_files *files, const char *name) {

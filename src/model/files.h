@@ -225,7 +225,7 @@ emb_status emb_quantized_read_rows(const emb_model_files *files, emb_tensor_role
 struct emb_model_files {
     uint64_t bytes; /* of this one allocation */
     uint64_t file_bytes;
-    emb_architecture architecture;
+    const emb_family *family;
     uint32_t layers;
     uint32_t shards_count;
     emb_prompts prompts;

@@ -8,45 +8,42 @@
 
 #include <stdbool.h>
 
+#include "backend/spec.h"
 #include "base/dtype.h"
 #include "base/quantize.h"
 #include "embound.h"
 
 #define EMB_MODEL_PATH_MAX 512
 
-typedef enum emb_architecture {
-    EMB_ARCHITECTURE_BERT = 1,
-    EMB_ARCHITECTURE_MPNET = 2
-} emb_architecture;
-typedef enum emb_activation { EMB_ACTIVATION_GELU_ERF = 1 } emb_activation;
+typedef struct emb_family emb_family; /* family/family.h */
 
 /* Everything that decides sizes and arithmetic. */
 typedef struct emb_shape {
-    emb_architecture architecture;
-    emb_activation activation;
-    uint32_t layers, hidden, heads, head_dim, intermediate;
+    const emb_family *family;
+    emb_layer_spec spec; /* of a layer; its members of an encoder at work stay zero */
+    uint32_t layers;
     uint32_t vocabulary;        /* rows of the word embedding */
     uint32_t positions;         /* rows of the position embedding */
-    uint32_t position_offset;   /* row of the first token: 0 BERT, 2 MPNet */
+    uint32_t position_offset;   /* row of the first token */
+    uint32_t position_pad;      /* the padding id that rows are counted from, where they are */
     uint32_t window_tokens;     /* longest sequence: positions - position_offset */
     uint32_t default_tokens;    /* max_seq_length, at most window_tokens */
-    uint32_t has_token_types;   /* BERT: row 0 of token_type_embeddings is added everywhere */
-    uint32_t relative_buckets;  /* MPNet: 32; 0: none */
-    uint32_t relative_distance; /* MPNet: 128 */
-    float norm_epsilon;
-    emb_pooling pooling; /* never EMB_POOLING_MODEL */
+    uint32_t has_token_types;   /* row 0 of token_type_embeddings is added everywhere */
+    uint32_t relative_buckets;  /* EMB_POSITION_RELATIVE: rows of its table; else 0 */
+    uint32_t relative_distance; /* the same: from which on all distances share a bucket */
+    emb_pooling pooling;        /* never EMB_POOLING_MODEL */
     uint32_t normalizes;
     uint32_t truncate_dim; /* values of a vector that the model's files keep; 0: all */
 } emb_shape;
 
-/* Names of the tensors an encoder needs, independent of architecture. */
+/* Names of the tensors an encoder needs, independent of its family. */
 typedef enum emb_tensor_role {
     EMB_TENSOR_WORDS,       /* [vocabulary, hidden] */
     EMB_TENSOR_POSITIONS,   /* [positions, hidden] */
-    EMB_TENSOR_TOKEN_TYPES, /* [types, hidden]; BERT alone */
+    EMB_TENSOR_TOKEN_TYPES, /* [types, hidden] */
     EMB_TENSOR_EMBED_GAIN,  /* [hidden] */
     EMB_TENSOR_EMBED_SHIFT,
-    EMB_TENSOR_RELATIVE,   /* [buckets, heads]; MPNet alone */
+    EMB_TENSOR_RELATIVE,   /* [buckets, heads] */
     EMB_TENSOR_QUERY,      /* per layer from here on; [hidden, hidden] */
     EMB_TENSOR_QUERY_BIAS, /* [hidden] */
     EMB_TENSOR_KEY,
@@ -80,6 +77,9 @@ void emb_model_files_describe(emb_model_info *out, const emb_model_files *files,
                               const emb_shape *shape);
 const char *emb_model_files_prompt(const emb_model_files *files, const char *name);
 
+/* Whether the tokenizer that the model's files leave open is MPNet's; else it is BERT's. */
+bool emb_model_mpnet_tokenizer(const emb_shape *shape);
+
 /* What the tokenizer needs to know: the class that config.json states ("": none), and whether texts
  * are put in lower case before it. */
 const char *emb_model_files_tokenizer_class(const emb_model_files *files);
@@ -105,7 +105,7 @@ emb_status emb_model_companions(const emb_model_files *files, emb_model_companio
 void emb_model_tensor_name(char *out, size_t capacity, const emb_model_files *files,
                            emb_tensor_role role, uint32_t layer);
 
-/* Gives the shape (a vector: rank 1, one row); false: the architecture has no such tensor. */
+/* Gives the shape (a vector: rank 1, one row); false: the family has no such tensor. */
 bool emb_model_tensor_shape(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
                             uint32_t *rank, uint32_t *rows, uint32_t *cols);
 

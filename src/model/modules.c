@@ -147,10 +147,10 @@ static emb_status switched_modes(emb_pooling *pooling, const emb_field *fields, 
 static emb_status check_pooling(emb_shape *shape, const emb_field *fields, emb_error *error) {
     for (int i = KEY_WIDTH; i <= KEY_WIDTH_NEW; i++) {
         uint64_t width = *(const uint64_t *)fields[i].out;
-        if (fields[i].given && width != shape->hidden)
+        if (fields[i].given && width != shape->spec.hidden)
             return emb_error_set(error, EMB_BAD_FILE,
                                  "\"%s\" is %" PRIu64 ", but \"hidden_size\" in config.json is %u",
-                                 fields[i].key, width, shape->hidden);
+                                 fields[i].key, width, shape->spec.hidden);
     }
     if (fields[KEY_MODE].given) return named_mode(&shape->pooling, fields[KEY_MODE].out, error);
     return switched_modes(&shape->pooling, fields, error);

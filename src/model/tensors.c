@@ -11,68 +11,11 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/quantize.h"
+#include "model/family/family.h"
 #include "model/files.h"
 
 #define CHUNK_BYTES (64u << 10) /* of 16-bit values, read and widened at a time */
 #define ROLE_NONE   EMB_TENSOR_ROLES
-
-/* Per architecture; per layer from EMB_TENSOR_QUERY on. NULL: not part of it. */
-static const char *const bert_names[EMB_TENSOR_ROLES] = {
-    [EMB_TENSOR_WORDS] = "embeddings.word_embeddings.weight",
-    [EMB_TENSOR_POSITIONS] = "embeddings.position_embeddings.weight",
-    [EMB_TENSOR_TOKEN_TYPES] = "embeddings.token_type_embeddings.weight",
-    [EMB_TENSOR_EMBED_GAIN] = "embeddings.LayerNorm.weight",
-    [EMB_TENSOR_EMBED_SHIFT] = "embeddings.LayerNorm.bias",
-    [EMB_TENSOR_QUERY] = "attention.self.query.weight",
-    [EMB_TENSOR_QUERY_BIAS] = "attention.self.query.bias",
-    [EMB_TENSOR_KEY] = "attention.self.key.weight",
-    [EMB_TENSOR_KEY_BIAS] = "attention.self.key.bias",
-    [EMB_TENSOR_VALUE] = "attention.self.value.weight",
-    [EMB_TENSOR_VALUE_BIAS] = "attention.self.value.bias",
-    [EMB_TENSOR_ATTENTION_OUT] = "attention.output.dense.weight",
-    [EMB_TENSOR_ATTENTION_OUT_BIAS] = "attention.output.dense.bias",
-    [EMB_TENSOR_ATTENTION_GAIN] = "attention.output.LayerNorm.weight",
-    [EMB_TENSOR_ATTENTION_SHIFT] = "attention.output.LayerNorm.bias",
-    [EMB_TENSOR_FFN_IN] = "intermediate.dense.weight",
-    [EMB_TENSOR_FFN_IN_BIAS] = "intermediate.dense.bias",
-    [EMB_TENSOR_FFN_OUT] = "output.dense.weight",
-    [EMB_TENSOR_FFN_OUT_BIAS] = "output.dense.bias",
-    [EMB_TENSOR_FFN_GAIN] = "output.LayerNorm.weight",
-    [EMB_TENSOR_FFN_SHIFT] = "output.LayerNorm.bias",
-};
-static const char *const mpnet_names[EMB_TENSOR_ROLES] = {
-    [EMB_TENSOR_WORDS] = "embeddings.word_embeddings.weight",
-    [EMB_TENSOR_POSITIONS] = "embeddings.position_embeddings.weight",
-    [EMB_TENSOR_EMBED_GAIN] = "embeddings.LayerNorm.weight",
-    [EMB_TENSOR_EMBED_SHIFT] = "embeddings.LayerNorm.bias",
-    [EMB_TENSOR_RELATIVE] = "encoder.relative_attention_bias.weight",
-    [EMB_TENSOR_QUERY] = "attention.attn.q.weight",
-    [EMB_TENSOR_QUERY_BIAS] = "attention.attn.q.bias",
-    [EMB_TENSOR_KEY] = "attention.attn.k.weight",
-    [EMB_TENSOR_KEY_BIAS] = "attention.attn.k.bias",
-    [EMB_TENSOR_VALUE] = "attention.attn.v.weight",
-    [EMB_TENSOR_VALUE_BIAS] = "attention.attn.v.bias",
-    [EMB_TENSOR_ATTENTION_OUT] = "attention.attn.o.weight",
-    [EMB_TENSOR_ATTENTION_OUT_BIAS] = "attention.attn.o.bias",
-    [EMB_TENSOR_ATTENTION_GAIN] = "attention.LayerNorm.weight",
-    [EMB_TENSOR_ATTENTION_SHIFT] = "attention.LayerNorm.bias",
-    [EMB_TENSOR_FFN_IN] = "intermediate.dense.weight",
-    [EMB_TENSOR_FFN_IN_BIAS] = "intermediate.dense.bias",
-    [EMB_TENSOR_FFN_OUT] = "output.dense.weight",
-    [EMB_TENSOR_FFN_OUT_BIAS] = "output.dense.bias",
-    [EMB_TENSOR_FFN_GAIN] = "output.LayerNorm.weight",
-    [EMB_TENSOR_FFN_SHIFT] = "output.LayerNorm.bias",
-};
-
-static const char *const *names_of(emb_architecture architecture) {
-    return architecture == EMB_ARCHITECTURE_BERT ? bert_names : mpnet_names;
-}
-
-/* Buffers of the reference implementation: derived, not learned. */
-static const char *const ignored[] = {"embeddings.position_ids", "embeddings.token_type_ids"};
-
-/* In front of every name, where the encoder was saved as part of something larger. */
-static const char *const prefixes[] = {"0.auto_model.", "bert.", "mpnet."};
 
 uint32_t emb_tensors_count(const emb_shape *shape) {
     return EMB_TENSOR_QUERY + shape->layers * EMB_LAYER_ROLES;
@@ -82,13 +25,13 @@ static uint32_t slot_of(emb_tensor_role role, uint32_t layer) {
     return (uint32_t)role + (role < EMB_TENSOR_QUERY ? 0 : layer * EMB_LAYER_ROLES);
 }
 
-static void write_name(char *out, size_t capacity, emb_architecture architecture,
-                       emb_tensor_role role, uint32_t layer) {
-    const char *name = names_of(architecture)[role];
+static void write_name(char *out, size_t capacity, const emb_family *family, emb_tensor_role role,
+                       uint32_t layer) {
+    const char *name = family->tensors[role];
     if (role < EMB_TENSOR_QUERY)
         snprintf(out, capacity, "%s", name);
     else
-        snprintf(out, capacity, "encoder.layer.%" PRIu32 ".%s", layer, name);
+        snprintf(out, capacity, "%s%" PRIu32 ".%s", family->layer, layer, name);
 }
 
 /* ---- from name to role ----------------------------------------------------------------------- */
@@ -121,22 +64,33 @@ static uint32_t read_layer(const char **at) {
 static emb_status unknown(const emb_shape *shape, const char *full, emb_error *error) {
     return emb_error_set(error, EMB_UNSUPPORTED,
                          "tensor \"%s\": not part of a %s encoder as supported here", full,
-                         shape->architecture == EMB_ARCHITECTURE_BERT ? "bert" : "mpnet");
+                         shape->family->name);
+}
+
+static bool begins_with(const char *name, const char *start) {
+    return strncmp(name, start, strlen(start)) == 0;
+}
+
+/* Whether the name begins with one of these, or is one of them; the list ends with NULL. */
+static bool is_listed(const char *const *list, const char *name, bool whole) {
+    for (; *list; list++)
+        if (whole ? strcmp(name, *list) == 0 : begins_with(name, *list)) return true;
+    return false;
 }
 
 /* `full` is the tensor's name for messages, `name` the same without the suffix of a part. */
 static emb_status find_role(const emb_shape *shape, const char *name, const char *full,
                             emb_tensor_role *role, uint32_t *layer, emb_error *error) {
-    static const char in_layer[] = "encoder.layer.";
-    const char *const *names = names_of(shape->architecture);
-    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
-        if (strncmp(full, prefixes[i], strlen(prefixes[i])) == 0) name += strlen(prefixes[i]);
+    const emb_family *family = shape->family;
+    const char *const *names = family->tensors;
+    for (const char *const *prefix = family->prefixes; *prefix; prefix++)
+        if (begins_with(full, *prefix)) name += strlen(*prefix);
     uint32_t first = 0, end = EMB_TENSOR_QUERY;
-    bool encoder = strncmp(name, "encoder.", 8) == 0 || strncmp(name, "embeddings.", 11) == 0;
+    bool encoder = is_listed(family->parts, name, false);
     *layer = 0;
     *role = ROLE_NONE;
-    if (strncmp(name, in_layer, sizeof in_layer - 1) == 0) {
-        name += sizeof in_layer - 1;
+    if (begins_with(name, family->layer)) {
+        name += strlen(family->layer);
         *layer = read_layer(&name);
         first = EMB_TENSOR_QUERY;
         end = EMB_TENSOR_ROLES;
@@ -151,8 +105,7 @@ static emb_status find_role(const emb_shape *shape, const char *name, const char
         *role = (emb_tensor_role)i;
         return EMB_OK;
     }
-    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
-        if (strcmp(name, ignored[i]) == 0) return EMB_OK;
+    if (is_listed(family->derived, name, true)) return EMB_OK;
     /* Heads behind the encoder do not matter; an unknown part inside it would change the vectors.
      */
     return encoder ? unknown(shape, full, error) : EMB_OK;
@@ -163,7 +116,8 @@ static emb_status find_role(const emb_shape *shape, const char *name, const char
 /* Sets the expected shape; rows 0: any number but none. Gives the rank. */
 static uint32_t expected_shape(const emb_shape *shape, emb_tensor_role role, uint64_t *rows,
                                uint64_t *cols) {
-    *rows = *cols = shape->hidden;
+    const emb_layer_spec *spec = &shape->spec;
+    *rows = *cols = spec->hidden;
     switch (role) {
     case EMB_TENSOR_WORDS:
         *rows = shape->vocabulary;
@@ -176,21 +130,33 @@ static uint32_t expected_shape(const emb_shape *shape, emb_tensor_role role, uin
         return 2;
     case EMB_TENSOR_RELATIVE:
         *rows = shape->relative_buckets;
-        *cols = shape->heads;
+        *cols = spec->heads;
         return 2;
     case EMB_TENSOR_FFN_IN:
-        *rows = shape->intermediate;
+        *rows = emb_spec_ffn_rows(spec);
         return 2;
     case EMB_TENSOR_FFN_OUT:
-        *cols = shape->intermediate;
+        *cols = spec->intermediate;
         return 2;
     case EMB_TENSOR_QUERY:
+        *rows = emb_spec_context(spec);
+        return 2;
     case EMB_TENSOR_KEY:
     case EMB_TENSOR_VALUE:
-    case EMB_TENSOR_ATTENTION_OUT:
+        *rows = spec->kv_heads * spec->head_dim;
         return 2;
+    case EMB_TENSOR_ATTENTION_OUT:
+        *cols = emb_spec_context(spec);
+        return 2;
+    case EMB_TENSOR_QUERY_BIAS:
+        *cols = emb_spec_context(spec);
+        break;
+    case EMB_TENSOR_KEY_BIAS:
+    case EMB_TENSOR_VALUE_BIAS:
+        *cols = spec->kv_heads * spec->head_dim;
+        break;
     case EMB_TENSOR_FFN_IN_BIAS:
-        *cols = shape->intermediate;
+        *cols = emb_spec_ffn_rows(spec);
         break;
     default:
         break;
@@ -269,7 +235,7 @@ static emb_status bind_values(const emb_binding *b, emb_tensor *slot, emb_tensor
 /* Keeps the name of the word embedding under a prefix that is not read, to be named where that
  * tensor is missing. */
 static void note_other_prefix(emb_model_files *files, const char *name) {
-    const char *words = names_of(files->architecture)[EMB_TENSOR_WORDS];
+    const char *words = files->family->tensors[EMB_TENSOR_WORDS];
     size_t length = strlen(name), tail = strlen(words);
     if (length > tail && strcmp(name + length - tail, words) == 0)
         snprintf(files->found_instead, sizeof files->found_instead, "%s", name);
@@ -306,8 +272,8 @@ static emb_status check_alike(const emb_model_files *files, const emb_shape *sha
         if (!emb_model_quantizable(role)) continue;
         emb_dtype wanted = emb_quantized_as((emb_dtype)dtype, role);
         if (quantised ? found == wanted : !emb_dtype_quantized(found)) continue;
-        write_name(name, sizeof name, shape->architecture, role, layer);
-        write_name(first, sizeof first, shape->architecture, EMB_TENSOR_QUERY, 0);
+        write_name(name, sizeof name, shape->family, role, layer);
+        write_name(first, sizeof first, shape->family, EMB_TENSOR_QUERY, 0);
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "tensor \"%.64s\" is quantised otherwise than \"%.64s\": all "
                              "matrices are alike, words I8, beside F8_E4M3 the attention's output "
@@ -323,8 +289,8 @@ emb_status emb_tensors_complete(const emb_model_files *files, const emb_shape *s
         uint32_t layer = i < EMB_TENSOR_QUERY ? 0 : (i - EMB_TENSOR_QUERY) / EMB_LAYER_ROLES;
         emb_tensor_role role = (emb_tensor_role)(i - layer * EMB_LAYER_ROLES);
         char name[EMB_TENSOR_NAME_MAX];
-        if (!names_of(shape->architecture)[role]) continue;
-        write_name(name, sizeof name, shape->architecture, role, layer);
+        if (!shape->family->tensors[role]) continue;
+        write_name(name, sizeof name, shape->family, role, layer);
         if (files->tensors[i].dtype == 0 && *files->found_instead)
             return emb_error_set(error, EMB_BAD_FILE,
                                  "tensor \"%.64s\" is missing from %.64s, which has \"%.100s\": "
@@ -405,7 +371,7 @@ const emb_tensor *emb_tensors_find(const emb_model_files *files, emb_tensor_role
 
 void emb_model_tensor_name(char *out, size_t capacity, const emb_model_files *files,
                            emb_tensor_role role, uint32_t layer) {
-    write_name(out, capacity, files->architecture, role, layer);
+    write_name(out, capacity, files->family, role, layer);
 }
 
 bool emb_model_tensor_shape(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
@@ -424,7 +390,7 @@ emb_status emb_tensors_blame(const emb_model_files *files, emb_tensor_role role,
                              emb_error *error) {
     char name[EMB_TENSOR_NAME_MAX];
     const emb_tensor *t = emb_tensors_find(files, role, layer);
-    write_name(name, sizeof name, files->architecture, role, layer);
+    write_name(name, sizeof name, files->family, role, layer);
     return emb_error_set(error, EMB_BAD_FILE, "%s: tensor \"%s%s\", element %" PRIu64 " is %s",
                          files->shards[t->shard], name, suffix, element, what);
 }

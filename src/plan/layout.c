@@ -24,7 +24,7 @@ static void window_layout(emb_window *window, const emb_plan *plan, const emb_sh
     emb_ledger_item(books->pinned, "vectors");
     uint64_t vectors =
         plan->output == EMB_OUTPUT_TOKENS ? plan->window_tokens : plan->window_chunks;
-    window->vectors = emb_ledger_take(books->pinned, vectors * shape->hidden, sizeof(float));
+    window->vectors = emb_ledger_take(books->pinned, vectors * shape->spec.hidden, sizeof(float));
 }
 
 /* Readers beside the caller's own thread. */
@@ -52,8 +52,8 @@ static void text_layout(emb_memory *memory, const emb_model *model, const emb_pl
     memory->fresh_ids = emb_ledger_take(ledger, EMB_FRESH_IDS, sizeof(uint32_t));
     memory->length_counts =
         emb_ledger_take(ledger, (uint64_t)plan->chunk_tokens_max + 1, sizeof(uint32_t));
-    memory->sum = emb_ledger_take(ledger, model->shape.hidden, sizeof(double));
-    memory->nan_row = emb_ledger_take(ledger, model->shape.hidden, sizeof(float));
+    memory->sum = emb_ledger_take(ledger, model->shape.spec.hidden, sizeof(double));
+    memory->nan_row = emb_ledger_take(ledger, model->shape.spec.hidden, sizeof(float));
 }
 
 /* Weights of a site, and what else belongs to it as a whole. */
@@ -61,15 +61,9 @@ static void site_layout(emb_site *site, const emb_plan *plan, const emb_weights_
                         const emb_books *books) {
     const emb_shape *shape = config->shape;
     emb_weights_layout(&site->weights, config, books);
-    site->blocks = (emb_block_shape){
-        .hidden = shape->hidden,
-        .heads = shape->heads,
-        .head_dim = shape->head_dim,
-        .intermediate = shape->intermediate,
-        .chunk_tokens_max = plan->chunk_tokens_max,
-        .norm_epsilon = shape->norm_epsilon,
-        .relative = site->weights.relative,
-    };
+    site->blocks = shape->spec;
+    site->blocks.chunk_tokens_max = plan->chunk_tokens_max;
+    site->blocks.relative = site->weights.relative;
     site->pass_x = NULL;
     site->packs = false;
     if (!plan->weight_slots) return;
@@ -78,8 +72,9 @@ static void site_layout(emb_site *site, const emb_plan *plan, const emb_weights_
         emb_packed_pass_layout(&site->packed, config, plan->window_tokens, plan->window_chunks,
                                plan->tokens_per_tile, books);
     emb_ledger_item(books->device, "activations of a pass");
-    site->pass_x = emb_ledger_take(books->device, (uint64_t)plan->window_tokens * shape->hidden,
-                                   config->backend->activation_bytes);
+    site->pass_x =
+        emb_ledger_take(books->device, (uint64_t)plan->window_tokens * shape->spec.hidden,
+                        config->backend->activation_bytes);
 }
 
 void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_plan *plan,

@@ -391,12 +391,12 @@ static emb_status check_quantised(const emb_plan *plan, const emb_model *model,
                              gpu->name, capability / 10, capability % 10);
     uint32_t in = whole_cols(plan, model, EMB_TENSOR_QUERY);
     uint32_t out = whole_cols(plan, model, EMB_TENSOR_FFN_OUT);
-    if (s->hidden % in || s->intermediate % out)
+    if (s->spec.hidden % in || s->spec.intermediate % out)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "on a GPU this dtype needs a hidden size that is a multiple of %u and "
                              "an intermediate size that is one of %u, the model has %u and %u: use "
                              "f16",
-                             in, out, s->hidden, s->intermediate);
+                             in, out, s->spec.hidden, s->spec.intermediate);
     return EMB_OK;
 }
 
@@ -414,13 +414,13 @@ static emb_status check_tokens(emb_plan *plan, const emb_limits *limits, const e
                              "longest chunk %u leaves no room for text beside %u special tokens; "
                              "state at least %u",
                              plan->chunk_tokens_max, specials, specials + 1);
-    plan->dim = limits->dim ? limits->dim : shape->hidden;
+    plan->dim = limits->dim ? limits->dim : shape->spec.hidden;
     if (!limits->dim && shape->truncate_dim && limits->output == EMB_OUTPUT_TEXT)
         plan->dim = shape->truncate_dim;
-    if (plan->dim > shape->hidden)
+    if (plan->dim > shape->spec.hidden)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "dim %u is more than the model's %u; state at most %u", plan->dim,
-                             shape->hidden, shape->hidden);
+                             shape->spec.hidden, shape->spec.hidden);
     return EMB_OK;
 }
 
@@ -479,7 +479,7 @@ static emb_status check_output(emb_plan *plan, const emb_limits *limits, const e
     if (plan->device == EMB_DEVICE_CUDA)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "vectors of tokens are not available on a GPU yet%s", instead(limits));
-    if (plan->long_rule == EMB_LONG_CHUNK || plan->dim != shape->hidden)
+    if (plan->long_rule == EMB_LONG_CHUNK || plan->dim != shape->spec.hidden)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "vectors of tokens need the long rule truncate or error, and every "
                              "dimension: leave dim at 0");
@@ -507,7 +507,8 @@ static emb_status begin_plan(emb_plan *plan, emb_device_kind device, const emb_m
     plan->pooling = limits->pooling ? limits->pooling : model->shape.pooling;
     plan->normalize = limits->normalize == EMB_SWITCH_ON ||
                       (limits->normalize == EMB_SWITCH_MODEL && model->shape.normalizes);
-    plan->normalize_kept = limits->normalize == EMB_SWITCH_ON && plan->dim < model->shape.hidden;
+    plan->normalize_kept =
+        limits->normalize == EMB_SWITCH_ON && plan->dim < model->shape.spec.hidden;
     plan->gemm = plan->device == EMB_DEVICE_CUDA ? limits->gemm : EMB_GEMM_OWN;
     plan->tune = plan->device == EMB_DEVICE_CUDA && limits->tune;
     plan->tuning = limits->tuning;
@@ -667,6 +668,14 @@ static emb_status no_kernels(const emb_device_info *gpu, const emb_limits *limit
                          gpu->name, capability / 10, capability % 10, instead(limits));
 }
 
+static emb_status check_spec(const emb_backend *backend, const emb_layer_spec *spec,
+                             emb_error *error) {
+    const char *beyond = backend->supports(backend, spec);
+    if (!beyond) return EMB_OK;
+    return emb_error_set(error, EMB_UNSUPPORTED, "the backend %s does not compute %s",
+                         backend->numerics, beyond);
+}
+
 /* Plans for one kind of device, not auto, though limits->device may be. */
 static emb_status plan_for(emb_plan *out, emb_device_kind device, const emb_model *model,
                            const emb_limits *limits, const emb_machine *machine, emb_error *error) {
@@ -675,13 +684,12 @@ static emb_status plan_for(emb_plan *out, emb_device_kind device, const emb_mode
     bool cuda = base.device == EMB_DEVICE_CUDA;
     const emb_device_info *gpu = cuda ? &machine->devices[0] : NULL;
     emb_dtype dtype = base.dtype;
-    const emb_block_shape sizes = {.hidden = model->shape.hidden,
-                                   .head_dim = model->shape.head_dim,
-                                   .intermediate = model->shape.intermediate};
+    const emb_layer_spec *spec = &model->shape.spec;
     const emb_backend *backend =
-        cuda ? emb_cuda_sizes(gpu->compute_capability, dtype, base.gemm, &sizes)
+        cuda ? emb_cuda_sizes(gpu->compute_capability, dtype, base.gemm, spec)
              : emb_cpu_backend(machine->cpu_features, dtype);
     if (!backend) return no_kernels(gpu, limits, machine, error);
+    EMB_TRY(check_spec(backend, spec, error));
     emb_plan_numerics(base.numerics_id, model, backend);
 
     search s = {.model = model,

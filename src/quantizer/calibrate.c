@@ -15,7 +15,7 @@
 #define TILE_TOKENS 256
 
 static uint32_t input_cols(const emb_shape *shape, uint32_t input) {
-    return input == EMB_INPUT_FFN_OUT ? shape->intermediate : shape->hidden;
+    return input == EMB_INPUT_FFN_OUT ? shape->spec.intermediate : shape->spec.hidden;
 }
 
 static uint32_t tile_tokens(const emb_shape *shape) {
@@ -35,15 +35,9 @@ static void weights_layout(emb_calibration *c, const emb_books *books) {
         .words_resident = false,
     };
     emb_weights_layout(&c->weights, &config, books);
-    c->blocks = (emb_block_shape){
-        .hidden = s->hidden,
-        .heads = s->heads,
-        .head_dim = s->head_dim,
-        .intermediate = s->intermediate,
-        .chunk_tokens_max = s->default_tokens,
-        .norm_epsilon = s->norm_epsilon,
-        .relative = c->weights.relative,
-    };
+    c->blocks = s->spec;
+    c->blocks.chunk_tokens_max = s->default_tokens;
+    c->blocks.relative = c->weights.relative;
     c->backend->lane_layout(c->backend, &c->scratch, &c->blocks, c->tile_tokens, books->host);
 }
 
@@ -63,12 +57,12 @@ void emb_calibration_layout(emb_calibration *c, const emb_model *model, const em
     c->starts = emb_ledger_take(ledger, (uint64_t)c->chunks_max + 1, sizeof *c->starts);
     c->tile_starts = emb_ledger_take(ledger, (uint64_t)c->tile_tokens + 1, sizeof *c->tile_starts);
     c->tile_ids = emb_ledger_take(ledger, c->tile_tokens, sizeof *c->tile_ids);
-    c->words = emb_ledger_take(ledger, (uint64_t)c->tile_tokens * s->hidden, sizeof *c->words);
-    c->row = emb_ledger_take(ledger, s->hidden, sizeof *c->row);
-    c->codes = emb_ledger_take(ledger, s->hidden, sizeof *c->codes);
-    c->scratch_bytes = emb_ledger_take(ledger, emb_model_scratch_bytes(s->hidden), 1);
-    c->x = emb_ledger_take(ledger, (uint64_t)tokens_max * s->hidden, sizeof *c->x);
-    c->y = emb_ledger_take(ledger, (uint64_t)tokens_max * s->hidden, sizeof *c->y);
+    c->words = emb_ledger_take(ledger, (uint64_t)c->tile_tokens * s->spec.hidden, sizeof *c->words);
+    c->row = emb_ledger_take(ledger, s->spec.hidden, sizeof *c->row);
+    c->codes = emb_ledger_take(ledger, s->spec.hidden, sizeof *c->codes);
+    c->scratch_bytes = emb_ledger_take(ledger, emb_model_scratch_bytes(s->spec.hidden), 1);
+    c->x = emb_ledger_take(ledger, (uint64_t)tokens_max * s->spec.hidden, sizeof *c->x);
+    c->y = emb_ledger_take(ledger, (uint64_t)tokens_max * s->spec.hidden, sizeof *c->y);
     for (uint32_t i = 0; i < EMB_INPUTS; i++) {
         uint64_t cols = input_cols(s, i);
         c->moments[i] = emb_ledger_take(ledger, cols * cols, sizeof(float));
@@ -124,8 +118,8 @@ static uint32_t next_tile(emb_calibration *c, emb_tile *tile, uint32_t chunk) {
 /* The word's row as the quantised model will have it. */
 static emb_status read_word(emb_calibration *c, float *out, uint32_t id, emb_error *error) {
     float scale;
-    emb_quantized_rows row = {8,      1,   c->model->shape.hidden, c->model->shape.hidden, c->codes,
-                              &scale, NULL};
+    emb_quantized_rows row = {
+        8, 1, c->model->shape.spec.hidden, c->model->shape.spec.hidden, c->codes, &scale, NULL};
     EMB_TRY(emb_model_read_rows(c->model->files, EMB_TENSOR_WORDS, 0, id, 1, c->row,
                                 c->scratch_bytes, error));
     emb_quantize_rows(&row, c->row, NULL);
@@ -134,7 +128,7 @@ static emb_status read_word(emb_calibration *c, float *out, uint32_t id, emb_err
 }
 
 static emb_status embed(emb_calibration *c, emb_error *error) {
-    size_t hidden = c->model->shape.hidden;
+    size_t hidden = c->model->shape.spec.hidden;
     emb_embedding embedding = c->weights.embedding;
     embedding.words = c->words;
     for (uint32_t chunk = 0, next; chunk < c->chunks; chunk = next) {
@@ -242,7 +236,7 @@ emb_status emb_calibration_observe(emb_calibration *c, uint32_t n, emb_error *er
     c->scratch.observer = &observer;
     for (uint32_t chunk = 0, next; chunk < c->chunks; chunk = next) {
         emb_tile tile;
-        size_t first = (size_t)c->starts[chunk] * s->hidden;
+        size_t first = (size_t)c->starts[chunk] * s->spec.hidden;
         next = next_tile(c, &tile, chunk);
         run_tile(c, c->y + first, c->x + first, &tile);
     }
@@ -252,7 +246,7 @@ emb_status emb_calibration_observe(emb_calibration *c, uint32_t n, emb_error *er
 
 double emb_calibration_advance(emb_calibration *c) {
     double off = 0, all = 0;
-    size_t hidden = c->model->shape.hidden;
+    size_t hidden = c->model->shape.spec.hidden;
     for (uint32_t chunk = 0, next; chunk < c->chunks; chunk = next) {
         emb_tile tile;
         size_t first = (size_t)c->starts[chunk] * hidden;

@@ -101,8 +101,8 @@ static uint32_t tokens_of(const emb_quantize_options *options, const emb_model *
 static void layout(quantizer *q, const emb_backend *backend, emb_ledger *ledger) {
     const emb_shape *s = &q->model->shape;
     const emb_books books = {ledger, ledger, ledger};
-    uint64_t cols = s->intermediate > s->hidden ? s->intermediate : s->hidden;
-    uint64_t block = EMB_QUANTIZER_ROWS * cols, qkv = (uint64_t)3 * s->hidden;
+    uint64_t cols = s->spec.intermediate > s->spec.hidden ? s->spec.intermediate : s->spec.hidden;
+    uint64_t block = EMB_QUANTIZER_ROWS * cols, qkv = (uint64_t)3 * s->spec.hidden;
     uint64_t groups = emb_quantized_groups((uint32_t)cols, EMB_QUANTIZE_GROUP);
     q->cols_max = (uint32_t)cols;
     emb_package_layout(&q->package, s, q->cols_max, ledger);
@@ -115,7 +115,7 @@ static void layout(quantizer *q, const emb_backend *backend, emb_ledger *ledger)
     q->importance = emb_ledger_take(ledger, cols, sizeof(float));
     q->smooth = emb_ledger_take(ledger, cols, sizeof(float));
     if (!q->calibrates) return;
-    uint64_t rows = qkv > s->intermediate ? qkv : s->intermediate;
+    uint64_t rows = qkv > s->spec.intermediate ? qkv : s->spec.intermediate;
     q->targets = emb_ledger_take(ledger, 2 * block, sizeof(float));
     q->linear = emb_ledger_take(ledger, rows * cols, sizeof(float));
     q->heights = emb_ledger_take(ledger, cols, sizeof(float));
@@ -294,7 +294,7 @@ static emb_status quantize_input(quantizer *q, uint32_t input, uint32_t layer, e
     emb_compensate_shares(moments, q->importance, cols);
     for (uint32_t i = 0; i < MATRICES; i++) {
         if (matrices[i].input != input) continue;
-        float *into = q->linear + (size_t)matrices[i].part * q->model->shape.hidden * cols;
+        float *into = q->linear + (size_t)matrices[i].part * q->model->shape.spec.hidden * cols;
         EMB_TRY(quantize_matrix(q, matrices[i].role, layer, moments,
                                 q->options->smooth ? q->smooth : NULL, into, error));
     }
@@ -307,7 +307,7 @@ static emb_status balance(quantizer *q, emb_tensor_role role, uint32_t layer, em
     EMB_TRY(emb_model_read_balance(q->model->files, layer, q->smooth, q->importance, q->scratch,
                                    error));
     return emb_package_write(&q->package, role, layer, EMB_PACKAGE_SMOOTH, 0, q->smooth,
-                             q->model->shape.hidden * sizeof(float), error);
+                             q->model->shape.spec.hidden * sizeof(float), error);
 }
 
 static emb_status quantize_layer(quantizer *q, uint32_t n, emb_error *error) {

@@ -101,11 +101,8 @@ static emb_plan plan_of(const arrangement *form) {
     emb_ledger_init(&books.host, NULL, 0);
     emb_ledger_init(&books.pinned, NULL, 0);
     for (uint32_t d = 0; d < form->devices; d++) emb_ledger_init(&books.devices[d], NULL, 0);
-    const emb_block_shape sizes = {.hidden = model->shape.hidden,
-                                   .head_dim = model->shape.head_dim,
-                                   .intermediate = model->shape.intermediate};
     emb_memory_layout(&memory, model, &plan,
-                      emb_cuda_sizes(90, EMB_DTYPE_F32, EMB_GEMM_OWN, &sizes), &books);
+                      emb_cuda_sizes(90, EMB_DTYPE_F32, EMB_GEMM_OWN, &model->shape.spec), &books);
     for (uint32_t i = 0; i < plan.regions_count; i++) {
         emb_region *region = &plan.regions[i];
         uint64_t bytes = region->kind == EMB_REGION_HOST     ? books.host.bytes

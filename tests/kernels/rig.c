@@ -162,9 +162,13 @@ void rig_layer_open(rig_layer *rig, const emb_backend *backend, emb_dtype dtype,
     rig->backend = backend;
     rig->dtype = dtype;
     rig->tokens_max = tokens_max;
-    rig->shape = (emb_block_shape){
-        hidden, sizes->heads, sizes->head_dim, sizes->intermediate, sizes->chunk_tokens_max,
-        1e-12f, NULL};
+    rig->shape = (emb_layer_spec){.hidden = sizes->heads * sizes->head_dim,
+                                  .heads = sizes->heads,
+                                  .kv_heads = sizes->heads,
+                                  .head_dim = sizes->head_dim,
+                                  .intermediate = sizes->intermediate,
+                                  .norm_epsilon = 1e-12f,
+                                  .chunk_tokens_max = sizes->chunk_tokens_max};
     emb_ledger ledger;
     emb_ledger_init(&ledger, NULL, 0);
     layout(rig, &ledger);

@@ -48,10 +48,10 @@ static void check_good(const model_style *style) {
     assert_int_equal(info.pooling, EMB_POOLING_MEAN);
     assert_int_equal(info.parameters, style->mpnet ? 296 : 240);
     assert_true(info.description_bytes > 0 && info.description_bytes < 4096);
-    assert_int_equal(shape.head_dim, 2);
+    assert_int_equal(shape.spec.head_dim, 2);
     assert_int_equal(shape.has_token_types, !style->mpnet);
     assert_int_equal(shape.relative_buckets, style->mpnet ? 32 : 0);
-    assert_true(shape.norm_epsilon == 1e-12f);
+    assert_true(shape.spec.norm_epsilon == 1e-12f);
     const char *prompt = emb_model_files_prompt(files, NULL);
     assert_string_equal(prompt ? prompt : "none", style->plain ? "none" : "query: ");
     prompt = emb_model_files_prompt(files, "document");
@@ -412,7 +412,7 @@ static void test_large_rows(void **state) {
     emb_error error;
     (void)state;
     assert_int_equal(emb_model_files_open(&files, &shape, "tests/data/tiny-mpnet", &error), EMB_OK);
-    size_t values = (size_t)shape.vocabulary * shape.hidden;
+    size_t values = (size_t)shape.vocabulary * shape.spec.hidden;
     assert_true(values > 32768);
     float *all = malloc(values * 4), row[64];
     void *scratch = malloc(emb_model_scratch_bytes(values));
@@ -423,7 +423,7 @@ static void test_large_rows(void **state) {
     for (uint32_t i = 0; i < shape.vocabulary; i++) {
         assert_int_equal(
             emb_model_read_rows(files, EMB_TENSOR_WORDS, 0, i, 1, row, scratch, &error), EMB_OK);
-        assert_memory_equal(row, all + (size_t)i * shape.hidden, shape.hidden * 4);
+        assert_memory_equal(row, all + (size_t)i * shape.spec.hidden, shape.spec.hidden * 4);
     }
     free(all);
     free(scratch);

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "model/family/family.h"
 #include "plan/plan.h"
 
 #define MIB (1ull << 20)
@@ -21,20 +22,21 @@ static emb_model shape_of(uint32_t layers, uint32_t hidden, uint32_t heads, bool
     emb_model model;
     memset(&model, 0, sizeof model);
     model.shape = (emb_shape){
-        .architecture = mpnet ? EMB_ARCHITECTURE_MPNET : EMB_ARCHITECTURE_BERT,
-        .activation = EMB_ACTIVATION_GELU_ERF,
+        .family = mpnet ? &emb_family_mpnet : &emb_family_bert,
+        .spec = {.hidden = hidden,
+                 .heads = heads,
+                 .kv_heads = heads,
+                 .head_dim = hidden / heads,
+                 .intermediate = 4 * hidden,
+                 .norm_epsilon = 1e-12f,
+                 .positions = mpnet ? EMB_POSITION_RELATIVE : EMB_POSITION_NONE},
         .layers = layers,
-        .hidden = hidden,
-        .heads = heads,
-        .head_dim = hidden / heads,
-        .intermediate = 4 * hidden,
         .vocabulary = 30527,
         .positions = 514,
         .window_tokens = 512,
         .default_tokens = mpnet ? 384 : 256,
         .relative_buckets = mpnet ? 32 : 0,
         .relative_distance = 128,
-        .norm_epsilon = 1e-12f,
         .pooling = EMB_POOLING_MEAN,
         .normalizes = 1,
     };
@@ -266,9 +268,9 @@ static void a_gpu_plan_adds_up(const emb_plan *plan, const emb_model *model) {
     assert_int_equal(sums[0] + sums[1], plan->host_bytes);
     assert_int_equal(sums[2], plan->device_bytes);
     const emb_shape *s = &model->shape;
-    uint64_t words = (uint64_t)s->vocabulary * s->hidden * 2;
-    uint64_t matrices = 12ull * s->hidden * s->hidden * 2 * s->layers;
-    uint64_t vectors = 13ull * s->hidden * 4 * s->layers;
+    uint64_t words = (uint64_t)s->vocabulary * s->spec.hidden * 2;
+    uint64_t matrices = 12ull * s->spec.hidden * s->spec.hidden * 2 * s->layers;
+    uint64_t vectors = 13ull * s->spec.hidden * 4 * s->layers;
     uint64_t layers = matrices + vectors;
 #if defined(__SANITIZE_ADDRESS__)
     words += 64; /* the ledger's gap behind a buffer: 12 in a layer, and the block of all */

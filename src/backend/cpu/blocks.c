@@ -92,6 +92,11 @@ static uintptr_t cut_ffn(ffn_buffers *b, const emb_cpu_kernels *kernels,
     return end;
 }
 
+const char *emb_cpu_supports(const emb_backend *self, const emb_layer_spec *spec) {
+    (void)self;
+    return emb_spec_beyond_bert(spec);
+}
+
 void emb_cpu_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t rows,
                            uint32_t cols, emb_dtype dtype, emb_ledger *ledger) {
     const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);

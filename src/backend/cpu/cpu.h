@@ -125,6 +125,7 @@ static inline const emb_cpu_kernels *emb_cpu_kernels_of(const emb_backend *self)
     return self->own;
 }
 
+const char *emb_cpu_supports(const emb_backend *self, const emb_layer_spec *spec);
 void emb_cpu_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t rows,
                            uint32_t cols, emb_dtype dtype, emb_ledger *ledger);
 void emb_cpu_pack(const emb_backend *self, emb_linear *linear, uint32_t row0, uint32_t rows,

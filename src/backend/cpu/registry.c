@@ -15,6 +15,7 @@
             .dtype = its_dtype,                                                                    \
             .activation_bytes = sizeof(float),                                                     \
             .tokens_knee = knee,                                                                   \
+            .supports = emb_cpu_supports,                                                          \
             .linear_layout = emb_cpu_linear_layout,                                                \
             .convert = emb_cpu_convert,                                                            \
             .embed = emb_cpu_embed,                                                                \

@@ -57,7 +57,8 @@ endif()
 enable_language(CUDA)
 file(GLOB cuda_files CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cu
      ${CMAKE_CURRENT_LIST_DIR}/module/*.c)
-add_library(embound_cuda SHARED ${cuda_files} src/backend/cuda/layout.c src/base/error.c
+add_library(embound_cuda SHARED ${cuda_files} src/backend/cuda/layout.c src/backend/spec.c
+            src/base/error.c
             src/base/ledger.c src/base/process.c src/base/quantize.c)
 # not find_package(CUDAToolkit): CMake 3.25's stumbles over libraries that CUDA 13 no longer has
 target_include_directories(embound_cuda PRIVATE include src

@@ -109,6 +109,11 @@ static void quantised_layout(emb_linear *linear, emb_ledger *ledger) {
     if (linear->dtype == EMB_DTYPE_FP8) linear->reach = emb_ledger_take(ledger, 2, sizeof(float));
 }
 
+const char *emb_cuda_supports_spec(const emb_backend *self, const emb_layer_spec *spec) {
+    (void)self;
+    return emb_spec_beyond_bert(spec);
+}
+
 void emb_cuda_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t rows,
                             uint32_t cols, emb_dtype dtype, emb_ledger *ledger) {
     bool narrow = emb_cuda_gemm_of(self) == EMB_GEMM_CUBLASLT && dtype != EMB_DTYPE_F32;

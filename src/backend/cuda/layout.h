@@ -47,6 +47,7 @@ uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, em
 
 /* Whether a matrix of these sizes has kernels. group: I4's, else unused. */
 bool emb_cuda_linear_fits(uint32_t rows, uint32_t cols, emb_dtype dtype, uint32_t group);
+const char *emb_cuda_supports_spec(const emb_backend *self, const emb_layer_spec *spec);
 void emb_cuda_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t rows,
                             uint32_t cols, emb_dtype dtype, emb_ledger *ledger);
 void emb_cuda_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
@@ -83,8 +84,8 @@ static inline emb_gemm emb_cuda_gemm_of(const emb_backend *self) {
     .name = "cuda", .numerics = its_numerics, .own = &(const emb_cuda_own){its_gemm},              \
     .dtype = its_dtype, .activation_bytes = (its_dtype) == EMB_DTYPE_F32 ? 4 : 2,                  \
     .tokens_knee = EMB_CUDA_TOKENS_KNEE, .lane_state_bytes = EMB_CUDA_STATE_BYTES,                 \
-    .linear_layout = emb_cuda_linear_layout, .lane_layout = emb_cuda_lane_layout,                  \
-    .kept_place = emb_cuda_kept_place
+    .supports = emb_cuda_supports_spec, .linear_layout = emb_cuda_linear_layout,                   \
+    .lane_layout = emb_cuda_lane_layout, .kept_place = emb_cuda_kept_place
 
 /* The row of a device and dtype; NULL: it lacks the dtype. */
 const emb_backend *emb_cuda_find(const emb_backend *rows, size_t count, uint32_t compute_capability,
