@@ -24,7 +24,7 @@ static void *write_behind(void *user) {
         if (!behind->count) break;
         pthread_mutex_unlock(&behind->mutex);
         emb_error error = {0};
-        emb_status status = behind->sink->rows(behind->sink, behind->rows, behind->count, &error);
+        emb_status status = emb_sink_rows(behind->sink, behind->rows, behind->count, &error);
         pthread_mutex_lock(&behind->mutex);
         behind->count = 0;
         behind->status = status;

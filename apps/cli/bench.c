@@ -7,23 +7,29 @@
 
 #include "cli/cli.h"
 #include "fail.h"
+#include "source/pieces.h"
 
 #define OWN_TEXTS     512
 #define OWN_WORDS_MAX 120
 
+/* A source of made-up texts. */
+typedef struct made_up {
+    char *buffer;  /* [EMB_SOURCE_BYTES] */
+    uint32_t made; /* texts given in this pass */
+    uint64_t random;
+} made_up;
+
 typedef struct bench_job {
     emb_source source;
     emb_run run;
-    uint32_t made; /* own texts given in this pass */
-    uint64_t random;
+    made_up own;
 } bench_job;
 
-static uint32_t next_random(bench_job *job, uint32_t limit) {
-    job->random = job->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)(job->random >> 33) % limit;
+static uint32_t next_random(made_up *own, uint32_t limit) {
+    own->random = own->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(own->random >> 33) % limit;
 }
 
-/* Source of made-up texts: the job begins with its source, which is the first member. */
 static emb_status next_own(emb_source *source, emb_piece *pieces, uint32_t capacity,
                            uint32_t *count, emb_error *error) {
     static const char *const words[] = {
@@ -31,23 +37,23 @@ static emb_status next_own(emb_source *source, emb_piece *pieces, uint32_t capac
         "train",   "music",  "in",      "winter",  "kitchen", "with",     "letters", "walking",
         "through", "market", "science", "quietly", "blue",    "mountain", "answers", "children",
         "history", "to",     "measure", "light",   "machine", "bread",    "seven",   "remember"};
-    bench_job *job = (bench_job *)(void *)source;
+    made_up *own = source->own;
     emb_piece_list list = {.pieces = pieces, .capacity = capacity};
     size_t used = 0, text_bytes_max = OWN_WORDS_MAX * 10;
-    while (job->made < OWN_TEXTS && !emb_piece_list_full(&list) &&
-           used + text_bytes_max <= source->capacity) {
+    while (own->made < OWN_TEXTS && !emb_piece_list_full(&list) &&
+           used + text_bytes_max <= EMB_SOURCE_BYTES) {
         size_t start = used;
-        uint32_t length = 4 + next_random(job, OWN_WORDS_MAX - 4);
+        uint32_t length = 4 + next_random(own, OWN_WORDS_MAX - 4);
         for (uint32_t i = 0; i < length; i++) {
-            const char *word = words[next_random(job, sizeof words / sizeof words[0])];
+            const char *word = words[next_random(own, sizeof words / sizeof words[0])];
             size_t bytes = strlen(word);
-            memcpy(source->buffer + used, word, bytes);
+            memcpy(own->buffer + used, word, bytes);
             used += bytes;
-            source->buffer[used++] = ' ';
+            own->buffer[used++] = ' ';
         }
-        emb_source_add(source, &list, source->buffer + start, used - start);
+        emb_source_add(source, &list, own->buffer + start, used - start);
         EMB_APP_TRY(emb_source_end(source, &list, error));
-        job->made++;
+        own->made++;
     }
     *count = list.count;
     return EMB_OK;
@@ -55,21 +61,15 @@ static emb_status next_own(emb_source *source, emb_piece *pieces, uint32_t capac
 
 static emb_status open_source(bench_job *job, const emb_options *options, void *memory,
                               emb_error *error) {
-    job->made = 0;
-    job->random = 1;
+    static const emb_source_ops own_ops = {.next = next_own};
     if (options->inputs_count) {
         emb_source_close(&job->source);
         return emb_source_open(&job->source, &options->source, options->inputs,
-                               options->inputs_count, emb_signals_descriptor(), memory, error);
+                               options->inputs_count, emb_signals_descriptor(), memory,
+                               EMB_SOURCE_BYTES, error);
     }
-    memset(&job->source, 0, sizeof job->source);
-    job->source.input.descriptor = -1;
-    job->source.texts_per_row = 1;
-    job->source.next = next_own;
-    job->source.options = options->source;
-    job->source.prompt_length = options->source.prompt ? strlen(options->source.prompt) : 0;
-    job->source.buffer = memory;
-    job->source.capacity = EMB_SOURCE_BYTES;
+    job->own = (made_up){.buffer = memory, .random = 1};
+    emb_source_init(&job->source, &own_ops, &job->own, &options->source);
     return EMB_OK;
 }
 

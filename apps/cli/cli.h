@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "embound.h"
+#include "sink/errors.h"
 #include "sink/sink.h"
 #include "source/source.h"
 

@@ -20,7 +20,8 @@ typedef struct encode_job {
 
 /* Only a GPU needs rows to be written beside the reading of texts; the plan may choose one. */
 static bool may_write_behind(const emb_options *options) {
-    return options->devices.kind != EMB_DEVICE_CPU && options->output_format != EMB_SINK_JSONL;
+    return options->devices.kind != EMB_DEVICE_CPU &&
+           emb_sink_may_write_behind(options->output_format);
 }
 
 uint64_t emb_encode_bytes(const emb_options *options, uint32_t dim) {
@@ -56,7 +57,7 @@ static emb_status check_paths(emb_options *options, emb_error_log *log, emb_erro
 static emb_status write_rows(void *user, const emb_row *rows, uint32_t count, emb_error *error) {
     encode_job *job = user;
     if (job->behind.open) return emb_behind_rows(&job->behind, rows, count, error);
-    return job->sink.rows(&job->sink, rows, count, error);
+    return emb_sink_rows(&job->sink, rows, count, error);
 }
 
 static emb_status settle_rows(void *user, emb_error *error) {
@@ -71,8 +72,9 @@ static int open_job(encode_job *job, emb_session *session, emb_options *options)
     emb_status status = emb_session_open_block(session, &error);
     if (status == EMB_OK) {
         void *memory = emb_session_take(session, EMB_SOURCE_BYTES);
-        status = emb_source_open(&job->source, &options->source, options->inputs,
-                                 options->inputs_count, emb_signals_descriptor(), memory, &error);
+        status =
+            emb_source_open(&job->source, &options->source, options->inputs, options->inputs_count,
+                            emb_signals_descriptor(), memory, EMB_SOURCE_BYTES, &error);
     }
     if (status != EMB_OK) return emb_cli_fail(status, &error);
     void *memory = emb_session_take(session, emb_sink_bytes(dim));
@@ -107,7 +109,7 @@ static int open_job(encode_job *job, emb_session *session, emb_options *options)
 static emb_status finish_job(encode_job *job, emb_error *error) {
     EMB_APP_TRY(emb_error_log_finish(&job->log, error));
     job->sink_open = false;
-    return job->sink.finish(&job->sink, error);
+    return emb_sink_finish(&job->sink, error);
 }
 
 static void report(encode_job *job, const emb_engine_stats_t *stats, const emb_session *session,
@@ -166,7 +168,7 @@ int emb_command_encode(emb_session *session, emb_options *options) {
     if (code == EMB_EXIT_OK) code = run_job(&job, session, options);
     emb_signals_set_engine(NULL);
     emb_behind_close(&job.behind);
-    if (job.sink_open) job.sink.abort(&job.sink);
+    if (job.sink_open) emb_sink_abort(&job.sink);
     emb_error_log_abort(&job.log);
     emb_source_close(&job.source);
     return code;

@@ -8,9 +8,9 @@
 #include <string.h>
 
 #include "cli/cli.h"
-#include "cli/pairs.h"
 #include "cli/scores.h"
 #include "fail.h"
+#include "source/pairs.h"
 
 typedef struct eval_job {
     emb_pairs pairs;

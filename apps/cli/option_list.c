@@ -119,8 +119,7 @@ const emb_option_entry emb_option_list[] = {
      MANUAL("May be repeated; the files are read one after another.\n.Sq -\nis standard input.")},
     {"--input", 'i', "FILE", EMB_CLI_EVAL, EMB_GROUP_INPUT, SPECIAL(INPUT),
      .words = EMB_WORDS_FILES, .help = "csv, or tab separated (then without quoting)", ONLY_HELP},
-    {"--input-format", 0, "F", TABLE, EMB_GROUP_INPUT,
-     CHOICE(source.format, 1, "txt whole jsonl csv tsv"),
+    {"--input-format", 0, "F", TABLE, EMB_GROUP_INPUT, CHOICE(source.format, 1, EMB_SOURCE_WORDS),
      .help = "format: txt, whole, jsonl, csv, tsv; default: by suffix, else txt",
      MANUAL(".Cm txt :\none text a line, ending in LF or CRLF; an empty line is an empty text.\n"
             ".Cm whole :\none text a file.\n.Cm jsonl :\none object a line; blank lines are "
@@ -171,7 +170,7 @@ const emb_option_entry emb_option_list[] = {
      .words = EMB_WORDS_FILES, .help = "the directory to write; what is there must be empty",
      ONLY_HELP},
     {"--output-format", 0, "F", EMB_CLI_ENCODE, EMB_GROUP_OUTPUT,
-     CHOICE(output_format, 1, "npy jsonl"), .help = "format: npy, jsonl; default: by suffix",
+     CHOICE(output_format, 1, EMB_SINK_WORDS), .help = "format: npy, jsonl; default: by suffix",
      MANUAL(".Cm npy\nor\n.Cm jsonl ,\ninstead of the suffix.")},
 
     /* memory and machine */

@@ -62,7 +62,7 @@ static void leave_out(quantize_job *job, const emb_error *error) {
 
 static emb_status read_texts(quantize_job *job, const emb_options *options, emb_error *error) {
     EMB_APP_TRY(emb_source_open(&job->source, &options->source, &options->calibrate, 1,
-                                emb_signals_descriptor(), job->memory, error));
+                                emb_signals_descriptor(), job->memory, EMB_SOURCE_BYTES, error));
     emb_status status = EMB_OK;
     for (bool more = true; more && status == EMB_OK;) {
         uint32_t count = 0;

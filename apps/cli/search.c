@@ -282,9 +282,9 @@ static emb_status open_job(search_job *job, emb_session *session, emb_options *o
     if (options->texts_path) {
         emb_source_options texts = options->source;
         texts.prompt = NULL;
-        EMB_APP_TRY(emb_source_open(&job->source, &texts, &options->texts_path, 1,
-                                    emb_signals_descriptor(),
-                                    emb_session_take(session, EMB_SOURCE_BYTES), error));
+        EMB_APP_TRY(
+            emb_source_open(&job->source, &texts, &options->texts_path, 1, emb_signals_descriptor(),
+                            emb_session_take(session, EMB_SOURCE_BYTES), EMB_SOURCE_BYTES, error));
     }
     return emb_session_open_engine(session, error);
 }

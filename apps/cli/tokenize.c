@@ -24,7 +24,7 @@ typedef struct tokenize_job {
     uint64_t index, failed, ids_in_line;
     emb_piece pieces[EMB_RUN_PIECES];
     uint32_t ids[IDS_MAX];
-    unsigned char memory[EMB_SOURCE_BYTES];
+    _Alignas(64) unsigned char memory[EMB_SOURCE_BYTES];
     char buffer[OUT_BYTES];
 } tokenize_job;
 
@@ -162,7 +162,7 @@ static emb_status open_job(tokenize_job **out, emb_session *session, emb_options
     if (!options->no_specials) emb_model_specials(&job->specials, session->model);
     EMB_APP_TRY(emb_source_open(&job->source, &options->source, options->inputs,
                                 options->inputs_count, emb_signals_descriptor(), job->memory,
-                                error));
+                                sizeof job->memory, error));
     EMB_APP_TRY(emb_tokenizer_open(&job->tokenizer, session->model, error));
     *out = job;
     return EMB_OK;

@@ -1,12 +1,13 @@
 /* errors.c - OUT.errors.jsonl: one line for each row that failed, and why.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "sink/errors.h"
+
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "fail.h"
-#include "sink/sink.h"
 
 void emb_error_log_init(emb_error_log *log, const char *output_path) {
     log->path[0] = '\0';

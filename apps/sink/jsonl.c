@@ -38,23 +38,12 @@ static emb_status jsonl_rows(emb_sink *sink, const emb_row *rows, uint32_t count
     return sink->writer.status;
 }
 
-static void jsonl_abort(emb_sink *sink) {
-    emb_output_abort(&sink->output);
-}
-
 static emb_status jsonl_finish(emb_sink *sink, emb_error *error) {
-    emb_status status = emb_writer_flush(&sink->writer, error);
-    if (status != EMB_OK) {
-        emb_output_abort(&sink->output);
-        return status;
-    }
-    return emb_output_commit(&sink->output, error);
+    return emb_writer_flush(&sink->writer, error);
 }
 
-emb_status emb_sink_open_jsonl(emb_sink *sink, emb_error *error) {
-    (void)error;
-    sink->rows = jsonl_rows;
-    sink->finish = jsonl_finish;
-    sink->abort = jsonl_abort;
-    return EMB_OK;
-}
+const emb_sink_ops emb_sink_jsonl_ops = {
+    .suffixes = (const char *const[]){".jsonl", ".ndjson", NULL},
+    .rows = jsonl_rows,
+    .finish = jsonl_finish,
+};

@@ -38,13 +38,14 @@ static uint32_t run_length(const emb_row *rows, uint32_t count, uint32_t dim) {
     return length;
 }
 
+/* Of a text that failed, the row is NaN: sink->own. */
 static emb_status npy_rows(emb_sink *sink, const emb_row *rows, uint32_t count, emb_error *error) {
     size_t row_bytes = (size_t)sink->dim * sizeof(float);
     for (uint32_t i = 0; i < count;) {
         bool good = rows[i].status == EMB_OK;
         uint32_t run = good ? run_length(rows + i, count - i, sink->dim) : 1;
         uint64_t offset = HEADER_BYTES + sink->rows_written * row_bytes;
-        EMB_APP_TRY(emb_output_write_at(&sink->output, good ? rows[i].values : sink->not_a_number,
+        EMB_APP_TRY(emb_output_write_at(&sink->output, good ? rows[i].values : sink->own,
                                         run * row_bytes, offset, error));
         sink->rows_written += run;
         i += run;
@@ -52,23 +53,22 @@ static emb_status npy_rows(emb_sink *sink, const emb_row *rows, uint32_t count, 
     return EMB_OK;
 }
 
-static emb_status npy_finish(emb_sink *sink, emb_error *error) {
-    emb_status status = write_header(sink, error);
-    if (status != EMB_OK) {
-        emb_output_abort(&sink->output);
-        return status;
-    }
-    return emb_output_commit(&sink->output, error);
+static size_t npy_bytes(uint32_t dim) {
+    return dim * sizeof(float);
 }
 
-static void npy_abort(emb_sink *sink) {
-    emb_output_abort(&sink->output);
-}
-
-emb_status emb_sink_open_npy(emb_sink *sink, emb_error *error) {
-    sink->rows = npy_rows;
-    sink->finish = npy_finish;
-    sink->abort = npy_abort;
-    for (uint32_t i = 0; i < sink->dim; i++) sink->not_a_number[i] = NAN;
+static emb_status npy_open(emb_sink *sink, emb_error *error) {
+    float *failed = sink->own;
+    for (uint32_t i = 0; i < sink->dim; i++) failed[i] = NAN;
     return write_header(sink, error);
 }
+
+const emb_sink_ops emb_sink_npy_ops = {
+    .suffixes = (const char *const[]){".npy", NULL},
+    .needs_file = "its header is written last",
+    .behind = true,
+    .bytes = npy_bytes,
+    .open = npy_open,
+    .rows = npy_rows,
+    .finish = write_header,
+};

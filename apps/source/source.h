@@ -7,20 +7,9 @@
 #ifndef EMB_SOURCE_SOURCE_H
 #define EMB_SOURCE_SOURCE_H
 
-#include "base/json.h"
-#include "source/csv.h"
 #include "source/input.h"
+#include "source/registry.h"
 #include "source/utf8.h"
-
-typedef enum emb_source_format {
-    EMB_SOURCE_AUTO = 0, /* by the suffix of the first file */
-    EMB_SOURCE_TXT,      /* one text a line, LF or CRLF; an empty line is an empty text; a CR
-                            anywhere else is a character of the text */
-    EMB_SOURCE_WHOLE,    /* one text a file */
-    EMB_SOURCE_JSONL,    /* one JSON object a line, the text in one of its fields */
-    EMB_SOURCE_CSV,      /* RFC 4180 */
-    EMB_SOURCE_TSV       /* the same with tabs */
-} emb_source_format;
 
 typedef struct emb_source_options {
     emb_source_format format;
@@ -34,16 +23,8 @@ typedef struct emb_source_options {
 } emb_source_options;
 
 #define EMB_SOURCE_PIECES_MIN 4 /* pieces that `next` must be given room for */
-#define EMB_SOURCE_PATH_MAX   8 /* names in a.b.c */
 
 typedef struct emb_source emb_source;
-
-/* Names for a message: "id", "text". What does not fit is left out, and "..." says so. */
-typedef struct emb_source_names {
-    char text[96];
-    uint8_t used;
-    bool full;
-} emb_source_names;
 
 /* What the user should hear of texts that were encoded all the same. */
 typedef struct emb_source_notes {
@@ -53,17 +34,42 @@ typedef struct emb_source_notes {
     uint64_t texts_return, return_place;    /* txt: lines with a CR inside */
 } emb_source_notes;
 
-/* Gives the next pieces. count 0 with EMB_OK: the end. The pieces point into the source's buffer
- * and stay until the next call. The user tag of a piece is its place: see emb_source_place.
- * Fails: EMB_BAD_TEXT: the pieces given are valid and complete the text, but this last text is
- * a failed row for the reason in error; call again to go on. Anything else ends the job:
- * EMB_NOT_FOUND (cannot be read), EMB_BAD_FILE (no text, or rows that cannot be told apart),
- * EMB_INVALID_ARGUMENT (no such column), EMB_CANCELLED. */
-typedef emb_status (*emb_source_next)(emb_source *source, emb_piece *pieces, uint32_t capacity,
-                                      uint32_t *count, emb_error *error);
+/* Options that have a meaning for some formats only. */
+typedef enum emb_source_takes {
+    EMB_SOURCE_TAKES_FIELD = 1,
+    EMB_SOURCE_TAKES_COLUMN = 2,
+    EMB_SOURCE_TAKES_DELIMITER = 4,
+    EMB_SOURCE_TAKES_NO_HEADER = 8,
+    EMB_SOURCE_TAKES_NO_QUOTES = 16
+} emb_source_takes;
+
+/* What a format is. */
+typedef struct emb_source_ops {
+    const char *const *suffixes; /* of its files, NULL at the end; NULL: none */
+    unsigned takes;              /* options: emb_source_takes */
+    bool whole;                  /* not read by lines */
+    bool nul_is_text;            /* a NUL byte is a character like any other */
+    size_t bytes;                /* of its own state: source->own, zeroed before open */
+    /* Binds the rest of the memory. Fails: EMB_INVALID_ARGUMENT. */
+    emb_status (*open)(emb_source *source, void *memory, size_t memory_bytes, emb_error *error);
+    /* Gives the next pieces. count 0 with EMB_OK: the end. The pieces point into the source's
+     * memory and stay until the next call. The user tag of a piece is its place: see
+     * emb_source_place. Fails: EMB_BAD_TEXT: the pieces given are valid and complete the text, but
+     * this last text is a failed row for the reason in error; call again to go on. Anything else
+     * ends the job: EMB_NOT_FOUND (cannot be read), EMB_BAD_FILE (no text, or rows that cannot be
+     * told apart), EMB_INVALID_ARGUMENT (no such column), EMB_CANCELLED. */
+    emb_status (*next)(emb_source *source, emb_piece *pieces, uint32_t capacity, uint32_t *count,
+                       emb_error *error);
+    /* Bytes that were read, and wait for the next call. NULL: none. */
+    size_t (*waiting)(const emb_source *source);
+} emb_source_ops;
+
+#define EMB_SOURCE_DECLARE(name, NAME) extern const emb_source_ops emb_source_##name##_ops;
+EMB_SOURCES(EMB_SOURCE_DECLARE)
 
 struct emb_source {
-    emb_source_next next;
+    const emb_source_ops *ops;
+    void *own; /* the state of the format */
     emb_input input;
     emb_source_options options;
     size_t prompt_length;
@@ -73,42 +79,26 @@ struct emb_source {
     uint32_t file_rows_bad; /* rows that failed */
     bool file_form_seen;    /* a row had the right form, be its text good or not */
     bool form_seen;         /* the same, in this call of next */
-    emb_utf8 utf8;          /* of the current text */
-    emb_source_notes notes;
-    emb_source_names names; /* csv: columns of the header row; jsonl: fields of the line */
     bool file_open;
-    bool begun;    /* a text was begun and not ended */
-    uint64_t line; /* 1-based, where the current text begins */
-    unsigned char *buffer;
-    size_t capacity, begin, end;
-    bool carriage_return; /* txt: the block before ended with one */
-    bool return_inside;   /* txt: the current text has one that ends no line */
-    emb_csv csv;
-    uint32_t column;       /* csv: 0-based */
-    uint32_t width;        /* csv: cells of the file's first row; 0: none was read yet */
-    bool row_bad;          /* csv: the row being read breaks the rules */
-    bool row_excess;       /* csv: it has text in a cell beyond the width */
-    emb_csv_others others; /* csv: of the file's first row */
-    emb_json json;
-    unsigned char *text; /* jsonl: the unescaped text is gathered here */
-    size_t text_capacity, text_length, text_given;
-    bool text_seen; /* jsonl: in the current line */
-    uint8_t phase;
-    struct {
-        const char *name;
-        size_t length;
-    } path[EMB_SOURCE_PATH_MAX]; /* jsonl: the names in a.b.c */
-    uint32_t path_count, path_matched, names_depth;
+    bool begun;         /* a text was begun and not ended */
+    bool return_inside; /* txt: the current text has a CR that ends no line */
+    uint64_t line;      /* 1-based, where the current text begins */
+    emb_utf8 utf8;      /* of the current text */
+    emb_source_notes notes;
 };
 
-/* Bytes of memory that emb_source_open wants; more makes larger blocks. */
+/* Bytes of memory that any source may be given; more makes larger blocks. */
 #define EMB_SOURCE_BYTES (160u << 10)
 
-/* Needs: memory of EMB_SOURCE_BYTES, options and paths that outlive the source.
+/* Of these, what a format keeps its own state in. */
+size_t emb_source_own_bytes(emb_source_format format);
+
+/* Needs: memory of EMB_SOURCE_BYTES (or memory_bytes, to test small blocks), aligned to 64; options
+ * and paths that outlive the source.
  * Fails: EMB_NOT_FOUND, EMB_INVALID_ARGUMENT (formats that differ, an unknown one). */
 emb_status emb_source_open(emb_source *source, const emb_source_options *options,
                            const char *const *paths, uint32_t paths_count, int stop_descriptor,
-                           void *memory, emb_error *error);
+                           void *memory, size_t memory_bytes, emb_error *error);
 void emb_source_close(emb_source *source);
 
 /* What every reader of texts calls: next(), which also counts the texts that it ends (`ended`) and
@@ -125,35 +115,5 @@ emb_status emb_source_format_of(emb_source_format *out, const char *path, emb_er
 
 /* Takes apart the user tag of a piece or row: which file, which line. */
 void emb_source_place(uint64_t user, uint32_t *file, uint64_t *line);
-
-/* ---- for the sources themselves -------------------------------------------------------------- */
-
-typedef struct emb_piece_list {
-    emb_piece *pieces;
-    uint32_t capacity, count;
-} emb_piece_list;
-
-/* Room for a prompt, a piece and an end? */
-bool emb_piece_list_full(const emb_piece_list *list);
-
-/* Adds bytes to the current text, which begins (with its prompt) if it has not. */
-void emb_source_add(emb_source *source, emb_piece_list *list, const void *data, size_t length);
-
-/* Ends the current text (an empty one if nothing was added). Fails: EMB_BAD_TEXT (it is not UTF-8,
- * and that is to be an error): the text has ended all the same. */
-emb_status emb_source_end(emb_source *source, emb_piece_list *list, emb_error *error);
-
-/* Ends the current text, which fails for a reason of its own. */
-void emb_source_end_bad(emb_source *source, emb_piece_list *list);
-
-void emb_source_names_add(emb_source_names *names, const char *name, size_t length);
-
-emb_status emb_source_next_txt(emb_source *source, emb_piece *pieces, uint32_t capacity,
-                               uint32_t *count, emb_error *error);
-emb_status emb_source_next_jsonl(emb_source *source, emb_piece *pieces, uint32_t capacity,
-                                 uint32_t *count, emb_error *error);
-emb_status emb_source_next_csv(emb_source *source, emb_piece *pieces, uint32_t capacity,
-                               uint32_t *count, emb_error *error);
-emb_status emb_source_set_field(emb_source *source, const char *field, emb_error *error);
 
 #endif

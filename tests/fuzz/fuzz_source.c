@@ -8,13 +8,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "cli/pairs.h"
+#include "source/pairs.h"
 
 #define PIECES 16
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static unsigned char memory[EMB_SOURCE_BYTES];
+static _Alignas(64) unsigned char memory[EMB_SOURCE_BYTES + 4096];
 
 static uint64_t mix(uint64_t hash, const void *bytes, size_t length) {
     const uint8_t *at = bytes;
@@ -62,10 +62,10 @@ static uint64_t digest(const char *path, const emb_source_options *options, size
     const char *const paths[] = {path};
     emb_source source;
     emb_error error = {0};
-    emb_status status = emb_source_open(&source, options, paths, 1, -1, memory, &error);
+    size_t blocks = options->format == EMB_SOURCE_JSONL ? 2 : 1; /* one for the unescaped text */
+    size_t bytes = emb_source_own_bytes(options->format) + blocks * block;
+    emb_status status = emb_source_open(&source, options, paths, 1, -1, memory, bytes, &error);
     if (status != EMB_OK) return status;
-    source.capacity = source.csv.capacity = block;
-    source.text_capacity = options->format == EMB_SOURCE_JSONL ? block : 0;
     uint64_t hash = read_all(&source, size);
     emb_source_close(&source);
     return hash;

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "cli/pairs.h"
+#include "source/pairs.h"
 
 #define PIECES 256
 
@@ -43,7 +43,8 @@ static reading read_all(emb_pairs *pairs, const emb_source_options *options, dou
     reading result = {0};
     result.status = emb_pairs_open(pairs, options, scores, -1, buffer, &result.error);
     for (uint32_t count = 1; result.status == EMB_OK && count > 0;) {
-        result.status = pairs->source.next(&pairs->source, pieces, PIECES, &count, &result.error);
+        result.status =
+            pairs->source.ops->next(&pairs->source, pieces, PIECES, &count, &result.error);
         for (uint32_t i = 0; i < count && result.status == EMB_OK; i++) {
             result.texts += (pieces[i].flags & EMB_PIECE_LAST) != 0;
         }

@@ -26,7 +26,7 @@ typedef struct reading {
 } reading;
 
 static char path[] = "/tmp/embound-table-XXXXXX";
-static unsigned char memory[EMB_SOURCE_BYTES];
+static _Alignas(64) unsigned char memory[EMB_SOURCE_BYTES];
 
 /* A table of `head`, many lines, and `tail`. */
 static void write_table(const char *head, const char *line, const char *tail) {
@@ -46,7 +46,7 @@ static reading read_all(void) {
     emb_piece pieces[PIECES];
     reading result = {0};
     emb_error error = {0};
-    assert_int_equal(emb_source_open(&source, &options, paths, 1, -1, memory, &error), EMB_OK);
+    assert_int_equal(emb_source_open(&source, &options, paths, 1, -1, memory, sizeof memory, &error), EMB_OK);
     for (uint32_t count = 1; count > 0;) {
         emb_status status = emb_source_read(&source, pieces, PIECES, &count, &error);
         for (uint32_t i = 0; i < count; i++) {

@@ -1,7 +1,7 @@
 /* pairs.c - reads scored sentence pairs out of a table.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "cli/pairs.h"
+#include "source/pairs.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -173,7 +173,7 @@ static void end_text(emb_pairs *pairs, emb_piece_list *list) {
 /* Text cells come in file order, so the second column may come first; cosines do not mind. The
  * later text ends with its row, so that a row that fails has one to fail with. */
 static void take_cell(emb_pairs *pairs, emb_piece_list *list) {
-    const emb_csv *csv = &pairs->source.csv;
+    const emb_csv *csv = &pairs->csv;
     if (pairs->header && csv->column >= pairs->cells_count && csv->text_length)
         pairs->row_excess = true;
     if (csv->column == pairs->score_column) {
@@ -190,7 +190,7 @@ static void take_cell(emb_pairs *pairs, emb_piece_list *list) {
 
 /* Why the row that ended is no good, or NULL; its score is then in `score`. */
 static const char *find_fault(const emb_pairs *pairs, double *score) {
-    const emb_csv *csv = &pairs->source.csv;
+    const emb_csv *csv = &pairs->csv;
     uint32_t last_column = pairs->score_column;
     if (pairs->first_column > last_column) last_column = pairs->first_column;
     if (pairs->second_column > last_column) last_column = pairs->second_column;
@@ -213,8 +213,8 @@ static emb_status end_row(emb_pairs *pairs, emb_piece_list *list, emb_error *err
     pairs->cells_done = pairs->score_length = 0;
     pairs->row_bad = pairs->row_excess = pairs->cell_bad = false;
     if (fault)
-        return emb_csv_fail(&pairs->source.csv, emb_app_path_tail(pairs->path), EMB_BAD_TEXT, fault,
-                            "", error);
+        return emb_csv_fail(&pairs->csv, emb_app_path_tail(pairs->path), EMB_BAD_TEXT, fault, "",
+                            error);
     if (!cell_bad) return EMB_OK;
     *error = pairs->cell_error;
     return EMB_BAD_TEXT;
@@ -222,9 +222,9 @@ static emb_status end_row(emb_pairs *pairs, emb_piece_list *list, emb_error *err
 
 static emb_status next_pairs(emb_source *source, emb_piece *pieces, uint32_t capacity,
                              uint32_t *count, emb_error *error) {
-    emb_pairs *pairs = (emb_pairs *)(void *)source;
+    emb_pairs *pairs = source->own;
     emb_piece_list list = {.pieces = pieces, .capacity = capacity};
-    emb_csv *csv = &source->csv;
+    emb_csv *csv = &pairs->csv;
     emb_status status = EMB_OK;
     bool done = false;
     while (status == EMB_OK && !done && list.count + 6 <= list.capacity) {
@@ -259,19 +259,22 @@ static emb_status next_pairs(emb_source *source, emb_piece *pieces, uint32_t cap
     return status;
 }
 
+static size_t waiting(const emb_source *source) {
+    const emb_pairs *pairs = source->own;
+    return pairs->csv.end - pairs->csv.begin;
+}
+
 emb_status emb_pairs_open(emb_pairs *pairs, const emb_source_options *options, double *scores,
                           int stop_descriptor, void *memory, emb_error *error) {
+    static const emb_source_ops ops = {.next = next_pairs, .waiting = waiting};
     emb_source *source = &pairs->source;
     bool more = false;
-    memset(source, 0, sizeof *source);
+    emb_source_init(source, &ops, pairs, options);
+    source->texts_per_row = 2;
     EMB_APP_TRY(emb_input_open(&source->input, &pairs->path, 1, stop_descriptor, error));
     EMB_APP_TRY(emb_input_advance(&source->input, &more, error));
-    source->next = next_pairs;
-    source->options = *options;
-    source->prompt_length = options->prompt ? strlen(options->prompt) : 0;
-    source->texts_per_row = 2;
-    emb_csv_init(&source->csv, memory, EMB_SOURCE_BYTES, pairs->delimiter, pairs->quotes);
-    source->csv.width = pairs->header ? pairs->cells_count : 0;
+    emb_csv_init(&pairs->csv, memory, EMB_SOURCE_BYTES, pairs->delimiter, pairs->quotes);
+    pairs->csv.width = pairs->header ? pairs->cells_count : 0;
     pairs->scores = scores;
     pairs->pairs = 0;
     pairs->score_length = pairs->cells_done = 0;

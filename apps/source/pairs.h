@@ -4,16 +4,18 @@
  * that the memory for the scores can be planned.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#ifndef EMB_CLI_PAIRS_H
-#define EMB_CLI_PAIRS_H
+#ifndef EMB_SOURCE_PAIRS_H
+#define EMB_SOURCE_PAIRS_H
 
-#include "source/source.h"
+#include "source/csv.h"
+#include "source/pieces.h"
 
 #define EMB_PAIRS_CELLS     64 /* columns that are looked at */
 #define EMB_PAIRS_CELL_TEXT 40
 
 typedef struct emb_pairs {
-    emb_source source; /* first: what `next` is given */
+    emb_source source;
+    emb_csv csv;
     const char *path;
     char delimiter;
     bool quotes, header;
