@@ -5,8 +5,17 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/command.h"
+#include "cli/paths.h"
+#include "cli/print.h"
+#include "cli/progress.h"
+#include "cli/report.h"
+#include "common/describe.h"
+#include "common/exit.h"
+#include "common/say.h"
+#include "common/signals.h"
 #include "fail.h"
+#include "source/open.h"
 #include "source/pieces.h"
 
 #define OWN_TEXTS     512
@@ -120,37 +129,37 @@ int emb_command_bench(emb_session *session, emb_options *options) {
     uint64_t bytes = emb_session_round(EMB_SOURCE_BYTES) + emb_run_bytes();
     for (uint32_t i = 0; i < options->inputs_count && options->repeat > 1; i++) {
         if (strcmp(options->inputs[i], "-") != 0) continue;
-        emb_cli_say("--repeat: standard input can be read once only; state a file");
+        emb_app_say("--repeat: standard input can be read once only; state a file");
         return EMB_EXIT_USAGE;
     }
     emb_status status =
         emb_cli_check_output(options->stats_path, options->inputs, options->inputs_count, &error);
     if (status == EMB_OK) status = emb_session_open_model(session, options->model, &error);
     if (status == EMB_OK) {
-        status = emb_session_prompt(&options->source.prompt, session, options, &error);
+        status = emb_session_prompt(&options->source.prompt, session, options->prompt_name, &error);
     }
-    if (status == EMB_OK) status = emb_session_plan(session, options, bytes, &error);
+    if (status == EMB_OK) status = emb_session_plan(session, &options->settings, bytes, &error);
     if (status == EMB_OK) status = emb_session_open_block(session, &error);
     if (status == EMB_OK) {
         memory = emb_session_take(session, EMB_SOURCE_BYTES);
         status = open_source(&job, options, memory, &error);
     }
     if (status == EMB_OK) status = emb_session_open_engine(session, &error);
-    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
+    if (status != EMB_OK) return emb_session_fail(session, &options->settings, status, &error);
     emb_run_bind(&job.run, session);
     job.run.source = &job.source;
     job.run.rows_callback = drop_rows;
-    job.run.quiet = options->quiet;
-    job.run.progress = emb_cli_wants_progress(options);
+    job.run.quiet = options->settings.quiet;
+    job.run.display = emb_progress_display(options);
     job.run.status = options->status;
     status = run_passes(&job, options, memory, &error);
     emb_source_close(&job.source);
-    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
+    if (status != EMB_OK) return emb_session_fail(session, &options->settings, status, &error);
     emb_engine_stats_t stats;
     emb_run_stats(&job.run, &stats);
-    if (!options->quiet) emb_report_notes(&job.source);
+    if (!options->settings.quiet) emb_report_notes(&job.source);
     if (options->json)
-        emb_report_stats(emb_cli_stdout(), &stats, session);
+        emb_describe_stats(emb_cli_stdout(), &stats, session);
     else
         print_table(&stats, session);
     emb_signals_set_engine(NULL);

@@ -1,7 +1,7 @@
 /* command_list.c - every command: its name, what runs it, and what --help says of it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "cli/cli.h"
+#include "cli/command.h"
 
 const emb_command_entry emb_command_list[] = {
     {"plan", EMB_CLI_PLAN, emb_command_plan, "MODEL [options]",

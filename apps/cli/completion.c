@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "cli/help.h"
 #include "cli/option_list.h"
 
 #define LICENCE "# SPDX-License-Identifier: Apache-2.0\n"

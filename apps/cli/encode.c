@@ -4,10 +4,22 @@
  * allocates nothing.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "cli/encode.h"
+
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/command.h"
+#include "cli/paths.h"
+#include "cli/print.h"
+#include "cli/progress.h"
+#include "cli/report.h"
+#include "common/behind.h"
+#include "common/describe.h"
+#include "common/exit.h"
+#include "common/say.h"
+#include "common/signals.h"
 #include "fail.h"
+#include "source/open.h"
 
 typedef struct encode_job {
     emb_source source;
@@ -20,7 +32,7 @@ typedef struct encode_job {
 
 /* Only a GPU needs rows to be written beside the reading of texts; the plan may choose one. */
 static bool may_write_behind(const emb_options *options) {
-    return options->devices.kind != EMB_DEVICE_CPU &&
+    return options->settings.devices.kind != EMB_DEVICE_CPU &&
            emb_sink_may_write_behind(options->output_format);
 }
 
@@ -76,12 +88,12 @@ static int open_job(encode_job *job, emb_session *session, emb_options *options)
             emb_source_open(&job->source, &options->source, options->inputs, options->inputs_count,
                             emb_signals_descriptor(), memory, EMB_SOURCE_BYTES, &error);
     }
-    if (status != EMB_OK) return emb_cli_fail(status, &error);
+    if (status != EMB_OK) return emb_exit_say(status, &error);
     void *memory = emb_session_take(session, emb_sink_bytes(dim));
     status =
         emb_sink_open(&job->sink, options->output_format, options->output, dim, memory, &error);
     if (status != EMB_OK) {
-        int code = emb_cli_fail(status, &error);
+        int code = emb_exit_say(status, &error);
         return status == EMB_IO ? EMB_EXIT_CREATE : code;
     }
     job->sink_open = true;
@@ -91,15 +103,15 @@ static int open_job(encode_job *job, emb_session *session, emb_options *options)
         status = emb_behind_open(&job->behind, &job->sink, memory, &error);
     }
     if (status == EMB_OK) status = emb_session_open_engine(session, &error);
-    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
+    if (status != EMB_OK) return emb_session_fail(session, &options->settings, status, &error);
     emb_run_bind(&job->run, session);
     job->run.source = &job->source;
     job->run.log = &job->log;
     job->run.rows_callback = write_rows;
     job->run.settle_callback = settle_rows;
     job->run.user = job;
-    job->run.quiet = options->quiet;
-    job->run.progress = emb_cli_wants_progress(options);
+    job->run.quiet = options->settings.quiet;
+    job->run.display = emb_progress_display(options);
     job->run.status = options->status;
     return EMB_EXIT_OK;
 }
@@ -115,14 +127,14 @@ static emb_status finish_job(encode_job *job, emb_error *error) {
 static void report(encode_job *job, const emb_engine_stats_t *stats, const emb_session *session,
                    const emb_options *options) {
     unsigned long long failed = job->run.failed;
-    if (!options->quiet) emb_report_summary(stats, session);
-    if (!options->quiet) emb_report_notes(&job->source);
+    if (!options->settings.quiet) emb_report_summary(stats, session);
+    if (!options->settings.quiet) emb_report_notes(&job->source);
     if (failed == 0) return;
-    const char *many = emb_cli_plural(failed);
+    const char *many = emb_app_plural(failed);
     if (job->log.path[0])
-        emb_cli_say("%llu row%s failed; listed in %s", failed, many, job->log.path);
+        emb_app_say("%llu row%s failed; listed in %s", failed, many, job->log.path);
     else
-        emb_cli_say("%llu row%s failed", failed, many);
+        emb_app_say("%llu row%s failed", failed, many);
 }
 
 static int run_job(encode_job *job, emb_session *session, emb_options *options) {
@@ -133,17 +145,17 @@ static int run_job(encode_job *job, emb_session *session, emb_options *options) 
         const emb_output *output = &job->sink.output;
         if (output->closed_by_reader) return EMB_EXIT_OUTPUT;
         if (status == EMB_CANCELLED && output->direct && output->lines) {
-            emb_cli_say("interrupted after %llu row%s", (unsigned long long)output->lines,
-                        emb_cli_plural(output->lines));
+            emb_app_say("interrupted after %llu row%s", (unsigned long long)output->lines,
+                        emb_app_plural(output->lines));
             int number = emb_signals_received();
             return number ? 128 + number : EMB_EXIT_INTERRUPTED;
         }
-        return emb_session_fail(session, options, status, &error);
+        return emb_session_fail(session, &options->settings, status, &error);
     }
     emb_engine_stats_t stats;
     emb_run_stats(&job->run, &stats);
     report(job, &stats, session, options);
-    if (options->json) emb_report_stats(emb_cli_stdout(), &stats, session);
+    if (options->json) emb_describe_stats(emb_cli_stdout(), &stats, session);
     int code = EMB_EXIT_OK;
     if (options->stats_path) code = emb_report_save_stats(options->stats_path, &stats, session);
     if (code == EMB_EXIT_OK && job->run.failed) code = EMB_EXIT_DATA;
@@ -157,13 +169,13 @@ int emb_command_encode(emb_session *session, emb_options *options) {
     emb_status status = check_paths(options, &job.log, &error);
     if (status == EMB_OK) status = emb_session_open_model(session, options->model, &error);
     if (status == EMB_OK) {
-        status = emb_session_prompt(&options->source.prompt, session, options, &error);
+        status = emb_session_prompt(&options->source.prompt, session, options->prompt_name, &error);
     }
     if (status == EMB_OK) {
         uint64_t caller_bytes = emb_encode_bytes(options, session->info.dim);
-        status = emb_session_plan(session, options, caller_bytes, &error);
+        status = emb_session_plan(session, &options->settings, caller_bytes, &error);
     }
-    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
+    if (status != EMB_OK) return emb_session_fail(session, &options->settings, status, &error);
     int code = open_job(&job, session, options);
     if (code == EMB_EXIT_OK) code = run_job(&job, session, options);
     emb_signals_set_engine(NULL);

@@ -7,9 +7,17 @@
 #include <math.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/command.h"
+#include "cli/paths.h"
+#include "cli/print.h"
+#include "cli/progress.h"
+#include "cli/report.h"
 #include "cli/scores.h"
+#include "common/exit.h"
+#include "common/say.h"
+#include "common/signals.h"
 #include "fail.h"
+#include "source/open.h"
 #include "source/pairs.h"
 
 typedef struct eval_job {
@@ -115,7 +123,7 @@ static emb_status compare_rows(void *user, const emb_row *rows, uint32_t count, 
 static emb_status run_model(eval_job *job, emb_session *session, const emb_options *options,
                             emb_run_rows callback, emb_error *error) {
     emb_source_options source = options->source;
-    EMB_APP_TRY(emb_session_prompt(&source.prompt, session, options, error));
+    EMB_APP_TRY(emb_session_prompt(&source.prompt, session, options->prompt_name, error));
     EMB_APP_TRY(emb_pairs_open(&job->pairs, &source, job->scores, emb_signals_descriptor(),
                                job->memory, error));
     EMB_APP_TRY(emb_session_open_engine(session, error));
@@ -125,8 +133,8 @@ static emb_status run_model(eval_job *job, emb_session *session, const emb_optio
     job->run.source = &job->pairs.source;
     job->run.rows_callback = callback;
     job->run.user = job;
-    job->run.quiet = options->quiet;
-    job->run.progress = emb_cli_wants_progress(options);
+    job->run.quiet = options->settings.quiet;
+    job->run.display = emb_progress_display(options);
     job->run.status = options->status;
     job->texts = 0;
     emb_status status = emb_run_all(&job->run, error);
@@ -192,7 +200,7 @@ static emb_status run_against(eval_job *job, emb_session *session, const emb_opt
                               uint64_t caller_bytes, emb_error *error) {
     emb_session_close_model(session);
     EMB_APP_TRY(emb_session_open_model(session, options->against, error));
-    EMB_APP_TRY(emb_session_plan(session, options, caller_bytes, error));
+    EMB_APP_TRY(emb_session_plan(session, &options->settings, caller_bytes, error));
     if (session->plan.dim != job->dim) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                             "--against %.*s: its vectors have %u values, the first model's %u",
@@ -208,11 +216,12 @@ static emb_status check_budgets(const eval_job *job, emb_session *session,
     emb_error second = {0};
     EMB_APP_TRY(emb_session_open_model(session, options->model, error));
     uint64_t caller_bytes = eval_bytes(job->pairs_max, session->info.dim, true);
-    emb_status status = emb_session_plan(session, options, caller_bytes, error);
+    emb_status status = emb_session_plan(session, &options->settings, caller_bytes, error);
     emb_session_close_model(session);
     if (status != EMB_OK && status != EMB_BUDGET) return status;
     emb_status other = emb_session_open_model(session, options->against, &second);
-    if (other == EMB_OK) other = emb_session_plan(session, options, caller_bytes, &second);
+    if (other == EMB_OK)
+        other = emb_session_plan(session, &options->settings, caller_bytes, &second);
     emb_session_close_model(session);
     bool greater = second.region == error->region && second.bytes_min > error->bytes_min;
     if (other == EMB_OK || (status != EMB_OK && other == EMB_BUDGET && !greater)) return status;
@@ -238,7 +247,7 @@ static emb_status run_job(eval_job *job, emb_session *session, const emb_options
     if (against) EMB_APP_TRY(check_budgets(job, session, options, error));
     EMB_APP_TRY(emb_session_open_model(session, options->model, error));
     uint64_t caller_bytes = eval_bytes(job->pairs_max, session->info.dim, against);
-    EMB_APP_TRY(emb_session_plan(session, options, caller_bytes, error));
+    EMB_APP_TRY(emb_session_plan(session, &options->settings, caller_bytes, error));
     job->dim = session->plan.dim;
     EMB_APP_TRY(emb_session_open_block(session, error));
     bind_job(job, session, against);
@@ -261,7 +270,7 @@ int emb_command_eval(emb_session *session, emb_options *options) {
     emb_error error = {0};
     eval_result result = {0}, second = {0};
     if (options->inputs_count + options->words_count != 1) {
-        emb_cli_say("eval needs one table of scored pairs: state -i FILE");
+        emb_app_say("eval needs one table of scored pairs: state -i FILE");
         return EMB_EXIT_USAGE;
     }
     const char *path = options->inputs_count ? options->inputs[0] : options->words[0];
@@ -269,16 +278,16 @@ int emb_command_eval(emb_session *session, emb_options *options) {
     if (status == EMB_OK) status = inspect(&job, session, options, path, &error);
     if (status == EMB_OK) status = run_job(&job, session, options, &result, &second, &error);
     emb_signals_set_engine(NULL);
-    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
+    if (status != EMB_OK) return emb_session_fail(session, &options->settings, status, &error);
     if (result.pairs < 2) {
-        emb_cli_say("%s: fewer than two usable pairs", path);
+        emb_app_say("%s: fewer than two usable pairs", path);
         return EMB_EXIT_DATA;
     }
     print_result(&job, &result, &second, options);
-    if (!options->quiet) emb_report_notes(&job.pairs.source);
+    if (!options->settings.quiet) emb_report_notes(&job.pairs.source);
     if (job.failed) {
-        emb_cli_say("%llu pair%s failed", (unsigned long long)job.failed,
-                    emb_cli_plural(job.failed));
+        emb_app_say("%llu pair%s failed", (unsigned long long)job.failed,
+                    emb_app_plural(job.failed));
     }
     return job.failed ? EMB_EXIT_DATA : EMB_EXIT_OK;
 }

@@ -1,12 +1,12 @@
 /* external.c - commands that are programs of their own (embound-serve, ...).
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "cli/external.h"
+
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "cli/cli.h"
 
 void emb_cli_run_external(const char *name, char **arguments) {
     char path[PATH_MAX], program[256];

@@ -1,6 +1,8 @@
 /* help.c - prints --help, from the lists of commands and options.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "cli/help.h"
+
 #include <stdio.h>
 #include <string.h>
 

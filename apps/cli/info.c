@@ -2,15 +2,37 @@
  * why.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "cli/info.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/command.h"
+#include "cli/print.h"
+#include "common/exit.h"
 #include "common/members.h"
 #include "fail.h"
 
 #define MACHINE_BYTES 20480
 #define MIB(bytes)    ((double)(bytes) / 1048576)
+
+emb_status emb_info_probe(emb_machine *machine, const emb_session_settings *settings,
+                          emb_error *error) {
+    emb_device_list devices = settings->devices, all;
+    devices.gemm = settings->limits.gemm;
+    machine->struct_bytes = sizeof *machine;
+    if (devices.kind != EMB_DEVICE_AUTO) return emb_machine_probe(machine, &devices, error);
+    all = devices;
+    all.kind = EMB_DEVICE_CUDA;
+    if (emb_machine_probe(machine, &all, error) == EMB_OK) return EMB_OK;
+    if (emb_machine_probe(machine, &devices, error) == EMB_OK) return EMB_OK;
+    emb_error why = *error;
+    EMB_APP_TRY(emb_machine_probe(machine, NULL, error));
+    snprintf(machine->device_reason, sizeof machine->device_reason, "%.*s",
+             EMB_APP_CUT(why.message, sizeof machine->device_reason - 1));
+    machine->device_notice = 1;
+    return EMB_OK;
+}
 
 /* What GPUs hold and have free at this moment is not the machine's. */
 static emb_status lasting_json(char *json, size_t *length, const emb_machine *now,
@@ -29,7 +51,7 @@ static int save_machine(const char *path, const char *json, size_t length) {
     emb_error error = {0};
     emb_status status = emb_output_open(&output, path, &error);
     if (status != EMB_OK) {
-        int code = emb_cli_fail(status, &error);
+        int code = emb_exit_say(status, &error);
         return status == EMB_IO ? EMB_EXIT_CREATE : code;
     }
     status = emb_output_write(&output, json, length, &error);
@@ -37,11 +59,11 @@ static int save_machine(const char *path, const char *json, size_t length) {
     if (status == EMB_OK) status = emb_output_commit(&output, &error);
     if (status == EMB_OK) return EMB_EXIT_OK;
     emb_output_abort(&output);
-    return emb_cli_fail(status, &error);
+    return emb_exit_say(status, &error);
 }
 
 static void print_no_gpu(emb_writer *out, const emb_machine *machine, const emb_options *options) {
-    if (options->devices.kind == EMB_DEVICE_CPU)
+    if (options->settings.devices.kind == EMB_DEVICE_CPU)
         emb_writer_text(out, "  cuda             not asked for (--device cpu)\n");
     else
         emb_writer_format(out, "  cuda             not used: %s\n", machine->device_reason);
@@ -118,7 +140,7 @@ int emb_command_info(emb_session *session, emb_options *options) {
     if (status == EMB_OK && options->model) {
         status = emb_session_open_model(session, options->model, &error);
     }
-    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
+    if (status != EMB_OK) return emb_session_fail(session, &options->settings, status, &error);
     emb_writer *out = emb_cli_stdout();
     if (options->json) {
         emb_writer_format(out, "{\"version\":\"%s\",\"machine\":", emb_version());
@@ -131,6 +153,6 @@ int emb_command_info(emb_session *session, emb_options *options) {
     }
     if (!options->save_machine_path) return EMB_EXIT_OK;
     status = lasting_json(json, &length, &session->machine, &error);
-    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
+    if (status != EMB_OK) return emb_session_fail(session, &options->settings, status, &error);
     return save_machine(options->save_machine_path, json, length);
 }

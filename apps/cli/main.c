@@ -9,8 +9,16 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "cli/cli.h"
+#include "cli/external.h"
+#include "cli/help.h"
+#include "cli/info.h"
+#include "cli/parse.h"
+#include "cli/paths.h"
+#include "cli/print.h"
 #include "cli/suggest.h"
+#include "common/exit.h"
+#include "common/say.h"
+#include "common/signals.h"
 
 #define STACK_BYTES_MIN (1u << 20)
 
@@ -38,13 +46,13 @@ static int run_other(const char *name, char **arguments) {
     emb_cli_run_external(name, arguments);
     for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++) {
         if (strcmp(programs[i], name) != 0) continue;
-        emb_cli_say("'%s' is a program of its own, embound-%s, and it is not installed beside "
+        emb_app_say("'%s' is a program of its own, embound-%s, and it is not installed beside "
                     "embound nor on PATH",
                     name, name);
         return EMB_EXIT_USAGE;
     }
     const char *nearest = emb_suggest_command(name);
-    emb_cli_say("'%s' is not a command, and there is no program embound-%s%s%s; see embound --help",
+    emb_app_say("'%s' is not a command, and there is no program embound-%s%s%s; see embound --help",
                 name, name, nearest ? ": did you mean embound " : "", nearest ? nearest : "");
     return EMB_EXIT_USAGE;
 }
@@ -53,7 +61,7 @@ static int run_other(const char *name, char **arguments) {
 static bool stack_is_too_small(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= STACK_BYTES_MIN) return false;
-    emb_cli_say("the system allows a stack of %llu KiB, and 1 MiB is needed: raise it with "
+    emb_app_say("the system allows a stack of %llu KiB, and 1 MiB is needed: raise it with "
                 "ulimit -s 1024",
                 (unsigned long long)limit.rlim_cur / 1024);
     return true;
@@ -68,6 +76,15 @@ static emb_status check_outputs(const emb_options *options, emb_error *error) {
     return status;
 }
 
+static emb_status probe(emb_session *session, const emb_options *options, emb_error *error) {
+    const unsigned without = EMB_CLI_TOKENIZE | EMB_CLI_QUANTIZE;
+    if (options->command == EMB_CLI_INFO)
+        return emb_info_probe(&session->machine, &options->settings, error);
+    /* a plan for another machine does not ask what this one has */
+    bool looks = !options->machine_path && !(options->command & without);
+    return emb_session_probe(session, &options->settings, looks, error);
+}
+
 static int run_command(const emb_command_entry *which, int count, char **arguments) {
     static emb_options options;
     static emb_session session;
@@ -78,7 +95,7 @@ static int run_command(const emb_command_entry *which, int count, char **argumen
         return emb_cli_finish(EMB_EXIT_OK);
     }
     if (parse == EMB_CLI_BAD || check_outputs(&options, &error) != EMB_OK) {
-        emb_cli_say("%s", error.message);
+        emb_app_say("%s", error.message);
         return EMB_EXIT_USAGE;
     }
     if (stack_is_too_small()) return EMB_EXIT_SYSTEM;
@@ -86,8 +103,8 @@ static int run_command(const emb_command_entry *which, int count, char **argumen
     emb_status status = EMB_OK;
     /* who only watches takes nothing on a GPU, and a pull plans nothing */
     bool plans = which->id != EMB_CLI_MONITOR && which->id != EMB_CLI_PULL;
-    if (plans) status = emb_session_probe(&session, &options, &error);
-    int code = status == EMB_OK ? which->run(&session, &options) : emb_cli_fail(status, &error);
+    if (plans) status = probe(&session, &options, &error);
+    int code = status == EMB_OK ? which->run(&session, &options) : emb_exit_say(status, &error);
     emb_session_close(&session);
     return emb_cli_finish(code);
 }
@@ -109,11 +126,11 @@ static int run_help(int count, char **arguments) {
         emb_help_print(emb_cli_stdout(), which);
     } else if (about && strcmp(about, "--completion") == 0) {
         if (count < 2 || !emb_completion_print(emb_cli_stdout(), arguments[1])) {
-            emb_cli_say("help --completion: state bash, zsh or fish");
+            emb_app_say("help --completion: state bash, zsh or fish");
             return EMB_EXIT_USAGE;
         }
     } else if (about) {
-        emb_cli_say("'%s' is not a command; see embound --help", about);
+        emb_app_say("'%s' is not a command; see embound --help", about);
         return EMB_EXIT_USAGE;
     } else {
         emb_help_print_usage(emb_cli_stdout());
@@ -137,7 +154,7 @@ int main(int count, char **arguments) {
     const emb_command_entry *which = find_command(name);
     if (which) return run_command(which, count - 2, arguments + 2);
     if (name[0] == '-') {
-        emb_cli_say("'%s': the command comes first; see embound --help", name);
+        emb_app_say("'%s': the command comes first; see embound --help", name);
         return EMB_EXIT_USAGE;
     }
     return run_other(name, arguments + 1);

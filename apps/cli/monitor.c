@@ -12,8 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli/cli.h"
-#include "cli/nvml.h"
+#include "cli/command.h"
+#include "cli/print.h"
+#include "common/exit.h"
+#include "common/nvml.h"
+#include "common/say.h"
+#include "common/status.h"
 
 #define ENGINES_MAX    256
 #define SILENT_SECONDS 5 /* an engine that waits for input does not renew its file */
@@ -264,7 +268,7 @@ static void print_json(emb_writer *out, const monitor *job) {
 /* Waits until `due`; false if the reader of standard output has gone meanwhile. */
 static bool wait_until(double due) {
     for (;;) {
-        double left = due - emb_cli_seconds();
+        double left = due - emb_app_seconds();
         if (left <= 0) return true;
         struct pollfd reader = {.fd = 1};
         if (poll(&reader, 1, (int)(left * 1000) + 1) > 0) return false;
@@ -273,7 +277,7 @@ static bool wait_until(double due) {
 
 static int run_reports(monitor *job, const emb_options *options) {
     emb_writer *out = emb_cli_stdout();
-    double due = emb_cli_seconds();
+    double due = emb_app_seconds();
     for (uint32_t report = 1;; report++) {
         if (options->json)
             print_json(out, job);
@@ -282,7 +286,7 @@ static int run_reports(monitor *job, const emb_options *options) {
         /* emb_cli_finish says what went wrong and gives the code */
         if (emb_writer_flush(out, NULL) != EMB_OK) return EMB_EXIT_OK;
         if (report == options->reports_max) return EMB_EXIT_OK;
-        double now = emb_cli_seconds();
+        double now = emb_app_seconds();
         due = due + options->interval > now ? due + options->interval : now;
         if (!wait_until(due)) return EMB_EXIT_OUTPUT;
         take_samples(job);
@@ -298,12 +302,12 @@ int emb_command_monitor(emb_session *session, emb_options *options) {
     take_samples(&job);
     int code = EMB_EXIT_DEVICE;
     if (job.nvml.devices_count + job.engines_count == 0) {
-        emb_cli_say("nothing to show: no GPU (%s), and no engine of yours that was started with "
+        emb_app_say("nothing to show: no GPU (%s), and no engine of yours that was started with "
                     "--status",
                     job.nvml_error.message);
     } else {
-        if (job.nvml.devices_count == 0 && !options->quiet && !options->json)
-            emb_cli_say("no GPU is shown: %s", job.nvml_error.message);
+        if (job.nvml.devices_count == 0 && !options->settings.quiet && !options->json)
+            emb_app_say("no GPU is shown: %s", job.nvml_error.message);
         code = run_reports(&job, options);
     }
     emb_nvml_close(&job.nvml);

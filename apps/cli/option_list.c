@@ -1,4 +1,4 @@
-/* option_list.c - every option: add a line here, and a field in emb_options (cli.h).
+/* option_list.c - every option: add a line here, and a field in emb_options (options.h).
  *
  * The manual's text is compiled into the generator of the manual only (apps/manual), so that it
  * takes no memory in the program.
@@ -7,6 +7,8 @@
 #include "cli/option_list.h"
 
 #include <stddef.h>
+
+#include "sink/sink.h"
 
 #ifdef EMB_WITH_MANUAL
 #define MANUAL(text) .manual = text
@@ -175,14 +177,14 @@ const emb_option_entry emb_option_list[] = {
 
     /* memory and machine */
     {"--memory", 'm', "SIZE", PLANS | EMB_CLI_QUANTIZE, EMB_GROUP_MEMORY,
-     SIZE(limits.host_bytes_max),
+     SIZE(settings.limits.host_bytes_max),
      .help = "hard cap on the whole process; 96MiB, 1.5GB, 64M; default auto, as much as full "
              "speed needs",
      MANUAL("Hard cap on the whole process: program, weights, buffers, thread stacks.\nA number "
             "with a unit:\n.Li K , M , G , T\nand\n.Li KiB , MiB ...\nare powers of 1024,\n.Li KB "
             ", MB ...\npowers of 1000.\nThe default,\n.Cm auto ,\nis as much as full speed "
             "needs.")},
-    {"--gpu-memory", 0, "SIZE", PLANS, EMB_GROUP_MEMORY, SIZE(limits.device_bytes_max),
+    {"--gpu-memory", 0, "SIZE", PLANS, EMB_GROUP_MEMORY, SIZE(settings.limits.device_bytes_max),
      .help = "the same for each GPU; needs one",
      MANUAL(
          "The same for each GPU, the context that the driver makes there included.\nNeeds a GPU.\n"
@@ -211,50 +213,53 @@ const emb_option_entry emb_option_list[] = {
                 "alone,\n.Cm fp8\nfor those of compute capability 8.9 and newer.\nPython's "
                 "spellings do too:\n.Cm float32 , float16 , half , bfloat16 .")},
     {"--dtype", 0, "T", EMB_CLI_QUANTIZE, EMB_GROUP_COMMAND,
-     CHOICE(limits.dtype, EMB_DTYPE_INT8, "int8 int4 fp8"),
+     CHOICE(settings.limits.dtype, EMB_DTYPE_INT8, "int8 int4 fp8"),
      .help = "int8, int4 or fp8; fp8 is for GPUs of compute capability 8.9 and newer", ONLY_HELP},
-    {"--gemm", 0, "WHOSE", PLANS, EMB_GROUP_MEMORY, CHOICE(limits.gemm, 0, "own cublaslt"),
+    {"--gemm", 0, "WHOSE", PLANS, EMB_GROUP_MEMORY, CHOICE(settings.limits.gemm, 0, "own cublaslt"),
      .help = "products on a GPU: own (default), or cublaslt, which takes more host memory",
      MANUAL("Who multiplies matrices on a GPU:\n.Cm own\nkernels (the default), or NVIDIA's\n.Cm "
             "cublaslt ,\na library looked for when it is asked for, which takes about 150 MiB of "
             "host memory.\nThe two do not give the same bits.")},
-    {"--autotune", 0, "HOW", PLANS, EMB_GROUP_MEMORY, CHOICE(autotune, 0, "cached off full"),
+    {"--autotune", 0, "HOW", PLANS, EMB_GROUP_MEMORY, CHOICE(settings.tune, 0, "cached off full"),
      .help = "a GPU's kernels: cached (as embound tune found them), off, full (find them now)",
      MANUAL("Which of several kernels with the same bits a GPU runs:\n.Cm cached ,\nthe default: "
             "those that an earlier run found fastest, if one did.\n.Cm full :\nlikewise, else time "
             "them now and keep what was found.\n.Cm off :\nthe usual ones.")},
-    {"--graphs", 0, "WHEN", PLANS, EMB_GROUP_MEMORY, CHOICE(limits.graphs, 0, "auto on off"),
+    {"--graphs", 0, "WHEN", PLANS, EMB_GROUP_MEMORY,
+     CHOICE(settings.limits.graphs, 0, "auto on off"),
      .help = "record a GPU's work once and replay it, with the same bits: auto, on, off",
      MANUAL("Whether a GPU's work is recorded once as CUDA graphs and replayed: fewer launches, "
             "the same bits.\n.Cm auto ,\nthe default, does so while the layers are resident and "
             "the device can;\n.Cm on\nfails where that is not so.")},
-    {"--threads", 't', "N", PLANS, EMB_GROUP_MEMORY, NUMBER(limits.threads, 1, 1024),
+    {"--threads", 't', "N", PLANS, EMB_GROUP_MEMORY, NUMBER(settings.limits.threads, 1, 1024),
      .help = "compute threads at most",
      MANUAL("Compute threads at most; the default is one a core.")},
 
     /* vectors */
-    {"--max-length", 0, "N", PLANS, EMB_GROUP_VECTORS, NUMBER(limits.chunk_tokens_max, 1, 1u << 20),
+    {"--max-length", 0, "N", PLANS, EMB_GROUP_VECTORS,
+     NUMBER(settings.limits.chunk_tokens_max, 1, 1u << 20),
      .help = "longest chunk in tokens, special tokens included",
      MANUAL("The longest chunk in tokens, special tokens included.\nIt may exceed the\n.Li "
             "max_seq_length\nthat the model's files state, up to the model's window.")},
     {"--chunk-tokens", 0, "N", PLANS, EMB_GROUP_VECTORS,
-     NUMBER(limits.chunk_tokens_max, 1, 1u << 20), .help = "the same as --max-length",
+     NUMBER(settings.limits.chunk_tokens_max, 1, 1u << 20), .help = "the same as --max-length",
      MANUAL("The same.")},
     {"--long", 0, "RULE", PLANS, EMB_GROUP_VECTORS, SPECIAL(LONG), .words = "chunk truncate error",
      .help = "longer texts: chunk (mean over chunks, default), truncate, error",
      MANUAL("What happens to longer texts.\n.Cm chunk\n(default): they are cut into chunks, and "
             "their vector is the mean over the chunks.\n.Cm truncate :\nonly the beginning "
             "counts.\n.Cm error :\nthey are failed rows.")},
-    {"--pooling", 0, "P", PLANS, EMB_GROUP_VECTORS, CHOICE(limits.pooling, 1, "mean cls max"),
+    {"--pooling", 0, "P", PLANS, EMB_GROUP_VECTORS,
+     CHOICE(settings.limits.pooling, 1, "mean cls max"),
      .help = "pooling: mean, cls, max; default: the model's",
      MANUAL(".Cm mean , cls\nor\n.Cm max ,\ninstead of what the model's files say.")},
-    {"--normalize", 0, NULL, PLANS, EMB_GROUP_VECTORS, CONSTANT(limits.normalize, EMB_SWITCH_ON),
-     .help = "give vectors the length one",
+    {"--normalize", 0, NULL, PLANS, EMB_GROUP_VECTORS,
+     CONSTANT(settings.limits.normalize, EMB_SWITCH_ON), .help = "give vectors the length one",
      MANUAL("Give vectors the length one, whatever the model's files say.")},
     {"--no-normalize", 0, NULL, PLANS, EMB_GROUP_VECTORS,
-     CONSTANT(limits.normalize, EMB_SWITCH_OFF), .help = "leave vectors as long as they are",
-     MANUAL("Leave them as long as they are.")},
-    {"--dim", 0, "N", PLANS, EMB_GROUP_VECTORS, NUMBER(limits.dim, 1, 65536),
+     CONSTANT(settings.limits.normalize, EMB_SWITCH_OFF),
+     .help = "leave vectors as long as they are", MANUAL("Leave them as long as they are.")},
+    {"--dim", 0, "N", PLANS, EMB_GROUP_VECTORS, NUMBER(settings.limits.dim, 1, 65536),
      .help = "keep the first N values (Matryoshka models)",
      MANUAL("Keep the first\n.Ar N\nvalues, for models trained for that.\nWithout it, as many as "
             "the model's files say\n.Pq truncate_dim ,\nor all.")},
@@ -288,10 +293,10 @@ const emb_option_entry emb_option_list[] = {
      .help = "{\"index\":0,\"ids\":[...]} a line", ONLY_HELP},
     {"--json", 0, NULL, EMB_CLI_MONITOR, EMB_GROUP_RUN, FLAG(json),
      .help = "one JSON object a report", ONLY_HELP},
-    {"--quiet", 'q', NULL, ALL & ~EMB_CLI_MONITOR, EMB_GROUP_RUN, FLAG(quiet),
+    {"--quiet", 'q', NULL, ALL & ~EMB_CLI_MONITOR, EMB_GROUP_RUN, FLAG(settings.quiet),
      .help = "errors only",
      MANUAL("Errors only; no moving line either, whatever\n.Fl -progress\nsays.")},
-    {"--quiet", 'q', NULL, EMB_CLI_MONITOR, EMB_GROUP_RUN, FLAG(quiet),
+    {"--quiet", 'q', NULL, EMB_CLI_MONITOR, EMB_GROUP_RUN, FLAG(settings.quiet),
      .help = "do not say why no GPU is shown", ONLY_HELP},
     {"--help", 'h', NULL, ALL, EMB_GROUP_RUN, SPECIAL(HELP), .help = "this list",
      MANUAL("The options of a command.")},

@@ -5,7 +5,7 @@
 #ifndef EMB_CLI_OPTION_LIST_H
 #define EMB_CLI_OPTION_LIST_H
 
-#include "cli/cli.h"
+#include "cli/options.h"
 
 /* How the value is read, and what it is stored as. */
 typedef enum emb_option_kind {

@@ -2,14 +2,16 @@
  * work.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "cli/paths.h"
+
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cli/cli.h"
 #include "fail.h"
 #include "hub/hub.h"
+#include "sink/output.h"
 
 /* The folder that a path stands in; false if it does not fit. */
 static bool folder_of(const char *path, char *out, size_t capacity) {

@@ -6,8 +6,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/cli.h"
+#include "cli/command.h"
+#include "cli/encode.h"
+#include "cli/print.h"
+#include "cli/report.h"
+#include "common/describe.h"
+#include "common/exit.h"
+#include "common/size.h"
 #include "fail.h"
+#include "source/input.h"
 
 #define MACHINE_BYTES 20480
 
@@ -60,8 +67,8 @@ static emb_status keep_devices(emb_machine *machine, const emb_device_list *list
 static void print_too_small(const emb_options *options, const emb_error *error) {
     emb_writer *out = emb_cli_stdout();
     char minimum[32];
-    emb_session_minimum(minimum, sizeof minimum, error->bytes_min);
-    const emb_limits *limits = &options->limits;
+    emb_size_minimum(minimum, sizeof minimum, error->bytes_min);
+    const emb_limits *limits = &options->settings.limits;
     bool device = error->region == EMB_REGION_DEVICE;
     const char *kind = device ? "device" : "host";
     emb_writer_format(
@@ -78,19 +85,21 @@ int emb_command_plan(emb_session *session, emb_options *options) {
     emb_status status = EMB_OK;
     if (options->machine_path) {
         status = load_machine(&session->machine, options->machine_path, &error);
-        if (status == EMB_OK) status = keep_devices(&session->machine, &options->devices, &error);
+        if (status == EMB_OK)
+            status = keep_devices(&session->machine, &options->settings.devices, &error);
     }
     if (status == EMB_OK) status = emb_session_open_model(session, options->model, &error);
+    options->settings.tune = EMB_TUNE_OFF; /* a plan opens nothing that could be tuned */
     if (status == EMB_OK) {
         uint64_t caller_bytes = emb_encode_bytes(options, session->info.dim);
-        status = emb_session_plan(session, options, caller_bytes, &error);
+        status = emb_session_plan(session, &options->settings, caller_bytes, &error);
     }
     if (status != EMB_OK) {
         if (status == EMB_BUDGET && options->json) print_too_small(options, &error);
-        return emb_session_fail(session, options, status, &error);
+        return emb_session_fail(session, &options->settings, status, &error);
     }
     if (options->json) {
-        emb_report_plan_json(emb_cli_stdout(), session);
+        emb_describe_plan(emb_cli_stdout(), session);
     } else {
         emb_report_plan_table(emb_cli_stdout(), session);
     }

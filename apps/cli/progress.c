@@ -1,27 +1,16 @@
 /* progress.c - the line that moves while an encode runs: share done, rate, time left, memory.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "cli/progress.h"
+
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "cli/cli.h"
+#include "cli/line.h"
+#include "common/say.h"
 
 #define REDRAW_SECONDS 0.1
-#define BAR_WIDTH      79
-#define BAR_CELLS      20
-
-double emb_cli_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-bool emb_cli_wants_progress(const emb_options *options) {
-    if (options->quiet) return false;
-    return options->progress == EMB_CLI_ALWAYS || (options->progress == EMB_CLI_AUTO && isatty(2));
-}
 
 /* Of a text so long that it is alone under way there is no row yet: its bytes that must have been
  * encoded, for the windows hold no more tokens than those that have not. */
@@ -48,59 +37,52 @@ static double share_done(const emb_run *run, const emb_engine_stats_t *stats) {
         if (encoded > bytes) bytes = encoded;
     }
     double share = bytes / (double)run->source->input.bytes_total;
-    if (share < run->share) share = run->share; /* shown while a long text was alone under way */
+    if (share < run->bar.share)
+        share = run->bar.share; /* shown while a long text was alone under way */
     return share < 1 ? share : 1;
 }
 
-static void show(const char *text, size_t length) {
-    char line[BAR_WIDTH + 2];
-    if (length > BAR_WIDTH) length = BAR_WIDTH;
-    memset(line, ' ', sizeof line);
-    line[0] = '\r';
-    memcpy(line + 1, text, length);
-    line[BAR_WIDTH + 1] = '\r';
-    emb_cli_err(line, sizeof line);
-}
-
-void emb_progress_clear(emb_run *run) {
-    if (!run->bar_visible) return;
-    show("", 0);
-    run->bar_visible = false;
+static void clear(emb_run *run) {
+    if (!run->bar.visible) return;
+    emb_line_show("");
+    run->bar.visible = false;
 }
 
 /* From how long the share took that is done; rows come in groups, and between them time goes by. */
 static double seconds_left(emb_run *run, double share, double elapsed) {
-    if (share != run->share) {
-        run->share = share;
-        run->share_seconds = elapsed;
+    if (share != run->bar.share) {
+        run->bar.share = share;
+        run->bar.share_seconds = elapsed;
     }
-    double left = run->share_seconds / share - elapsed;
+    double left = run->bar.share_seconds / share - elapsed;
     return left > 0 ? left : 0;
 }
 
-void emb_progress_draw(emb_run *run, bool last) {
-    double now = emb_cli_seconds();
-    if (!last && now - run->drawn < REDRAW_SECONDS) return;
-    run->drawn = now;
+static void draw(emb_run *run, bool last) {
+    double now = emb_app_seconds();
+    if (!last && now - run->bar.drawn < REDRAW_SECONDS) return;
+    run->bar.drawn = now;
     emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
     emb_engine_stats(&stats, run->engine);
     double elapsed = now - run->started > 1e-3 ? now - run->started : 1e-3;
     bool sized = run->source->input.bytes_total > 0;
     double share = !sized ? 0 : last ? 1 : share_done(run, &stats);
-    char text[192], bar[BAR_CELLS + 1], left[32] = "";
+    char text[192], bar[EMB_LINE_BAR], left[32] = "";
     int length = 0;
     if (sized) {
-        int filled = (int)(share * BAR_CELLS);
-        for (int i = 0; i < BAR_CELLS; i++) bar[i] = i < filled ? '#' : '.';
-        bar[BAR_CELLS] = '\0';
+        emb_line_bar(bar, share);
         unsigned seconds = share > 0 ? (unsigned)(seconds_left(run, share, elapsed) + 0.5) : 0;
         if (share > 0) snprintf(left, sizeof left, "  %u:%02u left", seconds / 60, seconds % 60);
         length = snprintf(text, sizeof text, "%3.0f%% %s ", share * 100, bar);
     }
-    length +=
-        snprintf(text + length, sizeof text - (size_t)length, "%llu texts  %.0f/s%s  %.0f MiB",
-                 (unsigned long long)run->collected, (double)run->collected / elapsed, left,
-                 (double)stats.host_bytes_now / 1048576);
-    show(text, (size_t)length);
-    run->bar_visible = true;
+    snprintf(text + length, sizeof text - (size_t)length, "%llu texts  %.0f/s%s  %.0f MiB",
+             (unsigned long long)run->collected, (double)run->collected / elapsed, left,
+             (double)stats.host_bytes_now / 1048576);
+    emb_line_show(text);
+    run->bar.visible = true;
+}
+
+const emb_run_display *emb_progress_display(const emb_options *options) {
+    static const emb_run_display display = {.draw = draw, .clear = clear};
+    return emb_line_is_wanted(options) ? &display : NULL;
 }

@@ -4,11 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/command.h"
+#include "cli/line.h"
+#include "cli/print.h"
+#include "common/exit.h"
+#include "common/say.h"
 #include "hub/hub.h"
 
 #define REDRAW_SECONDS 0.1
-#define LINE_WIDTH     79
 
 typedef struct bar {
     bool wanted, visible;
@@ -17,15 +20,13 @@ typedef struct bar {
 } bar;
 
 static void draw(bar *line, const char *text) {
-    char shown[LINE_WIDTH + 8];
-    int length = snprintf(shown, sizeof shown, "\r%-*.*s\r", LINE_WIDTH, LINE_WIDTH, text);
-    emb_cli_err(shown, (size_t)length);
+    emb_line_show(text);
     line->visible = *text != '\0';
 }
 
 static int on_progress(void *user, const emb_hub_progress *progress) {
     bar *line = user;
-    double now = emb_cli_seconds();
+    double now = emb_app_seconds();
     if (!line->wanted || now - line->drawn < REDRAW_SECONDS) return 0;
     if (line->drawn == 0) {
         line->begun = now;
@@ -66,15 +67,15 @@ static int check(const emb_hub_pulled *pulled) {
         emb_model_close(model);
         return EMB_EXIT_OK;
     }
-    emb_cli_say("%s is in the cache, but embound cannot use it:", pulled->repo);
-    return emb_cli_fail(status, &error);
+    emb_app_say("%s is in the cache, but embound cannot use it:", pulled->repo);
+    return emb_exit_say(status, &error);
 }
 
 int emb_command_pull(emb_session *session, emb_options *options) {
     static emb_hub_pulled pulled;
     (void)session;
     bool silenced = emb_hub_wants_silence() && options->progress != EMB_CLI_ALWAYS;
-    bar line = {.wanted = emb_cli_wants_progress(options) && !silenced};
+    bar line = {.wanted = emb_line_is_wanted(options) && !silenced};
     const emb_hub_request request = {.revision = options->revision,
                                      .offline = options->offline,
                                      .progress = on_progress,
@@ -82,7 +83,7 @@ int emb_command_pull(emb_session *session, emb_options *options) {
     emb_error error;
     emb_status status = emb_hub_pull(&pulled, options->model, &request, &error);
     if (line.visible) draw(&line, "");
-    if (status != EMB_OK) return emb_cli_fail(status, &error);
+    if (status != EMB_OK) return emb_exit_say(status, &error);
     if (options->json)
         print_json(&pulled);
     else

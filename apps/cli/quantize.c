@@ -6,15 +6,21 @@
 #include <math.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/command.h"
+#include "cli/line.h"
+#include "cli/print.h"
+#include "cli/report.h"
+#include "common/exit.h"
+#include "common/run.h"
+#include "common/say.h"
+#include "common/signals.h"
 #include "fail.h"
+#include "source/open.h"
 
 #define TEXT_BYTES_MAX (4u << 20) /* of all texts to calibrate with; what is beyond is cut off */
 #define TEXTS_MAX      16384
 #define WORDS_MAX      10 /* about texts that cannot be read */
 #define MATRICES       6
-#define BAR_CELLS      20
-#define BAR_WIDTH      79
 #define MIB(bytes)     ((double)(bytes) / 1048576)
 
 typedef struct layer_errors {
@@ -56,8 +62,8 @@ static bool take_piece(quantize_job *job, const emb_piece *piece) {
 /* The last text could not be read, or not to its end. */
 static void leave_out(quantize_job *job, const emb_error *error) {
     job->bytes_used -= job->texts[--job->texts_count].length;
-    if (++job->left_out <= WORDS_MAX) emb_cli_say("left out: %s", error->message);
-    if (job->left_out == WORDS_MAX) emb_cli_say("further ones are not shown here");
+    if (++job->left_out <= WORDS_MAX) emb_app_say("left out: %s", error->message);
+    if (job->left_out == WORDS_MAX) emb_app_say("further ones are not shown here");
 }
 
 static emb_status read_texts(quantize_job *job, const emb_options *options, emb_error *error) {
@@ -74,7 +80,7 @@ static emb_status read_texts(quantize_job *job, const emb_options *options, emb_
         status = EMB_OK;
     }
     emb_source_close(&job->source);
-    if (status == EMB_OK && !options->quiet) emb_report_notes(&job->source);
+    if (status == EMB_OK && !options->settings.quiet) emb_report_notes(&job->source);
     if (status == EMB_OK && job->texts_count == 0)
         return emb_app_fail(error, EMB_INVALID_ARGUMENT, "--calibrate %.*s: holds no texts",
                             EMB_APP_CUT(options->calibrate, 150));
@@ -102,25 +108,14 @@ static emb_status open_job(quantize_job *job, emb_session *session, const emb_op
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
-static void show(const char *text) {
-    char line[BAR_WIDTH + 2];
-    size_t length = strlen(text);
-    memset(line, ' ', sizeof line);
-    line[0] = '\r';
-    memcpy(line + 1, text, length < BAR_WIDTH ? length : BAR_WIDTH);
-    line[BAR_WIDTH + 1] = '\r';
-    emb_cli_err(line, sizeof line);
-}
-
 static void draw(const quantize_job *job, const emb_quantize_step *step) {
-    char text[192], bar[BAR_CELLS + 1];
-    double share = (double)step->done / step->total, spent = emb_cli_seconds() - job->started;
+    char text[192], bar[EMB_LINE_BAR];
+    double share = (double)step->done / step->total, spent = emb_app_seconds() - job->started;
     unsigned left = (unsigned)(spent / share - spent + 0.5);
-    for (int i = 0; i < BAR_CELLS; i++) bar[i] = i < (int)(share * BAR_CELLS) ? '#' : '.';
-    bar[BAR_CELLS] = '\0';
+    emb_line_bar(bar, share);
     snprintf(text, sizeof text, "%3.0f%% %s %u of %u matrices  %u:%02u left", share * 100, bar,
              step->done, step->total, left / 60, left % 60);
-    show(text);
+    emb_line_show(text);
 }
 
 static int take_step(void *user, const emb_quantize_step *step) {
@@ -160,11 +155,12 @@ static void print_table(const quantize_job *job, const emb_options *options, uin
     emb_writer_format(out, "words  %7.5f\n\n", job->words);
     if (calibrated)
         emb_writer_format(out, "calibrated with %u text%s, %u tokens\n", job->result.texts,
-                          emb_cli_plural(job->result.texts), job->result.tokens);
+                          emb_app_plural(job->result.texts), job->result.tokens);
     emb_writer_format(out, "%.*s: %s, %.1f MiB of %.1f, %.1f s, %.1f MiB of working memory\n",
-                      EMB_APP_CUT(options->output, 400), emb_dtype_name(options->limits.dtype),
-                      MIB(job->result.bytes), MIB(job->result.source_bytes),
-                      emb_cli_seconds() - job->started, MIB(job->result.memory_bytes));
+                      EMB_APP_CUT(options->output, 400),
+                      emb_dtype_name(options->settings.limits.dtype), MIB(job->result.bytes),
+                      MIB(job->result.source_bytes), emb_app_seconds() - job->started,
+                      MIB(job->result.memory_bytes));
 }
 
 static void print_error(emb_writer *out, const char *key, double value) {
@@ -180,11 +176,12 @@ static void print_json(const quantize_job *job, const emb_options *options, uint
     emb_writer_text(out, "{\"output\":");
     emb_writer_string(out, options->output, strlen(options->output));
     emb_writer_format(out, ",\"dtype\":\"%s\",\"matrices\":%u,\"texts\":%u,\"tokens\":%u",
-                      emb_dtype_name(options->limits.dtype), r->matrices, r->texts, r->tokens);
+                      emb_dtype_name(options->settings.limits.dtype), r->matrices, r->texts,
+                      r->tokens);
     emb_writer_format(out, ",\"source_bytes\":%llu,\"bytes\":%llu,\"memory_bytes\":%llu",
                       (unsigned long long)r->source_bytes, (unsigned long long)r->bytes,
                       (unsigned long long)r->memory_bytes);
-    emb_writer_format(out, ",\"seconds\":%.3f", emb_cli_seconds() - job->started);
+    emb_writer_format(out, ",\"seconds\":%.3f", emb_app_seconds() - job->started);
     print_error(out, "words_error", job->words);
     emb_writer_text(out, ",\"layers\":[");
     for (uint32_t n = 0; n < layers; n++) {
@@ -212,20 +209,20 @@ static emb_status run_job(quantize_job *job, emb_session *session, const emb_opt
     EMB_APP_TRY(open_job(job, session, options, error));
     emb_quantize_options how = {
         .struct_bytes = sizeof how,
-        .dtype = options->limits.dtype,
+        .dtype = options->settings.limits.dtype,
         .group = options->group,
         .smooth = options->smooth,
         .overwrite = options->force,
         .tokens_max = options->calibrate_tokens,
         .texts_count = job->texts_count,
         .texts = job->texts,
-        .host_bytes_max = options->limits.host_bytes_max,
+        .host_bytes_max = options->settings.limits.host_bytes_max,
     };
     emb_signals_set_busy(true);
     emb_status status = emb_model_quantize(&job->result, session->model, options->output, &how,
                                            take_step, job, error);
     emb_signals_set_busy(false);
-    if (job->progress) show("");
+    if (job->progress) emb_line_show("");
     return status;
 }
 
@@ -234,21 +231,21 @@ int emb_command_quantize(emb_session *session, emb_options *options) {
     emb_error error = {0};
     const char *missing = !options->output                    ? "no output: state -o DIR"
                           : strcmp(options->output, "-") == 0 ? "-o -: state a directory"
-                          : !options->limits.dtype            ? "state --dtype int8, int4 or fp8"
+                          : !options->settings.limits.dtype   ? "state --dtype int8, int4 or fp8"
                                                               : NULL;
     if (!missing && options->calibrate_tokens && !options->calibrate)
         missing = "--calibrate-tokens needs --calibrate FILE";
     if (missing) {
-        emb_cli_say("%s", missing);
+        emb_app_say("%s", missing);
         return EMB_EXIT_USAGE;
     }
-    job.progress = emb_cli_wants_progress(options);
-    job.started = emb_cli_seconds();
+    job.progress = emb_line_is_wanted(options);
+    job.started = emb_app_seconds();
     emb_status status = run_job(&job, session, options, &error);
-    if (status != EMB_OK) return emb_cli_fail(status, &error);
+    if (status != EMB_OK) return emb_exit_say(status, &error);
     if (options->json)
         print_json(&job, options, session->info.layers);
-    else if (!options->quiet)
+    else if (!options->settings.quiet)
         print_table(&job, options, session->info.layers);
     return EMB_EXIT_OK;
 }

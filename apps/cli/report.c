@@ -1,17 +1,22 @@
-/* report.c - the plan as a table and as JSON, the summary after a run, and --stats.
+/* report.c - the plan as a table, the summary after a run, and --stats.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "cli/report.h"
+
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
-#include "common/members.h"
+#include "cli/print.h"
+#include "common/describe.h"
+#include "common/exit.h"
+#include "common/say.h"
+#include "common/size.h"
+#include "source/source.h"
 
 #define MIB(bytes) ((double)(bytes) / 1048576)
 
 typedef unsigned long long ull;
 
-static const char *const region_names[] = {"host", "pinned", "device"};
 static const char *const region_heads[] = {"Memory of the process, all of it",
                                            "of it pinned, which the GPU reads and writes",
                                            "Memory of the GPU, all of it"};
@@ -120,7 +125,7 @@ static void table_shapes(emb_writer *out, const emb_session *session) {
 void emb_report_plan_table(emb_writer *out, const emb_session *session) {
     const emb_plan *plan = &session->plan;
     char minimum[32], knee[32];
-    emb_session_minimum(minimum, sizeof minimum, plan->host_bytes_min);
+    emb_size_minimum(minimum, sizeof minimum, plan->host_bytes_min);
     emb_size_text(knee, sizeof knee, plan->host_bytes_knee);
     emb_writer_format(out, "Plan for %.127s (%s, %u layers, %u wide)\n\n", session->info.name,
                       session->info.architecture, session->info.layers, session->info.hidden);
@@ -132,64 +137,17 @@ void emb_report_plan_table(emb_writer *out, const emb_session *session) {
     table_budget(out, "the smallest at full speed", knee, plan, plan->device_bytes_knee);
 }
 
-static void json_regions(emb_writer *out, const emb_plan *plan) {
-    emb_writer_text(out, ",\"regions\":[");
-    for (uint32_t r = 0; r < plan->regions_count; r++) {
-        const emb_region *region = &plan->regions[r];
-        const char *kind = region->kind <= EMB_REGION_DEVICE ? region_names[region->kind] : "?";
-        emb_writer_format(out, "%s{\"kind\":\"%s\"", r ? "," : "", kind);
-        emb_members_write_number(out, "devices", region->devices);
-        emb_members_write_number(out, "bytes", region->bytes);
-        emb_members_write_number(out, "arena_bytes", region->arena_bytes);
-        emb_writer_text(out, ",\"items\":[");
-        for (uint32_t i = 0; i < region->items_count; i++) {
-            const char *name = region->items[i].name;
-            emb_writer_text(out, i ? ",{\"name\":" : "{\"name\":");
-            emb_writer_string(out, name, strlen(name));
-            emb_members_write_number(out, "bytes", region->items[i].bytes);
-            emb_writer_text(out, "}");
-        }
-        emb_writer_text(out, "]}");
-    }
-    emb_writer_text(out, "]");
-}
-
-void emb_report_plan_json(emb_writer *out, const emb_session *session) {
-    const emb_plan *plan = &session->plan;
-    emb_members members = {.kind = EMB_STRUCT_PLAN,
-                           .object = plan,
-                           .flags_as_numbers = true,
-                           .inside = true,
-                           .left_out = "long_rule"};
-    char minimum[32];
-    emb_session_minimum(minimum, sizeof minimum, plan->host_bytes_min);
-    emb_writer_text(out, "{\"fits\":true");
-    emb_members_write_text(out, "model", session->info.name);
-    emb_members_write_text(out, "architecture", session->info.architecture);
-    emb_members_write(out, &members, "device_bytes_max");
-    emb_writer_text(out, ",\"devices\":[");
-    for (uint32_t i = 0; plan->device == EMB_DEVICE_CUDA && i < plan->devices_count; i++) {
-        emb_writer_format(out, "%s%u", i ? "," : "", plan->devices[i]);
-    }
-    emb_writer_text(out, "]");
-    emb_members_write(out, &members, "isa");
-    emb_members_write_text(out, "memory_min", minimum);
-    emb_members_write(out, &members, NULL);
-    json_regions(out, plan);
-    emb_writer_text(out, "}\n");
-}
-
 void emb_report_summary(const emb_engine_stats_t *stats, const emb_session *session) {
     double seconds = stats->seconds > 1e-9 ? stats->seconds : 1e-9;
-    emb_cli_say("%llu text%s, %llu of them longer than %u tokens; %llu failed", (ull)stats->texts,
-                emb_cli_plural(stats->texts), (ull)stats->texts_long,
+    emb_app_say("%llu text%s, %llu of them longer than %u tokens; %llu failed", (ull)stats->texts,
+                emb_app_plural(stats->texts), (ull)stats->texts_long,
                 session->plan.chunk_tokens_max, (ull)stats->texts_failed);
-    emb_cli_say("%llu tokens in %.2f s: %.0f texts/s, %.0f tokens/s", (ull)stats->tokens,
+    emb_app_say("%llu tokens in %.2f s: %.0f texts/s, %.0f tokens/s", (ull)stats->tokens,
                 stats->seconds, (double)stats->texts / seconds, (double)stats->tokens / seconds);
     if (stats->tokens_dropped && session->plan.long_rule == EMB_LONG_TRUNCATE) {
-        emb_cli_say("%llu tokens were cut off (--long truncate)", (ull)stats->tokens_dropped);
+        emb_app_say("%llu tokens were cut off (--long truncate)", (ull)stats->tokens_dropped);
     }
-    emb_cli_say("memory: %.2f MiB planned, %.2f MiB observed peak", MIB(stats->host_bytes_planned),
+    emb_app_say("memory: %.2f MiB planned, %.2f MiB observed peak", MIB(stats->host_bytes_planned),
                 MIB(stats->host_bytes_peak));
 }
 
@@ -200,46 +158,22 @@ void emb_report_notes(const emb_source *source) {
     if (notes->texts_replaced) {
         bool one = notes->replaced == 1;
         emb_source_place(notes->replaced_place, &file, &line);
-        emb_cli_say("%llu character%s of %llu text%s %s not UTF-8 and %s read as U+FFFD, the "
+        emb_app_say("%llu character%s of %llu text%s %s not UTF-8 and %s read as U+FFFD, the "
                     "first at %s line %llu, byte %llu of its text (0x%02X): convert the file "
                     "(iconv -f LATIN1 -t UTF-8), or let such rows fail (--invalid error)",
-                    (ull)notes->replaced, emb_cli_plural(notes->replaced),
-                    (ull)notes->texts_replaced, emb_cli_plural(notes->texts_replaced),
+                    (ull)notes->replaced, emb_app_plural(notes->replaced),
+                    (ull)notes->texts_replaced, emb_app_plural(notes->texts_replaced),
                     one ? "is" : "are", one ? "was" : "were", emb_input_name(&source->input, file),
                     (ull)line, (ull)notes->replaced_byte, notes->replaced_value);
     }
     if (notes->texts_return) {
         bool one = notes->texts_return == 1;
         emb_source_place(notes->return_place, &file, &line);
-        emb_cli_say("%llu line%s %s a CR that ends no line and was read as a blank, the first at "
+        emb_app_say("%llu line%s %s a CR that ends no line and was read as a blank, the first at "
                     "%s line %llu",
-                    (ull)notes->texts_return, emb_cli_plural(notes->texts_return),
+                    (ull)notes->texts_return, emb_app_plural(notes->texts_return),
                     one ? "holds" : "hold", emb_input_name(&source->input, file), (ull)line);
     }
-}
-
-void emb_report_stats(emb_writer *out, const emb_engine_stats_t *stats,
-                      const emb_session *session) {
-    const emb_plan *plan = &session->plan;
-    emb_members members = {.kind = EMB_STRUCT_STATS, .object = stats, .inside = true};
-    double seconds = stats->seconds > 1e-9 ? stats->seconds : 1e-9;
-    emb_writer_format(out, "{\"version\":\"%s\"", emb_version());
-    emb_members_write_text(out, "model", session->info.name);
-    emb_members_write(out, &members, "host_bytes_planned");
-    emb_members_write_real(out, "texts_per_second", (double)stats->texts / seconds);
-    emb_members_write_real(out, "tokens_per_second", (double)stats->tokens / seconds);
-    emb_members_write_one(out, EMB_STRUCT_PLAN, plan, "host_bytes_max");
-    emb_members_write(out, &members, "host_bytes_now");
-    emb_members_write_one(out, EMB_STRUCT_PLAN, plan, "rung");
-    emb_members_write_one(out, EMB_STRUCT_PLAN, plan, "rung_name");
-    emb_members_write_text(out, "tuned",
-                           session->tuned == EMB_CLI_TUNED_NOW      ? "now"
-                           : session->tuned == EMB_CLI_TUNED_BEFORE ? "before"
-                                                                    : "no");
-    static const char *const last[] = {"dtype", "isa", "lanes", "dim", "numerics_id"};
-    for (size_t i = 0; i < sizeof last / sizeof last[0]; i++)
-        emb_members_write_one(out, EMB_STRUCT_PLAN, plan, last[i]);
-    emb_writer_text(out, "}\n");
 }
 
 int emb_report_save_stats(const char *path, const emb_engine_stats_t *stats,
@@ -248,23 +182,23 @@ int emb_report_save_stats(const char *path, const emb_engine_stats_t *stats,
     static char buffer[4096];
     emb_error error;
     if (strcmp(path, "-") == 0) {
-        emb_report_stats(emb_cli_stdout(), stats, session);
+        emb_describe_stats(emb_cli_stdout(), stats, session);
         return EMB_EXIT_OK;
     }
     emb_status status = emb_output_open(&output, path, &error);
     if (status != EMB_OK) {
-        emb_cli_say("%s", error.message);
+        emb_app_say("%s", error.message);
         return status == EMB_TIMEOUT ? EMB_EXIT_AGAIN : EMB_EXIT_CREATE;
     }
     emb_writer writer;
     emb_writer_init(&writer, &output, buffer, sizeof buffer);
-    emb_report_stats(&writer, stats, session);
+    emb_describe_stats(&writer, stats, session);
     status = emb_writer_flush(&writer, &error);
     if (status == EMB_OK)
         status = emb_output_commit(&output, &error);
     else
         emb_output_abort(&output);
     if (status == EMB_OK) return EMB_EXIT_OK;
-    emb_cli_say("%s", error.message);
+    emb_app_say("%s", error.message);
     return EMB_EXIT_OUTPUT;
 }

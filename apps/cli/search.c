@@ -12,8 +12,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli/cli.h"
+#include "cli/command.h"
+#include "cli/paths.h"
+#include "cli/print.h"
+#include "cli/report.h"
+#include "common/exit.h"
+#include "common/run.h"
+#include "common/say.h"
+#include "common/signals.h"
 #include "fail.h"
+#include "source/open.h"
 
 #define BLOCK_BYTES   (256u << 10)
 #define SNIPPET_BYTES 120
@@ -200,8 +208,8 @@ static emb_status read_snippets(search_job *job, emb_error *error) {
     return emb_app_fail(error, EMB_BAD_FILE,
                         "--texts has %llu text%s and --index %llu row%s: they do not belong "
                         "together",
-                        (unsigned long long)index, emb_cli_plural(index),
-                        (unsigned long long)job->rows, emb_cli_plural(job->rows));
+                        (unsigned long long)index, emb_app_plural(index),
+                        (unsigned long long)job->rows, emb_app_plural(job->rows));
 }
 
 /* Makes a snippet one line of whole characters. */
@@ -265,9 +273,9 @@ static emb_status open_job(search_job *job, emb_session *session, emb_options *o
     EMB_APP_TRY(emb_cli_check_output(options->stats_path, inputs, inputs[1] ? 2 : 1, error));
     EMB_APP_TRY(open_index(job, options->index_path, error));
     EMB_APP_TRY(emb_session_open_model(session, options->model, error));
-    EMB_APP_TRY(emb_session_prompt(&options->source.prompt, session, options, error));
-    EMB_APP_TRY(
-        emb_session_plan(session, options, search_bytes(job->dim, job->queries, job->k), error));
+    EMB_APP_TRY(emb_session_prompt(&options->source.prompt, session, options->prompt_name, error));
+    EMB_APP_TRY(emb_session_plan(session, &options->settings,
+                                 search_bytes(job->dim, job->queries, job->k), error));
     if (session->plan.dim != job->dim) {
         return emb_app_fail(error, EMB_BAD_FILE,
                             "%.*s: its rows have %u values, the model's vectors %u; use the model "
@@ -293,7 +301,7 @@ int emb_command_search(emb_session *session, emb_options *options) {
     static search_job job = {.descriptor = -1};
     emb_error error = {0};
     if (!options->index_path || options->words_count == 0) {
-        emb_cli_say(options->index_path ? "no query: write it after MODEL, in quotes"
+        emb_app_say(options->index_path ? "no query: write it after MODEL, in quotes"
                                         : "no index: state --index FILE.npy");
         return EMB_EXIT_USAGE;
     }
@@ -304,10 +312,10 @@ int emb_command_search(emb_session *session, emb_options *options) {
     if (emb_signals_received()) status = EMB_CANCELLED;
     int code = EMB_EXIT_OK;
     if (status != EMB_OK) {
-        code = emb_session_fail(session, options, status, &error);
+        code = emb_session_fail(session, &options->settings, status, &error);
     } else {
         print_hits(&job, options);
-        if (options->texts_path && !options->quiet) emb_report_notes(&job.source);
+        if (options->texts_path && !options->settings.quiet) emb_report_notes(&job.source);
     }
     if (status == EMB_OK && options->stats_path) {
         emb_engine_stats_t stats = {.struct_bytes = sizeof stats};

@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "cli/command.h"
 #include "cli/option_list.h"
 #include "fail.h"
 

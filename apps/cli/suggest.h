@@ -4,7 +4,7 @@
 #ifndef EMB_CLI_SUGGEST_H
 #define EMB_CLI_SUGGEST_H
 
-#include "cli/cli.h"
+#include "cli/options.h"
 
 /* The name that usage knows a command by. */
 const char *emb_suggest_command_name(emb_cli_command command);

@@ -6,8 +6,15 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/command.h"
+#include "cli/paths.h"
+#include "cli/report.h"
+#include "common/exit.h"
+#include "common/run.h"
+#include "common/say.h"
+#include "common/signals.h"
 #include "fail.h"
+#include "source/open.h"
 
 #define IDS_MAX   4096
 #define OUT_BYTES (128u << 10) /* half of it holds the line being written */
@@ -110,7 +117,7 @@ static emb_status tokenize_all(tokenize_job *job, emb_error *error) {
             EMB_APP_TRY(take_piece(job, &job->pieces[i], failed && i + 1 == count, error));
         }
         if (failed) {
-            emb_cli_say("row %llu failed: %s", (unsigned long long)job->index - 1, reason.message);
+            emb_app_say("row %llu failed: %s", (unsigned long long)job->index - 1, reason.message);
             job->failed++;
         }
         if (job->out.status != EMB_OK) {
@@ -128,7 +135,7 @@ static int open_output(tokenize_job *job, const emb_options *options) {
     emb_status status = emb_cli_check_output(path, options->inputs, options->inputs_count, &error);
     if (status == EMB_OK) status = emb_output_open(&job->output, path, &error);
     if (status != EMB_OK) {
-        int code = emb_cli_fail(status, &error);
+        int code = emb_exit_say(status, &error);
         return status == EMB_IO ? EMB_EXIT_CREATE : code;
     }
     emb_writer_init(&job->out, &job->output, job->buffer, sizeof job->buffer);
@@ -144,9 +151,9 @@ static int run_job(tokenize_job *job, const emb_options *options) {
     if (status == EMB_OK) status = emb_output_commit(&job->output, &error);
     if (status != EMB_OK) {
         emb_output_abort(&job->output);
-        return job->output.closed_by_reader ? EMB_EXIT_OUTPUT : emb_cli_fail(status, &error);
+        return job->output.closed_by_reader ? EMB_EXIT_OUTPUT : emb_exit_say(status, &error);
     }
-    if (!options->quiet) emb_report_notes(&job->source);
+    if (!options->settings.quiet) emb_report_notes(&job->source);
     return job->failed ? EMB_EXIT_DATA : EMB_EXIT_OK;
 }
 
@@ -155,7 +162,7 @@ static emb_status open_job(tokenize_job **out, emb_session *session, emb_options
                            emb_error *error) {
     session->limits.caller_bytes = emb_session_round(sizeof(tokenize_job));
     EMB_APP_TRY(emb_session_open_model(session, options->model, error));
-    EMB_APP_TRY(emb_session_prompt(&options->source.prompt, session, options, error));
+    EMB_APP_TRY(emb_session_prompt(&options->source.prompt, session, options->prompt_name, error));
     EMB_APP_TRY(emb_session_open_block(session, error));
     tokenize_job *job = emb_session_take(session, sizeof *job);
     job->json = options->json;
@@ -172,11 +179,11 @@ int emb_command_tokenize(emb_session *session, emb_options *options) {
     tokenize_job *job = NULL;
     emb_error error = {0};
     if (options->inputs_count == 0) {
-        emb_cli_say("no input: state -i FILE, or -i - for standard input");
+        emb_app_say("no input: state -i FILE, or -i - for standard input");
         return EMB_EXIT_USAGE;
     }
     emb_status status = open_job(&job, session, options, &error);
-    if (status != EMB_OK) return emb_cli_fail(status, &error);
+    if (status != EMB_OK) return emb_exit_say(status, &error);
     int code = open_output(job, options);
     if (code == EMB_EXIT_OK) code = run_job(job, options);
     emb_source_close(&job->source);

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "source/open.h"
 #include "source/pairs.h"
 
 #define PIECES 16

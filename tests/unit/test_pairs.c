@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "source/open.h"
 #include "source/pairs.h"
 
 #define PIECES 256

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "source/source.h"
+#include "source/open.h"
 
 #define PIECES 64
 #define LINES  200000

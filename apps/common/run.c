@@ -4,10 +4,14 @@
  * the engine never sees it. Only a text of which the engine has the beginning must end there.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "common/run.h"
+
 #include <string.h>
 
-#include "cli/cli.h"
+#include "common/say.h"
+#include "common/signals.h"
 #include "fail.h"
+#include "source/open.h"
 #include "suffix.h"
 
 #define WAIT_MS          200 /* the bar moves and a signal is seen meanwhile */
@@ -38,7 +42,7 @@ void emb_run_bind(emb_run *run, emb_session *session) {
         run->skipped_rows[i] = (emb_row){.status = EMB_BAD_TEXT};
     run->session = session;
     run->engine = session->engine;
-    run->started = emb_cli_seconds();
+    run->started = emb_app_seconds();
 }
 
 void emb_run_stats(const emb_run *run, emb_engine_stats_t *stats) {
@@ -46,6 +50,10 @@ void emb_run_stats(const emb_run *run, emb_engine_stats_t *stats) {
     emb_engine_stats(stats, run->engine);
     stats->texts += run->skipped;
     stats->texts_failed = run->failed;
+}
+
+static void clear(emb_run *run) {
+    if (run->display) run->display->clear(run);
 }
 
 /* A row fails once, whichever of its texts did. */
@@ -58,10 +66,10 @@ static emb_status log_failure(emb_run *run, uint64_t text, uint64_t user, emb_st
     run->failed++;
     run->failed_row = row;
     if (!run->quiet && run->failed <= FAILURES_PRINTED) {
-        emb_progress_clear(run);
-        emb_cli_say("%s %llu failed: %s", texts_per_row == 1 ? "row" : "pair",
+        clear(run);
+        emb_app_say("%s %llu failed: %s", texts_per_row == 1 ? "row" : "pair",
                     (unsigned long long)row, message);
-        if (run->failed == FAILURES_PRINTED) emb_cli_say("further failed rows are not shown here");
+        if (run->failed == FAILURES_PRINTED) emb_app_say("further failed rows are not shown here");
     }
     if (!run->log) return EMB_OK;
     return emb_error_log_add(run->log, row, emb_input_name(&run->source->input, file), line, status,
@@ -157,7 +165,7 @@ static emb_status deliver(emb_run *run, int timeout_ms, uint32_t *count, emb_err
         *count = timeout_ms ? NOTHING_READY : 0;
         status = EMB_OK;
     }
-    if (run->progress) emb_progress_draw(run, false);
+    if (run->display) run->display->draw(run, false);
     emb_status_file_write(&run->status_file);
     if (status != EMB_OK || *count == 0 || *count == NOTHING_READY) return status;
     for (uint32_t done = 0, next; done < *count; done = next) {
@@ -257,7 +265,7 @@ static emb_status run_loop(emb_run *run, emb_error *error) {
     emb_engine_stats_t stats;
     emb_run_stats(run, &stats);
     run->bytes_before = stats.bytes_read;
-    run->share = 0;
+    run->bar.share = 0;
     run->done = (emb_run_mark){.texts = run->collected};
     run->marks_count = 0;
     for (;;) {
@@ -274,7 +282,8 @@ static emb_status run_loop(emb_run *run, emb_error *error) {
 
 emb_status emb_run_all(emb_run *run, emb_error *error) {
     if (run->status) {
-        EMB_APP_TRY(emb_status_file_open(&run->status_file, run->session, error));
+        emb_status_of of = {run->engine, &run->session->plan, run->session->info.name};
+        EMB_APP_TRY(emb_status_file_open(&run->status_file, &of, error));
     }
     emb_status status = run_loop(run, error);
     if (run->settle_callback) {
@@ -286,8 +295,8 @@ emb_status emb_run_all(emb_run *run, emb_error *error) {
         }
     }
     emb_status_file_close(&run->status_file);
-    if (run->progress && status == EMB_OK) emb_progress_draw(run, true);
-    emb_progress_clear(run);
+    if (run->display && status == EMB_OK) run->display->draw(run, true);
+    clear(run);
     if (emb_signals_received()) return EMB_CANCELLED;
     return status;
 }

@@ -1,7 +1,7 @@
 /* nvml.c - NVML by its documented calls; prototypes are our own, for no toolkit is needed.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "cli/nvml.h"
+#include "common/nvml.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>

@@ -4,6 +4,8 @@
  * number may be given to another process after ours, so the file also says when its process began.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "common/status.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,8 +17,8 @@
 #include <unistd.h>
 
 #include "base/json.h"
-#include "cli/cli.h"
 #include "common/members.h"
+#include "common/say.h"
 #include "fail.h"
 
 #define REWRITE_SECONDS 1.0
@@ -81,14 +83,13 @@ static emb_status open_folder(int *out, const char *path, emb_error *error) {
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-emb_status emb_status_file_open(emb_status_file *file, const emb_session *session,
-                                emb_error *error) {
+emb_status emb_status_file_open(emb_status_file *file, const emb_status_of *of, emb_error *error) {
     char path[PATH_MAX];
     uint32_t pid = (uint32_t)getpid();
     char *buffer = file->buffer;
     memset(file, 0, sizeof *file);
     file->buffer = buffer;
-    file->session = session;
+    file->of = *of;
     file->folder = -1;
     file->started = process_start(pid);
     snprintf(file->name, sizeof file->name, "%u.json", pid);
@@ -121,20 +122,20 @@ static double recent_rate(emb_status_file *file, const emb_engine_stats_t *stats
 }
 
 static size_t compose(emb_status_file *file) {
-    const emb_session *session = file->session;
+    const emb_plan *plan = file->of.plan;
     emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
-    emb_engine_stats(&stats, session->engine);
+    emb_engine_stats(&stats, file->of.engine);
     emb_writer out; /* never full: the model's name is the only text, and it is short */
     emb_writer_init(&out, NULL, file->buffer, EMB_STATUS_BYTES);
     emb_writer_format(&out, "{\"version\":\"%s\",\"pid\":%u", emb_version(), (unsigned)getpid());
     emb_members_write_number(&out, "started", file->started);
-    emb_members_write_text(&out, "model", session->info.name);
-    emb_members_write_one(&out, EMB_STRUCT_PLAN, &session->plan, "device");
-    emb_members_write_one(&out, EMB_STRUCT_PLAN, &session->plan, "dtype");
-    emb_members_write_number(&out, "host_bytes_planned", session->plan.host_bytes);
+    emb_members_write_text(&out, "model", file->of.model);
+    emb_members_write_one(&out, EMB_STRUCT_PLAN, plan, "device");
+    emb_members_write_one(&out, EMB_STRUCT_PLAN, plan, "dtype");
+    emb_members_write_number(&out, "host_bytes_planned", plan->host_bytes);
     emb_members_write_number(&out, "host_bytes_now", stats.host_bytes_now);
     emb_members_write_number(&out, "host_bytes_peak", stats.host_bytes_peak);
-    emb_members_write_number(&out, "device_bytes_planned", session->plan.device_bytes);
+    emb_members_write_number(&out, "device_bytes_planned", plan->device_bytes);
     emb_members_write_number(&out, "texts", stats.texts);
     emb_members_write_number(&out, "tokens", stats.tokens);
     emb_writer_format(&out, ",\"seconds\":%.3f,\"tokens_per_second\":%.1f}\n", stats.seconds,
@@ -143,7 +144,7 @@ static size_t compose(emb_status_file *file) {
 }
 
 void emb_status_file_write(emb_status_file *file) {
-    double now = emb_cli_seconds();
+    double now = emb_app_seconds();
     if (file->folder < 0 || (file->writes && now - file->written < REWRITE_SECONDS)) return;
     file->written = now;
     size_t length = compose(file);
@@ -152,7 +153,7 @@ void emb_status_file_write(emb_status_file *file) {
     bool good = descriptor >= 0 && write(descriptor, file->buffer, length) == (ssize_t)length;
     if (descriptor >= 0 && close(descriptor) != 0) good = false;
     if (good && renameat(file->folder, file->temporary, file->folder, file->name) == 0) return;
-    emb_cli_say("--status: the file cannot be written (%s); the work goes on without it",
+    emb_app_say("--status: the file cannot be written (%s); the work goes on without it",
                 strerror(errno));
     emb_status_file_close(file);
 }

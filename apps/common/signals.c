@@ -2,12 +2,15 @@
  * second leaves at once. Neither leaves temporary files behind.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "common/signals.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
-#include "cli/cli.h"
+#include "common/status.h"
+#include "sink/output.h"
 
 static volatile sig_atomic_t received;
 static emb_engine *volatile running;

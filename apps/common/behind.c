@@ -4,10 +4,11 @@
  * valid until the next collect; so whoever collects settles first.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "common/behind.h"
+
 #include <signal.h>
 #include <string.h>
 
-#include "cli/cli.h"
 #include "fail.h"
 
 #define PAGE_BYTES 4096u

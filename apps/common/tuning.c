@@ -1,9 +1,11 @@
-/* tuning.c - which kernels were found fastest on this GPU, kept from run to run; `embound tune`.
+/* tuning.c - which kernels were found fastest on this GPU, kept from run to run.
  *
  * One small file per GPU, driver, model shape, dtype and version under $XDG_CACHE_HOME/embound. It
  * decides about speed, never about bits: a file that cannot be used is passed over with a word.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "common/tuning.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -13,27 +15,27 @@
 #include <unistd.h>
 
 #include "base/json.h"
-#include "cli/cli.h"
+#include "common/say.h"
 #include "fail.h"
+#include "sink/writer.h"
 
 #define KEY_BYTES  256
 #define FILE_BYTES 1024
 #define KERNEL_MAX 4
 
-static const emb_device_info *gpu_of(const emb_session *session) {
-    const emb_machine *machine = &session->machine;
+static const emb_device_info *gpu_of(const emb_machine *machine, const emb_plan *plan) {
     for (uint32_t i = 0; i < machine->devices_count; i++) {
-        if (machine->devices[i].index == session->plan.devices[0]) return &machine->devices[i];
+        if (machine->devices[i].index == plan->devices[0]) return &machine->devices[i];
     }
     return NULL;
 }
 
 /* What the choice of kernels depends on. */
-static void make_key(char key[KEY_BYTES], const emb_session *session, const emb_device_info *gpu) {
+static void make_key(char key[KEY_BYTES], const emb_plan *plan, const emb_model_info *model,
+                     const emb_device_info *gpu) {
     snprintf(key, KEY_BYTES, "embound %s, %.63s, sm_%u, driver %.31s, %s, %u heads, %u x %u",
              emb_version(), gpu->name, gpu->compute_capability, gpu->driver,
-             emb_dtype_name(session->plan.dtype), session->info.heads, session->info.hidden,
-             session->info.intermediate);
+             emb_dtype_name(plan->dtype), model->heads, model->hidden, model->intermediate);
 }
 
 /* FNV-1a: a name for the file; its content repeats the key. */
@@ -121,7 +123,7 @@ static bool load(emb_tuning *out, const char *key) {
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (file < 0) {
         if (errno != ENOENT)
-            emb_cli_say("%.*s is passed over: %s", EMB_APP_CUT(path, 200), strerror(errno));
+            emb_app_say("%.*s is passed over: %s", EMB_APP_CUT(path, 200), strerror(errno));
         return false;
     }
     size_t length = 0;
@@ -135,7 +137,7 @@ static bool load(emb_tuning *out, const char *key) {
     emb_app_fail(&error, status, "not what embound tune writes");
     if (got == 0) status = parse(out, text, length, key, &error);
     if (status == EMB_OK) return true;
-    emb_cli_say("%.*s is passed over (%.*s); embound tune replaces it", EMB_APP_CUT(path, 200),
+    emb_app_say("%.*s is passed over (%.*s); embound tune replaces it", EMB_APP_CUT(path, 200),
                 EMB_APP_CUT(error.message, 100));
     memset(out, 0, sizeof *out);
     return false;
@@ -180,87 +182,32 @@ static emb_status write_table(const char *path, const emb_tuning *tuning, const 
     return status;
 }
 
-/* ---- the session's --------------------------------------------------------------------------- */
+/* ---- a plan's -------------------------------------------------------------------------------- */
 
-void emb_tuning_plan(emb_session *session, const emb_options *options) {
-    const emb_device_info *gpu = gpu_of(session);
+emb_tuned emb_tuning_plan(emb_plan *plan, const emb_model_info *model, const emb_machine *machine,
+                          emb_tune tune) {
+    const emb_device_info *gpu = gpu_of(machine, plan);
     char key[KEY_BYTES];
-    bool tunes = options->command == EMB_CLI_TUNE;
-    bool off =
-        (options->autotune == EMB_CLI_TUNE_OFF && !tunes) || options->command == EMB_CLI_PLAN;
-    session->tuned = EMB_CLI_UNTUNED;
-    if (session->plan.device != EMB_DEVICE_CUDA || !gpu || off ||
-        session->plan.gemm != EMB_GEMM_OWN) {
-        return;
-    }
-    make_key(key, session, gpu);
-    if (!tunes && load(&session->plan.tuning, key)) {
-        session->tuned = EMB_CLI_TUNED_BEFORE;
-        return;
-    }
-    session->plan.tune = tunes || options->autotune == EMB_CLI_TUNE_FULL;
+    if (plan->device != EMB_DEVICE_CUDA || !gpu || tune == EMB_TUNE_OFF ||
+        plan->gemm != EMB_GEMM_OWN)
+        return EMB_TUNED_NOT;
+    make_key(key, plan, model, gpu);
+    if (tune != EMB_TUNE_ANEW && load(&plan->tuning, key)) return EMB_TUNED_BEFORE;
+    plan->tune = tune != EMB_TUNE_CACHED;
+    return EMB_TUNED_NOT;
 }
 
-emb_status emb_tuning_keep(emb_session *session, emb_error *error) {
+emb_status emb_tuning_keep(emb_tuned *tuned, emb_plan *plan, const emb_engine *engine,
+                           const emb_model_info *model, const emb_machine *machine,
+                           emb_error *error) {
     char key[KEY_BYTES], path[PATH_MAX];
-    emb_tuning tuning;
-    if (!session->plan.tune) return EMB_OK;
-    session->tuned = EMB_CLI_TUNED_NOW;
-    emb_engine_tuning(&tuning, session->engine);
-    session->plan.tuning = tuning;
-    make_key(key, session, gpu_of(session));
+    if (!plan->tune) return EMB_OK;
+    *tuned = EMB_TUNED_NOW;
+    emb_engine_tuning(&plan->tuning, engine);
+    make_key(key, plan, model, gpu_of(machine, plan));
     if (!make_folder(error)) return EMB_IO;
     if (!file_name(path, sizeof path, key)) {
         return emb_app_fail(error, EMB_IO, "the folder's name is too long");
     }
-    return write_table(path, &tuning, key, error);
-}
-
-static void print_tuning(const emb_session *session, bool json) {
-    static const char *const kernels[] = {"usual", "small", "medium", "large", "pair"};
-    const emb_plan *plan = &session->plan;
-    emb_writer *out = emb_cli_stdout();
-    emb_writer_text(out,
-                    json ? "{\"kernels\":["
-                         : "tokens   queries/keys/values  attention out  feed-forward in  out\n");
-    for (uint32_t i = 0; i < EMB_TUNING_SIZES; i++) {
-        const uint8_t *row = plan->tuning.kernels[i];
-        if (json) {
-            emb_writer_format(out, "%s[%u,%u,%u,%u]", i ? "," : "", row[0], row[1], row[2], row[3]);
-            continue;
-        }
-        emb_writer_format(out, "%6u   %-20s %-14s %-16s %s\n", EMB_TUNING_TOKENS << i,
-                          kernels[row[0]], kernels[row[1]], kernels[row[2]], kernels[row[3]]);
-    }
-    if (json) emb_writer_text(out, "]}\n");
-}
-
-int emb_command_tune(emb_session *session, emb_options *options) {
-    emb_error error = {0};
-    emb_status status = emb_session_open_model(session, options->model, &error);
-    if (status == EMB_OK) {
-        uint64_t caller_bytes = emb_encode_bytes(options, session->info.dim);
-        status = emb_session_plan(session, options, caller_bytes, &error);
-    }
-    if (status == EMB_OK && session->plan.device != EMB_DEVICE_CUDA) {
-        status = emb_app_fail(&error, EMB_DEVICE,
-                              "tune: there is nothing to choose on a CPU; it needs a GPU that can "
-                              "be used (see embound info)");
-    }
-    if (status == EMB_OK && session->plan.gemm != EMB_GEMM_OWN) {
-        status =
-            emb_app_fail(&error, EMB_INVALID_ARGUMENT,
-                         "tune: cuBLASLt's products are chosen by the library; use --gemm own");
-    }
-    if (status == EMB_OK) {
-        status = emb_engine_open(&session->engine, session->model, &session->plan, &error);
-    }
-    if (status != EMB_OK) return emb_session_fail(session, options, status, &error);
-    status = emb_tuning_keep(session, &error);
-    if (status != EMB_OK) {
-        emb_cli_say("what was found cannot be kept: %.*s", EMB_APP_CUT(error.message, 200));
-        return EMB_EXIT_CREATE;
-    }
-    if (!options->quiet) print_tuning(session, options->json);
-    return EMB_EXIT_OK;
+    return write_table(path, &plan->tuning, key, error);
 }

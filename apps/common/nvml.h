@@ -3,8 +3,8 @@
  * Watching takes no context on a GPU and no memory of one.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#ifndef EMB_CLI_NVML_H
-#define EMB_CLI_NVML_H
+#ifndef EMB_COMMON_NVML_H
+#define EMB_COMMON_NVML_H
 
 #include <stdbool.h>
 

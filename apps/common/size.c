@@ -3,11 +3,14 @@
  * K, M, G, T and KiB ... are powers of 1024; KB, MB ... are powers of 1000.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "common/size.h"
+
 #include <ctype.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
-#include "cli/cli.h"
 #include "fail.h"
 
 /* The factor of a unit, or 0 if there is no such unit. */
@@ -70,4 +73,11 @@ void emb_size_stated(char *out, size_t capacity, uint64_t bytes) {
         snprintf(out, capacity, "%llu.%03u", (unsigned long long)(bytes / 1048576), thousandths);
     while (out[length - 1] == '0' && out[length - 2] != '.') length--;
     snprintf(out + length, capacity - (size_t)length, "MiB");
+}
+
+/* The process base differs by a few pages from run to run; the minimum that is named must work. */
+#define BASE_MARGIN_BYTES (96u << 10)
+
+void emb_size_minimum(char *out, size_t capacity, uint64_t bytes_min) {
+    emb_size_text(out, capacity, bytes_min + BASE_MARGIN_BYTES);
 }

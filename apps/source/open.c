@@ -1,7 +1,7 @@
-/* source.c - opens the source that fits a file, and reads it.
+/* open.c - opens the source that fits a file, and reads it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "source/source.h"
+#include "source/open.h"
 
 #include <string.h>
 
@@ -16,7 +16,9 @@
 
 static const emb_source_ops *const formats[] = {EMB_SOURCES(OPS)};
 
-emb_status emb_source_format_of(emb_source_format *out, const char *path, emb_error *error) {
+/* The format that a file name stands for. Fails: EMB_INVALID_ARGUMENT (a suffix that is known and
+ * not read, such as .gz). */
+static emb_status format_of(emb_source_format *out, const char *path, emb_error *error) {
     EMB_APP_TRY(emb_content_check_name(path, error));
     *out = EMB_SOURCE_TXT;
     for (uint32_t i = EMB_SOURCE_AUTO + 1; i < EMB_SOURCE_FORMATS; i++) {
@@ -31,8 +33,8 @@ static emb_status choose_format(emb_source_format *format, const char *const *pa
                                 emb_error *error) {
     for (uint32_t i = 0; i < count && *format == EMB_SOURCE_AUTO; i++) {
         emb_source_format first, other;
-        EMB_APP_TRY(emb_source_format_of(&first, paths[0], error));
-        EMB_APP_TRY(emb_source_format_of(&other, paths[i], error));
+        EMB_APP_TRY(format_of(&first, paths[0], error));
+        EMB_APP_TRY(format_of(&other, paths[i], error));
         if (first != other) {
             return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                                 "%s and %s have different formats; state one with --input-format",

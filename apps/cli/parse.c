@@ -1,12 +1,15 @@
 /* options.c - reads the arguments of a command into emb_options, as option_list.c says.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "cli/parse.h"
+
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/option_list.h"
 #include "cli/suggest.h"
+#include "common/size.h"
 #include "fail.h"
 
 /* The spellings that Python takes too. */
@@ -77,7 +80,7 @@ static emb_status parse_seconds(double *out, const char *option, const char *val
 /* One more number of cuda:N,N...; several GPUs share the work. */
 static emb_status add_gpu(emb_options *options, const char *option, const char *number,
                           emb_error *error) {
-    emb_device_list *list = &options->devices;
+    emb_device_list *list = &options->settings.devices;
     uint32_t index = 0;
     EMB_APP_TRY(parse_number(&index, "--device cuda:", number, 0, 255, error));
     for (uint32_t i = 0; i < list->count; i++) {
@@ -86,20 +89,20 @@ static emb_status add_gpu(emb_options *options, const char *option, const char *
         }
     }
     list->indices[list->count++] = index;
-    options->limits.devices_max = list->count;
+    options->settings.limits.devices_max = list->count;
     return EMB_OK;
 }
 
 /* auto | cpu | cuda[:N,N...|:all]; plain cuda is the first GPU, and `info` looks at all */
 static emb_status parse_device(emb_options *options, const char *option, const char *value,
                                emb_error *error) {
-    emb_device_list *list = &options->devices;
+    emb_device_list *list = &options->settings.devices;
     list->count = 0;
     list->kind = EMB_DEVICE_CUDA;
     if (strcmp(value, "auto") == 0) list->kind = EMB_DEVICE_AUTO;
     if (strcmp(value, "cpu") == 0) list->kind = EMB_DEVICE_CPU;
-    options->limits.device = list->kind;
-    options->limits.devices_max = strcmp(value, "cuda:all") == 0 ? EMB_DEVICES_MAX : 1;
+    options->settings.limits.device = list->kind;
+    options->settings.limits.devices_max = strcmp(value, "cuda:all") == 0 ? EMB_DEVICES_MAX : 1;
     bool named = list->kind != EMB_DEVICE_CUDA;
     if (named || strcmp(value, "cuda") == 0 || strcmp(value, "cuda:all") == 0) return EMB_OK;
     const char *advice = "use auto, cpu, cuda, cuda:N, cuda:N,N or cuda:all";
@@ -124,7 +127,7 @@ static emb_status default_device(emb_options *options, emb_error *error) {
     const emb_option_entry *entry = emb_option_list;
     while (entry->kind != EMB_OPTION_DEVICE || !(entry->commands & options->command))
         if (++entry == emb_option_list + emb_option_list_count) return EMB_OK; /* it has none */
-    if (options->device_stated || !value || !*value) return EMB_OK;
+    if (options->settings.device_stated || !value || !*value) return EMB_OK;
     return parse_device(options, "EMB_DEVICE", value, error);
 }
 
@@ -148,8 +151,9 @@ static emb_status set_dtype(emb_options *options, const emb_option_entry *which,
         if (strcmp(value, dtype_spellings[i].spelling) == 0) value = dtype_spellings[i].name;
     }
     EMB_APP_TRY(choose(&chosen, which->name, value, which->words, error));
-    options->dtype_auto = strcmp(value, "auto") == 0;
-    if (!options->dtype_auto) options->limits.dtype = (emb_dtype)(chosen + EMB_DTYPE_F32);
+    options->settings.dtype_auto = strcmp(value, "auto") == 0;
+    if (!options->settings.dtype_auto)
+        options->settings.limits.dtype = (emb_dtype)(chosen + EMB_DTYPE_F32);
     return EMB_OK;
 }
 
@@ -169,7 +173,7 @@ static emb_status set_long(emb_options *options, const emb_option_entry *which, 
     }
     uint32_t chosen = 0;
     EMB_APP_TRY(choose(&chosen, which->name, value, which->words, error));
-    options->limits.long_rule = (emb_long_rule)chosen;
+    options->settings.limits.long_rule = (emb_long_rule)chosen;
     return EMB_OK;
 }
 
@@ -184,7 +188,7 @@ static emb_status set_special(emb_options *options, const emb_option_entry *whic
         options->output = value;
         return EMB_OK;
     case EMB_OPTION_DEVICE:
-        options->device_stated = true;
+        options->settings.device_stated = true;
         return parse_device(options, which->name, value, error);
     case EMB_OPTION_DTYPE:
         return set_dtype(options, which, value, error);
@@ -315,8 +319,8 @@ emb_cli_parse emb_options_parse(emb_options *options, emb_cli_command command, i
                                 char **arguments, emb_error *error) {
     memset(options, 0, sizeof *options);
     options->command = command;
-    options->limits = emb_limits_default();
-    options->devices.struct_bytes = sizeof options->devices;
+    options->settings.limits = emb_limits_default();
+    options->settings.devices.struct_bytes = sizeof options->settings.devices;
     options->k = 3;
     options->interval = 1;
     bool only_words = false;

@@ -1,11 +1,16 @@
-/* session.c - machine, model, plan, the one block the command line keeps, engine: in this order.
+/* session.c - machine, model, plan, the one block that a job keeps, engine: in this order.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "common/session.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "cli/cli.h"
+#include "common/exit.h"
+#include "common/say.h"
+#include "common/signals.h"
+#include "common/size.h"
 #include "fail.h"
 #include "hub/hub.h"
 
@@ -15,33 +20,14 @@ uint64_t emb_session_round(uint64_t bytes) {
     return (bytes + TAKE_ALIGN - 1) / TAKE_ALIGN * TAKE_ALIGN;
 }
 
-/* `info` shows every GPU, each measured as if for the first time; if one is too full, or broken, at
- * least the one that would be used, or why there is none. */
-static emb_status probe_for_info(emb_machine *machine, const emb_device_list *devices,
-                                 emb_error *error) {
-    emb_device_list all = *devices;
-    if (devices->kind != EMB_DEVICE_AUTO) return emb_machine_probe(machine, devices, error);
-    all.kind = EMB_DEVICE_CUDA;
-    if (emb_machine_probe(machine, &all, error) == EMB_OK) return EMB_OK;
-    if (emb_machine_probe(machine, devices, error) == EMB_OK) return EMB_OK;
-    emb_error why = *error;
-    EMB_APP_TRY(emb_machine_probe(machine, NULL, error));
-    snprintf(machine->device_reason, sizeof machine->device_reason, "%.*s",
-             EMB_APP_CUT(why.message, sizeof machine->device_reason - 1));
-    machine->device_notice = 1;
-    return EMB_OK;
-}
-
-emb_status emb_session_probe(emb_session *session, const emb_options *options, emb_error *error) {
-    const unsigned without = EMB_CLI_TOKENIZE | EMB_CLI_QUANTIZE;
-    emb_device_list devices = options->devices;
-    devices.gemm = options->limits.gemm;
+emb_status emb_session_probe(emb_session *session, const emb_session_settings *settings,
+                             bool looks_at_gpus, emb_error *error) {
+    emb_device_list devices = settings->devices;
+    devices.gemm = settings->limits.gemm;
     bool first = devices.kind == EMB_DEVICE_CUDA && devices.count == 0;
     session->machine.struct_bytes = sizeof session->machine;
-    if (options->command == EMB_CLI_INFO) return probe_for_info(&session->machine, &devices, error);
-    /* a plan for another machine does not ask what this one has */
-    if (options->machine_path || (options->command & without)) devices.kind = EMB_DEVICE_CPU;
-    if (first && options->limits.devices_max == 1) {
+    if (!looks_at_gpus) devices.kind = EMB_DEVICE_CPU;
+    if (first && settings->limits.devices_max == 1) {
         devices.count = 1; /* no context on a GPU that is not used */
         devices.indices[0] = 0;
     }
@@ -70,9 +56,11 @@ static emb_status make_plan(emb_session *session, emb_error *error) {
 }
 
 /* What --dtype auto means depends on the device, which the plan in the default dtype finds. */
-static emb_status plan_dtype(emb_session *session, const emb_options *options, emb_error *error) {
+static emb_status plan_dtype(emb_session *session, const emb_session_settings *settings,
+                             emb_error *error) {
     emb_status status = make_plan(session, error);
-    if (!options->dtype_auto || !(session->machine.cpu_features & EMB_CPU_BF16_FAST)) return status;
+    if (!settings->dtype_auto || !(session->machine.cpu_features & EMB_CPU_BF16_FAST))
+        return status;
     bool chosen = session->limits.device == EMB_DEVICE_AUTO && session->machine.devices_count;
     bool cuda = session->limits.device == EMB_DEVICE_CUDA ||
                 (chosen && (status != EMB_OK || session->plan.device == EMB_DEVICE_CUDA));
@@ -81,21 +69,22 @@ static emb_status plan_dtype(emb_session *session, const emb_options *options, e
     return make_plan(session, error);
 }
 
-emb_status emb_session_plan(emb_session *session, const emb_options *options, uint64_t caller_bytes,
-                            emb_error *error) {
+emb_status emb_session_plan(emb_session *session, const emb_session_settings *settings,
+                            uint64_t caller_bytes, emb_error *error) {
     uint64_t page = session->machine.page_bytes ? session->machine.page_bytes : 4096;
-    session->limits = options->limits;
+    session->limits = settings->limits;
     session->limits.caller_bytes = (caller_bytes + page - 1) / page * page;
     /* a script's figure for a GPU is no fault where EMB_DEVICE keeps it off */
-    if (session->limits.device == EMB_DEVICE_CPU && !options->device_stated &&
+    if (session->limits.device == EMB_DEVICE_CPU && !settings->device_stated &&
         session->limits.device_bytes_max) {
         session->limits.device_bytes_max = 0;
-        if (!options->quiet) emb_cli_say("--gpu-memory bounds nothing: EMB_DEVICE is cpu");
+        if (!settings->quiet) emb_app_say("--gpu-memory bounds nothing: EMB_DEVICE is cpu");
     }
-    EMB_APP_TRY(plan_dtype(session, options, error));
+    EMB_APP_TRY(plan_dtype(session, settings, error));
     const emb_plan *plan = &session->plan;
-    if (plan->device_notice && !options->quiet) emb_cli_say("on the CPU: %s", plan->device_reason);
-    emb_tuning_plan(session, options);
+    if (plan->device_notice && !settings->quiet) emb_app_say("on the CPU: %s", plan->device_reason);
+    session->tuned =
+        emb_tuning_plan(&session->plan, &session->info, &session->machine, settings->tune);
     return EMB_OK;
 }
 
@@ -111,12 +100,17 @@ emb_status emb_session_open_block(emb_session *session, emb_error *error) {
     return EMB_OK;
 }
 
+emb_status emb_session_keep_tuning(emb_session *session, emb_error *error) {
+    return emb_tuning_keep(&session->tuned, &session->plan, session->engine, &session->info,
+                           &session->machine, error);
+}
+
 emb_status emb_session_open_engine(emb_session *session, emb_error *error) {
     EMB_APP_TRY(emb_engine_open(&session->engine, session->model, &session->plan, error));
     emb_signals_set_engine(session->engine);
     emb_error kept = {0};
-    if (emb_tuning_keep(session, &kept) != EMB_OK) {
-        emb_cli_say("what tuning found cannot be kept: %.*s", EMB_APP_CUT(kept.message, 200));
+    if (emb_session_keep_tuning(session, &kept) != EMB_OK) {
+        emb_app_say("what tuning found cannot be kept: %.*s", EMB_APP_CUT(kept.message, 200));
     }
     return EMB_OK;
 }
@@ -141,27 +135,19 @@ void emb_session_close(emb_session *session) {
     session->block = NULL;
 }
 
-emb_status emb_session_prompt(const char **prompt, const emb_session *session,
-                              const emb_options *options, emb_error *error) {
-    *prompt = options->source.prompt;
-    if (options->source.prompt && options->prompt_name) {
+emb_status emb_session_prompt(const char **prompt, const emb_session *session, const char *name,
+                              emb_error *error) {
+    if (*prompt && name) {
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                             "--prompt and --prompt-name: state one of them");
     }
     if (*prompt) return EMB_OK;
-    *prompt = emb_model_prompt(session->model, options->prompt_name);
-    if (*prompt || !options->prompt_name) return EMB_OK;
+    *prompt = emb_model_prompt(session->model, name);
+    if (*prompt || !name) return EMB_OK;
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                         "--prompt-name %s: the model's files have no prompt of that name; state "
                         "its text with --prompt",
-                        options->prompt_name);
-}
-
-/* The process base differs by a few pages from run to run; the minimum that is named must work. */
-#define BASE_MARGIN_BYTES (96u << 10)
-
-void emb_session_minimum(char *out, size_t capacity, uint64_t bytes_min) {
-    emb_size_text(out, capacity, bytes_min + BASE_MARGIN_BYTES);
+                        name);
 }
 
 /* The host bytes that a GPU needs with this way of multiplying; 0 if that is not the question. */
@@ -182,9 +168,9 @@ static void say_gemm_minima(const emb_session *session) {
     uint64_t own_bytes = minimum_with(session, EMB_GEMM_OWN);
     uint64_t library_bytes = minimum_with(session, EMB_GEMM_CUBLASLT);
     if (!own_bytes || !library_bytes) return;
-    emb_session_minimum(own, sizeof own, own_bytes);
-    emb_session_minimum(library, sizeof library, library_bytes);
-    emb_cli_say("on a GPU, --gemm own needs --memory %s, --gemm cublaslt needs --memory %s", own,
+    emb_size_minimum(own, sizeof own, own_bytes);
+    emb_size_minimum(library, sizeof library, library_bytes);
+    emb_app_say("on a GPU, --gemm own needs --memory %s, --gemm cublaslt needs --memory %s", own,
                 library);
 }
 
@@ -193,25 +179,25 @@ static bool on_gpu(const emb_session *session) {
     return session->limits.device != EMB_DEVICE_CPU && session->machine.devices_count;
 }
 
-int emb_session_fail(const emb_session *session, const emb_options *options, emb_status status,
-                     const emb_error *error) {
-    if (status != EMB_BUDGET || error->bytes_min == 0) return emb_cli_fail(status, error);
+int emb_session_fail(const emb_session *session, const emb_session_settings *settings,
+                     emb_status status, const emb_error *error) {
+    if (status != EMB_BUDGET || error->bytes_min == 0) return emb_exit_say(status, error);
     bool device = error->region == EMB_REGION_DEVICE;
-    const emb_limits *limits = &options->limits;
+    const emb_limits *limits = &settings->limits;
     uint64_t bytes = device ? limits->device_bytes_max : limits->host_bytes_max;
     /* no figure is too small: others fill the GPU */
     bool full =
         device && session->machine.devices[0].free_bytes && (!bytes || bytes >= error->bytes_min);
-    if (full) return emb_cli_fail(status, error);
+    if (full) return emb_exit_say(status, error);
     char minimum[32], stated[32];
-    emb_session_minimum(minimum, sizeof minimum, error->bytes_min);
+    emb_size_minimum(minimum, sizeof minimum, error->bytes_min);
     if (bytes) {
         emb_size_stated(stated, sizeof stated, bytes);
-        emb_cli_say("a%s budget of %s is too small for this; the smallest that works is %s %s%s",
+        emb_app_say("a%s budget of %s is too small for this; the smallest that works is %s %s%s",
                     device ? " GPU" : "", stated, device ? "--gpu-memory" : "--memory", minimum,
                     on_gpu(session) ? ", or use --device cpu" : "");
     } else {
-        emb_cli_say("the memory of %s is too small for this, which needs %s%s",
+        emb_app_say("the memory of %s is too small for this, which needs %s%s",
                     device ? "the GPU" : "this machine", minimum,
                     on_gpu(session) ? "; or use --device cpu" : "");
     }

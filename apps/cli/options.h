@@ -1,0 +1,58 @@
+/* options.h - what the arguments of a command say.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_CLI_OPTIONS_H
+#define EMB_CLI_OPTIONS_H
+
+#include "common/session.h"
+#include "sink/registry.h"
+#include "source/source.h"
+
+typedef enum emb_cli_command {
+    EMB_CLI_PLAN = 1 << 0,
+    EMB_CLI_ENCODE = 1 << 1,
+    EMB_CLI_TOKENIZE = 1 << 2,
+    EMB_CLI_SEARCH = 1 << 3,
+    EMB_CLI_EVAL = 1 << 4,
+    EMB_CLI_INFO = 1 << 5,
+    EMB_CLI_BENCH = 1 << 6,
+    EMB_CLI_MONITOR = 1 << 7,
+    EMB_CLI_PULL = 1 << 8,
+    EMB_CLI_TUNE = 1 << 9,
+    EMB_CLI_QUANTIZE = 1 << 10
+} emb_cli_command;
+
+typedef enum emb_cli_progress { EMB_CLI_AUTO, EMB_CLI_ALWAYS, EMB_CLI_NEVER } emb_cli_progress;
+
+#define EMB_CLI_INPUTS_MAX  1024
+#define EMB_CLI_QUERIES_MAX 64
+#define EMB_CLI_K_MAX       1000
+
+typedef struct emb_options {
+    emb_cli_command command;
+    const char *model;
+    const char *inputs[EMB_CLI_INPUTS_MAX];
+    uint32_t inputs_count;
+    const char *words[EMB_CLI_QUERIES_MAX]; /* what stands after MODEL: queries, a table */
+    uint32_t words_count;
+    const char *output;
+    emb_sink_format output_format;
+    emb_source_options source;
+    emb_session_settings settings;
+    const char *prompt_name;
+    emb_cli_progress progress;
+    const char *stats_path, *machine_path, *save_machine_path;
+    bool json, no_specials;
+    const char *index_path, *texts_path, *against, *columns, *calibrate;
+    uint32_t group, calibrate_tokens;
+    bool smooth, force;
+    uint32_t k, repeat;
+    uint32_t score;       /* 0: cosine, 1: dot */
+    bool status;          /* leave a file for `embound monitor` */
+    double interval;      /* seconds */
+    uint32_t reports_max; /* 0: until it is stopped */
+    const char *revision;
+    bool offline;
+} emb_options;
+
+#endif

@@ -1,0 +1,15 @@
+/* describe.h - plans and counters as JSON, for all who ask.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_COMMON_DESCRIBE_H
+#define EMB_COMMON_DESCRIBE_H
+
+#include "common/session.h"
+#include "sink/writer.h"
+
+/* Each one JSON object, and the end of a line. */
+void emb_describe_plan(emb_writer *out, const emb_session *session);
+void emb_describe_stats(emb_writer *out, const emb_engine_stats_t *stats,
+                        const emb_session *session);
+
+#endif

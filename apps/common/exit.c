@@ -1,0 +1,57 @@
+/* exit.c - exit codes of statuses, and the words that go with them.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "common/exit.h"
+
+#include <string.h>
+
+#include "common/say.h"
+#include "common/signals.h"
+
+int emb_exit_code(emb_status status) {
+    switch (status) {
+    case EMB_OK:
+        return EMB_EXIT_OK;
+    case EMB_INVALID_ARGUMENT:
+    case EMB_UNSUPPORTED:
+        return EMB_EXIT_USAGE;
+    case EMB_BUDGET:
+        return EMB_EXIT_BUDGET;
+    case EMB_BAD_FILE:
+    case EMB_BAD_TEXT:
+    case EMB_TOO_LONG:
+    case EMB_NOT_FINITE:
+        return EMB_EXIT_DATA;
+    case EMB_NOT_FOUND:
+        return EMB_EXIT_NO_INPUT;
+    case EMB_NO_MEMORY:
+        return EMB_EXIT_SYSTEM;
+    case EMB_IO:
+        return EMB_EXIT_OUTPUT;
+    case EMB_DEVICE:
+        return EMB_EXIT_DEVICE;
+    case EMB_TIMEOUT:
+        return EMB_EXIT_AGAIN;
+    case EMB_CANCELLED:
+        return EMB_EXIT_INTERRUPTED;
+    default:
+        return EMB_EXIT_INTERNAL;
+    }
+}
+
+int emb_exit_say(emb_status status, const emb_error *error) {
+    if (status == EMB_CANCELLED) {
+        int signal = emb_signals_received();
+        emb_app_say("interrupted: no output was written");
+        return signal ? 128 + signal : EMB_EXIT_INTERRUPTED;
+    }
+    /* the library names no options */
+    static const char library[] = "the device cpu";
+    const char *at = strstr(error->message, library);
+    if (at)
+        emb_app_say("%.*s--device cpu%s", (int)(at - error->message), error->message,
+                    at + sizeof library - 1);
+    else
+        emb_app_say("%s", error->message);
+    return emb_exit_code(status);
+}
