@@ -78,9 +78,12 @@ PyObject *emb_python_device_rows_register(PyObject *module);
  * buffer, also if it fails. `single`: one row, shown as one dimension. Needs registered types. */
 PyObject *emb_python_rows_make(emb_python_buffer *buffer, bool single);
 
-/* What both types have. */
-void emb_python_rows_free(PyObject *object);
-Py_ssize_t emb_python_rows_length(PyObject *object);
+/* A new type of rows, "embound.NAME", added to the module: with these methods and properties beside
+ * what both types have; buffer: its getbufferproc, or NULL. NULL with an exception. */
+PyObject *emb_python_rows_type(PyObject *module, const char *name, PyMethodDef *methods,
+                               PyGetSetDef *properties, void *buffer, const char *doc);
+
+/* Properties of both types. */
 PyObject *emb_python_rows_shape(PyObject *object, void *unused);
 PyObject *emb_python_rows_address(PyObject *object, void *unused);
 

@@ -190,27 +190,10 @@ static PyGetSetDef rows_properties[] = {
     {0},
 };
 
-static PyType_Slot rows_slots[] = {
-    {Py_tp_dealloc, emb_python_rows_free},
-    {Py_tp_methods, rows_methods},
-    {Py_tp_getset, rows_properties},
-    {Py_sq_length, emb_python_rows_length},
-    {Py_tp_doc,
-     "Vectors on a GPU, f32 and contiguous, for torch.from_dlpack, cupy.from_dlpack and "
-     "jax.dlpack.from_dlpack without copies. The memory goes with the last of them, also "
-     "after the model."},
-    {0, NULL},
-};
-
-static PyType_Spec rows_spec = {
-    .name = "embound.DeviceRows",
-    .basicsize = sizeof(emb_python_rows),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = rows_slots,
-};
-
 PyObject *emb_python_device_rows_register(PyObject *module) {
-    PyObject *type = PyType_FromModuleAndSpec(module, &rows_spec, NULL);
-    if (type && PyModule_AddObjectRef(module, "DeviceRows", type) != 0) Py_CLEAR(type);
-    return type;
+    return emb_python_rows_type(
+        module, "embound.DeviceRows", rows_methods, rows_properties, NULL,
+        "Vectors on a GPU, f32 and contiguous, for torch.from_dlpack, cupy.from_dlpack and "
+        "jax.dlpack.from_dlpack without copies. The memory goes with the last of them, also "
+        "after the model.");
 }

@@ -264,7 +264,7 @@ static PyObject *rows_arrow_schema(PyObject *object, PyObject *unused) {
 
 /* ---- the type -------------------------------------------------------------------------------- */
 
-Py_ssize_t emb_python_rows_length(PyObject *object) {
+static Py_ssize_t rows_length(PyObject *object) {
     return ((emb_python_rows *)object)->shape[0];
 }
 
@@ -280,7 +280,7 @@ PyObject *emb_python_rows_address(PyObject *object, void *unused) {
     return PyLong_FromVoidPtr(((emb_python_rows *)object)->buffer->values);
 }
 
-void emb_python_rows_free(PyObject *object) {
+static void rows_free(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     emb_python_buffer *buffer = ((emb_python_rows *)object)->buffer;
     if (buffer->held) { /* the GPU may be at work for the program */
@@ -312,32 +312,38 @@ static PyGetSetDef rows_properties[] = {
     {0},
 };
 
-static PyType_Slot rows_slots[] = {
-    {Py_tp_dealloc, emb_python_rows_free},
-    {Py_tp_methods, rows_methods},
-    {Py_tp_getset, rows_properties},
-    {Py_sq_length, emb_python_rows_length},
-    {Py_bf_getbuffer, get_buffer},
-    {Py_tp_doc, "Vectors, f32 and contiguous, for numpy.asarray, DLPack and Arrow without copies."},
-    {0, NULL},
-};
-
-static PyType_Spec rows_spec = {
-    .name = "embound.Rows",
-    .basicsize = sizeof(emb_python_rows),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = rows_slots,
-};
+PyObject *emb_python_rows_type(PyObject *module, const char *name, PyMethodDef *methods,
+                               PyGetSetDef *properties, void *buffer, const char *doc) {
+    PyType_Slot slots[] = {
+        {Py_tp_dealloc, rows_free},
+        {Py_tp_methods, methods},
+        {Py_tp_getset, properties},
+        {Py_sq_length, rows_length},
+        {Py_tp_doc, (char *)doc},
+        {buffer ? Py_bf_getbuffer : 0, buffer},
+        {0, NULL},
+    };
+    PyType_Spec spec = {
+        .name = name,
+        .basicsize = sizeof(emb_python_rows),
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+        .slots = slots,
+    };
+    PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
+    if (type && PyModule_AddObjectRef(module, strchr(name, '.') + 1, type) != 0) Py_CLEAR(type);
+    return type;
+}
 
 static PyTypeObject *rows_type, *device_rows_type; /* of the process */
 
 int emb_python_rows_register(PyObject *module) {
-    PyObject *type = PyType_FromModuleAndSpec(module, &rows_spec, NULL);
-    if (!type) return -1;
-    int status = PyModule_AddObjectRef(module, "Rows", type);
-    rows_type = (PyTypeObject *)type; /* kept for good: rows may outlive the module */
+    /* kept for good: rows may outlive the module */
+    rows_type = (PyTypeObject *)emb_python_rows_type(
+        module, "embound.Rows", rows_methods, rows_properties, get_buffer,
+        "Vectors, f32 and contiguous, for numpy.asarray, DLPack and Arrow without copies.");
+    if (!rows_type) return -1;
     device_rows_type = (PyTypeObject *)emb_python_device_rows_register(module);
-    return device_rows_type ? status : -1;
+    return device_rows_type ? 0 : -1;
 }
 
 PyObject *emb_python_rows_make(emb_python_buffer *buffer, bool single) {
