@@ -32,6 +32,8 @@
 #define PATH(field)                TEXT(field), .words = EMB_WORDS_FILES
 #define NUMBER(field, low, high)   .kind = EMB_OPTION_NUMBER, AT(field), .min = low, .max = high
 #define CHOICE(field, first, list) .kind = EMB_OPTION_CHOICE, AT(field), .min = first, .words = list
+#define MANUAL_FIRST(name, NAME)   ".Cm " #name
+#define MANUAL_OR(name, NAME)      "\nor\n.Cm " #name
 #define SIZE(field)                .kind = EMB_OPTION_SIZE, AT(field), .words = SIZES
 #define SPECIAL(name)              .kind = EMB_OPTION_##name
 
@@ -122,7 +124,7 @@ const emb_option_entry emb_option_list[] = {
     {"--input", 'i', "FILE", EMB_CLI_EVAL, EMB_GROUP_INPUT, SPECIAL(INPUT),
      .words = EMB_WORDS_FILES, .help = "csv, or tab separated (then without quoting)", ONLY_HELP},
     {"--input-format", 0, "F", TABLE, EMB_GROUP_INPUT, CHOICE(source.format, 1, EMB_SOURCE_WORDS),
-     .help = "format: txt, whole, jsonl, csv, tsv; default: by suffix, else txt",
+     .help = "format: " EMB_SOURCE_LIST "; default: by suffix, else txt",
      MANUAL(".Cm txt :\none text a line, ending in LF or CRLF; an empty line is an empty text.\n"
             ".Cm whole :\none text a file.\n.Cm jsonl :\none object a line; blank lines are "
             "passed over.\n.Cm csv , tsv :\ntables with quoting as in RFC 4180; a blank line is "
@@ -172,8 +174,9 @@ const emb_option_entry emb_option_list[] = {
      .words = EMB_WORDS_FILES, .help = "the directory to write; what is there must be empty",
      ONLY_HELP},
     {"--output-format", 0, "F", EMB_CLI_ENCODE, EMB_GROUP_OUTPUT,
-     CHOICE(output_format, 1, EMB_SINK_WORDS), .help = "format: npy, jsonl; default: by suffix",
-     MANUAL(".Cm npy\nor\n.Cm jsonl ,\ninstead of the suffix.")},
+     CHOICE(output_format, 1, EMB_SINK_WORDS),
+     .help = "format: " EMB_SINK_LIST "; default: by suffix",
+     MANUAL(EMB_SINKS(MANUAL_FIRST, MANUAL_OR) " ,\ninstead of the suffix.")},
 
     /* memory and machine */
     {"--memory", 'm', "SIZE", PLANS | EMB_CLI_QUANTIZE, EMB_GROUP_MEMORY,

@@ -4,13 +4,22 @@
 #include "cli/progress.h"
 
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "cli/line.h"
 #include "common/say.h"
 
 #define REDRAW_SECONDS 0.1
+
+/* What is shown; one line, for there is one terminal. */
+static struct {
+    bool visible;
+    double drawn;                /* when */
+    double share, share_seconds; /* how much is done, and when it came to that */
+} shown;
+
+static void begin(void) {
+    shown.share = 0;
+}
 
 /* Of a text so long that it is alone under way there is no row yet: its bytes that must have been
  * encoded, for the windows hold no more tokens than those that have not. */
@@ -37,31 +46,30 @@ static double share_done(const emb_run *run, const emb_engine_stats_t *stats) {
         if (encoded > bytes) bytes = encoded;
     }
     double share = bytes / (double)run->source->input.bytes_total;
-    if (share < run->bar.share)
-        share = run->bar.share; /* shown while a long text was alone under way */
+    if (share < shown.share) share = shown.share; /* shown while a long text was alone under way */
     return share < 1 ? share : 1;
 }
 
-static void clear(emb_run *run) {
-    if (!run->bar.visible) return;
+static void clear(void) {
+    if (!shown.visible) return;
     emb_line_show("");
-    run->bar.visible = false;
+    shown.visible = false;
 }
 
 /* From how long the share took that is done; rows come in groups, and between them time goes by. */
-static double seconds_left(emb_run *run, double share, double elapsed) {
-    if (share != run->bar.share) {
-        run->bar.share = share;
-        run->bar.share_seconds = elapsed;
+static double seconds_left(double share, double elapsed) {
+    if (share != shown.share) {
+        shown.share = share;
+        shown.share_seconds = elapsed;
     }
-    double left = run->bar.share_seconds / share - elapsed;
+    double left = shown.share_seconds / share - elapsed;
     return left > 0 ? left : 0;
 }
 
-static void draw(emb_run *run, bool last) {
+static void draw(const emb_run *run, bool last) {
     double now = emb_app_seconds();
-    if (!last && now - run->bar.drawn < REDRAW_SECONDS) return;
-    run->bar.drawn = now;
+    if (!last && now - shown.drawn < REDRAW_SECONDS) return;
+    shown.drawn = now;
     emb_engine_stats_t stats = {.struct_bytes = sizeof stats};
     emb_engine_stats(&stats, run->engine);
     double elapsed = now - run->started > 1e-3 ? now - run->started : 1e-3;
@@ -71,7 +79,7 @@ static void draw(emb_run *run, bool last) {
     int length = 0;
     if (sized) {
         emb_line_bar(bar, share);
-        unsigned seconds = share > 0 ? (unsigned)(seconds_left(run, share, elapsed) + 0.5) : 0;
+        unsigned seconds = share > 0 ? (unsigned)(seconds_left(share, elapsed) + 0.5) : 0;
         if (share > 0) snprintf(left, sizeof left, "  %u:%02u left", seconds / 60, seconds % 60);
         length = snprintf(text, sizeof text, "%3.0f%% %s ", share * 100, bar);
     }
@@ -79,10 +87,10 @@ static void draw(emb_run *run, bool last) {
              (unsigned long long)run->collected, (double)run->collected / elapsed, left,
              (double)stats.host_bytes_now / 1048576);
     emb_line_show(text);
-    run->bar.visible = true;
+    shown.visible = true;
 }
 
 const emb_run_display *emb_progress_display(const emb_options *options) {
-    static const emb_run_display display = {.draw = draw, .clear = clear};
+    static const emb_run_display display = {.begin = begin, .draw = draw, .clear = clear};
     return emb_line_is_wanted(options) ? &display : NULL;
 }

@@ -52,8 +52,8 @@ void emb_run_stats(const emb_run *run, emb_engine_stats_t *stats) {
     stats->texts_failed = run->failed;
 }
 
-static void clear(emb_run *run) {
-    if (run->display) run->display->clear(run);
+static void clear(const emb_run *run) {
+    if (run->display) run->display->clear();
 }
 
 /* A row fails once, whichever of its texts did. */
@@ -265,7 +265,7 @@ static emb_status run_loop(emb_run *run, emb_error *error) {
     emb_engine_stats_t stats;
     emb_run_stats(run, &stats);
     run->bytes_before = stats.bytes_read;
-    run->bar.share = 0;
+    if (run->display) run->display->begin();
     run->done = (emb_run_mark){.texts = run->collected};
     run->marks_count = 0;
     for (;;) {

@@ -32,8 +32,9 @@ typedef emb_status (*emb_run_settle)(void *user, emb_error *error);
 
 /* Shows how far it is while it runs. */
 typedef struct emb_run_display {
-    void (*draw)(emb_run *run, bool last);
-    void (*clear)(emb_run *run); /* before a line is said */
+    void (*begin)(void);
+    void (*draw)(const emb_run *run, bool last);
+    void (*clear)(void); /* before a line is said */
 } emb_run_display;
 
 struct emb_run {
@@ -61,11 +62,6 @@ struct emb_run {
     emb_status idle_status; /* of the work done while the input had nothing */
     emb_error idle_error;
     double started;
-    struct {
-        double drawn;
-        double share, share_seconds; /* that the bar shows, and when it came to that */
-        bool visible;
-    } bar; /* the display's; share is 0 when a run begins */
     const emb_session *session;
     emb_status_file status_file;
 };

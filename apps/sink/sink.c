@@ -14,8 +14,8 @@
 #define OPS(name, NAME)  [EMB_SINK_##NAME] = &emb_sink_##name##_ops,
 #define NAME(name, NAME) [EMB_SINK_##NAME] = #name,
 
-static const emb_sink_ops *const formats[] = {EMB_SINKS(OPS)};
-static const char *const names[] = {EMB_SINKS(NAME)};
+static const emb_sink_ops *const formats[] = {EMB_SINKS(OPS, OPS)};
+static const char *const names[] = {EMB_SINKS(NAME, NAME)};
 
 size_t emb_sink_bytes(uint32_t dim) {
     size_t most = 0;

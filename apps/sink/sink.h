@@ -28,7 +28,7 @@ typedef struct emb_sink_ops {
 } emb_sink_ops;
 
 #define EMB_SINK_DECLARE(name, NAME) extern const emb_sink_ops emb_sink_##name##_ops;
-EMB_SINKS(EMB_SINK_DECLARE)
+EMB_SINKS(EMB_SINK_DECLARE, EMB_SINK_DECLARE)
 
 struct emb_sink {
     const emb_sink_ops *ops;

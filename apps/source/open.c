@@ -14,7 +14,7 @@
 
 #define OPS(name, NAME) [EMB_SOURCE_##NAME] = &emb_source_##name##_ops,
 
-static const emb_source_ops *const formats[] = {EMB_SOURCES(OPS)};
+static const emb_source_ops *const formats[] = {EMB_SOURCES(OPS, OPS)};
 
 /* The format that a file name stands for. Fails: EMB_INVALID_ARGUMENT (a suffix that is known and
  * not read, such as .gz). */

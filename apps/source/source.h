@@ -65,7 +65,7 @@ typedef struct emb_source_ops {
 } emb_source_ops;
 
 #define EMB_SOURCE_DECLARE(name, NAME) extern const emb_source_ops emb_source_##name##_ops;
-EMB_SOURCES(EMB_SOURCE_DECLARE)
+EMB_SOURCES(EMB_SOURCE_DECLARE, EMB_SOURCE_DECLARE)
 
 struct emb_source {
     const emb_source_ops *ops;
