@@ -19,7 +19,7 @@ ARROWS = {
     "src/engine": ["base/", "text/", "model/", "backend/backend.h", "encoder/", "plan/"],
     "src/quantizer": ["base/", "text/", "model/", "backend/backend.h", "encoder/", "plan/"],
     "train": ["base/", "text/", "model/", "backend/", "encoder/", "plan/"],
-    "apps": ["base/json.h"],
+    "apps": ["base/json.h", "base/threads.h"],
     "python": [],
     "examples": [],
     "bench": [],

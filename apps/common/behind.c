@@ -6,9 +6,9 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "common/behind.h"
 
-#include <signal.h>
 #include <string.h>
 
+#include "base/threads.h"
 #include "fail.h"
 
 #define PAGE_BYTES 4096u
@@ -43,17 +43,8 @@ emb_status emb_behind_open(emb_behind *behind, emb_sink *sink, void *memory, emb
     pthread_mutex_init(&behind->mutex, NULL);
     pthread_cond_init(&behind->work, NULL);
     pthread_cond_init(&behind->done, NULL);
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    sigfillset(&all);
-    int failed = pthread_attr_init(&attributes);
-    if (!failed) {
-        failed = pthread_attr_setstack(&attributes, (void *)stack, EMB_BEHIND_STACK_BYTES);
-        pthread_sigmask(SIG_BLOCK, &all, &before); /* signals stay with the main thread */
-        if (!failed) failed = pthread_create(&behind->thread, &attributes, write_behind, behind);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        pthread_attr_destroy(&attributes);
-    }
+    int failed = emb_thread_create(&behind->thread, (void *)stack, EMB_BEHIND_STACK_BYTES,
+                                   write_behind, behind);
     if (failed) {
         return emb_app_fail(error, EMB_NO_MEMORY, "cannot start a thread that writes: %s",
                             strerror(failed));

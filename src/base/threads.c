@@ -24,6 +24,28 @@ void emb_thread_set_layout(emb_thread_set *set, uint32_t count, emb_ledger *ledg
     }
 }
 
+/* Signals stay with the caller's own threads. */
+static int create(pthread_t *out, const pthread_attr_t *attributes, void *(*main)(void *user),
+                  void *user) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    int failed = pthread_create(out, attributes, main, user);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed;
+}
+
+int emb_thread_create(pthread_t *out, void *stack, size_t bytes, void *(*main)(void *user),
+                      void *user) {
+    pthread_attr_t attributes;
+    int failed = pthread_attr_init(&attributes);
+    if (failed) return failed;
+    failed = pthread_attr_setstack(&attributes, stack, bytes);
+    if (!failed) failed = create(out, &attributes, main, user);
+    pthread_attr_destroy(&attributes);
+    return failed;
+}
+
 static void *run_thread(void *argument) {
     emb_thread *thread = argument;
     thread->main(thread->user, thread->index);
@@ -42,19 +64,8 @@ emb_status emb_thread_start(emb_thread_set *set, uint32_t index, emb_thread_main
                              "cannot guard the stack of thread %u of %u: %s; allow more memory "
                              "mappings (vm.max_map_count) or ask for fewer threads",
                              index + 1, set->count, strerror(errno));
-    pthread_attr_t attributes;
-    if (pthread_attr_init(&attributes) != 0)
-        return emb_error_set(error, EMB_NO_MEMORY, "no memory for a thread's attributes");
-    sigset_t all, before;
-    sigfillset(&all);
-    int failed = pthread_attr_setstack(&attributes, thread->stack, EMB_STACK_BYTES);
-    if (!failed) {
-        /* signals stay with the caller's own threads */
-        pthread_sigmask(SIG_BLOCK, &all, &before);
-        failed = pthread_create(&thread->handle, &attributes, run_thread, thread);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-    }
-    pthread_attr_destroy(&attributes);
+    int failed =
+        emb_thread_create(&thread->handle, thread->stack, EMB_STACK_BYTES, run_thread, thread);
     if (failed)
         return emb_error_set(error, EMB_NO_MEMORY,
                              "cannot start thread %u of %u: %s; allow more threads or ask for "
@@ -75,13 +86,9 @@ void emb_thread_set_join(emb_thread_set *set) {
 bool emb_thread_detach(void *(*main)(void *user), void *user) {
     pthread_attr_t attributes;
     pthread_t thread;
-    sigset_t all, before;
     if (pthread_attr_init(&attributes) != 0) return false;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    bool started = pthread_create(&thread, &attributes, main, user) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int failed = create(&thread, &attributes, main, user);
     pthread_attr_destroy(&attributes);
-    return started;
+    return !failed;
 }

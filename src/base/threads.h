@@ -40,6 +40,11 @@ emb_status emb_thread_start(emb_thread_set *set, uint32_t index, emb_thread_main
 /* Waits for every started thread to return from its main. */
 void emb_thread_set_join(emb_thread_set *set);
 
+/* Starts main(user) on a thread of the caller's, on that stack of `bytes` bytes (whole pages); all
+ * signals are blocked in it. Gives 0, or a value of errno. */
+int emb_thread_create(pthread_t *out, void *stack, size_t bytes, void *(*main)(void *user),
+                      void *user);
+
 /* Runs main(user) on a thread that nobody waits for, on a stack of the system's; false if it cannot
  * be started. For calls into other libraries that may never return. */
 bool emb_thread_detach(void *(*main)(void *user), void *user);
