@@ -64,6 +64,10 @@ typedef struct emb_error {
     emb_region_kind region;
 } emb_error;
 
+/* How a message names EMB_DEVICE_CPU as a way out, so that a program may say instead how it is
+ * asked for there. */
+#define EMB_ADVICE_CPU "the device cpu"
+
 /* Gives the name of a status, such as "EMB_BUDGET"; never NULL. Threads: any. */
 EMB_API const char *emb_status_name(emb_status status);
 

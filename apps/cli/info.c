@@ -16,16 +16,21 @@
 #define MACHINE_BYTES 20480
 #define MIB(bytes)    ((double)(bytes) / 1048576)
 
-emb_status emb_info_probe(emb_machine *machine, const emb_session_settings *settings,
-                          emb_error *error) {
-    emb_device_list devices = settings->devices, all;
-    devices.gemm = settings->limits.gemm;
+emb_status emb_info_probe(emb_machine *machine, emb_options *options, emb_error *error) {
+    const emb_session_settings *settings = &options->settings;
+    emb_device_list any = {.struct_bytes = sizeof any, .gemm = settings->limits.gemm}, all = any;
     machine->struct_bytes = sizeof *machine;
-    if (devices.kind != EMB_DEVICE_AUTO) return emb_machine_probe(machine, &devices, error);
-    all = devices;
+    if (settings->devices.kind != EMB_DEVICE_AUTO) {
+        emb_device_list stated = settings->devices;
+        stated.gemm = any.gemm;
+        emb_status status = emb_machine_probe(machine, &stated, error);
+        if (status == EMB_OK || settings->device_stated) return status;
+        snprintf(options->device_problem, sizeof options->device_problem, "%s: %s",
+                 settings->device_by, error->message);
+    }
     all.kind = EMB_DEVICE_CUDA;
     if (emb_machine_probe(machine, &all, error) == EMB_OK) return EMB_OK;
-    if (emb_machine_probe(machine, &devices, error) == EMB_OK) return EMB_OK;
+    if (emb_machine_probe(machine, &any, error) == EMB_OK) return EMB_OK;
     emb_error why = *error;
     EMB_APP_TRY(emb_machine_probe(machine, NULL, error));
     snprintf(machine->device_reason, sizeof machine->device_reason, "%.*s",
@@ -64,7 +69,9 @@ static int save_machine(const char *path, const char *json, size_t length) {
 
 static void print_no_gpu(emb_writer *out, const emb_machine *machine, const emb_options *options) {
     if (options->settings.devices.kind == EMB_DEVICE_CPU)
-        emb_writer_text(out, "  cuda             not asked for (--device cpu)\n");
+        emb_writer_format(out, "  cuda             not asked for (%s)\n",
+                          *options->settings.device_by ? options->settings.device_by
+                                                       : "--device cpu");
     else
         emb_writer_format(out, "  cuda             not used: %s\n", machine->device_reason);
 }
@@ -97,6 +104,8 @@ static void print_machine(emb_writer *out, const emb_machine *machine, const emb
                           device->index, device->name, MIB(device->memory_bytes),
                           MIB(device->free_bytes));
     }
+    if (*options->device_problem)
+        emb_writer_format(out, "  problem          %s\n", options->device_problem);
 }
 
 static void print_model(emb_writer *out, const emb_model_info *info) {
@@ -145,6 +154,10 @@ int emb_command_info(emb_session *session, emb_options *options) {
     if (options->json) {
         emb_writer_format(out, "{\"version\":\"%s\",\"machine\":", emb_version());
         emb_writer_put(out, json, length);
+        if (*options->device_problem) {
+            emb_writer_text(out, ",\"device_problem\":");
+            emb_writer_string(out, options->device_problem, strlen(options->device_problem));
+        }
         if (options->model) json_model(out, &session->info);
         emb_writer_text(out, "}\n");
     } else {

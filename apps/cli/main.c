@@ -76,10 +76,9 @@ static emb_status check_outputs(const emb_options *options, emb_error *error) {
     return status;
 }
 
-static emb_status probe(emb_session *session, const emb_options *options, emb_error *error) {
+static emb_status probe(emb_session *session, emb_options *options, emb_error *error) {
     const unsigned without = EMB_CLI_TOKENIZE | EMB_CLI_QUANTIZE;
-    if (options->command == EMB_CLI_INFO)
-        return emb_info_probe(&session->machine, &options->settings, error);
+    if (options->command == EMB_CLI_INFO) return emb_info_probe(&session->machine, options, error);
     /* a plan for another machine does not ask what this one has */
     bool looks = !options->machine_path && !(options->command & without);
     return emb_session_probe(session, &options->settings, looks, error);
@@ -104,7 +103,8 @@ static int run_command(const emb_command_entry *which, int count, char **argumen
     /* who only watches takes nothing on a GPU, and a pull plans nothing */
     bool plans = which->id != EMB_CLI_MONITOR && which->id != EMB_CLI_PULL;
     if (plans) status = probe(&session, &options, &error);
-    int code = status == EMB_OK ? which->run(&session, &options) : emb_exit_say(status, &error);
+    int code = status == EMB_OK ? which->run(&session, &options)
+                                : emb_session_fail(&session, &options.settings, status, &error);
     emb_session_close(&session);
     return emb_cli_finish(code);
 }

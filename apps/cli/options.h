@@ -42,6 +42,7 @@ typedef struct emb_options {
     const char *prompt_name;
     emb_cli_progress progress;
     const char *stats_path, *machine_path, *save_machine_path;
+    char device_problem[328]; /* info: why what EMB_DEVICE says cannot be had */
     bool json, no_specials;
     const char *index_path, *texts_path, *against, *columns, *calibrate;
     uint32_t group, calibrate_tokens;

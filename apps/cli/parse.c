@@ -121,14 +121,20 @@ static emb_status parse_device(emb_options *options, const char *option, const c
     }
 }
 
-/* For programs and scripts that do not state one. */
+/* For programs and scripts that do not state one. `info` reports whatever it says. */
 static emb_status default_device(emb_options *options, emb_error *error) {
     const char *value = getenv("EMB_DEVICE");
     const emb_option_entry *entry = emb_option_list;
     while (entry->kind != EMB_OPTION_DEVICE || !(entry->commands & options->command))
         if (++entry == emb_option_list + emb_option_list_count) return EMB_OK; /* it has none */
-    if (options->settings.device_stated || !value || !*value) return EMB_OK;
-    return parse_device(options, "EMB_DEVICE", value, error);
+    emb_session_settings *settings = &options->settings;
+    if (settings->device_stated || !value || !*value) return EMB_OK;
+    emb_status status = parse_device(options, "EMB_DEVICE", value, error);
+    if (status == EMB_OK && settings->devices.kind != EMB_DEVICE_AUTO)
+        snprintf(settings->device_by, sizeof settings->device_by, "EMB_DEVICE=%s", value);
+    if (status == EMB_OK || options->command != EMB_CLI_INFO) return status;
+    snprintf(options->device_problem, sizeof options->device_problem, "%s", error->message);
+    return parse_device(options, "EMB_DEVICE", "auto", error);
 }
 
 static emb_status set_input(emb_options *options, const char *value, emb_error *error) {

@@ -40,18 +40,25 @@ int emb_exit_code(emb_status status) {
 }
 
 int emb_exit_say(emb_status status, const emb_error *error) {
+    return emb_exit_say_device("", status, error);
+}
+
+int emb_exit_say_device(const char *chosen_by, emb_status status, const emb_error *error) {
     if (status == EMB_CANCELLED) {
         int signal = emb_signals_received();
         emb_app_say("interrupted: no output was written");
         return signal ? 128 + signal : EMB_EXIT_INTERRUPTED;
     }
-    /* the library names no options */
-    static const char library[] = "the device cpu";
-    const char *at = strstr(error->message, library);
+    const char *at = strstr(error->message, EMB_ADVICE_CPU), *cpu = "--device cpu", *colon = ": ";
+    if (at && strcmp(chosen_by, "EMB_DEVICE=cpu") == 0) {
+        cpu = chosen_by; /* what the message is about, and no way out */
+        chosen_by = "";
+    }
+    if (!*chosen_by || (!at && status != EMB_DEVICE)) chosen_by = colon = "";
     if (at)
-        emb_app_say("%.*s--device cpu%s", (int)(at - error->message), error->message,
-                    at + sizeof library - 1);
+        emb_app_say("%s%s%.*s%s%s", chosen_by, colon, (int)(at - error->message), error->message,
+                    cpu, at + sizeof EMB_ADVICE_CPU - 1);
     else
-        emb_app_say("%s", error->message);
+        emb_app_say("%s%s%s", chosen_by, colon, error->message);
     return emb_exit_code(status);
 }

@@ -83,6 +83,8 @@ emb_status emb_session_plan(emb_session *session, const emb_session_settings *se
     EMB_APP_TRY(plan_dtype(session, settings, error));
     const emb_plan *plan = &session->plan;
     if (plan->device_notice && !settings->quiet) emb_app_say("on the CPU: %s", plan->device_reason);
+    if (plan->device == EMB_DEVICE_CPU && settings->tune == EMB_TUNE_FULL && !settings->quiet)
+        emb_app_say("--autotune full has no effect: on a CPU there is nothing to choose");
     session->tuned =
         emb_tuning_plan(&session->plan, &session->info, &session->machine, settings->tune);
     return EMB_OK;
@@ -181,23 +183,27 @@ static bool on_gpu(const emb_session *session) {
 
 int emb_session_fail(const emb_session *session, const emb_session_settings *settings,
                      emb_status status, const emb_error *error) {
-    if (status != EMB_BUDGET || error->bytes_min == 0) return emb_exit_say(status, error);
+    const char *by = settings->device_by, *colon = *by && on_gpu(session) ? ": " : "";
+    if (status != EMB_BUDGET || error->bytes_min == 0)
+        return emb_exit_say_device(by, status, error);
+    if (!*colon) by = "";
     bool device = error->region == EMB_REGION_DEVICE;
     const emb_limits *limits = &settings->limits;
     uint64_t bytes = device ? limits->device_bytes_max : limits->host_bytes_max;
     /* no figure is too small: others fill the GPU */
     bool full =
         device && session->machine.devices[0].free_bytes && (!bytes || bytes >= error->bytes_min);
-    if (full) return emb_exit_say(status, error);
+    if (full) return emb_exit_say_device(by, status, error);
     char minimum[32], stated[32];
     emb_size_minimum(minimum, sizeof minimum, error->bytes_min);
     if (bytes) {
         emb_size_stated(stated, sizeof stated, bytes);
-        emb_app_say("a%s budget of %s is too small for this; the smallest that works is %s %s%s",
-                    device ? " GPU" : "", stated, device ? "--gpu-memory" : "--memory", minimum,
-                    on_gpu(session) ? ", or use --device cpu" : "");
+        emb_app_say(
+            "%s%sa%s budget of %s is too small for this; the smallest that works is %s %s%s", by,
+            colon, device ? " GPU" : "", stated, device ? "--gpu-memory" : "--memory", minimum,
+            on_gpu(session) ? ", or use --device cpu" : "");
     } else {
-        emb_app_say("the memory of %s is too small for this, which needs %s%s",
+        emb_app_say("%s%sthe memory of %s is too small for this, which needs %s%s", by, colon,
                     device ? "the GPU" : "this machine", minimum,
                     on_gpu(session) ? "; or use --device cpu" : "");
     }

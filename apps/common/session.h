@@ -14,6 +14,7 @@ typedef struct emb_session_settings {
     emb_limits limits;
     emb_device_list devices;
     bool device_stated; /* by an option, not by EMB_DEVICE */
+    char device_by[64]; /* "EMB_DEVICE=cuda": that chose the device; empty: it did not */
     bool dtype_auto;
     bool quiet;
     emb_tune tune;
@@ -69,7 +70,7 @@ uint64_t emb_session_round(uint64_t bytes);
 emb_status emb_session_prompt(const char **prompt, const emb_session *session, const char *name,
                               emb_error *error);
 
-/* emb_exit_say, which for EMB_BUDGET names minima that can be pasted. */
+/* emb_exit_say_device, which for EMB_BUDGET names minima that can be pasted. */
 int emb_session_fail(const emb_session *session, const emb_session_settings *settings,
                      emb_status status, const emb_error *error);
 

@@ -8,6 +8,8 @@ import os
 import sys
 import warnings
 
+from . import _core
+
 __all__ = [
     "ArgumentError", "BudgetError", "DeviceError", "DeviceWarning", "EmboundError",
     "EmboundWarning",
@@ -144,7 +146,7 @@ _CLASSES: dict[int, type[EmboundError]] = {
 
 def from_status(status: int, message: str, number: int, region: int) -> EmboundError:
     """The exception of an ``emb_status``; called by the extension."""
-    message = message.replace("the device cpu", "device='cpu'")
+    message = message.replace(_core.advice_cpu, "device='cpu'")
     if status == 12:
         return BudgetError(message, number, "host" if region == 0 else "device")
     if status in (21, 22, 23):

@@ -40,7 +40,10 @@ _OUR_WAY = {
 
 
 class Device(str):
-    """A device's name, with ``type`` and ``index`` as a torch.device has them."""
+    """A device's name, with ``type`` and ``index`` as a torch.device has them. ``chosen_by``: by
+    what the device was chosen, if no parameter did, such as ``"EMB_DEVICE=cuda"``."""
+
+    chosen_by = ""
 
     @property
     def type(self) -> str:
@@ -108,9 +111,12 @@ def default_device() -> Device | None:
     """What EMB_DEVICE says, for programs that state no device; None: auto."""
     name = os.environ.get("EMB_DEVICE") or "auto"
     try:
-        return None if name == "auto" else parse_device(name)
+        device = None if name == "auto" else parse_device(name)
     except UnsupportedError as error:
         raise UnsupportedError(f"EMB_DEVICE: {error}") from None
+    if device is not None:
+        device.chosen_by = f"EMB_DEVICE={name}"
+    return device
 
 
 def parse_dtype(dtype: Any) -> int:
@@ -250,7 +256,8 @@ class Limits:
             "host_bytes": self.host_bytes,
             # a figure for the GPU waits while the model is on the CPU
             "gpu_bytes": 0 if kind == _DEVICE_CPU else self.gpu_bytes,
-            "caller_bytes": self.caller_bytes}
+            "caller_bytes": self.caller_bytes,
+            "device_by": self.device.chosen_by if self.device is not None else ""}
 
     def numbers_of_half(self) -> dict[str, Any]:
         """The same with bf16, for a CPU, which has no f16."""

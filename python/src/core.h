@@ -25,6 +25,10 @@
 /* Raises the exception of embound._errors for this status. Gives NULL. Needs the GIL. */
 PyObject *emb_python_raise(emb_status status, const emb_error *error);
 
+/* The same where a device may have been chosen by something else than a parameter: `chosen_by`
+ * (empty: no) stands before what is said of that device. */
+PyObject *emb_python_raise_device(const char *chosen_by, emb_status status, const emb_error *error);
+
 /* A str of the library's text, which may name what is not UTF-8, or be cut; NULL with an exception.
  */
 PyObject *emb_python_string(const char *text);
@@ -169,6 +173,7 @@ typedef struct emb_python_engine {
     uint64_t taken_bytes;  /* by rows and engines when the process was measured */
     emb_python_held *held; /* by rows on the GPU */
     emb_device_list gpus;  /* to look at; count 0: all */
+    char device_by[64];    /* "EMB_DEVICE=cuda": that chose the device; empty: it did not */
     emb_python_queue turn; /* its process: that the engine's threads live in */
     bool untold;           /* the plan has a reason against a GPU that nobody has heard */
     uint64_t calls, texts, tokens_dropped, opens; /* since this object was made */

@@ -234,7 +234,7 @@ static int open_planned(emb_python_engine *self, emb_status status, emb_error *e
         return 0;
     }
     self->limits.output = EMB_OUTPUT_TEXT;
-    emb_python_raise(status, error);
+    emb_python_raise_device(self->device_by, status, error);
     return -1;
 }
 
@@ -302,22 +302,24 @@ static int read_gpus(emb_device_list *out, PyObject *list) {
 }
 
 static PyObject *engine_configure(PyObject *object, PyObject *arguments, PyObject *named) {
-    static char *names[] = {"device",    "gpus",         "gpus_max", "dtype",
-                            "long_rule", "threads",      "tokens",   "host_bytes",
-                            "gpu_bytes", "caller_bytes", NULL};
+    static char *names[] = {"device",    "gpus",         "gpus_max",  "dtype",
+                            "long_rule", "threads",      "tokens",    "host_bytes",
+                            "gpu_bytes", "caller_bytes", "device_by", NULL};
+    const char *device_by;
     int device, dtype, long_rule;
     unsigned gpus_max, threads, tokens;
     PyObject *gpus;
     unsigned long long host, gpu, caller;
-    if (!PyArg_ParseTupleAndKeywords(arguments, named, "iOIiiIIKKK", names, &device, &gpus,
+    if (!PyArg_ParseTupleAndKeywords(arguments, named, "iOIiiIIKKKs", names, &device, &gpus,
                                      &gpus_max, &dtype, &long_rule, &threads, &tokens, &host, &gpu,
-                                     &caller))
+                                     &caller, &device_by))
         return NULL;
     emb_python_engine *self = (emb_python_engine *)object;
     emb_device_list list;
     if (read_gpus(&list, gpus) != 0 || emb_python_engine_enter(self) != 0) return NULL;
     emb_python_engine_discard(self);
     self->gpus = list;
+    PyOS_snprintf(self->device_by, sizeof self->device_by, "%s", device_by);
     self->limits = emb_limits_default();
     self->limits.devices_max = gpus_max;
     self->limits.device = (emb_device_kind)device;
@@ -352,7 +354,7 @@ static int plan_now(emb_plan *plan, emb_python_engine *self) {
         leave_queue(&opening);
     }
     emb_python_engine_leave(self);
-    if (status != EMB_OK) emb_python_raise(status, &error);
+    if (status != EMB_OK) emb_python_raise_device(self->device_by, status, &error);
     return entered == 0 && status == EMB_OK ? 0 : -1;
 }
 

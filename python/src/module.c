@@ -11,10 +11,19 @@ PyObject *emb_python_string(const char *text) {
 }
 
 PyObject *emb_python_raise(emb_status status, const emb_error *error) {
+    return emb_python_raise_device("", status, error);
+}
+
+PyObject *emb_python_raise_device(const char *chosen_by, emb_status status,
+                                  const emb_error *error) {
+    bool of_device = status == EMB_DEVICE || strstr(error->message, EMB_ADVICE_CPU);
+    bool told = *chosen_by && of_device;
     PyObject *errors = PyImport_ImportModule("embound._errors");
     if (!errors) return NULL;
-    PyObject *message =
-        PyUnicode_DecodeUTF8(error->message, (Py_ssize_t)strnlen(error->message, 256), "replace");
+    char text[sizeof error->message + 80];
+    PyOS_snprintf(text, sizeof text, "%.63s%s%.255s", told ? chosen_by : "", told ? ": " : "",
+                  error->message);
+    PyObject *message = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
     PyObject *exception =
         message ? PyObject_CallMethod(errors, "from_status", "iOKi", (int)status, message,
                                       (unsigned long long)error->bytes_min, (int)error->region)
@@ -37,6 +46,7 @@ PyObject *emb_python_refuse(emb_status status, uint64_t number, const char *form
 
 static int fill_module(PyObject *module) {
     if (emb_python_rows_register(module) != 0 || emb_python_engine_register(module) != 0) return -1;
+    if (PyModule_AddStringConstant(module, "advice_cpu", EMB_ADVICE_CPU) != 0) return -1;
     return PyModule_AddStringConstant(module, "version", emb_version());
 }
 

@@ -68,6 +68,23 @@ except embound.UnsupportedError as error:
     assert said.startswith("EMB_DEVICE: device 'tpu'")
 
 
+def test_emb_device_is_named_where_it_cannot_be_had():
+    said, _ = python("""
+for options in {}, {"device": "cuda"}:
+    try:
+        made(**options).encode("x")
+    except embound.DeviceError as error:
+        print(error)
+m = made(device="cpu")
+try:
+    m.to("cuda").encode("x")
+except embound.DeviceError as error:
+    print(error)
+""", EMB_DEVICE="cuda", EMB_FAKE_DRIVER="none")
+    reason = "no usable CUDA device: the NVIDIA driver finds no GPU, or use device='cpu'"
+    assert said.split("\n") == [f"EMB_DEVICE=cuda: {reason}", reason, reason]
+
+
 def test_a_figure_for_a_gpu_on_the_cpu():
     source = "m = made(gpu_memory='1GiB', device={})\nprint(m.device, m.encode('x').shape)"
     for device, variables in (("'cpu'", {}), ("None", {"EMB_DEVICE": "cpu"})):

@@ -64,8 +64,8 @@ static emb_status no_room(const emb_device_info *gpu, emb_error *error) {
                  (unsigned long long)gpu->free_bytes >> 20,
                  (unsigned long long)gpu->memory_bytes >> 20);
     emb_error_set(error, EMB_BUDGET,
-                  "GPU %u (%.63s) has no room for a CUDA context%s; end what fills it, or use the "
-                  "device cpu",
+                  "GPU %u (%.63s) has no room for a CUDA context%s; end what fills it, or "
+                  "use " EMB_ADVICE_CPU,
                   gpu->index, gpu->name, free_text);
     if (error) {
         error->bytes_min = 0;
@@ -98,7 +98,7 @@ static emb_status probe_gpus(emb_machine *out, const emb_device_list *devices, e
         return EMB_OK;
     }
     if (status != EMB_OK)
-        return emb_error_set(error, status, "no usable CUDA device: %.180s, or use the device cpu",
+        return emb_error_set(error, status, "no usable CUDA device: %.180s, or use " EMB_ADVICE_CPU,
                              why.message);
     wanted.kind = EMB_DEVICE_CUDA;
     status = module->probe(out->devices, &out->devices_count, &wanted, error);

@@ -428,9 +428,9 @@ static emb_status check_tokens(emb_plan *plan, const emb_limits *limits, const e
 static emb_status choose_gpus(emb_plan *plan, const emb_limits *limits, const emb_machine *machine,
                               emb_error *error) {
     if (machine->devices_count == 0)
-        return emb_error_set(
-            error, EMB_DEVICE,
-            "this machine has no GPU that can be used; use the device cpu or auto");
+        return emb_error_set(error, EMB_DEVICE,
+                             "this machine has no GPU that can be used; use " EMB_ADVICE_CPU
+                             " or auto");
     uint32_t wanted = limits->devices_max ? limits->devices_max : 1;
     plan->devices_count = wanted < machine->devices_count ? wanted : machine->devices_count;
     plan->compute_capability = machine->devices[0].compute_capability;
@@ -468,7 +468,7 @@ static emb_status check_lanes(emb_plan *plan, const emb_limits *limits, const em
 
 /* What to do where the GPU that was stated cannot; auto does so itself, and says the reason. */
 static const char *instead(const emb_limits *limits) {
-    return limits->device == EMB_DEVICE_CUDA ? "; use the device cpu" : "";
+    return limits->device == EMB_DEVICE_CUDA ? "; use " EMB_ADVICE_CPU : "";
 }
 
 /* One vector per token fits the windows only while a text is one chunk. */
@@ -570,7 +570,7 @@ static emb_status card_too_full(const search *s, const emb_plan *plan, emb_error
     return emb_error_set(
         error, EMB_BUDGET,
         "GPU %u (%.40s) has %llu MiB free, and this needs %llu MiB more than the %llu MiB that "
-        "this process holds there: end what fills it, or use the device cpu",
+        "this process holds there: end what fills it, or use " EMB_ADVICE_CPU,
         s->gpu->index, s->gpu->name, (unsigned long long)plan->device_free_bytes >> 20,
         (unsigned long long)ceil_mib(plan->device_bytes_min - mine + plan->device_margin_bytes),
         (unsigned long long)ceil_mib(mine));
@@ -585,7 +585,7 @@ static emb_status stated_too_small(const search *s, const emb_plan *plan, bool h
                          host ? "host" : "GPU",
                          (unsigned long long)(host ? s->host_budget : s->device_budget),
                          (unsigned long long)least, (unsigned long long)ceil_mib(least),
-                         s->gpu ? ", or use the device cpu" : "");
+                         s->gpu ? ", or use " EMB_ADVICE_CPU : "");
 }
 
 static emb_status too_small(const search *s, const emb_plan *plan, emb_error *error) {
@@ -725,7 +725,7 @@ static emb_status refuse_gpu_options(const emb_limits *limits, const char *why, 
         return emb_error_set(error, EMB_DEVICE, "%s is stated, but no GPU can be used: %.190s",
                              what, *why ? why : "this machine has none");
     return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                         "%s is stated for the device cpu: leave one of them out", what);
+                         "%s is stated for " EMB_ADVICE_CPU ": leave one of them out", what);
 }
 
 /* Auto: the GPU that can be used is used, and what does not fit there is an error. */

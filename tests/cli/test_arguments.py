@@ -312,6 +312,13 @@ def check_devices(tally, folder, machine):
     expect_exit(tally, run(*plan, "--device", "cuda:0,0"), 64, "each GPU once")
     dtype_and_device([gpu, {**two[1], "compute_capability": 80}], "--device", "cuda:1")
     expect_exit(tally, run(*plan, "--device", "cuda:all"), 64, "compute capability")
+    for options in ("full",), ("off",), ("full", "-q"):
+        done = run("plan", BERT, "--device", "cpu", "--autotune", *options)
+        expect_exit(tally, done, 0)
+        said = b"--autotune full has no effect" in done.stderr
+        tally.expect(said == (options == ("full",)), f"--autotune {options} on a CPU")
+    done = run("plan", BERT, "--device", "cpu", "--graphs", "on")
+    expect_exit(tally, done, 64, "graphs is stated for --device cpu")
     done = run("info", "--device", "cuda:0,1")
     tally.expect(done.returncode in (0, 69), f"info of two GPUs: {done.returncode} {done.stderr}")
 

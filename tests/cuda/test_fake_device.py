@@ -349,6 +349,22 @@ def chosen_by(model, folder):
     check(code == 64 and "leave one of them out" in messages, f"both stated: {code} {messages}")
     code, _, messages = run("plan", model, "--gpu-memory", "5GiB")
     check(code == 64 and "at most 4096 MiB" in messages, f"beyond the card: {code} {messages}")
+    reason = "no usable CUDA device: the NVIDIA driver finds no GPU, or use --device cpu\n"
+    for options, by in ((), "EMB_DEVICE=cuda: "), (("--device", "cuda"), ""):
+        code, _, messages = run("plan", model, *options, EMB_DEVICE="cuda", EMB_FAKE_DRIVER="none")
+        check(code == 69 and messages == f"embound: {by}{reason}", f"{code} {messages}")
+    code, _, messages = run("plan", model, EMB_DEVICE="cuda:3")
+    check(code == 69 and messages.startswith("embound: EMB_DEVICE=cuda:3: "), messages)
+    code, _, messages = run("plan", model, "--gpu-memory", "1MiB", EMB_DEVICE="cuda")
+    check(code == 78 and messages.startswith("embound: EMB_DEVICE=cuda: a GPU budget"), messages)
+    code, _, messages = run("plan", model, "--memory", "1KiB", EMB_DEVICE="cpu")
+    check(code == 78 and "EMB_DEVICE" not in messages, f"{code} {messages}")
+    code, _, messages = run("plan", model, "--gemm", "cublaslt", EMB_DEVICE="cpu")
+    check(code == 64 and "stated for EMB_DEVICE=cpu: leave" in messages, f"{code} {messages}")
+    code, _, messages = run("tune", model, EMB_DEVICE="cpu")
+    check(code == 69 and messages.startswith("embound: EMB_DEVICE=cpu: tune"), messages)
+    code, _, messages = run("plan", model / "none", EMB_DEVICE="cuda")
+    check(code == 66 and "EMB_DEVICE" not in messages, f"{code} {messages}")
     texts = folder / "one.txt"
     texts.write_text("one\n", encoding="utf-8")
     encode = ("encode", model, "-i", texts, "-o", folder / "rows.npy")
@@ -377,6 +393,21 @@ def what_info_says(model):
               f"{environment}: {code} {out} {messages}")
         code, out, _ = run("info", "--json", **environment)
         check(reason in json.loads(out)["machine"]["device_reason"], f"as JSON: {out}")
+    # whatever EMB_DEVICE says, in a line of its own
+    for value, problem in (("foo", "EMB_DEVICE 'foo': use auto, cpu, cuda"),
+                           ("cuda:1", "EMB_DEVICE=cuda:1: "), ("cpu", ""), ("cuda", ""),
+                           ("auto", "")):
+        code, out, messages = run("info", model, EMB_DEVICE=value)
+        lines = [line for line in out.split("\n") if line.startswith("  problem ")]
+        check(code == 0 and "tiny" in out and not messages, f"{value}: {code} {out} {messages}")
+        check(len(lines) == bool(problem) and all(problem in line for line in lines), out)
+        check(("not asked for (EMB_DEVICE=cpu)" if value == "cpu" else "fake 0") in out, out)
+        _, out, _ = run("info", "--json", EMB_DEVICE=value)
+        check(problem in json.loads(out).get("device_problem", ""), out)
+    code, out, _ = run("info", EMB_DEVICE="cuda", EMB_FAKE_DRIVER="none")
+    check(code == 0 and "cuda             not used: the NVIDIA driver finds no GPU" in out and
+          "problem          EMB_DEVICE=cuda: no usable CUDA device" in out, f"{code} {out}")
+    check(run("info", "--device", "cuda", EMB_FAKE_DRIVER="none")[0] == 69, "an option is a wish")
 
 
 def remedies(folder):

@@ -59,7 +59,7 @@ static emb_status no_context(uint32_t index, cudaError_t reason, emb_error *erro
     cudaGetLastError();
     return emb_error_set(error, EMB_DEVICE,
                          "CUDA device %u: cannot run kernels: %.90s; nvidia-smi shows its compute "
-                         "mode, its processes and errors: clear them, or use the device cpu",
+                         "mode, its processes and errors: clear them, or use " EMB_ADVICE_CPU,
                          index, cudaGetErrorString(reason));
 }
 
