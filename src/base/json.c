@@ -40,10 +40,15 @@ void emb_json_init(emb_json *json, void *buffer, size_t capacity, emb_json_read 
     json->text = "";
 }
 
+/* The place in the line, from 1, of the byte that comes next. */
+static uint64_t byte(const emb_json *json) {
+    return json->line_bytes + 1;
+}
+
 static emb_status fail(emb_json *json, const char *what, emb_error *error) {
     json->state = STATE_FAILED;
     return emb_error_set(error, EMB_BAD_FILE, "line %" PRIu64 ", byte %" PRIu64 ": %s", json->line,
-                         json->offset, what);
+                         byte(json), what);
 }
 
 /* Fails at a byte (-1: the end) where something else was expected. */
@@ -60,14 +65,21 @@ static emb_status fail_at(emb_json *json, int c, const char *expected, emb_error
     }
     return emb_error_set(error, EMB_BAD_FILE,
                          "line %" PRIu64 ", byte %" PRIu64 ": %s was expected, found %s",
-                         json->line, json->offset, expected, found);
+                         json->line, byte(json), expected, found);
 }
 
 /* ---- bytes ----------------------------------------------------------------------------------- */
 
 static void consume(emb_json *json, size_t count) {
     json->begin += count;
-    json->offset += count;
+    json->line_bytes += count;
+}
+
+/* Passes over so many bytes, the last of which ends a line. */
+static void consume_line(emb_json *json, size_t count) {
+    json->begin += count;
+    json->line_bytes = 0;
+    json->line++;
 }
 
 /* Reads more bytes behind `end`, where there must be room. At the end of the stream sets at_end. */
@@ -78,7 +90,7 @@ static emb_status fill(emb_json *json, emb_error *error) {
         json->state = STATE_FAILED;
         return emb_error_set(error, EMB_IO,
                              "line %" PRIu64 ", byte %" PRIu64 ": reading failed: %s", json->line,
-                             json->offset, strerror((int)-got));
+                             byte(json), strerror((int)-got));
     }
     if (got == 0) json->at_end = true;
     json->end += (size_t)got;
@@ -101,10 +113,10 @@ static emb_status peek_token(emb_json *json, int *c, emb_error *error) {
         EMB_TRY(peek(json, c, error));
         if (*c == '\n') {
             if (json->lines && json->state != STATE_START) return EMB_OK;
-            json->line++;
-        } else if (*c != ' ' && *c != '\t' && *c != '\r') {
-            return EMB_OK;
+            consume_line(json, 1);
+            continue;
         }
+        if (*c != ' ' && *c != '\t' && *c != '\r') return EMB_OK;
         consume(json, 1);
     }
 }
@@ -500,8 +512,7 @@ emb_status emb_json_skip_line(emb_json *json, emb_error *error) {
         const unsigned char *at = json->buffer + json->begin;
         const unsigned char *newline = memchr(at, '\n', json->end - json->begin);
         if (newline) {
-            consume(json, (size_t)(newline - at) + 1);
-            json->line++;
+            consume_line(json, (size_t)(newline - at) + 1);
             return EMB_OK;
         }
         consume(json, json->end - json->begin);
@@ -516,7 +527,7 @@ emb_status emb_json_string(emb_json *json, char *out, size_t capacity, size_t *l
             return emb_error_set(error, EMB_BAD_FILE,
                                  "line %" PRIu64 ", byte %" PRIu64
                                  ": a string is longer than the %zu bytes allowed here",
-                                 json->line, json->offset, capacity - 1);
+                                 json->line, byte(json), capacity - 1);
         memcpy(out + count, json->text, json->text_length);
         count += json->text_length;
         if (json->text_last) break;
@@ -532,7 +543,7 @@ static emb_status wrong_value(const emb_json *json, const char *key, const char 
                               emb_error *error) {
     return emb_error_set(error, EMB_BAD_FILE,
                          "line %" PRIu64 ", byte %" PRIu64 ": \"%s\" must be %s", json->line,
-                         json->offset, key, expected);
+                         byte(json), key, expected);
 }
 
 emb_status emb_json_value_string(emb_json *json, emb_json_event event, char *out, size_t capacity,
@@ -631,12 +642,6 @@ emb_status emb_json_next_double(emb_json *json, double *out, const char *key, em
     emb_json_event event;
     EMB_TRY(emb_json_next(json, &event, error));
     return emb_json_value_double(json, event, out, key, error);
-}
-
-emb_status emb_json_next_bool(emb_json *json, bool *out, const char *key, emb_error *error) {
-    emb_json_event event;
-    EMB_TRY(emb_json_next(json, &event, error));
-    return emb_json_value_bool(json, event, out, key, error);
 }
 
 ptrdiff_t emb_json_memory_read(void *user, void *buffer, size_t capacity) {

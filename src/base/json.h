@@ -38,9 +38,9 @@ typedef struct emb_json {
     void *user;
     unsigned char *buffer;
     size_t capacity, begin, end;
-    bool lines;      /* JSON Lines: one document a line, blank lines passed over */
-    uint64_t offset; /* in the stream, of buffer[begin]; names the place in errors */
-    uint64_t line;   /* 1-based */
+    bool lines;          /* JSON Lines: one document a line, blank lines passed over */
+    uint64_t line;       /* 1-based */
+    uint64_t line_bytes; /* of that line, before buffer[begin]; the place that errors name */
     uint32_t depth;
     uint8_t kinds[EMB_JSON_DEPTH_MAX]; /* of the open containers */
     uint8_t state;
@@ -60,9 +60,9 @@ typedef struct emb_json {
 /* buffer: at least EMB_JSON_BUFFER_MIN bytes, the caller's, for the reader's whole life. */
 void emb_json_init(emb_json *json, void *buffer, size_t capacity, emb_json_read read, void *user);
 
-/* Gives the next event. Fails: EMB_BAD_FILE with the line (from 1) and the byte of the stream (from
- * 0) in the message (malformed, too deep, invalid UTF-8 where strict), EMB_IO. After a failure in
- * lines mode, emb_json_skip_line resumes. */
+/* Gives the next event. Fails: EMB_BAD_FILE with the line and the byte in it, both from 1, in the
+ * message (malformed, too deep, invalid UTF-8 where strict), EMB_IO. After a failure in lines mode,
+ * emb_json_skip_line resumes. */
 emb_status emb_json_next(emb_json *json, emb_json_event *event, emb_error *error);
 
 /* After KEY, OBJECT_BEGIN or ARRAY_BEGIN: passes over the value that follows or the container just
@@ -86,7 +86,6 @@ emb_status emb_json_next_string(emb_json *json, char *out, size_t capacity, cons
                                 emb_error *error);
 emb_status emb_json_next_u64(emb_json *json, uint64_t *out, const char *key, emb_error *error);
 emb_status emb_json_next_double(emb_json *json, double *out, const char *key, emb_error *error);
-emb_status emb_json_next_bool(emb_json *json, bool *out, const char *key, emb_error *error);
 
 /* The same for the value whose event emb_json_next has just given, where the caller had to look. */
 emb_status emb_json_value_string(emb_json *json, emb_json_event event, char *out, size_t capacity,

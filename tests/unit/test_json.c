@@ -237,14 +237,14 @@ static void test_refuses(void **state) {
 
 static void test_messages_name_the_place(void **state) {
     static const char *const cases[][2] = {
-        {"[1,\n 2,\n x]", "line 3, byte 9: a value was expected, found 'x'"},
-        {"{\"a\":1", "line 1, byte 6: ',' or '}' was expected, found the end of the document"},
-        {"[\x01]", "line 1, byte 1: a value was expected, found byte 0x01"},
-        {"\"ab\\q\"", "line 1, byte 3: not a valid escape"},
-        {"\xEF\xBB\xBF{}", "line 1, byte 0: a byte order mark: save the file as UTF-8 without one"},
-        {"", "line 1, byte 0: empty: a JSON value was expected"},
-        {"[] x", "line 1, byte 3: the end was expected, found 'x'"},
-        {"[00]", "line 1, byte 2: ',' or ']' was expected, found '0'"},
+        {"[1,\n 2,\n x]", "line 3, byte 2: a value was expected, found 'x'"},
+        {"{\"a\":1", "line 1, byte 7: ',' or '}' was expected, found the end of the document"},
+        {"[\x01]", "line 1, byte 2: a value was expected, found byte 0x01"},
+        {"\"ab\\q\"", "line 1, byte 4: not a valid escape"},
+        {"\xEF\xBB\xBF{}", "line 1, byte 1: a byte order mark: save the file as UTF-8 without one"},
+        {"", "line 1, byte 1: empty: a JSON value was expected"},
+        {"[] x", "line 1, byte 4: the end was expected, found 'x'"},
+        {"[00]", "line 1, byte 3: ',' or ']' was expected, found '0'"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -628,9 +628,11 @@ static void test_strings_and_booleans(void **state) {
     assert_string_equal(out, "hello");
     assert_int_equal(emb_json_next_string(&json, out, sizeof out, "k", &error), EMB_BAD_FILE);
     assert_non_null(strstr(error.message, "\"k\" must be a string without NUL"));
-    assert_int_equal(emb_json_next_bool(&json, &flag, "k", &error), EMB_OK);
+    assert_int_equal(emb_json_next(&json, &event, &error), EMB_OK);
+    assert_int_equal(emb_json_value_bool(&json, event, &flag, "k", &error), EMB_OK);
     assert_true(flag);
-    assert_int_equal(emb_json_next_bool(&json, &flag, "k", &error), EMB_BAD_FILE);
+    assert_int_equal(emb_json_next(&json, &event, &error), EMB_OK);
+    assert_int_equal(emb_json_value_bool(&json, event, &flag, "k", &error), EMB_BAD_FILE);
     assert_non_null(strstr(error.message, "\"k\" must be true or false"));
     assert_int_equal(emb_json_next_string(&json, out, sizeof out, "k", &error), EMB_BAD_FILE);
     assert_non_null(strstr(error.message, "longer than the 7 bytes"));

@@ -24,7 +24,7 @@
 /* ---- what is refused ------------------------------------------------------------------------- */
 
 static const builder_case refused_config[] = {
-    {"config.json", NULL, "", EMB_BAD_FILE, {"config.json: line 1, byte 0"}},
+    {"config.json", NULL, "", EMB_BAD_FILE, {"config.json: line 1, byte 1:"}},
     {"config.json", NULL, "[]", EMB_BAD_FILE, {"config.json", "object"}},
     {"config.json", NULL, NULL, EMB_NOT_FOUND, {"config.json"}},
     {"config.json", "}", "} {}", EMB_BAD_FILE, {"config.json: line 13"}},
@@ -247,14 +247,14 @@ static const builder_case refused_config[] = {
      "{\"model_type\": \"SparseEncoder\",",
      EMB_UNSUPPORTED,
      {"config_sentence_transformers.json", "model_type", "SparseEncoder"}},
-    {"config_sentence_transformers.json", "{", "{\xFF", EMB_BAD_FILE, {"line 1, byte 1"}},
+    {"config_sentence_transformers.json", "{", "{\xFF", EMB_BAD_FILE, {"line 1, byte 2"}},
 };
 
 static const builder_case refused_header[] = {
     {"header", NULL, "", EMB_BAD_FILE, {"model.safetensors"}},
     {"header", NULL, " {}", EMB_BAD_FILE, {"model.safetensors", "'{'"}},
     {"header", NULL, "{}", EMB_BAD_FILE, {"model.safetensors", "960 bytes follow"}},
-    {"header", NULL, "{]", EMB_BAD_FILE, {"model.safetensors: line 1, byte 1"}},
+    {"header", NULL, "{]", EMB_BAD_FILE, {"model.safetensors: line 1, byte 2"}},
     {"header", "}}", "}},", EMB_BAD_FILE, {"model.safetensors"}},
     {"header", "}}", "}", EMB_BAD_FILE, {"model.safetensors"}},
     {"header", "}}", "}}{}", EMB_BAD_FILE, {"model.safetensors"}},
