@@ -144,8 +144,12 @@ typedef struct load_context {
 static emb_status load_entry(void *user, const uint8_t *bytes, uint32_t length, uint32_t id,
                              emb_error *error) {
     load_context *context = user;
-    bool replaced;
-    if (context->entries++ >= context->spec->vocabulary || id >= context->spec->ids_end ||
+    bool replaced, beyond = id >= context->spec->ids_end;
+    if (context->entries < context->spec->vocabulary && beyond && length == 0) {
+        context->entries++; /* no text has it, and it may have no row */
+        return EMB_OK;
+    }
+    if (context->entries++ >= context->spec->vocabulary || beyond ||
         !emb_text_vocabulary_add(context->vocabulary, bytes, length, id, &replaced))
         return emb_error_set(error, EMB_BAD_FILE, "the file changed while it was being read");
     /* in vocab.txt the last of equal lines counts, as in the reference */

@@ -129,7 +129,8 @@ static emb_status count_entry(void *user, const uint8_t *bytes, uint32_t length,
     const emb_text_reading *reading = context->reading;
     spec->vocabulary++;
     spec->vocabulary_bytes += length;
-    if (id >= spec->ids_end) spec->ids_end = id + 1;
+    /* an empty entry, as of a blank line at the end of vocab.txt, is a token of no text */
+    if (length && id >= spec->ids_end) spec->ids_end = id + 1;
     if (emb_text_vocabulary_records_bytes(spec->vocabulary, spec->vocabulary_bytes) >
         RECORDS_BYTES_MAX)
         return emb_error_set(error, EMB_UNSUPPORTED, "the vocabulary is larger than %u MiB",

@@ -283,6 +283,20 @@ def check_tokens_without_rows(tally, folder):
         path.write_text(json.dumps({**config, key: ["nowhere"]}))
         done = run("tokenize", model, "-i", "-", stdin=b"nowhere\n")
         expect_exit(tally, done, 65, "has no row", what=key)
+    # blank lines at the end of vocab.txt are entries without a row, and of no text
+    path.write_text(json.dumps(config))
+    (model / "tokenizer.json").unlink()
+    words = (model / "vocab.txt").read_bytes()
+    asked = ["tokenize", model, "-i", "-", "--json"]
+    whole = run(*asked, stdin=b"the cat  foo\n\n")
+    expect_exit(tally, whole, 0)
+    for tail in (b"\n", b"\n\n", b"  \n\r\n", b"\n \n\t\n"):
+        (model / "vocab.txt").write_bytes(words + tail)
+        done = run(*asked, stdin=b"the cat  foo\n\n")
+        expect_exit(tally, done, 0, what=f"vocab.txt and {tail}")
+        tally.expect(done.stdout == whole.stdout, f"ids with {tail}: {done.stdout}")
+    (model / "vocab.txt").write_bytes(words + b"\nfoo\n")
+    expect_exit(tally, run(*asked, stdin=b"the cat\n"), 65, "id 1001 has no row")
 
 
 def set_template(folder, *single):
