@@ -158,13 +158,20 @@ void emb_report_notes(const emb_source *source) {
     if (notes->texts_replaced) {
         bool one = notes->replaced == 1;
         emb_source_place(notes->replaced_place, &file, &line);
-        emb_app_say("%llu character%s of %llu text%s %s not UTF-8 and %s read as U+FFFD, the "
-                    "first at %s line %llu, byte %llu of its text (0x%02X): convert the file "
-                    "(iconv -f LATIN1 -t UTF-8), or let such rows fail (--invalid error)",
+        emb_app_say("%llu character%s of %llu text%s %s %s and %s read as U+FFFD, the first at %s "
+                    "line %llu, byte %llu of its text (0x%02X): %s, or let such rows fail "
+                    "(--invalid error)",
                     (ull)notes->replaced, emb_app_plural(notes->replaced),
                     (ull)notes->texts_replaced, emb_app_plural(notes->texts_replaced),
-                    one ? "is" : "are", one ? "was" : "were", emb_input_name(&source->input, file),
-                    (ull)line, (ull)notes->replaced_byte, notes->replaced_value);
+                    one ? "is" : "are",
+                    notes->nuls == notes->replaced ? "NUL"
+                    : notes->nuls                  ? "NUL or not UTF-8"
+                                                   : "not UTF-8",
+                    one ? "was" : "were", emb_input_name(&source->input, file), (ull)line,
+                    (ull)notes->replaced_byte, notes->replaced_value,
+                    notes->replaced_value ? "convert the file (iconv -f LATIN1 -t UTF-8)"
+                                          : "give no binary file, remove the NUL bytes of a text "
+                                            "(tr -d '\\000')");
     }
     if (notes->texts_return) {
         bool one = notes->texts_return == 1;

@@ -65,6 +65,13 @@ emb_status emb_source_end(emb_source *source, emb_piece_list *list, emb_error *e
     emb_utf8_end(utf8);
     uint64_t place = list->pieces[list->count - 1].user;
     source->form_seen = true;
+    if (utf8->replaced && source->options.invalid && utf8->value == 0) {
+        return emb_app_fail(error, EMB_BAD_TEXT,
+                            "%s line %llu: byte %llu of the text is NUL: a binary file, or remove "
+                            "such bytes with tr -d '\\000'",
+                            emb_input_shown(&source->input), (unsigned long long)source->line,
+                            (unsigned long long)utf8->first);
+    }
     if (utf8->replaced && source->options.invalid) {
         return emb_app_fail(error, EMB_BAD_TEXT,
                             "%s line %llu: byte %llu of the text (0x%02X) is not UTF-8",
@@ -79,6 +86,7 @@ emb_status emb_source_end(emb_source *source, emb_piece_list *list, emb_error *e
         notes->replaced_value = utf8->value;
     }
     notes->replaced += utf8->replaced;
+    notes->nuls += utf8->nuls;
     return EMB_OK;
 }
 

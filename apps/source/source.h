@@ -29,6 +29,7 @@ typedef struct emb_source emb_source;
 /* What the user should hear of texts that were encoded all the same. */
 typedef struct emb_source_notes {
     uint64_t replaced, texts_replaced; /* characters that are not UTF-8; the texts that have some */
+    uint64_t nuls;                     /* among those characters */
     uint64_t replaced_place, replaced_byte; /* the first: its text's user tag, its byte from 1 */
     uint8_t replaced_value;                 /* that byte */
     uint64_t texts_return, return_place;    /* txt: lines with a CR inside */

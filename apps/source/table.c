@@ -153,6 +153,12 @@ static emb_status no_column(const emb_source *source, const column_search *searc
     const char *wanted = source->options.column, *hint, *file = emb_input_shown(&source->input);
     unsigned long long line = own->csv.row_line;
     hint = emb_csv_others_hint(&own->others, own->csv.delimiter, search->cells);
+    if (wanted && wanted[strspn(wanted, "0123456789")] == '\0')
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                            "%s line %llu: --column %.*s: its header row has %u: %s; state a "
+                            "number from 1 to %u, or a name%s",
+                            file, line, EMB_APP_CUT(wanted, 20), search->cells, own->names.text,
+                            search->cells, hint);
     if (!*hint) hint = search->cells > 1 ? "; name one with --column" : "; name it with --column 1";
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                         "%s line %llu: no column \"%.*s\" among the %u of its header row: %s%s",
@@ -246,8 +252,8 @@ static emb_status end_row(emb_source *source, emb_piece_list *list, emb_error *e
     if (bad) return bad_row(source, EMB_BAD_TEXT, csv->reason, "", error);
     const char *cells = csv->cells == 1 ? "cell" : "cells";
     if (!excess) {
-        snprintf(what, sizeof what, "%u %s, the text is in cell %u", csv->cells, cells,
-                 own->column + 1);
+        snprintf(what, sizeof what, "%u %s, the text is in cell %u%s", csv->cells, cells,
+                 own->column + 1, source->options.no_header ? " (--column)" : "");
         return bad_row(source, EMB_BAD_TEXT, what, "", error);
     }
     snprintf(what, sizeof what, "%u %s, and %s%u%s%s", csv->cells, cells,

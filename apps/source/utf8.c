@@ -14,6 +14,7 @@ void emb_utf8_begin(emb_utf8 *utf8, bool nul_is_text) {
 }
 
 static void note(emb_utf8 *utf8, uint64_t at, uint8_t value) {
+    utf8->nuls += value == 0;
     if (utf8->replaced++ == 0) {
         utf8->first = at + 1;
         utf8->value = value;

@@ -19,6 +19,7 @@ typedef struct emb_utf8 {
     uint64_t bytes;    /* of the text so far */
     uint64_t begin;    /* where the character at hand began: bytes before it */
     uint64_t replaced; /* characters: each one that is cut or wrong, each NUL */
+    uint64_t nuls;     /* among them */
     uint64_t first;    /* 1-based byte of the first of them; 0: none */
 } emb_utf8;
 
