@@ -152,6 +152,7 @@ def pull(name: str, revision: str | None = None, *, cache_folder: str | None = N
     if status < 0 or status >= 128:
         raise KeyboardInterrupt
     kind = {64: ArgumentError, 65: ModelError, 66: ModelNotFoundError}.get(status, InputOutputError)
+    said = said.removeprefix("embound: ").removeprefix(f"{name}: ")
     raise kind(f"{name}: not downloaded: {said}")
 
 

@@ -55,6 +55,20 @@ class Enumerated(enum.Enum):
     CPU = "cpu"
 
 
+@pytest.mark.parametrize("adapter,module,package", [
+    ("bertopic", "bertopic", "bertopic"), ("chroma", "chromadb", "chromadb"),
+    ("haystack", "haystack", "haystack-ai"), ("keybert", "keybert", "keybert"),
+    ("lancedb", "lancedb", "lancedb"), ("langchain", "langchain_core", "langchain-core"),
+    ("llama_index", "llama_index", "llama-index-core")])
+def test_without_the_package(adapter, module, package, monkeypatch):
+    loaded = [name for name in sys.modules if name.split(".")[0] == module]
+    for name in (*loaded, f"embound.integrations.{adapter}"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=f"pip install {package}$"):
+        importlib.import_module(f"embound.integrations.{adapter}")
+
+
 def test_langchain(expected, prompted, roles):
     pytest.importorskip("langchain_core")
     from embound.integrations.langchain import EmboundEmbeddings

@@ -106,8 +106,9 @@ def test_wrong_bytes_are_never_used(hub, tmp_path):
 
 def test_failures_are_told_apart(hub, tmp_path, monkeypatch):
     hub.fault = lambda handler, host: handler.refuse(404) or True
-    with pytest.raises(embound.ModelNotFoundError, match="no such model"):
+    with pytest.raises(embound.ModelNotFoundError, match="no such model") as told:
         embound.pull("lab/tiny")
+    assert str(told.value).count("lab/tiny") == 1 and "embound: " not in str(told.value)
     with pytest.raises(embound.ArgumentError, match="name"):
         embound.pull("no name")
     with pytest.raises(embound.ArgumentError, match="None"):

@@ -19,6 +19,12 @@ _OBJECTS = frozenset(("model_name_or_path", "modules", "model_card_data"))
 _DTYPE_NAMES = {number: name for name, number in reversed(_settings._DTYPES.items())}
 
 
+def not_here(error: ImportError, package: str) -> ImportError:
+    """What an adapter raises without the package that it is for."""
+    return ImportError(f"this adapter needs {package}, which is not installed here, or too old "
+                       f"({error}): pip install {package}", name=error.name)
+
+
 def check_names(options: dict[str, Any]) -> None:
     """Raises ArgumentError for options that the constructor of SentenceTransformer does not have,
     ``max_seq_length`` excepted."""

@@ -8,9 +8,12 @@ SPDX-License-Identifier: Apache-2.0
 """
 from __future__ import annotations
 
-from bertopic.backend import BaseEmbedder
+from ._common import EncoderBackend, not_here
 
-from ._common import EncoderBackend
+try:
+    from bertopic.backend import BaseEmbedder
+except ImportError as error:
+    raise not_here(error, "bertopic") from error
 
 
 class EmboundBackend(EncoderBackend, BaseEmbedder):

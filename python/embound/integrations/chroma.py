@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from chromadb import Documents, EmbeddingFunction, Embeddings
-from chromadb.utils.embedding_functions import register_embedding_function
+from ._common import kept, make_model, not_here
 
-from ._common import kept, make_model
+try:
+    from chromadb import Documents, EmbeddingFunction, Embeddings
+    from chromadb.utils.embedding_functions import register_embedding_function
+except ImportError as error:
+    raise not_here(error, "chromadb") from error
 
 
 @register_embedding_function

@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from haystack import Document, component, default_from_dict, default_to_dict
-from haystack.utils import Secret
-
 from .._model import SentenceTransformer
-from ._common import kept, make_if_here, make_model
+from ._common import kept, make_if_here, make_model, not_here
+
+try:
+    from haystack import Document, component, default_from_dict, default_to_dict
+    from haystack.utils import Secret
+except ImportError as error:
+    raise not_here(error, "haystack-ai") from error
 
 
 class _Embedder:

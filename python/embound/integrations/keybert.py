@@ -8,9 +8,12 @@ SPDX-License-Identifier: Apache-2.0
 """
 from __future__ import annotations
 
-from keybert.backend import BaseEmbedder
+from ._common import EncoderBackend, not_here
 
-from ._common import EncoderBackend
+try:
+    from keybert.backend import BaseEmbedder
+except ImportError as error:
+    raise not_here(error, "keybert") from error
 
 
 class EmboundBackend(EncoderBackend, BaseEmbedder):

@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lancedb.embeddings import TextEmbeddingFunction, register
-from pydantic import ConfigDict, PrivateAttr
-
 from .._model import SentenceTransformer
-from ._common import device_name, kept, make_model
+from ._common import device_name, kept, make_model, not_here
+
+try:
+    from lancedb.embeddings import TextEmbeddingFunction, register
+    from pydantic import ConfigDict, PrivateAttr
+except ImportError as error:
+    raise not_here(error, "lancedb") from error
 
 
 @register("embound")

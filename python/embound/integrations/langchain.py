@@ -6,11 +6,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from langchain_core.embeddings import Embeddings
-
 from .._errors import ArgumentError
 from .._model import SentenceTransformer
-from ._common import make_model
+from ._common import make_model, not_here
+
+try:
+    from langchain_core.embeddings import Embeddings
+except ImportError as error:
+    raise not_here(error, "langchain-core") from error
 
 
 class EmboundEmbeddings(Embeddings):

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
-
 from .._model import SentenceTransformer
 from .._stream import in_thread
-from ._common import kept, make_model, options_of
+from ._common import kept, make_model, not_here, options_of
+
+try:
+    from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.bridge.pydantic import Field, PrivateAttr
+except ImportError as error:
+    raise not_here(error, "llama-index-core") from error
 
 
 class EmboundEmbedding(BaseEmbedding):
