@@ -195,9 +195,9 @@ def need_torch(what: str) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise ImportError(f"{what} are torch's, which is not installed here ({error}): pip "
-                          "install torch, or take numpy arrays (convert_to_numpy=True, output_value="
-                          "'sentence_embedding')") from error
+        raise ImportError(f"{what} are torch's, which is not installed here ({error}): "
+                          "pip install torch, or take numpy arrays (convert_to_numpy=True, "
+                          "output_value='sentence_embedding')") from error
     return torch
 
 
