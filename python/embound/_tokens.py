@@ -42,7 +42,7 @@ class Features(dict[str, Any]):
 
 def _prompt_length(model: EngineModel, prompt: str) -> int:
     """Tokens of the prompt, but for a special one at its end, as upstream counts them."""
-    return len(_ids(model, [prompt], None)[0]) - min(1, model._info["specials_after"])
+    return len(_ids(model, [prompt], None)[0]) - min(1, int(model._info["specials_after"]))
 
 
 def _tensor(array: Any) -> Any:
