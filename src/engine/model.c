@@ -38,7 +38,7 @@ static emb_status describe_text(emb_model *model, emb_error *error) {
     const char *directory = emb_model_files_directory(model->files);
     emb_text_hints hints = {
         .tokenizer_class = emb_model_files_tokenizer_class(model->files),
-        .mpnet = emb_model_mpnet_tokenizer(&model->shape),
+        .default_class = emb_model_default_tokenizer(&model->shape),
         .lowercase = emb_model_files_lowercase(model->files),
         .rows = model->shape.vocabulary,
     };

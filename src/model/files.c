@@ -262,8 +262,8 @@ void emb_model_files_describe(emb_model_info *out, const emb_model_files *files,
     memcpy(out->unknown_keys, files->unknown_keys, sizeof out->unknown_keys);
 }
 
-bool emb_model_mpnet_tokenizer(const emb_shape *shape) {
-    return shape->family->tokenizer_mpnet;
+const char *emb_model_default_tokenizer(const emb_shape *shape) {
+    return shape->family->tokenizer;
 }
 
 const char *emb_model_files_prompt(const emb_model_files *files, const char *name) {

@@ -77,8 +77,8 @@ void emb_model_files_describe(emb_model_info *out, const emb_model_files *files,
                               const emb_shape *shape);
 const char *emb_model_files_prompt(const emb_model_files *files, const char *name);
 
-/* Whether the tokenizer that the model's files leave open is MPNet's; else it is BERT's. */
-bool emb_model_mpnet_tokenizer(const emb_shape *shape);
+/* The class of tokenizer that is meant where the model's files leave it open. */
+const char *emb_model_default_tokenizer(const emb_shape *shape);
 
 /* What the tokenizer needs to know: the class that config.json states ("": none), and whether texts
  * are put in lower case before it. */

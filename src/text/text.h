@@ -1,6 +1,7 @@
-/* text.h - bytes to token ids: the WordPiece tokenizer, resumable at any byte, in constant memory.
+/* text.h - bytes to token ids: a model's tokenizer, resumable at any byte, in constant memory.
  *
  * Fed by engine, feeds the window's token table (through engine). Knows no model, plan or device.
+ * What a kind of tokenizer alone knows stands in its family's folder; families.h lists them.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_TEXT_TEXT_H
@@ -9,6 +10,7 @@
 #include <stdbool.h>
 
 #include "base/ledger.h"
+#include "text/families.h"
 
 #define EMB_TEXT_PATH_MAX        512
 #define EMB_TEXT_ADDED_BYTES_MAX 64 /* longest added token, its NUL included */
@@ -35,26 +37,25 @@ typedef struct emb_text_added {
 /* What the model's other files say of its tokenizer. */
 typedef struct emb_text_hints {
     const char *tokenizer_class; /* of config.json; "" or NULL: not stated */
-    bool mpnet;                  /* the class that goes without saying is MPNetTokenizer */
+    const char *default_class;   /* the model's, where no file states one */
     bool lowercase; /* texts are put in lower case first, whatever the tokenizer does */
     uint32_t rows;  /* of the embedding table: ids below it can be encoded */
 } emb_text_hints;
 
+typedef struct emb_text_family emb_text_family; /* how it works: family.h */
+
 /* What the tokenizer's files say, and the sizes that its tables will have. Filled by
  * emb_text_describe; emb_text_load reads the vocabulary again. */
 typedef struct emb_text_spec {
-    char path[EMB_TEXT_PATH_MAX]; /* tokenizer.json or vocab.txt */
-    uint32_t is_json;
-    uint32_t lowercase, strip_accents, chinese_chars, clean_text; /* 0 or 1 */
-    uint32_t vocabulary; /* entries; ids are below ids_end */
-    uint32_t ids_end;
-    uint64_t vocabulary_bytes;  /* of all entries */
-    uint32_t word_chars_max;    /* longer words are unknown (100) */
-    char continuing_prefix[16]; /* "##" */
-    uint32_t unknown_id;        /* [UNK] */
-    emb_specials specials;      /* around every chunk */
+    const emb_text_family *family;
+    char path[EMB_TEXT_PATH_MAX]; /* tokenizer.json, or the family's file of a vocabulary alone */
+    bool is_json;
+    uint32_t vocabulary;   /* entries; ids are below ids_end */
+    uint32_t ids_end;      /* of added tokens too */
+    emb_specials specials; /* around every chunk */
     uint32_t added_count;
     emb_text_added *added; /* [added_count], the caller's */
+    emb_text_own own;      /* the family's */
 } emb_text_spec;
 
 /* Gives how many emb_text_added emb_text_describe needs room for: as many as the files have tokens
@@ -64,30 +65,28 @@ emb_status emb_text_count_added(uint32_t *count, const char *directory, const em
 
 /* Reads `directory`/tokenizer.json, or vocab.txt, with tokenizer_config.json, and
  * special_tokens_map.json and added_tokens.json where that has no added_tokens_decoder. As in
- * transformers 5, the class of the tokenizer decides what counts: BertTokenizer and MPNetTokenizer
- * take from tokenizer.json the vocabulary and added tokens alone, and case, accents and special
- * tokens from tokenizer_config.json; PreTrainedTokenizerFast (or TokenizersBackend) takes
- * tokenizer.json as it stands. Truncation and padding in it are ignored.
+ * transformers 5, the class of the tokenizer decides what counts: one that builds itself
+ * (BertTokenizer, MPNetTokenizer) takes from tokenizer.json the vocabulary and added tokens alone,
+ * and case, accents and special tokens from tokenizer_config.json; PreTrainedTokenizerFast (or
+ * TokenizersBackend) takes tokenizer.json as it stands. Truncation and padding in it are ignored.
  * `added` has room for `capacity` tokens and lives as long as the spec.
- * Fails: EMB_NOT_FOUND (neither file), EMB_BAD_FILE, EMB_UNSUPPORTED (another class, model,
- * normalizer, pre-tokenizer or post-processor than BERT's WordPiece), naming file, key and value.
- */
+ * Fails: EMB_NOT_FOUND (neither file), EMB_BAD_FILE, EMB_UNSUPPORTED (a class or model of no
+ * family, another normalizer, pre-tokenizer or post-processor than the family's), naming file, key
+ * and value. */
 emb_status emb_text_describe(emb_text_spec *out, emb_text_added *added, uint32_t capacity,
                              const char *directory, const emb_text_hints *hints, emb_error *error);
 
-typedef struct emb_text_tables emb_text_tables; /* vocabulary index and word cache, in the arena */
-typedef struct emb_text_state emb_text_state;   /* of the text being read, in the arena */
-
 typedef struct emb_tokenizer {
-    emb_text_tables *tables;
-    emb_text_state *state;
+    const emb_text_family *family;
+    void *tables; /* vocabulary and caches, in the arena; the family's */
+    void *state;  /* of the text being read, in the arena; the family's */
 } emb_tokenizer;
 
 /* Books (or binds) tables and state under the item "tokenizer". Sizes depend on the spec alone. */
 void emb_text_layout(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_ledger *ledger);
 
-/* Books (or binds) a further tokenizer, which shares the tables of another but for the word cache,
- * so that both may read at the same time. */
+/* Books (or binds) a further tokenizer, which shares the tables of another but for caches, so that
+ * both may read at the same time. */
 void emb_text_layout_shared(emb_tokenizer *tokenizer, const emb_text_spec *spec,
                             emb_ledger *ledger);
 
@@ -98,7 +97,7 @@ void emb_text_share(emb_tokenizer *tokenizer, const emb_tokenizer *loaded);
  * Fails: EMB_BAD_FILE (also if the file changed since describe), EMB_IO. */
 emb_status emb_text_load(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_error *error);
 
-/* Forgets whatever text was being read. Does not touch the word cache. */
+/* Forgets whatever text was being read. Does not touch caches. */
 void emb_text_begin(emb_tokenizer *tokenizer);
 
 /* Reads bytes of the text and writes ids, until the bytes are used up or `ids` is full; call again

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "text/tables.h"
 #include "text/text.h"
+#include "text/wordpiece/tables.h"
 
 typedef struct writer {
     uint32_t *ids;
@@ -64,14 +64,15 @@ static int serve(emb_tokenizer *tokenizer, uint64_t seed) {
     writer out = {NULL, 0, 0};
     char *bytes = NULL;
     uint32_t length, capacity = 0;
-    emb_text_classify best = tokenizer->tables->classify;
+    emb_wordpiece_tables *tables = tokenizer->tables;
+    emb_wordpiece_classify best = tables->classify;
     for (uint64_t n = 0; fread(&length, sizeof length, 1, stdin) == 1; n++) {
         if (length >= capacity) {
             capacity = length + 4096;
             bytes = need(realloc(bytes, capacity));
         }
         if (length && fread(bytes, 1, length, stdin) != length) return 65;
-        if (seed) tokenizer->tables->classify = n % 2 ? best : emb_text_classify_portable;
+        if (seed) tables->classify = n % 2 ? best : emb_wordpiece_classify_portable;
         read_text(&out, tokenizer, bytes, length, &seed);
         uint32_t count = (uint32_t)out.count;
         if (fwrite(&count, sizeof count, 1, stdout) != 1 ||

@@ -41,8 +41,9 @@ static emb_model shape_of(uint32_t layers, uint32_t hidden, uint32_t heads, bool
         .normalizes = 1,
     };
     model.text.vocabulary = model.text.ids_end = 30527;
-    model.text.vocabulary_bytes = 230000;
-    model.text.word_chars_max = 100;
+    model.text.family = &emb_text_wordpiece;
+    model.text.own.wordpiece.vocabulary_bytes = 230000;
+    model.text.own.wordpiece.word_chars_max = 100;
     strcpy(model.info.architecture, mpnet ? "mpnet" : "bert");
     model.info.special_tokens = 2;
     model.info.description_bytes = 20000;

@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-#include "text/tables.h"
 #include "text/text.h"
+#include "text/wordpiece/tables.h"
 
 #define IDS_MAX 4096
 
@@ -109,7 +109,6 @@ static emb_status load(fixture *f, emb_error *error) {
     emb_text_hints hints = {.tokenizer_class = "TokenizersBackend", .rows = UINT32_MAX};
     uint32_t count;
     if (f->tokenizer_class) hints.tokenizer_class = f->tokenizer_class;
-    hints.mpnet = strcmp(hints.tokenizer_class, "MPNetTokenizer") == 0;
     emb_status status = emb_text_count_added(&count, f->directory, &hints, error);
     if (status != EMB_OK) return status;
     free(f->added);
@@ -215,7 +214,7 @@ static void test_words(void **unused) {
     fixture f;
     open_json(&f, uncased, "");
     expect_specials(&f, 1, 1, (uint32_t[]){CLS, SEP});
-    assert_int_equal(f.spec.unknown_id, UNK);
+    assert_int_equal(f.spec.own.wordpiece.unknown_id, UNK);
     assert_int_equal(f.spec.ids_end, NEXT_ID);
     EXPECT_NOTHING(&f, "");
     EXPECT_NOTHING(&f, " \t\r\n \xc2\xa0\xe3\x80\x80");
@@ -437,20 +436,21 @@ static void test_classify(void **unused) {
     fixture f;
     uint8_t bytes[64];
     open_json(&f, uncased, literals);
-    emb_text_classify others[3] = {f.tokenizer.tables->classify};
+    const emb_wordpiece_tables *tables = f.tokenizer.tables;
+    emb_wordpiece_classify others[3] = {tables->classify};
     size_t count = 1;
 #ifdef EMB_X86
-    if (__builtin_cpu_supports("avx2")) others[count++] = emb_text_classify_avx2;
-    if (__builtin_cpu_supports("avx512bw")) others[count++] = emb_text_classify_avx512;
+    if (__builtin_cpu_supports("avx2")) others[count++] = emb_wordpiece_classify_avx2;
+    if (__builtin_cpu_supports("avx512bw")) others[count++] = emb_wordpiece_classify_avx512;
 #endif
     srand(1);
     for (int round = 0; round < 2000; round++) {
-        emb_text_masks wanted, got;
+        emb_wordpiece_masks wanted, got;
         for (size_t i = 0; i < sizeof bytes; i++)
             bytes[i] = (uint8_t)(round < 4 ? 64 * round + (int)i : rand() >> 7);
-        emb_text_classify_portable(&wanted, bytes, &f.tokenizer.tables->sets);
+        emb_wordpiece_classify_portable(&wanted, bytes, &tables->sets);
         for (size_t i = 0; i < count; i++) {
-            others[i](&got, bytes, &f.tokenizer.tables->sets);
+            others[i](&got, bytes, &tables->sets);
             assert_memory_equal(&got, &wanted, sizeof got);
         }
     }

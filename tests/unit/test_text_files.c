@@ -14,7 +14,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "text/tables.h"
 #include "text/text.h"
 
 enum { PAD, UNK, CLS, SEP, MASK, HELLO, BIG_HELLO, CAFE, ACCENTED, FOX, LESS, MORE, TOK, NEXT_ID };
@@ -85,7 +84,11 @@ typedef struct opened {
 static emb_status open_files(opened *o, const setup *s, emb_error *error) {
     char folder[] = "/tmp/embound-text-XXXXXX";
     emb_text_hints hints = {
-        .tokenizer_class = s->tokenizer_class, .lowercase = s->lowercase, .rows = 5000};
+        .tokenizer_class = s->tokenizer_class,
+        .default_class = "BertTokenizer",
+        .lowercase = s->lowercase,
+        .rows = 5000,
+    };
     emb_ledger ledger;
     uint32_t count = 0;
     memset(o, 0, sizeof *o);
@@ -241,7 +244,7 @@ static void check_ends(const setup *s, uint32_t unknown, uint32_t before, uint32
     opened o;
     emb_error error = {.message = ""};
     if (open_files(&o, s, &error) != EMB_OK) fail_msg("%s", error.message);
-    assert_int_equal(o.spec.unknown_id, unknown);
+    assert_int_equal(o.spec.own.wordpiece.unknown_id, unknown);
     assert_int_equal(o.spec.specials.before, 1);
     assert_int_equal(o.spec.specials.after, 1);
     assert_int_equal(o.spec.specials.ids[0], before);

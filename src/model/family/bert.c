@@ -52,4 +52,5 @@ const emb_family emb_family_bert = {
     .parts = parts,
     .derived = derived,
     .token_types = true,
+    .tokenizer = "BertTokenizer",
 };

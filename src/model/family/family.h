@@ -52,7 +52,7 @@ struct emb_family {
     emb_layer_spec layers;       /* all but what counts and epsilon fill in */
     uint32_t position_offset;    /* row of the first token's position */
     bool token_types;            /* row 0 of a table of types is added to every token */
-    bool tokenizer_mpnet;        /* the tokenizer that is meant where the files leave it open */
+    const char *tokenizer;       /* the class that is meant where the files leave it open */
     /* Finishes and checks a shape whose counts are there; NULL: nothing. Fails: EMB_BAD_FILE,
      * EMB_UNSUPPORTED, naming the key. */
     emb_status (*finish)(emb_shape *shape, emb_error *error);

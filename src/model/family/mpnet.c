@@ -74,6 +74,6 @@ const emb_family emb_family_mpnet = {
     .derived = derived,
     .layers = {.positions = EMB_POSITION_RELATIVE},
     .position_offset = PAD + 1,
-    .tokenizer_mpnet = true,
+    .tokenizer = "MPNetTokenizer",
     .finish = finish,
 };

@@ -3,13 +3,13 @@
  * The cache holds only what longest-match gave, so it changes the time and never the ids.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "text/tables.h"
+#include "text/wordpiece/tables.h"
 
 #define HASH_BASE   0x9E3779B97F4A7C15u
 #define RECORD_HEAD 6 /* id, length */
 #define OFFSET_MASK 0xFFFFFFu
 
-const uint8_t emb_text_key_masks[EMB_TEXT_KEY_BYTES + 1][EMB_TEXT_KEY_BYTES] = {
+const uint8_t emb_wordpiece_key_masks[EMB_WORDPIECE_KEY_BYTES + 1][EMB_WORDPIECE_KEY_BYTES] = {
 #define ROW(n)                                                                                     \
     {                                                                                              \
         (n) > 0 ? 255 : 0, (n) > 1 ? 255 : 0, (n) > 2 ? 255 : 0, (n) > 3 ? 255 : 0,                \
@@ -43,22 +43,22 @@ static inline uint64_t filter_mask(uint64_t mixed) {
     return (uint64_t)1 << (mixed >> 8 & 63) | (uint64_t)1 << (mixed >> 14 & 63);
 }
 
-uint32_t emb_text_vocabulary_bits(uint32_t entries) {
+uint32_t emb_wordpiece_vocabulary_bits(uint32_t entries) {
     uint32_t bits = 4;
     while (bits < 31 && (1u << bits) < 2 * (uint64_t)entries) bits++;
     return bits;
 }
 
-uint32_t emb_text_vocabulary_filter_bits(uint32_t entries) {
-    uint32_t bits = emb_text_vocabulary_bits(entries); /* 16 to 32 bits for each entry */
+uint32_t emb_wordpiece_vocabulary_filter_bits(uint32_t entries) {
+    uint32_t bits = emb_wordpiece_vocabulary_bits(entries); /* 16 to 32 bits for each entry */
     return bits > 6 ? bits - 2 : 4;
 }
 
-uint64_t emb_text_vocabulary_records_bytes(uint32_t entries, uint64_t bytes) {
+uint64_t emb_wordpiece_vocabulary_records_bytes(uint32_t entries, uint64_t bytes) {
     return 1 + (uint64_t)entries * RECORD_HEAD + bytes;
 }
 
-void emb_text_vocabulary_clear(emb_text_vocabulary *vocabulary, const char *prefix) {
+void emb_wordpiece_vocabulary_clear(emb_wordpiece_vocabulary *vocabulary, const char *prefix) {
     memset(vocabulary->slots, 0, sizeof(uint32_t) << vocabulary->bits);
     vocabulary->records_used = 1;
     vocabulary->entries = 0;
@@ -74,8 +74,9 @@ void emb_text_vocabulary_clear(emb_text_vocabulary *vocabulary, const char *pref
 
 /* Gives the record of prefix + bytes, whose finished hash is known, or NULL; *place: its slot, or
  * the empty one where it belongs. */
-static uint8_t *find(const emb_text_vocabulary *vocabulary, uint64_t mixed, uint32_t prefix_bytes,
-                     const uint8_t *bytes, uint32_t length, uint32_t *place) {
+static uint8_t *find(const emb_wordpiece_vocabulary *vocabulary, uint64_t mixed,
+                     uint32_t prefix_bytes, const uint8_t *bytes, uint32_t length,
+                     uint32_t *place) {
     uint32_t mask = (1u << vocabulary->bits) - 1;
     uint32_t tag = (uint32_t)mixed & 0xFF;
     uint32_t at = (uint32_t)(mixed >> (64 - vocabulary->bits));
@@ -95,8 +96,8 @@ static uint8_t *find(const emb_text_vocabulary *vocabulary, uint64_t mixed, uint
     return NULL;
 }
 
-bool emb_text_vocabulary_add(emb_text_vocabulary *vocabulary, const uint8_t *bytes, uint32_t length,
-                             uint32_t id, bool *replaced) {
+bool emb_wordpiece_vocabulary_add(emb_wordpiece_vocabulary *vocabulary, const uint8_t *bytes,
+                                  uint32_t length, uint32_t id, bool *replaced) {
     uint32_t place;
     uint64_t mixed = hash_finish(hash_bytes(bytes, length));
     uint8_t *record = find(vocabulary, mixed, 0, bytes, length, &place);
@@ -124,7 +125,7 @@ bool emb_text_vocabulary_add(emb_text_vocabulary *vocabulary, const uint8_t *byt
 
 /* Gives the bytes of the longest entry that word[at..] begins with, 0 if there is none. hashes[i]
  * is of the first i bytes of the word. */
-static uint32_t longest(const emb_text_vocabulary *vocabulary, const uint64_t *hashes,
+static uint32_t longest(const emb_wordpiece_vocabulary *vocabulary, const uint64_t *hashes,
                         const uint8_t *word, uint32_t length, uint32_t at, uint32_t *id) {
     uint32_t prefix_bytes = at > 0 ? vocabulary->prefix_bytes : 0;
     if (vocabulary->entry_bytes_max <= prefix_bytes) return 0;
@@ -147,7 +148,7 @@ static uint32_t longest(const emb_text_vocabulary *vocabulary, const uint64_t *h
     return 0;
 }
 
-static uint32_t match_word(const emb_text_tables *tables, emb_text_state *state,
+static uint32_t match_word(const emb_wordpiece_tables *tables, emb_wordpiece_state *state,
                            const uint8_t *word, uint32_t length) {
     uint32_t count = 0;
     state->hashes[0] = 0;
@@ -167,28 +168,29 @@ static uint32_t match_word(const emb_text_tables *tables, emb_text_state *state,
 }
 
 /* The cache's key of state->word: its bytes, then zeros. A word that holds a zero has none. */
-static bool make_key(uint64_t key[2], const emb_text_tables *tables, const emb_text_state *state,
-                     uint32_t length) {
+static bool make_key(uint64_t key[2], const emb_wordpiece_tables *tables,
+                     const emb_wordpiece_state *state, uint32_t length) {
     uint64_t mask[2];
-    if (length > EMB_TEXT_KEY_BYTES) return false;
-    if (!tables->clean_text && memchr(state->word, 0, length)) return false; /* else removed */
+    if (length > EMB_WORDPIECE_KEY_BYTES) return false;
+    if (!tables->normalizer.clean_text && memchr(state->word, 0, length))
+        return false; /* else removed */
     memcpy(key, state->word, sizeof mask);
-    memcpy(mask, emb_text_key_masks[length], sizeof mask);
+    memcpy(mask, emb_wordpiece_key_masks[length], sizeof mask);
     key[0] &= mask[0];
     key[1] &= mask[1];
     return true;
 }
 
 /* Makes room at the front of a set by moving the ways before `end` back by one. */
-static emb_text_slot *front(emb_text_set *set, uint32_t end) {
+static emb_wordpiece_slot *front(emb_wordpiece_set *set, uint32_t end) {
     for (uint32_t way = end; way > 0; way--) set->ways[way] = set->ways[way - 1];
     return &set->ways[0];
 }
 
-static void keep(const emb_text_tables *tables, emb_text_set *set, const uint64_t key[2],
+static void keep(const emb_wordpiece_tables *tables, emb_wordpiece_set *set, const uint64_t key[2],
                  const uint32_t *ids, uint32_t count) {
     if (count >= (tables->small_ids ? 8 : 4)) return;
-    emb_text_slot *slot = front(set, EMB_TEXT_CACHE_WAYS - 1);
+    emb_wordpiece_slot *slot = front(set, EMB_WORDPIECE_CACHE_WAYS - 1);
     memcpy(slot->key, key, sizeof slot->key);
     memset(&slot->ids, 0, sizeof slot->ids);
     for (uint32_t i = 0; i < count; i++) {
@@ -203,25 +205,27 @@ static void keep(const emb_text_tables *tables, emb_text_set *set, const uint64_
         slot->ids.wide[3] = count;
 }
 
-void emb_text_emit_word(const emb_text_tables *tables, emb_text_state *state, uint32_t length) {
+void emb_wordpiece_emit_word(const emb_wordpiece_tables *tables, emb_wordpiece_state *state,
+                             uint32_t length) {
     uint64_t key[2];
-    uint32_t few[EMB_TEXT_SLOT_IDS], count, way = 0;
+    uint32_t few[EMB_WORDPIECE_SLOT_IDS], count, way = 0;
     const uint32_t *ids = few;
     bool keyed = make_key(key, tables, state, length);
-    emb_text_set *set = keyed ? &tables->cache[emb_text_key_set(key[0], key[1])] : NULL;
+    emb_wordpiece_set *set = keyed ? &tables->cache[emb_wordpiece_key_set(key[0], key[1])] : NULL;
     if (keyed)
-        while (way < EMB_TEXT_CACHE_WAYS && memcmp(set->ways[way].key, key, sizeof key) != 0) way++;
-    if (keyed && way < EMB_TEXT_CACHE_WAYS) {
-        if (way >= EMB_TEXT_CACHE_WAYS / 2) {
-            emb_text_slot found = set->ways[way];
+        while (way < EMB_WORDPIECE_CACHE_WAYS && memcmp(set->ways[way].key, key, sizeof key) != 0)
+            way++;
+    if (keyed && way < EMB_WORDPIECE_CACHE_WAYS) {
+        if (way >= EMB_WORDPIECE_CACHE_WAYS / 2) {
+            emb_wordpiece_slot found = set->ways[way];
             *front(set, way) = found;
             way = 0;
         }
-        count = emb_text_slot_read(&set->ways[way], tables->small_ids, few);
+        count = emb_wordpiece_slot_read(&set->ways[way], tables->small_ids, few);
     } else {
         count = match_word(tables, state, state->word, length);
         ids = state->pieces;
         if (keyed) keep(tables, set, key, ids, count);
     }
-    for (uint32_t i = 0; i < count; i++) emb_text_emit(state, ids[i]);
+    for (uint32_t i = 0; i < count; i++) emb_wordpiece_emit(state, ids[i]);
 }

@@ -1,15 +1,15 @@
 /* classify.c - which of 64 bytes bound words, are punctuation, or need the careful path.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "text/tables.h"
+#include "text/wordpiece/tables.h"
 
 #ifdef EMB_X86
 #include <immintrin.h>
 #endif
 
-void emb_text_classify_portable(emb_text_masks *out, const uint8_t *bytes,
-                                const emb_text_byte_sets *sets) {
-    emb_text_masks masks = {0, 0, 0};
+void emb_wordpiece_classify_portable(emb_wordpiece_masks *out, const uint8_t *bytes,
+                                     const emb_wordpiece_byte_sets *sets) {
+    emb_wordpiece_masks masks = {0, 0, 0};
     for (uint32_t i = 0; i < 64; i++) {
         uint32_t low = bytes[i] & 15, high = bytes[i] >> 4;
         uint64_t other = high >> 3;
@@ -33,7 +33,8 @@ __attribute__((target("avx2"))) static uint32_t members_avx2(__m256i low, __m256
 }
 
 __attribute__((target("avx2"))) void
-emb_text_classify_avx2(emb_text_masks *out, const uint8_t *bytes, const emb_text_byte_sets *sets) {
+emb_wordpiece_classify_avx2(emb_wordpiece_masks *out, const uint8_t *bytes,
+                            const emb_wordpiece_byte_sets *sets) {
     const __m256i bits = _mm256_setr_epi8(1, 2, 4, 8, 16, 32, 64, -128, 0, 0, 0, 0, 0, 0, 0, 0, 1,
                                           2, 4, 8, 16, 32, 64, -128, 0, 0, 0, 0, 0, 0, 0, 0);
     const __m256i half = _mm256_set1_epi8(15);
@@ -60,8 +61,8 @@ AVX512 static uint64_t members_avx512(__m512i low, __m512i bit, const uint8_t *r
     return _mm512_test_epi8_mask(_mm512_shuffle_epi8(table, low), bit);
 }
 
-AVX512 void emb_text_classify_avx512(emb_text_masks *out, const uint8_t *bytes,
-                                     const emb_text_byte_sets *sets) {
+AVX512 void emb_wordpiece_classify_avx512(emb_wordpiece_masks *out, const uint8_t *bytes,
+                                          const emb_wordpiece_byte_sets *sets) {
     const __m512i bits =
         _mm512_broadcast_i32x4(_mm_setr_epi8(1, 2, 4, 8, 16, 32, 64, -128, 0, 0, 0, 0, 0, 0, 0, 0));
     const __m512i half = _mm512_set1_epi8(15);
@@ -76,11 +77,11 @@ AVX512 void emb_text_classify_avx512(emb_text_masks *out, const uint8_t *bytes,
 
 #endif
 
-emb_text_classify emb_text_classify_select(void) {
+emb_wordpiece_classify emb_wordpiece_classify_select(void) {
 #ifdef EMB_X86
     /* these ask the operating system too whether it saves the wide registers */
-    if (__builtin_cpu_supports("avx512bw")) return emb_text_classify_avx512;
-    if (__builtin_cpu_supports("avx2")) return emb_text_classify_avx2;
+    if (__builtin_cpu_supports("avx512bw")) return emb_wordpiece_classify_avx512;
+    if (__builtin_cpu_supports("avx2")) return emb_wordpiece_classify_avx2;
 #endif
-    return emb_text_classify_portable;
+    return emb_wordpiece_classify_portable;
 }

@@ -3,8 +3,8 @@
  * Two-stage tables: blocks of 128 code points, equal blocks stored once.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#ifndef EMB_TEXT_UNICODE_H
-#define EMB_TEXT_UNICODE_H
+#ifndef EMB_TEXT_NORMALIZE_UNICODE_H
+#define EMB_TEXT_NORMALIZE_UNICODE_H
 
 #include <stdint.h>
 
@@ -45,43 +45,23 @@ static inline uint32_t emb_text_flags(uint32_t code) {
     return EMB_TEXT_LOOK_UP(flags, code);
 }
 
-/* Bytes of the UTF-8 character that begins with this byte of valid UTF-8. */
-static inline uint32_t emb_text_utf8_length(uint8_t first) {
-    return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
-}
+#define EMB_TEXT_HANGUL_FIRST  0xAC00u
+#define EMB_TEXT_HANGUL_LAST   0xD7A3u
+#define EMB_TEXT_HANGUL_LEAD   0x1100u
+#define EMB_TEXT_HANGUL_VOWEL  0x1161u
+#define EMB_TEXT_HANGUL_TAIL   0x11A7u
+#define EMB_TEXT_HANGUL_VOWELS 21u
+#define EMB_TEXT_HANGUL_TAILS  28u
 
-/* Decodes one character of valid UTF-8. */
-static inline uint32_t emb_text_utf8_decode(const uint8_t *bytes) {
-    uint32_t b = bytes[0];
-    if (b < 0x80) return b;
-    if (b < 0xE0) return (b & 0x1F) << 6 | (bytes[1] & 0x3Fu);
-    if (b < 0xF0) return (b & 0x0F) << 12 | (bytes[1] & 0x3Fu) << 6 | (bytes[2] & 0x3Fu);
-    return (b & 0x07) << 18 | (bytes[1] & 0x3Fu) << 12 | (bytes[2] & 0x3Fu) << 6 |
-           (bytes[3] & 0x3Fu);
-}
-
-/* Writes one to four bytes; gives how many. */
-static inline uint32_t emb_text_utf8_encode(uint8_t *bytes, uint32_t code) {
-    if (code < 0x80) {
-        bytes[0] = (uint8_t)code;
-        return 1;
-    }
-    if (code < 0x800) {
-        bytes[0] = (uint8_t)(0xC0 | code >> 6);
-        bytes[1] = (uint8_t)(0x80 | (code & 0x3F));
-        return 2;
-    }
-    if (code < 0x10000) {
-        bytes[0] = (uint8_t)(0xE0 | code >> 12);
-        bytes[1] = (uint8_t)(0x80 | (code >> 6 & 0x3F));
-        bytes[2] = (uint8_t)(0x80 | (code & 0x3F));
-        return 3;
-    }
-    bytes[0] = (uint8_t)(0xF0 | code >> 18);
-    bytes[1] = (uint8_t)(0x80 | (code >> 12 & 0x3F));
-    bytes[2] = (uint8_t)(0x80 | (code >> 6 & 0x3F));
-    bytes[3] = (uint8_t)(0x80 | (code & 0x3F));
-    return 4;
+/* Decomposes a syllable, if it is one, into two or three jamo; else gives 0. */
+static inline uint32_t emb_text_hangul(uint32_t parts[3], uint32_t code) {
+    if (code < EMB_TEXT_HANGUL_FIRST || code > EMB_TEXT_HANGUL_LAST) return 0;
+    uint32_t index = code - EMB_TEXT_HANGUL_FIRST, tail = index % EMB_TEXT_HANGUL_TAILS;
+    uint32_t first = index / EMB_TEXT_HANGUL_TAILS;
+    parts[0] = EMB_TEXT_HANGUL_LEAD + first / EMB_TEXT_HANGUL_VOWELS;
+    parts[1] = EMB_TEXT_HANGUL_VOWEL + first % EMB_TEXT_HANGUL_VOWELS;
+    parts[2] = EMB_TEXT_HANGUL_TAIL + tail;
+    return tail ? 3 : 2;
 }
 
 #endif

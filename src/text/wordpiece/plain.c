@@ -1,9 +1,9 @@
-/* fast.c - plain ASCII from bytes to ids: boundaries by bit masks, whole words through the cache.
+/* plain.c - plain ASCII from bytes to ids: boundaries by bit masks, whole words through the cache.
  *
  * Gives up, without harm, at the first thing that is not plain; feed.c then goes on with care.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "text/tables.h"
+#include "text/wordpiece/tables.h"
 
 #define NONE      SIZE_MAX
 #define WORDS_MAX 192 /* one block may hold 64, and end one more */
@@ -18,15 +18,15 @@ static inline uint64_t lower_ascii(uint64_t bytes, uint64_t wanted) {
 /* A word found, before it is looked up. */
 typedef struct plain_word {
     uint64_t key[2];
-    const emb_text_set *set; /* NULL: too long for the cache */
+    const emb_wordpiece_set *set; /* NULL: too long for the cache */
     size_t start, end;
 } plain_word;
 
 /* What one call reads, and the words that it found but did not look up yet: while some are found,
  * the cache lines of others arrive. */
 typedef struct reader {
-    const emb_text_tables *tables;
-    emb_text_state *state;
+    const emb_wordpiece_tables *tables;
+    emb_wordpiece_state *state;
     const uint8_t *bytes;
     size_t length;
     uint64_t lower; /* ~0 if words are put in lower case */
@@ -40,50 +40,50 @@ static inline void add_word(reader *from, size_t start, size_t end) {
     word->start = start;
     word->end = end;
     word->set = NULL;
-    if (__builtin_expect(length > EMB_TEXT_KEY_BYTES, 0)) return;
+    if (__builtin_expect(length > EMB_WORDPIECE_KEY_BYTES, 0)) return;
     uint64_t key[2] = {0, 0}, mask[2];
     if (__builtin_expect(from->length - start >= sizeof key, 1))
         memcpy(key, from->bytes + start, sizeof key);
     else
         memcpy(key, from->bytes + start, length);
-    memcpy(mask, emb_text_key_masks[length], sizeof mask);
+    memcpy(mask, emb_wordpiece_key_masks[length], sizeof mask);
     word->key[0] = lower_ascii(key[0] & mask[0], from->lower);
     word->key[1] = lower_ascii(key[1] & mask[1], from->lower);
-    word->set = &from->tables->cache[emb_text_key_set(word->key[0], word->key[1])];
+    word->set = &from->tables->cache[emb_wordpiece_key_set(word->key[0], word->key[1])];
     __builtin_prefetch(word->set);
 }
 
 /* A word that the cache does not hold, or has no key for, or whose ids may not fit. */
 static __attribute__((noinline)) void emit_slowly(const reader *from, const plain_word *word) {
-    const emb_text_tables *tables = from->tables;
-    emb_text_state *state = from->state;
+    const emb_wordpiece_tables *tables = from->tables;
+    emb_wordpiece_state *state = from->state;
     size_t length = word->end - word->start;
     if (length > tables->word_chars_max) {
-        emb_text_emit(state, tables->unknown_id);
+        emb_wordpiece_emit(state, tables->unknown_id);
         return;
     }
     for (size_t i = 0; i < length; i++) {
         uint8_t b = from->bytes[word->start + i];
         state->word[i] = from->lower && b >= 'A' && b <= 'Z' ? (uint8_t)(b | 0x20) : b;
     }
-    emb_text_emit_word(tables, state, (uint32_t)length);
+    emb_wordpiece_emit_word(tables, state, (uint32_t)length);
 }
 
-static inline uint64_t differ(const emb_text_slot *slot, const uint64_t key[2]) {
+static inline uint64_t differ(const emb_wordpiece_slot *slot, const uint64_t key[2]) {
     return (slot->key[0] ^ key[0]) | (slot->key[1] ^ key[1]);
 }
 
 /* Emits the words found so far. Gives NONE, or the end of the last word whose ids fitted. */
 static inline size_t emit_words(reader *from, bool small) {
-    emb_text_state *state = from->state;
+    emb_wordpiece_state *state = from->state;
     for (uint32_t i = 0; i < from->count; i++) {
         const plain_word *word = &from->words[i];
-        if (word->set && state->capacity - state->count >= EMB_TEXT_SLOT_IDS) {
+        if (word->set && state->capacity - state->count >= EMB_WORDPIECE_SLOT_IDS) {
             /* by arithmetic: which of the two ways it is cannot be foreseen by a branch */
-            const emb_text_slot *slot =
+            const emb_wordpiece_slot *slot =
                 &word->set->ways[differ(&word->set->ways[0], word->key) != 0];
             if (__builtin_expect(differ(slot, word->key) == 0, 1)) {
-                state->count += emb_text_slot_read(slot, small, state->ids + state->count);
+                state->count += emb_wordpiece_slot_read(slot, small, state->ids + state->count);
                 continue;
             }
         }
@@ -94,7 +94,7 @@ static inline size_t emit_words(reader *from, bool small) {
     return NONE;
 }
 
-static void classify(emb_text_masks *masks, const reader *from, size_t base) {
+static void classify(emb_wordpiece_masks *masks, const reader *from, size_t base) {
     size_t left = from->length - base;
     if (left >= 64) {
         from->tables->classify(masks, from->bytes + base, &from->tables->sets);
@@ -115,7 +115,7 @@ static inline size_t find_words(reader *from, size_t start, bool *stopped) {
     if (enough > WORDS_MAX - 65) enough = WORDS_MAX - 65;
     *stopped = false;
     for (; base < from->length && from->count <= enough; base += 64) {
-        emb_text_masks masks;
+        emb_wordpiece_masks masks;
         classify(&masks, from, base);
         uint64_t plain = masks.stop ? (masks.stop & -masks.stop) - 1 : ~(uint64_t)0;
         uint64_t starts = ((~masks.boundary & (masks.boundary << 1 | before)) | masks.mark) & plain;
@@ -145,14 +145,14 @@ static inline size_t find_words(reader *from, size_t start, bool *stopped) {
     return base < from->length ? base : from->length;
 }
 
-static inline size_t read_plain(const emb_text_tables *tables, emb_text_state *state,
+static inline size_t read_plain(const emb_wordpiece_tables *tables, emb_wordpiece_state *state,
                                 const uint8_t *bytes, size_t length, bool small) {
     reader from;
     from.tables = tables;
     from.state = state;
     from.bytes = bytes;
     from.length = length;
-    from.lower = tables->lowercase ? ~(uint64_t)0 : 0;
+    from.lower = tables->normalizer.lowercase ? ~(uint64_t)0 : 0;
     from.count = 0;
     bool stopped = false;
     size_t at = 0;
@@ -165,8 +165,8 @@ static inline size_t read_plain(const emb_text_tables *tables, emb_text_state *s
     return at;
 }
 
-size_t emb_text_read_plain(const emb_text_tables *tables, emb_text_state *state,
-                           const uint8_t *bytes, size_t length) {
+size_t emb_wordpiece_read_plain(const emb_wordpiece_tables *tables, emb_wordpiece_state *state,
+                                const uint8_t *bytes, size_t length) {
     if (tables->small_ids) return read_plain(tables, state, bytes, length, true);
     return read_plain(tables, state, bytes, length, false);
 }

@@ -1,0 +1,41 @@
+/* text.c - the public face at work: hands each call to the tokenizer's family.
+ *
+ * One call through the family's table reads a whole array of ids; a token never costs one.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "text/text.h"
+
+#include "text/family.h"
+
+static void layout(emb_tokenizer *tokenizer, const emb_text_spec *spec, bool shared,
+                   emb_ledger *ledger) {
+    emb_ledger_item(ledger, "tokenizer");
+    tokenizer->family = spec->family;
+    spec->family->layout(tokenizer, spec, shared, ledger);
+}
+
+void emb_text_layout(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_ledger *ledger) {
+    layout(tokenizer, spec, false, ledger);
+}
+
+void emb_text_layout_shared(emb_tokenizer *tokenizer, const emb_text_spec *spec,
+                            emb_ledger *ledger) {
+    layout(tokenizer, spec, true, ledger);
+}
+
+void emb_text_share(emb_tokenizer *tokenizer, const emb_tokenizer *loaded) {
+    tokenizer->family->share(tokenizer, loaded);
+}
+
+emb_status emb_text_load(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_error *error) {
+    return tokenizer->family->load(tokenizer, spec, error);
+}
+
+void emb_text_begin(emb_tokenizer *tokenizer) {
+    tokenizer->family->begin(tokenizer);
+}
+
+void emb_text_feed(emb_tokenizer *tokenizer, const char *bytes, size_t length, bool last,
+                   uint32_t *ids, size_t capacity, size_t *used, size_t *count, bool *done) {
+    tokenizer->family->feed(tokenizer, bytes, length, last, ids, capacity, used, count, done);
+}
