@@ -19,8 +19,8 @@ ARROWS = {
     "src/engine": ["base/", "text/", "model/", "backend/backend.h", "encoder/", "plan/"],
     "src/quantizer": ["base/", "text/", "model/", "backend/backend.h", "encoder/", "plan/"],
     "train": ["base/", "text/", "model/", "backend/", "encoder/", "plan/"],
-    "apps": ["base/json.h", "base/threads.h"],
-    "python": [],
+    "apps": ["base/file.h", "base/json.h", "base/json_text.h", "base/threads.h", "base/vector.h"],
+    "python": ["base/vector.h"],
     "examples": [],
     "bench": [],
 }

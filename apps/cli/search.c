@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/vector.h"
 #include "cli/command.h"
 #include "cli/paths.h"
 #include "cli/print.h"
@@ -127,9 +128,7 @@ static void offer(search_job *job, uint32_t query, uint64_t row, double score) {
 }
 
 static void score_row(search_job *job, const float *row, uint64_t index) {
-    double norm = 0;
-    for (uint32_t i = 0; i < job->dim; i++) norm += (double)row[i] * row[i];
-    norm = job->dot ? 1 : sqrt(norm);
+    double norm = job->dot ? 1 : emb_vector_length(row, job->dim);
     for (uint32_t q = 0; q < job->queries; q++) {
         const float *query = job->vectors + (size_t)q * job->dim;
         double sum = 0;
@@ -170,10 +169,7 @@ static emb_status encode_queries(search_job *job, emb_session *session, const em
                          .prompt = options->source.prompt};
         float *vector = job->vectors + (size_t)q * job->dim;
         EMB_APP_TRY(emb_engine_embed(vector, session->engine, &text, 1, error));
-        double norm = 0;
-        for (uint32_t i = 0; i < job->dim; i++) norm += (double)vector[i] * vector[i];
-        norm = job->dot || norm == 0 ? 1 : sqrt(norm);
-        for (uint32_t i = 0; i < job->dim; i++) vector[i] = (float)(vector[i] / norm);
+        if (!job->dot) emb_vector_normalize(vector, job->dim);
     }
     return EMB_OK;
 }

@@ -1,11 +1,11 @@
 /* encode.c - texts in, rows out: submit and collect with the GIL released, signals looked at often.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "base/vector.h"
 #include "core.h"
 
 #define COLLECT_ROWS 256
@@ -57,11 +57,7 @@ static void place_vector(float *values, const encode_job *job, const emb_row *ro
     int64_t dim = job->out->dim;
     if (dim) memcpy(values, row->values, (size_t)dim * sizeof *values);
     if (!job->normalize || row->status != EMB_OK) return;
-    double sum = 0;
-    for (int64_t i = 0; i < dim; i++) sum += (double)values[i] * values[i];
-    double length = sqrt(sum);
-    if (length < 1e-12) length = 1e-12;
-    for (int64_t i = 0; i < dim; i++) values[i] = (float)(values[i] / length);
+    emb_vector_normalize(values, (size_t)dim);
 }
 
 static void place_row(encode_job *job, const emb_row *row) {

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -69,27 +71,43 @@ emb_status emb_file_create(int *descriptor, const char *path, emb_error *error) 
     return emb_error_set(error, EMB_IO, "%s: cannot be made: %s", path, strerror(errno));
 }
 
-emb_status emb_file_write_at(int descriptor, const void *buffer, size_t length, uint64_t offset,
-                             const char *path, emb_error *error) {
-    const unsigned char *from = buffer;
+int emb_file_write(int descriptor, const void *bytes, size_t length, uint64_t offset,
+                   size_t *written) {
+    const unsigned char *from = bytes;
     size_t done = 0;
-    while (done < length) {
+    int failed = 0;
+    while (done < length && !failed) {
         ssize_t put = pwrite(descriptor, from + done, length - done, (off_t)(offset + done));
-        if (put < 0 && errno == EINTR) continue;
-        if (put <= 0)
-            return emb_error_set(error, EMB_IO, "%s: write failed at byte %llu: %s", path,
-                                 (unsigned long long)(offset + done),
-                                 put < 0 ? strerror(errno) : "nothing was taken");
-        done += (size_t)put;
+        if (put > 0)
+            done += (size_t)put;
+        else if (put == 0)
+            failed = EIO; /* nothing is taken */
+        else if (errno != EINTR)
+            failed = errno;
     }
-    return EMB_OK;
+    if (written) *written = done;
+    return failed;
 }
 
-emb_status emb_file_finish(int descriptor, const char *path, emb_error *error) {
+emb_status emb_file_write_at(int descriptor, const void *buffer, size_t length, uint64_t offset,
+                             const char *path, emb_error *error) {
+    size_t done;
+    int failed = emb_file_write(descriptor, buffer, length, offset, &done);
+    if (!failed) return EMB_OK;
+    return emb_error_set(error, EMB_IO, "%s: write failed at byte %llu: %s", path,
+                         (unsigned long long)(offset + done), strerror(failed));
+}
+
+static int sync_bytes(int descriptor) {
     int failed;
     do {
         failed = fsync(descriptor) != 0 ? errno : 0;
     } while (failed == EINTR);
+    return failed;
+}
+
+emb_status emb_file_finish(int descriptor, const char *path, emb_error *error) {
+    int failed = sync_bytes(descriptor);
     if (close(descriptor) != 0 && !failed && errno != EINTR) failed = errno;
     if (!failed) return EMB_OK;
     return emb_error_set(error, EMB_IO, "%s: write failed: %s", path, strerror(failed));
@@ -114,6 +132,62 @@ emb_status emb_file_read_at(int descriptor, void *buffer, size_t length, uint64_
     }
     return EMB_OK;
 }
+
+/* ---- folders and names ----------------------------------------------------------------------- */
+
+static bool is_folder(const char *path) {
+    struct stat about;
+    return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
+}
+
+int emb_file_make_folders(char *path, unsigned permissions) {
+    for (char *at = path + (*path != 0);; at++) {
+        if (*at != '/' && *at) continue;
+        char kept = *at;
+        *at = 0;
+        int failed = mkdir(path, permissions) != 0 ? errno : 0;
+        if (failed && !is_folder(path)) return failed;
+        *at = kept;
+        if (!kept) return 0;
+    }
+}
+
+/* A name is an entry of its folder, which must reach the disk too. Some file systems refuse that
+ * for folders, and some folders may be written to but not read. */
+static int sync_folder_of(int folder, const char *path) {
+    char above[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t length = slash ? (size_t)(slash - path) + 1 : 0;
+    if (length >= sizeof above) return ENAMETOOLONG;
+    memcpy(above, path, length);
+    above[length] = 0;
+    int opened = openat(folder, length ? above : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (opened < 0) return errno == EACCES ? 0 : errno;
+    int failed = sync_bytes(opened);
+    close(opened);
+    return failed == EINVAL || failed == ENOTSUP ? 0 : failed;
+}
+
+int emb_file_publish(int folder, int descriptor, const char *temporary, const char *path) {
+    int failed = sync_bytes(descriptor);
+    if (!failed && renameat(folder, temporary, folder, path) != 0) failed = errno;
+    return failed ? failed : sync_folder_of(folder, path);
+}
+
+int emb_file_replace(int folder, const char *temporary, const char *path, unsigned permissions,
+                     const void *bytes, size_t length, bool lasts) {
+    int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
+    int descriptor = openat(folder, temporary, flags, permissions);
+    if (descriptor < 0) return errno;
+    int failed = emb_file_write(descriptor, bytes, length, 0, NULL);
+    if (!failed && lasts) failed = sync_bytes(descriptor);
+    if (close(descriptor) != 0 && !failed && errno != EINTR) failed = errno;
+    if (!failed && renameat(folder, temporary, folder, path) != 0) failed = errno;
+    if (failed) unlinkat(folder, temporary, 0);
+    return !failed && lasts ? sync_folder_of(folder, path) : failed;
+}
+
+/* ---- streams --------------------------------------------------------------------------------- */
 
 ptrdiff_t emb_file_stream_read(void *user, void *buffer, size_t capacity) {
     emb_file_stream *stream = user;

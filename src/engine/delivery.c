@@ -2,24 +2,16 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <math.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/error.h"
 #include "base/process.h"
+#include "base/vector.h"
 #include "engine/engine.h"
 
 #define CANCEL_POLL_NS                                                                             \
     50000000 /* emb_engine_cancel may come from a signal and cannot wake anyone */
-
-static void normalize(float *values, uint32_t count) {
-    double sum = 0;
-    for (uint32_t i = 0; i < count; i++) sum += (double)values[i] * values[i];
-    double length = sqrt(sum);
-    if (length < 1e-12) length = 1e-12;
-    for (uint32_t i = 0; i < count; i++) values[i] = (float)(values[i] / length);
-}
 
 /* Adds the part's chunk vectors to the sum, in chunk order. */
 static void add_chunks(emb_engine *engine, const emb_window *window, const emb_part *part) {
@@ -40,7 +32,7 @@ static void write_mean(emb_engine *engine, float *values) {
     uint32_t hidden = engine->model->shape.spec.hidden;
     for (uint32_t i = 0; i < hidden; i++)
         values[i] = (float)(engine->memory.sum[i] / (double)engine->delivery.summed);
-    if (engine->plan.normalize) normalize(values, hidden);
+    if (engine->plan.normalize) emb_vector_normalize(values, hidden);
 }
 
 /* Infinite and NaN have all exponent bits; without an early exit the loop is vectorised. */
@@ -80,7 +72,7 @@ static void make_row(emb_row *row, emb_engine *engine, emb_window *window, const
     if (status == EMB_OK && !tokens) {
         values = window->vectors + (uint64_t)part->chunk0 * engine->model->shape.spec.hidden;
         if (part->text_chunks > 1) write_mean(engine, values);
-        if (engine->plan.normalize_kept) normalize(values, dim);
+        if (engine->plan.normalize_kept) emb_vector_normalize(values, dim);
         if (!all_finite(values, dim)) {
             status = EMB_NOT_FINITE;
             values = engine->memory.nan_row;

@@ -7,6 +7,7 @@
 #include "backend/backend.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/json_text.h"
 #include "base/process.h"
 
 #define MAIN_STACK_BYTES (256u << 10) /* that the caller's thread may use */
@@ -235,13 +236,9 @@ static void put(struct text_out *out, const char *text, size_t length) {
 
 static void put_quoted(struct text_out *out, const char *text) {
     put(out, "\"", 1);
-    for (; *text; text++) {
-        char escaped[8];
-        int length =
-            *text == '"' || *text == '\\' ? snprintf(escaped, sizeof escaped, "\\%c", *text)
-            : (unsigned char)*text < 0x20 ? snprintf(escaped, sizeof escaped, "\\u%04x", *text)
-                                          : snprintf(escaped, sizeof escaped, "%c", *text);
-        put(out, escaped, (size_t)length);
+    for (size_t left = strlen(text), used; left; text += used, left -= used) {
+        char escaped[EMB_JSON_ESCAPED_MAX];
+        put(out, escaped, emb_json_escape(escaped, text, left, &used));
     }
     put(out, "\"", 1);
 }

@@ -250,9 +250,10 @@ static emb_status create(emb_package *out, int *descriptor, char *path, const ch
     memcpy(out->written[out->written_count++], name, strlen(name) + 1);
     char *slash = strrchr(path, '/');
     *slash = 0;
-    emb_status status = emb_tree_make(path, error);
+    int failed = emb_file_make_folders(path, 0777);
+    if (failed)
+        return emb_error_set(error, EMB_IO, "%s: cannot be made: %s", path, strerror(failed));
     *slash = '/';
-    EMB_TRY(status);
     return emb_file_create(descriptor, path, error);
 }
 

@@ -128,7 +128,6 @@ void emb_package_abort(emb_package *out);
 
 #define EMB_QUANTIZER_MARKER "embound_quantization.json"
 
-emb_status emb_tree_make(char *path, emb_error *error); /* with the folders above it */
 void emb_tree_remove(const char *path);
 bool emb_tree_empty(const char *path);
 

@@ -1,4 +1,4 @@
-/* tree.c - makes and removes folders with what is in them.
+/* tree.c - looks into folders and removes them with what is in them.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
@@ -10,19 +10,6 @@
 
 #include "base/error.h"
 #include "quantizer/quantizer.h"
-
-emb_status emb_tree_make(char *path, emb_error *error) {
-    for (char *at = path + 1;; at++) {
-        if (*at != '/' && *at) continue;
-        char kept = *at;
-        *at = 0;
-        int failed = mkdir(path, 0777) != 0 && errno != EEXIST ? errno : 0;
-        if (failed) emb_error_set(error, EMB_IO, "%s: cannot be made: %s", path, strerror(failed));
-        *at = kept;
-        if (failed) return EMB_IO;
-        if (!kept) return EMB_OK;
-    }
-}
 
 /* Removes the files in a folder. Gives whether there is a folder in it, and then goes into it. */
 static bool clear_folder(char *path, size_t capacity) {

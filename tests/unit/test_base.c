@@ -11,10 +11,14 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
+
 #include "base/error.h"
+#include "base/json_text.h"
 #include "base/ledger.h"
 #include "base/process.h"
 #include "base/threads.h"
+#include "base/vector.h"
 
 struct buffers {
     char *a, *b;
@@ -192,6 +196,66 @@ static void threads_run_on_booked_stacks(void **state) {
     emb_arena_close(arena, bytes);
 }
 
+static void *note_stack(void *user) {
+    char here;
+    *(uintptr_t *)user = (uintptr_t)&here;
+    return NULL;
+}
+
+static void a_thread_has_the_stack_it_was_given(void **state) {
+    (void)state;
+    size_t bytes = EMB_STACK_BYTES;
+    char *stack = emb_arena_open(bytes);
+    pthread_t thread;
+    uintptr_t place = 0;
+    assert_non_null(stack);
+    assert_int_equal(emb_thread_create(&thread, stack, bytes, note_stack, &place), 0);
+    pthread_join(thread, NULL);
+    assert_true(place > (uintptr_t)stack && place < (uintptr_t)stack + bytes);
+    assert_int_equal(emb_thread_create(&thread, stack, 16, note_stack, &place), EINVAL);
+    emb_arena_close(stack, bytes);
+}
+
+static void texts_are_escaped_for_json(void **state) {
+    (void)state;
+    static const char text[] =
+        "a\"\\/\n\x1f\x7f\xc3\xa9\xf0\x9f\x98\x80|\xff\xc0\xaf\xed\xa0\x80\xe2\x82";
+    static const char wanted[] = "a\\\"\\\\/\\u000a\\u001f\\u007f\xc3\xa9\xf0\x9f\x98\x80|"
+                                 "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+                                 "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd";
+    char out[256];
+    size_t length = 0;
+    for (size_t at = 0, used; at < sizeof text - 1; at += used)
+        length += emb_json_escape(out + length, text + at, sizeof text - 1 - at, &used);
+    out[length] = '\0';
+    assert_string_equal(out, wanted);
+}
+
+static void vectors_get_length_one(void **state) {
+    (void)state;
+    float unit[] = {3, 0, -4}, zeros[] = {0, -0.0f}, tiny[] = {1e-20f, 0},
+          infinite[] = {1, INFINITY};
+    float same[] = {0.1f, 0.7f, -0.3f};
+    assert_true(emb_vector_length(unit, 3) == 5);
+    emb_vector_normalize(unit, 3);
+    assert_true(unit[0] == 0.6f && unit[1] == 0 && unit[2] == -0.8f);
+    emb_vector_normalize(zeros, 2);
+    assert_true(zeros[0] == 0 && zeros[1] == 0);
+    emb_vector_normalize(tiny, 2);
+    assert_true(tiny[0] > 0.99e-8f && tiny[0] < 1.01e-8f);
+    emb_vector_normalize(infinite, 2);
+    assert_true(isnan(infinite[1]));
+    float nothing[] = {NAN, 1};
+    emb_vector_normalize(nothing, 2);
+    assert_true(isnan(nothing[0]) && isnan(nothing[1]));
+    for (int i = 0; i < 3; i++) { /* each value rounded once */
+        double length = sqrt(0.1f * (double)0.1f + 0.7f * (double)0.7f + 0.3f * (double)0.3f);
+        float value = same[i], all[] = {0.1f, 0.7f, -0.3f};
+        emb_vector_normalize(all, 3);
+        assert_true(all[i] == (float)(value / length));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(measuring_and_binding_agree),
@@ -203,6 +267,9 @@ int main(void) {
         cmocka_unit_test(machine_survives_json),
         cmocka_unit_test(bad_machines_are_refused_by_name),
         cmocka_unit_test(threads_run_on_booked_stacks),
+        cmocka_unit_test(a_thread_has_the_stack_it_was_given),
+        cmocka_unit_test(texts_are_escaped_for_json),
+        cmocka_unit_test(vectors_get_length_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,7 +27,8 @@ ARROWS = [  # file, quote, header, whether it may
     ("src/plan/x.c", "<", "immintrin.h", False),
     ("src/backend/cpu/avx2/x.c", "<", "immintrin.h", True),
     ("apps/cli/x.c", '"', "embound.h", True), ("apps/cli/x.c", '"', "base/json.h", True),
-    ("apps/cli/x.c", '"', "base/ledger.h", False), ("bench/x.c", '"', "base/json.h", False),
+    ("apps/cli/x.c", '"', "base/ledger.h", False), ("apps/sink/x.c", '"', "base/file.h", True),
+    ("python/src/x.c", '"', "base/vector.h", True), ("python/src/x.c", '"', "base/json.h", False), ("bench/x.c", '"', "base/json.h", False),
 ]
 GOOD = "/* x.c - job.\n *\n * SPDX-License-Identifier: Apache-2.0 */\n"
 
