@@ -1,8 +1,13 @@
 #!/usr/bin/env python3
-"""Fails on any include that is not an arrow of the layer table (ARCHITECTURE.md). Run by the build.
+"""Fails on any include that is not an arrow of the layer table (ARCHITECTURE.md), and on folders or
+Python modules that go round: that need one another, directly or through others. Run by the build.
+
+A folder of src/ counts with all below it, one of apps/ by itself. An import counts wherever it
+stands, for the type checker alone too.
 
 SPDX-License-Identifier: Apache-2.0
 """
+import ast
 import re
 import sys
 
@@ -68,8 +73,69 @@ def judge(name, folder, quote, header):
     return f'"{header}": {folder} may include its own headers, {allowed}'
 
 
+def node_of(name):
+    """What a file counts as where circles are looked for: a folder, or a Python module."""
+    parts = name.split("/")
+    if parts[0] == "src":
+        return "/".join(parts[:2])
+    return "/".join(parts[:-1]) if name.endswith((".c", ".h")) else name
+
+
+def included(name, header):
+    """The project file that an include means, or None."""
+    own = name.rsplit("/", 1)[0]
+    places = [f"src/{header}", f"apps/{header}", f"{own}/{header}"]
+    return next((place for place in places if (ROOT / place).is_file()), None)
+
+
+def imported(name, text):
+    """The modules of the package that one of them imports, at its top or inside."""
+    folder, found = name.split("/")[:-1], set()
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        base = folder[:len(folder) - node.level + 1]
+        base += node.module.split(".") if node.module else []
+        for path in ["/".join(base)] + ["/".join(base + [alias.name]) for alias in node.names]:
+            if (ROOT / f"{path}.py").is_file():
+                found.add(f"{path}.py")
+    return found
+
+
+def needs():
+    """For each folder and Python module those that it needs."""
+    graph = {}
+    for name in project_files(".c", ".h", ".py"):
+        if not name.startswith(("src/", "apps/", "python/embound/")):
+            continue
+        if name.endswith(".py"):
+            targets = imported(name, read(name))
+        else:
+            headers = (m.group(2) for m in INCLUDE.finditer(read(name)) if m.group(1) == '"')
+            targets = {node_of(f) for h in headers if (f := included(name, h))}
+        graph.setdefault(node_of(name), set()).update(targets - {node_of(name)})
+    return graph
+
+
+def circles(graph):
+    """The groups that need one another, each sorted."""
+    def reach(start):
+        seen, queue = set(), [start]
+        while queue:
+            for node in graph.get(queue.pop(), ()):
+                if node not in seen:
+                    seen.add(node)
+                    queue.append(node)
+        return seen
+
+    reached = {node: reach(node) for node in graph}
+    groups = {tuple(sorted(other for other in reached[node] if node in reached.get(other, ())))
+              for node in graph if node in reached[node]}
+    return sorted(groups)
+
+
 def main():
-    """Prints each refused include; exits 1 if there is one."""
+    """Prints each refused include and each circle; exits 1 if there is one."""
     bad = files = 0
     for name in project_files(".c", ".h", ".cu", ".cuh", ".cpp"):
         folder = folder_of(name)
@@ -85,9 +151,12 @@ def main():
             if reason:
                 print(f"{name}:{text.count(chr(10), 0, match.start()) + 1}: {reason}")
                 bad += 1
-    if bad or "--quiet" not in sys.argv[1:]:
-        print(f"layers: {files} files, {bad} refused includes")
-    return 1 if bad else 0
+    found = circles(needs())
+    for group in found:
+        print(f"these need one another: {', '.join(group)}")
+    if bad or found or "--quiet" not in sys.argv[1:]:
+        print(f"layers: {files} files, {bad} refused includes, {len(found)} circles")
+    return 1 if bad or found else 0
 
 
 if __name__ == "__main__":

@@ -28,8 +28,24 @@ ARROWS = [  # file, quote, header, whether it may
     ("src/backend/cpu/avx2/x.c", "<", "immintrin.h", True),
     ("apps/cli/x.c", '"', "embound.h", True), ("apps/cli/x.c", '"', "base/json.h", True),
     ("apps/cli/x.c", '"', "base/ledger.h", False), ("apps/sink/x.c", '"', "base/file.h", True),
-    ("python/src/x.c", '"', "base/vector.h", True), ("python/src/x.c", '"', "base/json.h", False), ("bench/x.c", '"', "base/json.h", False),
+    ("python/src/x.c", '"', "base/vector.h", True), ("python/src/x.c", '"', "base/json.h", False),
+    ("bench/x.c", '"', "base/json.h", False),
 ]
+CIRCLES = [  # what each needs, the groups that go round
+    ({"a": "bc", "b": "c", "c": ""}, []),
+    ({"a": "b", "b": "a", "c": "a"}, [("a", "b")]),
+    ({"a": "b", "b": "c", "c": "a", "d": "e", "e": "d", "f": "ad"}, [("a", "b", "c"), ("d", "e")]),
+]
+IMPORTS = """
+from typing import TYPE_CHECKING
+import os
+from .. import _core, _model
+from . import _common
+if TYPE_CHECKING:
+    from .._errors import TextError
+def later():
+    from .._stream import texts
+"""
 GOOD = "/* x.c - job.\n *\n * SPDX-License-Identifier: Apache-2.0 */\n"
 
 
@@ -54,6 +70,15 @@ def main():
     for name, quote, header, may in ARROWS:
         reason = check_layers.judge(name, check_layers.folder_of(name), quote, header)
         tally.expect((reason is None) == may, f"{name} includes {header}: {reason}")
+    for graph, wanted in CIRCLES:
+        got = check_layers.circles({node: set(needs) for node, needs in graph.items()})
+        tally.expect(got == wanted, f"{graph}: circles {got}")
+    got = check_layers.imported("python/embound/integrations/x.py", IMPORTS)
+    tally.expect(got == {"python/embound/_model.py", "python/embound/_errors.py",
+                         "python/embound/_stream.py", "python/embound/integrations/_common.py"},
+                 f"imports {got}")
+    tally.expect(check_layers.needs()["src/encoder"] == {"src/base", "src/model", "src/backend"},
+                 "what the encoder includes")
     names = [f[:3] for f in c_source.functions(GOOD + function(5) + "int t[] = {1, 2};\n"
                                                + "struct s { int a; };\n" + function(4))]
     tally.expect(names == [("f", 4, 8), ("f", 11, 14)], f"functions found: {names}")
