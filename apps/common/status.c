@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "common/members.h"
 #include "common/say.h"
@@ -148,13 +149,11 @@ void emb_status_file_write(emb_status_file *file) {
     if (file->folder < 0 || (file->writes && now - file->written < REWRITE_SECONDS)) return;
     file->written = now;
     size_t length = compose(file);
-    int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
-    int descriptor = openat(file->folder, file->temporary, flags, 0600);
-    bool good = descriptor >= 0 && write(descriptor, file->buffer, length) == (ssize_t)length;
-    if (descriptor >= 0 && close(descriptor) != 0) good = false;
-    if (good && renameat(file->folder, file->temporary, file->folder, file->name) == 0) return;
+    int failed = emb_file_replace(file->folder, file->temporary, file->name, 0600, file->buffer,
+                                  length, false);
+    if (!failed) return;
     emb_app_say("--status: the file cannot be written (%s); the work goes on without it",
-                strerror(errno));
+                strerror(failed));
     emb_status_file_close(file);
 }
 

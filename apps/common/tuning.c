@@ -11,9 +11,9 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "common/say.h"
 #include "fail.h"
@@ -151,14 +151,9 @@ static bool make_folder(emb_error *error) {
         emb_app_fail(error, EMB_IO, "neither XDG_CACHE_HOME nor HOME names a folder");
         return false;
     }
-    for (char *at = strchr(folder + 1, '/'); at; at = strchr(at + 1, '/')) {
-        *at = '\0';
-        mkdir(folder, 0700); /* what fails here fails below */
-        *at = '/';
-    }
-    if (mkdir(folder, 0700) == 0 || errno == EEXIST) return true;
-    emb_app_fail(error, EMB_IO, "%.*s: %s", EMB_APP_CUT(folder, 180), strerror(errno));
-    return false;
+    int failed = emb_file_make_folders(folder, 0700);
+    if (failed) emb_app_fail(error, EMB_IO, "%.*s: %s", EMB_APP_CUT(folder, 180), strerror(failed));
+    return !failed;
 }
 
 static emb_status write_table(const char *path, const emb_tuning *tuning, const char *key,

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "fail.h"
 
 emb_status emb_hub_path(char *out, emb_error *error, const char *format, ...) {
@@ -78,18 +79,8 @@ bool emb_hub_snapshot(char *out, char *commit, const char *folder, const emb_hub
 emb_status emb_hub_make_folders(const char *path, emb_error *error) {
     char folder[PATH_MAX];
     EMB_APP_TRY(emb_hub_path(folder, error, "%s", path));
-    for (char *at = folder + 1;; at++) {
-        if (*at && *at != '/') continue;
-        char end = *at;
-        *at = '\0';
-        int why = mkdir(folder, 0777) == 0 ? 0 : errno;
-        if (why != 0 && !is_folder(folder)) {
-            errno = why;
-            return emb_hub_io_error("cannot make the folder", folder, error);
-        }
-        *at = end;
-        if (!end) return EMB_OK;
-    }
+    errno = emb_file_make_folders(folder, 0777);
+    return errno ? emb_hub_io_error("cannot make the folder", folder, error) : EMB_OK;
 }
 
 static bool holds(const char *path, const char *text) {
@@ -101,33 +92,12 @@ static bool holds(const char *path, const char *text) {
     return length >= 0 && (size_t)length == strlen(text) && memcmp(there, text, strlen(text)) == 0;
 }
 
-bool emb_hub_write_at(int descriptor, const void *data, size_t length, uint64_t offset) {
-    const char *at = data;
-    while (length) {
-        ssize_t wrote = pwrite(descriptor, at, length, (off_t)offset);
-        if (wrote < 0 && errno == EINTR) continue;
-        if (wrote <= 0) return false;
-        at += wrote;
-        length -= (size_t)wrote;
-        offset += (uint64_t)wrote;
-    }
-    return true;
-}
-
 emb_status emb_hub_write_file(const char *path, const char *text, emb_error *error) {
     char temporary[PATH_MAX];
     if (holds(path, text)) return EMB_OK;
     EMB_APP_TRY(emb_hub_path(temporary, error, "%s.%ld.tmp", path, (long)getpid()));
-    int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
-    int descriptor = open(temporary, flags, 0666);
-    if (descriptor < 0) return emb_hub_io_error("cannot write", path, error);
-    bool good = emb_hub_write_at(descriptor, text, strlen(text), 0);
-    good = good && fsync(descriptor) == 0;
-    good = close(descriptor) == 0 && good;
-    if (good && rename(temporary, path) == 0) return EMB_OK;
-    emb_status status = emb_hub_io_error("cannot write", path, error);
-    unlink(temporary);
-    return status;
+    errno = emb_file_replace(AT_FDCWD, temporary, path, 0666, text, strlen(text), true);
+    return errno ? emb_hub_io_error("cannot write", path, error) : EMB_OK;
 }
 
 /* The way from the folder of `link` to `blob`; both begin with the model's folder. */

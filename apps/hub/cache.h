@@ -27,9 +27,6 @@ emb_status emb_hub_make_folders(const char *path, emb_error *error);
 /* Writes a small file whole or not at all, unless it holds these bytes. Fails: EMB_IO. */
 emb_status emb_hub_write_file(const char *path, const char *text, emb_error *error);
 
-/* Writes all bytes at that place, through short writes. false: errno says why. */
-bool emb_hub_write_at(int descriptor, const void *data, size_t length, uint64_t offset);
-
 /* Gives the blob a name in a snapshot, at once: a relative symbolic link, or with copies (or where
  * links are refused) the file itself. Fails: EMB_IO. */
 emb_status emb_hub_link(const char *name, const char *blob, bool copies, emb_error *error);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "fail.h"
 #include "hub/digest.h"
 
@@ -49,7 +50,8 @@ static bool take(void *user, const emb_http_answer *answer, const void *data, si
     part->begun = true;
     if (length > part->file->bytes - part->have)
         return refuse(part, EMB_BAD_FILE, "more bytes than it stated");
-    if (!emb_hub_write_at(part->descriptor, data, length, part->have)) {
+    errno = emb_file_write(part->descriptor, data, length, part->have, NULL);
+    if (errno) {
         part->status = emb_hub_io_error("cannot write", part->path, &part->error);
         return false;
     }
@@ -164,16 +166,8 @@ static emb_status complete(partial *part, emb_error *error) {
 }
 
 static emb_status give_name(partial *part, const char *blob, emb_error *error) {
-    if (fsync(part->descriptor) != 0 || rename(part->path, blob) != 0)
-        return emb_hub_io_error("cannot write", blob, error);
-    char folder[PATH_MAX];
-    EMB_APP_TRY(emb_hub_path(folder, error, "%s/blobs", part->job->folder));
-    int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (descriptor >= 0) {
-        (void)fsync(descriptor); /* some file systems refuse this for folders */
-        close(descriptor);
-    }
-    return EMB_OK;
+    errno = emb_file_publish(AT_FDCWD, part->descriptor, part->path, blob);
+    return errno ? emb_hub_io_error("cannot write", blob, error) : EMB_OK;
 }
 
 emb_status emb_hub_fetch(emb_hub_job *job, const emb_hub_file *file, emb_error *error) {

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "fail.h"
 
 #define OPEN_MAX_OUTPUTS 4
@@ -210,15 +211,8 @@ emb_status emb_output_write(emb_output *output, const void *data, size_t length,
 
 emb_status emb_output_write_at(emb_output *output, const void *data, size_t length, uint64_t offset,
                                emb_error *error) {
-    for (const char *bytes = data; length;) {
-        ssize_t written = pwrite(output->descriptor, bytes, length, (off_t)offset);
-        if (written < 0 && errno == EINTR) continue;
-        if (written <= 0) return write_failed(output, error);
-        bytes += written;
-        offset += (uint64_t)written;
-        length -= (size_t)written;
-    }
-    return EMB_OK;
+    errno = emb_file_write(output->descriptor, data, length, offset, NULL);
+    return errno ? write_failed(output, error) : EMB_OK;
 }
 
 static void forget(emb_output *output) {
@@ -236,23 +230,6 @@ void emb_output_abort(emb_output *output) {
     forget(output);
 }
 
-/* The new name must survive a power cut too: it is an entry of the directory. */
-static int sync_directory(emb_output *output) {
-    const char *slash = strrchr(output->path, '/');
-    size_t length = slash ? (size_t)(slash - output->path) + 1 : 0;
-    if (length == 0) {
-        memcpy(output->temporary, ".", 2);
-    } else {
-        output->temporary[length] = '\0'; /* the temporary file is in the same directory */
-    }
-    int descriptor = open(output->temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (descriptor < 0) return errno == EACCES ? 0 : -1;
-    int outcome = fsync(descriptor);
-    if (outcome != 0 && (errno == EINVAL || errno == ENOTSUP)) outcome = 0;
-    close(descriptor);
-    return outcome;
-}
-
 emb_status emb_output_commit(emb_output *output, emb_error *error) {
     if (output->direct) {
         if (output->descriptor != 1 && close(output->descriptor) != 0) {
@@ -262,13 +239,13 @@ emb_status emb_output_commit(emb_output *output, emb_error *error) {
         forget(output);
         return EMB_OK;
     }
-    if (fsync(output->descriptor) != 0 || rename(output->temporary, output->path) != 0) {
+    errno = emb_file_publish(AT_FDCWD, output->descriptor, output->temporary, output->path);
+    if (errno) {
         emb_status status = write_failed(output, error);
         emb_output_abort(output);
         return status;
     }
     int closed = close(output->descriptor);
     forget(output);
-    if (closed != 0 || sync_directory(output) != 0) return write_failed(output, error);
-    return EMB_OK;
+    return closed != 0 ? write_failed(output, error) : EMB_OK;
 }

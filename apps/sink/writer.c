@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/json_text.h"
+
 void emb_writer_init(emb_writer *writer, emb_output *output, void *buffer, size_t capacity) {
     memset(writer, 0, sizeof *writer);
     writer->output = output;
@@ -71,37 +73,10 @@ void emb_writer_float(emb_writer *writer, float value) {
     emb_writer_put(writer, text, (size_t)length);
 }
 
-/* Length of the valid UTF-8 sequence at `bytes`, or 0. */
-static size_t sequence_length(const unsigned char *bytes, size_t available) {
-    unsigned char c = bytes[0];
-    if (c < 0x80) return 1;
-    size_t length = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2;
-    if (c < 0xC2 || c > 0xF4 || available < length) return 0;
-    for (size_t i = 1; i < length; i++) {
-        if ((bytes[i] & 0xC0) != 0x80) return 0;
-    }
-    bool overlong = (c == 0xE0 && bytes[1] < 0xA0) || (c == 0xF0 && bytes[1] < 0x90);
-    bool outside = (c == 0xED && bytes[1] > 0x9F) || (c == 0xF4 && bytes[1] > 0x8F);
-    return overlong || outside ? 0 : length;
-}
-
 void emb_writer_string(emb_writer *writer, const char *text, size_t length) {
-    const unsigned char *bytes = (const unsigned char *)text;
+    char escaped[EMB_JSON_ESCAPED_MAX];
     emb_writer_put(writer, "\"", 1);
-    for (size_t i = 0; i < length;) {
-        unsigned char c = bytes[i];
-        size_t sequence = sequence_length(bytes + i, length - i);
-        if (c == '"' || c == '\\') {
-            char escaped[2] = {'\\', (char)c};
-            emb_writer_put(writer, escaped, 2);
-        } else if (c < 0x20 || c == 0x7F) {
-            emb_writer_format(writer, "\\u%04x", c);
-        } else if (sequence == 0) {
-            emb_writer_text(writer, "\xEF\xBF\xBD");
-        } else {
-            emb_writer_put(writer, bytes + i, sequence);
-        }
-        i += sequence ? sequence : 1;
-    }
+    for (size_t used; length; text += used, length -= used)
+        emb_writer_put(writer, escaped, emb_json_escape(escaped, text, length, &used));
     emb_writer_put(writer, "\"", 1);
 }
