@@ -20,7 +20,7 @@ ARROWS = {
     "src/model": ["base/", "backend/spec.h"],
     "src/backend": ["base/"],
     "src/encoder": ["base/", "model/", "backend/backend.h"],
-    "src/plan": ["base/", "text/", "model/", "backend/backend.h", "encoder/"],
+    "src/plan": ["base/", "text/", "model/", "backend/backend.h"],
     "src/engine": ["base/", "text/", "model/", "backend/backend.h", "encoder/", "plan/"],
     "src/quantizer": ["base/", "text/", "model/", "backend/backend.h", "encoder/", "plan/"],
     "train": ["base/", "text/", "model/", "backend/", "encoder/", "plan/"],

@@ -81,22 +81,25 @@ static emb_status choose_backend(const emb_backend **out, const emb_plan *plan,
     return EMB_OK;
 }
 
-#define EMB_PAGE_BYTES_MAX (2u << 20) /* of any region */
-
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 /* The regions of an engine, and the ledgers that book in them. */
 typedef struct regions {
-    emb_site_books books;
+    emb_plan_books books;
     uint32_t devices;
     void *host_base, *pinned_base, *device_bases[EMB_DEVICES_MAX];
     uint64_t host_bytes, pinned_bytes, device_bytes; /* the last: of each GPU */
 } regions;
 
-static uint64_t arena_bytes(const emb_plan *plan, emb_region_kind kind) {
+static const emb_region *region_of(const emb_plan *plan, emb_region_kind kind) {
     for (uint32_t i = 0; i < plan->regions_count && i < EMB_REGIONS_MAX; i++)
-        if (plan->regions[i].kind == kind) return plan->regions[i].arena_bytes;
-    return 0;
+        if (plan->regions[i].kind == kind) return &plan->regions[i];
+    return NULL;
+}
+
+static uint64_t arena_bytes(const emb_plan *plan, emb_region_kind kind) {
+    const emb_region *region = region_of(plan, kind);
+    return region ? region->arena_bytes : 0;
 }
 
 /* Books everything in the regions: measures if their bases are NULL. */
@@ -106,15 +109,25 @@ static void book(emb_memory *memory, regions *r, const emb_model *model, const e
     emb_ledger_init(&r->books.pinned, r->pinned_base, r->pinned_bytes);
     for (uint32_t d = 0; d < plan->devices_count; d++)
         emb_ledger_init_foreign(&r->books.devices[d], r->device_bases[d], r->device_bytes);
-    emb_memory_layout(memory, model, plan, backend, &r->books);
+    emb_engine_layout(memory, model, plan, backend, &r->books);
 }
 
-/* What was measured is the plan's allocation, rounded up to the region's pages. */
-static bool same_arena(const emb_ledger *ledger, const emb_plan *plan, emb_region_kind kind) {
-    uint64_t bytes = arena_bytes(plan, kind);
-    for (uint64_t page = 512; page <= EMB_PAGE_BYTES_MAX; page *= 2)
-        if ((ledger->bytes + page - 1) / page * page == bytes) return true;
-    return false;
+static bool has_item(const emb_region *region, const emb_item *item) {
+    for (uint32_t i = 0; i < region->items_count && i < EMB_ITEMS_MAX; i++)
+        if (region->items[i].bytes == item->bytes &&
+            strncmp(region->items[i].name, item->name, sizeof item->name) == 0)
+            return true;
+    return item->bytes == 0;
+}
+
+/* What was measured is what the plan states for this region, item by item. */
+static bool same_region(const emb_ledger *ledger, const emb_plan *plan, emb_region_kind kind) {
+    const emb_region *region = region_of(plan, kind);
+    if (!region) return ledger->bytes == 0;
+    bool same = ledger->bytes <= region->arena_bytes;
+    for (uint32_t i = 0; same && i < ledger->items_count; i++)
+        same = has_item(region, &ledger->items[i]);
+    return same;
 }
 
 /* Measures the plan's shapes for this model: a plan for another model must not pass. */
@@ -128,13 +141,13 @@ static emb_status check_plan(const emb_plan *plan, const emb_model *model,
                  (backend->device || !(plan->embeddings_pinned || plan->layers_pinned));
     if (sites) book(&memory, &r, model, plan, backend);
     const emb_shape *shape = &model->shape;
-    const emb_site_books *books = &r.books;
+    const emb_plan_books *books = &r.books;
     if (!sites || books->host.overflow || books->pinned.overflow || books->devices[0].overflow ||
         plan->windows == 0 || plan->dim == 0 || plan->dim > shape->spec.hidden ||
         plan->chunk_tokens_max > shape->window_tokens ||
-        !same_arena(&books->host, plan, EMB_REGION_HOST) ||
-        !same_arena(&books->pinned, plan, EMB_REGION_PINNED) ||
-        !same_arena(&books->devices[0], plan, EMB_REGION_DEVICE))
+        !same_region(&books->host, plan, EMB_REGION_HOST) ||
+        !same_region(&books->pinned, plan, EMB_REGION_PINNED) ||
+        !same_region(&books->devices[0], plan, EMB_REGION_DEVICE))
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "the plan was not made for this model: make it again");
     return EMB_OK;

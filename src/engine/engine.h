@@ -9,7 +9,7 @@
 #define EMB_ENGINE_ENGINE_H
 
 #include "base/counter.h"
-#include "plan/plan.h"
+#include "engine/memory.h"
 
 /* The text being read: the submitting thread alone. */
 typedef struct emb_intake {
@@ -93,8 +93,6 @@ struct emb_engine {
     emb_status status; /* sticky */
     emb_error error;
 };
-
-_Static_assert(sizeof(struct emb_engine) <= EMB_ENGINE_BYTES, "plan books too little for engine");
 
 static inline emb_window *emb_engine_window(emb_engine *engine, uint64_t sequence) {
     return &engine->memory.windows[sequence % engine->plan.windows];

@@ -32,8 +32,8 @@ static void reset_window(emb_engine *engine, emb_window *window) {
 /* Hands the window being filled to the lanes. */
 static void dispatch(emb_engine *engine) {
     emb_window *window = emb_engine_window(engine, engine->dispatched);
-    emb_plan_cut_window(window, engine->memory.length_counts, engine->plan.chunk_tokens_max,
-                        engine->plan.tokens_per_tile);
+    emb_engine_cut_window(window, engine->memory.length_counts, engine->plan.chunk_tokens_max,
+                          engine->plan.tokens_per_tile);
     bool streamed = engine->plan.weight_slots != 0 && window->cuts_count != 0;
     if (streamed) {
         for (uint32_t n = 0; n < engine->model->shape.layers; n++)

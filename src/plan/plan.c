@@ -1,7 +1,7 @@
 /* plan.c - limits to bytes: checks the limits, then takes the first step of the ladder that fits.
  *
  * A pure function of model, limits and machine. Each candidate is weighed by the very layout that
- * the engine binds.
+ * the engine binds, which comes as a callback.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -58,10 +58,18 @@
 #define TILE_TOKENS_WIDE    2048 /* narrower ones lose more than rows that come across the bus */
 #define TILE_TOKENS_SLENDER 1024 /* and these more than layers that do */
 
+typedef struct question {
+    const emb_model *model;
+    const emb_limits *limits;
+    const emb_machine *machine;
+    emb_plan_weigh *weigh;
+} question;
+
 typedef struct search {
     const emb_model *model;
     const emb_machine *machine;
     const emb_backend *backend;
+    emb_plan_weigh *weigh;
     emb_plan *plan;                      /* the candidate at hand */
     uint32_t tile_knee;                  /* tokens */
     const emb_device_info *gpu;          /* the first of several; NULL on the CPU */
@@ -145,12 +153,11 @@ static uint64_t context_growth(const search *s, uint64_t lane_bytes) {
 static bool weigh(const search *s) {
     emb_plan *plan = s->plan;
     bool cuda = plan->device == EMB_DEVICE_CUDA;
-    emb_memory memory;
-    emb_site_books books;
+    emb_plan_books books;
     emb_ledger_init(&books.host, NULL, 0);
     emb_ledger_init(&books.pinned, NULL, 0);
     for (uint32_t d = 0; d < plan->devices_count; d++) emb_ledger_init(&books.devices[d], NULL, 0);
-    emb_memory_layout(&memory, s->model, plan, s->backend, &books);
+    s->weigh(&books, s->model, plan, s->backend);
     if (books.host.overflow || books.pinned.overflow || books.devices[0].overflow) return false;
 
     plan->regions_count = 0;
@@ -677,10 +684,12 @@ static emb_status check_spec(const emb_backend *backend, const emb_layer_spec *s
 }
 
 /* Plans for one kind of device, not auto, though limits->device may be. */
-static emb_status plan_for(emb_plan *out, emb_device_kind device, const emb_model *model,
-                           const emb_limits *limits, const emb_machine *machine, emb_error *error) {
+static emb_status plan_for(emb_plan *out, emb_device_kind device, const question *q,
+                           emb_error *error) {
+    const emb_model *model = q->model;
+    const emb_machine *machine = q->machine;
     emb_plan base;
-    EMB_TRY(begin_plan(&base, device, model, limits, machine, error));
+    EMB_TRY(begin_plan(&base, device, model, q->limits, machine, error));
     bool cuda = base.device == EMB_DEVICE_CUDA;
     const emb_device_info *gpu = cuda ? &machine->devices[0] : NULL;
     emb_dtype dtype = base.dtype;
@@ -688,13 +697,14 @@ static emb_status plan_for(emb_plan *out, emb_device_kind device, const emb_mode
     const emb_backend *backend =
         cuda ? emb_cuda_sizes(gpu->compute_capability, dtype, base.gemm, spec)
              : emb_cpu_backend(machine->cpu_features, dtype);
-    if (!backend) return no_kernels(gpu, limits, machine, error);
+    if (!backend) return no_kernels(gpu, q->limits, machine, error);
     EMB_TRY(check_spec(backend, spec, error));
     emb_plan_numerics(base.numerics_id, model, backend);
 
     search s = {.model = model,
                 .machine = machine,
                 .backend = backend,
+                .weigh = q->weigh,
                 .plan = out,
                 .tile_knee = backend->tokens_knee,
                 .gpu = gpu,
@@ -729,19 +739,18 @@ static emb_status refuse_gpu_options(const emb_limits *limits, const char *why, 
 }
 
 /* Auto: the GPU that can be used is used, and what does not fit there is an error. */
-static emb_status plan_auto(emb_plan *out, const emb_model *model, const emb_limits *limits,
-                            const emb_machine *machine, emb_error *error) {
+static emb_status plan_auto(emb_plan *out, const question *q, emb_error *error) {
     emb_error gpu = {0}, cpu = {0};
+    const emb_machine *machine = q->machine;
     bool present = machine->devices_count > 0;
-    emb_status status =
-        present ? plan_for(out, EMB_DEVICE_CUDA, model, limits, machine, &gpu) : EMB_UNSUPPORTED;
+    emb_status status = present ? plan_for(out, EMB_DEVICE_CUDA, q, &gpu) : EMB_UNSUPPORTED;
     if (status != EMB_UNSUPPORTED) {
         if (status != EMB_OK && error) *error = gpu;
         return status;
     }
     const char *reason = present ? gpu.message : machine->device_reason;
-    EMB_TRY(refuse_gpu_options(limits, reason, error));
-    status = plan_for(out, EMB_DEVICE_CPU, model, limits, machine, &cpu);
+    EMB_TRY(refuse_gpu_options(q->limits, reason, error));
+    status = plan_for(out, EMB_DEVICE_CPU, q, &cpu);
     if (status == EMB_UNSUPPORTED && *reason)
         return emb_error_set(error, status, "%.130s (no GPU: %.110s)", cpu.message, reason);
     if (status != EMB_OK) {
@@ -753,10 +762,11 @@ static emb_status plan_auto(emb_plan *out, const emb_model *model, const emb_lim
     return EMB_OK;
 }
 
-emb_status emb_plan_make(emb_plan *out, const emb_model *model, const emb_limits *limits,
-                         const emb_machine *machine, emb_error *error) {
+emb_status emb_plan_choose(emb_plan *out, const emb_model *model, const emb_limits *limits,
+                           const emb_machine *machine, emb_plan_weigh *weigher, emb_error *error) {
     EMB_TRY(check_handles(out, model, limits, machine, error));
-    if (limits->device == EMB_DEVICE_AUTO) return plan_auto(out, model, limits, machine, error);
+    const question q = {model, limits, machine, weigher};
+    if (limits->device == EMB_DEVICE_AUTO) return plan_auto(out, &q, error);
     if (limits->device == EMB_DEVICE_CPU) EMB_TRY(refuse_gpu_options(limits, NULL, error));
-    return plan_for(out, limits->device, model, limits, machine, error);
+    return plan_for(out, limits->device, &q, error);
 }

@@ -7,6 +7,7 @@
 #ifndef EMB_QUANTIZER_QUANTIZER_H
 #define EMB_QUANTIZER_QUANTIZER_H
 
+#include "encoder/encoder.h"
 #include "plan/plan.h"
 
 #define EMB_QUANTIZER_ROWS 64 /* of a matrix that are at work at once */

@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-#include "plan/plan.h"
+#include "engine/memory.h"
 
 #define TEXTS     30
 #define TOKENS    50 /* of the longest text */
@@ -97,18 +97,20 @@ static emb_plan plan_of(const arrangement *form) {
     plan.window_tokens = form->window;
     plan.window_chunks = form->window / 2;
     emb_memory memory;
-    emb_site_books books;
+    emb_plan_books books;
     emb_ledger_init(&books.host, NULL, 0);
     emb_ledger_init(&books.pinned, NULL, 0);
     for (uint32_t d = 0; d < form->devices; d++) emb_ledger_init(&books.devices[d], NULL, 0);
-    emb_memory_layout(&memory, model, &plan,
+    emb_engine_layout(&memory, model, &plan,
                       emb_cuda_sizes(90, EMB_DTYPE_F32, EMB_GEMM_OWN, &model->shape.spec), &books);
     for (uint32_t i = 0; i < plan.regions_count; i++) {
         emb_region *region = &plan.regions[i];
-        uint64_t bytes = region->kind == EMB_REGION_HOST     ? books.host.bytes
-                         : region->kind == EMB_REGION_PINNED ? books.pinned.bytes
-                                                             : books.devices[0].bytes;
-        region->arena_bytes = (bytes + 4095) / 4096 * 4096;
+        const emb_ledger *booked = region->kind == EMB_REGION_HOST     ? &books.host
+                                   : region->kind == EMB_REGION_PINNED ? &books.pinned
+                                                                       : &books.devices[0];
+        memcpy(region->items, booked->items, sizeof region->items);
+        region->items_count = booked->items_count;
+        region->arena_bytes = (booked->bytes + 4095) / 4096 * 4096;
     }
     return plan;
 }

@@ -22,6 +22,7 @@ ARROWS = [  # file, quote, header, whether it may
     ("src/text/x.c", '"', "base/ledger.h", True), ("src/text/x.c", '"', "model/model.h", False),
     ("src/encoder/x.c", '"', "backend/backend.h", True),
     ("src/encoder/x.c", '"', "plan/plan.h", False), ("src/plan/x.c", '"', "engine/engine.h", False),
+    ("src/plan/x.c", '"', "encoder/encoder.h", False),
     ("src/engine/x.c", '"', "plan/plan.h", True), ("src/engine/x.c", '"', "../base/file.h", False),
     ("src/base/x.c", "<", "zlib.h", False), ("src/base/x.c", "<", "pthread.h", True),
     ("src/plan/x.c", "<", "immintrin.h", False),

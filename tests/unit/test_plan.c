@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
+#include "engine/memory.h"
 #include "model/family/family.h"
-#include "plan/plan.h"
 
 #define MIB (1ull << 20)
 
@@ -375,7 +375,7 @@ static void tiles_hold_every_chunk_once(void **state) {
             starts[c + 1] = starts[c] + 2 + (uint32_t)rand() % (CHUNK_MAX - 1);
         window.table.chunks = chunks;
         window.table.tokens = starts[chunks];
-        emb_plan_cut_window(&window, counts, CHUNK_MAX, TILE);
+        emb_engine_cut_window(&window, counts, CHUNK_MAX, TILE);
         bool seen[CHUNKS] = {false};
         uint32_t row = 0, at = 0, before = CHUNK_MAX, earlier = 0;
         for (uint32_t t = 0; t < window.cuts_count; t++) {

@@ -3,7 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include "plan/plan.h"
+#include "engine/memory.h"
 
 static uint32_t chunk_length(const emb_token_table *table, uint32_t chunk) {
     return table->starts[chunk + 1] - table->starts[chunk];
@@ -24,8 +24,8 @@ static void order_by_length(emb_window *window, uint32_t *counts, uint32_t chunk
         window->order[counts[chunk_length(table, c)]++] = c;
 }
 
-void emb_plan_cut_window(emb_window *window, uint32_t *counts, uint32_t chunk_tokens_max,
-                         uint32_t tokens_per_tile) {
+void emb_engine_cut_window(emb_window *window, uint32_t *counts, uint32_t chunk_tokens_max,
+                           uint32_t tokens_per_tile) {
     order_by_length(window, counts, chunk_tokens_max);
     window->cuts_count = 0;
     uint32_t row0 = 0;

@@ -1,9 +1,10 @@
-/* layout.c - books every buffer of an engine for given shapes; measured by plan, bound by engine.
+/* layout.c - books every buffer of an engine for given shapes: weighed while planning, bound at
+ * open.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
-#include "plan/plan.h"
+#include "engine/engine.h"
 
 static void window_layout(emb_window *window, const emb_plan *plan, const emb_shape *shape,
                           const emb_books *books) {
@@ -77,8 +78,8 @@ static void site_layout(emb_site *site, const emb_plan *plan, const emb_weights_
                         config->backend->activation_bytes);
 }
 
-void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_plan *plan,
-                       const emb_backend *backend, emb_site_books *books) {
+void emb_engine_layout(emb_memory *memory, const emb_model *model, const emb_plan *plan,
+                       const emb_backend *backend, emb_plan_books *books) {
     emb_ledger *ledger = &books->host;
     const emb_shape *shape = &model->shape;
     uint32_t sites = plan->devices_count;
@@ -86,7 +87,7 @@ void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_pla
     emb_books at = {ledger, cuda ? &books->pinned : ledger, NULL};
     memset(memory, 0, sizeof *memory);
     emb_ledger_item(ledger, "engine");
-    memory->engine = emb_ledger_take(ledger, 1, EMB_ENGINE_BYTES);
+    memory->engine = emb_ledger_take(ledger, 1, sizeof *memory->engine);
     memory->lanes = emb_ledger_take(ledger, plan->lanes, sizeof *memory->lanes);
     memory->windows = emb_ledger_take(ledger, plan->windows, sizeof *memory->windows);
     memory->sites = emb_ledger_take(ledger, sites, sizeof *memory->sites);
@@ -123,4 +124,15 @@ void emb_memory_layout(emb_memory *memory, const emb_model *model, const emb_pla
     emb_thread_set_layout(&memory->threads,
                           plan->lanes + (plan->weight_slots ? sites : 0) + plan->readers - 1,
                           ledger);
+}
+
+static void weigh(emb_plan_books *books, const emb_model *model, const emb_plan *plan,
+                  const emb_backend *backend) {
+    emb_memory memory;
+    emb_engine_layout(&memory, model, plan, backend, books);
+}
+
+emb_status emb_plan_make(emb_plan *out, const emb_model *model, const emb_limits *limits,
+                         const emb_machine *machine, emb_error *error) {
+    return emb_plan_choose(out, model, limits, machine, weigh, error);
 }
