@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "backend/cuda/module/pack.h"
+#include "backend/cuda/host/pack.h"
 
 enum { COLS_MAX = 4096 }; /* of any matrix */
 

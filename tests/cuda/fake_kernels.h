@@ -4,7 +4,7 @@
 #ifndef EMB_TESTS_CUDA_FAKE_KERNELS_H
 #define EMB_TESTS_CUDA_FAKE_KERNELS_H
 
-#include "backend/cuda/layout.h"
+#include "backend/cuda/sizes/layout.h"
 
 /* A tile, its lane's memory, and the dtype of the weights: activations are f32 beside f32, else
  * f16. */

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "backend/backend.h"
-#include "backend/cuda/module/pack.h"
+#include "backend/cuda/host/pack.h"
 #include "base/error.h"
 #include "fake_kernels.h"
 #include "fake_stream.h"

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <vector>
 
-#include "backend/cuda/kernels.h"
+#include "backend/cuda/kernels/kernels.h"
 
 #define REQUIRE(call)                                                                              \
     do {                                                                                           \

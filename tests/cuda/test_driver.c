@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "backend/backend.h"
-#include "backend/cuda/layout.h"
+#include "backend/cuda/sizes/layout.h"
 
 #define PATIENCE_MS 20000
 

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "backend/cuda/module/nvml.h"
+#include "backend/cuda/host/nvml.h"
 
 #define MIB  (1ull << 20)
 #define CARD "0000:01:00.0"

@@ -55,10 +55,9 @@ if(NOT CMAKE_CUDA_ARCHITECTURES OR CMAKE_CUDA_ARCHITECTURES STREQUAL every)
   set(for "every card that it supports")
 endif()
 enable_language(CUDA)
-file(GLOB cuda_files CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cu
-     ${CMAKE_CURRENT_LIST_DIR}/module/*.c)
-add_library(embound_cuda SHARED ${cuda_files} src/backend/cuda/layout.c src/backend/spec.c
-            src/base/error.c
+file(GLOB cuda_files CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/kernels/*/*.cu
+     ${CMAKE_CURRENT_LIST_DIR}/host/*.c ${CMAKE_CURRENT_LIST_DIR}/sizes/*.c)
+add_library(embound_cuda SHARED ${cuda_files} src/backend/spec.c src/base/error.c
             src/base/ledger.c src/base/process.c src/base/quantize.c)
 # not find_package(CUDAToolkit): CMake 3.25's stumbles over libraries that CUDA 13 no longer has
 target_include_directories(embound_cuda PRIVATE include src

@@ -1,0 +1,60 @@
+/* graph.c - a lane's recordings: the forward of a bucket of tokens as one CUDA graph.
+ *
+ * Grids are sized by the bucket, lengths are read on the device, so one graph serves every tile
+ * that fits it. Recorded at open, before ready; a replay launches what plain operations would.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cuda/host/module.h"
+
+void emb_cuda_record(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch) {
+    emb_cuda_state *state = scratch->state;
+    *tile = (emb_tile){.tokens = tokens, .chunks = emb_chunks_max(tokens)};
+    state->recording = tokens;
+    state->replayed = false;
+    emb_cuda_note(state, cudaSetDevice((int)state->index));
+    /* this thread's calls alone: other lanes may work meanwhile */
+    emb_cuda_note(state, cudaStreamBeginCapture(state->stream, cudaStreamCaptureModeThreadLocal));
+    emb_cuda_view v = emb_cuda_view_indices(scratch, tile);
+    emb_cuda_note(state, emb_cuda_prepare(&v.pack, state->stream));
+}
+
+emb_status emb_cuda_recorded(emb_lane_scratch *scratch, emb_error *error) {
+    emb_cuda_state *state = scratch->state;
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t ready = NULL;
+    cudaError_t reason = cudaStreamEndCapture(state->stream, &graph);
+    if (reason == cudaSuccess) reason = state->failure;
+    if (reason == cudaSuccess) reason = cudaGraphInstantiate(&ready, graph, 0);
+    /* what a first launch would take on the device, it takes now */
+    if (reason == cudaSuccess) reason = cudaGraphUpload(ready, state->stream);
+    if (reason == cudaSuccess) reason = cudaStreamSynchronize(state->stream);
+    if (graph) cudaGraphDestroy(graph);
+    uint32_t tokens = state->recording;
+    state->recording = 0;
+    if (reason == cudaSuccess && state->graphs_count < EMB_BUCKETS_MAX) {
+        state->graphs[state->graphs_count++] = (struct emb_cuda_recorded){tokens, ready};
+        return EMB_OK;
+    }
+    if (ready) cudaGraphExecDestroy(ready);
+    emb_cuda_lane_failed(error, state, "its work cannot be recorded", reason);
+    state->failure = cudaSuccess; /* of the recording; a broken context fails what comes next */
+    state->blas_status = 0;
+    cudaGetLastError();
+    return EMB_DEVICE;
+}
+
+bool emb_cuda_replay(emb_cuda_state *state, uint32_t tokens) {
+    const struct emb_cuda_recorded *best = NULL;
+    for (uint32_t i = 0; i < state->graphs_count; i++) {
+        const struct emb_cuda_recorded *at = &state->graphs[i];
+        if (at->tokens >= tokens && (!best || at->tokens < best->tokens)) best = at;
+    }
+    state->replayed = best != NULL;
+    if (best) emb_cuda_note(state, cudaGraphLaunch(best->graph, state->stream));
+    return best != NULL;
+}
+
+void emb_cuda_forget(emb_cuda_state *state) {
+    for (uint32_t i = 0; i < state->graphs_count; i++) cudaGraphExecDestroy(state->graphs[i].graph);
+    state->graphs_count = 0;
+}

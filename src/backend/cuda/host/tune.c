@@ -1,0 +1,144 @@
+/* tune.c - times the kernels that give a product the same bits, and remembers the fastest.
+ *
+ * Runs before ready, on a lane that was just warmed with a tile of the size in question, in that
+ * lane's own memory. What it finds decides about speed alone.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cuda/host/module.h"
+
+enum { LAUNCHES = 10, SAMPLES = 3 };
+
+/* What is gained must be more than what one measurement differs from the next. */
+#define GAIN 0.97f
+
+uint32_t emb_cuda_tuning_row(uint32_t tokens) {
+    uint32_t row = 0;
+    while (row + 1 < EMB_TUNING_SIZES && (EMB_TUNING_TOKENS << row) < tokens) row++;
+    return row;
+}
+
+void emb_cuda_tuned(emb_lane_scratch *scratch, const emb_tuning *tuning) {
+    emb_cuda_state *state = scratch->state;
+    for (uint32_t i = 0; i < EMB_TUNING_SIZES; i++) {
+        for (uint32_t p = 0; p < EMB_CUDA_PRODUCTS; p++) {
+            uint8_t kernel = tuning->kernels[i][p];
+            bool known = kernel <= EMB_CUDA_TILE_LARGE ||
+                         (kernel == EMB_CUDA_TILE_PAIR && state->device.capability == 90);
+            state->tuning.kernels[i][p] = known ? kernel : EMB_CUDA_TILE_AUTO;
+        }
+    }
+}
+
+/* One product of the layer, between buffers of the lane: as the block runs it, norm included if it
+ * is not quantised. */
+typedef struct job {
+    void *out;
+    const void *in;
+    emb_cuda_linear linear;
+    emb_cuda_narrow narrow; /* instead of `linear`, if it has rows */
+    const float *reach;
+    const emb_cuda_norm *norm; /* NULL: none, and GELU if it is the feed-forward's first */
+    int gelu;
+} job;
+
+static job job_of(const emb_cuda_view *v, const emb_layer *layer, const emb_cuda_norm *norm,
+                  emb_cuda_product which) {
+    const emb_linear *linears[EMB_CUDA_PRODUCTS] = {&layer->qkv, &layer->attention_out,
+                                                    &layer->ffn_in, &layer->ffn_out};
+    const emb_linear *l = linears[which];
+    bool widens = which == EMB_CUDA_QKV || which == EMB_CUDA_FFN_IN,
+         last = which == EMB_CUDA_FFN_OUT;
+    bool quantised = emb_dtype_quantized(l->dtype);
+    return (job){
+        .narrow = quantised ? emb_cuda_narrow_of(l) : (emb_cuda_narrow){0},
+        .reach = quantised ? l->reach : NULL,
+        .out = last ? v->lane.context : v->lane.wide,
+        .in = last ? v->lane.wide : v->lane.context,
+        .linear = {l->packed, l->bias, l->rows, l->cols, v->type},
+        .norm = widens ? NULL : norm,
+        .gelu = which == EMB_CUDA_FFN_IN,
+    };
+}
+
+/* Codes and values lie one over another here, and mean nothing. What stands behind a product is the
+ * same whichever kernel that takes. */
+static int launch_narrow(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
+    const emb_cuda_device *device = &v->state->device;
+    cudaStream_t stream = v->state->stream;
+    emb_cuda_codes codes = emb_cuda_codes_of(v, v->lane.inner_codes);
+    emb_cuda_codes next = emb_cuda_codes_of(v, v->lane.middle_codes);
+    bool plain = j->narrow.type == EMB_DTYPE_INT4;
+    if (j->gelu && j->narrow.type == EMB_DTYPE_FP8)
+        return emb_cuda_narrow_codes(&codes, &next, j->reach, &j->narrow, 1, tile, &v->pack, device,
+                                     stream);
+    return emb_cuda_narrow_run(j->out, plain ? NULL : &codes, plain ? j->in : NULL, &j->narrow,
+                               j->gelu, tile, &v->pack, device, stream);
+}
+
+static int launch(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
+    const emb_cuda_device *device = &v->state->device;
+    cudaStream_t stream = v->state->stream;
+    if (j->narrow.rows) return launch_narrow(j, tile, v);
+    if (!j->norm || !v->lane.narrow)
+        return emb_cuda_linear_run(j->out, j->in, &j->linear, j->gelu, tile, &v->pack, device,
+                                   stream);
+    return emb_cuda_linear_norm(j->out, j->in, &j->linear, j->out, j->norm, v->lane.narrow, tile,
+                                emb_cuda_tuning_tokens(v), &v->pack, device, stream);
+}
+
+/* Milliseconds of the fastest sample; 0 if there is no such kernel here. */
+static float time_of(const job *j, emb_cuda_tile tile, const emb_cuda_view *v, cudaEvent_t start,
+                     cudaEvent_t stop) {
+    cudaStream_t stream = v->state->stream;
+    float best = 0;
+    if (launch(j, tile, v) != 0) {
+        cudaGetLastError(); /* told here, and not an error of later calls */
+        return 0;
+    }
+    for (int s = 0; s < SAMPLES; s++) {
+        float ms = 0;
+        emb_cuda_note(v->state, cudaEventRecord(start, stream));
+        for (int i = 0; i < LAUNCHES; i++) emb_cuda_note(v->state, launch(j, tile, v));
+        emb_cuda_note(v->state, cudaEventRecord(stop, stream));
+        emb_cuda_note(v->state, cudaEventSynchronize(stop));
+        if (cudaEventElapsedTime(&ms, start, stop) != cudaSuccess) return 0;
+        if (s == 0 || ms < best) best = ms;
+    }
+    return best;
+}
+
+static uint8_t fastest(const job *j, const emb_cuda_view *v, cudaEvent_t start, cudaEvent_t stop) {
+    bool hopper = v->state->device.capability == 90 && v->type != EMB_DTYPE_F32;
+    int best = EMB_CUDA_TILE_AUTO, last = hopper ? EMB_CUDA_TILE_PAIR : EMB_CUDA_TILE_LARGE;
+    float least = time_of(j, EMB_CUDA_TILE_AUTO, v, start, stop) * GAIN;
+    for (int tile = EMB_CUDA_TILE_SMALL; tile <= last; tile++) {
+        float ms = time_of(j, (emb_cuda_tile)tile, v, start, stop);
+        if (ms <= 0 || ms >= least) continue;
+        least = ms;
+        best = tile;
+    }
+    return (uint8_t)best;
+}
+
+emb_status emb_cuda_tune(const emb_backend *self, emb_lane_scratch *scratch, emb_tuning *tuning,
+                         uint32_t tokens, const emb_layer *layer, const emb_block_shape *shape,
+                         emb_error *error) {
+    emb_cuda_state *state = scratch->state;
+    emb_tile tile = {.tokens = tokens, .chunks = emb_chunks_max(tokens)};
+    emb_cuda_view v = emb_cuda_view_of(self, scratch, &tile, shape);
+    cudaEvent_t start = NULL, stop = NULL;
+    if (state->blas.handle) return EMB_OK; /* its algorithms are not alike in bits */
+    cudaError_t reason = cudaEventCreate(&start);
+    if (reason == cudaSuccess) reason = cudaEventCreate(&stop);
+    uint8_t *row = tuning->kernels[emb_cuda_tuning_row(tokens)];
+    emb_cuda_norm norm = {layer->ffn_gain, layer->ffn_shift, shape->norm_epsilon};
+    for (uint32_t p = 0; reason == cudaSuccess && p < EMB_CUDA_PRODUCTS; p++) {
+        job j = job_of(&v, layer, &norm, (emb_cuda_product)p);
+        row[p] = fastest(&j, &v, start, stop);
+    }
+    if (start) cudaEventDestroy(start);
+    if (stop) cudaEventDestroy(stop);
+    emb_cuda_note(state, reason);
+    if (state->failure == cudaSuccess) return EMB_OK;
+    return emb_cuda_lane_failed(error, state, "tuning failed", state->failure);
+}

@@ -1,0 +1,113 @@
+/* attention.cuh - what the tensor-core attentions share: parameters, mask, online softmax, output.
+ *
+ * Feeds attention_mma.cu and attention_wgmma.cu, whose products leave 16 query rows of a warp in
+ * the same registers; the arithmetic between the products stands here once, so their bits agree.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_BACKEND_CUDA_KERNELS_ATTENTION_ATTENTION_CUH
+#define EMB_BACKEND_CUDA_KERNELS_ATTENTION_ATTENTION_CUH
+
+#include "backend/cuda/kernels/device.cuh"
+
+#define ROWS  EMB_CUDA_TILE_ROWS
+#define KEYS  64
+#define LOG2E 1.4426950408889634f
+
+/* What a kernel needs to know. */
+template <typename T> struct emb_attention {
+    T *out;       /* [tokens, hidden] */
+    const T *qkv; /* [tokens, 3 * hidden] */
+    const uint4 *tiles;
+    const float *relative;
+    uint32_t hidden, heads, head_dim, relative_tokens;
+    float scale; /* of a score, times log2 e */
+};
+
+/* Adds the bias to the scaled scores and hides keys past the chunk. A thread holds columns
+ * 2 * (lane % 4) + {0, 1} of each group of 8, of rows lane / 4 and lane / 4 + 8. */
+template <bool RELATIVE>
+static __device__ __forceinline__ void emb_attention_mask(float (&scores)[KEYS / 8][4], float scale,
+                                                          const float *bias, uint32_t warp_row,
+                                                          uint32_t keys) {
+    uint32_t lane = threadIdx.x & 31, row = warp_row + (lane >> 2);
+    if (!RELATIVE && keys == KEYS) return;
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t key = n * 8 + (lane & 3) * 2 + (i & 1), r = row + (i >> 1) * 8;
+            if (RELATIVE) scores[n][i] = fmaf(scores[n][i], scale, bias[key + ROWS - 1 - r]);
+            if (key >= keys) scores[n][i] = -INFINITY;
+        }
+    }
+}
+
+/* Turns scores into weights relative to the largest score so far; rescales what came before.
+ * `scale` makes powers of 2 of the scores. */
+template <int D>
+static __device__ __forceinline__ void
+emb_attention_soften(float (&scores)[KEYS / 8][4], float (&context)[D / 8][4], float (&largest)[2],
+                     float (&sums)[2], float scale) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float top = largest[half];
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++) {
+            top = fmaxf(top, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
+        }
+        top = fmaxf(top, __shfl_xor_sync(EMB_FULL_WARP, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(EMB_FULL_WARP, top, 2));
+        float keep = emb_power2((largest[half] - top) * scale), sum = 0, offset = -top * scale;
+        largest[half] = top;
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n++) {
+#pragma unroll
+            for (int i = 2 * half; i < 2 * half + 2; i++) {
+                scores[n][i] = emb_power2(fmaf(scores[n][i], scale, offset));
+                sum += scores[n][i];
+            }
+        }
+        sums[half] = fmaf(sums[half], keep, sum);
+        if (!__any_sync(EMB_FULL_WARP, keep != 1.0f)) continue;
+#pragma unroll
+        for (int d = 0; d < D / 8; d++) {
+            context[d][2 * half] *= keep;
+            context[d][2 * half + 1] *= keep;
+        }
+    }
+}
+
+/* Divides by the sums and writes a warp's 16 rows, by way of its own rows of the query tile. */
+template <typename T, int D>
+static __device__ __forceinline__ void
+emb_attention_finish(const emb_attention<T> &p, float (&context)[D / 8][4], float (&sums)[2],
+                     unsigned char *tile, T *out, uint32_t warp_row, uint32_t rows) {
+    uint32_t lane = threadIdx.x & 31, row = warp_row + (lane >> 2);
+    __syncwarp(); /* all lanes have read the queries that lay here */
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float sum = sums[half];
+        sum += __shfl_xor_sync(EMB_FULL_WARP, sum, 1);
+        sum += __shfl_xor_sync(EMB_FULL_WARP, sum, 2);
+        float factor = 1.0f / sum;
+#pragma unroll
+        for (int d = 0; d < D / 8; d++) {
+            *reinterpret_cast<uint32_t *>(tile + emb_swizzle<D / 8>(row + half * 8, d) +
+                                          (lane & 3) * 4) =
+                emb_pack<T>(context[d][2 * half] * factor, context[d][2 * half + 1] * factor);
+        }
+    }
+    __syncwarp();
+    constexpr int PIECES = D / 8, STEP = 32 / PIECES;
+    uint32_t piece = lane % PIECES;
+#pragma unroll
+    for (int i = 0; i < 16; i += STEP) {
+        uint32_t r = warp_row + i + lane / PIECES;
+        if (r < rows && piece * 8 < p.head_dim) {
+            *reinterpret_cast<uint4 *>(out + (uint64_t)r * p.hidden + piece * 8) =
+                *reinterpret_cast<const uint4 *>(tile + emb_swizzle<PIECES>(r, piece));
+        }
+    }
+}
+
+#endif

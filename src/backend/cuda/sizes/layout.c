@@ -1,0 +1,200 @@
+/* layout.c - books a CUDA backend's device memory; plain C, so that any machine can plan for a
+ * card.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cuda/sizes/layout.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/backend.h"
+#include "backend/cuda/kernels/kernels.h"
+
+static void *cut(uintptr_t *end, uint64_t count, uint64_t size) {
+    const uint64_t align = EMB_ALIGN;
+    uintptr_t start = *end;
+    *end += (count * size + align - 1) / align * align;
+    return (void *)start;
+}
+
+uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, void *base) {
+    uintptr_t end = (uintptr_t)base;
+    lane->indices = cut(&end, emb_index_words(tokens), sizeof(uint32_t));
+    lane->starts = lane->indices + EMB_INDEX_HEAD;
+    lane->ids = lane->indices + emb_index_ids(tokens);
+    lane->positions = cut(&end, tokens, sizeof(uint32_t));
+    lane->tiles = cut(&end, emb_cuda_tiles_words(tokens, emb_chunks_max(tokens)), sizeof(uint32_t));
+    return end - (uintptr_t)base;
+}
+
+/* At least what the cut above takes: 8 bytes of indices, 4 of positions and 8 1/4 of work list for
+ * a token, and less than 512 - 63 for the first of each and for rounding up. */
+uint64_t emb_cuda_kept_place(const emb_backend *self, uint32_t tokens, uint32_t tiles) {
+    (void)self;
+    uint64_t bytes = 21 * (uint64_t)tokens + 512 * (uint64_t)tiles;
+    return (bytes + EMB_ALIGN - 1) / EMB_ALIGN * EMB_ALIGN;
+}
+
+/* The context and the codes of I8 or FP8. FP8 has no codes of the context, and makes those of the
+ * intermediate while it reads the feed-forward's input. */
+static void cut_context(emb_cuda_lane *lane, uintptr_t *end, const emb_block_shape *shape,
+                        emb_dtype dtype, uint32_t tokens) {
+    const uint64_t rows = (uint64_t)tokens * shape->hidden;
+    uintptr_t behind = *end;
+    lane->inner_codes = cut(&behind, (uint64_t)tokens * shape->intermediate, 1);
+    if (dtype == EMB_DTYPE_INT8) cut(end, rows, 1);
+    lane->context = cut(end, rows, sizeof(uint16_t));
+    lane->middle_codes = lane->context;
+    if (*end < behind) *end = behind;
+    if (dtype == EMB_DTYPE_FP8) lane->middle_codes = cut(end, rows, 1);
+}
+
+/* What stands beside or instead of f16 values; `wide` is cut last, so that codes end it. */
+static void cut_codes(emb_cuda_lane *lane, uintptr_t *end, const emb_block_shape *shape,
+                      emb_dtype dtype, uint32_t tokens) {
+    const uint64_t value = sizeof(uint16_t), rows = (uint64_t)tokens * shape->hidden;
+    cut_context(lane, end, shape, dtype, tokens);
+    lane->code_scales = cut(end, tokens, sizeof(float));
+    lane->inner_scales = cut(end, tokens, sizeof(float));
+    lane->code_zeros = cut(end, tokens, sizeof(int32_t));
+    lane->inner_zeros = cut(end, tokens, sizeof(int32_t));
+    uintptr_t behind = *end;
+    lane->wide = cut(end, 3 * rows, value);
+    lane->layer_codes = cut(end, rows, 1);
+    if (dtype == EMB_DTYPE_FP8) return;
+    cut(&behind, (uint64_t)tokens * shape->intermediate, value);
+    if (*end < behind) *end = behind;
+}
+
+uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, emb_dtype dtype,
+                           uint32_t tokens, void *base) {
+    uintptr_t end = (uintptr_t)base;
+    uint64_t value = emb_dtype_bytes(dtype), rows = (uint64_t)tokens * shape->hidden;
+    uint64_t wide =
+        shape->intermediate > 3 * shape->hidden ? shape->intermediate : 3 * (uint64_t)shape->hidden;
+    memset(lane, 0, sizeof *lane);
+    end += emb_cuda_indices_cut(lane, tokens, base);
+    if (dtype == EMB_DTYPE_INT8 || dtype == EMB_DTYPE_FP8) {
+        cut_codes(lane, &end, shape, dtype, tokens);
+        return end - (uintptr_t)base;
+    }
+    lane->wide = cut(&end, tokens * wide, value);
+    lane->context = cut(&end, rows, value);
+    if (!emb_dtype_quantized(dtype)) lane->narrow = cut(&end, rows, value);
+    return end - (uintptr_t)base;
+}
+
+bool emb_cuda_linear_fits(uint32_t rows, uint32_t cols, emb_dtype dtype, uint32_t group) {
+    uint32_t step = !emb_dtype_quantized(dtype) ? 8 : dtype == EMB_DTYPE_INT4 ? 32 : 16;
+    return rows % 8 == 0 && cols % step == 0 && (dtype != EMB_DTYPE_INT4 || cols % group == 0);
+}
+
+/* The packed form of a quantised matrix, as emb_cuda_narrow has it. */
+static void quantised_layout(emb_linear *linear, emb_ledger *ledger) {
+    uint64_t rows = linear->rows, cols = linear->cols;
+    linear->sums = NULL;
+    linear->zeros = NULL;
+    linear->reach = NULL;
+    if (linear->dtype == EMB_DTYPE_INT4) {
+        uint64_t groups = emb_quantized_groups(linear->cols, linear->group);
+        linear->packed = emb_ledger_take(ledger, rows, cols / 2);
+        linear->scales = emb_ledger_take(ledger, rows * groups, sizeof(uint16_t)); /* f16 */
+        linear->zeros = emb_ledger_take(ledger, rows, groups);
+        return;
+    }
+    linear->packed = emb_ledger_take(ledger, rows, cols);
+    linear->scales = emb_ledger_take(ledger, rows, sizeof(float));
+    if (linear->dtype == EMB_DTYPE_INT8)
+        linear->sums = emb_ledger_take(ledger, rows, sizeof(int32_t));
+    if (linear->dtype == EMB_DTYPE_FP8) linear->reach = emb_ledger_take(ledger, 2, sizeof(float));
+}
+
+const char *emb_cuda_supports_spec(const emb_backend *self, const emb_layer_spec *spec) {
+    (void)self;
+    return emb_spec_beyond_bert(spec);
+}
+
+void emb_cuda_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t rows,
+                            uint32_t cols, emb_dtype dtype, emb_ledger *ledger) {
+    bool narrow = emb_cuda_gemm_of(self) == EMB_GEMM_CUBLASLT && dtype != EMB_DTYPE_F32;
+    linear->rows = rows;
+    linear->cols = cols;
+    linear->dtype = dtype;
+    if (emb_dtype_quantized(dtype))
+        quantised_layout(linear, ledger);
+    else
+        linear->packed = emb_ledger_take(ledger, (uint64_t)rows * cols, emb_dtype_bytes(dtype));
+    linear->bias = emb_ledger_take(ledger, rows, sizeof(float));
+    linear->bias_narrow = narrow ? emb_ledger_take(ledger, rows, emb_dtype_bytes(dtype)) : NULL;
+}
+
+void emb_cuda_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
+                          const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger) {
+    emb_cuda_lane cut;
+    memset(lane, 0, sizeof *lane);
+    lane->tokens_max = tokens;
+    lane->memory =
+        emb_ledger_take(ledger, 1, emb_cuda_lane_cut(&cut, shape, self->dtype, tokens, NULL));
+}
+
+/* ---- planning without a device --------------------------------------------------------------- */
+
+/* Attention's f16 products have their own order of sums on sm_75, fp8 products theirs on sm_90. */
+static const char *quantised_numerics(uint32_t compute_capability, emb_dtype dtype) {
+    bool old = compute_capability < 80;
+    if (dtype == EMB_DTYPE_INT8) return old ? "cuda-sm75-int8" : "cuda-sm80-int8";
+    if (dtype == EMB_DTYPE_INT4) return old ? "cuda-sm75-int4" : "cuda-sm80-int4";
+    if (compute_capability < EMB_CUDA_FP8_CAPABILITY) return NULL;
+    return compute_capability == 90 ? "cuda-sm90-fp8" : "cuda-sm89-fp8";
+}
+
+static const char *numerics_of(uint32_t compute_capability, emb_dtype dtype, emb_gemm gemm) {
+    bool own = gemm == EMB_GEMM_OWN;
+    if (emb_dtype_quantized(dtype))
+        return own ? quantised_numerics(compute_capability, dtype) : NULL;
+    if (dtype == EMB_DTYPE_F32) return own ? "cuda-f32" : "cuda-f32-cublaslt";
+    if (compute_capability >= 80 && dtype == EMB_DTYPE_BF16)
+        return own ? "cuda-sm80-bf16" : "cuda-sm80-bf16-cublaslt";
+    if (dtype != EMB_DTYPE_F16) return NULL;
+    if (compute_capability < 80) return own ? "cuda-sm75-f16" : "cuda-sm75-f16-cublaslt";
+    return own ? "cuda-sm80-f16" : "cuda-sm80-f16-cublaslt";
+}
+
+const emb_backend *emb_cuda_find(const emb_backend *rows, size_t count, uint32_t compute_capability,
+                                 emb_dtype dtype, emb_gemm gemm) {
+    const char *numerics = numerics_of(compute_capability, dtype, gemm);
+    for (size_t i = 0; numerics && i < count; i++)
+        if (strcmp(rows[i].numerics, numerics) == 0) return &rows[i];
+    return NULL;
+}
+
+#define SIZES(numerics, dtype, gemm) {EMB_CUDA_SIZES(numerics, dtype, gemm)},
+static const emb_backend sizes[] = {EMB_CUDA_ROWS(SIZES)};
+
+const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_dtype dtype, emb_gemm gemm,
+                                  const emb_block_shape *shape) {
+    if (compute_capability < 75 || shape->hidden > EMB_CUDA_HIDDEN_MAX ||
+        shape->head_dim > EMB_CUDA_HEAD_DIM_MAX || shape->head_dim % 8)
+        return NULL;
+    uint32_t group = EMB_QUANTIZE_GROUP; /* a model's own is the planner's to check */
+    if (!emb_cuda_linear_fits(shape->intermediate, shape->hidden, dtype, group) ||
+        !emb_cuda_linear_fits(shape->hidden, shape->intermediate, dtype, group))
+        return NULL;
+    return emb_cuda_find(sizes, sizeof sizes / sizeof sizes[0], compute_capability, dtype, gemm);
+}
+
+bool emb_cuda_built_for(const char *architectures, uint32_t compute_capability) {
+    for (const char *at = architectures; *at; at += *at == ',') {
+        char *end;
+        unsigned long built = strtoul(at, &end, 10);
+        if (end == at) return true;
+        bool exactly = *end == 'a', family = *end == 'f'; /* of one architecture, or its major */
+        bool binary = family || strncmp(end + exactly, "-real", 5) == 0;
+        bool same_major = compute_capability / 10 == built / 10;
+        if (exactly ? compute_capability == built
+                    : compute_capability >= built && (same_major || !binary))
+            return true;
+        at = end + strcspn(end, ",");
+    }
+    return false;
+}
