@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "backend/cuda/kernels/kernels_quantized.h"
+#include "backend/cuda/kernels/kernels.h"
 #include "cuda/support.cuh"
 
 #define GROUP_SECONDS 25

@@ -1,19 +1,47 @@
 /* fake_kernels.c - loops that compute what a GPU's kernels do, in f32 or with f16 activations, from
  * matrices in any dtype and in the packed form of the device.
  *
+ * As on a card, a launch is enqueued with a copy of its arguments, and lengths, ids and work list
+ * are read from the device's memory when it runs. What a card has no kernel for is refused.
+ *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "fake_kernels.h"
 
-#include <assert.h>
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "backend/cuda/host/pack.h"
+#include "base/dtype.h"
+#include "base/quantize.h"
 
-enum { COLS_MAX = 4096 }; /* of any matrix */
+enum { COLS_MAX = 4096, NOT_SUPPORTED = 801, ITEM = 4 /* words of pack->tiles */ };
 
-static bool is_half(const fake_work *work) {
-    return work->dtype != EMB_DTYPE_F32;
+/* The arguments of any launch. A matrix of any type is an emb_cuda_narrow. */
+typedef struct work {
+    emb_cuda_pack pack;
+    void *out;
+    const void *in, *residual;
+    void *product;
+    emb_cuda_narrow matrix;
+    bool bias_half; /* of f16: the matrix's bias is, too */
+    bool gelu;
+    emb_cuda_codes from, codes; /* the input's, and the output's; values NULL: none */
+    emb_dtype codes_type;
+    const float *smooth, *reach;
+    emb_cuda_embedding embedding;
+    emb_cuda_norm norm;
+    emb_cuda_heads heads;
+    emb_cuda_pooling pooling;
+    bool normalize;
+    uint32_t cols;
+    emb_dtype type; /* of activations */
+} work;
+
+/* In release builds too: what a card would do instead cannot be known. */
+static void require(bool truth) {
+    if (!truth) abort();
 }
 
 static float get(const void *values, size_t at, bool half) {
@@ -28,37 +56,56 @@ static void set(void *values, size_t at, float value, bool half) {
         ((float *)values)[at] = value;
 }
 
+static bool is_half(const work *w) {
+    return w->type != EMB_DTYPE_F32;
+}
+
 static void get_row(float *out, const void *values, size_t row, uint32_t cols, bool half) {
-    assert(cols <= COLS_MAX);
+    require(cols <= COLS_MAX);
     for (uint32_t i = 0; i < cols; i++) out[i] = get(values, row * cols + i, half);
 }
 
-/* Row `row` of out = norm(in + add). */
-static void norm(void *out, size_t row, const float *in, const float *add, const float *gain,
-                 const float *shift, const fake_work *work) {
-    uint32_t hidden = work->shape->hidden;
-    double mean = 0, square = 0;
-    for (uint32_t i = 0; i < hidden; i++) mean += in[i] + add[i];
-    mean /= hidden;
-    for (uint32_t i = 0; i < hidden; i++)
-        square += (in[i] + add[i] - mean) * (in[i] + add[i] - mean);
-    double scale = 1 / sqrt(square / hidden + work->shape->norm_epsilon);
-    for (uint32_t i = 0; i < hidden; i++)
-        set(out, row * hidden + i, (float)((in[i] + add[i] - mean) * scale * gain[i] + shift[i]),
-            is_half(work));
+static uint32_t tokens_of(const work *w) {
+    require(w->pack.counts[0] <= w->pack.tokens_max && w->pack.counts[1] <= w->pack.chunks_max);
+    return w->pack.counts[0];
 }
 
-static void norm_rows(void *out, const void *in, const void *add, const float *gain,
-                      const float *shift, const fake_work *work) {
-    float a[COLS_MAX], b[COLS_MAX];
-    for (uint32_t t = 0; t < work->tile->tokens; t++) {
-        get_row(a, in, t, work->shape->hidden, is_half(work));
-        get_row(b, add, t, work->shape->hidden, is_half(work));
-        norm(out, t, a, b, gain, shift, work);
+/* A tile of the warming before ready, of no meaning: loops over its thousands of tokens would be
+ * most of a test's time. Every real chunk holds an id above 1, and where words are gathered, which
+ * numbers the tokens of a tile as ids, so does every tile of more than two tokens. */
+static bool warms(const work *w) {
+    uint32_t tokens = tokens_of(w);
+    if (tokens <= 2) return false;
+    for (uint32_t t = 0; t < tokens; t++)
+        if (w->pack.ids[t] > 1) return false;
+    return true;
+}
+
+static int enqueue(void *stream, fake_call run, const work *w) {
+    return fake_enqueue(stream, run, w, sizeof *w);
+}
+
+/* ---- embed, norm ----------------------------------------------------------------------------- */
+
+static void do_prepare(void *arguments) {
+    const work *w = arguments;
+    const emb_cuda_pack *pack = &w->pack;
+    uint32_t items = 0;
+    tokens_of(w);
+    for (uint32_t c = 0; c < pack->counts[1]; c++) {
+        uint32_t start = pack->starts[c], length = pack->starts[c + 1] - start;
+        for (uint32_t i = 0; i < length; i++) pack->positions[start + i] = i;
+        for (uint32_t row = 0; row < length; row += EMB_CUDA_TILE_ROWS) {
+            uint32_t *item = pack->tiles + (size_t)ITEM * ++items;
+            item[0] = start, item[1] = length, item[2] = row, item[3] = 0;
+        }
     }
+    pack->tiles[0] = items;
 }
 
-/* ---- products -------------------------------------------------------------------------------- */
+static int prepare(const emb_cuda_pack *pack, void *stream) {
+    return enqueue(stream, do_prepare, &(work){.pack = *pack});
+}
 
 /* A token in u8 with scale and zero. */
 static void quantize_row(uint8_t *codes, float *scale, int32_t *zero, const float *in,
@@ -77,108 +124,41 @@ static void quantize_row(uint8_t *codes, float *scale, int32_t *zero, const floa
     }
 }
 
-/* Of the codes at a place of the lane. */
-static float *scales_of(const fake_work *work, const void *codes) {
-    return codes == work->lane.inner_codes ? work->lane.inner_scales : work->lane.code_scales;
-}
-static int32_t *zeros_of(const fake_work *work, const void *codes) {
-    return codes == work->lane.inner_codes ? work->lane.inner_zeros : work->lane.code_zeros;
-}
-
-static void smooth_row(float *values, const emb_linear *linear) {
-    for (uint32_t i = 0; linear->smooth && i < linear->cols; i++) values[i] *= linear->smooth[i];
-}
-
-/* A product's input: in codes in `room`, or for int4 smoothed there; else as it is. Gives what the
- * product reads. */
-static const void *ready(const fake_work *work, const emb_linear *linear, const void *in,
-                         void *room) {
-    float row[COLS_MAX], *scales = scales_of(work, room);
-    int32_t *zeros = zeros_of(work, room);
-    uint32_t cols = linear->cols;
-    bool plain = !emb_dtype_quantized(linear->dtype);
-    if (plain || (linear->dtype == EMB_DTYPE_INT4 && !linear->smooth)) return in;
-    for (uint32_t t = 0; t < work->tile->tokens; t++) {
-        uint8_t *codes = (uint8_t *)room + (size_t)t * cols;
-        get_row(row, in, t, cols, true);
-        smooth_row(row, linear);
-        if (linear->dtype == EMB_DTYPE_INT8)
-            quantize_row(codes, &scales[t], &zeros[t], row, cols);
-        else if (linear->dtype == EMB_DTYPE_FP8)
-            emb_quantize_fp8(codes, &scales[t], row, 1, cols);
-        for (uint32_t i = 0; linear->dtype == EMB_DTYPE_INT4 && i < cols; i++)
-            set(room, (size_t)t * cols + i, row[i], true);
-    }
-    return room;
+/* The codes of row t of `in` [tokens, cols], if any are wanted. */
+static void encode(const work *w, const void *in, uint32_t t) {
+    float row[COLS_MAX];
+    if (!w->codes.values) return;
+    uint8_t *codes = (uint8_t *)w->codes.values + (size_t)t * w->cols;
+    get_row(row, in, t, w->cols, true);
+    for (uint32_t i = 0; w->smooth && i < w->cols; i++) row[i] *= w->smooth[i];
+    if (w->codes_type == EMB_DTYPE_INT8)
+        quantize_row(codes, &w->codes.scales[t], &w->codes.zeros[t], row, w->cols);
+    else
+        emb_quantize_fp8(codes, &w->codes.scales[t], row, 1, w->cols);
 }
 
-/* As in the module: whether a layer finds its input's codes in the lane. */
-static bool codes_stay(const fake_work *work, const emb_linear *qkv) {
-    return work->lane.layer_codes && !qkv->smooth && !work->tile->kept;
+/* Row t of out = norm(in + add). */
+static void norm_row(const work *w, uint32_t t, const float *in, const float *add,
+                     const emb_cuda_norm *norm) {
+    uint32_t hidden = w->cols;
+    double mean = 0, square = 0;
+    for (uint32_t i = 0; i < hidden; i++) mean += in[i] + add[i];
+    mean /= hidden;
+    for (uint32_t i = 0; i < hidden; i++)
+        square += (in[i] + add[i] - mean) * (in[i] + add[i] - mean);
+    double scale = 1 / sqrt(square / hidden + norm->epsilon);
+    for (uint32_t i = 0; i < hidden; i++)
+        set(w->out, (size_t)t * hidden + i,
+            (float)((in[i] + add[i] - mean) * scale * norm->gain[i] + norm->shift[i]), is_half(w));
 }
 
-/* Row r of the matrix; for int8 and fp8 without its scale. */
-static void weight_row(double *out, const emb_linear *linear, uint32_t r) {
-    uint32_t cols = linear->cols;
-    const unsigned char *bytes = linear->packed;
-    for (uint32_t c = 0; c < cols; c++) {
-        size_t at = (size_t)r * cols + c;
-        if (linear->dtype == EMB_DTYPE_INT8) {
-            out[c] = (int8_t)bytes[at];
-        } else if (linear->dtype == EMB_DTYPE_FP8) {
-            out[c] = emb_quantize_widen_fp8(bytes[at]);
-        } else if (linear->dtype == EMB_DTYPE_INT4) {
-            size_t group =
-                (size_t)r * emb_quantized_groups(cols, linear->group) + c / linear->group;
-            int code = at % 2 ? bytes[at / 2] >> 4 : bytes[at / 2] & 15;
-            float scale =
-                emb_quantize_widen_f16(((const uint16_t *)(const void *)linear->scales)[group]);
-            out[c] = emb_quantize_widen_f16(
-                emb_quantize_f16(scale * (float)(code - linear->zeros[group])));
-        } else {
-            out[c] = get(linear->packed, at, linear->dtype == EMB_DTYPE_F16);
-        }
-    }
-}
-
-/* One output without its bias. */
-static double output(const fake_work *work, const emb_linear *linear, uint32_t r, uint32_t t,
-                     const void *in, const double *weights) {
-    double sum = 0;
-    size_t first = (size_t)t * linear->cols;
-    bool coded = linear->dtype == EMB_DTYPE_INT8 || linear->dtype == EMB_DTYPE_FP8;
-    const uint8_t *codes = (const uint8_t *)in + first;
-    for (uint32_t c = 0; !coded && c < linear->cols; c++)
-        sum += get(in, first + c, is_half(work)) * weights[c];
-    if (!coded) return sum;
-    for (uint32_t c = 0; c < linear->cols; c++)
-        sum += (linear->sums ? codes[c] : emb_quantize_widen_fp8(codes[c])) * weights[c];
-    if (linear->sums) sum -= (double)zeros_of(work, in)[t] * linear->sums[r];
-    return (float)sum * linear->scales[r] * scales_of(work, in)[t];
-}
-
-/* `in` as `ready` gave it. */
-static void product(void *out, const void *in, const emb_linear *linear, bool gelu,
-                    const fake_work *work) {
-    double weights[COLS_MAX];
-    assert(linear->cols <= COLS_MAX);
-    for (uint32_t r = 0; r < linear->rows; r++) {
-        weight_row(weights, linear, r);
-        for (uint32_t t = 0; t < work->tile->tokens; t++) {
-            double sum = output(work, linear, r, t, in, weights) + linear->bias[r];
-            if (gelu) sum = 0.5 * sum * (1 + erf(sum * 0.70710678118654752));
-            set(out, (size_t)t * linear->rows + r, (float)sum, is_half(work));
-        }
-    }
-}
-
-/* ---- blocks ---------------------------------------------------------------------------------- */
-
-static void word_row(float *out, const emb_embedding *embedding, uint32_t id, uint32_t hidden) {
-    const unsigned char *row = embedding->words;
-    row += id * emb_dtype_row_bytes(embedding->dtype, hidden);
-    if (!emb_dtype_quantized(embedding->dtype)) {
-        get_row(out, row, 0, hidden, embedding->dtype != EMB_DTYPE_F32);
+static void word_row(float *out, const work *w, uint32_t id) {
+    const unsigned char *row = w->embedding.words;
+    uint32_t hidden = w->cols;
+    bool quantized = emb_dtype_quantized(w->codes_type);
+    row += id * emb_dtype_row_bytes(quantized ? EMB_DTYPE_INT8 : w->type, hidden);
+    if (!quantized) {
+        get_row(out, row, 0, hidden, is_half(w));
         return;
     }
     float scale;
@@ -186,27 +166,378 @@ static void word_row(float *out, const emb_embedding *embedding, uint32_t id, ui
     for (uint32_t i = 0; i < hidden; i++) out[i] = scale * (float)(int8_t)row[i];
 }
 
-void fake_embed(void *out, const emb_embedding *embedding, const fake_work *work) {
-    const emb_tile *tile = work->tile;
-    uint32_t hidden = work->shape->hidden;
+static void do_embed(void *arguments) {
+    const work *w = arguments;
+    const emb_cuda_embedding *e = &w->embedding;
+    const emb_cuda_norm norm = {e->gain, e->shift, e->epsilon};
     float row[COLS_MAX];
-    assert(hidden <= COLS_MAX);
-    for (uint32_t c = 0; c < tile->chunks; c++)
-        for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++) {
-            word_row(row, embedding, tile->ids[t], hidden);
-            norm(out, t, row, embedding->positions + (size_t)(t - tile->starts[c]) * hidden,
-                 embedding->gain, embedding->shift, work);
-        }
-    const emb_linear next = {.cols = hidden, .dtype = embedding->dtype};
-    if (codes_stay(work, &next)) ready(work, &next, out, work->lane.layer_codes);
+    require(w->cols <= COLS_MAX);
+    if (warms(w)) return;
+    for (uint32_t t = 0; t < tokens_of(w); t++) {
+        word_row(row, w, w->pack.ids[t]);
+        norm_row(w, t, row, e->positions + (size_t)w->pack.positions[t] * w->cols, &norm);
+        encode(w, w->out, t);
+    }
 }
 
+static int embed(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
+                 uint32_t hidden, emb_dtype type, void *stream) {
+    if (emb_dtype_quantized(type)) return NOT_SUPPORTED;
+    return enqueue(stream, do_embed,
+                   &(work){.pack = *pack,
+                           .out = out,
+                           .embedding = *embedding,
+                           .cols = hidden,
+                           .type = type,
+                           .codes_type = type});
+}
+
+static int embed_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
+                       emb_dtype codes_type, const emb_cuda_pack *pack,
+                       const emb_cuda_embedding *embedding, uint32_t hidden,
+                       const emb_cuda_device *device, void *stream) {
+    (void)device;
+    if (!emb_dtype_quantized(codes_type)) return NOT_SUPPORTED;
+    return enqueue(stream, do_embed,
+                   &(work){.pack = *pack,
+                           .out = out,
+                           .embedding = *embedding,
+                           .cols = hidden,
+                           .type = EMB_DTYPE_F16,
+                           .codes = codes ? *codes : (emb_cuda_codes){0},
+                           .codes_type = codes_type,
+                           .smooth = smooth});
+}
+
+static void norm_all(const work *w, const void *in) {
+    float a[COLS_MAX], b[COLS_MAX];
+    for (uint32_t t = 0; t < tokens_of(w); t++) {
+        get_row(a, w->residual, t, w->cols, is_half(w));
+        get_row(b, in, t, w->cols, is_half(w));
+        norm_row(w, t, a, b, &w->norm);
+        encode(w, w->out, t);
+    }
+}
+
+static void do_residual_norm(void *arguments) {
+    const work *w = arguments;
+    if (!warms(w)) norm_all(w, w->in);
+}
+
+static int residual_norm(void *out, const void *in, const void *residual, const emb_cuda_norm *norm,
+                         const emb_cuda_pack *pack, uint32_t hidden, emb_dtype type, void *stream) {
+    return enqueue(stream, do_residual_norm,
+                   &(work){.pack = *pack,
+                           .out = out,
+                           .in = in,
+                           .residual = residual,
+                           .norm = *norm,
+                           .cols = hidden,
+                           .type = type});
+}
+
+static int residual_norm_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
+                               emb_dtype codes_type, const void *in, const void *residual,
+                               const emb_cuda_norm *norm, const emb_cuda_pack *pack,
+                               uint32_t hidden, const emb_cuda_device *device, void *stream) {
+    (void)device;
+    return enqueue(stream, do_residual_norm,
+                   &(work){.pack = *pack,
+                           .out = out,
+                           .in = in,
+                           .residual = residual,
+                           .norm = *norm,
+                           .cols = hidden,
+                           .type = EMB_DTYPE_F16,
+                           .codes = *codes,
+                           .codes_type = codes_type,
+                           .smooth = smooth});
+}
+
+/* ---- products -------------------------------------------------------------------------------- */
+
+/* Row r of the matrix; for int8 and fp8 without its scale. */
+static void weight_row(double *out, const emb_cuda_narrow *m, uint32_t r) {
+    uint32_t cols = m->cols;
+    const unsigned char *bytes = m->weight;
+    for (uint32_t c = 0; c < cols; c++) {
+        size_t at = (size_t)r * cols + c;
+        if (m->type == EMB_DTYPE_INT8) {
+            out[c] = (int8_t)bytes[at];
+        } else if (m->type == EMB_DTYPE_FP8) {
+            out[c] = emb_quantize_widen_fp8(bytes[at]);
+        } else if (m->type == EMB_DTYPE_INT4) {
+            size_t group = (size_t)r * emb_quantized_groups(cols, m->group) + c / m->group;
+            int code = at % 2 ? bytes[at / 2] >> 4 : bytes[at / 2] & 15;
+            float scale = emb_quantize_widen_f16(((const uint16_t *)m->scales)[group]);
+            out[c] =
+                emb_quantize_widen_f16(emb_quantize_f16(scale * (float)(code - m->zeros[group])));
+        } else {
+            out[c] = get(m->weight, at, m->type == EMB_DTYPE_F16);
+        }
+    }
+}
+
+/* Output (t, r). */
+static double output(const work *w, uint32_t r, uint32_t t, const double *weights) {
+    const emb_cuda_narrow *m = &w->matrix;
+    double sum = 0, bias = get(m->bias, r, w->bias_half);
+    size_t first = (size_t)t * m->cols;
+    if (!w->from.values) {
+        for (uint32_t c = 0; c < m->cols; c++)
+            sum += get(w->in, first + c, is_half(w)) * weights[c];
+        return sum + bias;
+    }
+    const uint8_t *codes = (const uint8_t *)w->from.values + first;
+    for (uint32_t c = 0; c < m->cols; c++)
+        sum += (m->sums ? codes[c] : emb_quantize_widen_fp8(codes[c])) * weights[c];
+    if (m->sums) sum -= (double)w->from.zeros[t] * m->sums[r];
+    return (float)sum * ((const float *)m->scales)[r] * w->from.scales[t] + bias;
+}
+
+static double gelu_of(double x) {
+    return 0.5 * x * (1 + erf(x * 0.70710678118654752));
+}
+
+static void multiply(const work *w, void *out, uint32_t tokens) {
+    double weights[COLS_MAX];
+    require(w->matrix.cols <= COLS_MAX);
+    for (uint32_t r = 0; r < w->matrix.rows; r++) {
+        weight_row(weights, &w->matrix, r);
+        for (uint32_t t = 0; t < tokens; t++) {
+            double sum = output(w, r, t, weights);
+            set(out, (size_t)t * w->matrix.rows + r, (float)(w->gelu ? gelu_of(sum) : sum),
+                is_half(w));
+        }
+    }
+}
+
+static void do_multiply(void *arguments) {
+    const work *w = arguments;
+    if (!warms(w)) multiply(w, w->out, tokens_of(w));
+}
+
+static emb_cuda_narrow matrix_of(const emb_cuda_linear *linear) {
+    return (emb_cuda_narrow){.weight = linear->weight,
+                             .bias = linear->bias,
+                             .rows = linear->rows,
+                             .cols = linear->cols,
+                             .type = linear->type};
+}
+
+static bool has_tile(emb_cuda_tile tile, emb_dtype type, const emb_cuda_device *device) {
+    if (type == EMB_DTYPE_FP8 && device->capability == 90)
+        return tile == EMB_CUDA_TILE_PAIR || tile == EMB_CUDA_TILE_AUTO;
+    return tile != EMB_CUDA_TILE_PAIR ||
+           (device->capability == 90 && type != EMB_DTYPE_F32 && type != EMB_DTYPE_INT4);
+}
+
+static emb_cuda_tile linear_tile(const emb_cuda_linear *linear, uint32_t tokens,
+                                 const emb_cuda_device *device) {
+    bool pair = tokens > 256 && has_tile(EMB_CUDA_TILE_PAIR, linear->type, device);
+    return pair ? EMB_CUDA_TILE_PAIR : EMB_CUDA_TILE_SMALL;
+}
+
+static int linear_run(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
+                      emb_cuda_tile tile, const emb_cuda_pack *pack, const emb_cuda_device *device,
+                      void *stream) {
+    if (!has_tile(tile, linear->type, device)) return NOT_SUPPORTED;
+    return enqueue(stream, do_multiply,
+                   &(work){.pack = *pack,
+                           .out = out,
+                           .in = in,
+                           .matrix = matrix_of(linear),
+                           .gelu = gelu,
+                           .type = linear->type});
+}
+
+static void do_linear_norm(void *arguments) {
+    const work *w = arguments;
+    if (warms(w)) return;
+    multiply(w, w->product, tokens_of(w));
+    norm_all(w, w->product);
+}
+
+static int linear_norm(void *out, const void *in, const emb_cuda_linear *linear,
+                       const void *residual, const emb_cuda_norm *norm, void *product,
+                       emb_cuda_tile tile, uint32_t tokens, const emb_cuda_pack *pack,
+                       const emb_cuda_device *device, void *stream) {
+    (void)tokens;
+    if (!has_tile(tile, linear->type, device)) return NOT_SUPPORTED;
+    return enqueue(stream, do_linear_norm,
+                   &(work){.pack = *pack,
+                           .out = out,
+                           .in = in,
+                           .residual = residual,
+                           .product = product,
+                           .matrix = matrix_of(linear),
+                           .norm = *norm,
+                           .cols = linear->rows,
+                           .type = linear->type});
+}
+
+static void do_gelu(void *arguments) {
+    const work *w = arguments;
+    if (warms(w)) return;
+    for (size_t i = 0; i < (size_t)tokens_of(w) * w->cols; i++)
+        set(w->out, i, (float)gelu_of(get(w->out, i, is_half(w))), is_half(w));
+}
+
+static int gelu(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_dtype type,
+                void *stream) {
+    return enqueue(stream, do_gelu,
+                   &(work){.pack = *pack, .out = values, .cols = cols, .type = type});
+}
+
+static int blas_choose(emb_cuda_blas_choice *choice, const emb_cuda_blas *blas,
+                       const emb_cuda_linear *linear, uint32_t tokens, uint32_t candidate) {
+    (void)blas, (void)tokens;
+    *choice =
+        (emb_cuda_blas_choice){.rows = linear->rows, .cols = linear->cols, .type = linear->type};
+    return candidate ? -1 : 0;
+}
+
+/* As on a card, it does not know how many tokens there are. */
+static void do_blas(void *arguments) {
+    const work *w = arguments;
+    multiply(w, w->out, w->pack.tokens_max);
+}
+
+static int blas_run(void *out, const void *in, const emb_cuda_linear *linear,
+                    const emb_cuda_blas *blas, const emb_cuda_blas_choice *choice,
+                    uint32_t tokens_max, void *stream) {
+    (void)blas;
+    require(choice->rows == linear->rows && choice->cols == linear->cols);
+    return enqueue(stream, do_blas,
+                   &(work){.pack.tokens_max = tokens_max,
+                           .out = out,
+                           .in = in,
+                           .matrix = matrix_of(linear),
+                           .bias_half = linear->type != EMB_DTYPE_F32,
+                           .type = linear->type});
+}
+
+/* ---- quantized ------------------------------------------------------------------------------- */
+
+static void do_quantize(void *arguments) {
+    const work *w = arguments;
+    if (warms(w)) return;
+    for (uint32_t t = 0; t < tokens_of(w); t++) encode(w, w->in, t);
+}
+
+static int quantize(const emb_cuda_codes *out, const void *in, const float *smooth, uint32_t cols,
+                    emb_dtype type, const emb_cuda_pack *pack, const emb_cuda_device *device,
+                    void *stream) {
+    (void)device;
+    if (type != EMB_DTYPE_INT8 && type != EMB_DTYPE_FP8) return NOT_SUPPORTED;
+    return enqueue(stream, do_quantize,
+                   &(work){.pack = *pack,
+                           .in = in,
+                           .codes = *out,
+                           .codes_type = type,
+                           .smooth = smooth,
+                           .cols = cols});
+}
+
+static void do_smooth(void *arguments) {
+    const work *w = arguments;
+    if (warms(w)) return;
+    for (size_t i = 0; i < (size_t)tokens_of(w) * w->cols; i++)
+        set(w->out, i, get(w->in, i, true) * w->smooth[i % w->cols], true);
+}
+
+static int smooth_values(void *out, const void *in, const float *smooth, uint32_t cols,
+                         const emb_cuda_pack *pack, void *stream) {
+    return enqueue(stream, do_smooth,
+                   &(work){.pack = *pack, .out = out, .in = in, .smooth = smooth, .cols = cols});
+}
+
+static emb_cuda_tile narrow_tile(const emb_cuda_narrow *linear, uint32_t tokens,
+                                 const emb_cuda_device *device) {
+    bool pair = has_tile(EMB_CUDA_TILE_PAIR, linear->type, device);
+    (void)tokens;
+    return pair ? EMB_CUDA_TILE_PAIR : EMB_CUDA_TILE_SMALL;
+}
+
+static int narrow_run(void *out, const emb_cuda_codes *codes, const void *in,
+                      const emb_cuda_narrow *linear, int gelu, emb_cuda_tile tile,
+                      const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream) {
+    if (!has_tile(tile, linear->type, device)) return NOT_SUPPORTED;
+    if ((linear->type == EMB_DTYPE_INT4) != (in != NULL) || !in == !codes) return NOT_SUPPORTED;
+    return enqueue(stream, do_multiply,
+                   &(work){.pack = *pack,
+                           .out = out,
+                           .in = in,
+                           .from = codes ? *codes : (emb_cuda_codes){0},
+                           .matrix = *linear,
+                           .gelu = gelu,
+                           .type = EMB_DTYPE_F16});
+}
+
+static void do_reach(void *arguments) {
+    const work *w = arguments;
+    const emb_cuda_narrow *m = &w->matrix;
+    float *reach = w->out;
+    reach[0] = reach[1] = 0;
+    for (uint32_t r = 0; r < m->rows; r++) {
+        double weights[COLS_MAX], sum = 0;
+        weight_row(weights, m, r);
+        for (uint32_t c = 0; c < m->cols; c++)
+            sum += fabs(weights[c]) * ((const float *)m->scales)[r];
+        reach[0] = fmaxf(reach[0], (float)sum);
+        reach[1] = fmaxf(reach[1], fabsf(m->bias[r]));
+    }
+}
+
+static int narrow_reach(float *reach, const emb_cuda_narrow *linear, const emb_cuda_device *device,
+                        void *stream) {
+    (void)device;
+    return enqueue(stream, do_reach, &(work){.out = reach, .matrix = *linear});
+}
+
+/* A token at a time: there is no room for values. On a card the codes' scale is made of what bounds
+ * the outputs; here that is checked alone. */
+static void do_multiply_codes(void *arguments) {
+    const work *w = arguments;
+    const emb_cuda_narrow *m = &w->matrix;
+    float row[COLS_MAX];
+    double weights[COLS_MAX];
+    require(m->rows <= COLS_MAX && m->cols <= COLS_MAX);
+    if (warms(w)) return;
+    for (uint32_t t = 0; t < tokens_of(w); t++) {
+        double bound = 1.001 * (448.0 * w->from.scales[t] * w->reach[0] + w->reach[1]);
+        for (uint32_t r = 0; r < m->rows; r++) {
+            weight_row(weights, m, r);
+            double sum = output(w, r, t, weights);
+            row[r] = fabs(sum) <= bound ? (float)(w->gelu ? gelu_of(sum) : sum) : NAN;
+        }
+        emb_quantize_fp8((uint8_t *)w->codes.values + (size_t)t * m->rows, &w->codes.scales[t], row,
+                         1, m->rows);
+    }
+}
+
+static int narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes, const float *reach,
+                        const emb_cuda_narrow *linear, int gelu, emb_cuda_tile tile,
+                        const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream) {
+    if (linear->type != EMB_DTYPE_FP8 || !has_tile(tile, linear->type, device))
+        return NOT_SUPPORTED;
+    return enqueue(stream, do_multiply_codes,
+                   &(work){.pack = *pack,
+                           .from = *codes,
+                           .codes = *out,
+                           .reach = reach,
+                           .matrix = *linear,
+                           .gelu = gelu,
+                           .type = EMB_DTYPE_F16});
+}
+
+/* ---- attention, pool ------------------------------------------------------------------------- */
+
 /* One query of one head against the keys of its chunk, which begins at row `start`. */
-static void attend(const fake_work *work, uint32_t start, uint32_t query, uint32_t tokens,
-                   uint32_t head) {
-    const emb_block_shape *shape = work->shape;
-    bool half = is_half(work);
-    const void *qkv = work->lane.wide;
+static void attend(const work *w, uint32_t start, uint32_t query, uint32_t tokens, uint32_t head) {
+    const emb_cuda_heads *shape = &w->heads;
+    bool half = is_half(w);
+    const void *qkv = w->in;
     size_t stride = (size_t)3 * shape->hidden, first = (size_t)head * shape->head_dim;
     size_t q = (start + query) * stride + first;
     double sums[256] = {0}, total = 0;
@@ -217,108 +548,94 @@ static void attend(const fake_work *work, uint32_t start, uint32_t query, uint32
             score += (double)get(qkv, q + i, half) * get(qkv, key + i, half);
         score /= sqrt(shape->head_dim);
         if (shape->relative)
-            score += shape->relative[(size_t)head * (2 * shape->chunk_tokens_max - 1) + k - query +
-                                     shape->chunk_tokens_max - 1];
+            score += shape->relative[(size_t)head * (2 * shape->relative_tokens - 1) + k - query +
+                                     shape->relative_tokens - 1];
         double weight = exp(score);
         total += weight;
         for (uint32_t i = 0; i < shape->head_dim; i++)
             sums[i] += weight * get(qkv, value + i, half);
     }
     for (uint32_t i = 0; i < shape->head_dim; i++)
-        set(work->lane.context, (size_t)(start + query) * shape->hidden + first + i,
-            (float)(sums[i] / total), half);
+        set(w->out, (size_t)(start + query) * shape->hidden + first + i, (float)(sums[i] / total),
+            half);
 }
 
-/* Inputs are made ready where the module does it: two codes that are needed at once lie apart. */
-void fake_attention_block(void *out, const void *in, const emb_layer *layer,
-                          const fake_work *work) {
-    const emb_tile *tile = work->tile;
-    const emb_cuda_lane *lane = &work->lane;
-    bool coded = lane->layer_codes != NULL;
-    const void *input = lane->layer_codes;
-    if (!codes_stay(work, &layer->qkv))
-        input = ready(work, &layer->qkv, in, coded ? lane->layer_codes : lane->context);
-    product(lane->wide, input, &layer->qkv, false, work);
-    for (uint32_t c = 0; c < tile->chunks; c++) {
-        uint32_t start = tile->starts[c], tokens = tile->starts[c + 1] - start;
-        for (uint32_t q = 0; q < tokens; q++)
-            for (uint32_t h = 0; h < work->shape->heads; h++) attend(work, start, q, tokens, h);
-    }
-    void *narrow = lane->narrow ? lane->narrow : lane->wide;
-    input = ready(work, &layer->attention_out, lane->context,
-                  coded ? lane->inner_codes : lane->context);
-    product(narrow, input, &layer->attention_out, false, work);
-    norm_rows(out, in, narrow, layer->attention_gain, layer->attention_shift, work);
-    if (coded) ready(work, &layer->ffn_in, out, lane->middle_codes);
-}
-
-void fake_reach(const emb_linear *linear) {
-    linear->reach[0] = linear->reach[1] = 0;
-    for (uint32_t r = 0; r < linear->rows; r++) {
-        double weights[COLS_MAX], sum = 0;
-        weight_row(weights, linear, r);
-        for (uint32_t c = 0; c < linear->cols; c++) sum += fabs(weights[c]) * linear->scales[r];
-        linear->reach[0] = fmaxf(linear->reach[0], (float)sum);
-        linear->reach[1] = fmaxf(linear->reach[1], fabsf(linear->bias[r]));
+static void do_attention(void *arguments) {
+    const work *w = arguments;
+    if (warms(w)) return;
+    for (uint32_t n = 1; n <= w->pack.tiles[0]; n++) {
+        const uint32_t *item = w->pack.tiles + (size_t)ITEM * n;
+        for (uint32_t q = item[2]; q < item[1] && q < item[2] + EMB_CUDA_TILE_ROWS; q++)
+            for (uint32_t h = 0; h < w->heads.heads; h++) attend(w, item[0], q, item[1], h);
     }
 }
 
-/* fp8's first product of the feed-forward, which has no room for values: a token at a time. On a
- * card the codes' scale is made of what bounds the outputs. */
-static void product_codes(const emb_linear *linear, const emb_cuda_lane *lane,
-                          const fake_work *work) {
-    float row[COLS_MAX], *scales = scales_of(work, lane->inner_codes);
-    const float *reach = linear->reach, *from = scales_of(work, lane->middle_codes);
-    double weights[COLS_MAX];
-    assert(linear->rows <= COLS_MAX);
-    for (uint32_t t = 0; t < work->tile->tokens; t++) {
-        for (uint32_t r = 0; r < linear->rows; r++) {
-            weight_row(weights, linear, r);
-            double sum = output(work, linear, r, t, lane->middle_codes, weights) + linear->bias[r];
-            bool bounded = fabs(sum) <= 1.001 * (448.0 * from[t] * reach[0] + reach[1]);
-            row[r] = bounded ? (float)(0.5 * sum * (1 + erf(sum * 0.70710678118654752))) : NAN;
+static int attention(void *out, const void *qkv, const emb_cuda_heads *heads,
+                     const emb_cuda_pack *pack, emb_dtype type, const emb_cuda_device *device,
+                     void *stream) {
+    (void)device;
+    return enqueue(stream, do_attention,
+                   &(work){.pack = *pack, .out = out, .in = qkv, .heads = *heads, .type = type});
+}
+
+/* A chunk's vector, before its length is set to 1. */
+static void pool_chunk(float *row, const work *w, uint32_t start, uint32_t tokens) {
+    uint32_t count = w->pooling == EMB_CUDA_POOL_CLS ? 1 : tokens;
+    for (uint32_t i = 0; i < w->cols; i++) {
+        double sum = 0, most = -INFINITY;
+        for (uint32_t t = start; t < start + count; t++) {
+            float value = get(w->in, (size_t)t * w->cols + i, is_half(w));
+            sum += value;
+            most = fmax(most, value);
         }
-        emb_quantize_fp8((uint8_t *)lane->inner_codes + (size_t)t * linear->rows, &scales[t], row,
-                         1, linear->rows);
+        row[i] = (float)(w->pooling == EMB_CUDA_POOL_MAX ? most : sum / count);
     }
 }
 
-void fake_ffn_block(void *out, const void *in, const emb_layer *layer, const fake_work *work) {
-    const emb_cuda_lane *lane = &work->lane;
-    bool coded = lane->layer_codes != NULL;
-    void *narrow = lane->narrow ? lane->narrow : coded ? lane->wide : lane->context;
-    const void *input = lane->middle_codes;
-    if (!coded) input = ready(work, &layer->ffn_in, in, lane->context);
-    if (layer->ffn_in.dtype == EMB_DTYPE_FP8) {
-        product_codes(&layer->ffn_in, lane, work);
-        input = lane->inner_codes;
-    } else {
-        product(lane->wide, input, &layer->ffn_in, true, work);
-        input = ready(work, &layer->ffn_out, lane->wide, coded ? lane->inner_codes : lane->wide);
-    }
-    product(narrow, input, &layer->ffn_out, false, work);
-    norm_rows(out, in, narrow, layer->ffn_gain, layer->ffn_shift, work);
-    if (codes_stay(work, &layer->qkv)) ready(work, &layer->qkv, out, lane->layer_codes);
-}
-
-/* Mean or cls: what the tiny models use. */
-void fake_pool(float *rows, const uint32_t *targets, const void *in, const emb_pool_rule *rule,
-               const fake_work *work) {
-    const emb_tile *tile = work->tile;
-    uint32_t hidden = work->shape->hidden;
-    for (uint32_t c = 0; c < tile->chunks; c++) {
-        uint32_t start = tile->starts[c];
-        uint32_t count = rule->pooling == EMB_POOLING_CLS ? 1 : tile->starts[c + 1] - start;
-        float *row = rows + (size_t)targets[c] * hidden;
+static void do_pool(void *arguments) {
+    const work *w = arguments;
+    tokens_of(w);
+    for (uint32_t c = 0; c < w->pack.counts[1]; c++) {
+        uint32_t start = w->pack.starts[c];
+        float *row = (float *)w->out + (size_t)w->pack.targets[c] * w->cols;
         double square = 0;
-        for (uint32_t i = 0; i < hidden; i++) {
-            double sum = 0;
-            for (uint32_t t = start; t < start + count; t++)
-                sum += get(in, (size_t)t * hidden + i, is_half(work));
-            row[i] = (float)(sum / count);
-            square += (double)row[i] * row[i];
-        }
-        for (uint32_t i = 0; rule->normalize && i < hidden; i++)
+        pool_chunk(row, w, start, w->pack.starts[c + 1] - start);
+        for (uint32_t i = 0; i < w->cols; i++) square += (double)row[i] * row[i];
+        for (uint32_t i = 0; w->normalize && i < w->cols; i++)
             row[i] = (float)(row[i] / sqrt(square));
     }
 }
+
+static int pool(float *rows, const void *in, const emb_cuda_pack *pack, uint32_t hidden,
+                emb_cuda_pooling pooling, int normalize, emb_dtype type, void *stream) {
+    return enqueue(stream, do_pool,
+                   &(work){.pack = *pack,
+                           .out = rows,
+                           .in = in,
+                           .cols = hidden,
+                           .pooling = pooling,
+                           .normalize = normalize,
+                           .type = type});
+}
+
+const emb_cuda_launch fake_kernels = {
+    .prepare = prepare,
+    .embed = embed,
+    .embed_codes = embed_codes,
+    .residual_norm = residual_norm,
+    .residual_norm_codes = residual_norm_codes,
+    .linear_tile = linear_tile,
+    .linear_run = linear_run,
+    .linear_norm = linear_norm,
+    .gelu = gelu,
+    .blas_choose = blas_choose,
+    .blas_run = blas_run,
+    .attention = attention,
+    .pool = pool,
+    .quantize = quantize,
+    .smooth = smooth_values,
+    .narrow_tile = narrow_tile,
+    .narrow_run = narrow_run,
+    .narrow_reach = narrow_reach,
+    .narrow_codes = narrow_codes,
+};

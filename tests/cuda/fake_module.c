@@ -1,10 +1,10 @@
 /* fake_module.c - a CUDA module without CUDA: the device's memory is the host's, kernels are loops.
  *
- * Opened through EMB_CUDA_MODULE, it lets the host side of a device run where there is no GPU.
- * Lanes and copies are threads, so that an order that nothing holds shows as wrong bits
- * (EMB_FAKE_JITTER); a recording is a list of calls. EMB_FAKE_FAIL=N makes the N-th call that can
- * fail do so, EMB_FAKE_GRAPHS=N all recordings from the N-th on. EMB_FAKE_DEVICES is the number of
- * cards, others' variables stand where they are read.
+ * Opened through EMB_CUDA_MODULE, it lets the host side of a device run where there is no GPU: what
+ * a layer is comes from the module's own blocks.c. Lanes and copies are threads, so that an order
+ * that nothing holds shows as wrong bits (EMB_FAKE_JITTER); a recording is a list of launches.
+ * EMB_FAKE_FAIL=N makes the N-th call that can fail do so, EMB_FAKE_LAUNCH=N the N-th launch,
+ * EMB_FAKE_GRAPHS=N all recordings from the N-th on; others' variables stand where they are read.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 #include "backend/backend.h"
+#include "backend/cuda/host/blocks.h"
 #include "backend/cuda/host/pack.h"
+#include "backend/cuda/host/products.h"
 #include "base/error.h"
 #include "fake_kernels.h"
 #include "fake_stream.h"
@@ -153,58 +155,100 @@ static void unpin(void *base) {
     (void)base;
 }
 
-/* ---- recordings ------------------------------------------------------------------------------ */
+/* ---- lanes ----------------------------------------------------------------------------------- */
 
-enum { CALLS_MAX = 256 };
-
-/* The arguments of any operation of a lane, as they were when it was enqueued or recorded. */
-typedef struct block {
+/* A launch with a copy of its arguments. */
+typedef struct launch {
     fake_call run;
-    const emb_lane_scratch *lane;
-    void *out;
-    const void *in;
-    emb_tile tile;
-    emb_layer layer;
-    emb_embedding embedding;
-    emb_pool_rule rule;
-    const uint32_t *targets;
-    emb_block_shape shape;
-    emb_dtype dtype; /* of the backend */
-} block;
+    void *arguments;
+    size_t bytes;
+} launch;
 
-/* A lane's. What fails is kept until finish tells it. Recordings of all sizes hold the same calls:
- * one list serves them. */
+/* What was launched for a tile of so many tokens. */
+typedef struct recording {
+    launch *launches; /* [room] */
+    uint32_t tokens, count, room;
+} recording;
+
+/* A lane's, which is its own stream to launchers. */
 typedef struct fake_state {
+    emb_cuda_queue queue; /* first: blocks know no more */
     fake_stream *stream;
-    bool failed;
-    block *calls;     /* [CALLS_MAX] */
-    uint32_t count;   /* of calls in the recording at hand */
-    uint32_t tokens;  /* that it is for; 0: nothing is being recorded */
-    uint32_t longest; /* tile that a recording fits; 0: none */
-    uint32_t recordings, device;
+    recording recordings[EMB_BUCKETS_MAX];
+    uint32_t count;  /* of them */
+    bool recording;  /* the one behind those is being made */
+    uint32_t broken; /* recordings, so far */
+    uint32_t device;
 } fake_state;
+
+_Static_assert(sizeof(fake_state) <= EMB_CUDA_STATE_BYTES, "layout books too little for state");
+
+static void note_launch(recording *r, const launch *what) {
+    if (r->count == r->room) {
+        r->room = 2 * r->room + 16;
+        r->launches = realloc(r->launches, r->room * sizeof *r->launches);
+    }
+    launch *kept = &r->launches[r->count++];
+    *kept = (launch){what->run, malloc(what->bytes), what->bytes};
+    memcpy(kept->arguments, what->arguments, what->bytes);
+}
+
+static void forget(recording *r) {
+    for (uint32_t i = 0; i < r->count; i++) free(r->launches[i].arguments);
+    free(r->launches);
+    *r = (recording){0};
+}
+
+static unsigned long launches; /* so far */
+
+int fake_enqueue(void *stream, fake_call run, const void *arguments, size_t bytes) {
+    fake_state *state = stream;
+    const char *failing = getenv("EMB_FAKE_LAUNCH");
+    void *copied = (void *)(uintptr_t)arguments;
+    if (!state) {
+        run(copied);
+        return 0;
+    }
+    if (__atomic_add_fetch(&launches, 1, __ATOMIC_RELAXED) ==
+        (failing ? strtoul(failing, NULL, 10) : 0))
+        return 1;
+    if (state->recording)
+        note_launch(&state->recordings[state->count], &(launch){run, copied, bytes});
+    else
+        fake_stream_run(state->stream, run, arguments, bytes);
+    return 0;
+}
 
 static fake_stream *stream_of(const emb_lane_scratch *scratch) {
     return ((const fake_state *)scratch->state)->stream;
 }
 
+/* What fails is kept until finish tells it. */
 static bool lane_fails(emb_lane_scratch *scratch) {
-    fake_state *state = scratch->state;
-    state->failed |= fails();
-    return state->failed;
+    emb_cuda_queue *queue = scratch->state;
+    emb_cuda_note(queue, fails());
+    return queue->failure;
+}
+
+/* EMB_FAKE_CAPABILITY is that of every card. */
+static uint32_t capability(void) {
+    const char *stated = getenv("EMB_FAKE_CAPABILITY");
+    return stated ? (uint32_t)strtoul(stated, NULL, 10) : 90;
 }
 
 static emb_status lane_open(const emb_backend *self, emb_lane_scratch *scratch, uint32_t device,
                             emb_error *error) {
-    (void)self;
     fake_state *state = scratch->state;
     current = (int)device;
     memset(state, 0, sizeof *state);
     if (fails()) return lost(error, "a stream");
-    state->calls = calloc(CALLS_MAX, sizeof *state->calls);
     state->stream = fake_stream_open();
-    if (!state->calls || !state->stream) return lost(error, "memory");
+    if (!state->stream) return lost(error, "memory");
     state->device = device;
+    state->queue.launch = &fake_kernels;
+    state->queue.stream = state;
+    state->queue.device = (emb_cuda_device){.multiprocessors = 1, .capability = capability()};
+    if (emb_cuda_gemm_of(self) == EMB_GEMM_CUBLASLT) state->queue.blas.handle = state;
     uint32_t open = __atomic_add_fetch(&lanes[device].open, 1, __ATOMIC_RELAXED);
     if (open > lanes[device].most) lanes[device].most = open;
     return EMB_OK;
@@ -214,21 +258,17 @@ static void lane_close(emb_lane_scratch *scratch) {
     fake_state *state = scratch->state;
     if (state->stream) __atomic_sub_fetch(&lanes[state->device].open, 1, __ATOMIC_RELAXED);
     fake_stream_close(state->stream);
-    free(state->calls);
+    for (uint32_t i = 0; i < EMB_BUCKETS_MAX; i++) forget(&state->recordings[i]);
     memset(state, 0, sizeof *state);
 }
 
-static void tuned(emb_lane_scratch *scratch, const emb_tuning *tuning) {
-    (void)scratch, (void)tuning; /* there is one kernel for each product */
-}
-
+/* The loops are one kernel for each product: what is found has no meaning but that it is kept. */
 static emb_status tune(const emb_backend *self, emb_lane_scratch *scratch, emb_tuning *tuning,
                        uint32_t tokens, const emb_layer *layer, const emb_block_shape *shape,
                        emb_error *error) {
     (void)self, (void)layer, (void)shape, (void)scratch;
     if (fails()) return lost(error, "tuning");
-    uint32_t row = 0;
-    while (row + 1 < EMB_TUNING_SIZES && (EMB_TUNING_TOKENS << row) < tokens) row++;
+    uint32_t row = emb_cuda_tuning_row(tokens);
     for (uint32_t p = 0; p < EMB_TUNING_PRODUCTS; p++)
         tuning->kernels[row][p] = (uint8_t)(1 + (row + p) % 3);
     return EMB_OK;
@@ -236,67 +276,59 @@ static emb_status tune(const emb_backend *self, emb_lane_scratch *scratch, emb_t
 
 static void record(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch) {
     fake_state *state = scratch->state;
+    emb_cuda_queue *queue = &state->queue;
     *tile = (emb_tile){.tokens = tokens, .chunks = emb_chunks_max(tokens)};
-    state->tokens = tokens;
-    state->count = 0;
+    state->recordings[state->count].tokens = tokens;
+    state->recording = true;
+    queue->replayed = false;
+    emb_cuda_view v = emb_cuda_view_indices(scratch, tile);
+    emb_cuda_note(queue, queue->launch->prepare(&v.pack, queue->stream));
 }
 
+/* A failure leaves the lane as it was before. */
 static emb_status recorded(emb_lane_scratch *scratch, emb_error *error) {
     fake_state *state = scratch->state;
     const char *broken = getenv("EMB_FAKE_GRAPHS");
-    uint32_t tokens = state->tokens;
-    state->tokens = 0;
-    if (broken && ++state->recordings >= strtoul(broken, NULL, 10)) return lost(error, "recording");
-    if (tokens > state->longest) state->longest = tokens;
-    return EMB_OK;
+    bool failed = state->queue.failure;
+    state->recording = false;
+    state->queue.failure = 0;
+    if (broken && ++state->broken >= strtoul(broken, NULL, 10)) failed = true;
+    if (!failed) {
+        state->count++;
+        return EMB_OK;
+    }
+    forget(&state->recordings[state->count]);
+    return lost(error, "recording");
 }
 
-/* Runs the block in the order of the lane's stream, or notes it while a recording is made. */
-static void enqueue(const block *what) {
-    fake_state *state = what->lane->state;
-    if (!state->tokens)
-        fake_stream_run(state->stream, what->run, what, sizeof *what);
-    else if (state->count < CALLS_MAX)
-        state->calls[state->count++] = *what;
+static bool replay(fake_state *state, uint32_t tokens) {
+    const recording *best = NULL;
+    for (uint32_t i = 0; i < state->count; i++) {
+        const recording *at = &state->recordings[i];
+        if (at->tokens >= tokens && (!best || at->tokens < best->tokens)) best = at;
+    }
+    state->queue.replayed = best != NULL;
+    for (uint32_t i = 0; best && i < best->count; i++) {
+        const launch *what = &best->launches[i];
+        fake_stream_run(state->stream, what->run, what->arguments, what->bytes);
+    }
+    return best != NULL;
 }
-
-static emb_cuda_lane lane_of(const emb_lane_scratch *scratch, const emb_tile *tile,
-                             const emb_block_shape *shape, emb_dtype dtype) {
-    emb_cuda_lane lane;
-    emb_cuda_lane_cut(&lane, shape, dtype, scratch->tokens_max, scratch->memory);
-    if (tile->kept) emb_cuda_indices_cut(&lane, tile->tokens, tile->kept);
-    return lane;
-}
-
-typedef struct upload {
-    void *to;
-    const void *from;
-    size_t bytes;
-} upload;
 
 static void do_upload(void *arguments) {
-    const upload *what = arguments;
+    const emb_cuda_upload *what = arguments;
     memcpy(what->to, what->from, what->bytes);
 }
 
 static bool begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch) {
-    static const emb_block_shape any = {.hidden = 1, .intermediate = 1};
-    const fake_state *state = scratch->state;
-    emb_cuda_lane lane = lane_of(scratch, tile, &any, EMB_DTYPE_F32);
-    const uint32_t *end = *targets + tile->chunks;
-    const upload indices = {lane.indices, tile->indices,
-                            (size_t)(end - tile->indices) * sizeof *end};
+    fake_state *state = scratch->state;
+    emb_cuda_queue *queue = &state->queue;
+    emb_cuda_view v = emb_cuda_view_indices(scratch, tile);
+    const emb_cuda_upload indices = emb_cuda_upload_of(&v, tile, targets);
     fake_stream_run(state->stream, do_upload, &indices, sizeof indices);
-    tile->ids = lane.ids;
-    tile->starts = lane.starts;
-    *targets = lane.ids + tile->tokens;
-    if (tile->tokens > state->longest) return false;
-    for (const block *c = state->calls; c < state->calls + state->count; c++) {
-        block replayed = *c;
-        replayed.tile = *tile;
-        enqueue(&replayed);
-    }
-    return true;
+    if (replay(state, tile->tokens)) return true;
+    emb_cuda_note(queue, queue->launch->prepare(&v.pack, queue->stream));
+    return false;
 }
 
 static emb_status finish(emb_lane_scratch *scratch, emb_error *error) {
@@ -387,86 +419,7 @@ static emb_status rows_copy(const emb_rows_copy *copy, uint32_t device, emb_erro
     return EMB_OK;
 }
 
-/* A tile of the warming before ready, of no meaning: loops over its thousands of tokens would be
- * most of a test's time. Every real chunk holds an id above 1, and where words are gathered, which
- * numbers the tokens of a tile as ids, so does every tile of more than two tokens. */
-static bool warms(const emb_tile *tile) {
-    if (tile->tokens <= 2) return false;
-    for (uint32_t t = 0; t < tile->tokens; t++)
-        if (tile->ids[t] > 1) return false;
-    return true;
-}
-
-/* ---- kernels --------------------------------------------------------------------------------- */
-
-static fake_work work_of(const block *what) {
-    return (fake_work){&what->tile, &what->shape,
-                       lane_of(what->lane, &what->tile, &what->shape, what->dtype), what->dtype};
-}
-
-static void do_embed(void *arguments) {
-    const block *what = arguments;
-    if (warms(&what->tile)) return;
-    fake_work work = work_of(what);
-    fake_embed(what->out, &what->embedding, &work);
-}
-
-static void embed(const emb_backend *self, emb_lane_scratch *lane, void *out, const emb_tile *tile,
-                  const emb_embedding *embedding, const emb_block_shape *shape) {
-    enqueue(&(block){.run = do_embed,
-                     .lane = lane,
-                     .out = out,
-                     .tile = *tile,
-                     .embedding = *embedding,
-                     .shape = *shape,
-                     .dtype = self->dtype});
-}
-
-static void do_attention(void *arguments) {
-    const block *what = arguments;
-    if (warms(&what->tile)) return;
-    fake_work work = work_of(what);
-    fake_attention_block(what->out, what->in, &what->layer, &work);
-}
-
-static void do_ffn(void *arguments) {
-    const block *what = arguments;
-    if (warms(&what->tile)) return;
-    fake_work work = work_of(what);
-    fake_ffn_block(what->out, what->in, &what->layer, &work);
-}
-
-static void attention_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
-                            const void *in, const emb_tile *tile, const emb_layer *layer,
-                            const emb_block_shape *shape) {
-    enqueue(&(block){do_attention, lane, out, in, *tile, *layer, .shape = *shape,
-                     .dtype = self->dtype});
-}
-
-static void ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
-                      const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape) {
-    enqueue(&(block){do_ffn, lane, out, in, *tile, *layer, .shape = *shape, .dtype = self->dtype});
-}
-
-static void do_pool(void *arguments) {
-    const block *what = arguments;
-    fake_work work = work_of(what);
-    fake_pool(what->out, what->targets, what->in, &what->rule, &work);
-}
-
-static void pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
-                 const uint32_t *targets, const void *in, const emb_tile *tile,
-                 const emb_pool_rule *rule, const emb_block_shape *shape) {
-    enqueue(&(block){.run = do_pool,
-                     .lane = lane,
-                     .out = rows,
-                     .in = in,
-                     .tile = *tile,
-                     .rule = *rule,
-                     .targets = targets,
-                     .shape = *shape,
-                     .dtype = self->dtype});
-}
+/* ---- weights --------------------------------------------------------------------------------- */
 
 static void put(void *to, const void *from, uint64_t bytes) {
     memcpy(to, from, bytes);
@@ -493,9 +446,12 @@ static void pack_quantized(const emb_backend *self, emb_linear *linear, uint32_t
 static emb_status layer_finish(const emb_backend *self, emb_layer *layer, uint32_t device,
                                emb_error *error) {
     (void)device;
+    const emb_linear *l = &layer->ffn_in;
+    const emb_cuda_device about = {.multiprocessors = 1, .capability = capability()};
     if (self->dtype != EMB_DTYPE_FP8) return EMB_OK;
     if (fails()) return lost(error, "bounding a matrix");
-    fake_reach(&layer->ffn_in);
+    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
+    fake_kernels.narrow_reach(l->reach, &narrow, &about, NULL);
     return EMB_OK;
 }
 
@@ -512,7 +468,7 @@ static const emb_device_calls device_calls = {
     .unpin = unpin,
     .lane_open = lane_open,
     .lane_close = lane_close,
-    .tuned = tuned,
+    .tuned = emb_cuda_tuned,
     .tune = tune,
     .record = record,
     .recorded = recorded,
@@ -536,10 +492,7 @@ static const emb_device_calls device_calls = {
      .linear_pack_quantized = pack_quantized,                                                      \
      .layer_finish = layer_finish,                                                                 \
      .convert = convert,                                                                           \
-     .embed = embed,                                                                               \
-     .attention_block = attention_block,                                                           \
-     .ffn_block = ffn_block,                                                                       \
-     .pool = pool},
+     EMB_CUDA_BLOCKS},
 static const emb_backend backends[] = {EMB_CUDA_ROWS(BACKEND)};
 
 static emb_status probe_library(emb_device_info *device, const emb_device_list *wanted,
@@ -567,13 +520,12 @@ static uint64_t free_bytes(uint32_t device) {
 
 /* As torch's would, EMB_FAKE_OWN holds the context already. */
 static emb_status probe_one(emb_device_info *out, uint32_t index) {
-    const char *capability = getenv("EMB_FAKE_CAPABILITY");
     bool has_context = bytes_of("EMB_FAKE_OWN") || (contexts & 1u << index);
     memset(out, 0, sizeof *out);
     snprintf(out->name, sizeof out->name, "fake %u", index);
     snprintf(out->driver, sizeof out->driver, "1.0");
     out->index = index;
-    out->compute_capability = capability ? (uint32_t)strtoul(capability, NULL, 10) : 90;
+    out->compute_capability = capability();
     out->memory_bytes = CARD_BYTES;
     out->held_bytes = own_bytes(index);
     out->free_bytes = free_bytes(index);

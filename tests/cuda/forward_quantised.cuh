@@ -5,7 +5,7 @@
 #ifndef TESTS_CUDA_FORWARD_QUANTISED_CUH
 #define TESTS_CUDA_FORWARD_QUANTISED_CUH
 
-#include "backend/cuda/kernels/kernels_quantized.h"
+#include "backend/cuda/kernels/kernels.h"
 #include "cuda/forward.cuh"
 
 typedef struct quantised_model {

@@ -61,13 +61,13 @@ emb_status emb_cuda_copy(void *copier, const emb_device_copy *copy, uint32_t dev
 }
 
 void emb_cuda_lane_wait(emb_lane_scratch *scratch, void *event) {
-    emb_cuda_state *state = scratch->state;
-    emb_cuda_note(state, cudaStreamWaitEvent(state->stream, event, 0));
+    emb_cuda_queue *queue = scratch->state;
+    emb_cuda_note(queue, cudaStreamWaitEvent(queue->stream, event, 0));
 }
 
 void emb_cuda_lane_mark(emb_lane_scratch *scratch, void *event) {
-    emb_cuda_state *state = scratch->state;
-    emb_cuda_note(state, cudaEventRecord(event, state->stream));
+    emb_cuda_queue *queue = scratch->state;
+    emb_cuda_note(queue, cudaEventRecord(event, queue->stream));
 }
 
 emb_status emb_cuda_event_finish(void *event, uint32_t device, emb_error *error) {

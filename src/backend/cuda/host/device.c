@@ -133,7 +133,7 @@ static emb_status probe_all(emb_device_info *devices, uint32_t *count,
     }
     /* once a process, so told of the first device alone */
     if (*count && wanted && wanted->gemm == EMB_GEMM_CUBLASLT)
-        EMB_TRY(emb_cuda_products_probe(&devices[0].cublaslt_bytes, devices[0].index, error));
+        EMB_TRY(emb_cuda_library_probe(&devices[0].cublaslt_bytes, devices[0].index, error));
     return EMB_OK;
 }
 
@@ -196,10 +196,6 @@ void emb_cuda_unpin(void *base) {
 
 /* ---- lanes ----------------------------------------------------------------------------------- */
 
-void emb_cuda_note(emb_cuda_state *state, int code) {
-    if (code != 0 && state->failure == cudaSuccess) state->failure = (cudaError_t)code;
-}
-
 static void count_lane(uint32_t device, bool opens) {
     if (device >= EMB_DEVICES_MAX) return;
     if (!opens) {
@@ -215,66 +211,65 @@ static void count_lane(uint32_t device, bool opens) {
 emb_status emb_cuda_lane_open(const emb_backend *self, emb_lane_scratch *scratch, uint32_t device,
                               emb_error *error) {
     emb_cuda_state *state = scratch->state;
+    cudaStream_t stream = NULL;
     memset(state, 0, sizeof *state);
     state->index = device;
+    state->queue.launch = &emb_cuda_kernels;
     cudaError_t reason = cudaSetDevice((int)device);
-    if (reason == cudaSuccess)
-        reason = cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking);
+    if (reason == cudaSuccess) reason = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     if (reason != cudaSuccess) return emb_cuda_failed(error, device, "no stream", reason);
+    state->queue.stream = stream;
     count_lane(device, true);
-    reason = (cudaError_t)emb_cuda_device_read(&state->device);
+    reason = (cudaError_t)emb_cuda_device_read(&state->queue.device);
     if (reason != cudaSuccess) return emb_cuda_failed(error, device, "cannot be examined", reason);
     if (emb_cuda_gemm_of(self) == EMB_GEMM_OWN) return EMB_OK;
-    return emb_cuda_products_open(scratch, error);
+    return emb_cuda_library_open(&state->queue.blas, device, error);
 }
 
 emb_status emb_cuda_lane_failed(emb_error *error, const emb_cuda_state *state, const char *what,
                                 cudaError_t reason) {
-    if (state->failure == cudaSuccess) return emb_cuda_failed(error, state->index, what, reason);
-    if (!state->blas_status) return emb_cuda_failed(error, state->index, what, state->failure);
+    const emb_cuda_queue *queue = &state->queue;
+    if (queue->failure && !queue->blas_status) reason = (cudaError_t)queue->failure;
+    if (!queue->blas_status) return emb_cuda_failed(error, state->index, what, reason);
     return emb_error_set(error, EMB_DEVICE,
                          "CUDA device %u: %s: cuBLASLt %s (status %d); own products may work "
                          "(--gemm own)",
                          state->index, what,
-                         state->blas_status < 0 ? "has no algorithm without a workspace" : "failed",
-                         state->blas_status);
+                         queue->blas_status < 0 ? "has no algorithm without a workspace" : "failed",
+                         queue->blas_status);
 }
 
 void emb_cuda_lane_close(emb_lane_scratch *scratch) {
     emb_cuda_state *state = scratch->state;
+    emb_cuda_queue *queue = &state->queue;
     /* a cancelled lane may still be at work, in memory that is given back next */
-    if (state->stream) cudaStreamSynchronize(state->stream);
+    if (queue->stream) cudaStreamSynchronize(queue->stream);
     emb_cuda_forget(state);
-    emb_cuda_products_close(state);
-    if (state->stream) {
-        cudaStreamDestroy(state->stream);
+    emb_cuda_blas_close(&queue->blas);
+    if (queue->stream) {
+        cudaStreamDestroy(queue->stream);
         count_lane(state->index, false);
     }
-    state->stream = NULL;
+    queue->stream = NULL;
 }
 
 bool emb_cuda_begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch) {
     emb_cuda_state *state = scratch->state;
-    tile->indices[0] = tile->tokens;
-    tile->indices[1] = tile->chunks;
+    emb_cuda_queue *queue = &state->queue;
     emb_cuda_view v = emb_cuda_view_indices(scratch, tile);
-    emb_cuda_note(state, cudaSetDevice((int)state->index));
-    const uint32_t *end = *targets + tile->chunks;
-    emb_cuda_note(state, cudaMemcpyAsync(v.lane.indices, tile->indices,
-                                         (size_t)(end - tile->indices) * sizeof *end,
-                                         cudaMemcpyHostToDevice, state->stream));
-    tile->ids = v.lane.ids;
-    tile->starts = v.lane.starts;
-    *targets = v.pack.targets;
+    emb_cuda_upload indices = emb_cuda_upload_of(&v, tile, targets);
+    emb_cuda_note(queue, cudaSetDevice((int)state->index));
+    emb_cuda_note(queue, cudaMemcpyAsync(indices.to, indices.from, indices.bytes,
+                                         cudaMemcpyHostToDevice, queue->stream));
     if (emb_cuda_replay(state, tile->tokens)) return true;
-    emb_cuda_note(state, emb_cuda_prepare(&v.pack, state->stream));
+    emb_cuda_note(queue, queue->launch->prepare(&v.pack, queue->stream));
     return false;
 }
 
 emb_status emb_cuda_finish(emb_lane_scratch *scratch, emb_error *error) {
     emb_cuda_state *state = scratch->state;
-    cudaError_t reason = cudaStreamSynchronize(state->stream);
-    if (reason == cudaSuccess && state->failure == cudaSuccess) return EMB_OK;
+    cudaError_t reason = cudaStreamSynchronize(state->queue.stream);
+    if (reason == cudaSuccess && !state->queue.failure) return EMB_OK;
     return emb_cuda_lane_failed(
         error, state, "a kernel failed; rows delivered so far are valid, start again", reason);
 }

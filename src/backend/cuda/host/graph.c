@@ -9,25 +9,27 @@
 void emb_cuda_record(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch) {
     emb_cuda_state *state = scratch->state;
     *tile = (emb_tile){.tokens = tokens, .chunks = emb_chunks_max(tokens)};
+    emb_cuda_queue *queue = &state->queue;
     state->recording = tokens;
-    state->replayed = false;
-    emb_cuda_note(state, cudaSetDevice((int)state->index));
+    queue->replayed = false;
+    emb_cuda_note(queue, cudaSetDevice((int)state->index));
     /* this thread's calls alone: other lanes may work meanwhile */
-    emb_cuda_note(state, cudaStreamBeginCapture(state->stream, cudaStreamCaptureModeThreadLocal));
+    emb_cuda_note(queue, cudaStreamBeginCapture(queue->stream, cudaStreamCaptureModeThreadLocal));
     emb_cuda_view v = emb_cuda_view_indices(scratch, tile);
-    emb_cuda_note(state, emb_cuda_prepare(&v.pack, state->stream));
+    emb_cuda_note(queue, queue->launch->prepare(&v.pack, queue->stream));
 }
 
 emb_status emb_cuda_recorded(emb_lane_scratch *scratch, emb_error *error) {
     emb_cuda_state *state = scratch->state;
+    emb_cuda_queue *queue = &state->queue;
     cudaGraph_t graph = NULL;
     cudaGraphExec_t ready = NULL;
-    cudaError_t reason = cudaStreamEndCapture(state->stream, &graph);
-    if (reason == cudaSuccess) reason = state->failure;
+    cudaError_t reason = cudaStreamEndCapture(queue->stream, &graph);
+    if (reason == cudaSuccess) reason = (cudaError_t)queue->failure;
     if (reason == cudaSuccess) reason = cudaGraphInstantiate(&ready, graph, 0);
     /* what a first launch would take on the device, it takes now */
-    if (reason == cudaSuccess) reason = cudaGraphUpload(ready, state->stream);
-    if (reason == cudaSuccess) reason = cudaStreamSynchronize(state->stream);
+    if (reason == cudaSuccess) reason = cudaGraphUpload(ready, queue->stream);
+    if (reason == cudaSuccess) reason = cudaStreamSynchronize(queue->stream);
     if (graph) cudaGraphDestroy(graph);
     uint32_t tokens = state->recording;
     state->recording = 0;
@@ -37,8 +39,8 @@ emb_status emb_cuda_recorded(emb_lane_scratch *scratch, emb_error *error) {
     }
     if (ready) cudaGraphExecDestroy(ready);
     emb_cuda_lane_failed(error, state, "its work cannot be recorded", reason);
-    state->failure = cudaSuccess; /* of the recording; a broken context fails what comes next */
-    state->blas_status = 0;
+    queue->failure = 0; /* of the recording; a broken context fails what comes next */
+    queue->blas_status = 0;
     cudaGetLastError();
     return EMB_DEVICE;
 }
@@ -49,8 +51,8 @@ bool emb_cuda_replay(emb_cuda_state *state, uint32_t tokens) {
         const struct emb_cuda_recorded *at = &state->graphs[i];
         if (at->tokens >= tokens && (!best || at->tokens < best->tokens)) best = at;
     }
-    state->replayed = best != NULL;
-    if (best) emb_cuda_note(state, cudaGraphLaunch(best->graph, state->stream));
+    state->queue.replayed = best != NULL;
+    if (best) emb_cuda_note(&state->queue, cudaGraphLaunch(best->graph, state->queue.stream));
     return best != NULL;
 }
 

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "backend/cuda/kernels/kernels.h"
+#include "backend/cuda/kernels/launch.h"
 
 enum { PIECE = 2048 }; /* values of 16 bits on their way */
 

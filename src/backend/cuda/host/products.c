@@ -1,121 +1,199 @@
-/* products.c - a layer's four products: by own kernels, or by cuBLASLt where the plan says so.
+/* products.c - a layer's four products, whatever the dtype of the matrix: by own kernels, or by
+ * cuBLASLt where the plan says so.
  *
- * The library is opened with the lane; an algorithm is chosen once per product, for one number of
- * tokens whatever the tile, so that neither bucket nor budget decides about bits.
- *
+ * int8 and fp8 multiply codes, which a pass of its own makes of a product's input, or the norm in
+ * front of it; int4 multiplies the f16 input itself. cuBLASLt's algorithm is chosen once for a
+ * product, for one number of tokens whatever the tile, so that neither bucket nor budget decides
+ * about bits.
  * SPDX-License-Identifier: Apache-2.0 */
-#include <dlfcn.h>
-#include <stdio.h>
-
-#include "backend/cuda/host/module.h"
-#include "base/error.h"
-#include "base/process.h"
+#include "backend/cuda/host/products.h"
 
 #define CHOICE_TOKENS 16384 /* that algorithms are chosen for */
-#define LIBRARY       "libcublasLt.so.13"
 
-static emb_status open_library(emb_cuda_blas *blas, uint32_t device, emb_error *error) {
-    int status = emb_cuda_blas_open(blas, NULL);
-    if (status == 0) return EMB_OK;
-    const char *reason = blas->library ? NULL : dlerror();
-    if (status > 0 || blas->library)
-        return emb_error_set(error, EMB_DEVICE,
-                             "CUDA device %u: %s cannot be used (status %d); use another version, "
-                             "or own products (--gemm own)",
-                             device, LIBRARY, status);
-    return emb_error_set(error, EMB_DEVICE,
-                         "no cuBLASLt: looked for %s in the library path (%.120s); install it, or "
-                         "use own products (--gemm own)",
-                         LIBRARY, reason ? reason : "not found");
+/* ---- as launchers take it -------------------------------------------------------------------- */
+
+static emb_cuda_linear linear_of(const emb_cuda_view *v, const emb_linear *l) {
+    return (emb_cuda_linear){l->packed, l->bias, l->rows, l->cols, v->type};
 }
 
-emb_status emb_cuda_products_open(emb_lane_scratch *scratch, emb_error *error) {
-    emb_cuda_state *state = scratch->state;
-    return open_library(&state->blas, state->index, error);
+emb_cuda_narrow emb_cuda_narrow_of(const emb_linear *l) {
+    return (emb_cuda_narrow){
+        .weight = l->packed,
+        .scales = l->scales,
+        .sums = l->sums,
+        .zeros = l->zeros,
+        .bias = l->bias,
+        .rows = l->rows,
+        .cols = l->cols,
+        .group = l->dtype == EMB_DTYPE_INT4 ? l->group : 0,
+        .type = l->dtype,
+    };
 }
 
-void emb_cuda_products_close(emb_cuda_state *state) {
-    emb_cuda_blas_close(&state->blas);
+emb_cuda_codes emb_cuda_codes_of(const emb_cuda_view *v, void *values) {
+    const emb_cuda_lane *lane = &v->lane;
+    if (values == lane->inner_codes)
+        return (emb_cuda_codes){values, lane->inner_scales, lane->inner_zeros};
+    return (emb_cuda_codes){values, lane->code_scales, lane->code_zeros};
 }
+
+/* ---- tiles ----------------------------------------------------------------------------------- */
+
+uint32_t emb_cuda_tuning_tokens(const emb_cuda_view *v) {
+    return EMB_TUNING_TOKENS << emb_cuda_tuning_row(v->pack.tokens_max);
+}
+
+/* The tile that was found fastest for the product, or AUTO. */
+static emb_cuda_tile tuned_tile(const emb_cuda_view *v, emb_cuda_product which) {
+    uint32_t row = emb_cuda_tuning_row(v->pack.tokens_max);
+    return (emb_cuda_tile)v->queue->tuning.kernels[row][which];
+}
+
+/* That, or the usual one. */
+static emb_cuda_tile linear_tile(const emb_cuda_view *v, emb_cuda_product which,
+                                 const emb_cuda_linear *linear) {
+    emb_cuda_tile tile = tuned_tile(v, which);
+    if (tile != EMB_CUDA_TILE_AUTO) return tile;
+    return v->queue->launch->linear_tile(linear, emb_cuda_tuning_tokens(v), &v->queue->device);
+}
+
+/* The same, and the usual one too where a table of another type names one that there is not. */
+static emb_cuda_tile narrow_tile(const emb_cuda_view *v, emb_cuda_product which,
+                                 const emb_cuda_narrow *narrow) {
+    emb_cuda_tile tile = tuned_tile(v, which);
+    bool one = narrow->type == EMB_DTYPE_FP8 && v->queue->device.capability == 90;
+    bool none = narrow->type == EMB_DTYPE_INT4 && tile == EMB_CUDA_TILE_PAIR;
+    if (tile != EMB_CUDA_TILE_AUTO && !one && !none) return tile;
+    return v->queue->launch->narrow_tile(narrow, emb_cuda_tuning_tokens(v), &v->queue->device);
+}
+
+/* ---- inputs ---------------------------------------------------------------------------------- */
+
+static bool takes_codes(const emb_linear *l) {
+    return l->dtype == EMB_DTYPE_INT8 || l->dtype == EMB_DTYPE_FP8;
+}
+
+bool emb_cuda_leaves_codes(const emb_linear *qkv) {
+    return takes_codes(qkv) && !qkv->smooth;
+}
+
+emb_cuda_operand emb_cuda_ready(const emb_cuda_view *v, const emb_linear *l, const void *in,
+                                void *codes_at, void *room) {
+    emb_cuda_queue *queue = v->queue;
+    if (takes_codes(l)) {
+        emb_cuda_codes codes = emb_cuda_codes_of(v, codes_at);
+        emb_cuda_note(queue, queue->launch->quantize(&codes, in, l->smooth, l->cols, l->dtype,
+                                                     &v->pack, &queue->device, queue->stream));
+        return (emb_cuda_operand){.codes = codes_at};
+    }
+    if (l->dtype != EMB_DTYPE_INT4 || !l->smooth) return (emb_cuda_operand){.values = in};
+    emb_cuda_note(queue,
+                  queue->launch->smooth(room, in, l->smooth, l->cols, &v->pack, queue->stream));
+    return (emb_cuda_operand){.values = room};
+}
+
+/* ---- products -------------------------------------------------------------------------------- */
 
 /* Keeps the lane's first failure, in the library's own numbers. */
-static bool noted(emb_cuda_state *state, int status) {
-    if (status != 0 && state->failure == cudaSuccess) {
-        state->failure = cudaErrorUnknown;
-        state->blas_status = status;
-    }
+static bool noted(emb_cuda_queue *queue, int status) {
+    if (status && !queue->failure) queue->failure = queue->blas_status = status;
     return status != 0;
 }
 
-static void run_library(emb_cuda_view *v, emb_cuda_product which, void *out, const void *in,
-                        const emb_linear *linear, int gelu) {
-    emb_cuda_state *state = v->state;
-    emb_cuda_blas_choice *choice = &state->choices[which];
-    const void *bias = linear->bias_narrow ? linear->bias_narrow : linear->bias;
-    emb_cuda_linear weights = {linear->packed, bias, linear->rows, linear->cols, v->type};
+static void multiply_library(const emb_cuda_view *v, emb_cuda_product which, void *out,
+                             const void *in, const emb_linear *l) {
+    emb_cuda_queue *queue = v->queue;
+    const emb_cuda_launch *launch = queue->launch;
+    emb_cuda_blas_choice *choice = &queue->choices[which];
+    emb_cuda_linear weights = linear_of(v, l);
+    if (l->bias_narrow) weights.bias = l->bias_narrow;
     /* while lanes are warmed, so before ready */
     if (!choice->rows &&
-        noted(state, emb_cuda_blas_choose(choice, &state->blas, &weights, CHOICE_TOKENS, 0)))
+        noted(queue, launch->blas_choose(choice, &queue->blas, &weights, CHOICE_TOKENS, 0)))
         return;
-    if (noted(state, emb_cuda_blas_run(out, in, &weights, &state->blas, choice, v->pack.tokens_max,
-                                       state->stream)))
+    if (noted(queue, launch->blas_run(out, in, &weights, &queue->blas, choice, v->pack.tokens_max,
+                                      queue->stream)))
         return;
-    if (gelu)
-        emb_cuda_note(state, emb_cuda_gelu(out, linear->rows, &v->pack, v->type, state->stream));
+    if (which == EMB_CUDA_FFN_IN)
+        emb_cuda_note(queue, launch->gelu(out, l->rows, &v->pack, v->type, queue->stream));
 }
 
-void emb_cuda_product_run(emb_cuda_view *v, emb_cuda_product which, void *out, const void *in,
-                          const emb_linear *linear) {
-    int gelu = which == EMB_CUDA_FFN_IN;
-    if (v->state->blas.handle) {
-        run_library(v, which, out, in, linear, gelu);
+static void multiply_narrow(const emb_cuda_view *v, emb_cuda_product which, void *out,
+                            emb_cuda_operand in, const emb_linear *l) {
+    emb_cuda_queue *queue = v->queue;
+    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
+    emb_cuda_codes codes = emb_cuda_codes_of(v, in.codes);
+    emb_cuda_note(queue, queue->launch->narrow_run(out, in.codes ? &codes : NULL, in.values,
+                                                   &narrow, which == EMB_CUDA_FFN_IN,
+                                                   narrow_tile(v, which, &narrow), &v->pack,
+                                                   &queue->device, queue->stream));
+}
+
+void emb_cuda_multiply(const emb_cuda_view *v, emb_cuda_product which, void *out,
+                       emb_cuda_operand in, const emb_linear *l) {
+    emb_cuda_queue *queue = v->queue;
+    if (emb_dtype_quantized(l->dtype)) {
+        multiply_narrow(v, which, out, in, l);
         return;
     }
-    emb_cuda_linear weights = {linear->packed, linear->bias, linear->rows, linear->cols, v->type};
-    const emb_cuda_device *device = &v->state->device;
-    emb_cuda_tile tile = emb_cuda_tuned_tile(v, which);
-    if (tile == EMB_CUDA_TILE_AUTO)
-        tile = emb_cuda_linear_tile(&weights, emb_cuda_tuning_tokens(v), device);
-    emb_cuda_note(v->state, emb_cuda_linear_run(out, in, &weights, gelu, tile, &v->pack, device,
-                                                v->state->stream));
+    if (queue->blas.handle) {
+        multiply_library(v, which, out, in.values, l);
+        return;
+    }
+    emb_cuda_linear weights = linear_of(v, l);
+    emb_cuda_note(queue,
+                  queue->launch->linear_run(out, in.values, &weights, which == EMB_CUDA_FFN_IN,
+                                            linear_tile(v, which, &weights), &v->pack,
+                                            &queue->device, queue->stream));
 }
 
-/* ---- probe ----------------------------------------------------------------------------------- */
-
-/* One small product with everything zero: so that the library has loaded what it loads at first. */
-static int try_product(const emb_cuda_blas *blas) {
-    enum { SIZE = 128 };
-    emb_cuda_blas_choice choice;
-    unsigned char *memory = NULL;
-    size_t bytes = (size_t)SIZE * SIZE * sizeof(float);
-    cudaStream_t stream = NULL; /* the device's default */
-    int status = cudaMalloc((void **)&memory, 4 * bytes);
-    if (!status) status = cudaMemsetAsync(memory, 0, 4 * bytes, stream);
-    emb_cuda_linear weights = {memory, (const float *)(void *)(memory + bytes), SIZE, SIZE,
-                               EMB_DTYPE_F16};
-    if (!status) status = emb_cuda_blas_choose(&choice, blas, &weights, SIZE, 0);
-    if (!status)
-        status = emb_cuda_blas_run(memory + 2 * bytes, memory + 3 * bytes, &weights, blas, &choice,
-                                   SIZE, stream);
-    if (!status) status = cudaStreamSynchronize(stream);
-    cudaFree(memory);
-    return status;
+/* fp8's codes come out of the product, for E4M3 can afford a scale that is known beforehand. */
+static emb_cuda_operand multiply_to_codes(const emb_cuda_view *v, void *codes_at,
+                                          emb_cuda_operand in, const emb_linear *l) {
+    emb_cuda_queue *queue = v->queue;
+    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
+    emb_cuda_codes from = emb_cuda_codes_of(v, in.codes), to = emb_cuda_codes_of(v, codes_at);
+    emb_cuda_note(queue, queue->launch->narrow_codes(&to, &from, l->reach, &narrow, 1,
+                                                     narrow_tile(v, EMB_CUDA_FFN_IN, &narrow),
+                                                     &v->pack, &queue->device, queue->stream));
+    return (emb_cuda_operand){.codes = codes_at};
 }
 
-emb_status emb_cuda_products_probe(uint64_t *host_bytes, uint32_t device, emb_error *error) {
-    emb_cuda_blas blas;
-    uint64_t before, after, peak;
-    emb_process_memory(&before, &peak);
-    EMB_TRY(open_library(&blas, device, error));
-    int status = cudaSetDevice((int)device);
-    if (!status) status = try_product(&blas);
-    emb_process_memory(&after, &peak);
-    emb_cuda_blas_close(&blas);
-    if (status)
-        return emb_error_set(error, EMB_DEVICE,
-                             "CUDA device %u: %s cannot multiply (status %d); use own products "
-                             "(--gemm own)",
-                             device, LIBRARY, status);
-    *host_bytes = after > before ? after - before : 0;
-    return EMB_OK;
+emb_cuda_operand emb_cuda_multiply_inner(const emb_cuda_view *v, emb_cuda_operand in,
+                                         const emb_linear *l, const emb_linear *next) {
+    const emb_cuda_lane *lane = &v->lane;
+    if (l->dtype == EMB_DTYPE_FP8) return multiply_to_codes(v, lane->inner_codes, in, l);
+    emb_cuda_multiply(v, EMB_CUDA_FFN_IN, lane->wide, in, l);
+    return emb_cuda_ready(v, next, lane->wide, lane->inner_codes, lane->wide);
+}
+
+static void norm_behind(const emb_cuda_view *v, void *out, uint32_t hidden,
+                        const emb_cuda_behind *b) {
+    emb_cuda_queue *queue = v->queue;
+    if (!b->codes) {
+        emb_cuda_note(queue,
+                      queue->launch->residual_norm(out, b->room, b->residual, &b->norm, &v->pack,
+                                                   hidden, v->type, queue->stream));
+        return;
+    }
+    emb_cuda_codes codes = emb_cuda_codes_of(v, b->codes);
+    emb_cuda_note(queue, queue->launch->residual_norm_codes(
+                             out, &codes, b->smooth, b->type, b->room, b->residual, &b->norm,
+                             &v->pack, hidden, &queue->device, queue->stream));
+}
+
+/* In one kernel where the own products have that, which need room that nothing else is in. */
+void emb_cuda_multiply_norm(const emb_cuda_view *v, emb_cuda_product which, void *out,
+                            emb_cuda_operand in, const emb_linear *l, const emb_cuda_behind *b) {
+    emb_cuda_queue *queue = v->queue;
+    if (!v->lane.narrow || queue->blas.handle) {
+        emb_cuda_multiply(v, which, b->room, in, l);
+        norm_behind(v, out, l->rows, b);
+        return;
+    }
+    emb_cuda_linear weights = linear_of(v, l);
+    emb_cuda_note(queue, queue->launch->linear_norm(out, in.values, &weights, b->residual, &b->norm,
+                                                    b->room, tuned_tile(v, which),
+                                                    emb_cuda_tuning_tokens(v), &v->pack,
+                                                    &queue->device, queue->stream));
 }

@@ -5,29 +5,12 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/host/module.h"
+#include "backend/cuda/host/products.h"
 
 enum { LAUNCHES = 10, SAMPLES = 3 };
 
 /* What is gained must be more than what one measurement differs from the next. */
 #define GAIN 0.97f
-
-uint32_t emb_cuda_tuning_row(uint32_t tokens) {
-    uint32_t row = 0;
-    while (row + 1 < EMB_TUNING_SIZES && (EMB_TUNING_TOKENS << row) < tokens) row++;
-    return row;
-}
-
-void emb_cuda_tuned(emb_lane_scratch *scratch, const emb_tuning *tuning) {
-    emb_cuda_state *state = scratch->state;
-    for (uint32_t i = 0; i < EMB_TUNING_SIZES; i++) {
-        for (uint32_t p = 0; p < EMB_CUDA_PRODUCTS; p++) {
-            uint8_t kernel = tuning->kernels[i][p];
-            bool known = kernel <= EMB_CUDA_TILE_LARGE ||
-                         (kernel == EMB_CUDA_TILE_PAIR && state->device.capability == 90);
-            state->tuning.kernels[i][p] = known ? kernel : EMB_CUDA_TILE_AUTO;
-        }
-    }
-}
 
 /* One product of the layer, between buffers of the lane: as the block runs it, norm included if it
  * is not quantised. */
@@ -62,45 +45,47 @@ static job job_of(const emb_cuda_view *v, const emb_layer *layer, const emb_cuda
 
 /* Codes and values lie one over another here, and mean nothing. What stands behind a product is the
  * same whichever kernel that takes. */
-static int launch_narrow(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
-    const emb_cuda_device *device = &v->state->device;
-    cudaStream_t stream = v->state->stream;
+static int run_narrow(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
+    const emb_cuda_launch *launch = v->queue->launch;
+    const emb_cuda_device *device = &v->queue->device;
+    cudaStream_t stream = v->queue->stream;
     emb_cuda_codes codes = emb_cuda_codes_of(v, v->lane.inner_codes);
     emb_cuda_codes next = emb_cuda_codes_of(v, v->lane.middle_codes);
     bool plain = j->narrow.type == EMB_DTYPE_INT4;
     if (j->gelu && j->narrow.type == EMB_DTYPE_FP8)
-        return emb_cuda_narrow_codes(&codes, &next, j->reach, &j->narrow, 1, tile, &v->pack, device,
-                                     stream);
-    return emb_cuda_narrow_run(j->out, plain ? NULL : &codes, plain ? j->in : NULL, &j->narrow,
-                               j->gelu, tile, &v->pack, device, stream);
+        return launch->narrow_codes(&codes, &next, j->reach, &j->narrow, 1, tile, &v->pack, device,
+                                    stream);
+    return launch->narrow_run(j->out, plain ? NULL : &codes, plain ? j->in : NULL, &j->narrow,
+                              j->gelu, tile, &v->pack, device, stream);
 }
 
-static int launch(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
-    const emb_cuda_device *device = &v->state->device;
-    cudaStream_t stream = v->state->stream;
-    if (j->narrow.rows) return launch_narrow(j, tile, v);
+static int run_job(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
+    const emb_cuda_launch *launch = v->queue->launch;
+    const emb_cuda_device *device = &v->queue->device;
+    cudaStream_t stream = v->queue->stream;
+    if (j->narrow.rows) return run_narrow(j, tile, v);
     if (!j->norm || !v->lane.narrow)
-        return emb_cuda_linear_run(j->out, j->in, &j->linear, j->gelu, tile, &v->pack, device,
-                                   stream);
-    return emb_cuda_linear_norm(j->out, j->in, &j->linear, j->out, j->norm, v->lane.narrow, tile,
-                                emb_cuda_tuning_tokens(v), &v->pack, device, stream);
+        return launch->linear_run(j->out, j->in, &j->linear, j->gelu, tile, &v->pack, device,
+                                  stream);
+    return launch->linear_norm(j->out, j->in, &j->linear, j->out, j->norm, v->lane.narrow, tile,
+                               emb_cuda_tuning_tokens(v), &v->pack, device, stream);
 }
 
 /* Milliseconds of the fastest sample; 0 if there is no such kernel here. */
 static float time_of(const job *j, emb_cuda_tile tile, const emb_cuda_view *v, cudaEvent_t start,
                      cudaEvent_t stop) {
-    cudaStream_t stream = v->state->stream;
+    cudaStream_t stream = v->queue->stream;
     float best = 0;
-    if (launch(j, tile, v) != 0) {
+    if (run_job(j, tile, v) != 0) {
         cudaGetLastError(); /* told here, and not an error of later calls */
         return 0;
     }
     for (int s = 0; s < SAMPLES; s++) {
         float ms = 0;
-        emb_cuda_note(v->state, cudaEventRecord(start, stream));
-        for (int i = 0; i < LAUNCHES; i++) emb_cuda_note(v->state, launch(j, tile, v));
-        emb_cuda_note(v->state, cudaEventRecord(stop, stream));
-        emb_cuda_note(v->state, cudaEventSynchronize(stop));
+        emb_cuda_note(v->queue, cudaEventRecord(start, stream));
+        for (int i = 0; i < LAUNCHES; i++) emb_cuda_note(v->queue, run_job(j, tile, v));
+        emb_cuda_note(v->queue, cudaEventRecord(stop, stream));
+        emb_cuda_note(v->queue, cudaEventSynchronize(stop));
         if (cudaEventElapsedTime(&ms, start, stop) != cudaSuccess) return 0;
         if (s == 0 || ms < best) best = ms;
     }
@@ -108,7 +93,7 @@ static float time_of(const job *j, emb_cuda_tile tile, const emb_cuda_view *v, c
 }
 
 static uint8_t fastest(const job *j, const emb_cuda_view *v, cudaEvent_t start, cudaEvent_t stop) {
-    bool hopper = v->state->device.capability == 90 && v->type != EMB_DTYPE_F32;
+    bool hopper = v->queue->device.capability == 90 && v->type != EMB_DTYPE_F32;
     int best = EMB_CUDA_TILE_AUTO, last = hopper ? EMB_CUDA_TILE_PAIR : EMB_CUDA_TILE_LARGE;
     float least = time_of(j, EMB_CUDA_TILE_AUTO, v, start, stop) * GAIN;
     for (int tile = EMB_CUDA_TILE_SMALL; tile <= last; tile++) {
@@ -127,7 +112,7 @@ emb_status emb_cuda_tune(const emb_backend *self, emb_lane_scratch *scratch, emb
     emb_tile tile = {.tokens = tokens, .chunks = emb_chunks_max(tokens)};
     emb_cuda_view v = emb_cuda_view_of(self, scratch, &tile, shape);
     cudaEvent_t start = NULL, stop = NULL;
-    if (state->blas.handle) return EMB_OK; /* its algorithms are not alike in bits */
+    if (state->queue.blas.handle) return EMB_OK; /* its algorithms are not alike in bits */
     cudaError_t reason = cudaEventCreate(&start);
     if (reason == cudaSuccess) reason = cudaEventCreate(&stop);
     uint8_t *row = tuning->kernels[emb_cuda_tuning_row(tokens)];
@@ -138,7 +123,7 @@ emb_status emb_cuda_tune(const emb_backend *self, emb_lane_scratch *scratch, emb
     }
     if (start) cudaEventDestroy(start);
     if (stop) cudaEventDestroy(stop);
-    emb_cuda_note(state, reason);
-    if (state->failure == cudaSuccess) return EMB_OK;
-    return emb_cuda_lane_failed(error, state, "tuning failed", state->failure);
+    emb_cuda_note(&state->queue, reason);
+    if (!state->queue.failure) return EMB_OK;
+    return emb_cuda_lane_failed(error, state, "tuning failed", reason);
 }

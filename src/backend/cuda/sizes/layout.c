@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "backend/backend.h"
-#include "backend/cuda/kernels/kernels.h"
+#include "backend/cuda/kernels/launch.h"
 
 static void *cut(uintptr_t *end, uint64_t count, uint64_t size) {
     const uint64_t align = EMB_ALIGN;

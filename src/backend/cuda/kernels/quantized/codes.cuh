@@ -5,7 +5,7 @@
 #define EMB_BACKEND_CUDA_KERNELS_QUANTIZED_CODES_CUH
 
 #include "backend/cuda/kernels/device.cuh"
-#include "backend/cuda/kernels/kernels_quantized.h"
+#include "backend/cuda/kernels/kernels.h"
 
 #define EMB_CODES_LEAST 1e-30f /* below it a row is all zeros: its scale would lose its bits */
 #define EMB_FP8_MAX     448.0f

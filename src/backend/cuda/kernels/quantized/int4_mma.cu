@@ -6,7 +6,7 @@
  * Legend: M tokens, N rows of W, K columns of W; B* tile of the block, W* tile of a warp.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "backend/cuda/kernels/kernels_quantized.h"
+#include "backend/cuda/kernels/kernels.h"
 #include "backend/cuda/kernels/linear/linear_mma.cuh"
 
 #define UNIT 32 /* codes of a row that a thread takes: 16 bytes, of one group */

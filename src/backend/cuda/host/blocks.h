@@ -1,0 +1,29 @@
+/* blocks.h - the block operations of a CUDA backend: what a layer is on a device, in launches.
+ *
+ * As the operations of emb_backend, on lanes whose state begins with an emb_cuda_queue; the module
+ * and the device that stands in for a card have them in their tables. No CUDA in here.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_BACKEND_CUDA_HOST_BLOCKS_H
+#define EMB_BACKEND_CUDA_HOST_BLOCKS_H
+
+#include "backend/ops.h"
+
+void emb_cuda_block_embed(const emb_backend *self, emb_lane_scratch *lane, void *out,
+                          const emb_tile *tile, const emb_embedding *embedding,
+                          const emb_block_shape *shape);
+void emb_cuda_block_attention(const emb_backend *self, emb_lane_scratch *lane, void *out,
+                              const void *in, const emb_tile *tile, const emb_layer *layer,
+                              const emb_block_shape *shape);
+void emb_cuda_block_ffn(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
+                        const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape);
+void emb_cuda_block_pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
+                         const uint32_t *targets, const void *in, const emb_tile *tile,
+                         const emb_pool_rule *rule, const emb_block_shape *shape);
+
+/* What a row of a table of backends has of them. */
+#define EMB_CUDA_BLOCKS                                                                            \
+    .embed = emb_cuda_block_embed, .attention_block = emb_cuda_block_attention,                    \
+    .ffn_block = emb_cuda_block_ffn, .pool = emb_cuda_block_pool
+
+#endif

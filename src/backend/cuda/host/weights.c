@@ -1,0 +1,47 @@
+/* weights.c - parameters on their way to a device, in the form that its kernels want.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cuda/host/module.h"
+#include "backend/cuda/host/pack.h"
+#include "backend/cuda/host/products.h"
+#include "backend/cuda/kernels/kernels.h"
+
+/* A failure is told by emb_cuda_uploaded. */
+static void put(void *to, const void *from, uint64_t bytes) {
+    cudaMemcpy(to, from, bytes, cudaMemcpyDefault);
+}
+
+void emb_cuda_convert(const emb_backend *self, void *out, emb_dtype dtype, const float *in,
+                      uint64_t rows, uint32_t cols) {
+    (void)self;
+    emb_cuda_pack_values(out, dtype, in, rows, cols, put);
+}
+
+void emb_cuda_linear_pack(const emb_backend *self, emb_linear *linear, uint32_t row0, uint32_t rows,
+                          const float *values) {
+    unsigned char *to = linear->packed;
+    to += (uint64_t)row0 * linear->cols * emb_dtype_bytes(linear->dtype);
+    emb_cuda_convert(self, to, linear->dtype, values, rows, linear->cols);
+}
+
+void emb_cuda_linear_pack_quantized(const emb_backend *self, emb_linear *linear, uint32_t row0,
+                                    const emb_quantized_rows *rows) {
+    (void)self;
+    emb_cuda_pack_rows(linear, row0, rows, put);
+}
+
+/* fp8's first matrix of the feed-forward, whose outputs become codes as they are, gets its bounds.
+ */
+emb_status emb_cuda_layer_finish(const emb_backend *self, emb_layer *layer, uint32_t device,
+                                 emb_error *error) {
+    (void)self;
+    emb_cuda_device about;
+    const emb_linear *l = &layer->ffn_in;
+    if (l->dtype != EMB_DTYPE_FP8) return EMB_OK;
+    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
+    int reason = cudaSetDevice((int)device);
+    if (!reason) reason = emb_cuda_device_read(&about);
+    if (!reason) reason = emb_cuda_kernels.narrow_reach(l->reach, &narrow, &about, NULL);
+    if (!reason) return EMB_OK;
+    return emb_cuda_failed(error, device, "bounding a matrix failed", (cudaError_t)reason);
+}
