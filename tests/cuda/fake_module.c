@@ -209,9 +209,9 @@ int fake_enqueue(void *stream, fake_call run, const void *arguments, size_t byte
         run(copied);
         return 0;
     }
-    if (__atomic_add_fetch(&launches, 1, __ATOMIC_RELAXED) ==
-        (failing ? strtoul(failing, NULL, 10) : 0))
-        return 1;
+    bool failed = __atomic_add_fetch(&launches, 1, __ATOMIC_RELAXED) ==
+                  (failing ? strtoul(failing, NULL, 10) : 0);
+    if (failed || state->queue.failure) return 1; /* as in a context that has broken */
     if (state->recording)
         note_launch(&state->recordings[state->count], &(launch){run, copied, bytes});
     else

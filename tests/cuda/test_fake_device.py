@@ -211,6 +211,27 @@ def graphs(model, texts, folder):
     check(code == 64 and "auto, on, off" in message, f"graphs maybe: {code} {message}")
 
 
+def launches(model, texts, folder):
+    """A launch that fails is told when its lane ends, of a recording it costs that recording."""
+    small = ("--gpu-memory", plan_of(model)[1]["device_bytes_min"] + 8 * MIB, "--threads", 1)
+    for how, least in (("off", 80), ("auto", 60)):
+        _, whole, bits = stats_of(model, texts, folder, *small, "--graphs", how)
+        codes, recorded = [], set()
+        for n in (*range(1, 60, 9), *range(60, 1200, 11)):
+            code, stats, got = stats_of(model, texts, folder, *small, "--graphs", how,
+                                        EMB_FAKE_LAUNCH=str(n))
+            codes.append(code)
+            if code:
+                check(code == 69 and "a kernel" in stats, f"launch {n}: {code} {stats}")
+                continue
+            check(got == bits, f"launch {n}, graphs {how}: other bits")
+            recorded.add(stats["graphs"])
+            if stats["graphs"] == whole["graphs"]:
+                break
+        check(code == 0 and n > least and codes[0] == 69, f"graphs {how}: {codes}")
+        check(len(recorded) > (how == "auto"), f"graphs {how}: recordings {recorded}")
+
+
 def streamed_has_no_graphs(folder):
     """A plan that streams its layers records nothing, and --graphs on never streams."""
     deep = BUILD / "tests/deep-bert"
@@ -434,6 +455,7 @@ def main():
         for model in MODELS:
             vectors_and_budgets(model, texts, folder)
             graphs(model, texts, folder)
+        launches(MODELS[0], texts, folder)
         streamed_has_no_graphs(folder)
         several(MODELS[0], texts, folder)
         products(MODELS[0], texts, folder)
