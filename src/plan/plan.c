@@ -662,17 +662,24 @@ static emb_status device_budget(search *s, const emb_plan *plan, emb_error *erro
     return EMB_OK;
 }
 
-static emb_status no_kernels(const emb_device_info *gpu, const emb_limits *limits,
-                             const emb_machine *machine, emb_error *error) {
-    if (!gpu)
-        return emb_error_set(error, EMB_UNSUPPORTED,
-                             "no kernels in this dtype and for this model's sizes on '%s'",
-                             emb_cpu_isa(machine->cpu_features));
+/* Fails: EMB_UNSUPPORTED, with the backend's reason. */
+static emb_status choose_backend(const emb_backend **out, const emb_plan *plan,
+                                 const emb_layer_spec *spec, const emb_limits *limits,
+                                 const emb_machine *machine, emb_error *error) {
+    emb_error why = {0};
+    if (plan->device != EMB_DEVICE_CUDA) {
+        *out = emb_cpu_backend(machine->cpu_features, plan->dtype);
+        if (*out) return EMB_OK;
+        return emb_error_set(error, EMB_UNSUPPORTED, "no kernels in %s on '%s'",
+                             emb_dtype_name(plan->dtype), emb_cpu_isa(machine->cpu_features));
+    }
+    const emb_device_info *gpu = &machine->devices[0];
     uint32_t capability = gpu->compute_capability;
-    return emb_error_set(error, EMB_UNSUPPORTED,
-                         "no kernels in this dtype and for this model's sizes on '%s', of compute "
-                         "capability %u.%u (7.5 is needed; 8.0 for bf16, not for f16)%s",
-                         gpu->name, capability / 10, capability % 10, instead(limits));
+    *out = emb_cuda_sizes(capability, plan->dtype, plan->gemm, spec);
+    if (*out) return EMB_OK;
+    emb_cuda_supports_shape(capability, plan->dtype, plan->gemm, spec, &why);
+    return emb_error_set(error, EMB_UNSUPPORTED, "no kernels on '%.63s' (%u.%u): %.130s%s",
+                         gpu->name, capability / 10, capability % 10, why.message, instead(limits));
 }
 
 static emb_status check_spec(const emb_backend *backend, const emb_layer_spec *spec,
@@ -690,15 +697,10 @@ static emb_status plan_for(emb_plan *out, emb_device_kind device, const question
     const emb_machine *machine = q->machine;
     emb_plan base;
     EMB_TRY(begin_plan(&base, device, model, q->limits, machine, error));
-    bool cuda = base.device == EMB_DEVICE_CUDA;
-    const emb_device_info *gpu = cuda ? &machine->devices[0] : NULL;
-    emb_dtype dtype = base.dtype;
-    const emb_layer_spec *spec = &model->shape.spec;
-    const emb_backend *backend =
-        cuda ? emb_cuda_sizes(gpu->compute_capability, dtype, base.gemm, spec)
-             : emb_cpu_backend(machine->cpu_features, dtype);
-    if (!backend) return no_kernels(gpu, q->limits, machine, error);
-    EMB_TRY(check_spec(backend, spec, error));
+    const emb_device_info *gpu = base.device == EMB_DEVICE_CUDA ? &machine->devices[0] : NULL;
+    const emb_backend *backend;
+    EMB_TRY(choose_backend(&backend, &base, &model->shape.spec, q->limits, machine, error));
+    EMB_TRY(check_spec(backend, &model->shape.spec, error));
     emb_plan_numerics(base.numerics_id, model, backend);
 
     search s = {.model = model,

@@ -136,11 +136,53 @@ static void test_architectures(void **state) {
         assert_int_equal(emb_cuda_built_for(cases[i].built, cases[i].capability), cases[i].runs);
 }
 
+static void test_supported(void **state) {
+    (void)state;
+    static const emb_block_shape l6 = {.hidden = 384, .head_dim = 32, .intermediate = 1536},
+                                 wide = {.hidden = 2048, .head_dim = 64, .intermediate = 8192},
+                                 odd = {.hidden = 384, .head_dim = 12, .intermediate = 1536},
+                                 tall = {.hidden = 1280, .head_dim = 160, .intermediate = 5120},
+                                 mid = {.hidden = 72, .head_dim = 24, .intermediate = 144};
+    static const struct {
+        const emb_block_shape *shape;
+        uint32_t capability;
+        emb_dtype dtype;
+        emb_gemm gemm;
+        const char *reason[2]; /* NULL: it is supported */
+    } cases[] = {
+        {&l6, 75, EMB_DTYPE_F16, EMB_GEMM_OWN, {NULL}},
+        {&l6, 90, EMB_DTYPE_FP8, EMB_GEMM_OWN, {NULL}},
+        {&l6, 90, EMB_DTYPE_BF16, EMB_GEMM_CUBLASLT, {NULL}},
+        {&mid, 90, EMB_DTYPE_F32, EMB_GEMM_OWN, {NULL}},
+        {&l6, 61, EMB_DTYPE_F32, EMB_GEMM_OWN, {"7.5", "newer"}},
+        {&l6, 75, EMB_DTYPE_BF16, EMB_GEMM_OWN, {"bf16", "8.0"}},
+        {&l6, 86, EMB_DTYPE_FP8, EMB_GEMM_OWN, {"fp8", "8.9"}},
+        {&l6, 90, EMB_DTYPE_INT8, EMB_GEMM_CUBLASLT, {"cuBLASLt", "int8"}},
+        {&wide, 90, EMB_DTYPE_F16, EMB_GEMM_OWN, {"hidden size is 2048", "1536"}},
+        {&odd, 90, EMB_DTYPE_F16, EMB_GEMM_OWN, {"12 values", "multiples of 8"}},
+        {&tall, 90, EMB_DTYPE_F32, EMB_GEMM_OWN, {"160 values", "up to 128"}},
+        {&mid, 90, EMB_DTYPE_INT8, EMB_GEMM_OWN, {"is 72", "multiples of 16"}},
+        {&mid, 90, EMB_DTYPE_INT4, EMB_GEMM_OWN, {"size 144", "multiples of 32"}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        bool refused = cases[i].reason[0] != NULL;
+        emb_status status = emb_cuda_supports_shape(cases[i].capability, cases[i].dtype,
+                                                    cases[i].gemm, cases[i].shape, &error);
+        assert_int_equal(status, refused ? EMB_UNSUPPORTED : EMB_OK);
+        for (size_t w = 0; refused && w < 2; w++)
+            assert_non_null(strstr(error.message, cases[i].reason[w]));
+        assert_int_equal(emb_cuda_sizes(cases[i].capability, cases[i].dtype, cases[i].gemm,
+                                        cases[i].shape) == NULL,
+                         refused);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_answer), /* before this process has used the driver */
         cmocka_unit_test(test_found),         cmocka_unit_test(test_reasons),
         cmocka_unit_test(test_child_of_fork), cmocka_unit_test(test_architectures),
+        cmocka_unit_test(test_supported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -188,6 +188,10 @@ def refusals(texts, folder):
         check(code == 64 and all(word in messages for word in words),
               f"{dtype} {options} {environment}: {code} {messages}")
     check(not out.exists(), "a refusal wrote nothing")
+    for shape, words in (((2048, 64, 32, 1, 128), ("'fake 0' (9.0)", "2048", "at most 1536")),
+                         ((96, 64, 8, 1, 128), ("12 values", "multiples of 8", "device cpu"))):
+        told = plan(sparse_model(folder, shape), "--dtype", "f16")
+        check(all(word in told for word in words), f"{shape}: {told}")
     code, out_text, _ = run("plan", BERT, "--device", "auto", "--dtype", "fp8", "--json",
                             EMB_FAKE_CAPABILITY="80")
     check(code == 64, f"fp8 with neither: {code} {out_text}")

@@ -45,6 +45,11 @@ uint64_t emb_cuda_kept_place(const emb_backend *self, uint32_t tokens, uint32_t 
 uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, emb_dtype dtype,
                            uint32_t tokens, void *base);
 
+/* Columns that the kernels of a dtype take at once. */
+static inline uint32_t emb_cuda_cols_step(emb_dtype dtype) {
+    return !emb_dtype_quantized(dtype) ? 8 : dtype == EMB_DTYPE_INT4 ? 32 : 16;
+}
+
 /* Whether a matrix of these sizes has kernels. group: I4's, else unused. */
 bool emb_cuda_linear_fits(uint32_t rows, uint32_t cols, emb_dtype dtype, uint32_t group);
 const char *emb_cuda_supports_spec(const emb_backend *self, const emb_layer_spec *spec);
