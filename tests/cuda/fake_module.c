@@ -16,6 +16,7 @@
 #include "backend/cuda/host/blocks.h"
 #include "backend/cuda/host/pack.h"
 #include "backend/cuda/host/products.h"
+#include "backend/cuda/sizes/support.h"
 #include "base/error.h"
 #include "fake_kernels.h"
 #include "fake_stream.h"

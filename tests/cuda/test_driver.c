@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "backend/backend.h"
-#include "backend/cuda/sizes/layout.h"
+#include "backend/cuda/sizes/support.h"
 
 #define PATIENCE_MS 20000
 

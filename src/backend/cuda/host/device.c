@@ -13,6 +13,7 @@
 #include "backend/cuda/host/module.h"
 #include "backend/cuda/host/nvml.h"
 #include "backend/cuda/kernels/kernels.h"
+#include "backend/cuda/sizes/support.h"
 #include "base/error.h"
 #include "base/process.h"
 

@@ -3,7 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/host/lane.h"
 
-/* Of activations: f16 beside quantised matrices. */
+/* Of activations: f16 beside quantized matrices. */
 static emb_dtype type_of(emb_dtype dtype) {
     return emb_dtype_quantized(dtype) ? EMB_DTYPE_F16 : dtype;
 }

@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 #include "backend/cuda/host/blocks.h"
 #include "backend/cuda/host/module.h"
+#include "backend/cuda/sizes/support.h"
 
 static const emb_device_calls calls = {
     .enter = emb_cuda_enter,

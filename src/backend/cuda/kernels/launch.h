@@ -69,7 +69,7 @@ typedef struct emb_cuda_linear {
     emb_dtype type; /* F32, F16, BF16 */
 } emb_cuda_linear;
 
-/* A quantised matrix on the device. value = scale * code (I8, FP8) or scale * (code - zero) (I4) */
+/* A quantized matrix on the device. value = scale * code (I8, FP8) or scale * (code - zero) (I4) */
 typedef struct emb_cuda_narrow {
     const void *weight;   /* I8, FP8: [rows, cols] bytes; I4: [rows, cols / 2], the low half of a
                              byte is the even column; 16-byte aligned */
@@ -215,7 +215,7 @@ typedef struct emb_cuda_launch {
 
     /* ---- quantized ---- */
 
-    /* Quantises F16 `in` [tokens, cols], times `smooth` [cols] if that is not NULL. `type` I8: u8
+    /* Quantizes F16 `in` [tokens, cols], times `smooth` [cols] if that is not NULL. `type` I8: u8
      * by the token's range, zero within it; FP8: by its largest magnitude, which becomes 448.
      * cols: a multiple of 16, at most EMB_CUDA_CODES_COLS_MAX. */
     int (*quantize)(const emb_cuda_codes *out, const void *in, const float *smooth, uint32_t cols,

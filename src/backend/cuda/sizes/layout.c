@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/kernels/launch.h"
+#include "backend/cuda/sizes/support.h"
 
 static void *cut(uintptr_t *end, uint64_t count, uint64_t size) {
     const uint64_t align = EMB_ALIGN;
@@ -106,11 +107,6 @@ static void quantised_layout(emb_linear *linear, emb_ledger *ledger) {
     if (linear->dtype == EMB_DTYPE_INT8)
         linear->sums = emb_ledger_take(ledger, rows, sizeof(int32_t));
     if (linear->dtype == EMB_DTYPE_FP8) linear->reach = emb_ledger_take(ledger, 2, sizeof(float));
-}
-
-const char *emb_cuda_supports_spec(const emb_backend *self, const emb_layer_spec *spec) {
-    (void)self;
-    return emb_spec_beyond_bert(spec);
 }
 
 void emb_cuda_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t rows,

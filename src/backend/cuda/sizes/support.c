@@ -7,11 +7,11 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/kernels/launch.h"
-#include "backend/cuda/sizes/layout.h"
+#include "backend/cuda/sizes/support.h"
 #include "base/error.h"
 
 /* Attention's f16 products have their own order of sums on sm_75, fp8 products theirs on sm_90. */
-static const char *quantised_numerics(uint32_t compute_capability, emb_dtype dtype) {
+static const char *quantized_numerics(uint32_t compute_capability, emb_dtype dtype) {
     bool old = compute_capability < 80;
     if (dtype == EMB_DTYPE_INT8) return old ? "cuda-sm75-int8" : "cuda-sm80-int8";
     if (dtype == EMB_DTYPE_INT4) return old ? "cuda-sm75-int4" : "cuda-sm80-int4";
@@ -22,7 +22,7 @@ static const char *quantised_numerics(uint32_t compute_capability, emb_dtype dty
 static const char *numerics_of(uint32_t compute_capability, emb_dtype dtype, emb_gemm gemm) {
     bool own = gemm == EMB_GEMM_OWN;
     if (emb_dtype_quantized(dtype))
-        return own ? quantised_numerics(compute_capability, dtype) : NULL;
+        return own ? quantized_numerics(compute_capability, dtype) : NULL;
     if (dtype == EMB_DTYPE_F32) return own ? "cuda-f32" : "cuda-f32-cublaslt";
     if (compute_capability >= 80 && dtype == EMB_DTYPE_BF16)
         return own ? "cuda-sm80-bf16" : "cuda-sm80-bf16-cublaslt";
@@ -41,6 +41,11 @@ const emb_backend *emb_cuda_find(const emb_backend *rows, size_t count, uint32_t
 
 #define SIZES(numerics, dtype, gemm) {EMB_CUDA_SIZES(numerics, dtype, gemm)},
 static const emb_backend sizes[] = {EMB_CUDA_ROWS(SIZES)};
+
+const char *emb_cuda_supports_spec(const emb_backend *self, const emb_layer_spec *spec) {
+    (void)self;
+    return emb_spec_beyond_bert(spec);
+}
 
 static emb_status refuse_dtype(uint32_t compute_capability, emb_dtype dtype, emb_gemm gemm,
                                emb_error *error) {

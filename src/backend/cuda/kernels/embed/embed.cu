@@ -26,7 +26,6 @@ int emb_cuda_device_read(emb_cuda_device *device) {
     return status;
 }
 
-/* Item 0 holds the count; a chunk of n tokens has ceil(n / 64) <= n / 64 + 1 items. */
 /* Sum over the threads before this one; `total` is over all. Holds two barriers. */
 static __device__ uint32_t block_scan(uint32_t value, uint32_t *warp_sums, uint32_t *total) {
     uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5, sum = value;
@@ -47,6 +46,7 @@ static __device__ uint32_t block_scan(uint32_t value, uint32_t *warp_sums, uint3
     return before + sum - value;
 }
 
+/* Item 0 holds the count; a chunk of n tokens has ceil(n / 64) <= n / 64 + 1 items. */
 static __device__ void make_tiles(uint4 *tiles, const uint32_t *starts, uint32_t chunks) {
     __shared__ uint32_t warp_sums[PREPARE_THREADS / 32];
     uint32_t made = 0;
