@@ -89,7 +89,7 @@ int emb_command_plan(emb_session *session, emb_options *options) {
             status = keep_devices(&session->machine, &options->settings.devices, &error);
     }
     if (status == EMB_OK) status = emb_session_open_model(session, options->model, &error);
-    options->settings.tune = EMB_TUNE_OFF; /* a plan opens nothing that could be tuned */
+    options->settings.opens_nothing = true;
     if (status == EMB_OK) {
         uint64_t caller_bytes = emb_encode_bytes(options, session->info.dim);
         status = emb_session_plan(session, &options->settings, caller_bytes, &error);

@@ -85,8 +85,8 @@ emb_status emb_session_plan(emb_session *session, const emb_session_settings *se
     if (plan->device_notice && !settings->quiet) emb_app_say("on the CPU: %s", plan->device_reason);
     if (plan->device == EMB_DEVICE_CPU && settings->tune == EMB_TUNE_FULL && !settings->quiet)
         emb_app_say("--autotune full has no effect: on a CPU there is nothing to choose");
-    session->tuned =
-        emb_tuning_plan(&session->plan, &session->info, &session->machine, settings->tune);
+    emb_tune tune = settings->opens_nothing ? EMB_TUNE_OFF : settings->tune;
+    session->tuned = emb_tuning_plan(&session->plan, &session->info, &session->machine, tune);
     return EMB_OK;
 }
 

@@ -18,6 +18,7 @@ typedef struct emb_session_settings {
     bool dtype_auto;
     bool quiet;
     emb_tune tune;
+    bool opens_nothing; /* a plan is all that is made: no kernels are looked up or timed */
 } emb_session_settings;
 
 typedef struct emb_session {
