@@ -219,9 +219,8 @@ static void see(void *user, const emb_linear *linear, const float *in, size_t st
 
 /* One tile of x through the layer into out. */
 static void run_tile(emb_calibration *c, float *out, const float *in, const emb_tile *tile) {
-    const emb_layer *layer = c->weights.layers;
-    c->backend->attention_block(c->backend, &c->scratch, out, in, tile, layer, &c->blocks);
-    c->backend->ffn_block(c->backend, &c->scratch, out, out, tile, layer, &c->blocks);
+    const emb_layer_step step = {c->backend, &c->blocks, &c->scratch, NULL};
+    emb_walk_layer(&step, out, in, tile, c->weights.layers);
 }
 
 emb_status emb_calibration_observe(emb_calibration *c, uint32_t n, emb_error *error) {

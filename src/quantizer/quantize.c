@@ -310,7 +310,8 @@ static emb_status balance(quantizer *q, emb_tensor_role role, uint32_t layer, em
                              q->model->shape.spec.hidden * sizeof(float), error);
 }
 
-static emb_status quantize_layer(quantizer *q, uint32_t n, emb_error *error) {
+static emb_status quantize_layer(void *user, uint32_t n, emb_error *error) {
+    quantizer *q = user;
     for (uint32_t role = EMB_TENSOR_QUERY; role < EMB_TENSOR_ROLES; role++)
         if (!emb_model_quantizable((emb_tensor_role)role))
             EMB_TRY(copy_tensor(q, (emb_tensor_role)role, n, error));
@@ -343,8 +344,8 @@ static emb_status quantize_all(quantizer *q, emb_error *error) {
     if (q->calibrates)
         EMB_TRY(emb_calibration_begin(&q->calibration, q->options->texts, q->options->texts_count,
                                       error));
-    for (uint32_t n = 0; n < q->model->shape.layers; n++) EMB_TRY(quantize_layer(q, n, error));
-    return EMB_OK;
+    const emb_visitor visitor = {.user = q, .visit = quantize_layer};
+    return emb_walk(&visitor, q->model->shape.layers, error);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
