@@ -45,6 +45,7 @@ typedef enum emb_status {
     EMB_DEVICE = 33,           /* a device is missing or failed */
     EMB_CANCELLED = 34,        /* emb_engine_cancel was called */
     EMB_TIMEOUT = 35,          /* nothing was ready in the time given */
+    EMB_WITHDRAWN = 36,        /* emb_engine_withdraw took this text back */
     EMB_INTERNAL = 90          /* a broken invariant: please report it */
 } emb_status;
 
@@ -485,8 +486,25 @@ EMB_API emb_status emb_engine_flush(emb_engine *engine);
 EMB_API emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capacity,
                                       uint32_t *count, int timeout_ms, emb_error *error);
 
-/* Stops the work as soon as each lane has finished its tile; later calls give EMB_CANCELLED, and
- * the engine can only be closed.
+/* Takes one text back, by its number (0, 1, 2, ... in the order submitted, as in emb_row): of what
+ * is left to compute of it nothing more is computed, as far as that spares work, and its row comes
+ * in its turn, NaN with the status EMB_WITHDRAWN. All other rows have the same bits and places.
+ * Comes it too late, the row is there as if nothing had been asked. Of a text whose LAST piece was
+ * not submitted yet the pieces still to come are taken and passed over: an empty LAST one ends it.
+ * Fails: EMB_INVALID_ARGUMENT (no such text so far), or the error that stopped the engine.
+ * Threads: as for submit. */
+EMB_API emb_status emb_engine_withdraw(emb_engine *engine, uint64_t text, emb_error *error);
+
+/* Gives a descriptor for poll, select or epoll that is readable while collect has something to do
+ * at once: rows to give, room to make for a submit that has stopped, or the reason why the engine
+ * has stopped. Collect with a timeout of 0 until it is not readable any more; what waits in a
+ * window that is not full is flushed first. Owned by the engine, and closed with it: never read,
+ * write or close it. It is closed on exec; a child of fork shares it with its parent, and must not
+ * wait on it but forget the engine. -1 without an engine. Threads: any. */
+EMB_API int emb_engine_ready_fd(const emb_engine *engine);
+
+/* Stops the work as soon as each lane has finished its tile, and wakes who waits in collect; later
+ * calls give EMB_CANCELLED, and the engine can only be closed.
  * Fails: EMB_INVALID_ARGUMENT (no engine). Threads: any; async-signal-safe. */
 EMB_API emb_status emb_engine_cancel(emb_engine *engine);
 
@@ -540,11 +558,13 @@ EMB_API void emb_device_rows_close(emb_device_rows *rows);
 /* Counters since open. Bytes are of the whole process. */
 typedef struct emb_engine_stats_t {
     uint32_t struct_bytes;
-    uint64_t texts, texts_failed, texts_long; /* long: more tokens than one chunk holds */
+    uint64_t texts, texts_failed; /* failed: rows that are not EMB_OK, withdrawn ones too */
+    uint64_t texts_long;          /* more tokens than one chunk holds */
     uint64_t chunks;
     uint64_t tokens; /* encoded, special tokens included */
     uint64_t tokens_dropped;
-    uint64_t rows_computed; /* rows that went through the layers; equal to tokens: no padding */
+    uint64_t rows_computed; /* rows that went through the layers; equal to tokens: no padding (or
+                               less, where texts were withdrawn) */
     uint64_t bytes_read;    /* of text */
     uint64_t passes, windows, tiles;
     uint64_t graphs;         /* recordings that a GPU's lanes replay; 0: none */

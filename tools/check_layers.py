@@ -34,7 +34,7 @@ FREE = ("tests/", "bench/kernels/", "lab/", "include/", "tools/")
 SYSTEM = set("""assert ctype errno fcntl float inttypes limits locale math pthread sched signal
     stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string strings time
     unistd poll link elf dirent sys/mman sys/resource sys/stat sys/syscall sys/time sys/types
-    sys/uio sys/wait sys/auxv sanitizer/asan_interface linux/futex""".split())
+    sys/uio sys/wait sys/auxv sys/eventfd sanitizer/asan_interface linux/futex""".split())
 VECTORS = set("immintrin cpuid arm_neon x86intrin".split())
 VECTOR_FOLDERS = ("src/backend/", "src/text/")
 CUDA = set("cuda cuda_runtime cuda_runtime_api cuda_fp16 cuda_bf16 cublasLt mma dlfcn".split())

@@ -60,6 +60,8 @@ const char *emb_status_name(emb_status status) {
         return "EMB_CANCELLED";
     case EMB_TIMEOUT:
         return "EMB_TIMEOUT";
+    case EMB_WITHDRAWN:
+        return "EMB_WITHDRAWN";
     case EMB_INTERNAL:
         return "EMB_INTERNAL";
     }

@@ -27,9 +27,10 @@ static void order_by_length(emb_window *window, uint32_t *counts, uint32_t chunk
 void emb_engine_cut_window(emb_window *window, uint32_t *counts, uint32_t chunk_tokens_max,
                            uint32_t tokens_per_tile) {
     order_by_length(window, counts, chunk_tokens_max);
+    uint32_t wanted = emb_engine_leave_out(window, window->order, window->table.chunks);
     window->cuts_count = 0;
     uint32_t row0 = 0;
-    for (uint32_t i = 0; i < window->table.chunks; i++) {
+    for (uint32_t i = 0; i < wanted; i++) {
         uint32_t length = chunk_length(&window->table, window->order[i]);
         emb_tile_cut *cut = window->cuts_count ? &window->cuts[window->cuts_count - 1] : NULL;
         if (!cut || cut->tokens + length > tokens_per_tile) {

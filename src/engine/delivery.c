@@ -1,17 +1,13 @@
 /* delivery.c - collect: rows of finished windows in the order submitted, long texts averaged.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
+#include <math.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/error.h"
 #include "base/process.h"
 #include "base/vector.h"
 #include "engine/engine.h"
-
-#define CANCEL_POLL_NS                                                                             \
-    50000000 /* emb_engine_cancel may come from a signal and cannot wake anyone */
 
 /* Adds the part's chunk vectors to the sum, in chunk order. */
 static void add_chunks(emb_engine *engine, const emb_window *window, const emb_part *part) {
@@ -100,7 +96,7 @@ static uint32_t take_rows(emb_row *rows, uint32_t capacity, emb_engine *engine,
         const emb_part *part = &window->parts[out->part];
         if (part->last && count == capacity) return count;
         bool single = part->first && part->last && part->chunks <= 1;
-        if (!single) add_chunks(engine, window, part);
+        if (!single && part->status != EMB_WITHDRAWN) add_chunks(engine, window, part);
         if (part->last) make_row(&rows[count++], engine, window, part);
     }
     out->sequence++;
@@ -108,24 +104,33 @@ static uint32_t take_rows(emb_row *rows, uint32_t capacity, emb_engine *engine,
     return count;
 }
 
-/* Waits until the window is done; gives false when the time is over or the engine has failed. */
+/* Waits until the window is done; gives false when the time is over or the engine has stopped. The
+ * descriptor is told first and the reasons looked at afterwards, so that no cancel is lost. */
 static bool wait_done(emb_engine *engine, emb_window *window, double deadline) {
     pthread_mutex_lock(&engine->mutex);
-    while (!window->done && engine->status == EMB_OK && !atomic_load(&engine->cancel)) {
+    engine->awaited = window->sequence;
+    while (!window->done && engine->status == EMB_OK) {
+        emb_wake_tell(&engine->ready, false);
         double left = deadline - emb_process_seconds();
-        if (left <= 0) break;
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += left > 1e-9 * CANCEL_POLL_NS ? CANCEL_POLL_NS : (long)(left * 1e9);
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_nsec -= 1000000000;
-            until.tv_sec++;
-        }
-        pthread_cond_timedwait(&engine->done, &engine->mutex, &until);
+        if (left <= 0 || atomic_load(&engine->cancel)) break;
+        pthread_mutex_unlock(&engine->mutex);
+        emb_wake_wait(&engine->ready, left);
+        pthread_mutex_lock(&engine->mutex);
     }
     bool done = window->done;
     pthread_mutex_unlock(&engine->mutex);
     return done;
+}
+
+/* Says whether the next collect has something to do at once. */
+static void tell_ready(emb_engine *engine) {
+    pthread_mutex_lock(&engine->mutex);
+    engine->awaited = engine->delivery.sequence;
+    const emb_window *window = emb_engine_window(engine, engine->awaited);
+    bool done = engine->awaited < engine->dispatched && window->done;
+    emb_wake_tell(&engine->ready, done || engine->status != EMB_OK);
+    if (atomic_load(&engine->cancel)) emb_wake_tell(&engine->ready, true);
+    pthread_mutex_unlock(&engine->mutex);
 }
 
 /* Frees every window whose rows are all delivered. */
@@ -135,13 +140,8 @@ static void release_windows(emb_engine *engine) {
     pthread_mutex_unlock(&engine->mutex);
 }
 
-emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capacity, uint32_t *count,
-                              int timeout_ms, emb_error *error) {
-    if (!engine || !count || (capacity && !rows))
-        return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "collect: engine, rows and count must not be NULL");
-    *count = 0;
-    if (atomic_load(&engine->cancel)) return emb_error_set(error, EMB_CANCELLED, "cancelled");
+static emb_status collect(emb_engine *engine, emb_row *rows, uint32_t capacity, uint32_t *count,
+                          int timeout_ms, emb_error *error) {
     emb_delivery *out = &engine->delivery;
     release_windows(engine); /* the rows of the previous collect are gone */
     double deadline = timeout_ms < 0 ? HUGE_VAL : emb_process_seconds() + 1e-3 * (double)timeout_ms;
@@ -158,4 +158,16 @@ emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capaci
         if (atomic_load(&engine->piece_waits) && timeout_ms != 0) return EMB_OK;
     }
     return *count ? EMB_OK : emb_engine_status(engine, error);
+}
+
+emb_status emb_engine_collect(emb_engine *engine, emb_row *rows, uint32_t capacity, uint32_t *count,
+                              int timeout_ms, emb_error *error) {
+    if (!engine || !count || (capacity && !rows))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "collect: engine, rows and count must not be NULL");
+    *count = 0;
+    if (atomic_load(&engine->cancel)) return emb_error_set(error, EMB_CANCELLED, "cancelled");
+    emb_status status = collect(engine, rows, capacity, count, timeout_ms, error);
+    tell_ready(engine);
+    return status;
 }

@@ -1,10 +1,11 @@
-/* engine.c - opens and closes an engine: the one allocation, the weights, the threads; and embed.
+/* engine.c - opens and closes an engine: the one allocation, the weights, the threads.
  *
  * The path of a text: intake.c (submit) -> window -> lanes.c -> encoder -> delivery.c (collect).
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "engine/engine.h"
 
+#include <errno.h>
 #include <math.h>
 #include <string.h>
 
@@ -25,7 +26,7 @@ void emb_engine_fail(emb_engine *engine, emb_status status, const emb_error *err
     }
     engine->stop = true;
     pthread_cond_broadcast(&engine->work);
-    pthread_cond_broadcast(&engine->done);
+    emb_wake_tell(&engine->ready, true);
     if (engine->plan.weight_slots) stop_loaders(engine);
 }
 
@@ -41,6 +42,7 @@ emb_status emb_engine_status(emb_engine *engine, emb_error *error) {
 emb_status emb_engine_cancel(emb_engine *engine) {
     if (!engine) return EMB_INVALID_ARGUMENT;
     atomic_store(&engine->cancel, true);
+    emb_wake_interrupt(&engine->ready);
     return EMB_OK;
 }
 
@@ -195,13 +197,9 @@ static emb_status take_regions(regions *r, const emb_plan *plan, const emb_devic
 }
 
 static void init_sync(emb_engine *engine) {
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    engine->ready.descriptor = -1;
     pthread_mutex_init(&engine->mutex, NULL);
     pthread_cond_init(&engine->work, NULL);
-    pthread_cond_init(&engine->done, &monotonic);
-    pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&engine->ahead.mutex, NULL);
     pthread_cond_init(&engine->ahead.work, NULL);
     pthread_cond_init(&engine->ahead.done, NULL);
@@ -326,6 +324,18 @@ static emb_status start_threads(emb_engine *engine, emb_error *error) {
     return EMB_OK;
 }
 
+static emb_status open_wake(emb_engine *engine, emb_error *error) {
+    if (emb_wake_open(&engine->ready)) return EMB_OK;
+    return emb_error_set(error, EMB_IO,
+                         "the system gives the engine no descriptor: %s; close some, or raise the "
+                         "limit on open files (ulimit -n)",
+                         strerror(errno));
+}
+
+int emb_engine_ready_fd(const emb_engine *engine) {
+    return engine ? engine->ready.descriptor : -1;
+}
+
 static emb_status open_engine(emb_engine **out, const emb_model *model, const emb_plan *plan,
                               const emb_backend *backend, emb_error *error) {
     regions r;
@@ -335,7 +345,8 @@ static emb_status open_engine(emb_engine **out, const emb_model *model, const em
         return status;
     }
     emb_engine *engine = bind_engine(&r, model, plan, backend);
-    status = emb_text_load(&engine->memory.tokenizer, &model->text, error);
+    status = open_wake(engine, error);
+    if (status == EMB_OK) status = emb_text_load(&engine->memory.tokenizer, &model->text, error);
     for (uint32_t i = 1; status == EMB_OK && i < plan->readers; i++)
         emb_text_share(&engine->memory.readers[i].tokenizer, &engine->memory.tokenizer);
     for (uint32_t d = 0; status == EMB_OK && d < plan->devices_count; d++)
@@ -390,7 +401,7 @@ void emb_engine_close(emb_engine *engine) {
     pthread_cond_destroy(&engine->ahead.done);
     pthread_cond_destroy(&engine->ahead.work);
     pthread_mutex_destroy(&engine->ahead.mutex);
-    pthread_cond_destroy(&engine->done);
+    emb_wake_close(&engine->ready);
     pthread_cond_destroy(&engine->work);
     pthread_mutex_destroy(&engine->mutex);
     regions r = {.host_base = engine->arena,
@@ -407,6 +418,7 @@ void emb_engine_close(emb_engine *engine) {
  * which stand in the arena, while the child starts. */
 void emb_engine_forget(emb_engine *engine) {
     if (!engine) return;
+    emb_wake_close(&engine->ready);
     emb_arena_close(engine->pinned_arena, engine->pinned_bytes); /* the parent unpins its own */
     emb_arena_close(engine->arena, engine->arena_bytes);
 }
@@ -439,70 +451,4 @@ void emb_engine_stats(emb_engine_stats_t *out, const emb_engine *engine) {
         .host_bytes_planned = engine->plan.host_bytes,
     };
     emb_process_memory(&out->host_bytes_now, &out->host_bytes_peak);
-}
-
-/* Collects what is ready and copies it to its place; keeps the first failure. */
-static emb_status copy_rows(float *rows, emb_engine *engine, uint64_t first_text, uint32_t *got,
-                            emb_status *worst, emb_error *error) {
-    emb_row ready[16];
-    uint32_t count;
-    EMB_TRY(emb_engine_collect(engine, ready, 16, &count, -1, error));
-    uint32_t dim = engine->plan.dim;
-    for (uint32_t i = 0; i < count; i++) {
-        memcpy(rows + (ready[i].text - first_text) * dim, ready[i].values, dim * sizeof *rows);
-        if (ready[i].status != EMB_OK && *worst == EMB_OK)
-            *worst = emb_error_set(error, ready[i].status, "text %llu failed: %s",
-                                   (unsigned long long)(ready[i].text - first_text),
-                                   emb_status_name(ready[i].status));
-    }
-    *got += count;
-    return EMB_OK;
-}
-
-static uint32_t pieces_of(emb_piece pieces[2], const emb_text *text) {
-    uint32_t kind = text->is_ids ? EMB_PIECE_IDS : 0, count = 0;
-    if (text->prompt)
-        pieces[count++] =
-            (emb_piece){text->prompt, strlen(text->prompt), EMB_PIECE_FIRST, text->user};
-    uint32_t first = count == 0 ? EMB_PIECE_FIRST : 0;
-    pieces[count++] =
-        (emb_piece){text->data, text->length, kind | first | EMB_PIECE_LAST, text->user};
-    return count;
-}
-
-emb_status emb_engine_embed(float *rows, emb_engine *engine, const emb_text *texts, uint32_t count,
-                            emb_error *error) {
-    if (!engine || (count && (!rows || !texts)))
-        return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "embed: rows, engine and texts must not be NULL");
-    if (engine->intake.text_open ||
-        emb_counter_read(&engine->counts.texts) != engine->delivery.text)
-        return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "embed: collect the rows of earlier texts first");
-    if (engine->plan.output != EMB_OUTPUT_TEXT)
-        return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "embed: this engine gives vectors of tokens: submit and collect");
-    for (uint32_t i = 0; i < count; i++)
-        if ((!texts[i].data && texts[i].length) || (texts[i].is_ids && texts[i].prompt))
-            return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                                 "embed: text %u has no data, or a prompt before ids", i);
-    uint64_t first_text = engine->delivery.text;
-    emb_status worst = EMB_OK;
-    uint32_t got = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        emb_piece pieces[2];
-        uint32_t total = pieces_of(pieces, &texts[i]), sent = 0;
-        while (sent < total) {
-            uint32_t taken;
-            EMB_TRY(emb_engine_submit(engine, pieces + sent, total - sent, &taken, error));
-            sent += taken;
-            if (sent < total) EMB_TRY(copy_rows(rows, engine, first_text, &got, &worst, error));
-        }
-    }
-    emb_engine_flush(engine);
-    while (got < count) {
-        emb_engine_flush(engine);
-        EMB_TRY(copy_rows(rows, engine, first_text, &got, &worst, error));
-    }
-    return worst;
 }

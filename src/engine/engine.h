@@ -9,6 +9,7 @@
 #define EMB_ENGINE_ENGINE_H
 
 #include "base/counter.h"
+#include "base/wake.h"
 #include "engine/memory.h"
 
 /* The text being read: the submitting thread alone. */
@@ -87,7 +88,8 @@ struct emb_engine {
 
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t work;   /* a window was queued, or stop */
-    pthread_cond_t done;   /* a window is done, or the engine failed */
+    emb_wake ready;        /* readable while collect has something to do: wait_done() says how */
+    uint64_t awaited;      /* window whose rows collect gives next */
     uint64_t encoding;     /* oldest window with tiles to take */
     bool stop;
     emb_status status; /* sticky */
@@ -96,6 +98,12 @@ struct emb_engine {
 
 static inline emb_window *emb_engine_window(emb_engine *engine, uint64_t sequence) {
     return &engine->memory.windows[sequence % engine->plan.windows];
+}
+
+/* Marks a window whose vectors are all there. Holds the mutex. */
+static inline void emb_engine_window_done(emb_engine *engine, emb_window *window) {
+    window->done = true;
+    if (window->sequence == engine->awaited) emb_wake_tell(&engine->ready, true);
 }
 
 /* Stops the engine with this status; the first one stays. Holds the mutex. (engine.c) */

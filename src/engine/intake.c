@@ -24,7 +24,7 @@ static void reset_window(emb_engine *engine, emb_window *window) {
     window->table.starts[0] = 0;
     window->parts_count = window->cuts_count = 0;
     window->cuts_taken = window->cuts_done = window->lanes_done = 0;
-    window->done = false;
+    window->withdrawn = window->done = false;
     window->sequence = engine->dispatched;
     pthread_mutex_unlock(&engine->mutex);
 }
@@ -46,7 +46,7 @@ static void dispatch(emb_engine *engine) {
     }
     pthread_mutex_lock(&engine->mutex);
     if (streamed) emb_counter_add(&engine->counts.passes, 1);
-    window->done = window->cuts_count == 0;
+    if (window->cuts_count == 0) emb_engine_window_done(engine, window);
     engine->dispatched++;
     emb_counter_add(&engine->counts.windows, 1);
     pthread_cond_broadcast(&engine->work);
@@ -74,6 +74,7 @@ static emb_part *current_part(emb_engine *engine, emb_window *window) {
     emb_intake *in = &engine->intake;
     if (in->has_part && in->part_window == window->sequence)
         return &window->parts[window->parts_count - 1];
+    if (window->parts_count == 0) window->text0 = emb_counter_read(&engine->counts.texts);
     emb_part *part = &window->parts[window->parts_count++];
     *part = (emb_part){.user = in->user, .chunk0 = window->table.chunks, .first = !in->has_part};
     in->has_part = true;
@@ -227,11 +228,19 @@ static emb_status resume_piece(const emb_intake *in, const emb_piece *piece, emb
                          in->piece_length, in->piece_used);
 }
 
+/* Of a text that was taken back nothing more is read. */
+static void pass_over(emb_intake *in, const emb_piece *piece) {
+    in->fresh_used = in->fresh_count;
+    in->piece_used = piece->length;
+    in->text_done = piece->flags & EMB_PIECE_LAST;
+}
+
 /* Reads the piece as far as windows allow; true once it is used up (and, after a LAST piece, the
  * text is complete). */
 static bool take_piece(emb_engine *engine, const emb_piece *piece) {
     emb_intake *in = &engine->intake;
     for (;;) {
+        if (in->status == EMB_WITHDRAWN) pass_over(in, piece);
         if (!drain_fresh(engine)) return false;
         if (in->text_done) return finish_text(engine);
         if (in->piece_used == piece->length && !(piece->flags & EMB_PIECE_LAST)) break;

@@ -18,8 +18,7 @@ static void account(emb_engine *engine, emb_lane *lane, emb_status status, const
 /* Of a failed or cancelled engine a tile of this window may be missing: then it is never done. */
 static void finish_window(emb_engine *engine, emb_window *window) {
     if (engine->status != EMB_OK) return;
-    window->done = true;
-    pthread_cond_signal(&engine->done);
+    emb_engine_window_done(engine, window);
 }
 
 /* The oldest queued window that still has tiles to take; NULL if there is none. */
@@ -32,6 +31,23 @@ static emb_window *window_with_tiles(emb_engine *engine) {
     return NULL;
 }
 
+/* Takes the next tile of a window, without texts that were taken back meanwhile. NULL: nothing is
+ * left of it. */
+static const emb_tile_cut *take_cut(emb_window *window) {
+    emb_tile_cut *cut = &window->cuts[window->cuts_taken++];
+    cut->chunks = emb_engine_leave_out(window, window->order + cut->order0, cut->chunks);
+    cut->tokens = 0;
+    for (uint32_t i = 0; i < cut->chunks; i++) {
+        const uint32_t *start = &window->table.starts[window->order[cut->order0 + i]];
+        cut->tokens += start[1] - start[0];
+    }
+    return cut->chunks ? cut : NULL;
+}
+
+static void finish_cut(emb_engine *engine, emb_window *window) {
+    if (++window->cuts_done == window->cuts_count) finish_window(engine, window);
+}
+
 /* Weights resident: each tile is a pass of its own, and lanes do not wait for one another. */
 static void run_tiles(emb_engine *engine, emb_site *site, emb_lane *lane) {
     pthread_mutex_lock(&engine->mutex);
@@ -41,7 +57,11 @@ static void run_tiles(emb_engine *engine, emb_site *site, emb_lane *lane) {
             pthread_cond_wait(&engine->work, &engine->mutex);
             continue;
         }
-        const emb_tile_cut *cut = &window->cuts[window->cuts_taken++];
+        const emb_tile_cut *cut = take_cut(window);
+        if (!cut) {
+            finish_cut(engine, window);
+            continue;
+        }
         emb_counter_add(&engine->counts.passes, 1);
         pthread_mutex_unlock(&engine->mutex);
         emb_pass pass = {
@@ -56,7 +76,7 @@ static void run_tiles(emb_engine *engine, emb_site *site, emb_lane *lane) {
         emb_status status = emb_encoder_forward(&site->encoder, lane, &pass, &error);
         pthread_mutex_lock(&engine->mutex);
         account(engine, lane, status, &error);
-        if (++window->cuts_done == window->cuts_count) finish_window(engine, window);
+        finish_cut(engine, window);
     }
     pthread_mutex_unlock(&engine->mutex);
 }

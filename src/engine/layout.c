@@ -49,6 +49,7 @@ static void text_layout(emb_memory *memory, const emb_model *model, const emb_pl
                         emb_ledger *ledger) {
     emb_text_layout(&memory->tokenizer, &model->text, ledger);
     emb_ledger_item(ledger, "text being read");
+    memory->slab = emb_ledger_take(ledger, emb_engine_slab_pieces(plan), sizeof *memory->slab);
     memory->open_ids = emb_ledger_take(ledger, plan->chunk_tokens_max, sizeof(uint32_t));
     memory->fresh_ids = emb_ledger_take(ledger, EMB_FRESH_IDS, sizeof(uint32_t));
     memory->length_counts =

@@ -32,9 +32,11 @@ typedef struct emb_window {
     atomic_uint *next; /* [layers]; streamed passes */
     float *vectors;    /* [window_chunks, hidden]; of tokens: [window_tokens, hidden] */
     uint64_t sequence; /* its number since open */
+    uint64_t text0;    /* number of the text of its first part */
     uint64_t pass;     /* number of its pass on its site since open */
     uint32_t site;     /* that encodes it; streamed passes */
     uint32_t cuts_taken, cuts_done, lanes_done;
+    bool withdrawn; /* a text of it was taken back; guarded by the engine's mutex once queued */
     bool done;
 } emb_window;
 
@@ -77,6 +79,7 @@ typedef struct emb_memory {
     emb_site *sites;             /* [plan.devices_count] */
     emb_lane *lanes;             /* [plan.lanes]; lane i belongs to site i % devices_count */
     emb_window *windows;         /* [plan.windows] */
+    emb_piece *slab;             /* [emb_engine_slab_pieces()] that embed submits at once */
     uint32_t *open_ids;          /* [chunk_tokens_max] the chunk being filled */
     uint32_t *fresh_ids;         /* [EMB_FRESH_IDS] from the tokenizer, not yet in a chunk */
     uint32_t *length_counts;     /* [chunk_tokens_max + 1] for ordering */
@@ -86,14 +89,23 @@ typedef struct emb_memory {
 
 #define EMB_FRESH_IDS 512
 
+/* As many as readers share well; where there are none, as many as make calls few. */
+static inline uint32_t emb_engine_slab_pieces(const emb_plan *plan) {
+    return plan->readers > 1 ? 180 : 32;
+}
+
 /* Books (or binds) everything for these shapes. (layout.c) */
 void emb_engine_layout(emb_memory *memory, const emb_model *model, const emb_plan *plan,
                        const emb_backend *backend, emb_plan_books *books);
 
 /* Orders the window's chunks by length, longest first (chunks of equal length as they came), and
- * cuts them into tiles of at most tokens_per_tile tokens. `counts` is memory's length_counts.
- * (batches.c) */
+ * cuts those of texts that were not taken back into tiles of at most tokens_per_tile tokens.
+ * `counts` is memory's length_counts. (batches.c) */
 void emb_engine_cut_window(emb_window *window, uint32_t *counts, uint32_t chunk_tokens_max,
                            uint32_t tokens_per_tile);
+
+/* Keeps of some of the window's chunks those of texts that were not taken back, in their order;
+ * gives their number. (withdraw.c) */
+uint32_t emb_engine_leave_out(const emb_window *window, uint32_t *chunks, uint32_t count);
 
 #endif

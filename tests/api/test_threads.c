@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -119,6 +120,7 @@ static void statistics_while_others_work(void **unused) {
 
 typedef struct sender {
     emb_engine *engine;
+    bool withdraws;    /* some of its texts, right away */
     emb_status status; /* that ended it */
     emb_error error;
     atomic_bool done;
@@ -131,6 +133,8 @@ static void *send_texts(void *user) {
         uint32_t taken = 0;
         out->status = emb_engine_submit(out->engine, &piece, 1, &taken, &out->error);
         if (taken == 0) usleep(PAUSE_US); /* until the other thread has collected */
+        if (out->withdraws && taken && i % 5 == 0)
+            out->status = emb_engine_withdraw(out->engine, i - i % 3, &out->error);
         i += taken;
     }
     emb_engine_flush(out->engine);
@@ -138,14 +142,16 @@ static void *send_texts(void *user) {
     return NULL;
 }
 
-static void begin_sender(pthread_t *thread, sender *out, emb_engine *engine) {
+static void begin_sender(pthread_t *thread, sender *out, emb_engine *engine, bool withdraws) {
     memset(out, 0, sizeof *out);
     out->engine = engine;
+    out->withdraws = withdraws;
     assert_int_equal(pthread_create(thread, NULL, send_texts, out), 0);
 }
 
-/* Collects into `values` until TEXTS rows are there; gives the status that ended it. */
-static emb_status collect_all(const run *own, int timeout_ms) {
+/* Collects into `values` until TEXTS rows are there; gives the status that ended it. Of a text that
+ * was withdrawn the expected values are put there. */
+static emb_status collect_all(const run *own, int timeout_ms, bool withdraws) {
     for (uint64_t got = 0; got < TEXTS;) {
         emb_row some[16];
         uint32_t count = 0;
@@ -154,7 +160,11 @@ static emb_status collect_all(const run *own, int timeout_ms) {
         for (uint32_t i = 0; i < count; i++, got++) {
             assert_int_equal(some[i].text, got);
             assert_int_equal(some[i].user, got);
-            memcpy(values + got * own->plan.dim, some[i].values, own->plan.dim * sizeof *values);
+            bool withdrawn = some[i].status == EMB_WITHDRAWN;
+            assert_true(some[i].status == EMB_OK || (withdrawn && withdraws));
+            memcpy(values + got * own->plan.dim,
+                   withdrawn ? expected + got * own->plan.dim : some[i].values,
+                   own->plan.dim * sizeof *values);
         }
         if (count == 0) usleep(PAUSE_US);
     }
@@ -175,8 +185,8 @@ static void submit_and_collect_apart(void **unused) {
             pthread_t sending, watching;
             open_small(&own, models[m]);
             begin_watch(&watching, &on, own.engine);
-            begin_sender(&sending, &out, own.engine);
-            emb_status status = collect_all(&own, timeouts[t]);
+            begin_sender(&sending, &out, own.engine, t != 0);
+            emb_status status = collect_all(&own, timeouts[t], t != 0);
             pthread_join(sending, NULL);
             end_watch(watching, &on);
             assert_int_equal(out.status, EMB_OK);
@@ -198,11 +208,11 @@ static void cancel_at_any_moment(void **unused) {
         pthread_t sending, watching;
         open_small(&own, models[i % 2]);
         begin_watch(&watching, &on, own.engine);
-        begin_sender(&sending, &out, own.engine);
+        begin_sender(&sending, &out, own.engine, i % 2);
         usleep(200 * i);
         if (i % 3) {
             emb_engine_cancel(own.engine);
-            assert_int_equal(collect_all(&own, -1), EMB_CANCELLED);
+            assert_int_equal(collect_all(&own, -1, true), EMB_CANCELLED);
         }
         end_watch(watching, &on);
         emb_engine_cancel(own.engine);

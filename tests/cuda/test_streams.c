@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #define _DEFAULT_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -15,11 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "engine/memory.h"
+#include "engine/engine.h"
 
 #define TEXTS     30
 #define TOKENS    50 /* of the longest text */
@@ -231,6 +233,92 @@ static void cancel_ends_a_pass(void **state) {
     unsetenv("EMB_FAKE_JITTER");
 }
 
+static double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+typedef struct canceller {
+    emb_engine *engine;
+    useconds_t after;
+    double at;
+} canceller;
+
+static void *cancel_later(void *user) {
+    canceller *c = user;
+    usleep(c->after);
+    c->at = seconds_now();
+    emb_engine_cancel(c->engine);
+    return NULL;
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* A collect that waits for a window of half a second is woken at once, not at its next look. */
+static void cancel_wakes_collect(void **state) {
+    (void)state;
+    enum { TRIES = 15 };
+    double late[TRIES];
+    setenv("EMB_FAKE_JITTER", "3000", 1);
+    for (uint32_t i = 0; i < TRIES; i++) {
+        emb_plan plan = plan_of(&(arrangement){0, RESIDENT, 0, 1, 1, CHUNK, 600});
+        canceller c = {.after = 10000 + 3000 * i};
+        pthread_t thread;
+        assert_int_equal(emb_engine_open(&c.engine, model, &plan, &error), EMB_OK);
+        for (uint32_t t = 0; t < TEXTS; t++) {
+            emb_piece piece = {texts[t].data, texts[t].length,
+                               EMB_PIECE_FIRST | EMB_PIECE_LAST | EMB_PIECE_IDS, t};
+            uint32_t taken;
+            assert_int_equal(emb_engine_submit(c.engine, &piece, 1, &taken, &error), EMB_OK);
+        }
+        emb_engine_flush(c.engine);
+        assert_int_equal(pthread_create(&thread, NULL, cancel_later, &c), 0);
+        emb_row row;
+        uint32_t count;
+        emb_status status = emb_engine_collect(c.engine, &row, 1, &count, -1, &error);
+        double returned = seconds_now();
+        pthread_join(thread, NULL);
+        late[i] = returned - c.at;
+        emb_engine_close(c.engine);
+        assert_int_equal(status, EMB_CANCELLED);
+    }
+    unsetenv("EMB_FAKE_JITTER");
+    qsort(late, TRIES, sizeof *late, by_value);
+    print_message("woken after %.2f ms, at most %.2f\n", 1e3 * late[TRIES / 2],
+                  1e3 * late[TRIES - 1]);
+    assert_true(late[TRIES / 2] < 0.010);
+}
+
+/* Embed hands whole slabs in: the readers that the plan books tokenise, and the bits stay. */
+static void embed_reads_ahead(void **state) {
+    (void)state;
+    enum { MANY = 700 };
+    static char words[MANY][64];
+    static emb_text many[MANY];
+    static float rows[MANY * DIM_MAX], row[DIM_MAX];
+    if (base.readers < 2) skip(); /* a machine of one core */
+    for (uint32_t i = 0; i < MANY; i++) {
+        int length = snprintf(words[i], sizeof words[i],
+                              "the old stone number %u by a sea, and another by the road", i);
+        many[i] = (emb_text){.data = words[i], .length = (size_t)length};
+        if (i % 50 == 7) many[i].prompt = "the ";
+        if (i % 300 == 9) many[i] = texts[i % TEXTS];
+    }
+    emb_engine *engine = NULL;
+    assert_int_equal(emb_engine_open(&engine, model, &base, &error), EMB_OK);
+    assert_int_equal(emb_engine_embed(rows, engine, many, MANY, &error), EMB_OK);
+    assert_true(engine->ahead.round > 3);
+    for (uint32_t i = 0; i < MANY; i += 13) {
+        assert_int_equal(emb_engine_embed(row, engine, &many[i], 1, &error), EMB_OK);
+        assert_memory_equal(row, rows + i * base.dim, base.dim * sizeof *row);
+    }
+    emb_engine_close(engine);
+}
+
 /* ---- set-up ---------------------------------------------------------------------------------- */
 
 static void make_texts(void) {
@@ -285,6 +373,8 @@ int main(int count, char **arguments) {
         cmocka_unit_test(a_file_that_shrinks_is_named),
         cmocka_unit_test(every_failure_is_told),
         cmocka_unit_test(cancel_ends_a_pass),
+        cmocka_unit_test(cancel_wakes_collect),
+        cmocka_unit_test(embed_reads_ahead),
     };
     int status = 1;
     if (set_up(&from) == 0) status = cmocka_run_group_tests(tests, NULL, NULL);
