@@ -10,6 +10,7 @@ from . import _settings
 from ._engine import EngineModel, warn_of_cut
 from ._errors import TextError, UnsupportedError
 from ._inputs import read_inputs
+from ._similarity import unit
 
 
 def _listed(texts: Any) -> list[Any]:
@@ -90,7 +91,7 @@ def _pooled(model: EngineModel, rows: Any, truncate_dim: int | None) -> Any:
     else:
         vector = rows.mean(axis=0, dtype=numpy.float64).astype(numpy.float32)
     if model._info["normalizes"]:
-        vector /= max(float(numpy.linalg.norm(vector)), 1e-12)
+        vector = unit(vector)
     return vector[:truncate_dim]
 
 

@@ -318,13 +318,14 @@ static void test_names(void) {
         uint32_t features;
         const char *words, *f32, *bf16, *int8;
     } sets[] = {
-        {0, "none", "ref-f32", "ref-bf16", "ref-int8"},
+        {0, "none", "ref-f32.2", "ref-bf16.2", "ref-int8.2"},
 #ifdef EMB_X86
-        {EMB_CPU_AVX2, "avx2", "avx2-f32", "avx2-bf16", "avx2-int8"},
-        {EMB_CPU_AVX2 | EMB_CPU_AVX512, "avx2 avx512", "avx512-f32", "avx512-bf16", "avx512-int8"},
-        {15, "avx2 avx512 vnni bf16", "avx512-f32", "avx512-bf16", "avx512-attention8-int8"},
-        {31, "avx2 avx512 vnni bf16 bf16_fast", "avx512-f32", "avx512-bf16dot",
-         "avx512-attention8-int8"},
+        {EMB_CPU_AVX2, "avx2", "avx2-f32.2", "avx2-bf16.2", "avx2-int8.2"},
+        {EMB_CPU_AVX2 | EMB_CPU_AVX512, "avx2 avx512", "avx512-f32.2", "avx512-bf16.2",
+         "avx512-int8.2"},
+        {15, "avx2 avx512 vnni bf16", "avx512-f32.2", "avx512-bf16.2", "avx512-attention8-int8.2"},
+        {31, "avx2 avx512 vnni bf16 bf16_fast", "avx512-f32.2", "avx512-bf16dot.2",
+         "avx512-attention8-int8.2"},
 #endif
     };
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {

@@ -3,7 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cpu/cpu.h"
 
-#include <math.h>
+#include "base/vector.h"
 
 static void sum_tokens(float *out, const float *in, uint32_t tokens, uint32_t hidden) {
     memcpy(out, in, hidden * sizeof *out);
@@ -21,14 +21,6 @@ static void max_tokens(float *out, const float *in, uint32_t tokens, uint32_t hi
         for (uint32_t i = 0; i < hidden; i++)
             out[i] = out[i] < row[i] || row[i] != row[i] ? row[i] : out[i];
     }
-}
-
-static void normalize(float *row, uint32_t hidden) {
-    double squares = 0.0;
-    for (uint32_t i = 0; i < hidden; i++) squares += (double)row[i] * row[i];
-    double length = sqrt(squares);
-    float factor = (float)(1.0 / (length > 1e-12 || length != length ? length : 1e-12));
-    for (uint32_t i = 0; i < hidden; i++) row[i] *= factor;
 }
 
 void emb_cpu_pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
@@ -49,7 +41,7 @@ void emb_cpu_pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
             sum_tokens(row, first, tokens, hidden);
             for (uint32_t i = 0; i < hidden; i++) row[i] /= (float)tokens;
         }
-        if (rule->normalize) normalize(row, hidden);
+        if (rule->normalize) emb_vector_normalize(row, hidden);
     }
 }
 

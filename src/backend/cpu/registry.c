@@ -5,12 +5,15 @@
 
 #include "backend/cpu/cpu.h"
 
+/* Counts the changes of bits in what is alike for all (common.c). */
+#define ALIKE ".2"
+
 /* What is alike for all; the last argument says how rows are packed. */
 #define ROW(isa, features, its_dtype, kernels, its_numerics, knee, ...)                            \
     {                                                                                              \
         .needs = (features), .backend = {                                                          \
             .name = isa,                                                                           \
-            .numerics = its_numerics,                                                              \
+            .numerics = its_numerics ALIKE,                                                        \
             .own = &kernels,                                                                       \
             .dtype = its_dtype,                                                                    \
             .activation_bytes = sizeof(float),                                                     \
