@@ -4,6 +4,7 @@
  * bytes and goes on as always, in the order of the texts.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "base/assert.h"
 #include "engine/engine.h"
 
 #define BYTES_MIN       4096 /* below it, waking threads takes longer than reading */
@@ -64,6 +65,7 @@ static void read_text(emb_reader *reader, emb_ahead_text *text) {
                       piece->flags & EMB_PIECE_LAST, reader->ids + reader->used,
                       EMB_AHEAD_IDS - reader->used, &used, &count, &done);
         reader->used += (uint32_t)count;
+        EMB_ASSERT(reader->used <= EMB_AHEAD_IDS);
         if (used < piece->length) break;
     }
     text->ids = reader->ids + first;
@@ -116,6 +118,7 @@ void emb_engine_reader(void *user, uint32_t index) {
         pthread_mutex_unlock(&ahead->mutex);
         read_texts(engine, reader, texts);
         pthread_mutex_lock(&ahead->mutex);
+        EMB_ASSERT(ahead->busy > 0);
         if (--ahead->busy == 0) pthread_cond_signal(&ahead->done);
     }
     pthread_mutex_unlock(&ahead->mutex);

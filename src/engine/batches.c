@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "base/assert.h"
 #include "engine/memory.h"
 
 static uint32_t chunk_length(const emb_token_table *table, uint32_t chunk) {
@@ -41,4 +42,5 @@ void emb_engine_cut_window(emb_window *window, uint32_t *counts, uint32_t chunk_
         cut->tokens += length;
         row0 += length;
     }
+    EMB_ASSERT(row0 <= window->table.tokens);
 }

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "base/process.h"
 #include "base/vector.h"
@@ -64,6 +65,7 @@ static void make_row(emb_row *row, emb_engine *engine, emb_window *window, const
     uint32_t dim = engine->plan.dim;
     float *values = engine->memory.nan_row;
     emb_status status = part->status;
+    EMB_ASSERT(window->done && (status != EMB_OK || part->chunk0 < window->table.chunks));
     bool tokens = engine->plan.output == EMB_OUTPUT_TOKENS;
     if (status == EMB_OK && !tokens) {
         values = window->vectors + (uint64_t)part->chunk0 * engine->model->shape.spec.hidden;
@@ -136,6 +138,7 @@ static void tell_ready(emb_engine *engine) {
 /* Frees every window whose rows are all delivered. */
 static void release_windows(emb_engine *engine) {
     pthread_mutex_lock(&engine->mutex);
+    EMB_ASSERT(engine->delivery.sequence <= engine->dispatched);
     engine->released = engine->delivery.sequence;
     pthread_mutex_unlock(&engine->mutex);
 }

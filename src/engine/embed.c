@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "engine/engine.h"
 
@@ -31,6 +32,7 @@ static emb_status copy_rows(job *j, emb_error *error) {
     EMB_TRY(emb_engine_collect(j->engine, ready, ROWS, &count, -1, error));
     for (uint32_t i = 0; i < count; i++) {
         uint64_t text = ready[i].text - j->first_text;
+        EMB_ASSERT(text < j->next);
         memcpy(j->rows + text * dim, ready[i].values, dim * sizeof *j->rows);
         if (ready[i].status != EMB_OK && j->worst == EMB_OK)
             j->worst = emb_error_set(error, ready[i].status, "text %llu failed: %s",

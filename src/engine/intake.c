@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "base/process.h"
 #include "engine/engine.h"
@@ -19,6 +20,7 @@ static emb_window *filling_window(emb_engine *engine) {
 
 /* Under the mutex: a lane may still look whether this slot holds an older window. */
 static void reset_window(emb_engine *engine, emb_window *window) {
+    EMB_ASSERT(engine->released + engine->plan.windows > engine->dispatched);
     pthread_mutex_lock(&engine->mutex);
     window->table.tokens = window->table.chunks = 0;
     window->table.starts[0] = 0;
@@ -32,6 +34,7 @@ static void reset_window(emb_engine *engine, emb_window *window) {
 /* Hands the window being filled to the lanes. */
 static void dispatch(emb_engine *engine) {
     emb_window *window = emb_engine_window(engine, engine->dispatched);
+    EMB_ASSERT(window->sequence == engine->dispatched && window->parts_count > 0);
     emb_engine_cut_window(window, engine->memory.length_counts, engine->plan.chunk_tokens_max,
                           engine->plan.tokens_per_tile);
     bool streamed = engine->plan.weight_slots != 0 && window->cuts_count != 0;
@@ -95,6 +98,7 @@ static bool close_chunk(emb_engine *engine) {
     memcpy(ids + specials->before, engine->memory.open_ids, in->open_count * sizeof *ids);
     emb_text_wrap(specials, ids, in->open_count);
     table->tokens += tokens;
+    EMB_ASSERT(table->tokens <= table->tokens_max && table->chunks < table->chunks_max);
     table->starts[++table->chunks] = table->tokens;
     part->chunks++;
     in->chunks++;
@@ -141,6 +145,7 @@ static bool finish_text(emb_engine *engine) {
         return false;
     }
     emb_window *window = emb_engine_window(engine, in->part_window);
+    EMB_ASSERT(window->sequence == in->part_window && window->parts_count > 0);
     emb_part *part = &window->parts[window->parts_count - 1];
     part->last = true;
     part->status = in->status;

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdbool.h>
 
+#include "base/assert.h"
 #include "engine/engine.h"
 
 static void account(emb_engine *engine, emb_lane *lane, emb_status status, const emb_error *error) {
@@ -34,6 +35,7 @@ static emb_window *window_with_tiles(emb_engine *engine) {
 /* Takes the next tile of a window, without texts that were taken back meanwhile. NULL: nothing is
  * left of it. */
 static const emb_tile_cut *take_cut(emb_window *window) {
+    EMB_ASSERT(window->cuts_taken < window->cuts_count && !window->done);
     emb_tile_cut *cut = &window->cuts[window->cuts_taken++];
     cut->chunks = emb_engine_leave_out(window, window->order + cut->order0, cut->chunks);
     cut->tokens = 0;
@@ -45,6 +47,7 @@ static const emb_tile_cut *take_cut(emb_window *window) {
 }
 
 static void finish_cut(emb_engine *engine, emb_window *window) {
+    EMB_ASSERT(window->cuts_done < window->cuts_taken);
     if (++window->cuts_done == window->cuts_count) finish_window(engine, window);
 }
 
@@ -114,6 +117,7 @@ static void run_passes(emb_engine *engine, emb_site *site, emb_lane *lane) {
         emb_status status = emb_encoder_forward(&site->encoder, lane, &pass, &error);
         pthread_mutex_lock(&engine->mutex);
         account(engine, lane, status, &error);
+        EMB_ASSERT(window->sequence == sequence && window->lanes_done < lanes);
         if (++window->lanes_done == lanes) finish_window(engine, window);
         sequence++;
     }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "plan/plan.h"
 
@@ -110,6 +111,7 @@ static void add_item(emb_region *region, const char *name, uint64_t bytes) {
 }
 
 static emb_region *add_region(emb_plan *plan, emb_region_kind kind) {
+    EMB_ASSERT(plan->regions_count < EMB_REGIONS_MAX);
     emb_region *region = &plan->regions[plan->regions_count++];
     memset(region, 0, sizeof *region);
     region->kind = kind;
