@@ -1,4 +1,5 @@
-/* embound.h - sentence embeddings inside a stated memory budget: the public interface.
+/* embound.h - sentence embeddings inside a stated memory budget: the public interface. What may
+ * still change more freely stands in embound_experimental.h.
  *
  * The way through: probe the machine, open a model, state limits, make a plan (bytes, before any
  * work), open an engine (every byte is taken here, once), submit texts, collect rows.
@@ -279,7 +280,7 @@ typedef enum emb_long_rule {
 typedef enum emb_switch { EMB_SWITCH_MODEL = 0, EMB_SWITCH_ON = 1, EMB_SWITCH_OFF = 2 } emb_switch;
 
 /* Which of several kernels, all with the same bits, a GPU multiplies with in tiles of up to
- * EMB_TUNING_TOKENS << i tokens; found by timing, see emb_engine_tuning. 0 leaves the choice. */
+ * EMB_TUNING_TOKENS << i tokens; 0 leaves the choice. Experimental: embound_experimental.h. */
 #define EMB_TUNING_TOKENS   128u
 #define EMB_TUNING_SIZES    8
 #define EMB_TUNING_PRODUCTS 4 /* queries, keys and values; attention out; feed-forward in, out */
@@ -307,8 +308,9 @@ typedef struct emb_limits {
     uint32_t chunk_tokens_max; /* special tokens included; 0: the model's default_tokens */
     uint32_t dim;              /* keep the first dim values (Matryoshka); 0: all */
     emb_gemm gemm;             /* on a GPU */
-    uint32_t tune;             /* 1: time a GPU's kernels at open, instead of `tuning` */
-    emb_tuning tuning;         /* of an engine with the same GPU, model shape and dtype */
+    /* experimental, as are EMB_DTYPE_FP8 and device_caller_bytes: see embound_experimental.h */
+    uint32_t tune;           /* 1: time a GPU's kernels at open, instead of `tuning` */
+    emb_tuning tuning;       /* of an engine with the same GPU, model shape and dtype */
     emb_switch graphs;       /* record a GPU's forward once and replay it: as resident weights allow
                                 (MODEL), or fail (ON), or never (OFF). Same bits in any case */
     uint64_t host_bytes_max; /* the whole process; 0: as much as full speed needs (the knee) */
@@ -515,46 +517,6 @@ EMB_API emb_status emb_engine_cancel(emb_engine *engine);
 EMB_API emb_status emb_engine_embed(float *rows, emb_engine *engine, const emb_text *texts,
                                     uint32_t count, emb_error *error);
 
-/* Rows in the memory of an engine's first GPU: the caller's struct, filled by open. */
-typedef struct emb_device_rows {
-    uint32_t struct_bytes;
-    uint32_t device; /* its index among CUDA's */
-    uint32_t dim;
-    uint64_t count;
-    uint64_t bytes; /* that they take on the GPU: whole pages of it, if they are many */
-    float *values;  /* [count, dim], one behind the other; the GPU's address; NULL if empty */
-    uint32_t row_bytes_max; /* the rest is the library's own */
-    int64_t process;
-    const void *calls;
-} emb_device_rows;
-
-/* Takes memory for `count` rows of the first `dim` values (0: the plan's dim) beside the engine,
- * once, before the work. `held_bytes`: of other such rows inside the same budget that are still
- * open and were not when the machine was probed. Uninitialised until put. They may outlive the
- * engine. On failure they are not open.
- * Fails: EMB_BUDGET (a budget was stated for the GPU, and the plan leaves less: bytes_min is the
- * smallest that works, with held_bytes and `bytes` of *out stated as device_caller_bytes of the
- * limits), EMB_NO_MEMORY, EMB_UNSUPPORTED (the engine is on a CPU), EMB_INVALID_ARGUMENT.
- * Threads: as for submit. */
-EMB_API emb_status emb_device_rows_open(emb_device_rows *out, const emb_engine *engine,
-                                        uint64_t count, uint32_t dim, uint64_t held_bytes,
-                                        emb_error *error);
-
-/* Copies the first dim values of each of `rows` (as collect gave them, or with `values` elsewhere
- * in the host's memory) to row `first` and those behind it. When it returns they are there, for
- * every stream. Fails: EMB_INVALID_ARGUMENT, EMB_DEVICE. Threads: any, on different rows. */
-EMB_API emb_status emb_device_rows_put(const emb_device_rows *out, uint64_t first,
-                                       const emb_row *rows, uint32_t count, emb_error *error);
-
-/* Copies `count` rows from `first` on to the host: values is [count, dim].
- * Fails: EMB_INVALID_ARGUMENT, EMB_DEVICE. Threads: any. */
-EMB_API emb_status emb_device_rows_get(float *values, const emb_device_rows *rows, uint64_t first,
-                                       uint64_t count, emb_error *error);
-
-/* Gives the memory back once the GPU has nothing left to do, and empties the struct; in a child of
- * fork it does nothing else. Threads: any, also after the engine was closed. */
-EMB_API void emb_device_rows_close(emb_device_rows *rows);
-
 /* Counters since open. Bytes are of the whole process. */
 typedef struct emb_engine_stats_t {
     uint32_t struct_bytes;
@@ -577,10 +539,6 @@ typedef struct emb_engine_stats_t {
     uint64_t host_bytes_now;
 } emb_engine_stats_t;
 
-/* Gives the kernels in use, to be stated in the limits (or the plan) of the next engine.
- * Threads: any. */
-EMB_API void emb_engine_tuning(emb_tuning *out, const emb_engine *engine);
-
 /* Gives the counters as they are. While others work each is read by itself: one may be a moment
  * newer than the next. Threads: any, at any time until close. */
 EMB_API void emb_engine_stats(emb_engine_stats_t *out, const emb_engine *engine);
@@ -588,52 +546,6 @@ EMB_API void emb_engine_stats(emb_engine_stats_t *out, const emb_engine *engine)
 /* Stops what is under way and gives everything back; rows that collect gave are gone. engine may be
  * NULL. Threads: one, after every other call on the engine has returned. */
 EMB_API void emb_engine_close(emb_engine *engine);
-
-/* ---- quantising ------------------------------------------------------------------------------ */
-
-typedef struct emb_quantize_options {
-    uint32_t struct_bytes;
-    emb_dtype dtype;         /* int8, int4 or fp8 */
-    uint32_t group;          /* int4: values that share a scale, 32 (also 0) or 64 */
-    uint32_t smooth;         /* 1: move range from the matrices' inputs into the matrices */
-    uint32_t overwrite;      /* 1: replace a directory that this function wrote */
-    uint32_t tokens_max;     /* of the texts, to calibrate with; 0: 8192 */
-    uint32_t texts_count;    /* 0: round to nearest */
-    const emb_text *texts;   /* to calibrate with: rounds for what they multiply the matrices by */
-    uint64_t host_bytes_max; /* of the whole process; 0: as much as the work takes */
-} emb_quantize_options;
-
-/* One matrix is done, or (tensor "") a layer has been run with its quantised matrices. */
-typedef struct emb_quantize_step {
-    char tensor[128];
-    uint32_t layer, rows, cols;
-    uint32_t done, total; /* matrices */
-    double error;         /* of the matrix: relative root mean square */
-    double output_error;  /* of its products with the texts' activations, or of the layer's output;
-                             NaN without texts */
-} emb_quantize_step;
-
-/* Called after each step; another value than 0 stops the work. */
-typedef int (*emb_quantize_progress)(void *user, const emb_quantize_step *step);
-
-typedef struct emb_quantize_result {
-    uint32_t struct_bytes;
-    uint32_t matrices;
-    uint32_t texts, tokens;       /* calibrated with */
-    uint64_t source_bytes, bytes; /* of the weights' files, before and after */
-    uint64_t memory_bytes;        /* that the work took, in one allocation */
-} emb_quantize_result;
-
-/* Writes the model into a new directory with its matrices in fewer bits: weights, configuration and
- * tokenizer, as docs/quantized_format.md says. The directory is built beside its place and moved
- * there when it is whole; on failure nothing is left. progress may be NULL.
- * Fails: EMB_INVALID_ARGUMENT (options; the directory exists), EMB_UNSUPPORTED (the model is
- * quantised already), EMB_IO, EMB_BAD_FILE, EMB_NOT_FINITE (the layers of the texts to calibrate
- * with), EMB_BUDGET, EMB_NO_MEMORY, EMB_CANCELLED.
- * Threads: any; of those that write the same directory, one at a time. */
-EMB_API emb_status emb_model_quantize(emb_quantize_result *out, const emb_model *model,
-                                      const char *directory, const emb_quantize_options *options,
-                                      emb_quantize_progress progress, void *user, emb_error *error);
 
 /* For a child of fork: gives back what it inherited of its parent's engine, on which it must call
  * nothing else. The parent's goes on. engine may be NULL.

@@ -28,6 +28,7 @@ check style python3 tools/check_style.py
 check format python3 tools/check_format.py
 check picture python3 tools/draw_throughput.py --check
 check headers tools/check_headers.sh
+check abi python3 tools/check_abi.py
 check gcc build check-gcc
 check clang build check-clang
 check symbols python3 tools/check_symbols.py build/check-gcc

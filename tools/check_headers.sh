@@ -1,5 +1,5 @@
 #!/bin/sh
-# Each header compiles alone: embound.h as C and as C++ with gcc and clang, all others as C.
+# Each header compiles alone: the public ones as C and as C++ with gcc and clang, all others as C.
 # SPDX-License-Identifier: Apache-2.0
 set -eu
 cd "$(dirname "$0")/.."
@@ -14,8 +14,10 @@ try() { # compiler, flags...
     "$@" || failed=$((failed + 1))
 }
 for compiler in gcc clang; do
-    try $compiler -x c -std=c99 $strict include/embound.h
-    try $compiler -x c -std=c17 -Wc++-compat $strict include/embound.h
+    for header in include/*.h; do
+        try $compiler -x c -std=c99 $strict "$header"
+        try $compiler -x c -std=c17 -Wc++-compat $strict "$header"
+    done
     for header in src/*/*.h src/*/*/*.h src/*/*/*/*.h apps/*/*.h; do
         [ -f "$header" ] || continue
         flags=
@@ -34,8 +36,10 @@ for compiler in gcc clang; do
     done
 done
 for compiler in g++ clang++; do
-    try $compiler -x c++ -std=c++11 $strict include/embound.h
-    try $compiler -x c++ -std=c++20 $strict include/embound.h
+    for header in include/*.h; do
+        try $compiler -x c++ -std=c++11 $strict "$header"
+        try $compiler -x c++ -std=c++20 $strict "$header"
+    done
 done
 [ "$skipped" -eq 0 ] || echo "without the CUDA toolkit $skipped compilations were left out"
 echo "headers: $count compilations, $failed failed, $skipped skipped"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fails unless libembound.so exports exactly what embound.h declares EMB_API, each of those says
+"""Fails unless libembound.so exports exactly what include/ declares EMB_API, each of those says
 which threads may call it, every non-static symbol of the core starts with emb_, and no object of
 the core holds writable data but what STYLE.md names.
 
@@ -11,6 +11,7 @@ import sys
 
 from c_source import ROOT, read, strip
 
+PUBLIC = ("include/embound.h", "include/embound_experimental.h")
 DECLARED = re.compile(r"EMB_API\s+[\w\s*]*?\b(emb_\w+)\s*\(")
 COMMENTED = re.compile(r"(/\*(?:(?!\*/).)*\*/)?\s*\bEMB_API\s+[\w\s*]*?\b(emb_\w+)\s*\(", re.S)
 WRITABLE = re.compile(r"\s(\.t?(?:data|bss)(?:\.\S+)?)\s+[0-9a-f]+\s+(?:\.hidden\s+)?(\S+)$")
@@ -59,7 +60,7 @@ def main():
     for name in ("libembound.so", "libembound_core.a"):
         if not (ROOT / build / name).exists():
             sys.exit(f"symbols: {build}/{name} is missing (make)")
-    header = read("include/embound.h")
+    header = "".join(read(name) for name in PUBLIC)
     declared = set(DECLARED.findall(strip(header)))
     given = exported(f"{build}/libembound.so")
     bad = [f"declared but not exported: {n}" for n in sorted(declared - given)]

@@ -14,6 +14,7 @@
 #include "common/run.h"
 #include "common/say.h"
 #include "common/signals.h"
+#include "embound_experimental.h"
 #include "fail.h"
 #include "source/open.h"
 

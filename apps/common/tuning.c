@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "common/say.h"
+#include "embound_experimental.h"
 #include "fail.h"
 #include "sink/writer.h"
 

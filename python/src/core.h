@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "embound.h"
+#include "embound_experimental.h"
 
 #define EMB_PYTHON_WAIT_MS 50 /* between two looks for signals: Ctrl-C */
 

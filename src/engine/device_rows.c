@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "embound_experimental.h"
 #include "engine/engine.h"
 
 /* How a driver hands out memory: from half a page on in pages, below that in pieces of one. */

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/process.h"
+#include "embound_experimental.h"
 
 /* ---- status ---------------------------------------------------------------------------------- */
 

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/process.h"
+#include "embound_experimental.h"
 #include "quantizer/quantizer.h"
 
 #define TOKENS_DEFAULT  8192

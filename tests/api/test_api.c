@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "embound_experimental.h"
 #include "support/run.h"
 
 #define BERT    "tests/data/tiny-bert"

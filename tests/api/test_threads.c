@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "embound_experimental.h"
 #include "support/run.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)

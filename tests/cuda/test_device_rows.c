@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-#include "embound.h"
+#include "embound_experimental.h"
 
 #define TEXTS    40
 #define DIM      32
