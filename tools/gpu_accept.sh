@@ -12,7 +12,7 @@
 # SPDX-License-Identifier: Apache-2.0
 set -eu
 cd "$(dirname "$0")/.."
-ALL="cosine abstracts short mpnet cap million limits sweep stream devices variants"
+ALL="cosine abstracts short embed mpnet cap million limits sweep stream devices variants"
 ALL="$ALL quantised steady faults sanitize monitor pip matrix mission"
 steps=${STEPS:-build $ALL}
 work=${WORK:-/tmp/embound-accept}
@@ -39,7 +39,7 @@ build() {
     cmake -S . -B "$EMB_BUILD" -DCMAKE_BUILD_TYPE=Release -DEMB_CUDA=ON \
         -DCMAKE_CUDA_ARCHITECTURES="${ARCH:-90a}-real" >"$OUT/configure.log" 2>&1 &&
         cmake --build "$EMB_BUILD" -j "$(nproc)" --target embound embound_cli embound_cuda peak \
-            gpu_steady driver_calls matrix_case >"$OUT/build.log" 2>&1 ||
+            gpu_steady driver_calls matrix_case embed >"$OUT/build.log" 2>&1 ||
         { tail -n 20 "$OUT/configure.log" "$OUT/build.log"; exit 1; }
 }
 
@@ -97,6 +97,11 @@ for step in $steps; do
     case $step in
     build) build ;;
     cosine | abstracts | short) bench gpu_encode "$step" ;;
+    embed) # emb_engine_embed beside submit and collect
+        EMB_CUDA_MODULE="$EMB_BUILD/libembound_cuda.so" \
+            timeout "$each" "$EMB_BUILD/tests/bench_embed" "$model" cuda | tee -a "$OUT/accept.jsonl"
+        tail -n 1 "$OUT/accept.jsonl" | grep -q '"step": "embed".*"passed": true' || failed=1
+        ;;
     mpnet | cap | stream)
         [ -n "${MPNET:-}" ] || models
         case $step in mpnet) bench gpu_speed mpnet ;; *) bench gpu_memory $step ;; esac

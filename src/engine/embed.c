@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 
-#define ROWS 32 /* collected at once */
+#define ROWS 64 /* collected at once */
 
 /* One call of embed. */
 typedef struct job {
