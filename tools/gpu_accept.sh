@@ -99,7 +99,8 @@ for step in $steps; do
     cosine | abstracts | short) bench gpu_encode "$step" ;;
     embed) # emb_engine_embed beside submit and collect
         EMB_CUDA_MODULE="$EMB_BUILD/libembound_cuda.so" \
-            timeout "$each" "$EMB_BUILD/tests/bench_embed" "$model" cuda | tee -a "$OUT/accept.jsonl"
+            timeout "$each" "$EMB_BUILD/tests/bench_embed" "$model" cuda |
+            tee -a "$OUT/accept.jsonl"
         tail -n 1 "$OUT/accept.jsonl" | grep -q '"step": "embed".*"passed": true' || failed=1
         ;;
     mpnet | cap | stream)
