@@ -95,7 +95,7 @@ static bool holds(const char *path, const char *text) {
 emb_status emb_hub_write_file(const char *path, const char *text, emb_error *error) {
     char temporary[PATH_MAX];
     if (holds(path, text)) return EMB_OK;
-    EMB_APP_TRY(emb_hub_path(temporary, error, "%s.%ld.tmp", path, (long)getpid()));
+    EMB_APP_TRY(emb_hub_path(temporary, error, "%s.tmp", path));
     errno = emb_file_replace(AT_FDCWD, temporary, path, 0666, text, strlen(text), true);
     return errno ? emb_hub_io_error("cannot write", path, error) : EMB_OK;
 }
@@ -120,7 +120,7 @@ static emb_status relative(char *out, const char *link, const char *blob, emb_er
 emb_status emb_hub_link(const char *name, const char *blob, bool copies, emb_error *error) {
     char target[PATH_MAX], temporary[PATH_MAX];
     EMB_APP_TRY(relative(target, name, blob, error));
-    EMB_APP_TRY(emb_hub_path(temporary, error, "%s.%ld.tmp", name, (long)getpid()));
+    EMB_APP_TRY(emb_hub_path(temporary, error, "%s.tmp", name));
     unlink(temporary);
     if (!copies && symlink(target, temporary) == 0) {
         if (rename(temporary, name) == 0) return EMB_OK;

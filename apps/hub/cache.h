@@ -24,11 +24,12 @@ bool emb_hub_snapshot(char *out, char *commit, const char *folder, const emb_hub
 /* Makes every folder that a path goes through. Fails: EMB_IO. */
 emb_status emb_hub_make_folders(const char *path, emb_error *error);
 
-/* Writes a small file whole or not at all, unless it holds these bytes. Fails: EMB_IO. */
+/* Writes a small file whole or not at all, unless it holds these bytes. What a killed process left
+ * of it half way is overwritten: two that write it at once need a lock. Fails: EMB_IO. */
 emb_status emb_hub_write_file(const char *path, const char *text, emb_error *error);
 
 /* Gives the blob a name in a snapshot, at once: a relative symbolic link, or with copies (or where
- * links are refused) the file itself. Fails: EMB_IO. */
+ * links are refused) the file itself. Needs a lock as above. Fails: EMB_IO. */
 emb_status emb_hub_link(const char *name, const char *blob, bool copies, emb_error *error);
 
 /* Bytes of a regular file, links followed; UINT64_MAX: there is none. */

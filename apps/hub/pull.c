@@ -107,7 +107,9 @@ static emb_status make_places(emb_hub_job *job, emb_error *error) {
     EMB_APP_TRY(emb_hub_folder(job->locks, job->settings.cache, "/.locks", job->name.repo, error));
     EMB_APP_TRY(emb_hub_make_folders(job->locks, error));
     EMB_APP_TRY(emb_hub_path(path, error, "%s/CACHEDIR.TAG", job->settings.cache));
-    return access(path, F_OK) == 0 ? EMB_OK : emb_hub_write_file(path, tag, error);
+    if (access(path, F_OK) == 0) return EMB_OK;
+    emb_status status = emb_hub_write_file(path, tag, error);
+    return access(path, F_OK) == 0 ? EMB_OK : status; /* another process may have been first */
 }
 
 /* The configuration last: a snapshot without it is no model. */
@@ -139,6 +141,18 @@ static emb_status write_ref(const emb_hub_job *job, emb_error *error) {
     return emb_hub_write_file(path, job->commit, error);
 }
 
+/* Gives the blobs their names, one process at a time. */
+static emb_status name_all(emb_hub_job *job, emb_error *error) {
+    char lock[PATH_MAX];
+    int held = -1;
+    EMB_APP_TRY(emb_hub_path(lock, error, "%s/names.lock", job->locks));
+    EMB_APP_TRY(emb_hub_lock(&held, lock, emb_hub_tick, job, error));
+    emb_status status = link_all(job, error);
+    if (status == EMB_OK) status = write_ref(job, error);
+    emb_hub_unlock(held);
+    return status;
+}
+
 static emb_status fetch_all(emb_hub_job *job, emb_error *error) {
     emb_hub_progress *progress = &job->progress;
     EMB_APP_TRY(make_places(job, error));
@@ -157,8 +171,7 @@ static emb_status fetch_all(emb_hub_job *job, emb_error *error) {
         progress->bytes = done + file->bytes;
         progress->files_done = i + 1;
     }
-    EMB_APP_TRY(link_all(job, error));
-    return write_ref(job, error);
+    return name_all(job, error);
 }
 
 /* Lists the model under the names that it may have. */

@@ -588,6 +588,12 @@ def check_at_once(suite):
         tally.expect(not broken(cache), f"killed: {broken(cache)}")
     suite.expect(suite.pull(cache), 0, what="after 12 kills")
     tally.expect(suite.is_whole(cache), "after 12 kills")
+    cache = suite.cache()  # what a kill between writing and renaming leaves
+    left = folder_of(cache) / "refs" / "main.tmp"
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    suite.expect(suite.pull(cache), 0, what="beside half a file")
+    tally.expect(suite.is_whole(cache), "half a file is overwritten")
 
 
 def main():
