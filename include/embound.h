@@ -192,7 +192,7 @@ EMB_API emb_status emb_machine_from_json(emb_machine *out, const char *text, siz
 typedef struct emb_model emb_model;
 
 typedef enum emb_dtype {
-    EMB_DTYPE_DEFAULT = 0, /* that of a quantised model; else f32 on a CPU, f16 on a GPU */
+    EMB_DTYPE_DEFAULT = 0, /* that of a quantized model; else f32 on a CPU, f16 on a GPU */
     EMB_DTYPE_F32 = 1,
     EMB_DTYPE_BF16 = 2,
     EMB_DTYPE_F16 = 3,
@@ -237,7 +237,7 @@ typedef struct emb_model_info {
     uint64_t file_bytes;
     uint64_t description_bytes; /* host bytes that the open model itself holds */
     uint32_t stored_group;      /* values that share a scale in an int4 model; else 0 */
-    uint32_t smooths;           /* 1: a quantised model that scales inputs of its matrices */
+    uint32_t smooths;           /* 1: a quantized model that scales inputs of its matrices */
     uint32_t truncate_dim;      /* values of a vector that the model's files keep; 0: all of dim */
     /* keys of the model's files that embound does not know, and passed over; docs/model_files.md
      * lists those it knows. "config.json: a, b; tokenizer.json: c" */

@@ -64,7 +64,7 @@ EMB_API emb_status emb_device_rows_get(float *values, const emb_device_rows *row
  * fork it does nothing else. Threads: any, also after the engine was closed. */
 EMB_API void emb_device_rows_close(emb_device_rows *rows);
 
-/* ---- quantising ------------------------------------------------------------------------------ */
+/* ---- quantizing ------------------------------------------------------------------------------ */
 
 typedef struct emb_quantize_options {
     uint32_t struct_bytes;
@@ -78,7 +78,7 @@ typedef struct emb_quantize_options {
     uint64_t host_bytes_max; /* of the whole process; 0: as much as the work takes */
 } emb_quantize_options;
 
-/* One matrix is done, or (tensor "") a layer has been run with its quantised matrices. */
+/* One matrix is done, or (tensor "") a layer has been run with its quantized matrices. */
 typedef struct emb_quantize_step {
     char tensor[128];
     uint32_t layer, rows, cols;
@@ -103,7 +103,7 @@ typedef struct emb_quantize_result {
  * tokenizer, as docs/quantized_format.md says. The directory is built beside its place and moved
  * there when it is whole; on failure nothing is left. progress may be NULL.
  * Fails: EMB_INVALID_ARGUMENT (options; the directory exists), EMB_UNSUPPORTED (the model is
- * quantised already), EMB_IO, EMB_BAD_FILE, EMB_NOT_FINITE (the layers of the texts to calibrate
+ * quantized already), EMB_IO, EMB_BAD_FILE, EMB_NOT_FINITE (the layers of the texts to calibrate
  * with), EMB_BUDGET, EMB_NO_MEMORY, EMB_CANCELLED.
  * Threads: any; of those that write the same directory, one at a time. */
 EMB_API emb_status emb_model_quantize(emb_quantize_result *out, const emb_model *model,

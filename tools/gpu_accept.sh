@@ -4,7 +4,7 @@
 # CARRY holds L6/ (all-MiniLM-L6-v2), abstracts.txt, sts.txt, mixed.txt, tiny.txt and, for mpnet's
 # vocabulary, mpnet-tokenizer/; without it the model is that of build/models, and texts are made up
 # (tools/make_texts.py). WORK (default /tmp/embound-accept) keeps build and models between calls.
-# PARTS are those of the step quantised, MATRIX more arguments of the step matrix. ARCH is the
+# PARTS are those of the step quantized, MATRIX more arguments of the step matrix. ARCH is the
 # device's architecture; EMB_BUILD an existing build to use instead. The steps of the Python
 # package: `pip` is `pip install .`, as far as that goes without an index (WHEELS, by default
 # CARRY/wheels, holds scikit-build-core, pathspec and packaging), and the README's lines with what
@@ -13,7 +13,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 ALL="cosine abstracts short embed mpnet cap million limits sweep stream devices variants"
-ALL="$ALL quantised steady faults sanitize monitor pip matrix mission"
+ALL="$ALL quantized steady faults sanitize monitor pip matrix mission"
 steps=${STEPS:-build $ALL}
 work=${WORK:-/tmp/embound-accept}
 texts=${CARRY:-$work/texts}
@@ -108,9 +108,9 @@ for step in $steps; do
         case $step in mpnet) bench gpu_speed mpnet ;; *) bench gpu_memory $step ;; esac
         ;;
     million | limits | sweep) bench gpu_memory "$step" ;;
-    quantised)
+    quantized)
         [ -n "${MPNET:-}" ] || models
-        for part in ${PARTS:-quality memory speed}; do bench gpu_quantised "$part"; done
+        for part in ${PARTS:-quality memory speed}; do bench gpu_quantized "$part"; done
         ;;
     devices | variants) bench gpu_speed "$step" ;;
     steady | faults | sanitize | monitor) bench gpu_faults "$step" ;;

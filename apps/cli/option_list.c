@@ -209,7 +209,7 @@ const emb_option_entry emb_option_list[] = {
      MANUAL(".Cm " EMB_DTYPE_NAMES(
          " , ") "\nor\n.Cm auto ,\nthe fastest on the device "
                 "used whose quality is known to hold: f16 on a GPU, bf16 on a CPU that\nmultiplies "
-                "it faster than f32, else f32.\nThe default is that of a quantised model, else f32 "
+                "it faster than f32, else f32.\nThe default is that of a quantized model, else f32 "
                 "on "
                 "a CPU, f16 on a "
                 "GPU.\n.Cm f16\nis for GPUs "

@@ -76,7 +76,7 @@ static void layout(model *m, emb_ledger *ledger) {
     m->scratch_bytes = ledger->bytes - m->weight_bytes;
 }
 
-/* Rows [row0, row0 + rows) of values, quantised first where the dtype is so. */
+/* Rows [row0, row0 + rows) of values, quantized first where the dtype is so. */
 static void pack(model *m, emb_linear *linear, uint32_t row0, uint32_t rows) {
     const float *values = m->values + (size_t)row0 * linear->cols;
     if (!emb_dtype_quantized(m->dtype)) {

@@ -11,7 +11,7 @@ from ._similarity import is_float_tensor, to_numpy
 
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 _STEADY = 100  # vectors from which ranges are taken without a warning
-_BLOCK = 1024  # vectors quantised at a time
+_BLOCK = 1024  # vectors quantized at a time
 
 
 def _host(vectors: Any) -> Any:

@@ -307,7 +307,7 @@ def test_a_gpu_that_is_not_there(tiny):
     assert tiny.encode("x").ndim == 1 and tiny.plan()["device"] == "cpu"
 
 
-def test_what_quantises_modules_of_torch_is_told_our_way(tiny):
+def test_what_quantizes_modules_of_torch_is_told_our_way(tiny):
     class Manager:  # bitsandbytes' GlobalOptimManager reads parameters
         def register_parameters(self, parameters):
             self.seen = list(parameters)

@@ -116,9 +116,9 @@ def test_precisions_are_the_same_in_blocks(tiny):
     texts = [f"text number {i} of many" for i in range(2500)]
     rows = tiny.encode(texts)
     for precision in ("int8", "uint8", "binary", "ubinary"):
-        quantised = tiny.encode(texts, precision=precision)
+        quantized = tiny.encode(texts, precision=precision)
         expected = embound.quantize_embeddings(rows, precision)
-        assert quantised.dtype == expected.dtype and numpy.array_equal(quantised, expected)
+        assert quantized.dtype == expected.dtype and numpy.array_equal(quantized, expected)
 
 
 def test_the_stated_minimum_works():

@@ -1,7 +1,7 @@
 /* quantize.h - rows of a matrix in 8 or 4 bits: pure arithmetic, the same for stored and on the
  * fly.
  *
- * Whoever quantises the same f32 values gets the same bits, so a directory written by `embound
+ * Whoever quantizes the same f32 values gets the same bits, so a directory written by `embound
  * quantize` and --dtype int8 on full-precision files agree. Allocates nothing, never fails. All
  * functions: any thread.
  *
@@ -15,7 +15,7 @@
 
 #define EMB_QUANTIZE_GROUP 32 /* of int4 where nothing else is asked for */
 
-/* Rows of a matrix as quantised models hold them: value = scale * (q - zero). */
+/* Rows of a matrix as quantized models hold them: value = scale * (q - zero). */
 typedef struct emb_quantized_rows {
     uint32_t bits; /* 8 or 4 */
     uint32_t rows, cols;
@@ -31,7 +31,7 @@ static inline uint32_t emb_quantized_groups(uint32_t cols, uint32_t group) {
     return (cols + group - 1) / group;
 }
 
-/* Quantises f32 values [rows, cols] to nearest: for 8 bits symmetrically by the largest magnitude
+/* Quantizes f32 values [rows, cols] to nearest: for 8 bits symmetrically by the largest magnitude
  * of a row, for 4 bits by the range of a group that leaves the least squared error. importance
  * [cols] weighs those errors; NULL: all alike. int8 takes none.
  * Needs: finite values; out's sizes and buffers set. */
@@ -49,13 +49,13 @@ void emb_quantize_balance(float *factors, float *importance, const float *gain, 
 /* Gives f32 values [rows, cols] back. */
 void emb_quantize_restore(float *out, const emb_quantized_rows *rows);
 
-/* Quantises one group of `count` values (at most EMB_QUANTIZE_GROUP_MAX) to 0..15. importance
+/* Quantizes one group of `count` values (at most EMB_QUANTIZE_GROUP_MAX) to 0..15. importance
  * [count] weighs the squared errors; NULL: all alike. */
 #define EMB_QUANTIZE_GROUP_MAX 64
 void emb_quantize_group(int8_t *codes, float *scale, uint8_t *zero, const float *values,
                         const float *importance, uint32_t count);
 
-/* Quantises f32 values [rows, cols] to fp8 E4M3 bytes with a scale a row: value = scale * fp8. Of
+/* Quantizes f32 values [rows, cols] to fp8 E4M3 bytes with a scale a row: value = scale * fp8. Of
  * eight scales that cover the row's largest magnitude, the one that leaves the least squared error.
  */
 void emb_quantize_fp8(uint8_t *out, float *scales, const float *values, uint32_t rows,

@@ -123,7 +123,7 @@ static uint64_t staging_values(const emb_weights *w) {
     return rows > relative ? rows : relative;
 }
 
-/* A block of rows in quantised form, for formats that have one. */
+/* A block of rows in quantized form, for formats that have one. */
 static void staging_layout(emb_weights *w, emb_ledger *ledger) {
     bool grouped = w->dtype == EMB_DTYPE_INT4;
     uint32_t cols = staging_cols(w->shape);

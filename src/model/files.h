@@ -152,7 +152,7 @@ emb_status emb_safetensors_scan(int descriptor, uint64_t file_bytes, const char 
 
 /* ---- tensors.c: the tensors an encoder needs ------------------------------------------------- */
 
-/* Tensors that a quantised matrix has beside its values: its name and a suffix. */
+/* Tensors that a quantized matrix has beside its values: its name and a suffix. */
 typedef enum emb_quantized_part {
     EMB_PART_SCALES, /* ".scales": F32 [rows], int4 [rows, groups] */
     EMB_PART_ZEROS,  /* ".zeros": U8 [rows, groups]; int4 alone */
@@ -215,7 +215,7 @@ emb_status emb_quantized_bind(emb_tensor *slot, emb_quantized_part part,
 emb_status emb_quantized_check(emb_tensor *slot, emb_tensor_role role, const char *name,
                                emb_error *error);
 
-/* Reads rows of a quantised tensor as f32, as emb_model_read_rows does. */
+/* Reads rows of a quantized tensor as f32, as emb_model_read_rows does. */
 emb_status emb_quantized_read_rows(const emb_model_files *files, emb_tensor_role role,
                                    uint32_t layer, uint32_t row0, uint32_t rows, float *out,
                                    void *scratch, emb_error *error);

@@ -109,7 +109,7 @@ void emb_model_tensor_name(char *out, size_t capacity, const emb_model_files *fi
 bool emb_model_tensor_shape(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
                             uint32_t *rank, uint32_t *rows, uint32_t *cols);
 
-/* Whether a role may be quantised: the matrices of a layer, and the word embedding to int8. */
+/* Whether a role may be quantized: the matrices of a layer, and the word embedding to int8. */
 bool emb_model_quantizable(emb_tensor_role role);
 
 /* Reads rows [row0, row0 + rows) of a tensor as f32 into out [rows, cols]. `layer` is ignored for
@@ -128,7 +128,7 @@ static inline bool emb_fp8_keeps_f16(emb_tensor_role role) {
     return role == EMB_TENSOR_ATTENTION_OUT;
 }
 
-/* What a model of that quantised dtype has a matrix in. */
+/* What a model of that quantized dtype has a matrix in. */
 static inline emb_dtype emb_quantized_as(emb_dtype dtype, emb_tensor_role role) {
     if (role == EMB_TENSOR_WORDS) return EMB_DTYPE_INT8;
     return dtype == EMB_DTYPE_FP8 && emb_fp8_keeps_f16(role) ? EMB_DTYPE_F16 : dtype;
@@ -142,7 +142,7 @@ static inline bool emb_int4_balances(emb_tensor_role role) {
 }
 
 /* What the matrices are stored as: f32, f16 or bf16, or int8, int4 or fp8; read_rows gives f32 of
- * any of them. Of a quantised model all matrices are, but for what fp8 keeps in f16, and the word
+ * any of them. Of a quantized model all matrices are, but for what fp8 keeps in f16, and the word
  * embedding is int8. */
 emb_dtype emb_model_stored_dtype(const emb_model_files *files);
 
@@ -158,7 +158,7 @@ emb_status emb_model_read_quantized(const emb_model_files *files, emb_tensor_rol
                                     uint32_t layer, uint32_t row0, uint32_t rows,
                                     emb_quantized_rows *out, void *scratch, emb_error *error);
 
-/* Whether the input of this matrix is multiplied by factors before it is quantised; queries, keys
+/* Whether the input of this matrix is multiplied by factors before it is quantized; queries, keys
  * and values share an input, and so the factors of the query. */
 bool emb_model_has_smooth(const emb_model_files *files, emb_tensor_role role, uint32_t layer);
 

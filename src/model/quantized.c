@@ -71,7 +71,7 @@ static emb_status check_part(const emb_tensor *slot, emb_quantized_part part, ui
     uint8_t rank = second ? 2 : 1;
     if (!p->rank)
         return emb_error_set(error, EMB_BAD_FILE,
-                             "tensor \"%s%s\" is missing: \"%s\" is quantised and needs it", name,
+                             "tensor \"%s%s\" is missing: \"%s\" is quantized and needs it", name,
                              suffixes[part], name);
     if (p->shard != slot->shard)
         return emb_error_set(error, EMB_UNSUPPORTED,
@@ -110,18 +110,18 @@ static emb_status check_int4(emb_tensor *slot, const char *name, emb_error *erro
 emb_status emb_quantized_check(emb_tensor *slot, emb_tensor_role role, const char *name,
                                emb_error *error) {
     const emb_tensor_part *parts = slot->parts;
-    bool int4 = slot->dtype == EMB_DTYPE_INT4, quantised = emb_dtype_quantized(slot->dtype);
+    bool int4 = slot->dtype == EMB_DTYPE_INT4, quantized = emb_dtype_quantized(slot->dtype);
     bool shares = role == EMB_TENSOR_KEY || role == EMB_TENSOR_VALUE; /* the query's factors */
     /* not fp8: the codes of the feed-forward's inside come out of a product, which knows none */
     bool scaled = slot->dtype == EMB_DTYPE_INT8 || int4;
     bool smooths = scaled && role != EMB_TENSOR_WORDS && !shares;
-    const bool allowed[EMB_PARTS] = {quantised, int4, smooths};
+    const bool allowed[EMB_PARTS] = {quantized, int4, smooths};
     for (uint32_t i = 0; i < EMB_PARTS; i++)
         if (parts[i].rank && !allowed[i])
             return emb_error_set(error, EMB_BAD_FILE,
                                  "tensor \"%s%s\": \"%s\" is of a dtype or role that has none",
                                  name, suffixes[i], name);
-    if (!quantised) return EMB_OK;
+    if (!quantized) return EMB_OK;
     if (parts[EMB_PART_SMOOTH].rank)
         EMB_TRY(check_part(slot, EMB_PART_SMOOTH, slot->cols, 0, name, error));
     if (int4) return check_int4(slot, name, error);
@@ -155,7 +155,7 @@ static emb_status begin(reading *r, const emb_model_files *files, emb_tensor_rol
     const emb_tensor *t = emb_tensors_find(files, role, layer);
     *r = (reading){files, t, role, layer, 1};
     if (!t || !emb_dtype_quantized(t->dtype))
-        return emb_error_set(error, EMB_INTERNAL, "no quantised tensor of role %d in layer %u",
+        return emb_error_set(error, EMB_INTERNAL, "no quantized tensor of role %d in layer %u",
                              (int)role, layer);
     if (t->group) r->groups = emb_quantized_groups(t->cols, t->group);
     return EMB_OK;

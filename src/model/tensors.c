@@ -211,7 +211,7 @@ static uint8_t dtype_of(const char *name, emb_tensor_role role) {
     return 0;
 }
 
-/* What is in the header, or the values of a quantised matrix, whose parts may have come before. */
+/* What is in the header, or the values of a quantized matrix, whose parts may have come before. */
 static emb_status bind_values(const emb_binding *b, emb_tensor *slot, emb_tensor_role role,
                               const emb_tensor_header *tensor, emb_error *error) {
     if (slot->dtype != 0)
@@ -264,20 +264,20 @@ static emb_status check_alike(const emb_model_files *files, const emb_shape *sha
                               emb_error *error) {
     char name[EMB_TENSOR_NAME_MAX], first[EMB_TENSOR_NAME_MAX];
     uint8_t dtype = files->tensors[EMB_TENSOR_QUERY].dtype;
-    bool quantised = emb_dtype_quantized(dtype);
+    bool quantized = emb_dtype_quantized(dtype);
     for (uint32_t i = 0; i < files->tensors_count; i++) {
         uint32_t layer = i < EMB_TENSOR_QUERY ? 0 : (i - EMB_TENSOR_QUERY) / EMB_LAYER_ROLES;
         emb_tensor_role role = (emb_tensor_role)(i - layer * EMB_LAYER_ROLES);
         uint8_t found = files->tensors[i].dtype;
         if (!emb_model_quantizable(role)) continue;
         emb_dtype wanted = emb_quantized_as((emb_dtype)dtype, role);
-        if (quantised ? found == wanted : !emb_dtype_quantized(found)) continue;
+        if (quantized ? found == wanted : !emb_dtype_quantized(found)) continue;
         write_name(name, sizeof name, shape->family, role, layer);
         write_name(first, sizeof first, shape->family, EMB_TENSOR_QUERY, 0);
         return emb_error_set(error, EMB_UNSUPPORTED,
-                             "tensor \"%.64s\" is quantised otherwise than \"%.64s\": all "
+                             "tensor \"%.64s\" is quantized otherwise than \"%.64s\": all "
                              "matrices are alike, words I8, beside F8_E4M3 the attention's output "
-                             "F16; quantise the original again",
+                             "F16; quantize the original again",
                              name, first);
     }
     return EMB_OK;

@@ -41,7 +41,7 @@
 #define CUDA_NODE_HOST_BYTES   4096
 #define CUDA_NODE_DEVICE_BYTES 2048
 #define NODES_PER_LAYER        8 /* launches, cuBLASLt's GELU among them */
-#define NODES_QUANTISED        3 /* more, that quantise or smooth the products' inputs */
+#define NODES_QUANTIZED        3 /* more, that quantize or smooth the products' inputs */
 #define NODES_BEFORE_LAYERS    2
 
 #define DEVICE_PAGE_BYTES (2u << 20) /* a GPU's memory is handed out in pages of this size */
@@ -133,7 +133,7 @@ static uint64_t graph_nodes(const search *s) {
     if (plan->graphs == EMB_SWITCH_OFF || plan->weight_slots) return 0;
     uint64_t buckets = 0;
     while (emb_bucket_tokens(plan->tokens_per_tile, (uint32_t)buckets)) buckets++;
-    uint64_t nodes = NODES_PER_LAYER + (emb_dtype_quantized(plan->dtype) ? NODES_QUANTISED : 0);
+    uint64_t nodes = NODES_PER_LAYER + (emb_dtype_quantized(plan->dtype) ? NODES_QUANTIZED : 0);
     return plan->lanes * buckets * (NODES_BEFORE_LAYERS + nodes * s->model->shape.layers);
 }
 
@@ -348,12 +348,12 @@ static void smallest(const search *s, uint64_t *host_bytes, uint64_t *device_byt
 
 /* ---- limits ---------------------------------------------------------------------------------- */
 
-/* A quantised model keeps its dtype, or is widened; from one to another its error would double. */
+/* A quantized model keeps its dtype, or is widened; from one to another its error would double. */
 static emb_status check_stored(const emb_plan *plan, emb_dtype stored, emb_error *error) {
     if (!emb_dtype_quantized(stored) || !emb_dtype_quantized(plan->dtype)) return EMB_OK;
     if (stored != plan->dtype)
         return emb_error_set(error, EMB_UNSUPPORTED,
-                             "the model is stored as %s and cannot be made %s: quantise the "
+                             "the model is stored as %s and cannot be made %s: quantize the "
                              "original, or use %s, f32 or bf16",
                              emb_dtype_name(stored), emb_dtype_name(plan->dtype),
                              emb_dtype_name(stored));
@@ -384,8 +384,8 @@ static uint32_t whole_cols(const emb_plan *plan, const emb_model *model, emb_ten
     return stored ? stored : EMB_QUANTIZE_GROUP;
 }
 
-/* What a GPU's quantised products cannot do. */
-static emb_status check_quantised(const emb_plan *plan, const emb_model *model,
+/* What a GPU's quantized products cannot do. */
+static emb_status check_quantized(const emb_plan *plan, const emb_model *model,
                                   const emb_device_info *gpu, emb_error *error) {
     const emb_shape *s = &model->shape;
     uint32_t capability = gpu->compute_capability;
@@ -396,7 +396,7 @@ static emb_status check_quantised(const emb_plan *plan, const emb_model *model,
     if (plan->dtype == EMB_DTYPE_FP8 && capability < EMB_CUDA_FP8_CAPABILITY)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "fp8 needs a GPU of compute capability 8.9 or newer, '%s' has %u.%u: "
-                             "use f16, or quantise the original to int8",
+                             "use f16, or quantize the original to int8",
                              gpu->name, capability / 10, capability % 10);
     uint32_t in = whole_cols(plan, model, EMB_TENSOR_QUERY);
     uint32_t out = whole_cols(plan, model, EMB_TENSOR_FFN_OUT);
@@ -524,7 +524,7 @@ static emb_status begin_plan(emb_plan *plan, emb_device_kind device, const emb_m
     plan->graphs = plan->device == EMB_DEVICE_CUDA ? limits->graphs : EMB_SWITCH_OFF;
     EMB_TRY(check_lanes(plan, limits, machine, error));
     if (plan->device == EMB_DEVICE_CUDA && emb_dtype_quantized(plan->dtype))
-        EMB_TRY(check_quantised(plan, model, &machine->devices[0], error));
+        EMB_TRY(check_quantized(plan, model, &machine->devices[0], error));
     plan->process_base_bytes = machine->process_base_bytes;
     plan->caller_bytes = limits->caller_bytes;
     plan->device_caller_bytes = plan->device == EMB_DEVICE_CUDA ? limits->device_caller_bytes : 0;

@@ -2,7 +2,7 @@
  * by.
  *
  * Activations of all texts are kept between layers, and one layer's weights at a time; each layer
- * sees what the quantised layers before it give, so that later ones make up for earlier ones.
+ * sees what the quantized layers before it give, so that later ones make up for earlier ones.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
@@ -115,7 +115,7 @@ static uint32_t next_tile(emb_calibration *c, emb_tile *tile, uint32_t chunk) {
     return chunk + count;
 }
 
-/* The word's row as the quantised model will have it. */
+/* The word's row as the quantized model will have it. */
 static emb_status read_word(emb_calibration *c, float *out, uint32_t id, emb_error *error) {
     float scale;
     emb_quantized_rows row = {

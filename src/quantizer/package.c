@@ -1,4 +1,4 @@
-/* package.c - the quantised model's directory: built beside its place and moved there when whole.
+/* package.c - the quantized model's directory: built beside its place and moved there when whole.
  *
  * The weights' file is laid out before any of it is written: a header, then all f32 tensors, those
  * of f16, those of bytes. docs/quantized_format.md describes it.

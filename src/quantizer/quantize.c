@@ -68,10 +68,10 @@ static emb_status check_options(const emb_quantize_options *o, const emb_model *
                              o->texts_count);
     if (!emb_dtype_quantized(o->dtype))
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "a model can be quantised to int8, int4 or fp8 alone");
+                             "a model can be quantized to int8, int4 or fp8 alone");
     if (emb_dtype_quantized(stored))
         return emb_error_set(error, EMB_UNSUPPORTED,
-                             "%s is quantised already; quantise the original", model->info.name);
+                             "%s is quantized already; quantize the original", model->info.name);
     if (o->group != 0 && o->group != 32 && o->group != 64)
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "groups of %u: 32 and 64 are possible",
                              o->group);
@@ -150,7 +150,7 @@ static emb_status round_f16(quantizer *q, uint32_t count, uint32_t cols, emb_err
         if (isinf(q->restored[i]))
             return emb_error_set(error, EMB_NOT_FINITE,
                                  "tensor \"%s\": %g is beyond f16, in which fp8 models have it; "
-                                 "quantise to int8",
+                                 "quantize to int8",
                                  q->step.tensor, (double)q->values[i]);
     }
     return EMB_OK;
@@ -179,7 +179,7 @@ static void round_rows(quantizer *q, uint32_t count, uint32_t cols, emb_dtype dt
     emb_quantize_restore(q->restored, rows);
 }
 
-/* Quantises one matrix. shares: of its inputs, or NULL. into: where its rows are wanted back, as
+/* Quantizes one matrix. shares: of its inputs, or NULL. into: where its rows are wanted back, as
  * they will be read, or NULL. */
 static emb_status quantize_matrix(quantizer *q, emb_tensor_role role, uint32_t layer,
                                   const float *shares, const float *smooth, float *into,
@@ -388,7 +388,7 @@ static emb_status check_memory(const quantizer *q, emb_error *error) {
     if (!most || least <= most) return EMB_OK;
     emb_error_set(
         error, EMB_BUDGET,
-        "a host budget of %llu bytes is too small to quantise this model so; the smallest "
+        "a host budget of %llu bytes is too small to quantize this model so; the smallest "
         "that works is %llu bytes%s",
         (unsigned long long)most, (unsigned long long)least,
         q->calibrates ? ", and less with fewer tokens to calibrate with" : "");
@@ -436,7 +436,7 @@ emb_status emb_model_quantize(emb_quantize_result *out, const emb_model *model,
     EMB_TRY(check_memory(&q, error));
     void *arena = ledger.overflow ? NULL : emb_arena_open(q.memory_bytes);
     if (!arena)
-        return emb_error_set(error, EMB_NO_MEMORY, "no memory for the %llu bytes of quantising",
+        return emb_error_set(error, EMB_NO_MEMORY, "no memory for the %llu bytes of quantizing",
                              (unsigned long long)q.memory_bytes);
     emb_ledger_init(&ledger, arena, q.memory_bytes);
     layout(&q, backend, &ledger);

@@ -24,7 +24,7 @@ void emb_compensate_factor(float *moments, uint32_t cols);
  * [cols] becomes what an error weighs that no column takes over. */
 void emb_compensate_shares(float *factors, float *importance, uint32_t cols);
 
-/* Quantises rows of values as emb_quantize_rows does, carrying errors onwards. targets: room for
+/* Quantizes rows of values as emb_quantize_rows does, carrying errors onwards. targets: room for
  * 2 * rows * cols. Adds to *lost the squared error of the outputs, to *all their squares. */
 void emb_compensate_rows(emb_quantized_rows *out, const float *values, const float *shares,
                          const float *importance, float *targets, double *lost, double *all);
@@ -70,7 +70,7 @@ void emb_calibration_end(emb_calibration *c);
 /* Loads layer n in f32 and runs x through it into y, gathering moments and reach. */
 emb_status emb_calibration_observe(emb_calibration *c, uint32_t n, emb_error *error);
 
-/* Runs x through the layer as it is packed now (quantised), in place: the next layer's input. Gives
+/* Runs x through the layer as it is packed now (quantized), in place: the next layer's input. Gives
  * how far that is from y, relative RMS; not finite if either is not. */
 double emb_calibration_advance(emb_calibration *c);
 

@@ -18,7 +18,7 @@ import c_source  # noqa: E402
 from support import program  # noqa: E402
 
 GPU_STEPS = {"gpu_encode": "cosine", "gpu_memory": "sweep", "gpu_speed": "mpnet",
-             "gpu_faults": "steady", "gpu_quantised": "speed"}
+             "gpu_faults": "steady", "gpu_quantized": "speed"}
 SCRIPTS = [  # command, a word of the remedy
     ("bench/run.sh", "make"), ("bench/cpu_peers.sh", "make models"),
     ("bench/tokenizer.py", "oracle_env"), ("bench/python_package.py", "make test-python"),

@@ -20,9 +20,9 @@ TESTS = program.BUILD / "tests"
 MODULE = TESTS / "libembound_fake_cuda.so"
 NVML = TESTS / "fake_nvml.so"
 STEPS = {"gpu_memory": ("million", "limits"), "gpu_faults": ("steady", "sanitize"),
-         "gpu_quantised": ("quality", "memory", "speed")}
+         "gpu_quantized": ("quality", "memory", "speed")}
 FULL = {"gpu_memory": ("million", "limits", "sweep", "stream"), "gpu_speed": ("variants",),
-        "gpu_quantised": ("quality", "memory", "speed"),
+        "gpu_quantized": ("quality", "memory", "speed"),
         "gpu_faults": ("steady", "faults", "sanitize", "monitor")}
 
 

@@ -1,5 +1,5 @@
-/* dots.c - the parts of quantised kernels: integer sums that must be exact on every instruction
- * set, activations that must be quantised to the very bytes of ref, GELU.
+/* dots.c - the parts of quantized kernels: integer sums that must be exact on every instruction
+ * set, activations that must be quantized to the very bytes of ref, GELU.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
@@ -213,7 +213,7 @@ static void fill_row(float *row, uint32_t cols, uint32_t kind) {
     if (kind == 8) row[draw((int)cols)] = 300.0f;
 }
 
-/* The quantised row stands for its values to within half a step. */
+/* The quantized row stands for its values to within half a step. */
 static bool row_right(const uint8_t *got, const float *in, const float *smooth, uint32_t cols,
                       emb_cpu_token token) {
     for (uint32_t i = 0; i < cols; i++) {
@@ -224,7 +224,7 @@ static bool row_right(const uint8_t *got, const float *in, const float *smooth, 
     return true;
 }
 
-static void test_quantise(const emb_cpu_kernels *kernels, const char *name, uint32_t cols) {
+static void test_quantize(const emb_cpu_kernels *kernels, const char *name, uint32_t cols) {
     enum { KINDS = 9 };
     size_t depth = emb_cpu_dot_depth(cols), stride = depth + sizeof(emb_cpu_token) + 3;
     for (uint32_t smoothed = 0; smoothed < 2; smoothed++) {
@@ -334,5 +334,5 @@ void dots_test(const emb_cpu_kernels *kernels, const char *name, emb_dtype dtype
     test_extremes(kernels, name);
     test_gelu(kernels, name);
     for (uint32_t cols = 1; cols < 800; cols += cols < 70 ? 1 : 61)
-        test_quantise(kernels, name, cols);
+        test_quantize(kernels, name, cols);
 }

@@ -390,7 +390,7 @@ void parts_test(const emb_backend *backend) {
     const emb_cpu_kernels *kernels = backend->own;
     const char *name = backend->numerics;
     emb_dtype dtype = backend->dtype;
-    if (kernels->quantised) { /* its norm is that of another table, and its operands are bytes */
+    if (kernels->quantized) { /* its norm is that of another table, and its operands are bytes */
         if (kernels->attention_bytes && dtype == EMB_DTYPE_INT8) test_attentions(kernels, name);
         dots_test(kernels, name, dtype);
         return;

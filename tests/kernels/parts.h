@@ -9,7 +9,7 @@
 /* The kernels of a row of the registry. */
 void parts_test(const emb_backend *backend);
 
-/* The parts of quantised kernels: see dots.c. */
+/* The parts of quantized kernels: see dots.c. */
 void dots_test(const emb_cpu_kernels *kernels, const char *name, emb_dtype dtype);
 
 #endif

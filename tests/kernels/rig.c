@@ -104,8 +104,8 @@ static void round_weights(float *values, size_t count) {
     }
 }
 
-/* Packs what the rows stand for once quantised, and leaves that in `weights`. */
-static void pack_quantised(rig_layer *rig, emb_linear *linear, uint32_t row0, uint32_t rows,
+/* Packs what the rows stand for once quantized, and leaves that in `weights`. */
+static void pack_quantized(rig_layer *rig, emb_linear *linear, uint32_t row0, uint32_t rows,
                            float *weights) {
     bool four = rig->dtype == EMB_DTYPE_INT4;
     uint32_t cols = linear->cols, group = four ? linear->group : cols;
@@ -143,7 +143,7 @@ static void fill_linear(rig_layer *rig, uint32_t index, emb_linear *linear) {
             linear->rows - row < 2 * EMB_PACK_ROWS ? linear->rows - row : 2 * EMB_PACK_ROWS;
         float *weights = rig->weights[index] + (size_t)row * linear->cols;
         if (emb_dtype_quantized(rig->dtype))
-            pack_quantised(rig, linear, row, rows, weights);
+            pack_quantized(rig, linear, row, rows, weights);
         else
             rig->backend->linear_pack(rig->backend, linear, row, rows, weights);
     }

@@ -29,7 +29,7 @@ def write_calibration(path):
 
 
 def check(tally, folder, name, path, kind):
-    """Quantises one model, and compares."""
+    """Quantizes one model, and compares."""
     target, (dtype, *calibrated) = folder / f"{name}-{kind}", kind.split()
     more = ["--calibrate", folder / "train.txt"] if calibrated else []
     if calibrated and dtype == "int8":

@@ -31,7 +31,7 @@ typedef struct model_style {
     bool mpnet, reversed, old_norms, plain;
     const char *prefix; /* of tensor names */
     const char *dtype;  /* "F32", "F16", "BF16" */
-    uint32_t bits;      /* 8, 4: matrices are quantised; 1: to fp8; 0: they are not */
+    uint32_t bits;      /* 8, 4: matrices are quantized; 1: to fp8; 0: they are not */
     bool smooth;        /* inputs of matrices are scaled */
 } model_style;
 
@@ -67,7 +67,7 @@ bool builder_check(const model_style *style, const builder_case *c);
 /* Element `i` of every tensor of a good model: exact in every dtype. */
 float builder_value(size_t i);
 
-/* Of a quantised one: element `i` of any matrix (int8 or fp8 byte; int4: 0 to 15), and what belongs
+/* Of a quantized one: element `i` of any matrix (int8 or fp8 byte; int4: 0 to 15), and what belongs
  * to its row or column. */
 int8_t builder_code(size_t i, uint32_t bits);
 float builder_scale(size_t row);

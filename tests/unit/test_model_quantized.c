@@ -125,7 +125,7 @@ static const builder_case fp8_cases[] = {
      KEPT "\":{\"dtype\":\"F16\"",
      KEPT "\":{\"dtype\":\"BF16\"",
      EMB_UNSUPPORTED,
-     {KEPT, QUERY, "F16; quantise the original again"}},
+     {KEPT, QUERY, "F16; quantize the original again"}},
     {"header",
      "encoder.layer.0.output.dense.weight.scales",
      KEPT ".scales",

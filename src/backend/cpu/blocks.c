@@ -104,7 +104,7 @@ void emb_cpu_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t
     linear->cols = cols;
     linear->dtype = dtype;
     uint64_t padded = emb_cpu_round_up(rows, kernels->panel_rows);
-    if (kernels->quantised)
+    if (kernels->quantized)
         emb_cpu_dot_layout(linear, ledger);
     else
         linear->packed = emb_ledger_take(

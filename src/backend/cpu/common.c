@@ -46,7 +46,7 @@ void emb_cpu_pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
 }
 
 /* int8 rows, each with its scale behind. */
-static void convert_quantised(void *out, const float *in, uint64_t rows, uint32_t cols) {
+static void convert_quantized(void *out, const float *in, uint64_t rows, uint32_t cols) {
     uint64_t row_bytes = emb_dtype_row_bytes(EMB_DTYPE_INT8, cols);
     for (uint64_t r = 0; r < rows; r++, in += cols) {
         int8_t *row = (int8_t *)out + r * row_bytes;
@@ -63,7 +63,7 @@ void emb_cpu_convert(const emb_backend *self, void *out, emb_dtype dtype, const 
     (void)self;
     uint64_t count = rows * cols;
     if (emb_dtype_quantized(dtype)) {
-        convert_quantised(out, in, rows, cols);
+        convert_quantized(out, in, rows, cols);
     } else if (dtype == EMB_DTYPE_BF16) {
         uint16_t *values = out;
         for (uint64_t i = 0; i < count; i++) values[i] = emb_cpu_round_bf16(in[i]);

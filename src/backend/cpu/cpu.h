@@ -1,9 +1,9 @@
 /* cpu.h - private to cpu/: the kernels that an instruction set gives, and the blocks made of them.
  *
- * blocks.c and blocks_quantised.c write each block operation once, in terms of one
+ * blocks.c and blocks_quantized.c write each block operation once, in terms of one
  * emb_cpu_kernels; ref/, avx2/, avx512/ fill such tables; registry.c alone knows which exist. An
  * "operand" is an activation in the form that products read: f32, or bf16 where the product
- * instruction wants it, or u8 with a scale and a zero per token (quantised.c).
+ * instruction wants it, or u8 with a scale and a zero per token (quantized.c).
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CPU_CPU_H
@@ -37,14 +37,14 @@ typedef struct emb_cpu_product {
     const emb_linear *linear;
     uint32_t column0, columns; /* which outputs: rows of W */
     uint32_t col0, cols;       /* which cols of W, `in` holding these alone; cols 0: all of them.
-                                  Quantised alone; col0 is a multiple of 64. */
+                                  Quantized alone; col0 is a multiple of 64. */
     uint32_t rows;
     const void *in;    /* operands */
     size_t in_stride;  /* values */
-    void *out;         /* f32; operands if gelu, unless they are quantised */
+    void *out;         /* f32; operands if gelu, unless they are quantized */
     size_t out_stride; /* values */
     bool gelu;         /* apply GELU */
-    bool add;          /* to what out holds, instead of the bias; quantised alone */
+    bool add;          /* to what out holds, instead of the bias; quantized alone */
     void *work;        /* emb_cpu_dot_work bytes of the cols */
     const struct emb_cpu_product *next; /* NULL, or what the lane will soon multiply: fetched */
 } emb_cpu_product;
@@ -80,15 +80,15 @@ typedef struct emb_cpu_norm {
 typedef struct emb_cpu_kernels {
     uint32_t panel_rows;    /* rows of W side by side in a packed panel; divides EMB_PACK_ROWS */
     uint32_t depth_step;    /* cols of W are padded to a multiple of this */
-    uint32_t weight_bytes;  /* of one packed weight; unused if quantised */
+    uint32_t weight_bytes;  /* of one packed weight; unused if quantized */
     uint32_t operand_bytes; /* 4: f32; 2: bf16; 1: u8, a token's values and an emb_cpu_token */
-    uint32_t context_bytes; /* of what attention writes: operands, or f32 if quantised */
+    uint32_t context_bytes; /* of what attention writes: operands, or f32 if quantized */
     uint32_t block_rows;    /* tokens per step of ffn_block: bounds its intermediate */
-    bool quantised;         /* operands are made from whole tokens: from f32 that was stored */
+    bool quantized;         /* operands are made from whole tokens: from f32 that was stored */
     bool attention_pairs;   /* attention keeps a chunk's keys and values in pairs of bf16 */
 
     /* Packs rows [row0, row0 + rows) from values [rows, cols]; zeroes what pads the last panel.
-     * NULL if quantised: see emb_cpu_dot_pack. */
+     * NULL if quantized: see emb_cpu_dot_pack. */
     void (*pack)(const emb_linear *linear, uint32_t row0, uint32_t rows, const float *values);
     void (*product)(const emb_cpu_product *product);
     void (*attention)(const emb_cpu_attention *attention);
@@ -100,7 +100,7 @@ typedef struct emb_cpu_kernels {
     void (*norm)(float *out, const float *in, const float *add, uint32_t rows,
                  const emb_cpu_norm *norm);
     /* Rounds f32 [rows, cols] to operands; NULL where operands are f32. smooth: see emb_linear,
-     * read if quantised. */
+     * read if quantized. */
     void (*operands)(void *out, size_t out_stride, const float *in, uint32_t rows, uint32_t cols,
                      const float *smooth);
     /* The same of GELU(in); NULL: products apply GELU themselves. */
@@ -145,7 +145,7 @@ uint32_t emb_cpu_group_heads(const emb_cpu_kernels *kernels, const emb_block_sha
 /* Rows per block when `tokens` are cut into as few blocks as allowed, as equal as possible. */
 uint32_t emb_cpu_even_rows(uint32_t tokens, uint32_t block_rows);
 
-/* ---- blocks_quantised.c: those that differ for int8 and int4 --------------------------------- */
+/* ---- blocks_quantized.c: those that differ for int8 and int4 --------------------------------- */
 
 void emb_cpu_dot_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
                              const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger);
@@ -156,12 +156,12 @@ void emb_cpu_dot_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void
                            const void *in, const emb_tile *tile, const emb_layer *layer,
                            const emb_block_shape *shape);
 
-/* ---- quantised.c: products of 8-bit activations and 8-bit or 4-bit weights ------------------- */
+/* ---- quantized.c: products of 8-bit activations and 8-bit or 4-bit weights ------------------- */
 
 /* Outputs side by side in a panel, tokens of a tile at most. */
 enum { EMB_CPU_DOT_PANEL = 64, EMB_CPU_DOT_ROWS = 6 };
 
-/* Activations are quantised in slices, with a scale and a zero each: of the context as many whole
+/* Activations are quantized in slices, with a scale and a zero each: of the context as many whole
  * groups of heads as have up to so many columns; of the intermediate up to so many. Part of the
  * numerics. */
 enum { EMB_CPU_DOT_CONTEXT = 128, EMB_CPU_DOT_SLICE = 1024 };

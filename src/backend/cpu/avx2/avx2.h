@@ -31,7 +31,7 @@ void emb_cpu_avx2_pack_bf16(const emb_linear *linear, uint32_t row0, uint32_t ro
 void emb_cpu_avx2_product_f32(const emb_cpu_product *product);
 void emb_cpu_avx2_product_widen(const emb_cpu_product *product);
 void emb_cpu_avx2_product_dot(const emb_cpu_product *product);
-void emb_cpu_avx2_quantise(void *out, size_t out_stride, const float *in, uint32_t rows,
+void emb_cpu_avx2_quantize(void *out, size_t out_stride, const float *in, uint32_t rows,
                            uint32_t cols, const float *smooth);
 void emb_cpu_avx2_attention(const emb_cpu_attention *attention);
 void emb_cpu_avx2_norm(float *out, const float *in, const float *add, uint32_t rows,

@@ -1,4 +1,4 @@
-/* dot.c - quantised products and activations for CPUs without products of bytes: bytes widen to 16
+/* dot.c - quantized products and activations for CPUs without products of bytes: bytes widen to 16
  * bits and are multiplied in pairs, which cannot saturate, so that the sums are exact.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -131,7 +131,7 @@ static float lowest(__m256 values) {
     return _mm_cvtss_f32(_mm_min_ss(low, _mm_movehdup_ps(low)));
 }
 
-EMB_INLINE void quantise_row(uint8_t *out, const float *in, uint32_t cols, const float *smooth) {
+EMB_INLINE void quantize_row(uint8_t *out, const float *in, uint32_t cols, const float *smooth) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     __m256 low = _mm256_setzero_ps(), high = low, bad = low;
     for (uint32_t i = 0; i < cols; i += 8) {
@@ -157,8 +157,8 @@ EMB_INLINE void quantise_row(uint8_t *out, const float *in, uint32_t cols, const
     memcpy(out + depth, &token, sizeof token);
 }
 
-void emb_cpu_avx2_quantise(void *out, size_t out_stride, const float *in, uint32_t rows,
+void emb_cpu_avx2_quantize(void *out, size_t out_stride, const float *in, uint32_t rows,
                            uint32_t cols, const float *smooth) {
     for (uint32_t r = 0; r < rows; r++)
-        quantise_row((uint8_t *)out + r * out_stride, in + (size_t)r * cols, cols, smooth);
+        quantize_row((uint8_t *)out + r * out_stride, in + (size_t)r * cols, cols, smooth);
 }

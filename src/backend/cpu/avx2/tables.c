@@ -35,9 +35,9 @@ const emb_cpu_kernels emb_cpu_avx2_dot = {
     .operand_bytes = 1,
     .context_bytes = 4,
     .block_rows = 64,
-    .quantised = true,
+    .quantized = true,
     .product = emb_cpu_avx2_product_dot,
     .attention = emb_cpu_avx2_attention,
     .norm = emb_cpu_avx2_norm,
-    .operands = emb_cpu_avx2_quantise,
+    .operands = emb_cpu_avx2_quantize,
 };

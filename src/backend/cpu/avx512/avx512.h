@@ -45,9 +45,9 @@ void emb_cpu_avx512_dot_sum(int32_t *sums, uint32_t rows, const uint8_t *in, siz
 void emb_cpu_avx512_dot_whole(const emb_cpu_dot_tile *tile, const int8_t *panel);
 void emb_cpu_avx512_product_dot(const emb_cpu_product *product);
 void emb_cpu_avx512_product_dot_vnni(const emb_cpu_product *product);
-void emb_cpu_avx512_quantise(void *out, size_t out_stride, const float *in, uint32_t rows,
+void emb_cpu_avx512_quantize(void *out, size_t out_stride, const float *in, uint32_t rows,
                              uint32_t cols, const float *smooth);
-void emb_cpu_avx512_quantise_gelu(void *out, size_t out_stride, const float *in, uint32_t rows,
+void emb_cpu_avx512_quantize_gelu(void *out, size_t out_stride, const float *in, uint32_t rows,
                                   uint32_t cols, const float *smooth);
 void emb_cpu_avx512_attention_f32(const emb_cpu_attention *attention);
 void emb_cpu_avx512_attention_dot(const emb_cpu_attention *attention);

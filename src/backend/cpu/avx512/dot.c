@@ -1,4 +1,4 @@
-/* dot.c - quantised activations, and what becomes of a product's integers: scales, zeros, bias,
+/* dot.c - quantized activations, and what becomes of a product's integers: scales, zeros, bias,
  * GELU. The integers come from dot_vnni.c, or from ../avx2 where the CPU has no VNNI.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -8,7 +8,7 @@ enum { PANEL = EMB_CPU_DOT_PANEL };
 
 /* ---- activations ----------------------------------------------------------------------------- */
 
-/* A row of activations to quantise: in, or GELU(in), times smooth if there is one. */
+/* A row of activations to quantize: in, or GELU(in), times smooth if there is one. */
 typedef struct value_row {
     const float *in, *smooth;
     bool gelu;
@@ -59,7 +59,7 @@ EMB_INLINE void round_values(uint8_t *out, const value_row *row, uint32_t i, __m
     _mm512_storeu_si512(out + i, _mm512_permutexvar_epi32(order, bytes));
 }
 
-EMB_INLINE void quantise_row(uint8_t *out, const value_row *row, uint32_t cols) {
+EMB_INLINE void quantize_row(uint8_t *out, const value_row *row, uint32_t cols) {
     /* without smoothing the range of GELU's results follows from that of its inputs */
     bool before = row->gelu && !row->smooth;
     value_row read = {row->in, row->smooth, row->gelu && !before};
@@ -86,28 +86,28 @@ EMB_INLINE void quantise_row(uint8_t *out, const value_row *row, uint32_t cols) 
 }
 
 /* `smooth` and `gelu` are constants where it is used. */
-EMB_INLINE void quantise_rows(void *out, size_t out_stride, const float *in, uint32_t rows,
+EMB_INLINE void quantize_rows(void *out, size_t out_stride, const float *in, uint32_t rows,
                               uint32_t cols, const float *smooth, const bool gelu) {
     for (uint32_t r = 0; r < rows; r++) {
         value_row row = {in + (size_t)r * cols, smooth, gelu};
-        quantise_row((uint8_t *)out + r * out_stride, &row, cols);
+        quantize_row((uint8_t *)out + r * out_stride, &row, cols);
     }
 }
 
-void emb_cpu_avx512_quantise(void *out, size_t out_stride, const float *in, uint32_t rows,
+void emb_cpu_avx512_quantize(void *out, size_t out_stride, const float *in, uint32_t rows,
                              uint32_t cols, const float *smooth) {
     if (smooth)
-        quantise_rows(out, out_stride, in, rows, cols, smooth, false);
+        quantize_rows(out, out_stride, in, rows, cols, smooth, false);
     else
-        quantise_rows(out, out_stride, in, rows, cols, NULL, false);
+        quantize_rows(out, out_stride, in, rows, cols, NULL, false);
 }
 
-void emb_cpu_avx512_quantise_gelu(void *out, size_t out_stride, const float *in, uint32_t rows,
+void emb_cpu_avx512_quantize_gelu(void *out, size_t out_stride, const float *in, uint32_t rows,
                                   uint32_t cols, const float *smooth) {
     if (smooth)
-        quantise_rows(out, out_stride, in, rows, cols, smooth, true);
+        quantize_rows(out, out_stride, in, rows, cols, smooth, true);
     else
-        quantise_rows(out, out_stride, in, rows, cols, NULL, true);
+        quantize_rows(out, out_stride, in, rows, cols, NULL, true);
 }
 
 /* ---- sums ------------------------------------------------------------------------------------ */

@@ -1,4 +1,4 @@
-/* dot_vnni.c - u8 times s8, summed in int32, four cols at a time: the inner loop of quantised
+/* dot_vnni.c - u8 times s8, summed in int32, four cols at a time: the inner loop of quantized
  * products where the CPU has AVX-512 VNNI, and whole int8 tiles from integers to f32.
  *
  * All of it is assembly: gcc 12 copies accumulators from register to register around the

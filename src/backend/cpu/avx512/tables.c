@@ -52,12 +52,12 @@ const emb_cpu_kernels emb_cpu_avx512_dot = {
     .operand_bytes = 1,
     .context_bytes = 4,
     .block_rows = 48,
-    .quantised = true,
+    .quantized = true,
     .product = emb_cpu_avx512_product_dot,
     .attention = emb_cpu_avx512_attention_f32,
     .norm = emb_cpu_avx512_norm,
-    .operands = emb_cpu_avx512_quantise,
-    .gelu_operands = emb_cpu_avx512_quantise_gelu,
+    .operands = emb_cpu_avx512_quantize,
+    .gelu_operands = emb_cpu_avx512_quantize_gelu,
 };
 
 const emb_cpu_kernels emb_cpu_avx512_dot_vnni = {
@@ -66,12 +66,12 @@ const emb_cpu_kernels emb_cpu_avx512_dot_vnni = {
     .operand_bytes = 1,
     .context_bytes = 4,
     .block_rows = 48,
-    .quantised = true,
+    .quantized = true,
     .product = emb_cpu_avx512_product_dot_vnni,
     .attention = emb_cpu_avx512_attention_f32,
     .norm = emb_cpu_avx512_norm,
-    .operands = emb_cpu_avx512_quantise,
-    .gelu_operands = emb_cpu_avx512_quantise_gelu,
+    .operands = emb_cpu_avx512_quantize,
+    .gelu_operands = emb_cpu_avx512_quantize_gelu,
 };
 
 const emb_cpu_kernels emb_cpu_avx512_dot_bf16 = {
@@ -80,11 +80,11 @@ const emb_cpu_kernels emb_cpu_avx512_dot_bf16 = {
     .operand_bytes = 1,
     .context_bytes = 4,
     .block_rows = 48,
-    .quantised = true,
+    .quantized = true,
     .product = emb_cpu_avx512_product_dot_vnni,
     .attention = emb_cpu_avx512_attention_dot,
     .attention_bytes = emb_cpu_avx512_attention_bytes,
     .norm = emb_cpu_avx512_norm,
-    .operands = emb_cpu_avx512_quantise,
-    .gelu_operands = emb_cpu_avx512_quantise_gelu,
+    .operands = emb_cpu_avx512_quantize,
+    .gelu_operands = emb_cpu_avx512_quantize_gelu,
 };

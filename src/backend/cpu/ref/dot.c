@@ -1,4 +1,4 @@
-/* dot.c - quantised products and activations in plain C: what every other instruction set's
+/* dot.c - quantized products and activations in plain C: what every other instruction set's
  * integers must equal.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -59,7 +59,7 @@ static void product(const emb_cpu_product *p) {
     emb_cpu_dot_product(&dot, p);
 }
 
-static void quantise_row(uint8_t *out, const float *in, uint32_t cols, const float *smooth) {
+static void quantize_row(uint8_t *out, const float *in, uint32_t cols, const float *smooth) {
     float low = 0.0f, high = 0.0f, factor;
     bool finite = true;
     for (uint32_t i = 0; i < cols; i++) {
@@ -78,10 +78,10 @@ static void quantise_row(uint8_t *out, const float *in, uint32_t cols, const flo
     memcpy(out + depth, &token, sizeof token);
 }
 
-static void quantise(void *out, size_t out_stride, const float *in, uint32_t rows, uint32_t cols,
+static void quantize(void *out, size_t out_stride, const float *in, uint32_t rows, uint32_t cols,
                      const float *smooth) {
     for (uint32_t r = 0; r < rows; r++)
-        quantise_row((uint8_t *)out + r * out_stride, in + (size_t)r * cols, cols, smooth);
+        quantize_row((uint8_t *)out + r * out_stride, in + (size_t)r * cols, cols, smooth);
 }
 
 const emb_cpu_kernels emb_cpu_ref_dot = {
@@ -90,9 +90,9 @@ const emb_cpu_kernels emb_cpu_ref_dot = {
     .operand_bytes = 1,
     .context_bytes = 4,
     .block_rows = 64,
-    .quantised = true,
+    .quantized = true,
     .product = product,
     .attention = emb_cpu_ref_attention,
     .norm = emb_cpu_ref_norm,
-    .operands = quantise,
+    .operands = quantize,
 };

@@ -13,7 +13,7 @@ enum { LAUNCHES = 10, SAMPLES = 3 };
 #define GAIN 0.97f
 
 /* One product of the layer, between buffers of the lane: as the block runs it, norm included if it
- * is not quantised. */
+ * is not quantized. */
 typedef struct job {
     void *out;
     const void *in;
@@ -31,10 +31,10 @@ static job job_of(const emb_cuda_view *v, const emb_layer *layer, const emb_cuda
     const emb_linear *l = linears[which];
     bool widens = which == EMB_CUDA_QKV || which == EMB_CUDA_FFN_IN,
          last = which == EMB_CUDA_FFN_OUT;
-    bool quantised = emb_dtype_quantized(l->dtype);
+    bool quantized = emb_dtype_quantized(l->dtype);
     return (job){
-        .narrow = quantised ? emb_cuda_narrow_of(l) : (emb_cuda_narrow){0},
-        .reach = quantised ? l->reach : NULL,
+        .narrow = quantized ? emb_cuda_narrow_of(l) : (emb_cuda_narrow){0},
+        .reach = quantized ? l->reach : NULL,
         .out = last ? v->lane.context : v->lane.wide,
         .in = last ? v->lane.wide : v->lane.context,
         .linear = {l->packed, l->bias, l->rows, l->cols, v->type},

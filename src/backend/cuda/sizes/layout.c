@@ -89,8 +89,8 @@ bool emb_cuda_linear_fits(uint32_t rows, uint32_t cols, emb_dtype dtype, uint32_
            (dtype != EMB_DTYPE_INT4 || cols % group == 0);
 }
 
-/* The packed form of a quantised matrix, as emb_cuda_narrow has it. */
-static void quantised_layout(emb_linear *linear, emb_ledger *ledger) {
+/* The packed form of a quantized matrix, as emb_cuda_narrow has it. */
+static void quantized_layout(emb_linear *linear, emb_ledger *ledger) {
     uint64_t rows = linear->rows, cols = linear->cols;
     linear->sums = NULL;
     linear->zeros = NULL;
@@ -116,7 +116,7 @@ void emb_cuda_linear_layout(const emb_backend *self, emb_linear *linear, uint32_
     linear->cols = cols;
     linear->dtype = dtype;
     if (emb_dtype_quantized(dtype))
-        quantised_layout(linear, ledger);
+        quantized_layout(linear, ledger);
     else
         linear->packed = emb_ledger_take(ledger, (uint64_t)rows * cols, emb_dtype_bytes(dtype));
     linear->bias = emb_ledger_take(ledger, rows, sizeof(float));

@@ -14,7 +14,7 @@
 #define EMB_CUDA_STATE_BYTES 1024
 
 /* A lane's device memory, cut. Attention and feed-forward never run at the same time, so `wide`
- * serves queries, keys and values as well as the intermediate. Beside quantised matrices, products
+ * serves queries, keys and values as well as the intermediate. Beside quantized matrices, products
  * that the norm takes stand where their input's source was: memory is what such models are for. */
 typedef struct emb_cuda_lane {
     uint32_t *indices;   /* [emb_index_words()]: tokens, chunks, and what follows */
@@ -24,7 +24,7 @@ typedef struct emb_cuda_lane {
     uint32_t *tiles;     /* attention's work list */
     void *wide;          /* [tokens, max(3 * hidden, intermediate)]; FP8: 3 * hidden */
     void *context;       /* [tokens, hidden] */
-    void *narrow;        /* [tokens, hidden]; NULL beside quantised matrices */
+    void *narrow;        /* [tokens, hidden]; NULL beside quantized matrices */
     /* I8 and FP8, else NULL: products' inputs in codes, see emb_cuda_codes. Two that are needed at
      * once lie apart. */
     void *layer_codes;  /* [tokens, hidden]: a layer's input; behind queries, keys and values */

@@ -1,5 +1,5 @@
 /* norm.cu - residual add and norm in one pass over the activations, one warp per token; codes of
- * the result beside it where a quantised product is next.
+ * the result beside it where a quantized product is next.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/kernels/quantized/codes.cuh"

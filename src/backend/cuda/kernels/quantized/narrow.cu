@@ -1,4 +1,4 @@
-/* narrow.cu - chooses the kernel and the tile of a quantised product; every choice that a device
+/* narrow.cu - chooses the kernel and the tile of a quantized product; every choice that a device
  * has gives the same bits.
  *
  * SPDX-License-Identifier: Apache-2.0 */

@@ -1,4 +1,4 @@
-/* quantised.c - products of u8 activations and quantised weights: packing, and the walk over panels
+/* quantized.c - products of u8 activations and quantized weights: packing, and the walk over panels
  * and tiles, for any instruction set's emb_cpu_dot.
  *
  * A panel holds 64 rows of W as [cols / 4, 64, 4] s8; I4 keeps two such steps of four cols in one,

@@ -1,8 +1,8 @@
-/* blocks_quantised.c - the block operations of int8 and int4, for any instruction set's kernels.
+/* blocks_quantized.c - the block operations of int8 and int4, for any instruction set's kernels.
  *
  * Nothing of a tile stands whole but its activations and their bytes. The heads of one group at a
  * time are projected, attended and projected back, added to the activations; so are the slices of
- * the feed-forward, a block of tokens at a time. Both quantise what they add slice by slice, with
+ * the feed-forward, a block of tokens at a time. Both quantize what they add slice by slice, with
  * a scale and a zero for each token. Splits tokens and outputs, and sums of slices in their order.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -13,7 +13,7 @@
 enum { QUERIES, KEYS, VALUES };
 
 /* What attention_block needs beside its arguments. A group: heads that are attended one behind
- * another; a slice: groups that are quantised together. */
+ * another; a slice: groups that are quantized together. */
 typedef struct attention_buffers {
     uint8_t *in;    /* operands [tokens, hidden] */
     float *context; /* [tokens, slice]; with attention_bytes first a group's queries, keys, values

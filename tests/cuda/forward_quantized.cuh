@@ -1,27 +1,27 @@
-/* forward_quantised.cuh - a random encoder with int8, fp8 or int4 matrices and its forward pass
+/* forward_quantized.cuh - a random encoder with int8, fp8 or int4 matrices and its forward pass
  * through the launchers, for checks and timing.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#ifndef TESTS_CUDA_FORWARD_QUANTISED_CUH
-#define TESTS_CUDA_FORWARD_QUANTISED_CUH
+#ifndef TESTS_CUDA_FORWARD_QUANTIZED_CUH
+#define TESTS_CUDA_FORWARD_QUANTIZED_CUH
 
 #include "backend/cuda/kernels/kernels.h"
 #include "cuda/forward.cuh"
 
-typedef struct quantised_model {
-    random_model m; /* what is not quantised, of f16; words are int8 with scales */
+typedef struct quantized_model {
+    random_model m; /* what is not quantized, of f16; words are int8 with scales */
     emb_dtype type;
     emb_cuda_narrow qkv[LAYERS_MAX], attention_out[LAYERS_MAX], ffn_in[LAYERS_MAX],
         ffn_out[LAYERS_MAX];
     random_linear attention_out_f16[LAYERS_MAX]; /* instead, of FP8 */
     float *reach[LAYERS_MAX];                    /* of ffn_in; FP8 alone */
-} quantised_model;
+} quantized_model;
 
 /* Activations of f16, and codes of some. */
-typedef struct quantised_activations {
+typedef struct quantized_activations {
     activations a;
     emb_cuda_codes codes, inner; /* of x, and of the context or the feed-forward's inside */
-} quantised_activations;
+} quantized_activations;
 
 /* Device bytes whose first ones repeat; never freed. */
 static inline void *device_bytes(size_t count, const std::vector<unsigned char> &some) {
@@ -77,7 +77,7 @@ static inline emb_cuda_narrow make_narrow(uint32_t rows, uint32_t cols, emb_dtyp
     return l;
 }
 
-static inline void quantised_open(quantised_model &q) {
+static inline void quantized_open(quantized_model &q) {
     random_model &m = q.m;
     uint32_t H = m.hidden, F = m.intermediate;
     std::vector<unsigned char> words((size_t)m.vocabulary * (H + 4));
@@ -107,9 +107,9 @@ static inline void quantised_open(quantised_model &q) {
     REQUIRE(cudaDeviceSynchronize());
 }
 
-static inline quantised_activations quantised_activations_open(const quantised_model &q,
+static inline quantized_activations quantized_activations_open(const quantized_model &q,
                                                                uint32_t tokens, uint32_t chunks) {
-    quantised_activations a;
+    quantized_activations a;
     a.a = activations_open(q.m, tokens, chunks);
     REQUIRE(cudaMalloc(&a.codes.values, (size_t)tokens * q.m.hidden));
     REQUIRE(cudaMalloc(&a.inner.values, (size_t)tokens * std::max(q.m.hidden, q.m.intermediate)));
@@ -119,7 +119,7 @@ static inline quantised_activations quantised_activations_open(const quantised_m
     REQUIRE(cudaMalloc((void **)&a.inner.zeros, (size_t)tokens * 4));
     return a;
 }
-static inline void quantised_activations_close(quantised_activations &a) {
+static inline void quantized_activations_close(quantized_activations &a) {
     activations_close(a.a);
     REQUIRE(cudaFree(a.codes.values));
     REQUIRE(cudaFree(a.codes.scales));
@@ -130,21 +130,21 @@ static inline void quantised_activations_close(quantised_activations &a) {
 }
 
 /* Where the context lies: behind queries, keys and values. */
-static inline void *context_of(const quantised_model &q, const activations &a, uint32_t tokens) {
+static inline void *context_of(const quantized_model &q, const activations &a, uint32_t tokens) {
     return (char *)a.wide + (size_t)tokens * std::max(3 * q.m.hidden, q.m.intermediate) * 2;
 }
 
 /* What a pass is done with. */
-typedef struct quantised_run {
-    const quantised_model &q;
-    const quantised_activations &x;
+typedef struct quantized_run {
+    const quantized_model &q;
+    const quantized_activations &x;
     const emb_cuda_pack *pack;
     const emb_cuda_device *device;
     cudaStream_t stream;
-} quantised_run;
+} quantized_run;
 
 /* out = x * W^T + bias, from the codes of x; int4: from x. */
-static inline void run_narrow(const quantised_run &r, void *out, const emb_cuda_narrow &l,
+static inline void run_narrow(const quantized_run &r, void *out, const emb_cuda_narrow &l,
                               int gelu) {
     bool whole = r.q.type == EMB_DTYPE_INT4;
     REQUIRE(emb_cuda_narrow_run(out, whole ? NULL : &r.x.codes, whole ? r.x.a.x : NULL, &l, gelu,
@@ -152,7 +152,7 @@ static inline void run_narrow(const quantised_run &r, void *out, const emb_cuda_
 }
 
 /* x = norm(x + y), and its codes if `coded`. */
-static inline void run_norm(const quantised_run &r, bool coded) {
+static inline void run_norm(const quantized_run &r, bool coded) {
     const activations &a = r.x.a;
     uint32_t H = r.q.m.hidden;
     if (!coded) {
@@ -165,7 +165,7 @@ static inline void run_norm(const quantised_run &r, bool coded) {
 }
 
 /* y = in * W^T + bias, from the inner codes, which are made here unless they are `ready`. */
-static inline void run_inner(const quantised_run &r, const void *in, bool ready,
+static inline void run_inner(const quantized_run &r, const void *in, bool ready,
                              const emb_cuda_narrow &l) {
     bool whole = r.q.type == EMB_DTYPE_INT4;
     if (!whole && !ready) {
@@ -176,7 +176,7 @@ static inline void run_inner(const quantised_run &r, const void *in, bool ready,
                                 EMB_CUDA_TILE_AUTO, r.pack, r.device, r.stream));
 }
 
-static inline void forward_quantised(const quantised_run &r) {
+static inline void forward_quantized(const quantized_run &r) {
     const random_model &m = r.q.m;
     const activations &a = r.x.a;
     emb_cuda_heads heads = {m.hidden, m.heads, m.hidden / m.heads, m.longest, m.relative};

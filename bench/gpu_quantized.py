@@ -5,7 +5,7 @@ quality  cosine to f32 over real texts, the same bits across budgets, lanes and 
 memory   the smallest budgets that run, with layers on the card and with layers streamed
 speed    tokens/s with resident weights, dtypes in turns
 
-usage: bench/gpu_quantised.py STEP... --model DIR --mpnet DIR --texts DIR [--seconds N]
+usage: bench/gpu_quantized.py STEP... --model DIR --mpnet DIR --texts DIR [--seconds N]
 SPDX-License-Identifier: Apache-2.0
 """
 import array
@@ -161,7 +161,7 @@ def memory(options, folder, watch, clock):
 # ---- speed -------------------------------------------------------------------------------------
 
 def stored_models(model, folder, clock):
-    """The model in each dtype, quantised once, so that opening does not do it each time."""
+    """The model in each dtype, quantized once, so that opening does not do it each time."""
     made = {"f16": model}
     for dtype in NARROW:
         to = folder / f"{model.name}-{dtype}"

@@ -1,4 +1,4 @@
-/* check_quantised.cu - quantised ops against references: codes and int8 products to the bit.
+/* check_quantized.cu - quantized ops against references: codes and int8 products to the bit.
  *
  * Each group of cases runs in a process of its own, so that a crash or a hang of one hides no
  * other; NAME runs that group alone, `small` few cases of all in one process, for

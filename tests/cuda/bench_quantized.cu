@@ -1,11 +1,11 @@
-/* bench_quantised.cu - whole passes with int8, fp8 and int4 beside f16: same bits, then times.
+/* bench_quantized.cu - whole passes with int8, fp8 and int4 beside f16: same bits, then times.
  *
  * As bench_forward.cu, own products alone; formats take turns, so that a ratio is of one time.
  * `bits` checks without timing, `ops` times each op too, `quick` does so at one size. Prints JSON
  * lines; exits 1 if bits differ.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "cuda/forward_quantised.cuh"
+#include "cuda/forward_quantized.cuh"
 #include "cuda/timing.cuh"
 
 static emb_cuda_device device;
@@ -13,26 +13,26 @@ static int failures;
 
 /* ---- bits ------------------------------------------------------------------------------------ */
 
-static std::vector<float> rows_of(const quantised_model &q, const batch &b, bool graph) {
-    quantised_activations a = quantised_activations_open(q, b.pack.tokens_max, b.pack.chunks_max);
+static std::vector<float> rows_of(const quantized_model &q, const batch &b, bool graph) {
+    quantized_activations a = quantized_activations_open(q, b.pack.tokens_max, b.pack.chunks_max);
     std::vector<float> rows(b.lengths.size() * q.m.hidden);
-    quantised_run r = {q, a, &b.pack, &device, stream};
+    quantized_run r = {q, a, &b.pack, &device, stream};
     if (graph) {
-        cudaGraphExec_t g = capture([&] { forward_quantised(r); });
+        cudaGraphExec_t g = capture([&] { forward_quantized(r); });
         REQUIRE(cudaGraphLaunch(g, stream));
         REQUIRE(cudaStreamSynchronize(stream));
         REQUIRE(cudaGraphExecDestroy(g));
     } else {
-        forward_quantised(r);
+        forward_quantized(r);
         REQUIRE(cudaStreamSynchronize(stream));
     }
     REQUIRE(cudaMemcpy(rows.data(), a.a.rows, rows.size() * 4, cudaMemcpyDeviceToHost));
-    quantised_activations_close(a);
+    quantized_activations_close(a);
     return rows;
 }
 
 /* Rows of a pack: alone, in a much larger bucket, by plain launches and by a graph. */
-static void check_bits(const quantised_model &q) {
+static void check_bits(const quantized_model &q) {
     std::vector<uint32_t> lengths = ragged_lengths(3000, 1, 300);
     int bad = 0, cases = 0;
     batch b = batch_make(lengths, q.m.vocabulary);
@@ -81,30 +81,30 @@ static void print_passes(const random_model &m, const char *shape, uint32_t toke
     }
 }
 
-static void bench_passes(const random_model &m, std::vector<quantised_model> &all,
+static void bench_passes(const random_model &m, std::vector<quantized_model> &all,
                          const char *shape, const std::vector<uint32_t> &lengths) {
     batch b = batch_make(lengths, m.vocabulary);
     uint32_t chunks = (uint32_t)lengths.size();
     activations a = activations_open(m, b.tokens, chunks);
-    std::vector<quantised_activations> spaces;
+    std::vector<quantized_activations> spaces;
     spaces.reserve(all.size());
     std::vector<pass> passes;
     passes.push_back({"f16", capture([&] { forward(m, a, &b.pack, &device, NULL, stream); }), {}});
-    for (quantised_model &q : all) {
-        spaces.push_back(quantised_activations_open(q, b.tokens, chunks));
-        quantised_run r = {q, spaces.back(), &b.pack, &device, stream};
-        passes.push_back({TYPE_NAMES[q.type], capture([&] { forward_quantised(r); }), {}});
+    for (quantized_model &q : all) {
+        spaces.push_back(quantized_activations_open(q, b.tokens, chunks));
+        quantized_run r = {q, spaces.back(), &b.pack, &device, stream};
+        passes.push_back({TYPE_NAMES[q.type], capture([&] { forward_quantized(r); }), {}});
     }
     for (int turn = 0; turn < 3; turn++) {
         for (pass &p : passes) p.us.push_back(graph_time(p.graph, b.tokens < 4096 ? 10 : 1));
     }
     print_passes(m, shape, b.tokens, passes);
     for (pass &p : passes) REQUIRE(cudaGraphExecDestroy(p.graph));
-    for (quantised_activations &x : spaces) quantised_activations_close(x);
+    for (quantized_activations &x : spaces) quantized_activations_close(x);
     activations_close(a), batch_close(b);
 }
 
-static void print_op(const quantised_model &q, const char *op, uint32_t tokens, double us,
+static void print_op(const quantized_model &q, const char *op, uint32_t tokens, double us,
                      double flop) {
     printf("{\"bench\": \"op\", \"model\": \"%s\", \"type\": \"%s\", \"op\": \"%s\", "
            "\"tokens\": %u, \"us\": %.2f, \"tflop_s\": %.0f}\n",
@@ -113,13 +113,13 @@ static void print_op(const quantised_model &q, const char *op, uint32_t tokens, 
 
 /* What a kernel takes to run with a pass's values. */
 template <typename F>
-static void bench_op(const quantised_run &r, const char *op, const emb_cuda_narrow *l, F work) {
+static void bench_op(const quantized_run &r, const char *op, const emb_cuda_narrow *l, F work) {
     uint32_t tokens = r.pack->tokens_max;
     print_op(r.q, op, tokens, op_time([&] { REQUIRE(work()); }),
              l ? 2.0 * tokens * l->rows * l->cols : 0);
 }
 
-static void bench_product(const quantised_run &r, const char *op, const emb_cuda_narrow &l) {
+static void bench_product(const quantized_run &r, const char *op, const emb_cuda_narrow &l) {
     const activations &a = r.x.a;
     const emb_cuda_codes *from = r.q.type == EMB_DTYPE_INT4 ? NULL : &r.x.inner;
     bench_op(r, op, &l, [&] {
@@ -128,16 +128,16 @@ static void bench_product(const quantised_run &r, const char *op, const emb_cuda
     });
 }
 
-static void bench_ops(const quantised_model &q, uint32_t chunks) {
+static void bench_ops(const quantized_model &q, uint32_t chunks) {
     batch b = batch_make(std::vector<uint32_t>(chunks, 128), q.m.vocabulary);
-    quantised_activations x = quantised_activations_open(q, b.tokens, chunks);
-    quantised_run r = {q, x, &b.pack, &device, stream};
+    quantized_activations x = quantized_activations_open(q, b.tokens, chunks);
+    quantized_run r = {q, x, &b.pack, &device, stream};
     const activations &a = x.a;
     const emb_cuda_codes *codes = q.type == EMB_DTYPE_INT4 ? NULL : &x.codes;
     emb_cuda_heads heads = {q.m.hidden, q.m.heads, q.m.hidden / q.m.heads, q.m.longest,
                             q.m.relative};
     uint32_t H = q.m.hidden, F = q.m.intermediate;
-    forward_quantised(r); /* values like those of a pass */
+    forward_quantized(r); /* values like those of a pass */
     bench_op(r, "embed", NULL, [&] {
         return emb_cuda_embed_codes(a.x, codes, NULL, q.type, r.pack, &q.m.embedding, H, r.device,
                                     stream);
@@ -167,16 +167,16 @@ static void bench_ops(const quantised_model &q, uint32_t chunks) {
                                          EMB_CUDA_TILE_AUTO, r.pack, r.device, stream);
         });
     }
-    quantised_activations_close(x), batch_close(b);
+    quantized_activations_close(x), batch_close(b);
 }
 
 static void bench_model(random_model m, bool bits_only, bool quick, bool ops) {
-    std::vector<quantised_model> all;
+    std::vector<quantized_model> all;
     for (emb_dtype type : {EMB_DTYPE_INT8, EMB_DTYPE_FP8, EMB_DTYPE_INT4}) {
         if (type == EMB_DTYPE_FP8 && device.capability < 89) continue;
-        quantised_model q = {};
+        quantized_model q = {};
         q.m = m, q.type = type;
-        quantised_open(q);
+        quantized_open(q);
         check_bits(q);
         all.push_back(q);
     }
