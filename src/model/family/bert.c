@@ -4,20 +4,13 @@
 #include "model/family/family.h"
 
 static const emb_family_count counts[] = {
-    EMB_FAMILY_NEEDS("hidden_size", spec.hidden, 1, EMB_WIDTH_MAX),
-    EMB_FAMILY_NEEDS("num_hidden_layers", layers, 1, EMB_LAYERS_MAX),
-    EMB_FAMILY_NEEDS("num_attention_heads", spec.heads, 1, EMB_WIDTH_MAX),
-    EMB_FAMILY_NEEDS("intermediate_size", spec.intermediate, 1, EMB_FFN_MAX),
-    EMB_FAMILY_NEEDS("vocab_size", vocabulary, 1, EMB_VOCABULARY_MAX),
+    EMB_FAMILY_BERT_SIZES,
     EMB_FAMILY_NEEDS("max_position_embeddings", positions, 3, EMB_POSITIONS_MAX),
 };
 
 static const char *const tensors[EMB_TENSOR_ROLES] = {
-    [EMB_TENSOR_WORDS] = "embeddings.word_embeddings.weight",
-    [EMB_TENSOR_POSITIONS] = "embeddings.position_embeddings.weight",
+    EMB_FAMILY_BERT_TENSORS,
     [EMB_TENSOR_TOKEN_TYPES] = "embeddings.token_type_embeddings.weight",
-    [EMB_TENSOR_EMBED_GAIN] = "embeddings.LayerNorm.weight",
-    [EMB_TENSOR_EMBED_SHIFT] = "embeddings.LayerNorm.bias",
     [EMB_TENSOR_QUERY] = "attention.self.query.weight",
     [EMB_TENSOR_QUERY_BIAS] = "attention.self.query.bias",
     [EMB_TENSOR_KEY] = "attention.self.key.weight",
@@ -28,17 +21,13 @@ static const char *const tensors[EMB_TENSOR_ROLES] = {
     [EMB_TENSOR_ATTENTION_OUT_BIAS] = "attention.output.dense.bias",
     [EMB_TENSOR_ATTENTION_GAIN] = "attention.output.LayerNorm.weight",
     [EMB_TENSOR_ATTENTION_SHIFT] = "attention.output.LayerNorm.bias",
-    [EMB_TENSOR_FFN_IN] = "intermediate.dense.weight",
-    [EMB_TENSOR_FFN_IN_BIAS] = "intermediate.dense.bias",
-    [EMB_TENSOR_FFN_OUT] = "output.dense.weight",
-    [EMB_TENSOR_FFN_OUT_BIAS] = "output.dense.bias",
-    [EMB_TENSOR_FFN_GAIN] = "output.LayerNorm.weight",
-    [EMB_TENSOR_FFN_SHIFT] = "output.LayerNorm.bias",
 };
 
 static const char *const prefixes[] = {"0.auto_model.", "bert.", NULL};
-static const char *const parts[] = {"encoder.", "embeddings.", NULL};
-static const char *const derived[] = {"embeddings.position_ids", "embeddings.token_type_ids", NULL};
+
+const char *const emb_family_bert_parts[] = {"encoder.", "embeddings.", NULL};
+const char *const emb_family_bert_derived[] = {"embeddings.position_ids",
+                                               "embeddings.token_type_ids", NULL};
 
 const emb_family emb_family_bert = {
     .name = "bert",
@@ -49,8 +38,8 @@ const emb_family emb_family_bert = {
     .tensors = tensors,
     .layer = "encoder.layer.",
     .prefixes = prefixes,
-    .parts = parts,
-    .derived = derived,
+    .parts = emb_family_bert_parts,
+    .derived = emb_family_bert_derived,
     .token_types = true,
     .tokenizer = "BertTokenizer",
 };

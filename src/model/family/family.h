@@ -58,6 +58,25 @@ struct emb_family {
     emb_status (*finish)(emb_shape *shape, emb_error *error);
 };
 
+/* What BERT's descendants have in common with it, as Hugging Face saves them. */
+#define EMB_FAMILY_BERT_SIZES                                                                      \
+    EMB_FAMILY_NEEDS("hidden_size", spec.hidden, 1, EMB_WIDTH_MAX),                                \
+        EMB_FAMILY_NEEDS("num_hidden_layers", layers, 1, EMB_LAYERS_MAX),                          \
+        EMB_FAMILY_NEEDS("num_attention_heads", spec.heads, 1, EMB_WIDTH_MAX),                     \
+        EMB_FAMILY_NEEDS("intermediate_size", spec.intermediate, 1, EMB_FFN_MAX),                  \
+        EMB_FAMILY_NEEDS("vocab_size", vocabulary, 1, EMB_VOCABULARY_MAX)
+#define EMB_FAMILY_BERT_TENSORS                                                                    \
+    [EMB_TENSOR_WORDS] = "embeddings.word_embeddings.weight",                                      \
+    [EMB_TENSOR_POSITIONS] = "embeddings.position_embeddings.weight",                              \
+    [EMB_TENSOR_EMBED_GAIN] = "embeddings.LayerNorm.weight",                                       \
+    [EMB_TENSOR_EMBED_SHIFT] = "embeddings.LayerNorm.bias",                                        \
+    [EMB_TENSOR_FFN_IN] = "intermediate.dense.weight",                                             \
+    [EMB_TENSOR_FFN_IN_BIAS] = "intermediate.dense.bias",                                          \
+    [EMB_TENSOR_FFN_OUT] = "output.dense.weight", [EMB_TENSOR_FFN_OUT_BIAS] = "output.dense.bias", \
+    [EMB_TENSOR_FFN_GAIN] = "output.LayerNorm.weight",                                             \
+    [EMB_TENSOR_FFN_SHIFT] = "output.LayerNorm.bias"
+extern const char *const emb_family_bert_parts[], *const emb_family_bert_derived[];
+
 extern const emb_family emb_family_bert, emb_family_mpnet;
 
 /* All of them; ends with NULL. */

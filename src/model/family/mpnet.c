@@ -10,21 +10,14 @@ enum { PAD = 1, DISTANCE = 128, BUCKETS_MAX = 1024 };
 
 /* Rows of positions begin behind the padding id. */
 static const emb_family_count counts[] = {
-    EMB_FAMILY_NEEDS("hidden_size", spec.hidden, 1, EMB_WIDTH_MAX),
-    EMB_FAMILY_NEEDS("num_hidden_layers", layers, 1, EMB_LAYERS_MAX),
-    EMB_FAMILY_NEEDS("num_attention_heads", spec.heads, 1, EMB_WIDTH_MAX),
-    EMB_FAMILY_NEEDS("intermediate_size", spec.intermediate, 1, EMB_FFN_MAX),
-    EMB_FAMILY_NEEDS("vocab_size", vocabulary, 1, EMB_VOCABULARY_MAX),
+    EMB_FAMILY_BERT_SIZES,
     EMB_FAMILY_NEEDS("max_position_embeddings", positions, PAD + 1 + 3, EMB_POSITIONS_MAX),
     EMB_FAMILY_TAKES("relative_attention_num_buckets", relative_buckets, 4, BUCKETS_MAX, 32),
     EMB_FAMILY_TAKES("pad_token_id", position_pad, 0, UINT32_MAX, PAD),
 };
 
 static const char *const tensors[EMB_TENSOR_ROLES] = {
-    [EMB_TENSOR_WORDS] = "embeddings.word_embeddings.weight",
-    [EMB_TENSOR_POSITIONS] = "embeddings.position_embeddings.weight",
-    [EMB_TENSOR_EMBED_GAIN] = "embeddings.LayerNorm.weight",
-    [EMB_TENSOR_EMBED_SHIFT] = "embeddings.LayerNorm.bias",
+    EMB_FAMILY_BERT_TENSORS,
     [EMB_TENSOR_RELATIVE] = "encoder.relative_attention_bias.weight",
     [EMB_TENSOR_QUERY] = "attention.attn.q.weight",
     [EMB_TENSOR_QUERY_BIAS] = "attention.attn.q.bias",
@@ -36,17 +29,9 @@ static const char *const tensors[EMB_TENSOR_ROLES] = {
     [EMB_TENSOR_ATTENTION_OUT_BIAS] = "attention.attn.o.bias",
     [EMB_TENSOR_ATTENTION_GAIN] = "attention.LayerNorm.weight",
     [EMB_TENSOR_ATTENTION_SHIFT] = "attention.LayerNorm.bias",
-    [EMB_TENSOR_FFN_IN] = "intermediate.dense.weight",
-    [EMB_TENSOR_FFN_IN_BIAS] = "intermediate.dense.bias",
-    [EMB_TENSOR_FFN_OUT] = "output.dense.weight",
-    [EMB_TENSOR_FFN_OUT_BIAS] = "output.dense.bias",
-    [EMB_TENSOR_FFN_GAIN] = "output.LayerNorm.weight",
-    [EMB_TENSOR_FFN_SHIFT] = "output.LayerNorm.bias",
 };
 
 static const char *const prefixes[] = {"0.auto_model.", "mpnet.", NULL};
-static const char *const parts[] = {"encoder.", "embeddings.", NULL};
-static const char *const derived[] = {"embeddings.position_ids", "embeddings.token_type_ids", NULL};
 
 static emb_status finish(emb_shape *shape, emb_error *error) {
     if (shape->position_pad != PAD)
@@ -70,8 +55,8 @@ const emb_family emb_family_mpnet = {
     .tensors = tensors,
     .layer = "encoder.layer.",
     .prefixes = prefixes,
-    .parts = parts,
-    .derived = derived,
+    .parts = emb_family_bert_parts,
+    .derived = emb_family_bert_derived,
     .layers = {.positions = EMB_POSITION_RELATIVE},
     .position_offset = PAD + 1,
     .tokenizer = "MPNetTokenizer",
