@@ -20,7 +20,7 @@ typedef struct model {
     const emb_backend *backend;
     emb_dtype dtype;
     uint32_t layers_count, tokens_max;
-    emb_block_shape shape;
+    emb_layer_spec shape;
     emb_layer *layers;
     emb_lane_scratch scratch;
     uint64_t scratch_bytes, weight_bytes;
@@ -119,12 +119,12 @@ static void model_init(model *m, const emb_backend *backend, emb_dtype dtype, co
     m->dtype = dtype;
     m->layers_count = sizes[0];
     m->tokens_max = tokens_max;
-    m->shape = (emb_block_shape){.hidden = sizes[1],
-                                 .heads = sizes[2],
-                                 .head_dim = sizes[1] / sizes[2],
-                                 .intermediate = sizes[3],
-                                 .chunk_tokens_max = 512,
-                                 .norm_epsilon = 1e-12f};
+    m->shape = (emb_layer_spec){.hidden = sizes[1],
+                                .heads = sizes[2],
+                                .head_dim = sizes[1] / sizes[2],
+                                .intermediate = sizes[3],
+                                .chunk_tokens_max = 512,
+                                .norm_epsilon = 1e-12f};
     m->layers = need(m->layers_count * sizeof *m->layers);
     emb_ledger ledger;
     emb_ledger_init(&ledger, NULL, 0);

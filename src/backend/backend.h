@@ -60,11 +60,11 @@ emb_status emb_cuda_look(emb_cuda_found *out, bool *notice, uint32_t timeout_ms,
 /* Whether a device has kernels for a dtype and a model of this shape (hidden, head_dim and
  * intermediate are read). Fails: EMB_UNSUPPORTED; the message is the reason alone. Any thread. */
 emb_status emb_cuda_supports_shape(uint32_t compute_capability, emb_dtype dtype, emb_gemm gemm,
-                                   const emb_block_shape *shape, emb_error *error);
+                                   const emb_layer_spec *shape, emb_error *error);
 
 /* The sizes that a device's backend will book, for planning where neither device nor module is
  * present: a table with layouts alone. NULL if that is not supported. Any thread. */
 const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_dtype dtype, emb_gemm gemm,
-                                  const emb_block_shape *shape);
+                                  const emb_layer_spec *shape);
 
 #endif

@@ -61,7 +61,7 @@ typedef struct emb_device_calls {
     /* Times them for tiles of up to `tokens` tokens and sets the table's row. Overwrites the lane's
      * scratch; for open alone, after a tile of as many tokens. Fails: EMB_DEVICE. */
     emb_status (*tune)(const emb_backend *self, emb_lane_scratch *scratch, emb_tuning *tuning,
-                       uint32_t tokens, const emb_layer *layer, const emb_block_shape *shape,
+                       uint32_t tokens, const emb_layer *layer, const emb_layer_spec *shape,
                        emb_error *error);
     /* Records what is enqueued for a tile of up to `tokens` tokens, from here to `recorded`,
      * instead of running it: embed and every layer, with resident weights. Makes *tile; for open

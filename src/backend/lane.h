@@ -7,8 +7,6 @@
 #include "backend/linear.h"
 #include "backend/spec.h"
 
-typedef emb_layer_spec emb_block_shape;
-
 /* The tokens that go through a block together. */
 typedef struct emb_tile {
     uint32_t tokens, chunks;

@@ -65,7 +65,7 @@ struct emb_backend {
 
     /* Books the scratch of one lane for tiles of at most `tokens`. */
     void (*lane_layout)(const emb_backend *self, emb_lane_scratch *lane,
-                        const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger);
+                        const emb_layer_spec *shape, uint32_t tokens, emb_ledger *ledger);
     /* Called on the thread that runs the lane, before its first and after its last operation: what
      * the CPU keeps for a thread, such as the shapes of matrix tiles. NULL: nothing. */
     void (*thread_open)(const emb_backend *self, emb_lane_scratch *lane);
@@ -76,22 +76,22 @@ struct emb_backend {
 
     /* out [tokens, hidden] = norm(words[id] + positions[index in chunk]). */
     void (*embed)(const emb_backend *self, emb_lane_scratch *lane, void *out, const emb_tile *tile,
-                  const emb_embedding *embedding, const emb_block_shape *shape);
+                  const emb_embedding *embedding, const emb_layer_spec *shape);
     /* out = norm(in + attention_out(attention(qkv(in)))); out may equal in. Unless the tile is
      * kept, it follows embed or the ffn_block of the layer before on the same lane, whose `out` is
      * this `in`. */
     void (*attention_block)(const emb_backend *self, emb_lane_scratch *lane, void *out,
                             const void *in, const emb_tile *tile, const emb_layer *layer,
-                            const emb_block_shape *shape);
+                            const emb_layer_spec *shape);
     /* out = norm(in + ffn_out(gelu(ffn_in(in)))); out may equal in. GELU is the erf form. Follows
      * attention_block of the same tile, layer and lane, whose `out` is this `in`. */
     void (*ffn_block)(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
-                      const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape);
+                      const emb_tile *tile, const emb_layer *layer, const emb_layer_spec *shape);
     /* Chunk c's vector goes to rows[targets[c] * hidden ...]. The sum of a mean runs in token
      * order. */
     void (*pool)(const emb_backend *self, emb_lane_scratch *lane, float *rows,
                  const uint32_t *targets, const void *in, const emb_tile *tile,
-                 const emb_pool_rule *rule, const emb_block_shape *shape);
+                 const emb_pool_rule *rule, const emb_layer_spec *shape);
 };
 
 #endif

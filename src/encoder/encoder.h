@@ -71,7 +71,7 @@ typedef struct emb_pass {
 
 typedef struct emb_encoder {
     const emb_backend *backend;
-    emb_block_shape blocks;
+    emb_layer_spec blocks;
     emb_pool_rule pool;
     bool keeps_tokens; /* instead of pooling, the last layer as it is: vectors [tokens, hidden] */
     emb_weights *weights;
@@ -81,7 +81,7 @@ typedef struct emb_encoder {
 /* Books one lane, the index-th of those that share the weights. with_x: the lane holds its
  * activations itself. */
 void emb_lane_layout(emb_lane *lane, uint32_t index, const emb_weights_config *config,
-                     const emb_block_shape *blocks, uint32_t tokens_per_tile, bool with_x,
+                     const emb_layer_spec *blocks, uint32_t tokens_per_tile, bool with_x,
                      const emb_books *books);
 
 /* Runs this lane's share of a pass: embed, layers, pool. Called by every lane of the pass.

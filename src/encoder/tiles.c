@@ -8,7 +8,7 @@
 #include "encoder/tiles.h"
 
 void emb_lane_layout(emb_lane *lane, uint32_t index, const emb_weights_config *config,
-                     const emb_block_shape *blocks, uint32_t tokens_per_tile, bool with_x,
+                     const emb_layer_spec *blocks, uint32_t tokens_per_tile, bool with_x,
                      const emb_books *books) {
     emb_ledger *ledger = books->pinned; /* what a device reads from the host */
     memset(lane, 0, sizeof *lane);

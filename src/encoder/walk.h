@@ -2,7 +2,7 @@
  * each.
  *
  * Visitors: a tile with resident weights, tiles that share streamed ones, packed tiles of a device,
- * recording (forward.c, packed.c), calibration (quantizer/calibrate.c). The walk knows nothing of
+ * recording (forward.c, packed.c), a quantizer (quantizer/quantize.c). The walk knows nothing of
  * weights or of what is computed from them, so that training may bring its own.
  *
  * SPDX-License-Identifier: Apache-2.0 */

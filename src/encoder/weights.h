@@ -35,7 +35,7 @@ typedef struct emb_weights {
     emb_embedding embedding;
     void *words; /* the table behind embedding.words, if resident or pinned */
     float *positions, *embed_gain, *embed_shift;
-    float *relative;              /* see emb_block_shape; NULL for BERT */
+    float *relative;              /* see emb_layer_spec; NULL for BERT */
     emb_layer *layers;            /* [layers] resident, or [slots] */
     float *staging;               /* [EMB_PACK_ROWS, max cols] f32 rows on their way */
     void *staging_scratch;        /* bytes as the file has them */

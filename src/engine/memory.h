@@ -62,7 +62,7 @@ typedef struct emb_ahead_text {
 /* Where the model is: the CPU, or one GPU of several. Each site has all the weights. */
 typedef struct emb_site {
     emb_weights weights;
-    emb_block_shape blocks;
+    emb_layer_spec blocks;
     void *pass_x; /* [window_tokens, hidden] if weights are streamed */
     bool packs;   /* weights are streamed to a device: passes are packed */
     emb_packed_pass packed;

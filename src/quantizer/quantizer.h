@@ -38,7 +38,7 @@ typedef struct emb_calibration {
     const emb_model *model;
     const emb_backend *backend; /* f32, of this CPU */
     emb_weights weights;        /* embeddings but the words, and one layer */
-    emb_block_shape blocks;
+    emb_layer_spec blocks;
     emb_lane_scratch scratch;
     emb_tokenizer tokenizer;
     uint32_t tokens_max, chunks_max, tile_tokens;

@@ -265,7 +265,7 @@ static void lane_close(emb_lane_scratch *scratch) {
 
 /* The loops are one kernel for each product: what is found has no meaning but that it is kept. */
 static emb_status tune(const emb_backend *self, emb_lane_scratch *scratch, emb_tuning *tuning,
-                       uint32_t tokens, const emb_layer *layer, const emb_block_shape *shape,
+                       uint32_t tokens, const emb_layer *layer, const emb_layer_spec *shape,
                        emb_error *error) {
     (void)self, (void)layer, (void)shape, (void)scratch;
     if (fails()) return lost(error, "tuning");

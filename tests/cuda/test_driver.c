@@ -138,13 +138,13 @@ static void test_architectures(void **state) {
 
 static void test_supported(void **state) {
     (void)state;
-    static const emb_block_shape l6 = {.hidden = 384, .head_dim = 32, .intermediate = 1536},
-                                 wide = {.hidden = 2048, .head_dim = 64, .intermediate = 8192},
-                                 odd = {.hidden = 384, .head_dim = 12, .intermediate = 1536},
-                                 tall = {.hidden = 1280, .head_dim = 160, .intermediate = 5120},
-                                 mid = {.hidden = 72, .head_dim = 24, .intermediate = 144};
+    static const emb_layer_spec l6 = {.hidden = 384, .head_dim = 32, .intermediate = 1536},
+                                wide = {.hidden = 2048, .head_dim = 64, .intermediate = 8192},
+                                odd = {.hidden = 384, .head_dim = 12, .intermediate = 1536},
+                                tall = {.hidden = 1280, .head_dim = 160, .intermediate = 5120},
+                                mid = {.hidden = 72, .head_dim = 24, .intermediate = 144};
     static const struct {
-        const emb_block_shape *shape;
+        const emb_layer_spec *shape;
         uint32_t capability;
         emb_dtype dtype;
         emb_gemm gemm;

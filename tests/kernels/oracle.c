@@ -38,7 +38,7 @@ void rig_oracle_norm(double *row, const float *gain, const float *shift, uint32_
 /* context [head_dim] of query i: softmax over all keys at once. */
 static void attend(double *context, const double *qkv, const rig_layer *rig, uint32_t tokens,
                    uint32_t i, uint32_t head) {
-    const emb_block_shape *shape = &rig->shape;
+    const emb_layer_spec *shape = &rig->shape;
     size_t hidden = shape->hidden, at = (size_t)head * shape->head_dim;
     double *weights = need(tokens), highest = -INFINITY, total = 0.0;
     for (uint32_t j = 0; j < tokens; j++) {

@@ -33,7 +33,7 @@ void rig_fill(float *values, size_t count, float scale);
 typedef struct rig_layer {
     const emb_backend *backend;
     emb_dtype dtype;
-    emb_block_shape shape;
+    emb_layer_spec shape;
     uint32_t tokens_max;
     float *weights[4], *biases[4], *gains[2], *shifts[2], *relative;
     emb_layer layer;

@@ -41,7 +41,7 @@ static bool make_tile(emb_tile *tile, uint32_t *starts, const uint32_t *chunks, 
 }
 
 typedef void (*block)(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
-                      const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape);
+                      const emb_tile *tile, const emb_layer *layer, const emb_layer_spec *shape);
 typedef void (*oracle)(double *out, const float *in, const emb_tile *tile, const rig_layer *rig);
 
 static void compare(const variant *v, const rig_layer *rig, const char *what, const emb_tile *tile,
@@ -168,7 +168,7 @@ static void test_embed(const variant *v, uint32_t hidden) {
     rig_fill(shift, hidden, 0.5f);
     v->backend->convert(v->backend, table, v->dtype, plain, WORDS, hidden);
     emb_embedding embedding = {v->dtype, table, positions, gain, shift};
-    emb_block_shape shape = {.hidden = hidden, .chunk_tokens_max = LONGEST, .norm_epsilon = 1e-5f};
+    emb_layer_spec shape = {.hidden = hidden, .chunk_tokens_max = LONGEST, .norm_epsilon = 1e-5f};
     v->backend->embed(v->backend, NULL, out, &tile, &embedding, &shape);
     double *expected = malloc((size_t)tile.tokens * hidden * sizeof *expected);
     if (!expected) exit(71);
@@ -207,7 +207,7 @@ static void test_norm_overflow(const variant *v, uint32_t hidden) {
     for (uint32_t i = 0; i < hidden; i++) plain[hidden + i] = i % 2 ? 1e30f : -1e30f;
     v->backend->convert(v->backend, table, v->dtype, plain, 2, hidden);
     emb_embedding embedding = {v->dtype, table, rest, rest, rest};
-    emb_block_shape shape = {.hidden = hidden, .chunk_tokens_max = 3, .norm_epsilon = 1e-5f};
+    emb_layer_spec shape = {.hidden = hidden, .chunk_tokens_max = 3, .norm_epsilon = 1e-5f};
     v->backend->embed(v->backend, NULL, out, &tile, &embedding, &shape);
     for (uint32_t i = 0; i < hidden; i++)
         rig_check(isfinite(out[i]) && isnan(out[hidden + i]) && isfinite(out[2 * hidden + i]),
@@ -234,7 +234,7 @@ static void test_pool(const variant *v, uint32_t hidden, emb_pooling pooling, bo
     float *in = rig_take((size_t)40 * hidden * 4, 4), *rows = rig_take((size_t)5 * hidden * 4, 8);
     rig_fill(in, (size_t)40 * hidden, 3.0f);
     emb_pool_rule rule = {pooling, normalize};
-    emb_block_shape shape = {.hidden = hidden};
+    emb_layer_spec shape = {.hidden = hidden};
     v->backend->pool(v->backend, NULL, rows, targets, in, &tile, &rule, &shape);
     for (uint32_t c = 0; c < 3; c++) {
         double *expected = malloc(hidden * sizeof *expected), squares = 0.0;
@@ -259,7 +259,7 @@ static void test_pool_special(const variant *v) {
     float in[8] = {0}, rows[4];
     uint32_t starts[2] = {0, 2}, targets[1] = {0};
     emb_tile tile = {.tokens = 2, .chunks = 1, .starts = starts};
-    emb_block_shape shape = {.hidden = 4};
+    emb_layer_spec shape = {.hidden = 4};
     emb_pool_rule rule = {EMB_POOLING_MEAN, 1};
     v->backend->pool(v->backend, NULL, rows, targets, in, &tile, &rule, &shape);
     rig_check(rows[0] == 0.0f && rows[3] == 0.0f, "a zero vector normalises to zero");
@@ -351,7 +351,7 @@ static void test_names(void) {
 
 /* A lane of hidden 768 and 384 tokens, activations included, stays below 2 MiB in 8 and 4 bits. */
 static void test_scratch(const variant *v) {
-    emb_block_shape shape = {.hidden = 768, .heads = 12, .head_dim = 64, .intermediate = 3072};
+    emb_layer_spec shape = {.hidden = 768, .heads = 12, .head_dim = 64, .intermediate = 3072};
     shape.chunk_tokens_max = 384;
     emb_lane_scratch scratch;
     emb_ledger ledger;

@@ -51,7 +51,7 @@ static size_t operand_stride(const emb_cpu_kernels *kernels, uint32_t cols) {
     return emb_cpu_stride(cols, kernels->operand_bytes);
 }
 
-uint32_t emb_cpu_group_heads(const emb_cpu_kernels *kernels, const emb_block_shape *shape) {
+uint32_t emb_cpu_group_heads(const emb_cpu_kernels *kernels, const emb_layer_spec *shape) {
     for (uint32_t heads = 1; heads < shape->heads; heads++) {
         bool whole = heads * shape->head_dim % kernels->panel_rows == 0;
         if (whole && shape->heads % heads == 0) return heads;
@@ -60,7 +60,7 @@ uint32_t emb_cpu_group_heads(const emb_cpu_kernels *kernels, const emb_block_sha
 }
 
 static uintptr_t cut_attention(attention_buffers *b, const emb_cpu_kernels *kernels,
-                               const emb_block_shape *shape, uint32_t tokens, void *base) {
+                               const emb_layer_spec *shape, uint32_t tokens, void *base) {
     uintptr_t end = (uintptr_t)base;
     uint32_t rows = tokens < kernels->block_rows ? tokens : kernels->block_rows;
     b->heads = emb_cpu_group_heads(kernels, shape);
@@ -79,7 +79,7 @@ static uintptr_t cut_attention(attention_buffers *b, const emb_cpu_kernels *kern
 }
 
 static uintptr_t cut_ffn(ffn_buffers *b, const emb_cpu_kernels *kernels,
-                         const emb_block_shape *shape, uint32_t tokens, void *base) {
+                         const emb_layer_spec *shape, uint32_t tokens, void *base) {
     uintptr_t end = (uintptr_t)base;
     uint32_t rows = tokens < kernels->block_rows ? tokens : kernels->block_rows;
     b->operand_stride = operand_stride(kernels, shape->hidden);
@@ -119,7 +119,7 @@ void emb_cpu_pack(const emb_backend *self, emb_linear *linear, uint32_t row0, ui
 }
 
 void emb_cpu_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
-                         const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger) {
+                         const emb_layer_spec *shape, uint32_t tokens, emb_ledger *ledger) {
     const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
     attention_buffers attention;
     ffn_buffers ffn;
@@ -161,7 +161,7 @@ static void fetch(const void *table, uint64_t at, uint64_t bytes) {
 }
 
 void emb_cpu_embed(const emb_backend *self, emb_lane_scratch *lane, void *out, const emb_tile *tile,
-                   const emb_embedding *embedding, const emb_block_shape *shape) {
+                   const emb_embedding *embedding, const emb_layer_spec *shape) {
     const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
     float *x = out;
     (void)lane;
@@ -185,7 +185,7 @@ void emb_cpu_embed(const emb_backend *self, emb_lane_scratch *lane, void *out, c
 
 /* Queries, keys and values of heads [head0, head0 + b->heads) side by side in b->group. */
 static void project_group(const emb_cpu_kernels *kernels, const attention_buffers *b,
-                          const emb_cpu_product *like, const emb_block_shape *shape,
+                          const emb_cpu_product *like, const emb_layer_spec *shape,
                           uint32_t head0) {
     uint32_t columns = b->heads * shape->head_dim;
     for (uint32_t part = 0; part < 3; part++) {
@@ -199,7 +199,7 @@ static void project_group(const emb_cpu_kernels *kernels, const attention_buffer
 }
 
 static void attend_group(const emb_cpu_kernels *kernels, const attention_buffers *b,
-                         const emb_tile *tile, const emb_block_shape *shape, uint32_t head0) {
+                         const emb_tile *tile, const emb_layer_spec *shape, uint32_t head0) {
     size_t columns = (size_t)b->heads * shape->head_dim;
     size_t distances = 2 * (size_t)shape->chunk_tokens_max - 1;
     for (uint32_t c = 0; c < tile->chunks; c++) {
@@ -236,7 +236,7 @@ uint32_t emb_cpu_even_rows(uint32_t tokens, uint32_t block_rows) {
 /* out = norm(in + context * W^T + bias) */
 static void project_out(const emb_cpu_kernels *kernels, const attention_buffers *b, float *out,
                         const float *in, uint32_t tokens, const emb_layer *layer,
-                        const emb_block_shape *shape) {
+                        const emb_layer_spec *shape) {
     uint32_t hidden = shape->hidden, step = emb_cpu_even_rows(tokens, kernels->block_rows);
     emb_cpu_norm norm = {layer->attention_gain, layer->attention_shift, hidden, shape->norm_epsilon,
                          hidden};
@@ -260,7 +260,7 @@ static void project_out(const emb_cpu_kernels *kernels, const attention_buffers 
 
 void emb_cpu_attention_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
                              const void *in, const emb_tile *tile, const emb_layer *layer,
-                             const emb_block_shape *shape) {
+                             const emb_layer_spec *shape) {
     const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
     if (tile->tokens == 0) return;
     attention_buffers b;
@@ -287,7 +287,7 @@ void emb_cpu_attention_block(const emb_backend *self, emb_lane_scratch *lane, vo
 
 static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float *out,
                      const float *in, uint32_t rows, const emb_layer *layer,
-                     const emb_block_shape *shape) {
+                     const emb_layer_spec *shape) {
     emb_cpu_norm norm = {layer->ffn_gain, layer->ffn_shift, shape->hidden, shape->norm_epsilon,
                          shape->hidden};
     emb_cpu_product widen = {
@@ -323,7 +323,7 @@ static void ffn_rows(const emb_cpu_kernels *kernels, const ffn_buffers *b, float
 }
 
 void emb_cpu_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
-                       const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape) {
+                       const emb_tile *tile, const emb_layer *layer, const emb_layer_spec *shape) {
     const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
     if (tile->tokens == 0) return;
     ffn_buffers b;

@@ -44,13 +44,13 @@ static size_t operand_stride(uint32_t cols) {
 }
 
 /* Columns of the heads of a slice: whole groups. */
-static uint32_t slice_columns(const emb_block_shape *shape, uint32_t group) {
+static uint32_t slice_columns(const emb_layer_spec *shape, uint32_t group) {
     uint32_t groups = EMB_CPU_DOT_CONTEXT / group;
     while (groups > 1 && shape->hidden % (groups * group)) groups--;
     return groups > 1 ? groups * group : group;
 }
 
-static uintptr_t cut_codes(attention_buffers *b, const emb_block_shape *shape, uint32_t tokens,
+static uintptr_t cut_codes(attention_buffers *b, const emb_layer_spec *shape, uint32_t tokens,
                            uintptr_t end) {
     b->code_stride = b->heads * emb_cpu_code_bytes(shape->head_dim);
     for (uint32_t part = QUERIES; part <= KEYS; part++) {
@@ -61,7 +61,7 @@ static uintptr_t cut_codes(attention_buffers *b, const emb_block_shape *shape, u
 }
 
 static uintptr_t cut_attention(attention_buffers *b, const emb_cpu_kernels *kernels,
-                               const emb_block_shape *shape, emb_dtype dtype, uint32_t tokens,
+                               const emb_layer_spec *shape, emb_dtype dtype, uint32_t tokens,
                                void *base) {
     uintptr_t end = (uintptr_t)base;
     uint32_t longest = tokens < shape->chunk_tokens_max ? tokens : shape->chunk_tokens_max;
@@ -90,7 +90,7 @@ static uintptr_t cut_attention(attention_buffers *b, const emb_cpu_kernels *kern
 }
 
 static uintptr_t cut_ffn(ffn_buffers *b, const emb_cpu_kernels *kernels,
-                         const emb_block_shape *shape, emb_dtype dtype, uint32_t tokens,
+                         const emb_layer_spec *shape, emb_dtype dtype, uint32_t tokens,
                          void *base) {
     uintptr_t end = (uintptr_t)base;
     uint32_t rows = tokens < kernels->block_rows ? tokens : kernels->block_rows;
@@ -106,7 +106,7 @@ static uintptr_t cut_ffn(ffn_buffers *b, const emb_cpu_kernels *kernels,
 }
 
 void emb_cpu_dot_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
-                             const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger) {
+                             const emb_layer_spec *shape, uint32_t tokens, emb_ledger *ledger) {
     const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
     emb_dtype dtype = self->dtype;
     attention_buffers attention;
@@ -128,7 +128,7 @@ static const float *smooth_at(const emb_linear *linear, uint32_t first) {
 /* ---- attention ------------------------------------------------------------------------------- */
 
 /* Where the group that begins with head0 has its queries, keys or values. */
-static float *part_at(const attention_buffers *b, const emb_block_shape *shape, uint32_t head0,
+static float *part_at(const attention_buffers *b, const emb_layer_spec *shape, uint32_t head0,
                       uint32_t part) {
     if (b->group) return b->group + (size_t)part * b->columns;
     return b->context + head0 * shape->head_dim % b->slice;
@@ -136,7 +136,7 @@ static float *part_at(const attention_buffers *b, const emb_block_shape *shape, 
 
 /* The product that gives them. */
 static emb_cpu_product part_of(const attention_buffers *b, const emb_layer *layer,
-                               const emb_block_shape *shape, uint32_t tokens, uint32_t head0,
+                               const emb_layer_spec *shape, uint32_t tokens, uint32_t head0,
                                uint32_t part) {
     return (emb_cpu_product){
         .linear = &layer->qkv,
@@ -153,7 +153,7 @@ static emb_cpu_product part_of(const attention_buffers *b, const emb_layer *laye
 
 /* Where head h of chunk c has its codes. */
 static emb_cpu_codes codes_of(const attention_buffers *b, const emb_tile *tile,
-                              const emb_block_shape *shape, uint32_t part, uint32_t c, uint32_t h) {
+                              const emb_layer_spec *shape, uint32_t part, uint32_t c, uint32_t h) {
     size_t row = tile->starts[c];
     return (emb_cpu_codes){b->codes[part] + row * b->code_stride +
                                h * emb_cpu_code_bytes(shape->head_dim),
@@ -161,7 +161,7 @@ static emb_cpu_codes codes_of(const attention_buffers *b, const emb_tile *tile,
 }
 
 static void write_codes(const emb_cpu_kernels *kernels, const attention_buffers *b,
-                        const emb_tile *tile, const emb_block_shape *shape, uint32_t head0,
+                        const emb_tile *tile, const emb_layer_spec *shape, uint32_t head0,
                         uint32_t part) {
     for (uint32_t c = 0; c < tile->chunks; c++) {
         uint32_t tokens = tile->starts[c + 1] - tile->starts[c];
@@ -177,8 +177,8 @@ static void write_codes(const emb_cpu_kernels *kernels, const attention_buffers 
 
 /* Queries, keys and values of a group's heads; the first two in bytes, if attention wants that. */
 static void project_group(const emb_cpu_kernels *kernels, const attention_buffers *b,
-                          const emb_tile *tile, const emb_layer *layer,
-                          const emb_block_shape *shape, uint32_t head0) {
+                          const emb_tile *tile, const emb_layer *layer, const emb_layer_spec *shape,
+                          uint32_t head0) {
     uint32_t head1 = head0 + b->heads;
     emb_cpu_product parts[4];
     for (uint32_t part = QUERIES; part <= VALUES; part++) {
@@ -197,7 +197,7 @@ static void project_group(const emb_cpu_kernels *kernels, const attention_buffer
 
 /* Head h of the group, of chunk c. */
 static void attend_head(const emb_cpu_kernels *kernels, const attention_buffers *b,
-                        const emb_tile *tile, const emb_block_shape *shape, uint32_t head0,
+                        const emb_tile *tile, const emb_layer_spec *shape, uint32_t head0,
                         uint32_t c, uint32_t h) {
     size_t start = tile->starts[c], column = (size_t)h * shape->head_dim;
     size_t from = start * b->group_stride + column;
@@ -228,7 +228,7 @@ static void attend_head(const emb_cpu_kernels *kernels, const attention_buffers 
 
 /* out += the share that the heads of a slice have in the block's output. */
 static void add_heads(const emb_cpu_kernels *kernels, const attention_buffers *b, float *out,
-                      const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape,
+                      const emb_tile *tile, const emb_layer *layer, const emb_layer_spec *shape,
                       uint32_t first) {
     uint32_t tokens = tile->tokens, end = first + b->slice / shape->head_dim;
     for (uint32_t head = first; head < end; head += b->heads) {
@@ -257,7 +257,7 @@ static void add_heads(const emb_cpu_kernels *kernels, const attention_buffers *b
 
 void emb_cpu_dot_attention_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
                                  const void *in, const emb_tile *tile, const emb_layer *layer,
-                                 const emb_block_shape *shape) {
+                                 const emb_layer_spec *shape) {
     const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
     float *x = out;
     if (tile->tokens == 0) return;
@@ -277,7 +277,7 @@ void emb_cpu_dot_attention_block(const emb_backend *self, emb_lane_scratch *lane
 
 /* out += what `count` values of the intermediate from `first` on have in the block's output. */
 static void add_slice(const emb_cpu_kernels *kernels, const ffn_buffers *b, float *out,
-                      uint32_t rows, const emb_layer *layer, const emb_block_shape *shape,
+                      uint32_t rows, const emb_layer *layer, const emb_layer_spec *shape,
                       uint32_t first, uint32_t count) {
     const emb_cpu_product after = {
         .linear = &layer->ffn_in,
@@ -318,7 +318,7 @@ static void add_slice(const emb_cpu_kernels *kernels, const ffn_buffers *b, floa
 
 void emb_cpu_dot_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
                            const void *in, const emb_tile *tile, const emb_layer *layer,
-                           const emb_block_shape *shape) {
+                           const emb_layer_spec *shape) {
     const emb_cpu_kernels *kernels = emb_cpu_kernels_of(self);
     if (tile->tokens == 0) return;
     ffn_buffers b;

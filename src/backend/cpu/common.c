@@ -25,7 +25,7 @@ static void max_tokens(float *out, const float *in, uint32_t tokens, uint32_t hi
 
 void emb_cpu_pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
                   const uint32_t *targets, const void *in, const emb_tile *tile,
-                  const emb_pool_rule *rule, const emb_block_shape *shape) {
+                  const emb_pool_rule *rule, const emb_layer_spec *shape) {
     (void)self, (void)lane;
     uint32_t hidden = shape->hidden;
     const float *values = in;

@@ -131,30 +131,30 @@ void emb_cpu_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t
 void emb_cpu_pack(const emb_backend *self, emb_linear *linear, uint32_t row0, uint32_t rows,
                   const float *values);
 void emb_cpu_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
-                         const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger);
+                         const emb_layer_spec *shape, uint32_t tokens, emb_ledger *ledger);
 void emb_cpu_embed(const emb_backend *self, emb_lane_scratch *lane, void *out, const emb_tile *tile,
-                   const emb_embedding *embedding, const emb_block_shape *shape);
+                   const emb_embedding *embedding, const emb_layer_spec *shape);
 void emb_cpu_attention_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
                              const void *in, const emb_tile *tile, const emb_layer *layer,
-                             const emb_block_shape *shape);
+                             const emb_layer_spec *shape);
 void emb_cpu_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
-                       const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape);
+                       const emb_tile *tile, const emb_layer *layer, const emb_layer_spec *shape);
 
 /* Heads whose columns fill whole panels, so that no panel is computed twice. */
-uint32_t emb_cpu_group_heads(const emb_cpu_kernels *kernels, const emb_block_shape *shape);
+uint32_t emb_cpu_group_heads(const emb_cpu_kernels *kernels, const emb_layer_spec *shape);
 /* Rows per block when `tokens` are cut into as few blocks as allowed, as equal as possible. */
 uint32_t emb_cpu_even_rows(uint32_t tokens, uint32_t block_rows);
 
 /* ---- blocks_quantized.c: those that differ for int8 and int4 --------------------------------- */
 
 void emb_cpu_dot_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
-                             const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger);
+                             const emb_layer_spec *shape, uint32_t tokens, emb_ledger *ledger);
 void emb_cpu_dot_attention_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
                                  const void *in, const emb_tile *tile, const emb_layer *layer,
-                                 const emb_block_shape *shape);
+                                 const emb_layer_spec *shape);
 void emb_cpu_dot_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
                            const void *in, const emb_tile *tile, const emb_layer *layer,
-                           const emb_block_shape *shape);
+                           const emb_layer_spec *shape);
 
 /* ---- quantized.c: products of 8-bit activations and 8-bit or 4-bit weights ------------------- */
 
@@ -248,7 +248,7 @@ static inline emb_cpu_token emb_cpu_token_make(float low, float high, bool finit
 
 void emb_cpu_pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
                   const uint32_t *targets, const void *in, const emb_tile *tile,
-                  const emb_pool_rule *rule, const emb_block_shape *shape);
+                  const emb_pool_rule *rule, const emb_layer_spec *shape);
 void emb_cpu_convert(const emb_backend *self, void *out, emb_dtype dtype, const float *in,
                      uint64_t rows, uint32_t cols);
 

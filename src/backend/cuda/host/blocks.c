@@ -10,7 +10,7 @@
 
 void emb_cuda_block_embed(const emb_backend *self, emb_lane_scratch *lane, void *out,
                           const emb_tile *tile, const emb_embedding *embedding,
-                          const emb_block_shape *shape) {
+                          const emb_layer_spec *shape) {
     emb_cuda_view v = emb_cuda_view_of(self, lane, tile, shape);
     emb_cuda_queue *queue = v.queue;
     const emb_cuda_launch *launch = queue->launch;
@@ -30,7 +30,7 @@ void emb_cuda_block_embed(const emb_backend *self, emb_lane_scratch *lane, void 
 
 void emb_cuda_block_attention(const emb_backend *self, emb_lane_scratch *scratch, void *out,
                               const void *in, const emb_tile *tile, const emb_layer *layer,
-                              const emb_block_shape *shape) {
+                              const emb_layer_spec *shape) {
     emb_cuda_view v = emb_cuda_view_of(self, scratch, tile, shape);
     emb_cuda_queue *queue = v.queue;
     const emb_cuda_lane *lane = &v.lane;
@@ -58,7 +58,7 @@ void emb_cuda_block_attention(const emb_backend *self, emb_lane_scratch *scratch
 
 void emb_cuda_block_ffn(const emb_backend *self, emb_lane_scratch *scratch, void *out,
                         const void *in, const emb_tile *tile, const emb_layer *layer,
-                        const emb_block_shape *shape) {
+                        const emb_layer_spec *shape) {
     emb_cuda_view v = emb_cuda_view_of(self, scratch, tile, shape);
     const emb_cuda_lane *lane = &v.lane;
     const emb_linear *first = &layer->ffn_in, *last = &layer->ffn_out;
@@ -79,7 +79,7 @@ void emb_cuda_block_ffn(const emb_backend *self, emb_lane_scratch *scratch, void
 
 void emb_cuda_block_pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
                          const uint32_t *targets, const void *in, const emb_tile *tile,
-                         const emb_pool_rule *rule, const emb_block_shape *shape) {
+                         const emb_pool_rule *rule, const emb_layer_spec *shape) {
     emb_cuda_view v = emb_cuda_view_of(self, lane, tile, shape);
     emb_cuda_queue *queue = v.queue;
     (void)targets; /* the device has its own */

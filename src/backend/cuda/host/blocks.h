@@ -11,15 +11,15 @@
 
 void emb_cuda_block_embed(const emb_backend *self, emb_lane_scratch *lane, void *out,
                           const emb_tile *tile, const emb_embedding *embedding,
-                          const emb_block_shape *shape);
+                          const emb_layer_spec *shape);
 void emb_cuda_block_attention(const emb_backend *self, emb_lane_scratch *lane, void *out,
                               const void *in, const emb_tile *tile, const emb_layer *layer,
-                              const emb_block_shape *shape);
+                              const emb_layer_spec *shape);
 void emb_cuda_block_ffn(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
-                        const emb_tile *tile, const emb_layer *layer, const emb_block_shape *shape);
+                        const emb_tile *tile, const emb_layer *layer, const emb_layer_spec *shape);
 void emb_cuda_block_pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
                          const uint32_t *targets, const void *in, const emb_tile *tile,
-                         const emb_pool_rule *rule, const emb_block_shape *shape);
+                         const emb_pool_rule *rule, const emb_layer_spec *shape);
 
 /* What a row of a table of backends has of them. */
 #define EMB_CUDA_BLOCKS                                                                            \

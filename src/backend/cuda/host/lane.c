@@ -9,7 +9,7 @@ static emb_dtype type_of(emb_dtype dtype) {
 }
 
 static emb_cuda_view view(const emb_lane_scratch *lane, const emb_tile *tile,
-                          const emb_block_shape *shape, emb_dtype dtype) {
+                          const emb_layer_spec *shape, emb_dtype dtype) {
     emb_cuda_view v;
     emb_cuda_lane_cut(&v.lane, shape, dtype, lane->tokens_max, lane->memory);
     if (tile->kept) emb_cuda_indices_cut(&v.lane, tile->tokens, tile->kept);
@@ -32,13 +32,13 @@ static emb_cuda_view view(const emb_lane_scratch *lane, const emb_tile *tile,
 }
 
 emb_cuda_view emb_cuda_view_of(const emb_backend *self, const emb_lane_scratch *lane,
-                               const emb_tile *tile, const emb_block_shape *shape) {
+                               const emb_tile *tile, const emb_layer_spec *shape) {
     return view(lane, tile, shape, self->dtype);
 }
 
 /* The index buffers stand before everything whose place depends on shape or dtype. */
 emb_cuda_view emb_cuda_view_indices(const emb_lane_scratch *lane, const emb_tile *tile) {
-    static const emb_block_shape any = {.hidden = 1, .intermediate = 1};
+    static const emb_layer_spec any = {.hidden = 1, .intermediate = 1};
     return view(lane, tile, &any, EMB_DTYPE_F32);
 }
 

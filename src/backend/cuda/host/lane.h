@@ -47,7 +47,7 @@ typedef struct emb_cuda_view {
 } emb_cuda_view;
 
 emb_cuda_view emb_cuda_view_of(const emb_backend *self, const emb_lane_scratch *lane,
-                               const emb_tile *tile, const emb_block_shape *shape);
+                               const emb_tile *tile, const emb_layer_spec *shape);
 
 /* The same where shape and dtype are not known: of the lane, indices alone are in their place. */
 emb_cuda_view emb_cuda_view_indices(const emb_lane_scratch *lane, const emb_tile *tile);

@@ -44,7 +44,7 @@ emb_status emb_cuda_lane_open(const emb_backend *self, emb_lane_scratch *scratch
                               emb_error *error);
 void emb_cuda_lane_close(emb_lane_scratch *scratch);
 emb_status emb_cuda_tune(const emb_backend *self, emb_lane_scratch *scratch, emb_tuning *tuning,
-                         uint32_t tokens, const emb_layer *layer, const emb_block_shape *shape,
+                         uint32_t tokens, const emb_layer *layer, const emb_layer_spec *shape,
                          emb_error *error);
 bool emb_cuda_begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *scratch);
 emb_status emb_cuda_finish(emb_lane_scratch *scratch, emb_error *error);

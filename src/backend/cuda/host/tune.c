@@ -106,7 +106,7 @@ static uint8_t fastest(const job *j, const emb_cuda_view *v, cudaEvent_t start, 
 }
 
 emb_status emb_cuda_tune(const emb_backend *self, emb_lane_scratch *scratch, emb_tuning *tuning,
-                         uint32_t tokens, const emb_layer *layer, const emb_block_shape *shape,
+                         uint32_t tokens, const emb_layer *layer, const emb_layer_spec *shape,
                          emb_error *error) {
     emb_cuda_state *state = scratch->state;
     emb_tile tile = {.tokens = tokens, .chunks = emb_chunks_max(tokens)};

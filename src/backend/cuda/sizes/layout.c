@@ -37,7 +37,7 @@ uint64_t emb_cuda_kept_place(const emb_backend *self, uint32_t tokens, uint32_t 
 
 /* The context and the codes of I8 or FP8. FP8 has no codes of the context, and makes those of the
  * intermediate while it reads the feed-forward's input. */
-static void cut_context(emb_cuda_lane *lane, uintptr_t *end, const emb_block_shape *shape,
+static void cut_context(emb_cuda_lane *lane, uintptr_t *end, const emb_layer_spec *shape,
                         emb_dtype dtype, uint32_t tokens) {
     const uint64_t rows = (uint64_t)tokens * shape->hidden;
     uintptr_t behind = *end;
@@ -50,7 +50,7 @@ static void cut_context(emb_cuda_lane *lane, uintptr_t *end, const emb_block_sha
 }
 
 /* What stands beside or instead of f16 values; `wide` is cut last, so that codes end it. */
-static void cut_codes(emb_cuda_lane *lane, uintptr_t *end, const emb_block_shape *shape,
+static void cut_codes(emb_cuda_lane *lane, uintptr_t *end, const emb_layer_spec *shape,
                       emb_dtype dtype, uint32_t tokens) {
     const uint64_t value = sizeof(uint16_t), rows = (uint64_t)tokens * shape->hidden;
     cut_context(lane, end, shape, dtype, tokens);
@@ -66,7 +66,7 @@ static void cut_codes(emb_cuda_lane *lane, uintptr_t *end, const emb_block_shape
     if (*end < behind) *end = behind;
 }
 
-uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, emb_dtype dtype,
+uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_layer_spec *shape, emb_dtype dtype,
                            uint32_t tokens, void *base) {
     uintptr_t end = (uintptr_t)base;
     uint64_t value = emb_dtype_bytes(dtype), rows = (uint64_t)tokens * shape->hidden;
@@ -124,7 +124,7 @@ void emb_cuda_linear_layout(const emb_backend *self, emb_linear *linear, uint32_
 }
 
 void emb_cuda_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
-                          const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger) {
+                          const emb_layer_spec *shape, uint32_t tokens, emb_ledger *ledger) {
     emb_cuda_lane cut;
     memset(lane, 0, sizeof *lane);
     lane->tokens_max = tokens;

@@ -42,7 +42,7 @@ uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, void *base);
 uint64_t emb_cuda_kept_place(const emb_backend *self, uint32_t tokens, uint32_t tiles);
 
 /* Cuts the lane at base (NULL: measures); gives its bytes. */
-uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_block_shape *shape, emb_dtype dtype,
+uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_layer_spec *shape, emb_dtype dtype,
                            uint32_t tokens, void *base);
 
 /* Columns that the kernels of a dtype take at once. */
@@ -55,6 +55,6 @@ bool emb_cuda_linear_fits(uint32_t rows, uint32_t cols, emb_dtype dtype, uint32_
 void emb_cuda_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t rows,
                             uint32_t cols, emb_dtype dtype, emb_ledger *ledger);
 void emb_cuda_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
-                          const emb_block_shape *shape, uint32_t tokens, emb_ledger *ledger);
+                          const emb_layer_spec *shape, uint32_t tokens, emb_ledger *ledger);
 
 #endif

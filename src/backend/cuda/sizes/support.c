@@ -62,7 +62,7 @@ static emb_status refuse_dtype(uint32_t compute_capability, emb_dtype dtype, emb
 }
 
 emb_status emb_cuda_supports_shape(uint32_t compute_capability, emb_dtype dtype, emb_gemm gemm,
-                                   const emb_block_shape *shape, emb_error *error) {
+                                   const emb_layer_spec *shape, emb_error *error) {
     const uint32_t group = EMB_QUANTIZE_GROUP; /* a model's own is the planner's to check */
     if (compute_capability < EMB_CUDA_CAPABILITY || !numerics_of(compute_capability, dtype, gemm))
         return refuse_dtype(compute_capability, dtype, gemm, error);
@@ -85,7 +85,7 @@ emb_status emb_cuda_supports_shape(uint32_t compute_capability, emb_dtype dtype,
 }
 
 const emb_backend *emb_cuda_sizes(uint32_t compute_capability, emb_dtype dtype, emb_gemm gemm,
-                                  const emb_block_shape *shape) {
+                                  const emb_layer_spec *shape) {
     if (emb_cuda_supports_shape(compute_capability, dtype, gemm, shape, NULL) != EMB_OK)
         return NULL;
     return emb_cuda_find(sizes, sizeof sizes / sizeof sizes[0], compute_capability, dtype, gemm);
