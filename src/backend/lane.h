@@ -1,4 +1,4 @@
-/* lane.h - what one lane works on: a tile of tokens, the sizes of a block, its scratch.
+/* lane.h - what one lane works on: a tile of tokens, and its scratch.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_LANE_H

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "backend/cpu/registry.h"
+#include "encoder/walk.h"
 #include "kernels/parts.h"
 #include "kernels/rig.h"
 
@@ -100,6 +101,40 @@ static void test_alone(const variant *v, rig_layer *rig, const emb_tile *tile) {
     rig_give(all);
 }
 
+typedef struct kept_inputs {
+    float *blocks[2];
+    size_t bytes;
+    uint32_t calls;
+} kept_inputs;
+
+static void keep_input(void *user, emb_block_kind kind, const void *x, const emb_tile *tile) {
+    kept_inputs *kept = user;
+    (void)tile;
+    memcpy(kept->blocks[kind], x, kept->bytes);
+    kept->calls++;
+}
+
+/* The walk's layer is the blocks one after the other, and shows what goes into each. */
+static void test_inputs(const variant *v, rig_layer *rig, const emb_tile *tile) {
+    size_t bytes = (size_t)tile->tokens * rig->shape.hidden * sizeof(float);
+    float *in = rig_take(bytes, 0), *middle = rig_take(bytes, 4), *out = rig_take(bytes, 8);
+    float *walked = rig_take(bytes, 0);
+    kept_inputs kept = {{rig_take(bytes, 0), rig_take(bytes, 0)}, bytes, 0};
+    const emb_block_inputs inputs = {keep_input, &kept};
+    const emb_layer_step step = {v->backend, &rig->shape, &rig->scratch, &inputs};
+    rig_fill(in, bytes / sizeof *in, 1.7f);
+    v->backend->attention_block(v->backend, &rig->scratch, middle, in, tile, &rig->layer,
+                                &rig->shape);
+    v->backend->ffn_block(v->backend, &rig->scratch, out, middle, tile, &rig->layer, &rig->shape);
+    emb_walk_layer(&step, walked, in, tile, &rig->layer);
+    rig_check(kept.calls == 2 && !memcmp(kept.blocks[EMB_BLOCK_ATTENTION], in, bytes) &&
+                  !memcmp(kept.blocks[EMB_BLOCK_FFN], middle, bytes),
+              "%s: the blocks' inputs are not those kept", v->backend->numerics);
+    rig_check(!memcmp(walked, out, bytes), "%s: the walk gives other bits", v->backend->numerics);
+    float *const buffers[] = {in, middle, out, walked, kept.blocks[0], kept.blocks[1]};
+    for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) rig_give(buffers[i]);
+}
+
 static void test_blocks(const variant *v) {
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
@@ -115,6 +150,7 @@ static void test_blocks(const variant *v) {
                        rig_oracle_attention, &tile);
             test_block(v, &rig, "ffn_block", v->backend->ffn_block, rig_oracle_ffn, &tile);
             test_alone(v, &rig, &tile);
+            test_inputs(v, &rig, &tile);
             rig_layer_close(&rig);
         }
     }
