@@ -1,12 +1,13 @@
 /* kernels.c - times the block operations and the whole stack of layers with random weights, as JSON
  * lines, for each instruction set that this CPU has.
  *
- *   kernels [forward|ops|knee|pack|peak] [isa] [f32|bf16|int8|int4] [layers hidden heads wide]
+ *   kernels [forward|work|ops|knee|pack|peak] [isa] [f32|bf16|int8|int4] [layers hidden heads wide]
  *
- * peak is what the CPU can do at most: products of bytes (VNNI) from registers alone.
- *
- * Every figure is the best of the repetitions that fit its share of time: other work on the machine
- * can only make a sample slower.
+ * peak is what the CPU can do at most: products of bytes (VNNI) from registers alone. work is a few
+ * passes and no clock, so that instructions can be counted (valgrind lacks AVX-512):
+ *   valgrind --tool=callgrind --toggle-collect=one_pass kernels work avx2 int8 1 384 12 1536
+ * Every other figure is the best of the repetitions that fit its share of time: other work on the
+ * machine can only make a sample slower.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -163,22 +164,31 @@ static emb_tile make_tile(model *m, uint32_t chunks, uint32_t tokens) {
     return (emb_tile){.tokens = chunks * tokens, .chunks = chunks, .starts = m->starts};
 }
 
-/* All layers over `total` tokens in tiles; gives the best time of one pass over them. */
-static double forward(model *m, uint32_t chunks, uint32_t tokens, double budget) {
+/* All layers over chunks in tiles. By a name of its own for whoever counts its instructions. */
+__attribute__((noinline)) static void one_pass(model *m, const emb_tile *tile, uint32_t chunks) {
+    for (uint32_t c = 0; c < chunks; c += tile->chunks) {
+        for (uint32_t l = 0; l < m->layers_count; l++) {
+            m->backend->attention_block(m->backend, &m->scratch, m->x, m->x, tile, &m->layers[l],
+                                        &m->shape);
+            m->backend->ffn_block(m->backend, &m->scratch, m->x, m->x, tile, &m->layers[l],
+                                  &m->shape);
+        }
+    }
+}
+
+/* As many chunks as a tile holds, or all. */
+static emb_tile first_tile(model *m, uint32_t chunks, uint32_t tokens) {
     uint32_t per_tile = m->tokens_max / tokens;
-    if (per_tile > chunks) per_tile = chunks;
-    emb_tile tile = make_tile(m, per_tile, tokens);
+    return make_tile(m, per_tile < chunks ? per_tile : chunks, tokens);
+}
+
+/* The best time of one pass. */
+static double forward(model *m, uint32_t chunks, uint32_t tokens, double budget) {
+    emb_tile tile = first_tile(m, chunks, tokens);
     double best = 1e9, end = seconds() + budget;
     for (uint32_t n = 0; n < 3 || seconds() < end; n++) {
         double start = seconds();
-        for (uint32_t c = 0; c < chunks; c += per_tile) {
-            for (uint32_t l = 0; l < m->layers_count; l++) {
-                m->backend->attention_block(m->backend, &m->scratch, m->x, m->x, &tile,
-                                            &m->layers[l], &m->shape);
-                m->backend->ffn_block(m->backend, &m->scratch, m->x, m->x, &tile, &m->layers[l],
-                                      &m->shape);
-            }
-        }
+        one_pass(m, &tile, chunks);
         double taken = seconds() - start;
         if (taken < best) best = taken;
     }
@@ -212,6 +222,21 @@ static void bench_forward(const emb_backend *backend, emb_dtype dtype, const uin
         double taken = forward(&m, chunks, tokens, 1.0);
         print_line(&m, "forward", chunks, tokens, taken,
                    flops_per_token(&m, tokens) * chunks * tokens);
+        model_reset(&m);
+    }
+}
+
+/* Small: an emulator is a hundred times slower, and fused multiply-adds are its slowest. */
+static void bench_work(const emb_backend *backend, emb_dtype dtype, const uint32_t *sizes) {
+    static const uint32_t cases[][2] = {{1, 20}, {3, 16}, {1, 128}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint32_t chunks = cases[i][0], tokens = cases[i][1];
+        model m;
+        model_init(&m, backend, dtype, sizes, 256);
+        emb_tile tile = first_tile(&m, chunks, tokens);
+        one_pass(&m, &tile, chunks);
+        printf("{\"bench\":\"work\",\"numerics\":\"%s\",\"chunks\":%u,\"tokens\":%u}\n",
+               backend->numerics, chunks, tokens);
         model_reset(&m);
     }
 }
@@ -306,6 +331,7 @@ typedef void (*bench)(const emb_backend *backend, emb_dtype dtype, const uint32_
 
 static bench find_bench(const char *name) {
     if (!strcmp(name, "forward")) return bench_forward;
+    if (!strcmp(name, "work")) return bench_work;
     if (!strcmp(name, "knee")) return bench_knee;
     if (!strcmp(name, "ops")) return bench_ops;
     if (!strcmp(name, "pack")) return bench_pack;
@@ -328,7 +354,7 @@ int main(int argc, char **argv) {
     uint32_t sizes[4] = {6, 384, 12, 1536};
     for (int i = 4; i < argc && i < 8; i++) sizes[i - 4] = (uint32_t)strtoul(argv[i], NULL, 10);
     if (!run || sizes[2] == 0 || sizes[1] % sizes[2] != 0) {
-        fprintf(stderr, "usage: kernels [forward|ops|knee|pack|peak] [ref|avx2|avx512] "
+        fprintf(stderr, "usage: kernels [forward|work|ops|knee|pack|peak] [ref|avx2|avx512] "
                         "[f32|bf16|bf16widen|int8|int4] [layers hidden heads intermediate]\n");
         return 64;
     }
