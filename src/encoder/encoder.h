@@ -62,7 +62,7 @@ typedef struct emb_pass {
     const emb_tile_cut *cuts;
     uint32_t cuts_count;
     void *x;                 /* activations of row0 of the first cut onwards */
-    float *vectors;          /* [chunks of the table, hidden] */
+    float *vectors;          /* [chunks of the table, output_width]; see keeps_tokens */
     uint64_t number0;        /* of the pass's first layer, see emb_weights */
     atomic_uint *next;       /* [layers] next cut to take at each layer; NULL: one lane alone */
     emb_packed_pass *packed; /* streamed to a device; else NULL */

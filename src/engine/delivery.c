@@ -12,24 +12,24 @@
 
 /* Adds the part's chunk vectors to the sum, in chunk order. */
 static void add_chunks(emb_engine *engine, const emb_window *window, const emb_part *part) {
-    uint32_t hidden = engine->model->shape.spec.hidden;
+    uint32_t width = engine->model->shape.output_width;
     double *sum = engine->memory.sum;
     if (part->first) {
-        memset(sum, 0, hidden * sizeof *sum);
+        memset(sum, 0, width * sizeof *sum);
         engine->delivery.summed = 0;
     }
     for (uint32_t c = 0; c < part->chunks; c++) {
-        const float *vector = window->vectors + (uint64_t)(part->chunk0 + c) * hidden;
-        for (uint32_t i = 0; i < hidden; i++) sum[i] += vector[i];
+        const float *vector = window->vectors + (uint64_t)(part->chunk0 + c) * width;
+        for (uint32_t i = 0; i < width; i++) sum[i] += vector[i];
     }
     engine->delivery.summed += part->chunks;
 }
 
 static void write_mean(emb_engine *engine, float *values) {
-    uint32_t hidden = engine->model->shape.spec.hidden;
-    for (uint32_t i = 0; i < hidden; i++)
+    uint32_t width = engine->model->shape.output_width;
+    for (uint32_t i = 0; i < width; i++)
         values[i] = (float)(engine->memory.sum[i] / (double)engine->delivery.summed);
-    if (engine->plan.normalize) emb_vector_normalize(values, hidden);
+    if (engine->plan.normalize) emb_vector_normalize(values, width);
 }
 
 /* Infinite and NaN have all exponent bits; without an early exit the loop is vectorised. */
@@ -68,7 +68,7 @@ static void make_row(emb_row *row, emb_engine *engine, emb_window *window, const
     EMB_ASSERT(window->done && (status != EMB_OK || part->chunk0 < window->table.chunks));
     bool tokens = engine->plan.output == EMB_OUTPUT_TOKENS;
     if (status == EMB_OK && !tokens) {
-        values = window->vectors + (uint64_t)part->chunk0 * engine->model->shape.spec.hidden;
+        values = window->vectors + (uint64_t)part->chunk0 * engine->model->shape.output_width;
         if (part->text_chunks > 1) write_mean(engine, values);
         if (engine->plan.normalize_kept) emb_vector_normalize(values, dim);
         if (!all_finite(values, dim)) {

@@ -64,7 +64,7 @@ emb_status emb_device_rows_open(emb_device_rows *out, const emb_engine *engine, 
     *out = (emb_device_rows){.device = plan->devices[0],
                              .dim = dim ? dim : plan->dim,
                              .count = count,
-                             .row_bytes_max = engine->model->shape.spec.hidden * sizeof(float),
+                             .row_bytes_max = engine->model->shape.output_width * sizeof(float),
                              .process = getpid(),
                              .calls = calls};
     if (out->dim > plan->dim || !rows_bytes(&out->bytes, count, out->dim))

@@ -146,7 +146,7 @@ static emb_status check_plan(const emb_plan *plan, const emb_model *model,
     const emb_shape *shape = &model->shape;
     const emb_plan_books *books = &r.books;
     if (!sites || books->host.overflow || books->pinned.overflow || books->devices[0].overflow ||
-        plan->windows == 0 || plan->dim == 0 || plan->dim > shape->spec.hidden ||
+        plan->windows == 0 || plan->dim == 0 || plan->dim > emb_row_width(shape, plan->output) ||
         plan->chunk_tokens_max > shape->window_tokens ||
         !same_region(&books->host, plan, EMB_REGION_HOST) ||
         !same_region(&books->pinned, plan, EMB_REGION_PINNED) ||
@@ -234,7 +234,8 @@ static emb_engine *bind_engine(regions *r, const emb_model *model, const emb_pla
         };
         emb_weights_init(&site->weights);
     }
-    for (uint32_t i = 0; i < model->shape.spec.hidden; i++) memory.nan_row[i] = NAN;
+    for (uint32_t i = 0; i < emb_row_width(&model->shape, plan->output); i++)
+        memory.nan_row[i] = NAN;
     init_sync(engine);
     return engine;
 }

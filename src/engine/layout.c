@@ -23,9 +23,9 @@ static void window_layout(emb_window *window, const emb_plan *plan, const emb_sh
     window->cuts = emb_ledger_take(ledger, plan->window_chunks, sizeof *window->cuts);
     window->next = emb_ledger_take(ledger, shape->layers, sizeof *window->next);
     emb_ledger_item(books->pinned, "vectors");
-    uint64_t vectors =
-        plan->output == EMB_OUTPUT_TOKENS ? plan->window_tokens : plan->window_chunks;
-    window->vectors = emb_ledger_take(books->pinned, vectors * shape->spec.hidden, sizeof(float));
+    uint64_t rows = plan->output == EMB_OUTPUT_TOKENS ? plan->window_tokens : plan->window_chunks;
+    window->vectors =
+        emb_ledger_take(books->pinned, rows * emb_row_width(shape, plan->output), sizeof(float));
 }
 
 /* Readers beside the caller's own thread. */
@@ -54,8 +54,9 @@ static void text_layout(emb_memory *memory, const emb_model *model, const emb_pl
     memory->fresh_ids = emb_ledger_take(ledger, EMB_FRESH_IDS, sizeof(uint32_t));
     memory->length_counts =
         emb_ledger_take(ledger, (uint64_t)plan->chunk_tokens_max + 1, sizeof(uint32_t));
-    memory->sum = emb_ledger_take(ledger, model->shape.spec.hidden, sizeof(double));
-    memory->nan_row = emb_ledger_take(ledger, model->shape.spec.hidden, sizeof(float));
+    uint32_t width = emb_row_width(&model->shape, plan->output);
+    memory->sum = emb_ledger_take(ledger, width, sizeof(double));
+    memory->nan_row = emb_ledger_take(ledger, width, sizeof(float));
 }
 
 /* Weights of a site, and what else belongs to it as a whole. */

@@ -30,7 +30,7 @@ typedef struct emb_window {
     emb_tile_cut *cuts; /* [window_chunks] */
     uint32_t cuts_count;
     atomic_uint *next; /* [layers]; streamed passes */
-    float *vectors;    /* [window_chunks, hidden]; of tokens: [window_tokens, hidden] */
+    float *vectors;    /* [window_chunks, output_width]; of tokens: [window_tokens, hidden] */
     uint64_t sequence; /* its number since open */
     uint64_t text0;    /* number of the text of its first part */
     uint64_t pass;     /* number of its pass on its site since open */
@@ -83,8 +83,8 @@ typedef struct emb_memory {
     uint32_t *open_ids;          /* [chunk_tokens_max] the chunk being filled */
     uint32_t *fresh_ids;         /* [EMB_FRESH_IDS] from the tokenizer, not yet in a chunk */
     uint32_t *length_counts;     /* [chunk_tokens_max + 1] for ordering */
-    double *sum;                 /* [hidden] of a long text's chunk vectors */
-    float *nan_row;              /* [hidden] */
+    double *sum;                 /* [emb_row_width()] of a long text's chunk vectors */
+    float *nan_row;              /* [emb_row_width()] */
 } emb_memory;
 
 #define EMB_FRESH_IDS 512

@@ -248,7 +248,7 @@ void emb_model_files_describe(emb_model_info *out, const emb_model_files *files,
     out->positions = shape->positions;
     out->window_tokens = shape->window_tokens;
     out->default_tokens = shape->default_tokens;
-    out->dim = shape->spec.hidden;
+    out->dim = shape->output_width;
     out->pooling = shape->pooling;
     out->normalizes = shape->normalizes;
     out->stored_dtype = emb_model_stored_dtype(files);

@@ -100,7 +100,7 @@ typedef struct emb_modules {
 emb_status emb_modules_read(emb_modules *modules, const char *root, emb_key_findings *findings,
                             emb_error *error);
 
-/* Fills pooling and normalizes of a shape whose width is known. */
+/* Fills pooling, normalizes and output_width of a shape whose layers are known. */
 emb_status emb_modules_apply(emb_shape *shape, const emb_modules *modules, const char *root,
                              emb_key_findings *findings, emb_error *error);
 

@@ -20,7 +20,9 @@ typedef struct emb_family emb_family; /* family/family.h */
 /* Everything that decides sizes and arithmetic. */
 typedef struct emb_shape {
     const emb_family *family;
-    emb_layer_spec spec; /* of a layer; its members of an encoder at work stay zero */
+    emb_layer_spec spec;   /* of a layer; its members of an encoder at work stay zero */
+    uint32_t output_width; /* values of a text's row as the modules behind the layers leave it;
+                              a token's row, and all within the encoder, has spec.hidden */
     uint32_t layers;
     uint32_t vocabulary;        /* rows of the word embedding */
     uint32_t positions;         /* rows of the position embedding */
@@ -33,8 +35,13 @@ typedef struct emb_shape {
     uint32_t relative_distance; /* the same: from which on all distances share a bucket */
     emb_pooling pooling;        /* never EMB_POOLING_MODEL */
     uint32_t normalizes;
-    uint32_t truncate_dim; /* values of a vector that the model's files keep; 0: all */
+    uint32_t truncate_dim; /* values of a row that the model's files keep; 0: all */
 } emb_shape;
+
+/* Values of a row that the engine gives, before any are left out: of a text, or of a token. */
+static inline uint32_t emb_row_width(const emb_shape *shape, emb_output_kind output) {
+    return output == EMB_OUTPUT_TOKENS ? shape->spec.hidden : shape->output_width;
+}
 
 /* Names of the tensors an encoder needs, independent of its family. */
 typedef enum emb_tensor_role {

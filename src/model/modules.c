@@ -185,6 +185,7 @@ emb_status emb_modules_apply(emb_shape *shape, const emb_modules *modules, const
     char path[EMB_RELATIVE_PATH_MAX];
     /* A bare encoder: what sentence-transformers does with one. */
     shape->pooling = EMB_POOLING_MEAN;
+    shape->output_width = shape->spec.hidden;
     shape->normalizes = modules->normalizes;
     if (!modules->listed) return EMB_OK;
     EMB_TRY(read_pooling(shape, root, modules->pooling, findings, error));

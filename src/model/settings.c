@@ -95,7 +95,7 @@ emb_status emb_prompts_read(emb_prompts *prompts, emb_shape *shape, const char *
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "%s: \"truncate_dim\" is 0: no value of a vector would be left", file);
     if (shape && fields[2].given)
-        shape->truncate_dim = dim < shape->spec.hidden ? (uint32_t)dim : shape->spec.hidden;
+        shape->truncate_dim = dim < shape->output_width ? (uint32_t)dim : shape->output_width;
     if (!prompts->texts) prompts->bytes = r.used;
     if (!prompts->texts || !*fallback) return EMB_OK;
     prompts->fallback = find_prompt(prompts, fallback);

@@ -409,6 +409,18 @@ static emb_status check_quantized(const emb_plan *plan, const emb_model *model,
     return EMB_OK;
 }
 
+static emb_status check_dim(emb_plan *plan, const emb_limits *limits, const emb_shape *shape,
+                            emb_error *error) {
+    uint32_t width = emb_row_width(shape, limits->output);
+    plan->dim = limits->dim ? limits->dim : width;
+    if (!limits->dim && shape->truncate_dim && limits->output == EMB_OUTPUT_TEXT)
+        plan->dim = shape->truncate_dim;
+    if (plan->dim <= width) return EMB_OK;
+    return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                         "dim %u is more than the model's %u; state at most %u", plan->dim, width,
+                         width);
+}
+
 static emb_status check_tokens(emb_plan *plan, const emb_limits *limits, const emb_shape *shape,
                                uint32_t specials, emb_error *error) {
     plan->chunk_tokens_max =
@@ -423,14 +435,7 @@ static emb_status check_tokens(emb_plan *plan, const emb_limits *limits, const e
                              "longest chunk %u leaves no room for text beside %u special tokens; "
                              "state at least %u",
                              plan->chunk_tokens_max, specials, specials + 1);
-    plan->dim = limits->dim ? limits->dim : shape->spec.hidden;
-    if (!limits->dim && shape->truncate_dim && limits->output == EMB_OUTPUT_TEXT)
-        plan->dim = shape->truncate_dim;
-    if (plan->dim > shape->spec.hidden)
-        return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "dim %u is more than the model's %u; state at most %u", plan->dim,
-                             shape->spec.hidden, shape->spec.hidden);
-    return EMB_OK;
+    return check_dim(plan, limits, shape, error);
 }
 
 /* Bits must not depend on which GPU took a tile: all have the same kernels. */
@@ -517,7 +522,7 @@ static emb_status begin_plan(emb_plan *plan, emb_device_kind device, const emb_m
     plan->normalize = limits->normalize == EMB_SWITCH_ON ||
                       (limits->normalize == EMB_SWITCH_MODEL && model->shape.normalizes);
     plan->normalize_kept =
-        limits->normalize == EMB_SWITCH_ON && plan->dim < model->shape.spec.hidden;
+        limits->normalize == EMB_SWITCH_ON && plan->dim < model->shape.output_width;
     plan->gemm = plan->device == EMB_DEVICE_CUDA ? limits->gemm : EMB_GEMM_OWN;
     plan->tune = plan->device == EMB_DEVICE_CUDA && limits->tune;
     plan->tuning = limits->tuning;

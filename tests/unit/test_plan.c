@@ -30,6 +30,7 @@ static emb_model shape_of(uint32_t layers, uint32_t hidden, uint32_t heads, bool
                  .intermediate = 4 * hidden,
                  .norm_epsilon = 1e-12f,
                  .positions = mpnet ? EMB_POSITION_RELATIVE : EMB_POSITION_NONE},
+        .output_width = hidden,
         .layers = layers,
         .vocabulary = 30527,
         .positions = 514,
@@ -524,10 +525,56 @@ static void auto_says_why(void **state) {
     assert_non_null(strstr(error.message, "8.9"));
 }
 
+static uint64_t aligned(uint64_t bytes) {
+    return (bytes + EMB_ALIGN - 1) / EMB_ALIGN * EMB_ALIGN;
+}
+
+/* A text's row may be narrower or wider than the layers: what holds rows, and how many of their
+ * values may be asked for, follows it; what holds tokens does not. */
+static void rows_have_a_width_of_their_own(void **state) {
+    (void)state;
+    emb_machine machine = two_cores();
+    for (uint32_t width = 128; width <= 1024; width *= 8) {
+        emb_model model = shape_of(6, 384, 12, false), alike = model;
+        model.shape.output_width = width;
+        emb_limits limits = emb_limits_default();
+        emb_plan plan, same;
+        assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, NULL), EMB_OK);
+        assert_int_equal(emb_plan_make(&same, &alike, &limits, &machine, NULL), EMB_OK);
+        assert_int_equal(plan.dim, width);
+        assert_int_equal(plan.window_chunks, same.window_chunks);
+        assert_int_equal(item_bytes(&plan, EMB_REGION_HOST, "vectors"),
+                         plan.windows * aligned((uint64_t)plan.window_chunks * width * 4));
+        assert_int_equal(item_bytes(&plan, EMB_REGION_HOST, "lane buffers"),
+                         item_bytes(&same, EMB_REGION_HOST, "lane buffers"));
+        assert_int_equal(item_bytes(&plan, EMB_REGION_HOST, "layers"),
+                         item_bytes(&same, EMB_REGION_HOST, "layers"));
+        a_plan_adds_up(&plan);
+
+        limits.dim = width + 1;
+        emb_error error;
+        assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, &error),
+                         EMB_INVALID_ARGUMENT);
+        limits.dim = width - 1;
+        limits.normalize = EMB_SWITCH_ON;
+        assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, NULL), EMB_OK);
+        assert_int_equal(plan.normalize_kept, 1);
+
+        limits = emb_limits_default();
+        limits.output = EMB_OUTPUT_TOKENS;
+        limits.long_rule = EMB_LONG_TRUNCATE;
+        assert_int_equal(emb_plan_make(&plan, &model, &limits, &machine, NULL), EMB_OK);
+        assert_int_equal(emb_plan_make(&same, &alike, &limits, &machine, NULL), EMB_OK);
+        assert_int_equal(plan.dim, 384);
+        assert_int_equal(plan.host_bytes, same.host_bytes);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_budget_is_kept_or_refused),
         cmocka_unit_test(no_budget_means_the_knee),
+        cmocka_unit_test(rows_have_a_width_of_their_own),
         cmocka_unit_test(mpnet_f32_streams_under_96_mib),
         cmocka_unit_test(the_machine_bounds_the_plan),
         cmocka_unit_test(bad_limits_are_refused),
