@@ -14,15 +14,15 @@
 
 #include "backend/ops.h"
 
-/* Keys that one step of the online softmax takes; counted from the chunk's first token. Part of the
- * numerics: another value gives other bits. */
-#define EMB_CPU_KEY_BLOCK 64
+/* A key tile: keys that one step of the online softmax takes, counted from the chunk's first token.
+ * Part of the numerics: another value gives other bits. */
+#define EMB_CPU_KEY_TILE 64
 
-/* Queries that one step takes at most; free, since each query has a vector lane of its own. */
+/* A query tile at most; free, since each query has a vector lane of its own. */
 #define EMB_CPU_QUERY_TILE 32
 
-/* Keys that one step takes where attention is in bytes; as much a part of the numerics. Up to
- * EMB_CPU_CODES_AHEAD rows behind a chunk's last key are read, and never looked at. */
+/* A key tile where attention is in bytes; as much a part of the numerics. Up to EMB_CPU_CODES_AHEAD
+ * rows behind a chunk's last key are read, and never looked at. */
 #define EMB_CPU_DOT_KEYS    128
 #define EMB_CPU_CODES_AHEAD 7
 
@@ -293,10 +293,10 @@ static inline size_t emb_cpu_attention_work(const emb_cpu_kernels *kernels, uint
                                             uint32_t chunk_tokens) {
     if (kernels->attention_bytes) {
         size_t stride = emb_cpu_code_bytes(head_dim), rows = emb_cpu_round_up(chunk_tokens, 4);
-        size_t lanes = EMB_CPU_DOT_KEYS + EMB_CPU_DOT_KEYS / 4 + stride / 4 + stride;
+        size_t lanes = EMB_CPU_DOT_KEYS + stride / 4 + stride;
         return EMB_CPU_QUERY_TILE * lanes + 2 * stride + rows * stride / 4;
     }
-    size_t tile = (size_t)EMB_CPU_QUERY_TILE * (2 * (size_t)head_dim + 1 + EMB_CPU_KEY_BLOCK);
+    size_t tile = (size_t)EMB_CPU_QUERY_TILE * (2 * (size_t)head_dim + 1 + EMB_CPU_KEY_TILE);
     if (!kernels->attention_pairs) return tile;
     size_t tokens = chunk_tokens, dim = head_dim;
     return tile + tokens * ((dim + 1) / 2) + (tokens + 1) / 2 * dim;

@@ -1,33 +1,19 @@
-/* attention_dot.c - softmax(q k^T) v of one head in products of bytes: the walk of attention.c with
- * queries, keys, weights and values in 8 bits, exact integer sums, and the softmax in f32.
+/* attention_dot.c - attention in products of bytes: the walk of attention_walk.h with queries,
+ * keys, weights and values in 8 bits, four to a word, exact integer sums, and the softmax in f32.
  *
  * Scales are a head's and a chunk's own. Keys and values lie around the middle of each of their
  * dims: what the middle of the keys adds to a query's scores is the same for all keys, so that the
- * softmax does not see it; the values' is added at the end. Lanes hold queries in falling order,
- * because ascending distances are then ascending addresses.
+ * softmax does not see it; the values' is added at the end.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "backend/cpu/avx512/avx512.h"
+#include "backend/cpu/avx512/attention_walk.h"
 
-#define LOG2_E 1.44269504f
+enum { TILE_ROWS = 8, LANES = 16, WORD_KEYS = 4 };
 
-enum { KEYS = EMB_CPU_DOT_KEYS, TILE_ROWS = 8, LANES = 16 };
-
-/* One tile of queries and its state. Rows of the matrices are `width` lanes wide. */
-typedef struct query_tile {
-    const emb_cpu_attention *a;
-    uint32_t query0, queries; /* in this tile */
-    size_t steps;             /* of four dims */
-    size_t stride;            /* dims in whole vectors: of values */
-    float score_scale;        /* of an integer score: to powers of two */
-    uint32_t *columns;        /* [steps, width] four s8 of queries */
-    int32_t *scores;          /* [KEYS, width]; f32 with relative */
-    uint32_t *weights;        /* [KEYS / 4, width] four u8 of keys */
-    float *sums;              /* [dims in eights, width] weighted values */
-    uint32_t *values8;        /* [tokens / 4, stride] four s8 of keys */
-    float *middles, *factors; /* [stride]: value = s8 * factor + middle */
-    __m512 highest[2], total[2];
-} query_tile;
+typedef struct quantized_head {
+    float score_scale;              /* of an integer score: to powers of two */
+    const float *middles, *factors; /* [value_bytes / 4]: value = s8 * factor + middle */
+} quantized_head;
 
 /* ---- products -------------------------------------------------------------------------------- */
 
@@ -35,7 +21,7 @@ typedef struct query_tile {
 typedef struct byte_tile {
     const void *rows;
     size_t row_stride, step_stride; /* bytes */
-    const uint32_t *lanes;
+    const float *lanes;             /* words */
     size_t steps;
 } byte_tile;
 
@@ -96,7 +82,7 @@ typedef struct byte_tile {
 #define TILE(name, clear, loads, dots, lanes_bytes, store)                                         \
     static void name(int32_t *out, const byte_tile *t) {                                           \
         const char *a = t->rows, *b = a + 3 * t->row_stride, *c = a + 6 * t->row_stride;           \
-        const uint32_t *lanes = t->lanes;                                                          \
+        const float *lanes = t->lanes;                                                             \
         size_t steps = t->steps;                                                                   \
         __asm__ volatile(                                                                          \
             clear LOOP(loads, dots, lanes_bytes) store                                             \
@@ -114,8 +100,8 @@ typedef struct byte_tile {
 TILE(score_one, CLEAR8, LOAD_ONE, ALL_ONE(DOT_ROWS), 64, STORE8)
 TILE(score_two, CLEAR16, LOAD_TWO, ALL_TWO(DOT_ROWS), 128, STORE16)
 /* rows s8, weights u8 */
-TILE(gather_one, CLEAR8, LOAD_ONE, ALL_ONE(DOT_LANES), 64, STORE8)
-TILE(gather_two, CLEAR16, LOAD_TWO, ALL_TWO(DOT_LANES), 128, STORE16)
+TILE(values_one, CLEAR8, LOAD_ONE, ALL_ONE(DOT_LANES), 64, STORE8)
+TILE(values_two, CLEAR16, LOAD_TWO, ALL_TWO(DOT_LANES), 128, STORE16)
 
 /* ---- once a head ----------------------------------------------------------------------------- */
 
@@ -172,8 +158,8 @@ void emb_cpu_avx512_attention_bytes(emb_cpu_codes *codes, const float *in, size_
 }
 
 /* Four tokens' bytes of each dim in one word; tokens that pad the last four are 0. */
-static void write_values(query_tile *t, uint32_t d, __m512 middle, __m512 factor) {
-    const emb_cpu_attention *a = t->a;
+static void write_values(uint32_t *out, size_t stride, const emb_cpu_attention *a, uint32_t d,
+                         __m512 middle, __m512 factor) {
     __mmask16 mask = emb_avx512_lanes(d, a->head_dim);
     const __m512i byte = _mm512_set1_epi32(255);
     for (uint32_t j = 0; j < a->tokens; j += 4) {
@@ -185,75 +171,65 @@ static void write_values(query_tile *t, uint32_t d, __m512 middle, __m512 factor
             value = _mm512_mul_ps(_mm512_sub_ps(value, middle), factor);
             words = _mm512_or_si512(words, _mm512_and_si512(_mm512_cvtps_epi32(value), byte));
         }
-        _mm512_store_si512(t->values8 + (size_t)j / 4 * t->stride + d, words);
+        _mm512_store_si512(out + (size_t)j / 4 * stride + d, words);
     }
 }
 
-/* Gives whether queries, keys and values are all finite. */
-static bool begin_head(query_tile *t) {
-    const emb_cpu_attention *a = t->a;
+/* Values to bytes, `stride` words a row; gives whether queries, keys and values are all finite. */
+static bool quantize_head(quantized_head *head, float *middles, float *factors, uint32_t *values,
+                          size_t stride, const emb_cpu_attention *a) {
     bool finite = true;
     for (uint32_t d = 0; d < a->head_dim; d += LANES) {
         dim_range r =
             range_of(a->values + d, a->stride, a->tokens, emb_avx512_lanes(d, a->head_dim));
         finite = finite && r.finite;
         __m512 factor = _mm512_mul_ps(inverse(r.width), _mm512_set1_ps(254.0f));
-        _mm512_store_ps(t->middles + d, r.middle);
-        _mm512_store_ps(t->factors + d, _mm512_mul_ps(r.width, _mm512_set1_ps(1.0f / 254.0f)));
-        write_values(t, d, r.middle, factor);
+        _mm512_store_ps(middles + d, r.middle);
+        _mm512_store_ps(factors + d, _mm512_mul_ps(r.width, _mm512_set1_ps(1.0f / 254.0f)));
+        write_values(values, stride, a, d, r.middle, factor);
     }
-    t->score_scale = a->query_codes.widest * a->key_codes.widest * a->scale * LOG2_E;
-    return finite && !isnan(t->score_scale);
+    head->middles = middles;
+    head->factors = factors;
+    head->score_scale = a->query_codes.widest * a->key_codes.widest * a->scale * LOG2_E;
+    return finite && !isnan(head->score_scale);
 }
 
-/* ---- a tile of queries ----------------------------------------------------------------------- */
+/* ---- scores ---------------------------------------------------------------------------------- */
 
-/* Four dims a word: rows of queries become columns. */
-EMB_INLINE void load_queries(query_tile *t, const int vectors) {
+EMB_INLINE __m512i load_query(const query_tile *t, size_t query, size_t step) {
     const emb_cpu_codes *codes = &t->a->query_codes;
-    for (int v = 0; v < vectors; v++) {
-        for (size_t s = 0; s < t->steps; s += 16) {
-            __mmask16 mask = emb_avx512_lanes(s, t->stride / 4);
-            __m512 m[16];
-            for (uint32_t q = 0; q < 16; q++) {
-                uint32_t number = 16 * (uint32_t)v + q;
-                size_t row = t->query0 + (number < t->queries ? number : t->queries - 1);
-                const uint8_t *query = codes->values + row * codes->stride + 4 * s;
-                m[15 - q] = _mm512_castsi512_ps(_mm512_maskz_loadu_epi32(mask, query));
-            }
-            emb_avx512_transpose(m);
-            for (size_t i = s; i < t->steps && i < s + 16; i++)
-                _mm512_store_ps(t->columns + (i * (size_t)vectors + (size_t)v) * 16, m[i - s]);
-        }
+    return _mm512_maskz_loadu_epi32(emb_avx512_lanes(step, t->steps),
+                                    codes->values + query * codes->stride + 4 * step);
+}
+
+EMB_INLINE void score_keys(query_tile *t, const int vectors, uint32_t key0, uint32_t keys) {
+    byte_tile tile = {
+        .row_stride = t->key_bytes, .step_stride = 4, .lanes = t->columns, .steps = t->steps};
+    for (uint32_t j = 0; j < keys; j += TILE_ROWS) {
+        tile.rows = t->keys + (key0 + j) * t->key_bytes;
+        int32_t *scores = (int32_t *)t->scores + (size_t)j * 16 * vectors;
+        (vectors > 1 ? score_two : score_one)(scores, &tile);
     }
 }
 
-EMB_INLINE void score_block(query_tile *t, const int vectors, uint32_t key0, uint32_t count) {
-    const emb_cpu_codes *keys = &t->a->key_codes;
-    byte_tile tile = {.row_stride = keys->stride, .step_stride = 4, .lanes = t->columns};
-    tile.steps = t->steps;
-    for (uint32_t j = 0; j < count; j += TILE_ROWS) {
-        tile.rows = keys->values + (key0 + j) * keys->stride;
-        (vectors > 1 ? score_two : score_one)(t->scores + (size_t)j * 16 * vectors, &tile);
-    }
+/* From integers to f32, as powers of two: with a relative bias alone. */
+EMB_INLINE __m512 add_bias(const query_tile *t, const float *scores, __m512 bias) {
+    __m512 scale = _mm512_set1_ps(t->quantized->score_scale);
+    __m512 score = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(scores)), scale);
+    return _mm512_fmadd_ps(bias, _mm512_set1_ps(LOG2_E), score);
 }
 
-/* Scores to f32, as powers of two, with relative[j - i] added. */
-EMB_INLINE void add_relative(query_tile *t, const int vectors, uint32_t key0, uint32_t count) {
-    __m512 scale = _mm512_set1_ps(t->score_scale), log2_e = _mm512_set1_ps(LOG2_E);
-    for (int v = 0; v < vectors; v++) {
-        /* lane l is query 15 - l; lanes without a query may lie outside the table */
-        uint32_t inside = emb_avx512_lanes(16 * (size_t)v, t->queries);
-        __mmask16 mask = (__mmask16)(0xffffu << (16 - __builtin_popcount(inside)));
-        ptrdiff_t at = (ptrdiff_t)key0 - (ptrdiff_t)(t->query0 + 16 * (uint32_t)v) - 15;
-        for (uint32_t j = 0; j < count; j++) {
-            int32_t *scores = t->scores + ((size_t)j * vectors + v) * 16;
-            __m512 bias = _mm512_maskz_loadu_ps(mask, t->a->relative + at + j);
-            __m512 score = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(scores)), scale);
-            _mm512_store_ps(scores, _mm512_fmadd_ps(bias, log2_e, score));
-        }
-    }
+EMB_INLINE __m512 raise_maximum(const query_tile *t, const float *scores, size_t width,
+                                uint32_t keys, __m512 maximum) {
+    if (t->a->relative) return raise_maximum_f32(scores, width, keys, maximum);
+    __m512i highest = _mm512_load_si512(scores);
+    for (uint32_t j = 1; j < keys; j++)
+        highest = _mm512_max_epi32(highest, _mm512_load_si512(scores + j * width));
+    __m512 scale = _mm512_set1_ps(t->quantized->score_scale);
+    return _mm512_max_ps(maximum, _mm512_mul_ps(_mm512_cvtepi32_ps(highest), scale));
 }
+
+/* ---- weights --------------------------------------------------------------------------------- */
 
 /* 2^x times 255 to the nearest integer, for x * 2^23 + its logarithm: exponent and position
  * between two powers come out of one rounding; own minimax fit, within 1.8e-3. */
@@ -276,126 +252,78 @@ EMB_INLINE __m512i pack_weights(const __m512i *w) {
     return _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order);
 }
 
-EMB_INLINE __m512 read_score(const int32_t *at, const bool ready) {
-    __m512i bits = _mm512_load_si512(at);
-    return ready ? _mm512_castsi512_ps(bits) : _mm512_cvtepi32_ps(bits);
-}
-
-/* The highest of the scores as powers of two. */
-EMB_INLINE __m512 highest_score(const query_tile *t, const int32_t *scores, size_t row,
-                                uint32_t count, const bool ready) {
-    if (ready) {
-        __m512 highest = _mm512_load_ps(scores);
-        for (uint32_t j = 1; j < count; j++)
-            highest = _mm512_max_ps(highest, _mm512_load_ps(scores + j * row));
-        return highest;
-    }
-    __m512i highest = _mm512_load_si512(scores);
-    for (uint32_t j = 1; j < count; j++)
-        highest = _mm512_max_epi32(highest, _mm512_load_si512(scores + j * row));
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(highest), _mm512_set1_ps(t->score_scale));
-}
-
-/* Weights of `keys` keys, up to four; those that lack are 0. Gives their sum. */
-EMB_INLINE __m512i weigh(uint32_t *out, const int32_t *scores, size_t row, const uint32_t keys,
-                         __m512 scale, __m512 base, const bool ready) {
-    __m512i w[4], total = _mm512_setzero_si512();
+/* Weights of `keys` keys, up to four, as words in place of the first's scores; those that lack are
+ * 0. Gives their sum. biased: scores are f32, else integers. */
+EMB_INLINE __m512i weigh_word(float *out, const float *scores, size_t width, const uint32_t keys,
+                              __m512 scale, __m512 base, const bool biased) {
+    __m512i w[4], sum = _mm512_setzero_si512();
     EMB_CPU_UNROLL
     for (uint32_t i = 0; i < 4; i++) {
         w[i] = _mm512_setzero_si512();
-        if (i < keys)
-            w[i] = weight_of(_mm512_fmadd_ps(read_score(scores + i * row, ready), scale, base));
-        total = _mm512_add_epi32(total, w[i]);
+        if (i < keys) {
+            __m512i bits = _mm512_load_si512(scores + i * width);
+            __m512 score = biased ? _mm512_castsi512_ps(bits) : _mm512_cvtepi32_ps(bits);
+            w[i] = weight_of(_mm512_fmadd_ps(score, scale, base));
+        }
+        sum = _mm512_add_epi32(sum, w[i]);
     }
     _mm512_store_si512(out, pack_weights(w));
-    return total;
+    return sum;
 }
 
-/* Scores to weights under the new maximum; gives by how much what came before fades. */
-EMB_INLINE void soften(query_tile *t, const int vectors, uint32_t count, __m512 *fade,
-                       const bool ready) {
+EMB_INLINE __m512 weigh(float *scores, size_t width, uint32_t keys, __m512 maximum, float scale,
+                        const bool biased) {
     const float one = 8388608.0f, full = 7.99435344f; /* 2^23; log2(255) */
-    __m512 scale = _mm512_set1_ps(ready ? one : t->score_scale * one);
-    size_t row = 16 * (size_t)vectors;
-    for (int v = 0; v < vectors; v++) {
-        const int32_t *scores = t->scores + 16 * v;
-        __m512 highest = _mm512_max_ps(t->highest[v], highest_score(t, scores, row, count, ready));
-        __m512 base =
-            _mm512_mul_ps(_mm512_sub_ps(_mm512_set1_ps(full), highest), _mm512_set1_ps(one));
-        __m512i total = _mm512_setzero_si512();
-        uint32_t *weights = t->weights + 16 * v, j = 0;
-        for (; j + 4 <= count; j += 4)
-            total = _mm512_add_epi32(
-                total, weigh(weights + j / 4 * row, scores + j * row, row, 4, scale, base, ready));
-        if (j < count)
-            total = _mm512_add_epi32(total, weigh(weights + j / 4 * row, scores + j * row, row,
-                                                  count - j, scale, base, ready));
-        /* nothing came before the first block: its maximum is minus infinity */
-        __m512 change = _mm512_sub_ps(t->highest[v], highest);
-        fade[v] = emb_avx512_power(_mm512_max_ps(_mm512_set1_ps(-200.0f), change));
-        t->total[v] = _mm512_fmadd_ps(t->total[v], fade[v], _mm512_cvtepi32_ps(total));
-        t->highest[v] = highest;
-    }
+    __m512 factor = _mm512_set1_ps(scale * one);
+    __m512 base = _mm512_mul_ps(_mm512_sub_ps(_mm512_set1_ps(full), maximum), _mm512_set1_ps(one));
+    __m512i sum = _mm512_setzero_si512();
+    float *out = scores;
+    uint32_t j = 0;
+    for (; j + 4 <= keys; j += 4, scores += 4 * width, out += width)
+        sum = _mm512_add_epi32(sum, weigh_word(out, scores, width, 4, factor, base, biased));
+    if (j < keys)
+        sum = _mm512_add_epi32(sum, weigh_word(out, scores, width, keys - j, factor, base, biased));
+    return _mm512_cvtepi32_ps(sum);
 }
 
-/* sums = sums * fade + weights * values */
-EMB_INLINE void gather_block(query_tile *t, const int vectors, uint32_t key0, uint32_t count,
-                             const __m512 *fade) {
+EMB_INLINE __m512 weigh_keys(const query_tile *t, float *scores, size_t width, uint32_t keys,
+                             __m512 maximum) {
+    if (!t->a->relative)
+        return weigh(scores, width, keys, maximum, t->quantized->score_scale, false);
+    return weigh(scores, width, keys, maximum, 1.0f, true);
+}
+
+EMB_INLINE __m512 rescale_factor(__m512 change) {
+    return rescale_power(change);
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+EMB_INLINE void add_values(query_tile *t, const int vectors, uint32_t key0, uint32_t keys,
+                           const __m512 *rescale) {
     _Alignas(64) int32_t exact[TILE_ROWS * 2 * LANES];
-    byte_tile tile = {.row_stride = 4, .lanes = t->weights, .steps = (count + 3) / 4};
-    tile.step_stride = 4 * t->stride;
+    byte_tile tile = {.row_stride = 4, .step_stride = t->value_bytes, .lanes = t->scores};
+    tile.steps = (keys + WORD_KEYS - 1) / WORD_KEYS;
     for (uint32_t d = 0; d < t->a->head_dim; d += TILE_ROWS) {
-        tile.rows = t->values8 + (size_t)key0 / 4 * t->stride + d;
-        (vectors > 1 ? gather_two : gather_one)(exact, &tile);
-        float *sums = t->sums + (size_t)d * 16 * vectors;
-        for (int i = 0; i < TILE_ROWS * vectors; i++) {
+        tile.rows = t->values + key0 / WORD_KEYS * t->value_bytes + 4 * d;
+        (vectors > 1 ? values_two : values_one)(exact, &tile);
+        float *outputs = t->outputs + (size_t)d * 16 * vectors;
+        for (int i = 0; i < TILE_ROWS * vectors; i++, outputs += 16) {
             __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(exact + 16 * i));
-            if (key0) sum = _mm512_fmadd_ps(_mm512_load_ps(sums + 16 * i), fade[i % vectors], sum);
-            _mm512_store_ps(sums + 16 * i, sum);
+            if (key0) sum = _mm512_fmadd_ps(_mm512_load_ps(outputs), rescale[i % vectors], sum);
+            _mm512_store_ps(outputs, sum);
         }
     }
 }
 
-EMB_INLINE void write_queries(query_tile *t, const int vectors) {
-    const emb_cpu_attention *a = t->a;
-    for (int v = 0; v < vectors; v++) {
-        __m512 factor = _mm512_div_ps(_mm512_set1_ps(1.0f), t->total[v]);
-        for (uint32_t d0 = 0; d0 < a->head_dim; d0 += 16) {
-            __m512 m[16];
-            emb_avx512_queries(m, t->sums, vectors, v, d0, a->head_dim, factor);
-            __mmask16 mask = emb_avx512_lanes(d0, a->head_dim);
-            __m512 scale = _mm512_load_ps(t->factors + d0);
-            __m512 middle = _mm512_load_ps(t->middles + d0);
-            for (uint32_t q = 0; q < 16 && 16 * (uint32_t)v + q < t->queries; q++) {
-                size_t row = t->query0 + 16 * (uint32_t)v + q;
-                emb_avx512_store(a->out, (ptrdiff_t)(row * a->out_stride + d0), mask,
-                                 _mm512_fmadd_ps(m[15 - q], scale, middle), false);
-            }
-        }
-    }
+EMB_INLINE void store_output(const query_tile *t, ptrdiff_t at, uint32_t d, __mmask16 mask,
+                             __m512 values) {
+    __m512 factor = _mm512_load_ps(t->quantized->factors + d);
+    __m512 middle = _mm512_load_ps(t->quantized->middles + d);
+    emb_avx512_store(t->a->out, at, mask, _mm512_fmadd_ps(values, factor, middle), false);
 }
 
-EMB_INLINE void attend(query_tile *t, const int vectors) {
-    const emb_cpu_attention *a = t->a;
-    load_queries(t, vectors);
-    for (int v = 0; v < vectors; v++) {
-        t->highest[v] = _mm512_set1_ps(-INFINITY);
-        t->total[v] = _mm512_setzero_ps();
-    }
-    for (uint32_t key0 = 0; key0 < a->tokens; key0 += KEYS) {
-        uint32_t left = a->tokens - key0, count = left < KEYS ? left : KEYS;
-        __m512 fade[2];
-        score_block(t, vectors, key0, count);
-        if (a->relative) {
-            add_relative(t, vectors, key0, count);
-            soften(t, vectors, count, fade, true);
-        } else {
-            soften(t, vectors, count, fade, false);
-        }
-        gather_block(t, vectors, key0, count, fade);
-    }
-    write_queries(t, vectors);
-}
+/* ---- a head ---------------------------------------------------------------------------------- */
 
 /* What is not finite spreads to all that look at it, as sums would spread it. */
 static void write_nan(const emb_cpu_attention *a) {
@@ -404,26 +332,24 @@ static void write_nan(const emb_cpu_attention *a) {
 }
 
 void emb_cpu_avx512_attention_dot(const emb_cpu_attention *a) {
-    size_t dim = a->head_dim;
-    query_tile t = {.a = a, .steps = (dim + 3) / 4, .stride = emb_cpu_round_up(dim, LANES)};
-    t.scores = (int32_t *)a->work;
-    t.weights = (uint32_t *)t.scores + (size_t)KEYS * EMB_CPU_QUERY_TILE;
-    t.columns = t.weights + (size_t)KEYS / 4 * EMB_CPU_QUERY_TILE;
-    t.sums = (float *)(t.columns + t.stride / 4 * EMB_CPU_QUERY_TILE);
-    t.middles = t.sums + t.stride * EMB_CPU_QUERY_TILE;
-    t.factors = t.middles + t.stride;
-    t.values8 = (uint32_t *)(t.factors + t.stride);
-    if (!begin_head(&t)) {
+    size_t stride = emb_cpu_code_bytes(a->head_dim);
+    quantized_head head;
+    query_tile t = {.a = a,
+                    .quantized = &head,
+                    .keys = (const char *)a->key_codes.values,
+                    .key_bytes = a->key_codes.stride,
+                    .value_bytes = stride * sizeof(uint32_t),
+                    .steps = ((size_t)a->head_dim + 3) / 4,
+                    .key_tile = EMB_CPU_DOT_KEYS,
+                    .scores = a->work};
+    t.columns = t.scores + (size_t)EMB_CPU_DOT_KEYS * EMB_CPU_QUERY_TILE;
+    t.outputs = t.columns + stride / 4 * EMB_CPU_QUERY_TILE;
+    float *middles = t.outputs + stride * EMB_CPU_QUERY_TILE, *factors = middles + stride;
+    uint32_t *values = (uint32_t *)(factors + stride);
+    t.values = (const char *)values;
+    if (!quantize_head(&head, middles, factors, values, stride, a)) {
         write_nan(a);
         return;
     }
-    for (uint32_t query = 0; query < a->tokens; query += t.queries) {
-        uint32_t left = a->tokens - query;
-        t.query0 = query;
-        t.queries = left < EMB_CPU_QUERY_TILE ? left : EMB_CPU_QUERY_TILE;
-        if (left > 16)
-            attend(&t, 2);
-        else
-            attend(&t, 1);
-    }
+    walk_queries(&t);
 }

@@ -212,16 +212,4 @@ EMB_INLINE void emb_avx512_transpose(__m512 *m) {
     }
 }
 
-/* m[q] = dims [d0, d0 + 16) of query q of sixteen, times the query's factor, from attention's sums
- * [head_dim, vectors, 16], of whose `vectors` groups of sixteen queries it takes number v. */
-EMB_INLINE void emb_avx512_queries(__m512 *m, const float *sums, const int vectors, int v,
-                                   uint32_t d0, uint32_t head_dim, __m512 factor) {
-    for (uint32_t i = 0; i < 16; i++) {
-        uint32_t d = d0 + i < head_dim ? d0 + i : d0;
-        m[i] = _mm512_load_ps(sums + ((size_t)d * vectors + v) * 16);
-        m[i] = _mm512_mul_ps(m[i], factor);
-    }
-    emb_avx512_transpose(m);
-}
-
 #endif
