@@ -186,9 +186,9 @@ static __device__ __forceinline__ float emb_power2(float x) {
 }
 
 /* For 16-bit results: x * Phi(x) = max(x, 0) - t * Phi(-t), t = |x|, where log2 Phi(-t) is a
- * minimax polynomial: off by at most 2.4e-6 for any x, and below a third of f16's rounding wherever
- * the result is 0.001 or more. Step by step over COUNT values, so that no step waits for the one
- * before it: ten instructions a value with the bias. */
+ * minimax polynomial (tools/minimax.py): off by at most 2.4e-6 for any x, and below a third of
+ * f16's rounding wherever the result is 0.001 or more. Step by step over COUNT values, so that no
+ * step waits for the one before it: ten instructions a value with the bias. */
 template <int COUNT> static __device__ __forceinline__ void emb_gelu_fast(float (&x)[COUNT]) {
     float p[COUNT];
 #pragma unroll
