@@ -101,6 +101,12 @@ void emb_weights_begin_pass(emb_weights *w) {
     pthread_mutex_unlock(&w->mutex);
 }
 
+void emb_weights_skip_pass(emb_weights *w) {
+    pthread_mutex_lock(&w->mutex);
+    w->wanted -= w->shape->layers; /* now perhaps below what is loaded: the loader waits for more */
+    pthread_mutex_unlock(&w->mutex);
+}
+
 const emb_layer *emb_weights_acquire(emb_weights *w, uint64_t number, uint32_t index,
                                      emb_lane_scratch *queue, double *seconds_wait) {
     if (w->slots == 0) return &w->layers[number % w->shape->layers];

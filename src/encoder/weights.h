@@ -47,7 +47,7 @@ typedef struct emb_weights {
     uint32_t lanes;    /* that release each layer */
     uint64_t loaded;   /* layers loaded since open, over all passes: layer n of pass p is
                           number p * layers + n, in slot number % slots */
-    uint64_t wanted;   /* numbers below this may be loaded: passes begun * layers */
+    uint64_t wanted;   /* numbers below this may be loaded: passes announced * layers */
     uint64_t released; /* numbers below this are free again (on a device: marked as such) */
     uint32_t releases; /* lanes that have released number `released` */
     bool stop;
@@ -100,6 +100,10 @@ void emb_weights_stop(emb_weights *weights);
 
 /* Announces one more pass, so that its layers may be loaded. Called once a pass. */
 void emb_weights_begin_pass(emb_weights *weights);
+
+/* Takes one announcement back: a pass less will come than was announced. Layers that were loaded
+ * for it are the next one's. */
+void emb_weights_skip_pass(emb_weights *weights);
 
 /* Gives layer `number` (see `loaded`) to the index-th of the lanes that share the weights, waiting
  * for it if it is streamed; NULL once stopped or failed. Adds the time waited. Each lane acquires

@@ -25,10 +25,9 @@ static void order_by_length(emb_window *window, uint32_t *counts, uint32_t chunk
         window->order[counts[chunk_length(table, c)]++] = c;
 }
 
-void emb_engine_cut_window(emb_window *window, uint32_t *counts, uint32_t chunk_tokens_max,
-                           uint32_t tokens_per_tile) {
-    order_by_length(window, counts, chunk_tokens_max);
-    uint32_t wanted = emb_engine_leave_out(window, window->order, window->table.chunks);
+/* Cuts the first so many chunks of the order, but those of texts that were taken back. */
+static void cut_order(emb_window *window, uint32_t chunks, uint32_t tokens_per_tile) {
+    uint32_t wanted = emb_engine_leave_out(window, window->order, chunks);
     window->cuts_count = 0;
     uint32_t row0 = 0;
     for (uint32_t i = 0; i < wanted; i++) {
@@ -43,4 +42,16 @@ void emb_engine_cut_window(emb_window *window, uint32_t *counts, uint32_t chunk_
         row0 += length;
     }
     EMB_ASSERT(row0 <= window->table.tokens);
+}
+
+void emb_engine_cut_window(emb_window *window, uint32_t *counts, uint32_t chunk_tokens_max,
+                           uint32_t tokens_per_tile) {
+    order_by_length(window, counts, chunk_tokens_max);
+    cut_order(window, window->table.chunks, tokens_per_tile);
+}
+
+void emb_engine_cut_again(emb_window *window, uint32_t tokens_per_tile) {
+    if (!window->withdrawn || window->cuts_count == 0) return;
+    const emb_tile_cut *last = &window->cuts[window->cuts_count - 1];
+    cut_order(window, last->order0 + last->chunks, tokens_per_tile);
 }

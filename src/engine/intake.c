@@ -26,7 +26,7 @@ static void reset_window(emb_engine *engine, emb_window *window) {
     window->table.starts[0] = 0;
     window->parts_count = window->cuts_count = 0;
     window->cuts_taken = window->cuts_done = window->lanes_done = 0;
-    window->withdrawn = window->done = false;
+    window->withdrawn = window->begun = window->done = false;
     window->sequence = engine->dispatched;
     pthread_mutex_unlock(&engine->mutex);
 }
@@ -42,13 +42,10 @@ static void dispatch(emb_engine *engine) {
         for (uint32_t n = 0; n < engine->model->shape.layers; n++)
             atomic_store(&window->next[n], 0);
         /* sites take turns: their windows are of one size, and rows are wanted in order */
-        uint64_t pass = emb_counter_read(&engine->counts.passes);
-        window->site = (uint32_t)(pass % engine->plan.devices_count);
-        window->pass = pass / engine->plan.devices_count;
+        window->site = (uint32_t)(engine->dispatched % engine->plan.devices_count);
         emb_weights_begin_pass(&engine->memory.sites[window->site].weights);
     }
     pthread_mutex_lock(&engine->mutex);
-    if (streamed) emb_counter_add(&engine->counts.passes, 1);
     if (window->cuts_count == 0) emb_engine_window_done(engine, window);
     engine->dispatched++;
     emb_counter_add(&engine->counts.windows, 1);

@@ -84,9 +84,33 @@ static void run_tiles(emb_engine *engine, emb_site *site, emb_lane *lane) {
     pthread_mutex_unlock(&engine->mutex);
 }
 
+/* The first lane that comes to a window begins its pass, without texts that were taken back while
+ * it was queued; or ends it, if nothing is left. Then the next window has the pass's number, and
+ * the layers that were loaded for it. */
+static void begin_pass(emb_engine *engine, emb_site *site, emb_window *window) {
+    window->begun = true;
+    emb_engine_cut_again(window, engine->plan.tokens_per_tile);
+    if (window->cuts_count == 0) {
+        emb_weights_skip_pass(&site->weights);
+        finish_window(engine, window);
+        return;
+    }
+    window->pass = site->passes++;
+    emb_counter_add(&engine->counts.passes, 1);
+}
+
+/* The window of this number, if this site has something to compute for it. It may be another
+ * site's, gone already, or of failed texts alone. */
+static emb_window *window_of_site(emb_engine *engine, emb_site *site, uint64_t sequence) {
+    emb_window *window = emb_engine_window(engine, sequence);
+    if (window->sequence != sequence || window->cuts_count == 0) return NULL;
+    if (&engine->memory.sites[window->site] != site) return NULL;
+    if (!window->begun) begin_pass(engine, site, window);
+    return window->cuts_count ? window : NULL;
+}
+
 /* Weights streamed: all lanes of a site go through a window together, layer by layer. */
 static void run_passes(emb_engine *engine, emb_site *site, emb_lane *lane) {
-    uint32_t number = (uint32_t)(site - engine->memory.sites);
     uint32_t lanes = engine->plan.lanes / engine->plan.devices_count;
     uint64_t sequence = 0;
     pthread_mutex_lock(&engine->mutex);
@@ -95,9 +119,9 @@ static void run_passes(emb_engine *engine, emb_site *site, emb_lane *lane) {
             pthread_cond_wait(&engine->work, &engine->mutex);
             continue;
         }
-        emb_window *window = emb_engine_window(engine, sequence);
-        if (window->sequence != sequence || window->cuts_count == 0 || window->site != number) {
-            sequence++; /* another site's, or of failed texts alone; it may be gone already */
+        emb_window *window = window_of_site(engine, site, sequence);
+        if (!window) {
+            sequence++;
             continue;
         }
         pthread_mutex_unlock(&engine->mutex);

@@ -68,6 +68,7 @@ static void site_layout(emb_site *site, const emb_plan *plan, const emb_weights_
     site->blocks.chunk_tokens_max = plan->chunk_tokens_max;
     site->blocks.relative = site->weights.relative;
     site->pass_x = NULL;
+    site->passes = 0;
     site->packs = false;
     if (!plan->weight_slots) return;
     site->packs = books->device != books->host;

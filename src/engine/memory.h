@@ -33,8 +33,9 @@ typedef struct emb_window {
     float *vectors;    /* [window_chunks, output_width]; of tokens: [window_tokens, hidden] */
     uint64_t sequence; /* its number since open */
     uint64_t text0;    /* number of the text of its first part */
-    uint64_t pass;     /* number of its pass on its site since open */
     uint32_t site;     /* that encodes it; streamed passes */
+    uint64_t pass;     /* number of its pass on its site since open; once begun */
+    bool begun;        /* a lane of its site has come to it; streamed passes */
     uint32_t cuts_taken, cuts_done, lanes_done;
     bool withdrawn; /* a text of it was taken back; guarded by the engine's mutex once queued */
     bool done;
@@ -63,8 +64,9 @@ typedef struct emb_ahead_text {
 typedef struct emb_site {
     emb_weights weights;
     emb_layer_spec blocks;
-    void *pass_x; /* [window_tokens, hidden] if weights are streamed */
-    bool packs;   /* weights are streamed to a device: passes are packed */
+    void *pass_x;    /* [window_tokens, hidden] if weights are streamed */
+    uint64_t passes; /* begun since open, if weights are streamed; guarded by the engine's mutex */
+    bool packs;      /* weights are streamed to a device: passes are packed */
     emb_packed_pass packed;
     emb_encoder encoder; /* the engine's to fill */
 } emb_site;
@@ -103,6 +105,10 @@ void emb_engine_layout(emb_memory *memory, const emb_model *model, const emb_pla
  * `counts` is memory's length_counts. (batches.c) */
 void emb_engine_cut_window(emb_window *window, uint32_t *counts, uint32_t chunk_tokens_max,
                            uint32_t tokens_per_tile);
+
+/* Cuts a window that is queued anew if texts of it were taken back since. Its cuts are few enough
+ * for the plan as they were before. Holds the engine's mutex. (batches.c) */
+void emb_engine_cut_again(emb_window *window, uint32_t tokens_per_tile);
 
 /* Keeps of some of the window's chunks those of texts that were not taken back, in their order;
  * gives their number. (withdraw.c) */

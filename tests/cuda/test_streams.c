@@ -233,6 +233,66 @@ static void cancel_ends_a_pass(void **state) {
     unsetenv("EMB_FAKE_JITTER");
 }
 
+/* Collects what is there, one row at least; each is as expected, or one of a text taken back. */
+static uint32_t collect_some(emb_engine *engine, const bool *marks) {
+    emb_row rows[TEXTS];
+    uint32_t count;
+    assert_int_equal(emb_engine_collect(engine, rows, TEXTS, &count, -1, &error), EMB_OK);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t text = rows[i].text;
+        if (marks[text] && rows[i].status == EMB_WITHDRAWN) continue;
+        assert_int_equal(rows[i].status, EMB_OK);
+        assert_memory_equal(rows[i].values, expected + text * base.dim, base.dim * sizeof(float));
+    }
+    return count;
+}
+
+/* Takes texts of each window back as it is sent off: of every second one all, else every second.
+ * Gives the tokens that were not computed. */
+static uint64_t withdraw_behind(const emb_plan *plan) {
+    bool marks[TEXTS] = {false};
+    uint32_t got = 0, first = 0; /* text of the window being filled */
+    emb_engine *engine = NULL;
+    emb_engine_stats_t stats = {0};
+    assert_int_equal(emb_engine_open(&engine, model, plan, &error), EMB_OK);
+    for (uint32_t i = 0; i < TEXTS;) {
+        emb_piece piece = {texts[i].data, texts[i].length,
+                           EMB_PIECE_FIRST | EMB_PIECE_LAST | EMB_PIECE_IDS, i};
+        uint32_t taken;
+        uint64_t before = stats.windows;
+        assert_int_equal(emb_engine_submit(engine, &piece, 1, &taken, &error), EMB_OK);
+        emb_engine_stats(&stats, engine);
+        if (stats.windows > before) {
+            for (uint32_t t = first; t < i; t += 1 + before % 2) {
+                marks[t] = true;
+                assert_int_equal(emb_engine_withdraw(engine, t, &error), EMB_OK);
+            }
+            first = i;
+        }
+        if (!taken) got += collect_some(engine, marks);
+        i += taken;
+    }
+    emb_engine_flush(engine);
+    while (got < TEXTS) got += collect_some(engine, marks);
+    emb_engine_stats(&stats, engine);
+    emb_engine_close(engine);
+    return stats.tokens - stats.rows_computed;
+}
+
+/* Texts taken back while their windows wait for their turn: passes fewer, or of fewer tiles. */
+static void withdrawn_while_queued(void **state) {
+    (void)state;
+    setenv("EMB_FAKE_JITTER", "300", 1);
+    for (uint32_t slots = 1; slots <= 2; slots++)
+        for (uint32_t pinned = 0; pinned <= 1; pinned++)
+            for (uint32_t devices = 1; devices <= 2; devices++) {
+                emb_plan plan =
+                    plan_of(&(arrangement){slots, RESIDENT, pinned, 2, devices, CHUNK, 40});
+                assert_true(withdraw_behind(&plan) > 0);
+            }
+    unsetenv("EMB_FAKE_JITTER");
+}
+
 static double seconds_now(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -373,6 +433,7 @@ int main(int count, char **arguments) {
         cmocka_unit_test(a_file_that_shrinks_is_named),
         cmocka_unit_test(every_failure_is_told),
         cmocka_unit_test(cancel_ends_a_pass),
+        cmocka_unit_test(withdrawn_while_queued),
         cmocka_unit_test(cancel_wakes_collect),
         cmocka_unit_test(embed_reads_ahead),
     };
