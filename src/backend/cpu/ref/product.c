@@ -8,29 +8,22 @@
 
 enum { PANEL = EMB_CPU_REF_PANEL };
 
-void emb_cpu_ref_pack_f32(const emb_linear *linear, uint32_t row0, uint32_t rows,
-                          const float *values) {
+void emb_cpu_ref_pack(const emb_linear *linear, uint32_t row0, uint32_t rows, const float *values) {
     size_t cols = linear->cols;
+    uint16_t *narrow = linear->dtype == EMB_DTYPE_BF16 ? (uint16_t *)linear->packed : NULL;
+    float *wide = (float *)linear->packed;
     for (uint32_t p = row0; p < row0 + rows; p += PANEL) {
-        float *panel = (float *)linear->packed + p * cols;
         for (uint32_t r = 0; r < PANEL; r++) {
             bool inside = p + r < row0 + rows;
             const float *row = values + (size_t)(p + r - row0) * cols;
-            for (size_t k = 0; k < cols; k++) panel[k * PANEL + r] = inside ? row[k] : 0.0f;
-        }
-    }
-}
-
-void emb_cpu_ref_pack_bf16(const emb_linear *linear, uint32_t row0, uint32_t rows,
-                           const float *values) {
-    size_t cols = linear->cols;
-    for (uint32_t p = row0; p < row0 + rows; p += PANEL) {
-        uint16_t *panel = (uint16_t *)linear->packed + p * cols;
-        for (uint32_t r = 0; r < PANEL; r++) {
-            bool inside = p + r < row0 + rows;
-            const float *row = values + (size_t)(p + r - row0) * cols;
-            for (size_t k = 0; k < cols; k++)
-                panel[k * PANEL + r] = inside ? emb_cpu_round_bf16(row[k]) : 0;
+            for (size_t k = 0; k < cols; k++) {
+                size_t at = p * cols + k * PANEL + r;
+                float value = inside ? row[k] : 0.0f;
+                if (narrow)
+                    narrow[at] = emb_cpu_round_bf16(value);
+                else
+                    wide[at] = value;
+            }
         }
     }
 }

@@ -8,10 +8,7 @@
 
 #define EMB_CPU_REF_PANEL 64
 
-void emb_cpu_ref_pack_f32(const emb_linear *linear, uint32_t row0, uint32_t rows,
-                          const float *values);
-void emb_cpu_ref_pack_bf16(const emb_linear *linear, uint32_t row0, uint32_t rows,
-                           const float *values);
+void emb_cpu_ref_pack(const emb_linear *linear, uint32_t row0, uint32_t rows, const float *values);
 float emb_cpu_ref_gelu(float x);
 void emb_cpu_ref_product(const emb_cpu_product *product);
 void emb_cpu_ref_attention(const emb_cpu_attention *attention);

@@ -5,6 +5,8 @@
 #ifndef EMB_BACKEND_CUDA_KERNELS_KERNELS_H
 #define EMB_BACKEND_CUDA_KERNELS_KERNELS_H
 
+#include <stdbool.h>
+
 #include "backend/cuda/kernels/launch.h"
 
 #ifdef __cplusplus
@@ -52,6 +54,9 @@ int emb_cuda_pool(float *rows, const void *in, const emb_cuda_pack *pack, uint32
 
 /* ---- linear ---------------------------------------------------------------------------------- */
 
+/* What AUTO stands for, by rows of W alone. pairs: the product has pairs of blocks to choose. */
+emb_cuda_tile emb_cuda_tile_for(uint32_t rows, uint32_t tokens, bool pairs,
+                                const emb_cuda_device *device);
 emb_cuda_tile emb_cuda_linear_tile(const emb_cuda_linear *linear, uint32_t tokens,
                                    const emb_cuda_device *device);
 int emb_cuda_linear_run(void *out, const void *in, const emb_cuda_linear *linear, int gelu,

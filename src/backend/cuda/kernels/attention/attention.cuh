@@ -23,6 +23,14 @@ template <typename T> struct emb_attention {
     float scale; /* of a score, times log2 e */
 };
 
+template <typename T>
+static emb_attention<T> emb_attention_make(void *out, const void *qkv, const emb_cuda_heads *heads,
+                                           const emb_cuda_pack *pack) {
+    return {(T *)out,        (const T *)qkv,         (const uint4 *)pack->tiles,
+            heads->relative, heads->hidden,          heads->heads,
+            heads->head_dim, heads->relative_tokens, LOG2E / sqrtf((float)heads->head_dim)};
+}
+
 /* Adds the bias to the scaled scores and hides keys past the chunk. A thread holds columns
  * 2 * (lane % 4) + {0, 1} of each group of 8, of rows lane / 4 and lane / 4 + 8. */
 template <bool RELATIVE>

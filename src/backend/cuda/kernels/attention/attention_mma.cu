@@ -203,10 +203,7 @@ template <typename T>
 static int attention_sized(void *out, const void *qkv, const emb_cuda_heads *heads,
                            const emb_cuda_pack *pack, const emb_cuda_device *device,
                            cudaStream_t stream) {
-    emb_attention<T> p = {
-        (T *)out,        (const T *)qkv,         (const uint4 *)pack->tiles,
-        heads->relative, heads->hidden,          heads->heads,
-        heads->head_dim, heads->relative_tokens, LOG2E / sqrtf((float)heads->head_dim)};
+    emb_attention<T> p = emb_attention_make<T>(out, qkv, heads, pack);
     if (p.head_dim <= 32) return attention_kind<T, 32>(p, pack, device, stream);
     if (p.head_dim <= 64) return attention_kind<T, 64>(p, pack, device, stream);
     return attention_kind<T, 128>(p, pack, device, stream);

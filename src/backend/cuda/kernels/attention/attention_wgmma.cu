@@ -196,10 +196,7 @@ template <typename T>
 static int attention_sized(const CUtensorMap &map, void *out, const void *qkv,
                            const emb_cuda_heads *heads, const emb_cuda_pack *pack,
                            const emb_cuda_device *device, cudaStream_t stream) {
-    emb_attention<T> p = {
-        (T *)out,        (const T *)qkv,         (const uint4 *)pack->tiles,
-        heads->relative, heads->hidden,          heads->heads,
-        heads->head_dim, heads->relative_tokens, LOG2E / sqrtf((float)heads->head_dim)};
+    emb_attention<T> p = emb_attention_make<T>(out, qkv, heads, pack);
     if (p.head_dim == 32) {
         if (p.relative) return attention_launch<T, 32, true>(map, p, pack, device, stream);
         return attention_launch<T, 32, false>(map, p, pack, device, stream);

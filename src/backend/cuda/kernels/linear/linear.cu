@@ -3,18 +3,21 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/kernels/device.cuh"
 
-emb_cuda_tile emb_cuda_linear_tile(const emb_cuda_linear *linear, uint32_t tokens,
-                                   const emb_cuda_device *device) {
+emb_cuda_tile emb_cuda_tile_for(uint32_t rows, uint32_t tokens, bool pairs,
+                                const emb_cuda_device *device) {
     uint64_t multiprocessors = device->multiprocessors;
-    uint64_t pair = (uint64_t)((tokens + 255) / 256) * ((linear->rows + 191) / 192);
-    uint64_t large = (uint64_t)((tokens + 127) / 128) * ((linear->rows + 127) / 128);
-    uint64_t medium = (uint64_t)((tokens + 63) / 64) * ((linear->rows + 63) / 64);
-    if (linear->type != EMB_DTYPE_F32 && device->capability == 90 && 3 * pair >= multiprocessors) {
-        return EMB_CUDA_TILE_PAIR;
-    }
+    uint64_t pair = (uint64_t)((tokens + 255) / 256) * ((rows + 191) / 192);
+    uint64_t large = (uint64_t)((tokens + 127) / 128) * ((rows + 127) / 128);
+    uint64_t medium = (uint64_t)((tokens + 63) / 64) * ((rows + 63) / 64);
+    if (pairs && device->capability == 90 && 3 * pair >= multiprocessors) return EMB_CUDA_TILE_PAIR;
     if (large >= 2 * multiprocessors) return EMB_CUDA_TILE_LARGE;
     if (medium >= multiprocessors) return EMB_CUDA_TILE_MEDIUM;
     return EMB_CUDA_TILE_SMALL;
+}
+
+emb_cuda_tile emb_cuda_linear_tile(const emb_cuda_linear *linear, uint32_t tokens,
+                                   const emb_cuda_device *device) {
+    return emb_cuda_tile_for(linear->rows, tokens, linear->type != EMB_DTYPE_F32, device);
 }
 
 int emb_cuda_linear_run(void *out, const void *in, const emb_cuda_linear *linear, int gelu,

@@ -22,51 +22,17 @@ template <typename T> struct product {
 template <typename T, typename S>
 static __global__ void __launch_bounds__(THREADS, 2) linear_kernel(product<T> p) {
     extern __shared__ __align__(128) unsigned char memory[];
-    uint32_t rows = p.counts[0], block_m = blockIdx.y * S::BM, block_n = blockIdx.x * S::BN;
-    if (block_m >= rows) {
+    uint32_t rows = p.counts[0], warp = threadIdx.x >> 5;
+    block_place at = place_of_block<S>();
+    if (at.m >= rows) {
         emb_kernel_begin();
         return;
     }
-    uint32_t ring = emb_shared(memory), warp = threadIdx.x >> 5;
-    uint32_t warp_m = warp / S::WARPS_N * S::WM, warp_n = warp % S::WARPS_N * S::WN;
-    uint32_t row_bytes = p.K * sizeof(T), steps = (row_bytes + S::ROW_BYTES - 1) / S::ROW_BYTES;
     float sums[S::WM / 16][S::WN / 8][4] = {};
-    for (uint32_t step = 0; step < S::STAGES - 1 && step < steps; step++) { /* W waits for none */
-        load_tile<S::BN, S::PIECES>(ring + step * S::STAGE_BYTES + S::IN_BYTES, p.weight, block_n,
-                                    p.N, step * S::ROW_BYTES, row_bytes);
-    }
-    emb_kernel_begin();
-    for (uint32_t step = 0; step < S::STAGES - 1; step++) {
-        if (step < steps) {
-            load_tile<S::BM, S::PIECES>(ring + step * S::STAGE_BYTES, p.in, block_m, rows,
-                                        step * S::ROW_BYTES, row_bytes);
-        }
-        emb_copy_commit();
-    }
-    for (uint32_t step = 0; step < steps; step++) {
-        emb_copy_wait<S::STAGES - 2>();
-        __syncthreads();
-        uint32_t next = step + S::STAGES - 1;
-        if (next < steps) {
-            uint32_t stage = ring + next % S::STAGES * S::STAGE_BYTES;
-            load_tile<S::BM, S::PIECES>(stage, p.in, block_m, rows, next * S::ROW_BYTES, row_bytes);
-            load_tile<S::BN, S::PIECES>(stage + S::IN_BYTES, p.weight, block_n, p.N,
-                                        next * S::ROW_BYTES, row_bytes);
-        }
-        emb_copy_commit();
-        uint32_t stage = ring + step % S::STAGES * S::STAGE_BYTES;
-        multiply<T, S>(sums, stage, stage + S::IN_BYTES, warp_m, warp_n);
-    }
-    emb_copy_wait<0>();
-    __syncthreads();
+    multiply_all<T, S>(sums, emb_shared(memory), at,
+                       {p.in, p.weight, rows, p.N, p.K * (uint32_t)sizeof(T)});
     finish_values<T, S>(sums, reinterpret_cast<T *>(memory) + warp * S::WM * S::OUT_STRIDE, p.out,
-                        p.bias, p.N, p.gelu, block_m + warp_m, block_n + warp_n, rows);
-}
-
-template <typename T, typename S>
-static int linear_run(const product<T> &p, const emb_cuda_pack *pack, cudaStream_t stream) {
-    dim3 grid((p.N + S::BN - 1) / S::BN, (pack->tokens_max + S::BM - 1) / S::BM);
-    return emb_launch(linear_kernel<T, S>, grid, THREADS, S::BYTES, pack, stream, p);
+                        p.bias, p.N, p.gelu, at.m + at.warp_m, at.n + at.warp_n, rows);
 }
 
 template <typename T>
@@ -76,12 +42,12 @@ static int linear_tiled(void *out, const void *in, const emb_cuda_linear *linear
                     linear->bias, pack->counts,  linear->rows,
                     linear->cols, gelu};
     if (tile == EMB_CUDA_TILE_SMALL) {
-        return linear_run<T, small_tile>(p, pack, stream);
+        return launch_tiles<small_tile>(linear_kernel<T, small_tile>, p, pack, stream);
     }
     if (tile == EMB_CUDA_TILE_MEDIUM) {
-        return linear_run<T, medium_tile>(p, pack, stream);
+        return launch_tiles<medium_tile>(linear_kernel<T, medium_tile>, p, pack, stream);
     }
-    return linear_run<T, large_tile>(p, pack, stream);
+    return launch_tiles<large_tile>(linear_kernel<T, large_tile>, p, pack, stream);
 }
 
 int emb_cuda_linear_mma(void *out, const void *in, const emb_cuda_linear *linear, int gelu,

@@ -77,6 +77,69 @@ static __device__ __forceinline__ void multiply(SUM (&sums)[S::WM / 16][S::WN / 
     }
 }
 
+/* Where a block's tile of outputs begins, and within it a warp's part. */
+struct block_place {
+    uint32_t m, n, warp_m, warp_n;
+};
+
+template <typename S> static __device__ __forceinline__ block_place place_of_block() {
+    uint32_t warp = threadIdx.x >> 5;
+    return {blockIdx.y * S::BM, blockIdx.x * S::BN, warp / S::WARPS_N * S::WM,
+            warp % S::WARPS_N * S::WN};
+}
+
+/* What a product reads. */
+struct operands {
+    const void *in, *weight; /* [rows, row_bytes], [N, row_bytes] */
+    uint32_t rows, N, row_bytes;
+};
+
+/* Begins to load the input of all stages but one; each is a group of copies, with what of W was
+ * begun before the first. */
+template <typename S>
+static __device__ __forceinline__ void load_inputs(uint32_t ring, const void *in, uint32_t first,
+                                                   uint32_t rows, uint32_t row_bytes,
+                                                   uint32_t steps) {
+    for (uint32_t step = 0; step < S::STAGES - 1; step++) {
+        if (step < steps) {
+            load_tile<S::BM, S::PIECES>(ring + step * S::STAGE_BYTES, in, first, rows,
+                                        step * S::ROW_BYTES, row_bytes);
+        }
+        emb_copy_commit();
+    }
+}
+
+/* Adds all of K to a warp's sums. Afterwards the ring is free. */
+template <typename T, typename S, typename SUM>
+static __device__ __forceinline__ void multiply_all(SUM (&sums)[S::WM / 16][S::WN / 8][4],
+                                                    uint32_t ring, const block_place &at,
+                                                    const operands &o) {
+    uint32_t steps = (o.row_bytes + S::ROW_BYTES - 1) / S::ROW_BYTES;
+    for (uint32_t step = 0; step < S::STAGES - 1 && step < steps; step++) { /* W waits for none */
+        load_tile<S::BN, S::PIECES>(ring + step * S::STAGE_BYTES + S::IN_BYTES, o.weight, at.n, o.N,
+                                    step * S::ROW_BYTES, o.row_bytes);
+    }
+    emb_kernel_begin();
+    load_inputs<S>(ring, o.in, at.m, o.rows, o.row_bytes, steps);
+    for (uint32_t step = 0; step < steps; step++) {
+        emb_copy_wait<S::STAGES - 2>();
+        __syncthreads();
+        uint32_t next = step + S::STAGES - 1;
+        if (next < steps) {
+            uint32_t stage = ring + next % S::STAGES * S::STAGE_BYTES;
+            load_tile<S::BM, S::PIECES>(stage, o.in, at.m, o.rows, next * S::ROW_BYTES,
+                                        o.row_bytes);
+            load_tile<S::BN, S::PIECES>(stage + S::IN_BYTES, o.weight, at.n, o.N,
+                                        next * S::ROW_BYTES, o.row_bytes);
+        }
+        emb_copy_commit();
+        uint32_t stage = ring + step % S::STAGES * S::STAGE_BYTES;
+        multiply<T, S>(sums, stage, stage + S::IN_BYTES, at.warp_m, at.warp_n);
+    }
+    emb_copy_wait<0>();
+    __syncthreads();
+}
+
 /* A warp's staged outputs to `out` [rows, N], in 16-byte pieces. */
 template <typename T, typename S>
 static __device__ __forceinline__ void store_staged(T *out, const T *staged, uint32_t first_m,
@@ -117,6 +180,14 @@ finish_values(float (&sums)[S::WM / 16][S::WN / 8][4], T *staged, T *out, const 
         }
     }
     store_staged<T, S>(out, staged, first_m, first_n, rows, N);
+}
+
+/* Launches a kernel whose blocks compute one tile of shape S each; p has N and whatever else. */
+template <typename S, typename P>
+static int launch_tiles(void (*kernel)(P), const P &p, const emb_cuda_pack *pack,
+                        cudaStream_t stream) {
+    dim3 grid((p.N + S::BN - 1) / S::BN, (pack->tokens_max + S::BM - 1) / S::BM);
+    return emb_launch(kernel, grid, THREADS, S::BYTES, pack, stream, p);
 }
 
 #endif

@@ -8,11 +8,6 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/kernels/linear/pairs_wgmma.cuh"
 
-#define STAGES     5
-#define OUT_COLS   64             /* columns a warp stages at once */
-#define OUT_STRIDE (OUT_COLS + 8) /* values */
-#define OUT_BYTES  (16 * OUT_STRIDE * 2)
-
 /* Where things lie in shared memory, as offsets from its first multiple of 1,024. */
 #define OUT_AT  (STAGES * STAGE_BYTES)
 #define BIAS_AT (OUT_AT + 8 * OUT_BYTES)
@@ -77,15 +72,7 @@ static __device__ __forceinline__ void finish(float (&sums)[2][EMB_WGMMA_SUMS], 
                                      second);
                 emb_shared_store_matrix(to + j * 16, packed);
             }
-            __syncwarp();
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                uint4 v = emb_shared_load16(from + i * 4 * OUT_STRIDE * 2);
-                if (half * 64 + i * 4 < left_m && part * OUT_COLS < left_n) {
-                    emb_store16(out + (uint64_t)(i * 4) * p.N + part * OUT_COLS, v);
-                }
-            }
-            __syncwarp();
+            emb_pairs_store(out, from, p.N, half * 64, part * OUT_COLS, left_m, left_n);
         }
         out += (uint64_t)64 * p.N;
     }

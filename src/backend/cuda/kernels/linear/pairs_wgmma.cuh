@@ -11,7 +11,11 @@
 
 #include "backend/cuda/kernels/linear/linear_wgmma.cuh"
 
-#define PAIR 2 /* blocks above one another */
+#define PAIR       2 /* blocks above one another */
+#define STAGES     5
+#define OUT_COLS   64             /* columns of 16 bits that a warp stages at once */
+#define OUT_STRIDE (OUT_COLS + 8) /* values */
+#define OUT_BYTES  (16 * OUT_STRIDE * 2)
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -32,6 +36,20 @@ static __device__ __forceinline__ void emb_pairs_load(uint32_t base, const emb_p
                                 (int)(tile % s.tiles_n * TILE_N));
         }
     }
+}
+
+/* A warp's 16 staged rows of OUT_COLS values, so that they leave in pieces of 128 bytes. `from` and
+ * `out` are this lane's; `row` and `col` count from where left_m rows and left_n columns are. */
+template <typename T>
+static __device__ __forceinline__ void emb_pairs_store(T *out, uint32_t from, uint32_t N, int row,
+                                                       int col, int left_m, int left_n) {
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        uint4 v = emb_shared_load16(from + i * 4 * OUT_STRIDE * 2);
+        if (row + i * 4 < left_m && col < left_n) emb_store16(out + (uint64_t)(i * 4) * N + col, v);
+    }
+    __syncwarp();
 }
 
 /* The kernel's inside for M = `rows`: compute(base, schedule, group) is called by each of the two

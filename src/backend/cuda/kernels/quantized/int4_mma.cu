@@ -84,26 +84,20 @@ template <typename S> static __device__ __forceinline__ void put(uint32_t tile, 
 
 template <typename S> static __global__ void __launch_bounds__(THREADS, 2) int4_kernel(product p) {
     extern __shared__ __align__(128) unsigned char memory[];
-    uint32_t rows = p.counts[0], block_m = blockIdx.y * S::BM, block_n = blockIdx.x * S::BN;
-    if (block_m >= rows) {
+    uint32_t rows = p.counts[0];
+    block_place at = place_of_block<S>();
+    if (at.m >= rows) {
         emb_kernel_begin();
         return;
     }
     uint32_t ring = emb_shared(memory), warp = threadIdx.x >> 5, row_bytes = p.K * 2;
-    uint32_t warp_m = warp / S::WARPS_N * S::WM, warp_n = warp % S::WARPS_N * S::WN;
     uint32_t steps = (row_bytes + S::ROW_BYTES - 1) / S::ROW_BYTES;
     float sums[S::WM / 16][S::WN / 8][4] = {};
     for (uint32_t step = 0; step < S::STAGES - 1 && step < steps; step++) { /* W waits for none */
-        put<S>(ring + step * S::STAGE_BYTES + S::IN_BYTES, fetch<S>(p, block_n, step));
+        put<S>(ring + step * S::STAGE_BYTES + S::IN_BYTES, fetch<S>(p, at.n, step));
     }
     emb_kernel_begin();
-    for (uint32_t step = 0; step < S::STAGES - 1; step++) {
-        if (step < steps) {
-            load_tile<S::BM, S::PIECES>(ring + step * S::STAGE_BYTES, p.in, block_m, rows,
-                                        step * S::ROW_BYTES, row_bytes);
-        }
-        emb_copy_commit();
-    }
+    load_inputs<S>(ring, p.in, at.m, rows, row_bytes, steps);
     for (uint32_t step = 0; step < steps; step++) {
         emb_copy_wait<S::STAGES - 2>();
         __syncthreads();
@@ -111,26 +105,19 @@ template <typename S> static __global__ void __launch_bounds__(THREADS, 2) int4_
         uint32_t coming = ring + next % S::STAGES * S::STAGE_BYTES;
         unit u = {};
         if (next < steps) {
-            load_tile<S::BM, S::PIECES>(coming, p.in, block_m, rows, next * S::ROW_BYTES,
-                                        row_bytes);
-            u = fetch<S>(p, block_n, next);
+            load_tile<S::BM, S::PIECES>(coming, p.in, at.m, rows, next * S::ROW_BYTES, row_bytes);
+            u = fetch<S>(p, at.n, next);
         }
         emb_copy_commit();
         uint32_t stage = ring + step % S::STAGES * S::STAGE_BYTES;
-        multiply<emb_f16, S>(sums, stage, stage + S::IN_BYTES, warp_m, warp_n);
+        multiply<emb_f16, S>(sums, stage, stage + S::IN_BYTES, at.warp_m, at.warp_n);
         if (next < steps) put<S>(coming + S::IN_BYTES, u);
     }
     emb_copy_wait<0>();
     __syncthreads();
     finish_values<emb_f16, S>(sums,
                               reinterpret_cast<emb_f16 *>(memory) + warp * S::WM * S::OUT_STRIDE,
-                              p.out, p.bias, p.N, p.gelu, block_m + warp_m, block_n + warp_n, rows);
-}
-
-template <typename S>
-static int int4_run(const product &p, const emb_cuda_pack *pack, cudaStream_t stream) {
-    dim3 grid((p.N + S::BN - 1) / S::BN, (pack->tokens_max + S::BM - 1) / S::BM);
-    return emb_launch(int4_kernel<S>, grid, THREADS, S::BYTES, pack, stream, p);
+                              p.out, p.bias, p.N, p.gelu, at.m + at.warp_m, at.n + at.warp_n, rows);
 }
 
 int emb_cuda_int4_mma(void *out, const void *in, const emb_cuda_narrow *linear, int gelu,
@@ -152,7 +139,9 @@ int emb_cuda_int4_mma(void *out, const void *in, const emb_cuda_narrow *linear, 
                  linear->cols,
                  linear->group,
                  gelu};
-    if (tile == EMB_CUDA_TILE_SMALL) return int4_run<small_tile>(p, pack, s);
-    if (tile == EMB_CUDA_TILE_MEDIUM) return int4_run<medium_tile>(p, pack, s);
-    return int4_run<large_tile>(p, pack, s);
+    if (tile == EMB_CUDA_TILE_SMALL)
+        return launch_tiles<small_tile>(int4_kernel<small_tile>, p, pack, s);
+    if (tile == EMB_CUDA_TILE_MEDIUM)
+        return launch_tiles<medium_tile>(int4_kernel<medium_tile>, p, pack, s);
+    return launch_tiles<large_tile>(int4_kernel<large_tile>, p, pack, s);
 }

@@ -6,18 +6,8 @@
 
 emb_cuda_tile emb_cuda_narrow_tile(const emb_cuda_narrow *linear, uint32_t tokens,
                                    const emb_cuda_device *device) {
-    uint64_t multiprocessors = device->multiprocessors;
-    uint64_t pair = (uint64_t)((tokens + 255) / 256) * ((linear->rows + 191) / 192);
-    uint64_t large = (uint64_t)((tokens + 127) / 128) * ((linear->rows + 127) / 128);
-    uint64_t medium = (uint64_t)((tokens + 63) / 64) * ((linear->rows + 63) / 64);
-    if (device->capability == 90) {
-        if (linear->type == EMB_DTYPE_FP8) return EMB_CUDA_TILE_PAIR;
-        if (linear->type == EMB_DTYPE_INT8 && 3 * pair >= multiprocessors)
-            return EMB_CUDA_TILE_PAIR;
-    }
-    if (large >= 2 * multiprocessors) return EMB_CUDA_TILE_LARGE;
-    if (medium >= multiprocessors) return EMB_CUDA_TILE_MEDIUM;
-    return EMB_CUDA_TILE_SMALL;
+    if (linear->type == EMB_DTYPE_FP8 && device->capability == 90) return EMB_CUDA_TILE_PAIR;
+    return emb_cuda_tile_for(linear->rows, tokens, linear->type == EMB_DTYPE_INT8, device);
 }
 
 /* A product of codes, wherever its outputs go. */

@@ -123,60 +123,26 @@ static __device__ __forceinline__ void finish(typename T::sum (&sums)[S::WM / 16
 template <typename T, typename S, bool CODES>
 static __global__ void __launch_bounds__(THREADS, 2) narrow_kernel(product p) {
     extern __shared__ __align__(128) unsigned char memory[];
-    uint32_t rows = p.counts[0], block_m = blockIdx.y * S::BM, block_n = blockIdx.x * S::BN;
-    if (block_m >= rows) {
+    uint32_t rows = p.counts[0], warp = threadIdx.x >> 5;
+    block_place at = place_of_block<S>();
+    if (at.m >= rows) {
         emb_kernel_begin();
         return;
     }
-    uint32_t ring = emb_shared(memory), warp = threadIdx.x >> 5;
-    uint32_t warp_m = warp / S::WARPS_N * S::WM, warp_n = warp % S::WARPS_N * S::WN;
-    uint32_t steps = (p.K + S::ROW_BYTES - 1) / S::ROW_BYTES;
     typename T::sum sums[S::WM / 16][S::WN / 8][4] = {};
-    for (uint32_t step = 0; step < S::STAGES - 1 && step < steps; step++) { /* W waits for none */
-        load_tile<S::BN, S::PIECES>(ring + step * S::STAGE_BYTES + S::IN_BYTES, p.weight, block_n,
-                                    p.N, step * S::ROW_BYTES, p.K);
-    }
-    emb_kernel_begin();
-    for (uint32_t step = 0; step < S::STAGES - 1; step++) {
-        if (step < steps) {
-            load_tile<S::BM, S::PIECES>(ring + step * S::STAGE_BYTES, p.codes.values, block_m, rows,
-                                        step * S::ROW_BYTES, p.K);
-        }
-        emb_copy_commit();
-    }
-    for (uint32_t step = 0; step < steps; step++) {
-        emb_copy_wait<S::STAGES - 2>();
-        __syncthreads();
-        uint32_t next = step + S::STAGES - 1;
-        if (next < steps) {
-            uint32_t stage = ring + next % S::STAGES * S::STAGE_BYTES;
-            load_tile<S::BM, S::PIECES>(stage, p.codes.values, block_m, rows, next * S::ROW_BYTES,
-                                        p.K);
-            load_tile<S::BN, S::PIECES>(stage + S::IN_BYTES, p.weight, block_n, p.N,
-                                        next * S::ROW_BYTES, p.K);
-        }
-        emb_copy_commit();
-        uint32_t stage = ring + step % S::STAGES * S::STAGE_BYTES;
-        multiply<T, S>(sums, stage, stage + S::IN_BYTES, warp_m, warp_n);
-    }
-    emb_copy_wait<0>();
-    __syncthreads();
-    finish<T, S, CODES>(sums, memory + warp * S::WM * S::OUT_STRIDE * 2, p, block_m + warp_m,
-                        block_n + warp_n, rows);
-}
-
-template <typename T, typename S, bool CODES>
-static int narrow_run(const product &p, const emb_cuda_pack *pack, cudaStream_t stream) {
-    dim3 grid((p.N + S::BN - 1) / S::BN, (pack->tokens_max + S::BM - 1) / S::BM);
-    return emb_launch(narrow_kernel<T, S, CODES>, grid, THREADS, S::BYTES, pack, stream, p);
+    multiply_all<T, S>(sums, emb_shared(memory), at, {p.codes.values, p.weight, rows, p.N, p.K});
+    finish<T, S, CODES>(sums, memory + warp * S::WM * S::OUT_STRIDE * 2, p, at.m + at.warp_m,
+                        at.n + at.warp_n, rows);
 }
 
 template <typename T, bool CODES>
 static int narrow_tiled(const product &p, emb_cuda_tile tile, const emb_cuda_pack *pack,
                         cudaStream_t stream) {
-    if (tile == EMB_CUDA_TILE_SMALL) return narrow_run<T, small_tile, CODES>(p, pack, stream);
-    if (tile == EMB_CUDA_TILE_MEDIUM) return narrow_run<T, medium_tile, CODES>(p, pack, stream);
-    return narrow_run<T, large_tile, CODES>(p, pack, stream);
+    if (tile == EMB_CUDA_TILE_SMALL)
+        return launch_tiles<small_tile>(narrow_kernel<T, small_tile, CODES>, p, pack, stream);
+    if (tile == EMB_CUDA_TILE_MEDIUM)
+        return launch_tiles<medium_tile>(narrow_kernel<T, medium_tile, CODES>, p, pack, stream);
+    return launch_tiles<large_tile>(narrow_kernel<T, large_tile, CODES>, p, pack, stream);
 }
 
 int emb_cuda_narrow_mma(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,

@@ -9,12 +9,8 @@
 #include "backend/cuda/kernels/linear/pairs_wgmma.cuh"
 #include "backend/cuda/kernels/quantized/codes.cuh"
 
-#define STAGES      5
-#define STAGE_CODES 128            /* of K */
-#define OUT_COLS    64             /* columns a warp stages at once */
-#define OUT_STRIDE  (OUT_COLS + 8) /* values */
-#define OUT_BYTES   (16 * OUT_STRIDE * 2)
-#define CODE_COLS   64               /* the same of codes */
+#define STAGE_CODES 128              /* of K */
+#define CODE_COLS   64               /* columns of codes that a warp stages at once */
 #define CODE_STRIDE (CODE_COLS + 16) /* no two rows' pairs in one bank */
 
 /* Where things lie in shared memory, as offsets from its first multiple of 1,024. Each warpgroup
@@ -144,15 +140,7 @@ static __device__ __forceinline__ void finish(typename T::sum (&sums)[2][EMB_WGM
                 }
                 emb_shared_store_matrix(to + j * 16, packed);
             }
-            __syncwarp();
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                uint4 v = emb_shared_load16(from + i * 4 * OUT_STRIDE * 2);
-                if (half * 64 + i * 4 < left_m && part * OUT_COLS < left_n) {
-                    emb_store16(out + (uint64_t)(i * 4) * p.N + part * OUT_COLS, v);
-                }
-            }
-            __syncwarp();
+            emb_pairs_store(out, from, p.N, half * 64, part * OUT_COLS, left_m, left_n);
         }
         out += (uint64_t)64 * p.N;
     }
