@@ -231,9 +231,8 @@ EMB_INLINE __m512 raise_maximum(const query_tile *t, const float *scores, size_t
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-/* 2^x times 255 to the nearest integer, for x * 2^23 + its logarithm: exponent and position
- * between two powers come out of one rounding; own minimax fit, within 1.8e-3 (tools/minimax.py).
- */
+/* 2^x times 255 to the nearest integer, for x * 2^23 + its logarithm: exponent and position between
+ * two powers come out of one rounding; own minimax fit, within 1.8e-3 (tools/minimax.py). */
 EMB_INLINE __m512i weight_of(__m512 x) {
     const __m512i mantissa = _mm512_set1_epi32(0x007fffff), one = _mm512_set1_epi32(0x3f800000);
     __m512i t = _mm512_max_epi32(_mm512_cvtps_epi32(x), _mm512_set1_epi32(-(100 << 23)));
