@@ -1,6 +1,6 @@
 /* cpu.h - private to cpu/: the kernels that an instruction set gives, and the blocks made of them.
  *
- * blocks.c and blocks_quantized.c write each block operation once, in terms of one
+ * attention_block.c and ffn_block.c write each block once, for all dtypes, in terms of one
  * emb_cpu_kernels; ref/, avx2/, avx512/ fill such tables; registry.c alone knows which exist. An
  * "operand" is an activation in the form that products read: f32, or bf16 where the product
  * instruction wants it, or u8 with a scale and a zero per token (quantized.c).
@@ -37,7 +37,7 @@ typedef struct emb_cpu_product {
     const emb_linear *linear;
     uint32_t column0, columns; /* which outputs: rows of W */
     uint32_t col0, cols;       /* which cols of W, `in` holding these alone; cols 0: all of them.
-                                  Quantized alone; col0 is a multiple of 64. */
+                                  Fewer if quantized alone; col0 is a multiple of 64. */
     uint32_t rows;
     const void *in;    /* operands */
     size_t in_stride;  /* values */
@@ -83,7 +83,7 @@ typedef struct emb_cpu_kernels {
     uint32_t weight_bytes;  /* of one packed weight; unused if quantized */
     uint32_t operand_bytes; /* 4: f32; 2: bf16; 1: u8, a token's values and an emb_cpu_token */
     uint32_t context_bytes; /* of what attention writes: operands, or f32 if quantized */
-    uint32_t block_rows;    /* tokens per step of ffn_block: bounds its intermediate */
+    uint32_t block_rows;    /* tokens per step of ffn_block and of norm: bounds what it holds */
     bool quantized;         /* operands are made from whole tokens: from f32 that was stored */
     bool attention_pairs;   /* attention keeps a chunk's keys and values in pairs of bf16 */
 
@@ -119,11 +119,24 @@ extern const emb_cpu_kernels emb_cpu_avx512_dot_vnni, emb_cpu_avx512_dot_bf16;
 void emb_cpu_avx2_dot_sum(int32_t *sums, uint32_t rows, const uint8_t *in, size_t in_stride,
                           const int8_t *panel, size_t depth, const int8_t *ahead);
 
-/* ---- blocks.c: the operations of emb_backend, for any kernels -------------------------------- */
+/* ---- attention_block.c, ffn_block.c: operations of emb_backend, for any kernels -------------- */
 
 static inline const emb_cpu_kernels *emb_cpu_kernels_of(const emb_backend *self) {
     return self->own;
 }
+
+void emb_cpu_attention_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
+                             const void *in, const emb_tile *tile, const emb_layer *layer,
+                             const emb_layer_spec *shape);
+void emb_cpu_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
+                       const emb_tile *tile, const emb_layer *layer, const emb_layer_spec *shape);
+
+/* Bytes of a lane's scratch that they need for tiles of up to so many tokens. */
+uint64_t emb_cpu_attention_bytes(const emb_backend *self, const emb_layer_spec *shape,
+                                 uint32_t tokens);
+uint64_t emb_cpu_ffn_bytes(const emb_backend *self, const emb_layer_spec *shape, uint32_t tokens);
+
+/* ---- common.c: the other operations ---------------------------------------------------------- */
 
 const char *emb_cpu_supports(const emb_backend *self, const emb_layer_spec *spec);
 void emb_cpu_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t rows,
@@ -134,27 +147,11 @@ void emb_cpu_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
                          const emb_layer_spec *shape, uint32_t tokens, emb_ledger *ledger);
 void emb_cpu_embed(const emb_backend *self, emb_lane_scratch *lane, void *out, const emb_tile *tile,
                    const emb_embedding *embedding, const emb_layer_spec *shape);
-void emb_cpu_attention_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
-                             const void *in, const emb_tile *tile, const emb_layer *layer,
-                             const emb_layer_spec *shape);
-void emb_cpu_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
-                       const emb_tile *tile, const emb_layer *layer, const emb_layer_spec *shape);
-
-/* Heads whose columns fill whole panels, so that no panel is computed twice. */
-uint32_t emb_cpu_group_heads(const emb_cpu_kernels *kernels, const emb_layer_spec *shape);
-/* Rows per block when `tokens` are cut into as few blocks as allowed, as equal as possible. */
-uint32_t emb_cpu_even_rows(uint32_t tokens, uint32_t block_rows);
-
-/* ---- blocks_quantized.c: those that differ for int8 and int4 --------------------------------- */
-
-void emb_cpu_dot_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
-                             const emb_layer_spec *shape, uint32_t tokens, emb_ledger *ledger);
-void emb_cpu_dot_attention_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
-                                 const void *in, const emb_tile *tile, const emb_layer *layer,
-                                 const emb_layer_spec *shape);
-void emb_cpu_dot_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out,
-                           const void *in, const emb_tile *tile, const emb_layer *layer,
-                           const emb_layer_spec *shape);
+void emb_cpu_pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
+                  const uint32_t *targets, const void *in, const emb_tile *tile,
+                  const emb_pool_rule *rule, const emb_layer_spec *shape);
+void emb_cpu_convert(const emb_backend *self, void *out, emb_dtype dtype, const float *in,
+                     uint64_t rows, uint32_t cols);
 
 /* ---- quantized.c: products of 8-bit activations and 8-bit or 4-bit weights ------------------- */
 
@@ -243,14 +240,6 @@ static inline emb_cpu_token emb_cpu_token_make(float low, float high, bool finit
     if (!finite) token.scale = NAN; /* a NaN stays */
     return token;
 }
-
-/* ---- common.c: what costs too little to need an instruction set ------------------------------ */
-
-void emb_cpu_pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
-                  const uint32_t *targets, const void *in, const emb_tile *tile,
-                  const emb_pool_rule *rule, const emb_layer_spec *shape);
-void emb_cpu_convert(const emb_backend *self, void *out, emb_dtype dtype, const float *in,
-                     uint64_t rows, uint32_t cols);
 
 /* ---- small pieces ---------------------------------------------------------------------------- */
 

@@ -21,19 +21,18 @@
             .supports = emb_cpu_supports,                                                          \
             .linear_layout = emb_cpu_linear_layout,                                                \
             .convert = emb_cpu_convert,                                                            \
+            .lane_layout = emb_cpu_lane_layout,                                                    \
             .embed = emb_cpu_embed,                                                                \
+            .attention_block = emb_cpu_attention_block,                                            \
+            .ffn_block = emb_cpu_ffn_block,                                                        \
             .pool = emb_cpu_pool,                                                                  \
             __VA_ARGS__                                                                            \
         }                                                                                          \
     }
 #define PLAIN(isa, features, dtype, kernels, numerics, knee)                                       \
-    ROW(isa, features, dtype, kernels, numerics, knee, .linear_pack = emb_cpu_pack,                \
-        .lane_layout = emb_cpu_lane_layout, .attention_block = emb_cpu_attention_block,            \
-        .ffn_block = emb_cpu_ffn_block)
+    ROW(isa, features, dtype, kernels, numerics, knee, .linear_pack = emb_cpu_pack)
 #define QUANTIZED(isa, features, dtype, kernels, numerics, knee)                                   \
-    ROW(isa, features, dtype, kernels, numerics, knee, .linear_pack_quantized = emb_cpu_dot_pack,  \
-        .lane_layout = emb_cpu_dot_lane_layout, .attention_block = emb_cpu_dot_attention_block,    \
-        .ffn_block = emb_cpu_dot_ffn_block)
+    ROW(isa, features, dtype, kernels, numerics, knee, .linear_pack_quantized = emb_cpu_dot_pack)
 /* int8 and int4 have the same kernels and differ in name alone. */
 #define QUANTIZED_BOTH(isa, features, kernels, numerics, knee)                                     \
     QUANTIZED(isa, features, EMB_DTYPE_INT8, kernels, numerics "-int8", knee),                     \

@@ -1,4 +1,4 @@
-/* tables.c - the kernels of this folder as tables for blocks.c and registry.c.
+/* tables.c - the kernels of this folder as tables for the blocks and registry.c.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cpu/avx512/avx512.h"
