@@ -454,7 +454,8 @@ typedef struct emb_row {
     uint32_t chunks;
     uint64_t tokens;         /* encoded, special tokens included */
     uint64_t tokens_dropped; /* cut off by EMB_LONG_TRUNCATE */
-    const float *values;     /* [dim], or [tokens, dim] with EMB_OUTPUT_TOKENS; f32 */
+    const float *values;     /* [dim], or [tokens, dim] with EMB_OUTPUT_TOKENS; f32; a text without
+                                any token, not even special ones, has a row of zeros */
 } emb_row;
 
 /* Opens an engine inside a plan: takes every byte, makes it resident, loads the weights, starts the

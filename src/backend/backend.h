@@ -16,7 +16,7 @@ const char *emb_cpu_isa(uint32_t features);
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
-#define EMB_CUDA_ABI 12
+#define EMB_CUDA_ABI 13
 
 /* What the module, a shared object of its own, gives under the name emb_cuda_query. */
 typedef struct emb_cuda_module {

@@ -16,18 +16,20 @@ typedef struct emb_tile {
     void *kept; /* the device's memory where they stay until the pass is done; NULL: the lane's */
 } emb_tile;
 
-/* A lane's indices are one block of words, which one copy uploads: EMB_INDEX_HEAD words for the
- * backend, starts [chunks_max + 1], ids [tokens_max], and the targets [chunks_max] right behind the
- * ids in use. Each chunk has two special tokens at least. */
+/* The most chunks that so many tokens can be; chunk_tokens_min as in emb_layer_spec. */
+static inline uint32_t emb_chunks_max(uint32_t tokens, uint32_t chunk_tokens_min) {
+    return tokens / chunk_tokens_min + 1;
+}
+
+/* The indices of up to so many tokens and chunks are one block of words, which one copy uploads:
+ * EMB_INDEX_HEAD words for the backend, starts [chunks + 1], ids [tokens], and the targets [chunks]
+ * right behind the ids in use. */
 #define EMB_INDEX_HEAD 4
-static inline uint32_t emb_chunks_max(uint32_t tokens_max) {
-    return tokens_max / 2 + 1;
+static inline uint64_t emb_index_ids(uint32_t chunks) {
+    return EMB_INDEX_HEAD + (uint64_t)chunks + 1;
 }
-static inline uint64_t emb_index_ids(uint32_t tokens_max) {
-    return EMB_INDEX_HEAD + (uint64_t)emb_chunks_max(tokens_max) + 1;
-}
-static inline uint64_t emb_index_words(uint32_t tokens_max) {
-    return emb_index_ids(tokens_max) + tokens_max + emb_chunks_max(tokens_max);
+static inline uint64_t emb_index_words(uint32_t tokens, uint32_t chunks) {
+    return emb_index_ids(chunks) + tokens + chunks;
 }
 
 /* Tiles of a device have one of a few sizes: T tokens, the most a lane holds, half of it, a
@@ -52,6 +54,7 @@ typedef struct emb_observer {
 typedef struct emb_lane_scratch {
     void *memory;                 /* what lane_layout booked, the device's where there is one */
     uint32_t tokens_max;          /* that it was booked for */
+    uint32_t chunk_tokens_min;    /* the same; a device's */
     void *state;                  /* [lane_state_bytes] of the host, zeroed at open */
     const emb_observer *observer; /* NULL: nobody looks */
 } emb_lane_scratch;

@@ -71,8 +71,10 @@ struct emb_backend {
     void (*thread_open)(const emb_backend *self, emb_lane_scratch *lane);
     void (*thread_close)(const emb_backend *self, emb_lane_scratch *lane);
     /* Where a tile's indices are kept among those of a pass: bytes from their start, given how many
-     * tokens and tiles come before it; so, of all of them, the bytes. NULL on a CPU. */
-    uint64_t (*kept_place)(const emb_backend *self, uint32_t tokens, uint32_t tiles);
+     * tokens (in chunks of chunk_tokens_min at least) and tiles come before it; so, of all of them,
+     * the bytes. NULL on a CPU. */
+    uint64_t (*kept_place)(const emb_backend *self, uint32_t tokens, uint32_t tiles,
+                           uint32_t chunk_tokens_min);
 
     /* out [tokens, hidden] = norm(words[id] + positions[index in chunk]). */
     void (*embed)(const emb_backend *self, emb_lane_scratch *lane, void *out, const emb_tile *tile,

@@ -62,7 +62,8 @@ typedef struct emb_layer_spec {
     uint32_t mask_window;
     bool attention_plain, ffn_plain; /* their matrices have no biases */
     /* of an encoder at work */
-    uint32_t chunk_tokens_max; /* longest chunk in any tile */
+    uint32_t chunk_tokens_min; /* shortest chunk in any tile, at least 1 */
+    uint32_t chunk_tokens_max; /* longest */
     const float *relative; /* NULL, or [heads, 2 * chunk_tokens_max - 1]: added to the scaled score
                               of query i and key j at [j - i + chunk_tokens_max - 1] */
 } emb_layer_spec;

@@ -49,10 +49,10 @@ typedef struct emb_packed_pass {
     unsigned char *kept;    /* the device's: the same, and what it makes of them */
 } emb_packed_pass;
 
-/* Books them for passes of at most so many tokens and chunks. */
+/* Books them for passes of at most so many tokens and chunks, none of them below the least. */
 void emb_packed_pass_layout(emb_packed_pass *packed, const emb_weights_config *config,
-                            uint32_t tokens, uint32_t chunks, uint32_t tokens_per_tile,
-                            const emb_books *books);
+                            uint32_t chunk_tokens_min, uint32_t tokens, uint32_t chunks,
+                            uint32_t tokens_per_tile, const emb_books *books);
 
 /* What goes through all layers together. Shared by all lanes if weights are streamed, one lane's
  * own (a single tile) if they are resident. */

@@ -6,15 +6,16 @@
 #include "base/error.h"
 #include "encoder/tiles.h"
 
-/* Words before a tile's block of indices in the staging of a pass: each takes up to 2 for a token
- * and 7 more. */
-static uint64_t staging_place(uint32_t tokens, uint32_t tiles) {
-    return 2 * (uint64_t)tokens + 8 * (uint64_t)tiles;
+/* Words before a tile's block of indices in the staging of a pass: each takes 1 for a token, 2 for
+ * a chunk and 5 more. */
+static uint64_t staging_place(uint32_t tokens, uint32_t tiles, uint32_t chunk_tokens_min) {
+    uint64_t of_chunks = (2 * (uint64_t)tokens + chunk_tokens_min - 1) / chunk_tokens_min;
+    return tokens + of_chunks + 8 * (uint64_t)tiles;
 }
 
 void emb_packed_pass_layout(emb_packed_pass *packed, const emb_weights_config *config,
-                            uint32_t tokens, uint32_t chunks, uint32_t tokens_per_tile,
-                            const emb_books *books) {
+                            uint32_t chunk_tokens_min, uint32_t tokens, uint32_t chunks,
+                            uint32_t tokens_per_tile, const emb_books *books) {
     /* a cut and the first chunk of the next are more than a tile: so two cuts are, together */
     uint64_t tiles = 2 * ((uint64_t)tokens / (tokens_per_tile + 1)) + 1;
     if (tiles > chunks) tiles = chunks;
@@ -23,11 +24,13 @@ void emb_packed_pass_layout(emb_packed_pass *packed, const emb_weights_config *c
     packed->tiles = emb_ledger_take(books->host, tiles, sizeof *packed->tiles);
     emb_ledger_item(books->pinned, "tiles of a pass");
     for (uint32_t i = 0; i < 2; i++)
-        packed->staging[i] = emb_ledger_take(books->pinned, staging_place(tokens, (uint32_t)tiles),
-                                             sizeof(uint32_t));
+        packed->staging[i] =
+            emb_ledger_take(books->pinned, staging_place(tokens, (uint32_t)tiles, chunk_tokens_min),
+                            sizeof(uint32_t));
     emb_ledger_item(books->device, "tiles of a pass");
     packed->kept = emb_ledger_take(
-        books->device, 1, config->backend->kept_place(config->backend, tokens, (uint32_t)tiles));
+        books->device, 1,
+        config->backend->kept_place(config->backend, tokens, (uint32_t)tiles, chunk_tokens_min));
 }
 
 /* The host runs ahead of the device by up to a pass: it waits for nothing but its own lane, at the
@@ -48,10 +51,11 @@ static emb_status begin_packed(emb_encoder *encoder, emb_lane *lane, const emb_p
     emb_packed_tile *own = &packed->tiles[c];
     const emb_tile_cut *cut = &pass->cuts[c];
     uint32_t turn = pass->number0 / encoder->shape->layers % 2;
-    uint32_t *block = packed->staging[turn] + staging_place(cut->row0, c);
-    const emb_tile_room room = {block, block + EMB_INDEX_HEAD, block + emb_index_ids(cut->tokens)};
+    uint32_t least = encoder->blocks.chunk_tokens_min;
+    uint32_t *block = packed->staging[turn] + staging_place(cut->row0, c, least);
+    const emb_tile_room room = {block, block + EMB_INDEX_HEAD, block + emb_index_ids(cut->chunks)};
     own->targets = emb_tile_pack(&own->tile, &room, pass, cut);
-    own->tile.kept = packed->kept + backend->kept_place(backend, cut->row0, c);
+    own->tile.kept = packed->kept + backend->kept_place(backend, cut->row0, c, least);
     emb_embedding embedding = encoder->weights->embedding;
     bool gather = !encoder->weights->words_resident;
     if (gather) {

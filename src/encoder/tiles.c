@@ -15,11 +15,12 @@ void emb_lane_layout(emb_lane *lane, uint32_t index, const emb_weights_config *c
     lane->index = index;
     emb_ledger_item(ledger, "lane buffers");
     uint64_t values = (uint64_t)tokens_per_tile * config->shape->spec.hidden;
+    uint32_t chunks = emb_chunks_max(tokens_per_tile, blocks->chunk_tokens_min);
     lane->indices =
-        emb_ledger_take(ledger, emb_index_words(tokens_per_tile), sizeof *lane->indices);
+        emb_ledger_take(ledger, emb_index_words(tokens_per_tile, chunks), sizeof *lane->indices);
     if (lane->indices) {
         lane->starts = lane->indices + EMB_INDEX_HEAD;
-        lane->ids = lane->indices + emb_index_ids(tokens_per_tile);
+        lane->ids = lane->indices + emb_index_ids(chunks);
     }
     if (!config->words_resident && !config->words_pinned) {
         lane->gathered =

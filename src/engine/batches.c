@@ -32,6 +32,7 @@ static void cut_order(emb_window *window, uint32_t chunks, uint32_t tokens_per_t
     uint32_t row0 = 0;
     for (uint32_t i = 0; i < wanted; i++) {
         uint32_t length = chunk_length(&window->table, window->order[i]);
+        if (length == 0) break; /* of texts without a token, last in the order */
         emb_tile_cut *cut = window->cuts_count ? &window->cuts[window->cuts_count - 1] : NULL;
         if (!cut || cut->tokens + length > tokens_per_tile) {
             cut = &window->cuts[window->cuts_count++];

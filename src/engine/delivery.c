@@ -70,6 +70,7 @@ static void make_row(emb_row *row, emb_engine *engine, emb_window *window, const
     if (status == EMB_OK && !tokens) {
         values = window->vectors + (uint64_t)part->chunk0 * engine->model->shape.output_width;
         if (part->text_chunks > 1) write_mean(engine, values);
+        if (part->tokens == 0) memset(values, 0, dim * sizeof *values); /* nothing to encode */
         if (engine->plan.normalize_kept) emb_vector_normalize(values, dim);
         if (!all_finite(values, dim)) {
             status = EMB_NOT_FINITE;

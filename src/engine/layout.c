@@ -60,11 +60,12 @@ static void text_layout(emb_memory *memory, const emb_model *model, const emb_pl
 }
 
 /* Weights of a site, and what else belongs to it as a whole. */
-static void site_layout(emb_site *site, const emb_plan *plan, const emb_weights_config *config,
-                        const emb_books *books) {
+static void site_layout(emb_site *site, const emb_model *model, const emb_plan *plan,
+                        const emb_weights_config *config, const emb_books *books) {
     const emb_shape *shape = config->shape;
     emb_weights_layout(&site->weights, config, books);
     site->blocks = shape->spec;
+    site->blocks.chunk_tokens_min = emb_text_chunk_min(&model->text.specials);
     site->blocks.chunk_tokens_max = plan->chunk_tokens_max;
     site->blocks.relative = site->weights.relative;
     site->pass_x = NULL;
@@ -73,8 +74,9 @@ static void site_layout(emb_site *site, const emb_plan *plan, const emb_weights_
     if (!plan->weight_slots) return;
     site->packs = books->device != books->host;
     if (site->packs)
-        emb_packed_pass_layout(&site->packed, config, plan->window_tokens, plan->window_chunks,
-                               plan->tokens_per_tile, books);
+        emb_packed_pass_layout(&site->packed, config, site->blocks.chunk_tokens_min,
+                               plan->window_tokens, plan->window_chunks, plan->tokens_per_tile,
+                               books);
     emb_ledger_item(books->device, "activations of a pass");
     site->pass_x =
         emb_ledger_take(books->device, (uint64_t)plan->window_tokens * shape->spec.hidden,
@@ -117,7 +119,7 @@ void emb_engine_layout(emb_memory *memory, const emb_model *model, const emb_pla
         config.device = plan->devices[d];
         config.fills_pinned = d == 0;
         emb_site *site = memory->sites ? &memory->sites[d] : &one_site;
-        site_layout(site, plan, &config, &at);
+        site_layout(site, model, plan, &config, &at);
         for (uint32_t i = d; i < plan->lanes; i += sites)
             emb_lane_layout(memory->lanes ? &memory->lanes[i] : &one_lane, i / sites, &config,
                             &site->blocks, plan->tokens_per_tile, plan->weight_slots == 0, &at);

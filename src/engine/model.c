@@ -7,8 +7,6 @@
 #include "base/error.h"
 #include "plan/plan.h"
 
-#define CHUNK_TOKENS_MIN 2u
-
 /* Every id that the tokenizer can give must have a row in the embedding table. */
 static emb_status check_vocabulary(const emb_model *model, emb_error *error) {
     if (model->text.ids_end <= model->shape.vocabulary) return EMB_OK;
@@ -18,19 +16,13 @@ static emb_status check_vocabulary(const emb_model *model, emb_error *error) {
                          model->text.path, model->text.ids_end - 1, model->shape.vocabulary);
 }
 
-/* What holds a tile's chunks is sized for chunks of so many tokens at least (emb_chunks_max). */
+/* Between its special tokens a chunk has room for one of the text at least. */
 static emb_status check_specials(const emb_model *model, emb_error *error) {
     uint32_t count = model->text.specials.before + model->text.specials.after;
-    if (count < CHUNK_TOKENS_MIN)
-        return emb_error_set(error, EMB_UNSUPPORTED,
-                             "%s: special tokens around a text: %u; at least %u are needed",
-                             model->text.path, count, CHUNK_TOKENS_MIN);
-    if (count >= model->shape.default_tokens)
-        return emb_error_set(error, EMB_BAD_FILE,
-                             "%s: special tokens around a text: %u, of %u in all; no room for a "
-                             "text",
-                             model->text.path, count, model->shape.default_tokens);
-    return EMB_OK;
+    if (count < model->shape.default_tokens) return EMB_OK;
+    return emb_error_set(error, EMB_BAD_FILE,
+                         "%s: special tokens around a text: %u, of %u in all; no room for a text",
+                         model->text.path, count, model->shape.default_tokens);
 }
 
 /* Takes the room that the added tokens need, and reads the tokenizer's files. */

@@ -10,8 +10,6 @@
 #include "base/error.h"
 #include "model/keys.h"
 
-#define TOKENS_MIN 3 /* two special tokens, and one of the text */
-
 const char *const emb_transformer_files[EMB_TRANSFORMER_FILES] = {
     "sentence_bert_config.json",       "sentence_roberta_config.json",
     "sentence_distilbert_config.json", "sentence_camembert_config.json",
@@ -119,7 +117,7 @@ emb_status emb_transformer_read(emb_shape *shape, emb_settings *settings,
     EMB_TRY(refuse_files(&at, error));
     EMB_TRY(read_tokenizer(&at, &length, error));
     if (modules->listed) EMB_TRY(read_module(&at, &length, &settings->lowercase, error));
-    if (length.tokens < TOKENS_MIN)
+    if (length.tokens < 1) /* beside special tokens, the tokenizer's: see engine/model.c */
         return emb_error_set(error, EMB_BAD_FILE, "%s: \"%s\" is %.0f: no room for a text",
                              length.file, length.key, length.tokens);
     shape->default_tokens =

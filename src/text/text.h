@@ -112,4 +112,8 @@ void emb_text_feed(emb_tokenizer *tokenizer, const char *bytes, size_t length, b
  * with room for all. Gives their number, special ones included. (wrap.c) */
 uint32_t emb_text_wrap(const emb_specials *specials, uint32_t *ids, uint32_t count);
 
+/* Tokens of the shortest chunk that can come of it: at least 1, as without a token there is no
+ * chunk to encode. (wrap.c) */
+uint32_t emb_text_chunk_min(const emb_specials *specials);
+
 #endif

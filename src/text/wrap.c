@@ -13,3 +13,8 @@ uint32_t emb_text_wrap(const emb_specials *specials, uint32_t *ids, uint32_t cou
     memcpy(ids + before + count, specials->ids + before, after * sizeof *ids);
     return before + count + after;
 }
+
+uint32_t emb_text_chunk_min(const emb_specials *specials) {
+    uint32_t count = specials->before + specials->after;
+    return count ? count : 1;
+}

@@ -299,51 +299,6 @@ def check_tokens_without_rows(tally, folder):
     expect_exit(tally, run(*asked, stdin=b"the cat\n"), 65, "id 1001 has no row")
 
 
-def set_template(folder, *single):
-    """A copy of a model whose tokenizer.json, taken as it stands, puts these tokens ("": the text)
-    around a text."""
-    shutil.copytree(BERT, folder)
-    path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text())
-    path.write_text(json.dumps({**config, "tokenizer_class": "PreTrainedTokenizerFast"}))
-    path = folder / "tokenizer.json"
-    content = json.loads(path.read_text())
-    content["post_processor"] = {
-        "type": "TemplateProcessing", "pair": [], "special_tokens": {
-            t: {"ids": [content["model"]["vocab"][t]], "tokens": [t]} for t in single if t},
-        "single": [{"SpecialToken": {"id": t}} if t else {"Sequence": {"id": "A"}} for t in single]}
-    path.write_text(json.dumps(content))
-
-
-def check_templates(tally, folder):
-    """Any number of special tokens around a text: the same as writing those missing into it."""
-    set_template(folder / "three", "[CLS]", "[MASK]", "", "[SEP]")
-    set_template(folder / "behind", "", "[MASK]", "[SEP]")
-    texts = ["the cat", "", "a mat " * 100, "the cat sat on " * 5]
-    source, plain = folder / "in.jsonl", folder / "plain.jsonl"
-    source.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
-    cut = 2 + 9  # with the special ones; of the others' texts one more is theirs
-    plain.write_text("".join(json.dumps({"text": "[MASK] " + t}) + "\n" for t in texts))
-    rows = {}
-    for name, model, texts_of in (("three", folder / "three", source), ("plain", BERT, plain)):
-        out = folder / f"{name}.npy"
-        done = run("encode", model, "-i", texts_of, "-o", out, "--long", "truncate",
-                   "--max-length", cut, "--dtype", "f32")
-        expect_exit(tally, done, 0, what=name)
-        rows[name] = out.read_bytes()
-    tally.expect(rows["three"] == rows["plain"], "the same ids, the same bits")
-    done = run("tokenize", folder / "behind", "-i", "-", stdin=b"the cat\n\n")
-    tally.expect([line.split()[-2:] for line in done.stdout.decode().splitlines()]
-                 == [["4", "3"]] * 2, f"behind: {done.stdout}")
-    done = run("encode", folder / "behind", "-i", source, "-o", folder / "b.npy", "--memory",
-               "24MiB")
-    expect_exit(tally, done, 0, what="behind")
-    set_template(folder / "one", "[CLS]", "")
-    expect_exit(tally, run("plan", folder / "one"), 64, "special tokens around a text: 1")
-    expect_exit(tally, run("encode", folder / "three", "-i", source, "-o", folder / "x.npy",
-                           "--max-length", "3"), 64, "no room for text", what="cut")
-
-
 def check_bench(tally, folder):
     """bench with its own texts and with the user's."""
     done = run("bench", BERT, "--json")
@@ -366,7 +321,7 @@ def main():
     tally = program.Tally()
     if ready(tally):
         for check in [check_search, check_search_refuses, check_eval, check_eval_tables,
-                      check_tokenize, check_tokens_without_rows, check_templates, check_bench]:
+                      check_tokenize, check_tokens_without_rows, check_bench]:
             with tempfile.TemporaryDirectory(prefix="embound-cli-") as name:
                 check(tally, pathlib.Path(name))
     tally.end()

@@ -278,7 +278,8 @@ static emb_status tune(const emb_backend *self, emb_lane_scratch *scratch, emb_t
 static void record(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch) {
     fake_state *state = scratch->state;
     emb_cuda_queue *queue = &state->queue;
-    *tile = (emb_tile){.tokens = tokens, .chunks = emb_chunks_max(tokens)};
+    uint32_t chunks = emb_chunks_max(tokens, scratch->chunk_tokens_min);
+    *tile = (emb_tile){.tokens = tokens, .chunks = chunks};
     state->recordings[state->count].tokens = tokens;
     state->recording = true;
     queue->replayed = false;

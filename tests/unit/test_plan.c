@@ -47,6 +47,7 @@ static emb_model shape_of(uint32_t layers, uint32_t hidden, uint32_t heads, bool
     model.text.own.wordpiece.word_chars_max = 100;
     strcpy(model.info.architecture, mpnet ? "mpnet" : "bert");
     model.info.special_tokens = 2;
+    model.text.specials = (emb_specials){.before = 1, .after = 1};
     model.info.description_bytes = 20000;
     return model;
 }

@@ -5,7 +5,7 @@
 
 static const emb_family_count counts[] = {
     EMB_FAMILY_BERT_SIZES,
-    EMB_FAMILY_NEEDS("max_position_embeddings", positions, 3, EMB_POSITIONS_MAX),
+    EMB_FAMILY_NEEDS("max_position_embeddings", positions, 1, EMB_POSITIONS_MAX),
 };
 
 static const char *const tensors[EMB_TENSOR_ROLES] = {

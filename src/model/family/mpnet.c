@@ -11,7 +11,7 @@ enum { PAD = 1, DISTANCE = 128, BUCKETS_MAX = 1024 };
 /* Rows of positions begin behind the padding id. */
 static const emb_family_count counts[] = {
     EMB_FAMILY_BERT_SIZES,
-    EMB_FAMILY_NEEDS("max_position_embeddings", positions, PAD + 1 + 3, EMB_POSITIONS_MAX),
+    EMB_FAMILY_NEEDS("max_position_embeddings", positions, PAD + 1 + 1, EMB_POSITIONS_MAX),
     EMB_FAMILY_TAKES("relative_attention_num_buckets", relative_buckets, 4, BUCKETS_MAX, 32),
     EMB_FAMILY_TAKES("pad_token_id", position_pad, 0, UINT32_MAX, PAD),
 };

@@ -8,7 +8,8 @@
 
 void emb_cuda_record(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch) {
     emb_cuda_state *state = scratch->state;
-    *tile = (emb_tile){.tokens = tokens, .chunks = emb_chunks_max(tokens)};
+    uint32_t chunks = emb_chunks_max(tokens, scratch->chunk_tokens_min);
+    *tile = (emb_tile){.tokens = tokens, .chunks = chunks};
     emb_cuda_queue *queue = &state->queue;
     state->recording = tokens;
     queue->replayed = false;

@@ -11,8 +11,9 @@ static emb_dtype type_of(emb_dtype dtype) {
 static emb_cuda_view view(const emb_lane_scratch *lane, const emb_tile *tile,
                           const emb_layer_spec *shape, emb_dtype dtype) {
     emb_cuda_view v;
-    emb_cuda_lane_cut(&v.lane, shape, dtype, lane->tokens_max, lane->memory);
-    if (tile->kept) emb_cuda_indices_cut(&v.lane, tile->tokens, tile->kept);
+    uint32_t chunks = emb_chunks_max(lane->tokens_max, lane->chunk_tokens_min);
+    emb_cuda_lane_cut(&v.lane, shape, dtype, lane->tokens_max, chunks, lane->memory);
+    if (tile->kept) emb_cuda_indices_cut(&v.lane, tile->tokens, tile->chunks, tile->kept);
     v.type = type_of(dtype);
     v.queue = lane->state;
     v.pack = (emb_cuda_pack){

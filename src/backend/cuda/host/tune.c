@@ -109,7 +109,8 @@ emb_status emb_cuda_tune(const emb_backend *self, emb_lane_scratch *scratch, emb
                          uint32_t tokens, const emb_layer *layer, const emb_layer_spec *shape,
                          emb_error *error) {
     emb_cuda_state *state = scratch->state;
-    emb_tile tile = {.tokens = tokens, .chunks = emb_chunks_max(tokens)};
+    uint32_t chunks = emb_chunks_max(tokens, scratch->chunk_tokens_min);
+    emb_tile tile = {.tokens = tokens, .chunks = chunks};
     emb_cuda_view v = emb_cuda_view_of(self, scratch, &tile, shape);
     cudaEvent_t start = NULL, stop = NULL;
     if (state->queue.blas.handle) return EMB_OK; /* its algorithms are not alike in bits */

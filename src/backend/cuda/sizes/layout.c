@@ -17,21 +17,24 @@ static void *cut(uintptr_t *end, uint64_t count, uint64_t size) {
     return (void *)start;
 }
 
-uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, void *base) {
+uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, uint32_t chunks, void *base) {
     uintptr_t end = (uintptr_t)base;
-    lane->indices = cut(&end, emb_index_words(tokens), sizeof(uint32_t));
+    lane->indices = cut(&end, emb_index_words(tokens, chunks), sizeof(uint32_t));
     lane->starts = lane->indices + EMB_INDEX_HEAD;
-    lane->ids = lane->indices + emb_index_ids(tokens);
+    lane->ids = lane->indices + emb_index_ids(chunks);
     lane->positions = cut(&end, tokens, sizeof(uint32_t));
-    lane->tiles = cut(&end, emb_cuda_tiles_words(tokens, emb_chunks_max(tokens)), sizeof(uint32_t));
+    lane->tiles = cut(&end, emb_cuda_tiles_words(tokens, chunks), sizeof(uint32_t));
     return end - (uintptr_t)base;
 }
 
-/* At least what the cut above takes: 8 bytes of indices, 4 of positions and 8 1/4 of work list for
- * a token, and less than 512 - 63 for the first of each and for rounding up. */
-uint64_t emb_cuda_kept_place(const emb_backend *self, uint32_t tokens, uint32_t tiles) {
+/* At least what the cut above takes: 4 bytes of indices, 4 of positions and 1/4 of work list for a
+ * token, 8 of indices and 16 of work list for a chunk, and less than 512 - 63 for the first of each
+ * and for rounding up. */
+uint64_t emb_cuda_kept_place(const emb_backend *self, uint32_t tokens, uint32_t tiles,
+                             uint32_t chunk_tokens_min) {
     (void)self;
-    uint64_t bytes = 21 * (uint64_t)tokens + 512 * (uint64_t)tiles;
+    uint64_t of_chunks = (24 * (uint64_t)tokens + chunk_tokens_min - 1) / chunk_tokens_min;
+    uint64_t bytes = 9 * (uint64_t)tokens + of_chunks + 512 * (uint64_t)tiles;
     return (bytes + EMB_ALIGN - 1) / EMB_ALIGN * EMB_ALIGN;
 }
 
@@ -67,13 +70,13 @@ static void cut_codes(emb_cuda_lane *lane, uintptr_t *end, const emb_layer_spec 
 }
 
 uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_layer_spec *shape, emb_dtype dtype,
-                           uint32_t tokens, void *base) {
+                           uint32_t tokens, uint32_t chunks, void *base) {
     uintptr_t end = (uintptr_t)base;
     uint64_t value = emb_dtype_bytes(dtype), rows = (uint64_t)tokens * shape->hidden;
     uint64_t wide =
         shape->intermediate > 3 * shape->hidden ? shape->intermediate : 3 * (uint64_t)shape->hidden;
     memset(lane, 0, sizeof *lane);
-    end += emb_cuda_indices_cut(lane, tokens, base);
+    end += emb_cuda_indices_cut(lane, tokens, chunks, base);
     if (dtype == EMB_DTYPE_INT8 || dtype == EMB_DTYPE_FP8) {
         cut_codes(lane, &end, shape, dtype, tokens);
         return end - (uintptr_t)base;
@@ -128,6 +131,8 @@ void emb_cuda_lane_layout(const emb_backend *self, emb_lane_scratch *lane,
     emb_cuda_lane cut;
     memset(lane, 0, sizeof *lane);
     lane->tokens_max = tokens;
-    lane->memory =
-        emb_ledger_take(ledger, 1, emb_cuda_lane_cut(&cut, shape, self->dtype, tokens, NULL));
+    lane->chunk_tokens_min = shape->chunk_tokens_min;
+    uint32_t chunks = emb_chunks_max(tokens, shape->chunk_tokens_min);
+    lane->memory = emb_ledger_take(
+        ledger, 1, emb_cuda_lane_cut(&cut, shape, self->dtype, tokens, chunks, NULL));
 }

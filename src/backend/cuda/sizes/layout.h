@@ -36,14 +36,15 @@ typedef struct emb_cuda_lane {
 } emb_cuda_lane;
 
 /* Cuts a tile's indices and what is made of them (to tiles) at base (NULL: measures), for at most
- * so many tokens; gives their bytes. */
-uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, void *base);
+ * so many tokens and chunks; gives their bytes. */
+uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, uint32_t chunks, void *base);
 /* See emb_backend. */
-uint64_t emb_cuda_kept_place(const emb_backend *self, uint32_t tokens, uint32_t tiles);
+uint64_t emb_cuda_kept_place(const emb_backend *self, uint32_t tokens, uint32_t tiles,
+                             uint32_t chunk_tokens_min);
 
-/* Cuts the lane at base (NULL: measures); gives its bytes. */
+/* Cuts a lane for at most so many tokens and chunks at base (NULL: measures); gives its bytes. */
 uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_layer_spec *shape, emb_dtype dtype,
-                           uint32_t tokens, void *base);
+                           uint32_t tokens, uint32_t chunks, void *base);
 
 /* Columns that the kernels of a dtype take at once. */
 static inline uint32_t emb_cuda_cols_step(emb_dtype dtype) {
