@@ -36,6 +36,7 @@ static void weights_layout(emb_calibration *c, const emb_books *books) {
     };
     emb_weights_layout(&c->weights, &config, books);
     c->blocks = s->spec;
+    c->blocks.chunk_tokens_min = emb_text_chunk_min(&c->model->text.specials);
     c->blocks.chunk_tokens_max = s->default_tokens;
     c->blocks.relative = c->weights.relative;
     c->backend->lane_layout(c->backend, &c->scratch, &c->blocks, c->tile_tokens, books->host);
@@ -49,7 +50,7 @@ void emb_calibration_layout(emb_calibration *c, const emb_model *model, const em
     c->model = model;
     c->backend = backend;
     c->tokens_max = tokens_max;
-    c->chunks_max = tokens_max / model->info.special_tokens;
+    c->chunks_max = tokens_max / emb_text_chunk_min(&model->text.specials);
     c->tile_tokens = tile_tokens(s);
     weights_layout(c, books);
     emb_text_layout(&c->tokenizer, &model->text, ledger);
@@ -93,7 +94,9 @@ static void add_text(emb_calibration *c, const emb_text *text) {
             if (i == 0 && at == lengths[0]) break;
         }
     }
-    c->tokens += emb_text_wrap(specials, ids, count - specials->before);
+    uint32_t tokens = emb_text_wrap(specials, ids, count - specials->before);
+    if (tokens == 0) return; /* nothing to see */
+    c->tokens += tokens;
     c->starts[++c->chunks] = c->tokens;
 }
 

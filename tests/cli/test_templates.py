@@ -192,12 +192,28 @@ def check_one_token(tally, folder):
                      env=gpu)
 
 
+def check_calibration(tally, folder):
+    """The quantizer reads the texts as the engine will; without any token there is nothing."""
+    model, source, out = folder / "none", folder / "texts.txt", folder / "int8"
+    source.write_text("\n" * 50 + "".join(f"{w}\n" for w in WORDS))
+    asked = ("quantize", model, "-o", out, "--dtype", "int8", "--calibrate", source)
+    expect_exit(tally, run(*asked), 0, what="calibrated without special tokens")
+    texts = [w for w in WORDS] + [""]
+    small = encode(tally, folder, out, texts)[0]
+    full = encode(tally, folder, model, texts)[0]
+    near = min(math.fsum(a * b for a, b in zip(x, y)) for x, y in zip(small[:-1], full))
+    tally.expect(near > 0.999 and not any(small[-1]), f"calibrated: cosine {near}")
+    source.write_text("\n" * 50)
+    expect_exit(tally, run(*asked, "--force"), 64, "are empty", what="no token to calibrate with")
+
+
 def main():
     """All checks, in a folder of their own."""
     tally = program.Tally()
     if ready(tally):
         with tempfile.TemporaryDirectory(prefix="embound-templates-") as name:
-            for check in (check_same_ids, check_cut, check_one_token):
+            for check in (check_same_ids, check_cut, check_one_token,
+                          check_calibration):
                 check(tally, pathlib.Path(name))
     tally.end()
 
