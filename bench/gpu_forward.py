@@ -48,14 +48,14 @@ class Layer(nn.Module):
         self.qkv = nn.Linear(hidden, 3 * hidden)
         self.out = nn.Linear(hidden, hidden)
         self.norm1 = nn.LayerNorm(hidden)
-        self.wide = nn.Linear(hidden, inner)
-        self.narrow = nn.Linear(inner, hidden)
+        self.up = nn.Linear(hidden, inner)
+        self.down = nn.Linear(inner, hidden)
         self.norm2 = nn.LayerNorm(hidden)
 
     def rest(self, x, context):
         """All that follows the attention."""
         x = self.norm1(x + self.out(context))
-        return self.norm2(x + self.narrow(F.gelu(self.wide(x))))
+        return self.norm2(x + self.down(F.gelu(self.up(x))))
 
     def forward(self, x, mask):
         """x [batch, length, hidden]; mask None, boolean, or added to the scores."""

@@ -14,13 +14,13 @@ typedef struct emb_linear {
     emb_dtype dtype;
     uint32_t group; /* I4: cols that share a scale, stated before layout; else unused */
     void *packed;
-    float *bias;       /* [rows] */
-    void *bias_narrow; /* NULL, or [rows] of `dtype`: a backend that wants the bias so, too */
-    float *smooth;     /* NULL, or [cols]: in is multiplied by it before it is quantized */
-    float *scales;     /* I8, I4, FP8: beside `packed`, as private */
-    float *reach;      /* FP8: [2], what bounds the outputs; of ffn_in alone it is filled in */
-    int32_t *sums;     /* I8, I4: of the quantized weights that share a scale */
-    uint8_t *zeros;    /* I4 */
+    float *bias;      /* [rows] */
+    void *bias_typed; /* NULL, or [rows] of `dtype`: a backend that wants the bias so, too */
+    float *smooth;    /* NULL, or [cols]: in is multiplied by it before it is quantized */
+    float *scales;    /* I8, I4, FP8: beside `packed`, as private */
+    float *bounds;    /* FP8: [2], what bounds the outputs; of ffn_in alone it is filled in */
+    int32_t *sums;    /* I8, I4: of the quantized weights that share a scale */
+    uint8_t *zeros;   /* I4 */
 } emb_linear;
 
 typedef struct emb_layer {

@@ -36,21 +36,21 @@ typedef struct emb_tile_cut {
     uint32_t order0, chunks, tokens, row0;
 } emb_tile_cut;
 
-/* The tiles of a streamed pass on a device. Each is packed and uploaded once, at the first layer,
+/* The tiles of a streamed pass on a device. Each is filled and uploaded once, at the first layer,
  * and stays until the pass is done; so the host enqueues a pass without waiting. */
-typedef struct emb_packed_tile {
+typedef struct emb_device_tile {
     emb_tile tile;
     const uint32_t *targets;
-} emb_packed_tile;
+} emb_device_tile;
 
-typedef struct emb_packed_pass {
-    emb_packed_tile *tiles; /* [tiles_max] */
+typedef struct emb_device_pass {
+    emb_device_tile *tiles; /* [tiles_max] */
     uint32_t *staging[2];   /* pinned: the tiles' blocks of indices; passes take turns */
     unsigned char *kept;    /* the device's: the same, and what it makes of them */
-} emb_packed_pass;
+} emb_device_pass;
 
 /* Books them for passes of at most so many tokens and chunks, none of them below the least. */
-void emb_packed_pass_layout(emb_packed_pass *packed, const emb_weights_config *config,
+void emb_device_pass_layout(emb_device_pass *on_device, const emb_weights_config *config,
                             uint32_t chunk_tokens_min, uint32_t tokens, uint32_t chunks,
                             uint32_t tokens_per_tile, const emb_books *books);
 
@@ -61,11 +61,11 @@ typedef struct emb_pass {
     const uint32_t *order; /* chunk numbers, longest first */
     const emb_tile_cut *cuts;
     uint32_t cuts_count;
-    void *x;                 /* activations of row0 of the first cut onwards */
-    float *vectors;          /* [chunks of the table, output_width]; see keeps_tokens */
-    uint64_t number0;        /* of the pass's first layer, see emb_weights */
-    atomic_uint *next;       /* [layers] next cut to take at each layer; NULL: one lane alone */
-    emb_packed_pass *packed; /* streamed to a device; else NULL */
+    void *x;                    /* activations of row0 of the first cut onwards */
+    float *vectors;             /* [chunks of the table, output_width]; see keeps_tokens */
+    uint64_t number0;           /* of the pass's first layer, see emb_weights */
+    atomic_uint *next;          /* [layers] next cut to take at each layer; NULL: one lane alone */
+    emb_device_pass *on_device; /* streamed to a device; else NULL */
     const atomic_bool *cancel;
 } emb_pass;
 

@@ -16,7 +16,7 @@ static emb_status begin_tile(emb_tile *tile, const uint32_t **targets, emb_embed
                              const emb_tile_cut *cut, uint32_t n, emb_error *error) {
     const emb_device_calls *device = encoder->backend->device;
     const emb_tile_room room = {lane->indices, lane->starts, lane->ids};
-    *targets = emb_tile_pack(tile, &room, pass, cut);
+    *targets = emb_tile_fill(tile, &room, pass, cut);
     *embedding = encoder->weights->embedding;
     if (n == 0 && !encoder->weights->words_resident) {
         EMB_TRY(emb_tile_gather(encoder, lane, lane->ids, tile->tokens, error));
@@ -45,7 +45,7 @@ static emb_status run_tile(emb_encoder *encoder, emb_lane *lane, const emb_pass 
     void *x = lane->x ? lane->x : (unsigned char *)pass->x + cut->row0 * row_bytes;
     bool last = n + 1 == encoder->shape->layers;
     emb_embedding embedding;
-    if (n == 0 || pass->next) /* a lane's own pass is one tile, packed once */
+    if (n == 0 || pass->next) /* a lane's own pass is one tile, filled once */
         EMB_TRY(begin_tile(&lane->tile, &lane->tile_targets, &embedding, encoder, lane, pass, cut,
                            n, error));
     if (n == 0) {
@@ -91,8 +91,8 @@ emb_status emb_encoder_forward(emb_encoder *encoder, emb_lane *lane, const emb_p
     emb_pass_share s = {encoder, lane, pass, NULL};
     const emb_visitor visitor = {&s, emb_pass_enter, visit, emb_pass_leave};
     lane->seconds_encode = lane->seconds_wait = 0;
-    if (pass->packed)
-        EMB_TRY(emb_packed_forward(encoder, lane, pass, error));
+    if (pass->on_device)
+        EMB_TRY(emb_device_forward(encoder, lane, pass, error));
     else
         EMB_TRY(emb_walk(&visitor, encoder->shape->layers, error));
     lane->seconds_encode = emb_process_seconds() - before - lane->seconds_wait;

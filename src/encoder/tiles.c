@@ -40,7 +40,7 @@ void emb_lane_layout(emb_lane *lane, uint32_t index, const emb_weights_config *c
     }
 }
 
-const uint32_t *emb_tile_pack(emb_tile *tile, const emb_tile_room *room, const emb_pass *pass,
+const uint32_t *emb_tile_fill(emb_tile *tile, const emb_tile_room *room, const emb_pass *pass,
                               const emb_tile_cut *cut) {
     const emb_token_table *table = pass->table;
     uint32_t tokens = 0, *targets = room->ids + cut->tokens;

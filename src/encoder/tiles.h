@@ -6,13 +6,13 @@
 
 #include "encoder/encoder.h"
 
-/* Where a tile is packed: a block of indices. */
+/* Where a tile's indices are: a block of indices. */
 typedef struct emb_tile_room {
     uint32_t *indices, *starts, *ids;
 } emb_tile_room;
 
 /* Packs the cut's chunks one behind another: no padding. Gives the targets. */
-const uint32_t *emb_tile_pack(emb_tile *tile, const emb_tile_room *room, const emb_pass *pass,
+const uint32_t *emb_tile_fill(emb_tile *tile, const emb_tile_room *room, const emb_pass *pass,
                               const emb_tile_cut *cut);
 
 /* Reads the word rows of the tile's tokens from the file; ids then index these. Fails as
@@ -38,8 +38,8 @@ emb_status emb_pass_check(const emb_pass *pass, emb_error *error);
 /* What takes a tile of this lane through a layer. */
 emb_layer_step emb_lane_step(const emb_encoder *encoder, emb_lane *lane);
 
-/* This lane's share of a pass whose tiles stay packed on a device. (packed.c) */
-emb_status emb_packed_forward(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
+/* This lane's share of a pass whose tiles stay on a device. (device_pass.c) */
+emb_status emb_device_forward(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
                               emb_error *error);
 
 #endif

@@ -1,9 +1,9 @@
 /* walk.h - the way through a model's layers: one loop, and a visitor that says what is done in
  * each.
  *
- * Visitors: a tile with resident weights, tiles that share streamed ones, packed tiles of a device,
- * recording (forward.c, packed.c), a quantizer (quantizer/quantize.c). The walk knows nothing of
- * weights or of what is computed from them, so that training may bring its own.
+ * Visitors: a tile with resident weights, tiles that share streamed ones, tiles of a device,
+ * recording (forward.c, device_pass.c), a quantizer (quantizer/quantize.c). The walk knows nothing
+ * of weights or of what is computed from them, so that training may bring its own.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_ENCODER_WALK_H

@@ -19,9 +19,9 @@ emb_status emb_weights_read_vector(emb_weights *w, emb_tensor_role role, uint32_
 static emb_status read_bias(emb_weights *w, emb_tensor_role role, uint32_t layer, uint32_t row0,
                             uint32_t count, const emb_linear *linear, emb_error *error) {
     EMB_TRY(emb_weights_read_vector(w, role, layer, count, linear->bias + row0, error));
-    unsigned char *narrow = linear->bias_narrow;
-    if (narrow)
-        w->backend->convert(w->backend, narrow + row0 * emb_dtype_bytes(linear->dtype),
+    unsigned char *typed = linear->bias_typed;
+    if (typed)
+        w->backend->convert(w->backend, typed + row0 * emb_dtype_bytes(linear->dtype),
                             linear->dtype, w->staging, 1, count);
     return EMB_OK;
 }

@@ -134,7 +134,7 @@ static void run_passes(emb_engine *engine, emb_site *site, emb_lane *lane) {
             .vectors = window->vectors,
             .number0 = window->pass * engine->model->shape.layers,
             .next = window->next,
-            .packed = site->packs ? &site->packed : NULL,
+            .on_device = site->runs_device ? &site->on_device : NULL,
             .cancel = &engine->cancel,
         };
         emb_error error = {0};

@@ -70,11 +70,11 @@ static void site_layout(emb_site *site, const emb_model *model, const emb_plan *
     site->blocks.relative = site->weights.relative;
     site->pass_x = NULL;
     site->passes = 0;
-    site->packs = false;
+    site->runs_device = false;
     if (!plan->weight_slots) return;
-    site->packs = books->device != books->host;
-    if (site->packs)
-        emb_packed_pass_layout(&site->packed, config, site->blocks.chunk_tokens_min,
+    site->runs_device = books->device != books->host;
+    if (site->runs_device)
+        emb_device_pass_layout(&site->on_device, config, site->blocks.chunk_tokens_min,
                                plan->window_tokens, plan->window_chunks, plan->tokens_per_tile,
                                books);
     emb_ledger_item(books->device, "activations of a pass");

@@ -64,10 +64,10 @@ typedef struct emb_ahead_text {
 typedef struct emb_site {
     emb_weights weights;
     emb_layer_spec blocks;
-    void *pass_x;    /* [window_tokens, hidden] if weights are streamed */
-    uint64_t passes; /* begun since open, if weights are streamed; guarded by the engine's mutex */
-    bool packs;      /* weights are streamed to a device: passes are packed */
-    emb_packed_pass packed;
+    void *pass_x;     /* [window_tokens, hidden] if weights are streamed */
+    uint64_t passes;  /* begun since open, if weights are streamed; guarded by the engine's mutex */
+    bool runs_device; /* weights are streamed to a device */
+    emb_device_pass on_device;
     emb_encoder encoder; /* the engine's to fill */
 } emb_site;
 

@@ -67,7 +67,7 @@ void emb_calibration_layout(emb_calibration *c, const emb_model *model, const em
     for (uint32_t i = 0; i < EMB_INPUTS; i++) {
         uint64_t cols = input_cols(s, i);
         c->moments[i] = emb_ledger_take(ledger, cols * cols, sizeof(float));
-        c->reach[i] = emb_ledger_take(ledger, cols, sizeof(float));
+        c->peaks[i] = emb_ledger_take(ledger, cols, sizeof(float));
     }
 }
 
@@ -215,7 +215,7 @@ static void see(void *user, const emb_linear *linear, const float *in, size_t st
         for (t = 0; t < rows; t++)
             for (size_t i = 0; i < cols; i++) {
                 float most = fabsf(in[t * stride + i]);
-                if (most > c->reach[input][i]) c->reach[input][i] = most;
+                if (most > c->peaks[input][i]) c->peaks[input][i] = most;
             }
     }
 }
@@ -233,7 +233,7 @@ emb_status emb_calibration_observe(emb_calibration *c, uint32_t n, emb_error *er
     for (uint32_t i = 0; i < EMB_INPUTS; i++) {
         size_t cols = input_cols(s, i);
         memset(c->moments[i], 0, cols * cols * sizeof(float));
-        memset(c->reach[i], 0, cols * sizeof(float));
+        memset(c->peaks[i], 0, cols * sizeof(float));
     }
     c->scratch.observer = &observer;
     for (uint32_t chunk = 0, next; chunk < c->chunks; chunk = next) {

@@ -263,9 +263,9 @@ static emb_status make_smooth(quantizer *q, uint32_t input, uint32_t layer, emb_
         EMB_TRY(measure_heights(q, &matrices[i], layer, error));
     }
     for (uint32_t i = 0; i < cols; i++) {
-        float reach = fmaxf(c->reach[input][i], SMOOTH_MIN);
+        float peak = fmaxf(c->peaks[input][i], SMOOTH_MIN);
         float height = fmaxf(q->heights[i], SMOOTH_MIN);
-        q->smooth[i] = powf(height, 1 - SMOOTH_STRENGTH) / powf(reach, SMOOTH_STRENGTH);
+        q->smooth[i] = powf(height, 1 - SMOOTH_STRENGTH) / powf(peak, SMOOTH_STRENGTH);
     }
     for (size_t i = 0; i < cols; i++)
         for (size_t j = i; j < cols; j++)

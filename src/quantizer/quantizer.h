@@ -52,7 +52,7 @@ typedef struct emb_calibration {
     void *scratch_bytes;        /* of reading a row */
     float *x, *y;               /* [tokens_max, hidden] into and out of the layer */
     float *moments[EMB_INPUTS]; /* [cols, cols], upper triangle */
-    float *reach[EMB_INPUTS];   /* [cols] largest magnitude */
+    float *peaks[EMB_INPUTS];   /* [cols] largest magnitude */
 } emb_calibration;
 
 void emb_calibration_layout(emb_calibration *c, const emb_model *model, const emb_backend *backend,
@@ -67,7 +67,7 @@ emb_status emb_calibration_begin(emb_calibration *c, const emb_text *texts, uint
                                  emb_error *error);
 void emb_calibration_end(emb_calibration *c);
 
-/* Loads layer n in f32 and runs x through it into y, gathering moments and reach. */
+/* Loads layer n in f32 and runs x through it into y, gathering moments and peaks. */
 emb_status emb_calibration_observe(emb_calibration *c, uint32_t n, emb_error *error);
 
 /* Runs x through the layer as it is packed now (quantized), in place: the next layer's input. Gives

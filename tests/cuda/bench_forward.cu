@@ -27,9 +27,9 @@ static void choose(random_linear &l, const random_linear *same, const activation
     double best = 1e30;
     for (uint32_t i = 0; i < 12; i++) {
         emb_cuda_blas_choice choice;
-        if (emb_cuda_blas_choose(&choice, &blas, &l.library, b.pack.tokens_max, i)) break;
+        if (emb_cuda_blas_choose(&choice, &blas, &l.library, b.batch.tokens_max, i)) break;
         double us = op_time([&] {
-            REQUIRE(emb_cuda_blas_run(a.wide, a.x, &l.library, &blas, &choice, b.pack.tokens_max,
+            REQUIRE(emb_cuda_blas_run(a.wide, a.x, &l.library, &blas, &choice, b.batch.tokens_max,
                                       stream));
         });
         if (us < best) best = us, l.choice = choice, l.has_choice = 1;
@@ -56,15 +56,15 @@ static void choose_all(random_model &m) {
 
 static std::vector<float> rows_of(const random_model &m, const batch &b, const emb_cuda_blas *lib,
                                   bool graph) {
-    activations a = activations_open(m, b.pack.tokens_max, b.pack.chunks_max);
+    activations a = activations_open(m, b.batch.tokens_max, b.batch.chunks_max);
     std::vector<float> rows(b.lengths.size() * m.hidden);
     if (graph) {
-        cudaGraphExec_t g = capture([&] { forward(m, a, &b.pack, &device, lib, stream); });
+        cudaGraphExec_t g = capture([&] { forward(m, a, &b.batch, &device, lib, stream); });
         REQUIRE(cudaGraphLaunch(g, stream));
         REQUIRE(cudaStreamSynchronize(stream));
         REQUIRE(cudaGraphExecDestroy(g));
     } else {
-        forward(m, a, &b.pack, &device, lib, stream);
+        forward(m, a, &b.batch, &device, lib, stream);
         REQUIRE(cudaStreamSynchronize(stream));
     }
     REQUIRE(cudaMemcpy(rows.data(), a.rows, rows.size() * 4, cudaMemcpyDeviceToHost));
@@ -72,7 +72,7 @@ static std::vector<float> rows_of(const random_model &m, const batch &b, const e
     return rows;
 }
 
-/* Rows of a pack: alone, in a much larger bucket, by plain launches and by a graph. */
+/* Rows of a batch: alone, in a much larger bucket, by plain launches and by a graph. */
 static void check_bits(const random_model &m, const emb_cuda_blas *lib) {
     std::vector<uint32_t> lengths = ragged_lengths(3000, 1, std::min(m.longest, 300u));
     int bad = 0, cases = 0;
@@ -109,7 +109,7 @@ static void bench_pass(const random_model &m, const char *shape,
                        forward_choice choice = CHOSEN) {
     batch b = batch_make(lengths, m.vocabulary);
     activations a = activations_open(m, b.tokens, (uint32_t)lengths.size());
-    cudaGraphExec_t graph = capture([&] { forward(m, a, &b.pack, &device, lib, stream, choice); });
+    cudaGraphExec_t graph = capture([&] { forward(m, a, &b.batch, &device, lib, stream, choice); });
     double us = graph_time(graph, b.tokens < 4096 ? 20 : 3), flop = 0;
     double H = m.hidden, F = m.intermediate;
     for (uint32_t n : lengths) flop += n * (m.layers * (8 * H * H + 4 * H * F + 4.0 * n * H));
@@ -138,7 +138,7 @@ static void bench_product(const random_model &m, const char *name, const random_
     void *wide = (char *)a.wide + (size_t)b.tokens * m.intermediate * type_bytes(m.type);
     for (int lib = 0; lib <= (has_blas ? 1 : 0); lib++) {
         double us = op_time([&] {
-            run_linear(wide, a.wide, l, gelu, &b.pack, &device, lib ? &blas : NULL, stream);
+            run_linear(wide, a.wide, l, gelu, &b.batch, &device, lib ? &blas : NULL, stream);
         });
         snprintf(op, sizeof op, "%s %s", name, lib ? "cublaslt" : "own");
         print_op(m, op, b.tokens, us, flop);
@@ -150,11 +150,11 @@ static void bench_product_norm(const random_model &m, const char *op, const rand
                                const activations &a, const batch &b) {
     bool possible = device.capability == 90 && m.type != EMB_DTYPE_F32;
     if (!possible ||
-        emb_cuda_linear_norm_wgmma(a.x, a.wide, &l.own, a.x, &m.norm, &b.pack, &device, stream)) {
+        emb_cuda_linear_norm_wgmma(a.x, a.wide, &l.own, a.x, &m.norm, &b.batch, &device, stream)) {
         return;
     }
     print_op(m, op, b.tokens, op_time([&] {
-                 emb_cuda_linear_norm_wgmma(a.x, a.wide, &l.own, a.x, &m.norm, &b.pack, &device,
+                 emb_cuda_linear_norm_wgmma(a.x, a.wide, &l.own, a.x, &m.norm, &b.batch, &device,
                                             stream);
              }),
              2.0 * b.tokens * l.own.rows * l.own.cols);
@@ -175,18 +175,18 @@ static void bench_ops(const random_model &m, const std::vector<uint32_t> &length
     emb_cuda_heads heads = {m.hidden, m.heads, m.hidden / m.heads, m.longest, m.relative};
     double flop = 0;
     for (uint32_t n : lengths) flop += 4.0 * n * n * m.hidden;
-    print_op(m, "prepare", b.tokens, op_time([&] { emb_cuda_prepare(&b.pack, stream); }), 0);
-    print_op(m, "embed", b.tokens,
-             op_time([&] { emb_cuda_embed(a.x, &b.pack, &m.embedding, m.hidden, m.type, stream); }),
-             0);
+    print_op(m, "prepare", b.tokens, op_time([&] { emb_cuda_prepare(&b.batch, stream); }), 0);
+    print_op(
+        m, "embed", b.tokens,
+        op_time([&] { emb_cuda_embed(a.x, &b.batch, &m.embedding, m.hidden, m.type, stream); }), 0);
     bench_product(m, "qkv", m.qkv[0], 0, a, b);
     print_op(m, "attention", b.tokens, op_time([&] {
-                 emb_cuda_attention(a.y, a.wide, &heads, &b.pack, m.type, &device, stream);
+                 emb_cuda_attention(a.y, a.wide, &heads, &b.batch, m.type, &device, stream);
              }),
              flop);
     bench_product(m, "attention_out", m.attention_out[0], 0, a, b);
     print_op(m, "residual_norm", b.tokens, op_time([&] {
-                 emb_cuda_residual_norm(a.x, a.wide, a.x, &m.norm, &b.pack, m.hidden, m.type,
+                 emb_cuda_residual_norm(a.x, a.wide, a.x, &m.norm, &b.batch, m.hidden, m.type,
                                         stream);
              }),
              0);
@@ -195,7 +195,7 @@ static void bench_ops(const random_model &m, const std::vector<uint32_t> &length
     bench_product_norm(m, "attention_out and norm", m.attention_out[0], a, b);
     bench_product_norm(m, "ffn_out and norm", m.ffn_out[0], a, b);
     print_op(m, "pool", b.tokens, op_time([&] {
-                 emb_cuda_pool(a.rows, a.x, &b.pack, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type,
+                 emb_cuda_pool(a.rows, a.x, &b.batch, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type,
                                stream);
              }),
              0);

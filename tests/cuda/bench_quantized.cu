@@ -14,9 +14,9 @@ static int failures;
 /* ---- bits ------------------------------------------------------------------------------------ */
 
 static std::vector<float> rows_of(const quantized_model &q, const batch &b, bool graph) {
-    quantized_activations a = quantized_activations_open(q, b.pack.tokens_max, b.pack.chunks_max);
+    quantized_activations a = quantized_activations_open(q, b.batch.tokens_max, b.batch.chunks_max);
     std::vector<float> rows(b.lengths.size() * q.m.hidden);
-    quantized_run r = {q, a, &b.pack, &device, stream};
+    quantized_run r = {q, a, &b.batch, &device, stream};
     if (graph) {
         cudaGraphExec_t g = capture([&] { forward_quantized(r); });
         REQUIRE(cudaGraphLaunch(g, stream));
@@ -31,7 +31,7 @@ static std::vector<float> rows_of(const quantized_model &q, const batch &b, bool
     return rows;
 }
 
-/* Rows of a pack: alone, in a much larger bucket, by plain launches and by a graph. */
+/* Rows of a batch: alone, in a much larger bucket, by plain launches and by a graph. */
 static void check_bits(const quantized_model &q) {
     std::vector<uint32_t> lengths = ragged_lengths(3000, 1, 300);
     int bad = 0, cases = 0;
@@ -89,10 +89,10 @@ static void bench_passes(const random_model &m, std::vector<quantized_model> &al
     std::vector<quantized_activations> spaces;
     spaces.reserve(all.size());
     std::vector<pass> passes;
-    passes.push_back({"f16", capture([&] { forward(m, a, &b.pack, &device, NULL, stream); }), {}});
+    passes.push_back({"f16", capture([&] { forward(m, a, &b.batch, &device, NULL, stream); }), {}});
     for (quantized_model &q : all) {
         spaces.push_back(quantized_activations_open(q, b.tokens, chunks));
-        quantized_run r = {q, spaces.back(), &b.pack, &device, stream};
+        quantized_run r = {q, spaces.back(), &b.batch, &device, stream};
         passes.push_back({TYPE_NAMES[q.type], capture([&] { forward_quantized(r); }), {}});
     }
     for (int turn = 0; turn < 3; turn++) {
@@ -113,25 +113,25 @@ static void print_op(const quantized_model &q, const char *op, uint32_t tokens, 
 
 /* What a kernel takes to run with a pass's values. */
 template <typename F>
-static void bench_op(const quantized_run &r, const char *op, const emb_cuda_narrow *l, F work) {
-    uint32_t tokens = r.pack->tokens_max;
+static void bench_op(const quantized_run &r, const char *op, const emb_cuda_quantized *l, F work) {
+    uint32_t tokens = r.batch->tokens_max;
     print_op(r.q, op, tokens, op_time([&] { REQUIRE(work()); }),
              l ? 2.0 * tokens * l->rows * l->cols : 0);
 }
 
-static void bench_product(const quantized_run &r, const char *op, const emb_cuda_narrow &l) {
+static void bench_product(const quantized_run &r, const char *op, const emb_cuda_quantized &l) {
     const activations &a = r.x.a;
     const emb_cuda_codes *from = r.q.type == EMB_DTYPE_INT4 ? NULL : &r.x.inner;
     bench_op(r, op, &l, [&] {
-        return emb_cuda_narrow_run(a.y, from, from ? NULL : a.wide, &l, 0, EMB_CUDA_TILE_AUTO,
-                                   r.pack, r.device, stream);
+        return emb_cuda_quantized_run(a.y, from, from ? NULL : a.wide, &l, 0, EMB_CUDA_TILE_AUTO,
+                                      r.batch, r.device, stream);
     });
 }
 
 static void bench_ops(const quantized_model &q, uint32_t chunks) {
     batch b = batch_make(std::vector<uint32_t>(chunks, 128), q.m.vocabulary);
     quantized_activations x = quantized_activations_open(q, b.tokens, chunks);
-    quantized_run r = {q, x, &b.pack, &device, stream};
+    quantized_run r = {q, x, &b.batch, &device, stream};
     const activations &a = x.a;
     const emb_cuda_codes *codes = q.type == EMB_DTYPE_INT4 ? NULL : &x.codes;
     emb_cuda_heads heads = {q.m.hidden, q.m.heads, q.m.hidden / q.m.heads, q.m.longest,
@@ -139,32 +139,33 @@ static void bench_ops(const quantized_model &q, uint32_t chunks) {
     uint32_t H = q.m.hidden, F = q.m.intermediate;
     forward_quantized(r); /* values like those of a pass */
     bench_op(r, "embed", NULL, [&] {
-        return emb_cuda_embed_codes(a.x, codes, NULL, q.type, r.pack, &q.m.embedding, H, r.device,
+        return emb_cuda_embed_codes(a.x, codes, NULL, q.type, r.batch, &q.m.embedding, H, r.device,
                                     stream);
     });
-    bench_op(r, "qkv", &q.qkv[0], [&] { return run_narrow(r, a.wide, q.qkv[0], 0), 0; });
+    bench_op(r, "qkv", &q.qkv[0], [&] { return run_quantized(r, a.wide, q.qkv[0], 0), 0; });
     bench_op(r, "attention", NULL, [&] {
-        return emb_cuda_attention(a.y, a.wide, &heads, r.pack, EMB_DTYPE_F16, r.device, stream);
+        return emb_cuda_attention(a.y, a.wide, &heads, r.batch, EMB_DTYPE_F16, r.device, stream);
     });
-    bench_op(r, "ffn_in", &q.ffn_in[0], [&] { return run_narrow(r, a.wide, q.ffn_in[0], 1), 0; });
+    bench_op(r, "ffn_in", &q.ffn_in[0],
+             [&] { return run_quantized(r, a.wide, q.ffn_in[0], 1), 0; });
     if (codes) {
         bench_op(r, "quantize hidden", NULL, [&] {
-            return emb_cuda_quantize(&x.inner, a.y, NULL, H, q.type, r.pack, r.device, stream);
+            return emb_cuda_quantize(&x.inner, a.y, NULL, H, q.type, r.batch, r.device, stream);
         });
         bench_op(r, "quantize intermediate", NULL, [&] {
-            return emb_cuda_quantize(&x.inner, a.wide, NULL, F, q.type, r.pack, r.device, stream);
+            return emb_cuda_quantize(&x.inner, a.wide, NULL, F, q.type, r.batch, r.device, stream);
         });
     }
     bench_op(r, "residual_norm", NULL, [&] {
-        return emb_cuda_residual_norm_codes(a.x, codes, NULL, q.type, a.y, a.x, &q.m.norm, r.pack,
+        return emb_cuda_residual_norm_codes(a.x, codes, NULL, q.type, a.y, a.x, &q.m.norm, r.batch,
                                             H, r.device, stream);
     });
     if (q.type != EMB_DTYPE_FP8) bench_product(r, "attention_out", q.attention_out[0]);
     bench_product(r, "ffn_out", q.ffn_out[0]);
     if (q.type == EMB_DTYPE_FP8) {
         bench_op(r, "ffn_in to codes", &q.ffn_in[0], [&] {
-            return emb_cuda_narrow_codes(&x.inner, &x.codes, q.reach[0], &q.ffn_in[0], 1,
-                                         EMB_CUDA_TILE_AUTO, r.pack, r.device, stream);
+            return emb_cuda_quantized_codes(&x.inner, &x.codes, q.bounds[0], &q.ffn_in[0], 1,
+                                            EMB_CUDA_TILE_AUTO, r.batch, r.device, stream);
         });
     }
     quantized_activations_close(x), batch_close(b);

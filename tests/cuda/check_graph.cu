@@ -40,7 +40,7 @@ static cudaGraphExec_t record(const random_model &m, const activations &a, const
     cudaGraph_t graph;
     cudaGraphExec_t ready;
     REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    forward(m, a, &b.pack, &device, NULL, stream);
+    forward(m, a, &b.batch, &device, NULL, stream);
     REQUIRE(cudaStreamEndCapture(stream, &graph));
     REQUIRE(cudaGraphGetNodes(graph, NULL, nodes));
     REQUIRE(cudaGraphInstantiate(&ready, graph, 0));
@@ -68,7 +68,7 @@ static void measure(random_model &m) {
     model_open(m);
     batch b = batch_make(std::vector<uint32_t>(1, 128), m.vocabulary);
     activations a = activations_open(m, b.tokens, 1);
-    forward(m, a, &b.pack, &device, NULL, stream); /* kernels are loaded before the first figure */
+    forward(m, a, &b.batch, &device, NULL, stream); /* kernels are loaded before the first figure */
     REQUIRE(cudaStreamSynchronize(stream));
     long long device_before = device_bytes(), host_before = resident_bytes();
     size_t nodes = 0;
@@ -83,7 +83,7 @@ static void measure(random_model &m) {
                m.name, count, nodes, on_device, on_host, (double)on_device / total,
                (double)on_host / total);
     }
-    double plain = wall_time([&] { forward(m, a, &b.pack, &device, NULL, stream); });
+    double plain = wall_time([&] { forward(m, a, &b.batch, &device, NULL, stream); });
     double replayed = wall_time([&] { REQUIRE(cudaGraphLaunch(graphs[0], stream)); });
     printf("{\"bench\": \"one of 128, launched and done\", \"model\": \"%s\", \"plain_us\": %.1f, "
            "\"graph_us\": %.1f, \"device\": %lld, \"host\": %lld}\n",

@@ -1,7 +1,7 @@
 /* check_kernels.cu - every CUDA op against a double-precision reference, on awkward shapes.
  *
  * Outputs start as NaNs between guards; rows past a batch must stay as they were. Then bits: a
- * chunk alone, in a pack, in a larger bucket and under every tile shape. `small` runs few cases,
+ * chunk alone, in a batch, in a larger bucket and under every tile shape. `small` runs few cases,
  * for compute-sanitizer. Prints JSON lines; exits 1 if a check failed.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -137,15 +137,15 @@ static void check_prepare() {
         batch b = batch_make(lengths, 100);
         REQUIRE(cudaDeviceSynchronize());
         std::vector<uint32_t> at(b.tokens);
-        std::vector<uint32_t> tiles(emb_cuda_tiles_words(b.tokens, (uint32_t)lengths.size()));
-        REQUIRE(cudaMemcpy(at.data(), b.pack.positions, b.tokens * 4, cudaMemcpyDeviceToHost));
-        REQUIRE(cudaMemcpy(tiles.data(), b.pack.tiles, tiles.size() * 4, cudaMemcpyDeviceToHost));
+        std::vector<uint32_t> tiles(emb_cuda_items_words(b.tokens, (uint32_t)lengths.size()));
+        REQUIRE(cudaMemcpy(at.data(), b.batch.positions, b.tokens * 4, cudaMemcpyDeviceToHost));
+        REQUIRE(cudaMemcpy(tiles.data(), b.batch.items, tiles.size() * 4, cudaMemcpyDeviceToHost));
         size_t item = 0;
         bool bad = false;
         for (size_t c = 0; c < lengths.size(); c++) {
             for (uint32_t i = 0; i < lengths[c]; i++) {
                 bad = bad || at[b.starts[c] + i] != i;
-                if (i % EMB_CUDA_TILE_ROWS) continue;
+                if (i % EMB_CUDA_QUERY_ROWS) continue;
                 const uint32_t *t = &tiles[4 * ++item];
                 bad = bad || t[0] != b.starts[c] || t[1] != lengths[c] || t[2] != i;
             }
@@ -188,7 +188,7 @@ static void check_embed(emb_dtype type) {
             emb_cuda_embedding e = {table, (float *)inside(p), (float *)inside(g),
                                     (float *)inside(s), 1e-12f};
             buffer_poison(out);
-            REQUIRE(emb_cuda_embed(inside(out), &b.pack, &e, hidden, type, NULL));
+            REQUIRE(emb_cuda_embed(inside(out), &b.batch, &e, hidden, type, NULL));
             judge(v, out, wanted, 0.1);
         }
         REQUIRE(cudaFreeHost(pinned));
@@ -215,11 +215,11 @@ static void check_norm(emb_dtype type) {
         buffer g = buffer_from(gain, EMB_DTYPE_F32), s = buffer_from(shift, EMB_DTYPE_F32);
         buffer out = buffer_open(count + hidden, type);
         emb_cuda_norm norm = {(float *)inside(g), (float *)inside(s), 1e-5f};
-        REQUIRE(emb_cuda_residual_norm(inside(out), inside(in), inside(residual), &norm, &b.pack,
+        REQUIRE(emb_cuda_residual_norm(inside(out), inside(in), inside(residual), &norm, &b.batch,
                                        hidden, type, NULL));
         judge(v, out, wanted, 0.1);
         REQUIRE(emb_cuda_residual_norm(inside(residual), inside(in), inside(residual), &norm,
-                                       &b.pack, hidden, type, NULL));
+                                       &b.batch, hidden, type, NULL));
         judge(v, residual, wanted, 0.1);
         for (buffer *y : {&in, &residual, &g, &s, &out}) buffer_close(*y);
         batch_close(b);
@@ -251,7 +251,7 @@ static void check_product(verdict &v, verdict &bits, verdict &library, uint32_t 
         for (int tile = 0; tile <= last; tile++) {
             buffer_poison(out);
             REQUIRE(emb_cuda_linear_run(inside(out), inside(in), &linear, g, (emb_cuda_tile)tile,
-                                        &b.pack, &device, NULL));
+                                        &b.batch, &device, NULL));
             judge(v, out, wanted[g], 1);
             std::vector<unsigned char> raw = buffer_bytes(out);
             if (tile) judge_bits(bits, raw.data(), first.data(), raw.size());
@@ -264,7 +264,7 @@ static void check_product(verdict &v, verdict &bits, verdict &library, uint32_t 
         REQUIRE(emb_cuda_blas_choose(&choice, &blas, &linear, 4096, 0));
         REQUIRE(
             emb_cuda_blas_run(inside(exact), inside(in), &linear, &blas, &choice, tokens, NULL));
-        if (g) REQUIRE(emb_cuda_gelu(inside(exact), N, &b.pack, type, NULL));
+        if (g) REQUIRE(emb_cuda_gelu(inside(exact), N, &b.batch, type, NULL));
         judge(library, exact, wanted[g], g ? 4 : 1); /* rounded twice with GELU */
         buffer_close(exact);
         linear.bias = (float *)inside(b32);
@@ -287,7 +287,7 @@ static void check_long_product(verdict &bits, uint32_t N, uint32_t K) {
     for (int tile = 1; tile <= last; tile++) {
         buffer_poison(out);
         REQUIRE(emb_cuda_linear_run(inside(out), inside(in), &linear, 1, (emb_cuda_tile)tile,
-                                    &b.pack, &device, NULL));
+                                    &b.batch, &device, NULL));
         std::vector<unsigned char> raw = buffer_bytes(out);
         if (tile > 1) judge_bits(bits, raw.data(), first.data(), raw.size());
         first = raw;
@@ -330,16 +330,16 @@ static void check_product_norm(verdict &bits, uint32_t tokens, uint32_t N, uint3
     emb_cuda_linear linear = {inside(weight), (float *)inside(bias), N, K, type};
     emb_cuda_norm norm = {(float *)inside(gain), (float *)inside(shift), 1e-5f};
     REQUIRE(emb_cuda_linear_norm(inside(wanted), inside(in), &linear, inside(wanted), &norm,
-                                 inside(between), EMB_CUDA_TILE_MEDIUM, b.pack.tokens_max, &b.pack,
-                                 &device, NULL));
+                                 inside(between), EMB_CUDA_TILE_MEDIUM, b.batch.tokens_max,
+                                 &b.batch, &device, NULL));
     std::vector<unsigned char> first = buffer_bytes(wanted);
     for (int i = 0; i < 3; i++) { /* again, in place: the same bits, rows past the batch kept */
         buffer out = buffer_from(x, type);
         REQUIRE(i ? emb_cuda_linear_norm_wgmma(inside(out), inside(in), &linear, inside(out), &norm,
-                                               &b.pack, &device, NULL)
+                                               &b.batch, &device, NULL)
                   : emb_cuda_linear_norm(inside(out), inside(in), &linear, inside(out), &norm,
-                                         inside(between), EMB_CUDA_TILE_AUTO, b.pack.tokens_max,
-                                         &b.pack, &device, NULL));
+                                         inside(between), EMB_CUDA_TILE_AUTO, b.batch.tokens_max,
+                                         &b.batch, &device, NULL));
         std::vector<unsigned char> raw = buffer_bytes(out);
         judge_bits(bits, raw.data(), first.data(), width * rows);
         if (!buffer_intact(out)) bits.bad++;
@@ -366,7 +366,7 @@ static void check_linear_norm(emb_dtype type) {
 
 static void check_heads(verdict &v, verdict &bits, emb_cuda_heads h, const batch &b) {
     emb_dtype type = v.type;
-    size_t stale = (size_t)(b.pack.tokens_max - b.tokens) * 3 * h.hidden;
+    size_t stale = (size_t)(b.batch.tokens_max - b.tokens) * 3 * h.hidden;
     std::vector<float> qkv = random_values((size_t)b.tokens * 3 * h.hidden, 1.5f, type);
     qkv.resize(qkv.size() + stale, NAN); /* rows past the batch reach no result */
     std::vector<float> table =
@@ -375,12 +375,12 @@ static void check_heads(verdict &v, verdict &bits, emb_cuda_heads h, const batch
     if (h.relative_tokens > 1) h.relative = (float *)inside(relative);
     size_t width = h.hidden * type_bytes(type);
     buffer out = buffer_open((size_t)(b.tokens + 1) * h.hidden, type);
-    REQUIRE(emb_cuda_attention(inside(out), inside(in), &h, &b.pack, type, &device, NULL));
+    REQUIRE(emb_cuda_attention(inside(out), inside(in), &h, &b.batch, type, &device, NULL));
     judge(v, out, attention_reference(qkv, b, h, table), 4);
     std::vector<unsigned char> packed = buffer_bytes(out);
     if (device.capability == 90 && type != EMB_DTYPE_F32 && h.head_dim % 8 == 0) {
         buffer_poison(out);
-        REQUIRE(emb_cuda_attention_mma(inside(out), inside(in), &h, &b.pack, type, &device, NULL));
+        REQUIRE(emb_cuda_attention_mma(inside(out), inside(in), &h, &b.batch, type, &device, NULL));
         std::vector<unsigned char> raw = buffer_bytes(out);
         judge_bits(bits, raw.data(), packed.data(), raw.size());
     }
@@ -388,7 +388,7 @@ static void check_heads(verdict &v, verdict &bits, emb_cuda_heads h, const batch
         batch alone = batch_make({b.lengths[c]}, 10);
         const char *from = (const char *)inside(in) + 3 * width * b.starts[c];
         buffer_poison(out);
-        REQUIRE(emb_cuda_attention(inside(out), from, &h, &alone.pack, type, &device, NULL));
+        REQUIRE(emb_cuda_attention(inside(out), from, &h, &alone.batch, type, &device, NULL));
         std::vector<unsigned char> raw = buffer_bytes(out);
         judge_bits(bits, raw.data(), packed.data() + width * b.starts[c], width * b.lengths[c]);
         batch_close(alone);
@@ -446,7 +446,7 @@ static void check_pool(emb_dtype type) {
         buffer rows = buffer_open(b.lengths.size() * hidden, EMB_DTYPE_F32);
         for (int pooling = 0; pooling < 3; pooling++) {
             buffer_poison(rows);
-            REQUIRE(emb_cuda_pool((float *)inside(rows), inside(in), &b.pack, hidden,
+            REQUIRE(emb_cuda_pool((float *)inside(rows), inside(in), &b.batch, hidden,
                                   (emb_cuda_pooling)pooling, 1, type, NULL));
             judge(v, rows, pool_reference(x, b, hidden, pooling), 1);
         }
@@ -468,7 +468,7 @@ static void check_gelu(emb_dtype type) {
     }
     batch b = batch_make({256}, 10);
     buffer values = buffer_from(x, type);
-    REQUIRE(emb_cuda_gelu(inside(values), 256, &b.pack, type, NULL));
+    REQUIRE(emb_cuda_gelu(inside(values), 256, &b.batch, type, NULL));
     judge(v, values, wanted, 0);
     buffer_close(values), batch_close(b);
     report(v);

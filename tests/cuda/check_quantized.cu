@@ -225,12 +225,13 @@ static void check_quantize(emb_dtype type) {
             snprintf(what, sizeof what, "quantize %s of %u columns%s", TYPE_NAMES[type], cols,
                      smoothed ? ", smoothed" : "");
             REQUIRE(emb_cuda_quantize(&c.codes, inside(in), smoothed ? (float *)inside(by) : NULL,
-                                      cols, type, &b.pack, &device, NULL));
+                                      cols, type, &b.batch, &device, NULL));
             judge_codes(what, c, x, smoothed ? smooth.data() : NULL, tokens, cols, type);
             codes_close(c);
         }
         buffer out = buffer_open((size_t)(tokens + SPARE) * cols, EMB_DTYPE_F16);
-        REQUIRE(emb_cuda_smooth(inside(out), inside(in), (float *)inside(by), cols, &b.pack, NULL));
+        REQUIRE(
+            emb_cuda_smooth(inside(out), inside(in), (float *)inside(by), cols, &b.batch, NULL));
         std::vector<unsigned char> got = buffer_bytes(out);
         differences d = compare("smooth", cols);
         for (size_t i = 0; i < x.size(); i++) {
@@ -247,8 +248,9 @@ static void check_quantize(emb_dtype type) {
 /* What an op wrote beside its output, against a pass of its own over that output. */
 static void judge_beside(const char *what, const buffer &out, const code_buffers &c,
                          const float *smooth, uint32_t cols, emb_dtype type, const batch &b) {
-    code_buffers own = codes_open(b.pack.tokens_max, cols);
-    REQUIRE(emb_cuda_quantize(&own.codes, inside(out), smooth, cols, type, &b.pack, &device, NULL));
+    code_buffers own = codes_open(b.batch.tokens_max, cols);
+    REQUIRE(
+        emb_cuda_quantize(&own.codes, inside(out), smooth, cols, type, &b.batch, &device, NULL));
     judge_bytes(what, buffer_bytes(c.values), buffer_bytes(own.values), cols);
     judge_bytes("scales beside", buffer_bytes(c.scales), buffer_bytes(own.scales), 4);
     judge_bytes("zeros beside", buffer_bytes(c.zeros), buffer_bytes(own.zeros), 4);
@@ -270,13 +272,13 @@ static void check_norm(emb_dtype type) {
         buffer smooth = buffer_copy(random_values(hidden, 0.2f, EMB_DTYPE_F32, 1));
         buffer out = buffer_open(count, EMB_DTYPE_F16), alone = buffer_open(count, EMB_DTYPE_F16);
         emb_cuda_norm norm = {(float *)inside(gain), (float *)inside(shift), 1e-5f};
-        REQUIRE(emb_cuda_residual_norm(inside(alone), inside(in), inside(residual), &norm, &b.pack,
+        REQUIRE(emb_cuda_residual_norm(inside(alone), inside(in), inside(residual), &norm, &b.batch,
                                        hidden, EMB_DTYPE_F16, NULL));
         for (int smoothed = 0; smoothed < 2; smoothed++) {
             const float *by = smoothed ? (float *)inside(smooth) : NULL;
             code_buffers c = codes_open(tokens + SPARE, hidden);
             REQUIRE(emb_cuda_residual_norm_codes(inside(out), &c.codes, by, type, inside(in),
-                                                 inside(residual), &norm, &b.pack, hidden, &device,
+                                                 inside(residual), &norm, &b.batch, hidden, &device,
                                                  NULL));
             judge_bytes("residual_norm_codes' output", buffer_bytes(out), buffer_bytes(alone),
                         2 * hidden);
@@ -313,15 +315,15 @@ static void check_embed(emb_dtype type) {
         buffer out = buffer_open(count, EMB_DTYPE_F16), exact = buffer_open(count, EMB_DTYPE_F32);
         emb_cuda_embedding e = {inside(words), (float *)inside(positions), (float *)inside(gain),
                                 (float *)inside(shift), 1e-12f};
-        REQUIRE(emb_cuda_embed(inside(exact), &b.pack, &e, hidden, EMB_DTYPE_F32, NULL));
+        REQUIRE(emb_cuda_embed(inside(exact), &b.batch, &e, hidden, EMB_DTYPE_F32, NULL));
         std::vector<float> wanted = buffer_as<float>(exact);
         e.words = inside(table);
         for (int with = 0; with < 2; with++) {
             code_buffers c = codes_open(tokens + SPARE, hidden);
             buffer_poison(out);
             REQUIRE(with ? emb_cuda_embed_codes(inside(out), &c.codes, (float *)inside(smooth),
-                                                type, &b.pack, &e, hidden, &device, NULL)
-                         : emb_cuda_embed(inside(out), &b.pack, &e, hidden, EMB_DTYPE_INT8, NULL));
+                                                type, &b.batch, &e, hidden, &device, NULL)
+                         : emb_cuda_embed(inside(out), &b.batch, &e, hidden, EMB_DTYPE_INT8, NULL));
             std::vector<unsigned char> got = buffer_bytes(out);
             differences d = compare("embed of int8 words", hidden);
             for (size_t i = 0; i < (size_t)tokens * hidden; i++) {
@@ -351,7 +353,7 @@ typedef struct trial {
     std::vector<float> token_scales, scales, bias;
     std::vector<int32_t> token_zeros, sums;
     std::vector<uint8_t> zeros;
-    emb_cuda_narrow linear;
+    emb_cuda_quantized linear;
     code_buffers codes;
     std::vector<buffer> held;
 } trial;
@@ -526,9 +528,10 @@ static void check_product(emb_dtype type, uint32_t tokens, uint32_t N, uint32_t 
             snprintf(what, sizeof what, "%s product of %u x %u x %u, tile %d%s", TYPE_NAMES[type],
                      tokens, N, K, tile, with_gelu ? ", GELU" : "");
             buffer_poison(out);
-            REQUIRE(emb_cuda_narrow_run(inside(out), type == EMB_DTYPE_INT4 ? NULL : &t.codes.codes,
-                                        type == EMB_DTYPE_INT4 ? inside(in) : NULL, &t.linear,
-                                        with_gelu, (emb_cuda_tile)tile, &b.pack, &device, NULL));
+            REQUIRE(
+                emb_cuda_quantized_run(inside(out), type == EMB_DTYPE_INT4 ? NULL : &t.codes.codes,
+                                       type == EMB_DTYPE_INT4 ? inside(in) : NULL, &t.linear,
+                                       with_gelu, (emb_cuda_tile)tile, &b.batch, &device, NULL));
             std::vector<unsigned char> got = buffer_bytes(out);
             judge_product(what, t, at, wanted, got, with_gelu);
             judge_untouched(what, out, 2 * (size_t)tokens * N);
@@ -559,9 +562,9 @@ static void check_coded_product(emb_dtype type, uint32_t tokens, uint32_t N, uin
     trial t = trial_open(type, tokens, N, K, false);
     batch b = batch_open(tokens + SPARE, 1);
     batch_fill(b, {tokens}, std::vector<uint32_t>(), 10);
-    buffer reach = buffer_open(2, EMB_DTYPE_F32);
-    REQUIRE(emb_cuda_narrow_reach((float *)inside(reach), &t.linear, &device, NULL));
-    std::vector<float> bounds = buffer_as<float>(reach);
+    buffer made = buffer_open(2, EMB_DTYPE_F32);
+    REQUIRE(emb_cuda_quantized_bounds((float *)inside(made), &t.linear, &device, NULL));
+    std::vector<float> bounds = buffer_as<float>(made);
     double rows_most = 0, bias_most = 0;
     for (uint32_t n = 0; n < N; n++) {
         double sum = 0;
@@ -569,16 +572,17 @@ static void check_coded_product(emb_dtype type, uint32_t tokens, uint32_t N, uin
         rows_most = std::max(rows_most, sum * t.scales[n]);
         bias_most = std::max(bias_most, (double)fabsf(t.bias[n]));
     }
-    judge_true("reach of rows", fabs(bounds[0] / rows_most - 1) < 1e-5);
-    judge_true("reach of the bias", fabs(bounds[1] - bias_most) < 1e-6);
+    judge_true("bound of rows", fabs(bounds[0] / rows_most - 1) < 1e-5);
+    judge_true("bound of the bias", fabs(bounds[1] - bias_most) < 1e-6);
     std::vector<unsigned char> first;
     std::vector<size_t> at = places(t);
     for (int tile : tiles_of(type)) {
         char what[120];
         snprintf(what, sizeof what, "coded product of %u x %u x %u, tile %d", tokens, N, K, tile);
         code_buffers out = codes_open(tokens + SPARE, N);
-        REQUIRE(emb_cuda_narrow_codes(&out.codes, &t.codes.codes, (float *)inside(reach), &t.linear,
-                                      1, (emb_cuda_tile)tile, &b.pack, &device, NULL));
+        REQUIRE(emb_cuda_quantized_codes(&out.codes, &t.codes.codes, (float *)inside(made),
+                                         &t.linear, 1, (emb_cuda_tile)tile, &b.batch, &device,
+                                         NULL));
         std::vector<unsigned char> got = buffer_bytes(out.values);
         std::vector<float> scales = buffer_as<float>(out.scales);
         differences d = compare(what, N), side = compare("scales of a coded product", 1);
@@ -599,7 +603,7 @@ static void check_coded_product(emb_dtype type, uint32_t tokens, uint32_t N, uin
         first = got;
         codes_close(out);
     }
-    buffer_close(reach), batch_close(b), trial_close(t);
+    buffer_close(made), batch_close(b), trial_close(t);
 }
 
 static void check_coded(emb_dtype type) {

@@ -16,20 +16,20 @@
 #include "base/dtype.h"
 #include "base/quantize.h"
 
-enum { COLS_MAX = 4096, NOT_SUPPORTED = 801, ITEM = 4 /* words of pack->tiles */ };
+enum { COLS_MAX = 4096, NOT_SUPPORTED = 801, ITEM = 4 /* words of batch->items */ };
 
-/* The arguments of any launch. A matrix of any type is an emb_cuda_narrow. */
+/* The arguments of any launch. A matrix of any type is an emb_cuda_quantized. */
 typedef struct work {
-    emb_cuda_pack pack;
+    emb_cuda_batch batch;
     void *out;
     const void *in, *residual;
     void *product;
-    emb_cuda_narrow matrix;
+    emb_cuda_quantized matrix;
     bool bias_half; /* of f16: the matrix's bias is, too */
     bool gelu;
     emb_cuda_codes from, codes; /* the input's, and the output's; values NULL: none */
     emb_dtype codes_type;
-    const float *smooth, *reach;
+    const float *smooth, *bounds;
     emb_cuda_embedding embedding;
     emb_cuda_norm norm;
     emb_cuda_heads heads;
@@ -66,8 +66,8 @@ static void get_row(float *out, const void *values, size_t row, uint32_t cols, b
 }
 
 static uint32_t tokens_of(const work *w) {
-    require(w->pack.counts[0] <= w->pack.tokens_max && w->pack.counts[1] <= w->pack.chunks_max);
-    return w->pack.counts[0];
+    require(w->batch.counts[0] <= w->batch.tokens_max && w->batch.counts[1] <= w->batch.chunks_max);
+    return w->batch.counts[0];
 }
 
 /* A tile of the warming before ready, of no meaning: loops over its thousands of tokens would be
@@ -77,7 +77,7 @@ static bool warms(const work *w) {
     uint32_t tokens = tokens_of(w);
     if (tokens <= 2) return false;
     for (uint32_t t = 0; t < tokens; t++)
-        if (w->pack.ids[t] > 1) return false;
+        if (w->batch.ids[t] > 1) return false;
     return true;
 }
 
@@ -89,22 +89,22 @@ static int enqueue(void *stream, fake_call run, const work *w) {
 
 static void do_prepare(void *arguments) {
     const work *w = arguments;
-    const emb_cuda_pack *pack = &w->pack;
+    const emb_cuda_batch *batch = &w->batch;
     uint32_t items = 0;
     tokens_of(w);
-    for (uint32_t c = 0; c < pack->counts[1]; c++) {
-        uint32_t start = pack->starts[c], length = pack->starts[c + 1] - start;
-        for (uint32_t i = 0; i < length; i++) pack->positions[start + i] = i;
-        for (uint32_t row = 0; row < length; row += EMB_CUDA_TILE_ROWS) {
-            uint32_t *item = pack->tiles + (size_t)ITEM * ++items;
+    for (uint32_t c = 0; c < batch->counts[1]; c++) {
+        uint32_t start = batch->starts[c], length = batch->starts[c + 1] - start;
+        for (uint32_t i = 0; i < length; i++) batch->positions[start + i] = i;
+        for (uint32_t row = 0; row < length; row += EMB_CUDA_QUERY_ROWS) {
+            uint32_t *item = batch->items + (size_t)ITEM * ++items;
             item[0] = start, item[1] = length, item[2] = row, item[3] = 0;
         }
     }
-    pack->tiles[0] = items;
+    batch->items[0] = items;
 }
 
-static int prepare(const emb_cuda_pack *pack, void *stream) {
-    return enqueue(stream, do_prepare, &(work){.pack = *pack});
+static int prepare(const emb_cuda_batch *batch, void *stream) {
+    return enqueue(stream, do_prepare, &(work){.batch = *batch});
 }
 
 /* A token in u8 with scale and zero. */
@@ -174,17 +174,17 @@ static void do_embed(void *arguments) {
     require(w->cols <= COLS_MAX);
     if (warms(w)) return;
     for (uint32_t t = 0; t < tokens_of(w); t++) {
-        word_row(row, w, w->pack.ids[t]);
-        norm_row(w, t, row, e->positions + (size_t)w->pack.positions[t] * w->cols, &norm);
+        word_row(row, w, w->batch.ids[t]);
+        norm_row(w, t, row, e->positions + (size_t)w->batch.positions[t] * w->cols, &norm);
         encode(w, w->out, t);
     }
 }
 
-static int embed(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
+static int embed(void *out, const emb_cuda_batch *batch, const emb_cuda_embedding *embedding,
                  uint32_t hidden, emb_dtype type, void *stream) {
     if (emb_dtype_quantized(type)) return NOT_SUPPORTED;
     return enqueue(stream, do_embed,
-                   &(work){.pack = *pack,
+                   &(work){.batch = *batch,
                            .out = out,
                            .embedding = *embedding,
                            .cols = hidden,
@@ -193,13 +193,13 @@ static int embed(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding 
 }
 
 static int embed_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
-                       emb_dtype codes_type, const emb_cuda_pack *pack,
+                       emb_dtype codes_type, const emb_cuda_batch *batch,
                        const emb_cuda_embedding *embedding, uint32_t hidden,
                        const emb_cuda_device *device, void *stream) {
     (void)device;
     if (!emb_dtype_quantized(codes_type)) return NOT_SUPPORTED;
     return enqueue(stream, do_embed,
-                   &(work){.pack = *pack,
+                   &(work){.batch = *batch,
                            .out = out,
                            .embedding = *embedding,
                            .cols = hidden,
@@ -225,9 +225,10 @@ static void do_residual_norm(void *arguments) {
 }
 
 static int residual_norm(void *out, const void *in, const void *residual, const emb_cuda_norm *norm,
-                         const emb_cuda_pack *pack, uint32_t hidden, emb_dtype type, void *stream) {
+                         const emb_cuda_batch *batch, uint32_t hidden, emb_dtype type,
+                         void *stream) {
     return enqueue(stream, do_residual_norm,
-                   &(work){.pack = *pack,
+                   &(work){.batch = *batch,
                            .out = out,
                            .in = in,
                            .residual = residual,
@@ -238,11 +239,11 @@ static int residual_norm(void *out, const void *in, const void *residual, const 
 
 static int residual_norm_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
                                emb_dtype codes_type, const void *in, const void *residual,
-                               const emb_cuda_norm *norm, const emb_cuda_pack *pack,
+                               const emb_cuda_norm *norm, const emb_cuda_batch *batch,
                                uint32_t hidden, const emb_cuda_device *device, void *stream) {
     (void)device;
     return enqueue(stream, do_residual_norm,
-                   &(work){.pack = *pack,
+                   &(work){.batch = *batch,
                            .out = out,
                            .in = in,
                            .residual = residual,
@@ -257,7 +258,7 @@ static int residual_norm_codes(void *out, const emb_cuda_codes *codes, const flo
 /* ---- products -------------------------------------------------------------------------------- */
 
 /* Row r of the matrix; for int8 and fp8 without its scale. */
-static void weight_row(double *out, const emb_cuda_narrow *m, uint32_t r) {
+static void weight_row(double *out, const emb_cuda_quantized *m, uint32_t r) {
     uint32_t cols = m->cols;
     const unsigned char *bytes = m->weight;
     for (uint32_t c = 0; c < cols; c++) {
@@ -280,7 +281,7 @@ static void weight_row(double *out, const emb_cuda_narrow *m, uint32_t r) {
 
 /* Output (t, r). */
 static double output(const work *w, uint32_t r, uint32_t t, const double *weights) {
-    const emb_cuda_narrow *m = &w->matrix;
+    const emb_cuda_quantized *m = &w->matrix;
     double sum = 0, bias = get(m->bias, r, w->bias_half);
     size_t first = (size_t)t * m->cols;
     if (!w->from.values) {
@@ -317,12 +318,12 @@ static void do_multiply(void *arguments) {
     if (!warms(w)) multiply(w, w->out, tokens_of(w));
 }
 
-static emb_cuda_narrow matrix_of(const emb_cuda_linear *linear) {
-    return (emb_cuda_narrow){.weight = linear->weight,
-                             .bias = linear->bias,
-                             .rows = linear->rows,
-                             .cols = linear->cols,
-                             .type = linear->type};
+static emb_cuda_quantized matrix_of(const emb_cuda_linear *linear) {
+    return (emb_cuda_quantized){.weight = linear->weight,
+                                .bias = linear->bias,
+                                .rows = linear->rows,
+                                .cols = linear->cols,
+                                .type = linear->type};
 }
 
 static bool has_tile(emb_cuda_tile tile, emb_dtype type, const emb_cuda_device *device) {
@@ -339,11 +340,11 @@ static emb_cuda_tile linear_tile(const emb_cuda_linear *linear, uint32_t tokens,
 }
 
 static int linear_run(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
-                      emb_cuda_tile tile, const emb_cuda_pack *pack, const emb_cuda_device *device,
-                      void *stream) {
+                      emb_cuda_tile tile, const emb_cuda_batch *batch,
+                      const emb_cuda_device *device, void *stream) {
     if (!has_tile(tile, linear->type, device)) return NOT_SUPPORTED;
     return enqueue(stream, do_multiply,
-                   &(work){.pack = *pack,
+                   &(work){.batch = *batch,
                            .out = out,
                            .in = in,
                            .matrix = matrix_of(linear),
@@ -360,12 +361,12 @@ static void do_linear_norm(void *arguments) {
 
 static int linear_norm(void *out, const void *in, const emb_cuda_linear *linear,
                        const void *residual, const emb_cuda_norm *norm, void *product,
-                       emb_cuda_tile tile, uint32_t tokens, const emb_cuda_pack *pack,
+                       emb_cuda_tile tile, uint32_t tokens, const emb_cuda_batch *batch,
                        const emb_cuda_device *device, void *stream) {
     (void)tokens;
     if (!has_tile(tile, linear->type, device)) return NOT_SUPPORTED;
     return enqueue(stream, do_linear_norm,
-                   &(work){.pack = *pack,
+                   &(work){.batch = *batch,
                            .out = out,
                            .in = in,
                            .residual = residual,
@@ -383,10 +384,10 @@ static void do_gelu(void *arguments) {
         set(w->out, i, (float)gelu_of(get(w->out, i, is_half(w))), is_half(w));
 }
 
-static int gelu(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_dtype type,
+static int gelu(void *values, uint32_t cols, const emb_cuda_batch *batch, emb_dtype type,
                 void *stream) {
     return enqueue(stream, do_gelu,
-                   &(work){.pack = *pack, .out = values, .cols = cols, .type = type});
+                   &(work){.batch = *batch, .out = values, .cols = cols, .type = type});
 }
 
 static int blas_choose(emb_cuda_blas_choice *choice, const emb_cuda_blas *blas,
@@ -400,7 +401,7 @@ static int blas_choose(emb_cuda_blas_choice *choice, const emb_cuda_blas *blas,
 /* As on a card, it does not know how many tokens there are. */
 static void do_blas(void *arguments) {
     const work *w = arguments;
-    multiply(w, w->out, w->pack.tokens_max);
+    multiply(w, w->out, w->batch.tokens_max);
 }
 
 static int blas_run(void *out, const void *in, const emb_cuda_linear *linear,
@@ -409,7 +410,7 @@ static int blas_run(void *out, const void *in, const emb_cuda_linear *linear,
     (void)blas;
     require(choice->rows == linear->rows && choice->cols == linear->cols);
     return enqueue(stream, do_blas,
-                   &(work){.pack.tokens_max = tokens_max,
+                   &(work){.batch.tokens_max = tokens_max,
                            .out = out,
                            .in = in,
                            .matrix = matrix_of(linear),
@@ -426,12 +427,12 @@ static void do_quantize(void *arguments) {
 }
 
 static int quantize(const emb_cuda_codes *out, const void *in, const float *smooth, uint32_t cols,
-                    emb_dtype type, const emb_cuda_pack *pack, const emb_cuda_device *device,
+                    emb_dtype type, const emb_cuda_batch *batch, const emb_cuda_device *device,
                     void *stream) {
     (void)device;
     if (type != EMB_DTYPE_INT8 && type != EMB_DTYPE_FP8) return NOT_SUPPORTED;
     return enqueue(stream, do_quantize,
-                   &(work){.pack = *pack,
+                   &(work){.batch = *batch,
                            .in = in,
                            .codes = *out,
                            .codes_type = type,
@@ -447,25 +448,25 @@ static void do_smooth(void *arguments) {
 }
 
 static int smooth_values(void *out, const void *in, const float *smooth, uint32_t cols,
-                         const emb_cuda_pack *pack, void *stream) {
+                         const emb_cuda_batch *batch, void *stream) {
     return enqueue(stream, do_smooth,
-                   &(work){.pack = *pack, .out = out, .in = in, .smooth = smooth, .cols = cols});
+                   &(work){.batch = *batch, .out = out, .in = in, .smooth = smooth, .cols = cols});
 }
 
-static emb_cuda_tile narrow_tile(const emb_cuda_narrow *linear, uint32_t tokens,
-                                 const emb_cuda_device *device) {
+static emb_cuda_tile quantized_tile(const emb_cuda_quantized *linear, uint32_t tokens,
+                                    const emb_cuda_device *device) {
     bool pair = has_tile(EMB_CUDA_TILE_PAIR, linear->type, device);
     (void)tokens;
     return pair ? EMB_CUDA_TILE_PAIR : EMB_CUDA_TILE_SMALL;
 }
 
-static int narrow_run(void *out, const emb_cuda_codes *codes, const void *in,
-                      const emb_cuda_narrow *linear, int gelu, emb_cuda_tile tile,
-                      const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream) {
+static int quantized_run(void *out, const emb_cuda_codes *codes, const void *in,
+                         const emb_cuda_quantized *linear, int gelu, emb_cuda_tile tile,
+                         const emb_cuda_batch *batch, const emb_cuda_device *device, void *stream) {
     if (!has_tile(tile, linear->type, device)) return NOT_SUPPORTED;
     if ((linear->type == EMB_DTYPE_INT4) != (in != NULL) || !in == !codes) return NOT_SUPPORTED;
     return enqueue(stream, do_multiply,
-                   &(work){.pack = *pack,
+                   &(work){.batch = *batch,
                            .out = out,
                            .in = in,
                            .from = codes ? *codes : (emb_cuda_codes){0},
@@ -474,38 +475,38 @@ static int narrow_run(void *out, const emb_cuda_codes *codes, const void *in,
                            .type = EMB_DTYPE_F16});
 }
 
-static void do_reach(void *arguments) {
+static void do_bounds(void *arguments) {
     const work *w = arguments;
-    const emb_cuda_narrow *m = &w->matrix;
-    float *reach = w->out;
-    reach[0] = reach[1] = 0;
+    const emb_cuda_quantized *m = &w->matrix;
+    float *bounds = w->out;
+    bounds[0] = bounds[1] = 0;
     for (uint32_t r = 0; r < m->rows; r++) {
         double weights[COLS_MAX], sum = 0;
         weight_row(weights, m, r);
         for (uint32_t c = 0; c < m->cols; c++)
             sum += fabs(weights[c]) * ((const float *)m->scales)[r];
-        reach[0] = fmaxf(reach[0], (float)sum);
-        reach[1] = fmaxf(reach[1], fabsf(m->bias[r]));
+        bounds[0] = fmaxf(bounds[0], (float)sum);
+        bounds[1] = fmaxf(bounds[1], fabsf(m->bias[r]));
     }
 }
 
-static int narrow_reach(float *reach, const emb_cuda_narrow *linear, const emb_cuda_device *device,
-                        void *stream) {
+static int quantized_bounds(float *bounds, const emb_cuda_quantized *linear,
+                            const emb_cuda_device *device, void *stream) {
     (void)device;
-    return enqueue(stream, do_reach, &(work){.out = reach, .matrix = *linear});
+    return enqueue(stream, do_bounds, &(work){.out = bounds, .matrix = *linear});
 }
 
 /* A token at a time: there is no room for values. On a card the codes' scale is made of what bounds
  * the outputs; here that is checked alone. */
 static void do_multiply_codes(void *arguments) {
     const work *w = arguments;
-    const emb_cuda_narrow *m = &w->matrix;
+    const emb_cuda_quantized *m = &w->matrix;
     float row[COLS_MAX];
     double weights[COLS_MAX];
     require(m->rows <= COLS_MAX && m->cols <= COLS_MAX);
     if (warms(w)) return;
     for (uint32_t t = 0; t < tokens_of(w); t++) {
-        double bound = 1.001 * (448.0 * w->from.scales[t] * w->reach[0] + w->reach[1]);
+        double bound = 1.001 * (448.0 * w->from.scales[t] * w->bounds[0] + w->bounds[1]);
         for (uint32_t r = 0; r < m->rows; r++) {
             weight_row(weights, m, r);
             double sum = output(w, r, t, weights);
@@ -516,16 +517,17 @@ static void do_multiply_codes(void *arguments) {
     }
 }
 
-static int narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes, const float *reach,
-                        const emb_cuda_narrow *linear, int gelu, emb_cuda_tile tile,
-                        const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream) {
+static int quantized_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes,
+                           const float *bounds, const emb_cuda_quantized *linear, int gelu,
+                           emb_cuda_tile tile, const emb_cuda_batch *batch,
+                           const emb_cuda_device *device, void *stream) {
     if (linear->type != EMB_DTYPE_FP8 || !has_tile(tile, linear->type, device))
         return NOT_SUPPORTED;
     return enqueue(stream, do_multiply_codes,
-                   &(work){.pack = *pack,
+                   &(work){.batch = *batch,
                            .from = *codes,
                            .codes = *out,
-                           .reach = reach,
+                           .bounds = bounds,
                            .matrix = *linear,
                            .gelu = gelu,
                            .type = EMB_DTYPE_F16});
@@ -563,19 +565,19 @@ static void attend(const work *w, uint32_t start, uint32_t query, uint32_t token
 static void do_attention(void *arguments) {
     const work *w = arguments;
     if (warms(w)) return;
-    for (uint32_t n = 1; n <= w->pack.tiles[0]; n++) {
-        const uint32_t *item = w->pack.tiles + (size_t)ITEM * n;
-        for (uint32_t q = item[2]; q < item[1] && q < item[2] + EMB_CUDA_TILE_ROWS; q++)
+    for (uint32_t n = 1; n <= w->batch.items[0]; n++) {
+        const uint32_t *item = w->batch.items + (size_t)ITEM * n;
+        for (uint32_t q = item[2]; q < item[1] && q < item[2] + EMB_CUDA_QUERY_ROWS; q++)
             for (uint32_t h = 0; h < w->heads.heads; h++) attend(w, item[0], q, item[1], h);
     }
 }
 
 static int attention(void *out, const void *qkv, const emb_cuda_heads *heads,
-                     const emb_cuda_pack *pack, emb_dtype type, const emb_cuda_device *device,
+                     const emb_cuda_batch *batch, emb_dtype type, const emb_cuda_device *device,
                      void *stream) {
     (void)device;
     return enqueue(stream, do_attention,
-                   &(work){.pack = *pack, .out = out, .in = qkv, .heads = *heads, .type = type});
+                   &(work){.batch = *batch, .out = out, .in = qkv, .heads = *heads, .type = type});
 }
 
 /* A chunk's vector, before its length is set to 1. */
@@ -595,21 +597,21 @@ static void pool_chunk(float *row, const work *w, uint32_t start, uint32_t token
 static void do_pool(void *arguments) {
     const work *w = arguments;
     tokens_of(w);
-    for (uint32_t c = 0; c < w->pack.counts[1]; c++) {
-        uint32_t start = w->pack.starts[c];
-        float *row = (float *)w->out + (size_t)w->pack.targets[c] * w->cols;
+    for (uint32_t c = 0; c < w->batch.counts[1]; c++) {
+        uint32_t start = w->batch.starts[c];
+        float *row = (float *)w->out + (size_t)w->batch.targets[c] * w->cols;
         double square = 0;
-        pool_chunk(row, w, start, w->pack.starts[c + 1] - start);
+        pool_chunk(row, w, start, w->batch.starts[c + 1] - start);
         for (uint32_t i = 0; i < w->cols; i++) square += (double)row[i] * row[i];
         for (uint32_t i = 0; w->normalize && i < w->cols; i++)
             row[i] = (float)(row[i] / sqrt(square));
     }
 }
 
-static int pool(float *rows, const void *in, const emb_cuda_pack *pack, uint32_t hidden,
+static int pool(float *rows, const void *in, const emb_cuda_batch *batch, uint32_t hidden,
                 emb_cuda_pooling pooling, int normalize, emb_dtype type, void *stream) {
     return enqueue(stream, do_pool,
-                   &(work){.pack = *pack,
+                   &(work){.batch = *batch,
                            .out = rows,
                            .in = in,
                            .cols = hidden,
@@ -634,8 +636,8 @@ const emb_cuda_launch fake_kernels = {
     .pool = pool,
     .quantize = quantize,
     .smooth = smooth_values,
-    .narrow_tile = narrow_tile,
-    .narrow_run = narrow_run,
-    .narrow_reach = narrow_reach,
-    .narrow_codes = narrow_codes,
+    .quantized_tile = quantized_tile,
+    .quantized_run = quantized_run,
+    .quantized_bounds = quantized_bounds,
+    .quantized_codes = quantized_codes,
 };

@@ -284,7 +284,7 @@ static void record(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch) {
     state->recording = true;
     queue->replayed = false;
     emb_cuda_view v = emb_cuda_view_indices(scratch, tile);
-    emb_cuda_note(queue, queue->launch->prepare(&v.pack, queue->stream));
+    emb_cuda_note(queue, queue->launch->prepare(&v.batch, queue->stream));
 }
 
 /* A failure leaves the lane as it was before. */
@@ -329,7 +329,7 @@ static bool begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *sc
     const emb_cuda_upload indices = emb_cuda_upload_of(&v, tile, targets);
     fake_stream_run(state->stream, do_upload, &indices, sizeof indices);
     if (replay(state, tile->tokens)) return true;
-    emb_cuda_note(queue, queue->launch->prepare(&v.pack, queue->stream));
+    emb_cuda_note(queue, queue->launch->prepare(&v.batch, queue->stream));
     return false;
 }
 
@@ -452,8 +452,8 @@ static emb_status layer_finish(const emb_backend *self, emb_layer *layer, uint32
     const emb_cuda_device about = {.multiprocessors = 1, .capability = capability()};
     if (self->dtype != EMB_DTYPE_FP8) return EMB_OK;
     if (fails()) return lost(error, "bounding a matrix");
-    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
-    fake_kernels.narrow_reach(l->reach, &narrow, &about, NULL);
+    emb_cuda_quantized matrix = emb_cuda_quantized_of(l);
+    fake_kernels.quantized_bounds(l->bounds, &matrix, &about, NULL);
     return EMB_OK;
 }
 

@@ -98,52 +98,52 @@ typedef enum forward_choice { CHOSEN, APART, IN_ONE } forward_choice;
 
 /* A product by our own kernels, or by the library if `blas` is not NULL. */
 static inline void run_linear(void *out, const void *in, const random_linear &l, int gelu,
-                              const emb_cuda_pack *pack, const emb_cuda_device *device,
+                              const emb_cuda_batch *batch, const emb_cuda_device *device,
                               const emb_cuda_blas *blas, cudaStream_t stream) {
     if (!blas) {
         REQUIRE(
-            emb_cuda_linear_run(out, in, &l.own, gelu, EMB_CUDA_TILE_AUTO, pack, device, stream));
+            emb_cuda_linear_run(out, in, &l.own, gelu, EMB_CUDA_TILE_AUTO, batch, device, stream));
         return;
     }
-    REQUIRE(emb_cuda_blas_run(out, in, &l.library, blas, &l.choice, pack->tokens_max, stream));
-    if (gelu) REQUIRE(emb_cuda_gelu(out, l.own.rows, pack, l.own.type, stream));
+    REQUIRE(emb_cuda_blas_run(out, in, &l.library, blas, &l.choice, batch->tokens_max, stream));
+    if (gelu) REQUIRE(emb_cuda_gelu(out, l.own.rows, batch, l.own.type, stream));
 }
 
 /* x = norm(x + in * W^T + bias). */
 static inline void run_linear_norm(const random_model &m, const activations &a, const void *in,
-                                   const random_linear &l, const emb_cuda_pack *pack,
+                                   const random_linear &l, const emb_cuda_batch *batch,
                                    const emb_cuda_device *device, const emb_cuda_blas *blas,
                                    cudaStream_t stream, forward_choice choice) {
     if (!blas && choice == IN_ONE) {
-        REQUIRE(emb_cuda_linear_norm_wgmma(a.x, in, &l.own, a.x, &m.norm, pack, device, stream));
+        REQUIRE(emb_cuda_linear_norm_wgmma(a.x, in, &l.own, a.x, &m.norm, batch, device, stream));
         return;
     }
     if (!blas && choice == CHOSEN) {
         REQUIRE(emb_cuda_linear_norm(a.x, in, &l.own, a.x, &m.norm, a.y, EMB_CUDA_TILE_AUTO,
-                                     pack->tokens_max, pack, device, stream));
+                                     batch->tokens_max, batch, device, stream));
         return;
     }
-    run_linear(a.y, in, l, 0, pack, device, blas, stream);
-    REQUIRE(emb_cuda_residual_norm(a.x, a.y, a.x, &m.norm, pack, m.hidden, m.type, stream));
+    run_linear(a.y, in, l, 0, batch, device, blas, stream);
+    REQUIRE(emb_cuda_residual_norm(a.x, a.y, a.x, &m.norm, batch, m.hidden, m.type, stream));
 }
 
-static inline void forward(const random_model &m, const activations &a, const emb_cuda_pack *pack,
+static inline void forward(const random_model &m, const activations &a, const emb_cuda_batch *batch,
                            const emb_cuda_device *device, const emb_cuda_blas *blas,
                            cudaStream_t stream, forward_choice choice = CHOSEN) {
     emb_cuda_heads heads = {m.hidden, m.heads, m.hidden / m.heads, m.longest, m.relative};
-    size_t tokens = pack->tokens_max;
+    size_t tokens = batch->tokens_max;
     char *context =
         (char *)a.wide + tokens * std::max(3 * m.hidden, m.intermediate) * type_bytes(m.type);
-    REQUIRE(emb_cuda_prepare(pack, stream));
-    REQUIRE(emb_cuda_embed(a.x, pack, &m.embedding, m.hidden, m.type, stream));
+    REQUIRE(emb_cuda_prepare(batch, stream));
+    REQUIRE(emb_cuda_embed(a.x, batch, &m.embedding, m.hidden, m.type, stream));
     for (uint32_t i = 0; i < m.layers; i++) {
-        run_linear(a.wide, a.x, m.qkv[i], 0, pack, device, blas, stream);
-        REQUIRE(emb_cuda_attention(context, a.wide, &heads, pack, m.type, device, stream));
-        run_linear_norm(m, a, context, m.attention_out[i], pack, device, blas, stream, choice);
-        run_linear(a.wide, a.x, m.ffn_in[i], 1, pack, device, blas, stream);
-        run_linear_norm(m, a, a.wide, m.ffn_out[i], pack, device, blas, stream, choice);
+        run_linear(a.wide, a.x, m.qkv[i], 0, batch, device, blas, stream);
+        REQUIRE(emb_cuda_attention(context, a.wide, &heads, batch, m.type, device, stream));
+        run_linear_norm(m, a, context, m.attention_out[i], batch, device, blas, stream, choice);
+        run_linear(a.wide, a.x, m.ffn_in[i], 1, batch, device, blas, stream);
+        run_linear_norm(m, a, a.wide, m.ffn_out[i], batch, device, blas, stream, choice);
     }
-    REQUIRE(emb_cuda_pool(a.rows, a.x, pack, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type, stream));
+    REQUIRE(emb_cuda_pool(a.rows, a.x, batch, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type, stream));
 }
 
 #endif

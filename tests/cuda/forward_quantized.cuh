@@ -11,10 +11,10 @@
 typedef struct quantized_model {
     random_model m; /* what is not quantized, of f16; words are int8 with scales */
     emb_dtype type;
-    emb_cuda_narrow qkv[LAYERS_MAX], attention_out[LAYERS_MAX], ffn_in[LAYERS_MAX],
+    emb_cuda_quantized qkv[LAYERS_MAX], attention_out[LAYERS_MAX], ffn_in[LAYERS_MAX],
         ffn_out[LAYERS_MAX];
     random_linear attention_out_f16[LAYERS_MAX]; /* instead, of FP8 */
-    float *reach[LAYERS_MAX];                    /* of ffn_in; FP8 alone */
+    float *bounds[LAYERS_MAX];                   /* of ffn_in; FP8 alone */
 } quantized_model;
 
 /* Activations of f16, and codes of some. */
@@ -53,8 +53,8 @@ static inline const std::vector<unsigned char> &random_codes(emb_dtype type) {
     return codes;
 }
 
-static inline emb_cuda_narrow make_narrow(uint32_t rows, uint32_t cols, emb_dtype type) {
-    emb_cuda_narrow l = {};
+static inline emb_cuda_quantized make_narrow(uint32_t rows, uint32_t cols, emb_dtype type) {
+    emb_cuda_quantized l = {};
     float most = 1.7320508f / sqrtf((float)cols); /* of weights */
     size_t values = (size_t)rows * cols;
     l.rows = rows, l.cols = cols, l.type = type, l.group = 32;
@@ -100,9 +100,9 @@ static inline void quantized_open(quantized_model &q) {
         q.ffn_out[i] = make_narrow(H, F, q.type);
         if (q.type != EMB_DTYPE_FP8) continue;
         emb_cuda_device device;
-        q.reach[i] = (float *)device_values(2, 0, 0, EMB_DTYPE_F32);
+        q.bounds[i] = (float *)device_values(2, 0, 0, EMB_DTYPE_F32);
         REQUIRE(emb_cuda_device_read(&device));
-        REQUIRE(emb_cuda_narrow_reach(q.reach[i], &q.ffn_in[i], &device, NULL));
+        REQUIRE(emb_cuda_quantized_bounds(q.bounds[i], &q.ffn_in[i], &device, NULL));
     }
     REQUIRE(cudaDeviceSynchronize());
 }
@@ -138,17 +138,17 @@ static inline void *context_of(const quantized_model &q, const activations &a, u
 typedef struct quantized_run {
     const quantized_model &q;
     const quantized_activations &x;
-    const emb_cuda_pack *pack;
+    const emb_cuda_batch *batch;
     const emb_cuda_device *device;
     cudaStream_t stream;
 } quantized_run;
 
 /* out = x * W^T + bias, from the codes of x; int4: from x. */
-static inline void run_narrow(const quantized_run &r, void *out, const emb_cuda_narrow &l,
-                              int gelu) {
+static inline void run_quantized(const quantized_run &r, void *out, const emb_cuda_quantized &l,
+                                 int gelu) {
     bool whole = r.q.type == EMB_DTYPE_INT4;
-    REQUIRE(emb_cuda_narrow_run(out, whole ? NULL : &r.x.codes, whole ? r.x.a.x : NULL, &l, gelu,
-                                EMB_CUDA_TILE_AUTO, r.pack, r.device, r.stream));
+    REQUIRE(emb_cuda_quantized_run(out, whole ? NULL : &r.x.codes, whole ? r.x.a.x : NULL, &l, gelu,
+                                   EMB_CUDA_TILE_AUTO, r.batch, r.device, r.stream));
 }
 
 /* x = norm(x + y), and its codes if `coded`. */
@@ -156,24 +156,24 @@ static inline void run_norm(const quantized_run &r, bool coded) {
     const activations &a = r.x.a;
     uint32_t H = r.q.m.hidden;
     if (!coded) {
-        REQUIRE(
-            emb_cuda_residual_norm(a.x, a.y, a.x, &r.q.m.norm, r.pack, H, EMB_DTYPE_F16, r.stream));
+        REQUIRE(emb_cuda_residual_norm(a.x, a.y, a.x, &r.q.m.norm, r.batch, H, EMB_DTYPE_F16,
+                                       r.stream));
         return;
     }
     REQUIRE(emb_cuda_residual_norm_codes(a.x, &r.x.codes, NULL, r.q.type, a.y, a.x, &r.q.m.norm,
-                                         r.pack, H, r.device, r.stream));
+                                         r.batch, H, r.device, r.stream));
 }
 
 /* y = in * W^T + bias, from the inner codes, which are made here unless they are `ready`. */
 static inline void run_inner(const quantized_run &r, const void *in, bool ready,
-                             const emb_cuda_narrow &l) {
+                             const emb_cuda_quantized &l) {
     bool whole = r.q.type == EMB_DTYPE_INT4;
     if (!whole && !ready) {
         REQUIRE(
-            emb_cuda_quantize(&r.x.inner, in, NULL, l.cols, r.q.type, r.pack, r.device, r.stream));
+            emb_cuda_quantize(&r.x.inner, in, NULL, l.cols, r.q.type, r.batch, r.device, r.stream));
     }
-    REQUIRE(emb_cuda_narrow_run(r.x.a.y, whole ? NULL : &r.x.inner, whole ? in : NULL, &l, 0,
-                                EMB_CUDA_TILE_AUTO, r.pack, r.device, r.stream));
+    REQUIRE(emb_cuda_quantized_run(r.x.a.y, whole ? NULL : &r.x.inner, whole ? in : NULL, &l, 0,
+                                   EMB_CUDA_TILE_AUTO, r.batch, r.device, r.stream));
 }
 
 static inline void forward_quantized(const quantized_run &r) {
@@ -182,28 +182,29 @@ static inline void forward_quantized(const quantized_run &r) {
     emb_cuda_heads heads = {m.hidden, m.heads, m.hidden / m.heads, m.longest, m.relative};
     bool fp8 = r.q.type == EMB_DTYPE_FP8;
     const emb_cuda_codes *codes = r.q.type == EMB_DTYPE_INT4 ? NULL : &r.x.codes;
-    void *context = context_of(r.q, a, r.pack->tokens_max);
-    REQUIRE(emb_cuda_prepare(r.pack, r.stream));
-    REQUIRE(emb_cuda_embed_codes(a.x, codes, NULL, r.q.type, r.pack, &m.embedding, m.hidden,
+    void *context = context_of(r.q, a, r.batch->tokens_max);
+    REQUIRE(emb_cuda_prepare(r.batch, r.stream));
+    REQUIRE(emb_cuda_embed_codes(a.x, codes, NULL, r.q.type, r.batch, &m.embedding, m.hidden,
                                  r.device, r.stream));
     for (uint32_t i = 0; i < m.layers; i++) {
-        run_narrow(r, a.wide, r.q.qkv[i], 0);
-        REQUIRE(emb_cuda_attention(context, a.wide, &heads, r.pack, m.type, r.device, r.stream));
+        run_quantized(r, a.wide, r.q.qkv[i], 0);
+        REQUIRE(emb_cuda_attention(context, a.wide, &heads, r.batch, m.type, r.device, r.stream));
         if (fp8)
-            run_linear(a.y, context, r.q.attention_out_f16[i], 0, r.pack, r.device, NULL, r.stream);
+            run_linear(a.y, context, r.q.attention_out_f16[i], 0, r.batch, r.device, NULL,
+                       r.stream);
         else
             run_inner(r, context, false, r.q.attention_out[i]);
         run_norm(r, codes != NULL);
         if (fp8) {
-            REQUIRE(emb_cuda_narrow_codes(&r.x.inner, &r.x.codes, r.q.reach[i], &r.q.ffn_in[i], 1,
-                                          EMB_CUDA_TILE_AUTO, r.pack, r.device, r.stream));
+            REQUIRE(emb_cuda_quantized_codes(&r.x.inner, &r.x.codes, r.q.bounds[i], &r.q.ffn_in[i],
+                                             1, EMB_CUDA_TILE_AUTO, r.batch, r.device, r.stream));
         } else {
-            run_narrow(r, a.wide, r.q.ffn_in[i], 1);
+            run_quantized(r, a.wide, r.q.ffn_in[i], 1);
         }
         run_inner(r, a.wide, fp8, r.q.ffn_out[i]);
         run_norm(r, codes != NULL && i + 1 < m.layers);
     }
-    REQUIRE(emb_cuda_pool(a.rows, a.x, r.pack, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type, r.stream));
+    REQUIRE(emb_cuda_pool(a.rows, a.x, r.batch, m.hidden, EMB_CUDA_POOL_MEAN, 1, m.type, r.stream));
 }
 
 #endif

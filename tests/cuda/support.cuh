@@ -166,9 +166,9 @@ static inline bool buffer_intact(const buffer &b) {
 
 /* ---- packs ----------------------------------------------------------------------------------- */
 
-/* A pack with its memory; `lengths` of what it holds now. */
+/* A batch with its memory; `lengths` of what it holds now. */
 typedef struct batch {
-    emb_cuda_pack pack;
+    emb_cuda_batch batch;
     std::vector<uint32_t> lengths, starts, ids;
     uint32_t *memory;
     uint32_t tokens;
@@ -176,21 +176,21 @@ typedef struct batch {
 
 static inline batch batch_open(uint32_t tokens_max, uint32_t chunks_max) {
     batch b;
-    uint64_t tiles = emb_cuda_tiles_words(tokens_max, chunks_max);
+    uint64_t tiles = emb_cuda_items_words(tokens_max, chunks_max);
     uint64_t words = tiles + 2 + 2 * (uint64_t)tokens_max + 2 * (uint64_t)chunks_max + 1;
     REQUIRE(cudaMalloc((void **)&b.memory, words * 4));
     REQUIRE(cudaMemset(b.memory, 0xff, words * 4));
     uint32_t *at = b.memory;
     cudaDeviceProp properties;
     REQUIRE(cudaGetDeviceProperties(&properties, 0));
-    b.pack.overlap = properties.major >= 9;
-    b.pack.tokens_max = tokens_max, b.pack.chunks_max = chunks_max;
-    b.pack.tiles = at, at += tiles;
-    b.pack.counts = at, at += 2;
-    b.pack.ids = at, at += tokens_max;
-    b.pack.positions = at, at += tokens_max;
-    b.pack.targets = at, at += chunks_max;
-    b.pack.starts = at;
+    b.batch.overlap = properties.major >= 9;
+    b.batch.tokens_max = tokens_max, b.batch.chunks_max = chunks_max;
+    b.batch.items = at, at += tiles;
+    b.batch.counts = at, at += 2;
+    b.batch.ids = at, at += tokens_max;
+    b.batch.positions = at, at += tokens_max;
+    b.batch.targets = at, at += chunks_max;
+    b.batch.starts = at;
     return b;
 }
 static inline void batch_close(batch &b) {
@@ -210,7 +210,7 @@ static inline void batch_fill(batch &b, const std::vector<uint32_t> &lengths,
     b.tokens = b.starts.back();
     b.ids = ids;
     while (b.ids.size() < b.tokens) b.ids.push_back(random_below(vocabulary));
-    if (b.tokens > b.pack.tokens_max || lengths.size() > b.pack.chunks_max) {
+    if (b.tokens > b.batch.tokens_max || lengths.size() > b.batch.chunks_max) {
         printf("a batch of %u tokens does not fit its bucket\n", b.tokens);
         exit(1);
     }
@@ -218,11 +218,11 @@ static inline void batch_fill(batch &b, const std::vector<uint32_t> &lengths,
     for (size_t i = 0; i < lengths.size(); i++) {
         targets.push_back((uint32_t)(lengths.size() - 1 - i));
     }
-    upload(b.pack.counts, {b.tokens, (uint32_t)lengths.size()});
-    upload(b.pack.starts, b.starts);
-    upload(b.pack.targets, targets);
-    upload(b.pack.ids, b.ids);
-    REQUIRE(emb_cuda_prepare(&b.pack, NULL));
+    upload(b.batch.counts, {b.tokens, (uint32_t)lengths.size()});
+    upload(b.batch.starts, b.starts);
+    upload(b.batch.targets, targets);
+    upload(b.batch.ids, b.ids);
+    REQUIRE(emb_cuda_prepare(&b.batch, NULL));
     REQUIRE(cudaDeviceSynchronize()); /* a stream that does not block would run beside all this */
 }
 

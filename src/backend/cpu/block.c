@@ -32,7 +32,7 @@ uintptr_t emb_cpu_block_cut(emb_cpu_block *b, const emb_backend *self, const emb
         b->rounded = emb_cpu_cut(&end, rows, operand_stride(kernels, slice), bytes);
     } else {
         uint32_t step = rows < kernels->block_rows ? rows : kernels->block_rows;
-        b->narrow = emb_cpu_cut(&end, step, shape->hidden, sizeof(float));
+        b->projected = emb_cpu_cut(&end, step, shape->hidden, sizeof(float));
         b->rounded = b->inner;
     }
     return end;
@@ -89,12 +89,12 @@ static void norm_rows(const emb_cpu_block *b, uint32_t row0, uint32_t rows) {
     uint32_t hidden = b->shape->hidden;
     emb_cpu_norm norm = {b->gain, b->shift, hidden, b->shape->norm_epsilon, 0};
     float *out = b->out + (size_t)row0 * hidden;
-    if (!b->narrow) {
+    if (!b->projected) {
         b->kernels->norm(out, out, b->last->bias, rows, &norm);
         return;
     }
     norm.add_stride = hidden;
-    b->kernels->norm(out, b->x + (size_t)row0 * hidden, b->narrow, rows, &norm);
+    b->kernels->norm(out, b->x + (size_t)row0 * hidden, b->projected, rows, &norm);
 }
 
 void emb_cpu_block_add(const emb_cpu_block *b, uint32_t col0, uint32_t cols, bool gelu,
@@ -104,7 +104,7 @@ void emb_cpu_block_add(const emb_cpu_block *b, uint32_t col0, uint32_t cols, boo
     size_t stride = operand_stride(kernels, cols);
     round_slice(b, col0, cols, gelu);
     /* sums that are added are for all rows at once: weights are read once */
-    uint32_t step = b->narrow ? emb_cpu_even_rows(b->rows, kernels->block_rows) : b->rows;
+    uint32_t step = b->projected ? emb_cpu_even_rows(b->rows, kernels->block_rows) : b->rows;
     for (uint32_t t = 0; t < b->rows; t += step) {
         emb_cpu_product product = {
             .linear = b->last,
@@ -114,9 +114,9 @@ void emb_cpu_block_add(const emb_cpu_block *b, uint32_t col0, uint32_t cols, boo
             .rows = b->rows - t < step ? b->rows - t : step,
             .in = (unsigned char *)b->rounded + t * stride * kernels->operand_bytes,
             .in_stride = stride,
-            .out = b->narrow ? b->narrow : b->out + (size_t)t * hidden,
+            .out = b->projected ? b->projected : b->out + (size_t)t * hidden,
             .out_stride = hidden,
-            .add = !b->narrow,
+            .add = !b->projected,
             .work = b->unpacked,
             .next = next,
         };

@@ -17,12 +17,12 @@ typedef struct emb_cpu_block {
     /* from cut */
     const emb_cpu_kernels *kernels;
     const emb_layer_spec *shape;
-    uint32_t slice; /* cols of a slice; the last one may have fewer */
-    void *operands; /* [rows, hidden] of x; NULL where operands are f32, as x is */
-    void *inner;    /* [rows, slice] as kernels write it */
-    void *rounded;  /* operands [rows, slice] of inner; inner itself, unless quantized */
-    float *narrow;  /* sums [block_rows, hidden]; NULL if quantized: they are added to x in out */
-    void *unpacked; /* of the product kernel */
+    uint32_t slice;   /* cols of a slice; the last one may have fewer */
+    void *operands;   /* [rows, hidden] of x; NULL where operands are f32, as x is */
+    void *inner;      /* [rows, slice] as kernels write it */
+    void *rounded;    /* operands [rows, slice] of inner; inner itself, unless quantized */
+    float *projected; /* sums [block_rows, hidden]; NULL if quantized: they are added to x in out */
+    void *unpacked;   /* of the product kernel */
     /* set behind cut */
     const emb_linear *first, *last;
     const float *gain, *shift; /* [hidden] */

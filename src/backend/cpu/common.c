@@ -23,7 +23,7 @@ void emb_cpu_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t
         linear->packed = emb_ledger_take(
             ledger, padded, emb_cpu_packed_depth(kernels, cols) * kernels->weight_bytes);
     linear->bias = emb_ledger_take(ledger, rows, sizeof(float));
-    linear->bias_narrow = NULL;
+    linear->bias_typed = NULL;
 }
 
 void emb_cpu_pack(const emb_backend *self, emb_linear *linear, uint32_t row0, uint32_t rows,

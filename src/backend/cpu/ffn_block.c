@@ -23,17 +23,17 @@ uint64_t emb_cpu_ffn_bytes(const emb_backend *self, const emb_layer_spec *shape,
 /* Makes `cols` values of the intermediate, from col0 on, and adds what comes of them. */
 static void add_slice(const emb_cpu_block *b, uint32_t col0, uint32_t cols) {
     uint32_t end = col0 + cols;
-    emb_cpu_product narrow = {.linear = b->last, .col0 = col0, .cols = cols};
+    emb_cpu_product down = {.linear = b->last, .col0 = col0, .cols = cols};
     emb_cpu_product after = {.linear = b->first, .column0 = end < b->last->cols ? end : 0};
-    emb_cpu_product widen = b->product;
-    widen.column0 = col0;
-    widen.columns = cols;
-    widen.out = b->inner;
-    widen.out_stride = emb_cpu_inner_stride(b->kernels, cols);
-    widen.gelu = !b->kernels->gelu_operands;
-    widen.next = &narrow;
-    b->kernels->product(&widen);
-    emb_cpu_block_add(b, col0, cols, !widen.gelu, &after);
+    emb_cpu_product up = b->product;
+    up.column0 = col0;
+    up.columns = cols;
+    up.out = b->inner;
+    up.out_stride = emb_cpu_inner_stride(b->kernels, cols);
+    up.gelu = !b->kernels->gelu_operands;
+    up.next = &down;
+    b->kernels->product(&up);
+    emb_cpu_block_add(b, col0, cols, !up.gelu, &after);
 }
 
 void emb_cpu_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,

@@ -14,7 +14,7 @@ EMB_INLINE __m128i round_values(__m256 values) {
 }
 
 EMB_INLINE void pack_panel(void *panel, const float *values, size_t cols, uint32_t rows,
-                           const bool narrow) {
+                           const bool bf16) {
     for (uint32_t lane0 = 0; lane0 < EMB_AVX2_PANEL; lane0 += 8) {
         for (size_t col0 = 0; col0 < cols; col0 += 8) {
             __m256 m[8];
@@ -25,7 +25,7 @@ EMB_INLINE void pack_panel(void *panel, const float *values, size_t cols, uint32
             emb_avx2_transpose(m);
             for (size_t c = 0; c < 8 && col0 + c < cols; c++) {
                 size_t at = (col0 + c) * EMB_AVX2_PANEL + lane0;
-                if (narrow)
+                if (bf16)
                     _mm_store_si128((__m128i *)((uint16_t *)panel + at), round_values(m[c]));
                 else
                     _mm256_store_ps((float *)panel + at, m[c]);
@@ -35,13 +35,13 @@ EMB_INLINE void pack_panel(void *panel, const float *values, size_t cols, uint32
 }
 
 EMB_INLINE void pack_rows(const emb_linear *linear, uint32_t row0, uint32_t rows,
-                          const float *values, const bool narrow) {
-    size_t cols = linear->cols, panel_bytes = cols * EMB_AVX2_PANEL * (narrow ? 2 : 4);
+                          const float *values, const bool bf16) {
+    size_t cols = linear->cols, panel_bytes = cols * EMB_AVX2_PANEL * (bf16 ? 2 : 4);
     for (uint32_t r = 0; r < rows; r += EMB_AVX2_PANEL) {
         unsigned char *panel =
             (unsigned char *)linear->packed + (row0 + r) / EMB_AVX2_PANEL * panel_bytes;
         uint32_t inside = rows - r < EMB_AVX2_PANEL ? rows - r : EMB_AVX2_PANEL;
-        pack_panel(panel, values + r * cols, cols, inside, narrow);
+        pack_panel(panel, values + r * cols, cols, inside, bf16);
     }
 }
 

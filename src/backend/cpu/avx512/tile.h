@@ -1,7 +1,7 @@
 /* tile.h - the inner loop of products over f32 operands, for weights in f32 or in bf16.
  *
  * One multiply-add per weight and token, in the order of cols: the order is the numerics. `rows`
- * and `narrow` are constants where it is used, so that the sums stay in registers.
+ * and `bf16` are constants where it is used, so that the sums stay in registers.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CPU_AVX512_TILE_H
@@ -9,12 +9,12 @@
 
 #include "backend/cpu/avx512/avx512.h"
 
-EMB_INLINE __m512 emb_avx512_weights(const void *panel, size_t at, const bool narrow) {
-    if (!narrow) return _mm512_load_ps((const float *)panel + at);
+EMB_INLINE __m512 emb_avx512_weights(const void *panel, size_t at, const bool bf16) {
+    if (!bf16) return _mm512_load_ps((const float *)panel + at);
     return emb_avx512_widen(_mm256_load_si256((const __m256i *)((const uint16_t *)panel + at)));
 }
 
-EMB_INLINE void emb_avx512_sum(const int rows, const bool narrow, float *sums, const float *in,
+EMB_INLINE void emb_avx512_sum(const int rows, const bool bf16, float *sums, const float *in,
                                size_t in_stride, const void *panel, size_t depth) {
     __m512 s0[EMB_AVX512_ROWS], s1[EMB_AVX512_ROWS], s2[EMB_AVX512_ROWS], s3[EMB_AVX512_ROWS];
     EMB_CPU_UNROLL
@@ -22,10 +22,10 @@ EMB_INLINE void emb_avx512_sum(const int rows, const bool narrow, float *sums, c
     /* two pointers three rows apart reach all rows by addressing modes alone */
     const float *upper = in, *lower = in + 3 * in_stride;
     for (size_t k = 0; k < depth; k++) {
-        __m512 w0 = emb_avx512_weights(panel, k * EMB_AVX512_PANEL, narrow);
-        __m512 w1 = emb_avx512_weights(panel, k * EMB_AVX512_PANEL + 16, narrow);
-        __m512 w2 = emb_avx512_weights(panel, k * EMB_AVX512_PANEL + 32, narrow);
-        __m512 w3 = emb_avx512_weights(panel, k * EMB_AVX512_PANEL + 48, narrow);
+        __m512 w0 = emb_avx512_weights(panel, k * EMB_AVX512_PANEL, bf16);
+        __m512 w1 = emb_avx512_weights(panel, k * EMB_AVX512_PANEL + 16, bf16);
+        __m512 w2 = emb_avx512_weights(panel, k * EMB_AVX512_PANEL + 32, bf16);
+        __m512 w3 = emb_avx512_weights(panel, k * EMB_AVX512_PANEL + 48, bf16);
         EMB_CPU_UNROLL
         for (int r = 0; r < rows; r++) {
             const float *row = r < 3 ? upper : lower;
@@ -47,19 +47,19 @@ EMB_INLINE void emb_avx512_sum(const int rows, const bool narrow, float *sums, c
     }
 }
 
-#define EMB_AVX512_TILE(n, narrow)                                                                 \
+#define EMB_AVX512_TILE(n, bf16)                                                                   \
     static void tile##n(float *sums, const void *in, size_t in_stride, const void *panel,          \
                         size_t depth) {                                                            \
-        emb_avx512_sum(n, narrow, sums, in, in_stride, panel, depth);                              \
+        emb_avx512_sum(n, bf16, sums, in, in_stride, panel, depth);                                \
     }
 
-#define EMB_AVX512_TILES(narrow)                                                                   \
-    EMB_AVX512_TILE(1, narrow)                                                                     \
-    EMB_AVX512_TILE(2, narrow)                                                                     \
-    EMB_AVX512_TILE(3, narrow)                                                                     \
-    EMB_AVX512_TILE(4, narrow)                                                                     \
-    EMB_AVX512_TILE(5, narrow)                                                                     \
-    EMB_AVX512_TILE(6, narrow)                                                                     \
+#define EMB_AVX512_TILES(bf16)                                                                     \
+    EMB_AVX512_TILE(1, bf16)                                                                       \
+    EMB_AVX512_TILE(2, bf16)                                                                       \
+    EMB_AVX512_TILE(3, bf16)                                                                       \
+    EMB_AVX512_TILE(4, bf16)                                                                       \
+    EMB_AVX512_TILE(5, bf16)                                                                       \
+    EMB_AVX512_TILE(6, bf16)                                                                       \
     static const emb_cpu_avx512_tile tiles[] = {NULL, tile1, tile2, tile3, tile4, tile5, tile6};
 
 #endif

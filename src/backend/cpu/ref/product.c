@@ -10,7 +10,7 @@ enum { PANEL = EMB_CPU_REF_PANEL };
 
 void emb_cpu_ref_pack(const emb_linear *linear, uint32_t row0, uint32_t rows, const float *values) {
     size_t cols = linear->cols;
-    uint16_t *narrow = linear->dtype == EMB_DTYPE_BF16 ? (uint16_t *)linear->packed : NULL;
+    uint16_t *halves = linear->dtype == EMB_DTYPE_BF16 ? (uint16_t *)linear->packed : NULL;
     float *wide = (float *)linear->packed;
     for (uint32_t p = row0; p < row0 + rows; p += PANEL) {
         for (uint32_t r = 0; r < PANEL; r++) {
@@ -19,8 +19,8 @@ void emb_cpu_ref_pack(const emb_linear *linear, uint32_t row0, uint32_t rows, co
             for (size_t k = 0; k < cols; k++) {
                 size_t at = p * cols + k * PANEL + r;
                 float value = inside ? row[k] : 0.0f;
-                if (narrow)
-                    narrow[at] = emb_cpu_round_bf16(value);
+                if (halves)
+                    halves[at] = emb_cpu_round_bf16(value);
                 else
                     wide[at] = value;
             }

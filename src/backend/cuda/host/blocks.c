@@ -18,13 +18,13 @@ void emb_cuda_block_embed(const emb_backend *self, emb_lane_scratch *lane, void 
                                 embedding->shift, shape->norm_epsilon};
     if (!emb_dtype_quantized(self->dtype)) {
         emb_cuda_note(queue,
-                      launch->embed(out, &v.pack, &words, shape->hidden, v.type, queue->stream));
+                      launch->embed(out, &v.batch, &words, shape->hidden, v.type, queue->stream));
         return;
     }
     /* whether the layer has factors is not known here: the codes are for one without */
     emb_cuda_codes codes = emb_cuda_codes_of(&v, v.lane.layer_codes);
     emb_cuda_note(queue, launch->embed_codes(out, codes.values ? &codes : NULL, NULL,
-                                             embedding->dtype, &v.pack, &words, shape->hidden,
+                                             embedding->dtype, &v.batch, &words, shape->hidden,
                                              &queue->device, queue->stream));
 }
 
@@ -42,13 +42,13 @@ void emb_cuda_block_attention(const emb_backend *self, emb_lane_scratch *scratch
     emb_cuda_multiply(&v, EMB_CUDA_QKV, lane->wide, input, first);
     emb_cuda_heads heads = {shape->hidden, shape->heads, shape->head_dim, shape->chunk_tokens_max,
                             shape->relative};
-    emb_cuda_note(queue, queue->launch->attention(lane->context, lane->wide, &heads, &v.pack,
+    emb_cuda_note(queue, queue->launch->attention(lane->context, lane->wide, &heads, &v.batch,
                                                   v.type, &queue->device, queue->stream));
     input = emb_cuda_ready(&v, last, lane->context, lane->inner_codes, lane->context);
     const emb_cuda_behind behind = {
         .residual = in,
         .norm = {layer->attention_gain, layer->attention_shift, shape->norm_epsilon},
-        .room = lane->narrow ? lane->narrow : lane->wide,
+        .room = lane->projected ? lane->projected : lane->wide,
         .codes = lane->middle_codes,
         .smooth = layer->ffn_in.smooth,
         .type = first->dtype,
@@ -70,7 +70,7 @@ void emb_cuda_block_ffn(const emb_backend *self, emb_lane_scratch *scratch, void
     const emb_cuda_behind behind = {
         .residual = in,
         .norm = {layer->ffn_gain, layer->ffn_shift, shape->norm_epsilon},
-        .room = lane->narrow ? lane->narrow : room,
+        .room = lane->projected ? lane->projected : room,
         .codes = emb_cuda_leaves_codes(&layer->qkv) ? lane->layer_codes : NULL,
         .type = first->dtype, /* as of the next layer */
     };
@@ -86,6 +86,6 @@ void emb_cuda_block_pool(const emb_backend *self, emb_lane_scratch *lane, float 
     emb_cuda_pooling pooling = rule->pooling == EMB_POOLING_CLS   ? EMB_CUDA_POOL_CLS
                                : rule->pooling == EMB_POOLING_MAX ? EMB_CUDA_POOL_MAX
                                                                   : EMB_CUDA_POOL_MEAN;
-    emb_cuda_note(queue, queue->launch->pool(rows, in, &v.pack, shape->hidden, pooling,
+    emb_cuda_note(queue, queue->launch->pool(rows, in, &v.batch, shape->hidden, pooling,
                                              (int)rule->normalize, v.type, queue->stream));
 }

@@ -263,7 +263,7 @@ bool emb_cuda_begin(emb_tile *tile, const uint32_t **targets, emb_lane_scratch *
     emb_cuda_note(queue, cudaMemcpyAsync(indices.to, indices.from, indices.bytes,
                                          cudaMemcpyHostToDevice, queue->stream));
     if (emb_cuda_replay(state, tile->tokens)) return true;
-    emb_cuda_note(queue, queue->launch->prepare(&v.pack, queue->stream));
+    emb_cuda_note(queue, queue->launch->prepare(&v.batch, queue->stream));
     return false;
 }
 

@@ -17,7 +17,7 @@ void emb_cuda_record(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch)
     /* this thread's calls alone: other lanes may work meanwhile */
     emb_cuda_note(queue, cudaStreamBeginCapture(queue->stream, cudaStreamCaptureModeThreadLocal));
     emb_cuda_view v = emb_cuda_view_indices(scratch, tile);
-    emb_cuda_note(queue, queue->launch->prepare(&v.pack, queue->stream));
+    emb_cuda_note(queue, queue->launch->prepare(&v.batch, queue->stream));
 }
 
 emb_status emb_cuda_recorded(emb_lane_scratch *scratch, emb_error *error) {

@@ -16,7 +16,7 @@ static emb_cuda_view view(const emb_lane_scratch *lane, const emb_tile *tile,
     if (tile->kept) emb_cuda_indices_cut(&v.lane, tile->tokens, tile->chunks, tile->kept);
     v.type = type_of(dtype);
     v.queue = lane->state;
-    v.pack = (emb_cuda_pack){
+    v.batch = (emb_cuda_batch){
         .tokens_max = tile->tokens,
         .chunks_max = tile->chunks,
         .counts = v.lane.indices,
@@ -24,7 +24,7 @@ static emb_cuda_view view(const emb_lane_scratch *lane, const emb_tile *tile,
         .starts = v.lane.starts,
         .targets = v.lane.ids + tile->tokens,
         .positions = v.lane.positions,
-        .tiles = v.lane.tiles,
+        .items = v.lane.items,
         /* a kernel may start while the one before ends; the launch attribute is Hopper's, and
          * what stands before it must be a kernel, not a graph */
         .overlap = v.queue->device.capability >= 90 && !v.queue->replayed,
@@ -50,7 +50,7 @@ emb_cuda_upload emb_cuda_upload_of(const emb_cuda_view *v, emb_tile *tile,
     tile->indices[1] = tile->chunks;
     tile->ids = v->lane.ids;
     tile->starts = v->lane.starts;
-    *targets = v->pack.targets;
+    *targets = v->batch.targets;
     return (emb_cuda_upload){v->lane.indices, tile->indices,
                              (uint64_t)(end - tile->indices) * sizeof *end};
 }

@@ -1,4 +1,4 @@
-/* lane.h - a lane as the blocks see it: its queue, its memory cut for a tile, the tile's pack; no
+/* lane.h - a lane as the blocks see it: its queue, its memory cut for a tile, the tile's batch; no
  * CUDA in here.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -38,10 +38,10 @@ static inline void emb_cuda_note(emb_cuda_queue *queue, int code) {
     if (!queue->failure) queue->failure = code;
 }
 
-/* The lane's device memory, its queue, and the pack of the tile at hand. */
+/* The lane's device memory, its queue, and the batch of the tile at hand. */
 typedef struct emb_cuda_view {
     emb_cuda_lane lane;
-    emb_cuda_pack pack;
+    emb_cuda_batch batch;
     emb_cuda_queue *queue;
     emb_dtype type; /* of activations */
 } emb_cuda_view;

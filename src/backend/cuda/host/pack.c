@@ -16,15 +16,15 @@ static uint16_t round_bf16(float value) {
     return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-static void put_narrow(void *out, emb_dtype dtype, const float *in, uint64_t count,
+static void put_halves(void *out, emb_dtype dtype, const float *in, uint64_t count,
                        emb_cuda_put put) {
-    uint16_t narrow[PIECE];
+    uint16_t halves[PIECE];
     for (uint64_t done = 0; done < count;) {
         uint64_t left = count - done, many = left < PIECE ? left : PIECE;
         for (uint64_t i = 0; i < many; i++)
-            narrow[i] =
+            halves[i] =
                 dtype == EMB_DTYPE_BF16 ? round_bf16(in[done + i]) : emb_quantize_f16(in[done + i]);
-        put((uint16_t *)out + done, narrow, many * sizeof *narrow);
+        put((uint16_t *)out + done, halves, many * sizeof *halves);
         done += many;
     }
 }
@@ -56,7 +56,7 @@ void emb_cuda_pack_values(void *out, emb_dtype dtype, const float *in, uint64_t 
     else if (emb_dtype_quantized(dtype))
         put_table(out, in, rows, cols, put);
     else
-        put_narrow(out, dtype, in, rows * cols, put);
+        put_halves(out, dtype, in, rows * cols, put);
 }
 
 /* Two codes a byte, the even column in the low half. */
@@ -90,7 +90,7 @@ void emb_cuda_pack_rows(emb_linear *linear, uint32_t row0, const emb_quantized_r
         uint64_t groups = emb_quantized_groups(linear->cols, linear->group);
         uint16_t *scales = (uint16_t *)(void *)linear->scales;
         put_int4(packed + first / 2, rows->values, count, put);
-        put_narrow(scales + row0 * groups, EMB_DTYPE_F16, rows->scales, rows->rows * groups, put);
+        put_halves(scales + row0 * groups, EMB_DTYPE_F16, rows->scales, rows->rows * groups, put);
         put(linear->zeros + row0 * groups, rows->zeros, rows->rows * groups);
         return;
     }

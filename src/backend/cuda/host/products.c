@@ -16,8 +16,8 @@ static emb_cuda_linear linear_of(const emb_cuda_view *v, const emb_linear *l) {
     return (emb_cuda_linear){l->packed, l->bias, l->rows, l->cols, v->type};
 }
 
-emb_cuda_narrow emb_cuda_narrow_of(const emb_linear *l) {
-    return (emb_cuda_narrow){
+emb_cuda_quantized emb_cuda_quantized_of(const emb_linear *l) {
+    return (emb_cuda_quantized){
         .weight = l->packed,
         .scales = l->scales,
         .sums = l->sums,
@@ -40,12 +40,12 @@ emb_cuda_codes emb_cuda_codes_of(const emb_cuda_view *v, void *values) {
 /* ---- tiles ----------------------------------------------------------------------------------- */
 
 uint32_t emb_cuda_tuning_tokens(const emb_cuda_view *v) {
-    return EMB_TUNING_TOKENS << emb_cuda_tuning_row(v->pack.tokens_max);
+    return EMB_TUNING_TOKENS << emb_cuda_tuning_row(v->batch.tokens_max);
 }
 
 /* The tile that was found fastest for the product, or AUTO. */
 static emb_cuda_tile tuned_tile(const emb_cuda_view *v, emb_cuda_product which) {
-    uint32_t row = emb_cuda_tuning_row(v->pack.tokens_max);
+    uint32_t row = emb_cuda_tuning_row(v->batch.tokens_max);
     return (emb_cuda_tile)v->queue->tuning.kernels[row][which];
 }
 
@@ -58,13 +58,13 @@ static emb_cuda_tile linear_tile(const emb_cuda_view *v, emb_cuda_product which,
 }
 
 /* The same, and the usual one too where a table of another type names one that there is not. */
-static emb_cuda_tile narrow_tile(const emb_cuda_view *v, emb_cuda_product which,
-                                 const emb_cuda_narrow *narrow) {
+static emb_cuda_tile quantized_tile(const emb_cuda_view *v, emb_cuda_product which,
+                                    const emb_cuda_quantized *matrix) {
     emb_cuda_tile tile = tuned_tile(v, which);
-    bool one = narrow->type == EMB_DTYPE_FP8 && v->queue->device.capability == 90;
-    bool none = narrow->type == EMB_DTYPE_INT4 && tile == EMB_CUDA_TILE_PAIR;
+    bool one = matrix->type == EMB_DTYPE_FP8 && v->queue->device.capability == 90;
+    bool none = matrix->type == EMB_DTYPE_INT4 && tile == EMB_CUDA_TILE_PAIR;
     if (tile != EMB_CUDA_TILE_AUTO && !one && !none) return tile;
-    return v->queue->launch->narrow_tile(narrow, emb_cuda_tuning_tokens(v), &v->queue->device);
+    return v->queue->launch->quantized_tile(matrix, emb_cuda_tuning_tokens(v), &v->queue->device);
 }
 
 /* ---- inputs ---------------------------------------------------------------------------------- */
@@ -83,12 +83,12 @@ emb_cuda_operand emb_cuda_ready(const emb_cuda_view *v, const emb_linear *l, con
     if (takes_codes(l)) {
         emb_cuda_codes codes = emb_cuda_codes_of(v, codes_at);
         emb_cuda_note(queue, queue->launch->quantize(&codes, in, l->smooth, l->cols, l->dtype,
-                                                     &v->pack, &queue->device, queue->stream));
+                                                     &v->batch, &queue->device, queue->stream));
         return (emb_cuda_operand){.codes = codes_at};
     }
     if (l->dtype != EMB_DTYPE_INT4 || !l->smooth) return (emb_cuda_operand){.values = in};
     emb_cuda_note(queue,
-                  queue->launch->smooth(room, in, l->smooth, l->cols, &v->pack, queue->stream));
+                  queue->launch->smooth(room, in, l->smooth, l->cols, &v->batch, queue->stream));
     return (emb_cuda_operand){.values = room};
 }
 
@@ -106,34 +106,34 @@ static void multiply_library(const emb_cuda_view *v, emb_cuda_product which, voi
     const emb_cuda_launch *launch = queue->launch;
     emb_cuda_blas_choice *choice = &queue->choices[which];
     emb_cuda_linear weights = linear_of(v, l);
-    if (l->bias_narrow) weights.bias = l->bias_narrow;
+    if (l->bias_typed) weights.bias = l->bias_typed;
     /* while lanes are warmed, so before ready */
     if (!choice->rows &&
         noted(queue, launch->blas_choose(choice, &queue->blas, &weights, CHOICE_TOKENS, 0)))
         return;
-    if (noted(queue, launch->blas_run(out, in, &weights, &queue->blas, choice, v->pack.tokens_max,
+    if (noted(queue, launch->blas_run(out, in, &weights, &queue->blas, choice, v->batch.tokens_max,
                                       queue->stream)))
         return;
     if (which == EMB_CUDA_FFN_IN)
-        emb_cuda_note(queue, launch->gelu(out, l->rows, &v->pack, v->type, queue->stream));
+        emb_cuda_note(queue, launch->gelu(out, l->rows, &v->batch, v->type, queue->stream));
 }
 
-static void multiply_narrow(const emb_cuda_view *v, emb_cuda_product which, void *out,
-                            emb_cuda_operand in, const emb_linear *l) {
+static void multiply_quantized(const emb_cuda_view *v, emb_cuda_product which, void *out,
+                               emb_cuda_operand in, const emb_linear *l) {
     emb_cuda_queue *queue = v->queue;
-    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
+    emb_cuda_quantized matrix = emb_cuda_quantized_of(l);
     emb_cuda_codes codes = emb_cuda_codes_of(v, in.codes);
-    emb_cuda_note(queue, queue->launch->narrow_run(out, in.codes ? &codes : NULL, in.values,
-                                                   &narrow, which == EMB_CUDA_FFN_IN,
-                                                   narrow_tile(v, which, &narrow), &v->pack,
-                                                   &queue->device, queue->stream));
+    emb_cuda_note(queue, queue->launch->quantized_run(out, in.codes ? &codes : NULL, in.values,
+                                                      &matrix, which == EMB_CUDA_FFN_IN,
+                                                      quantized_tile(v, which, &matrix), &v->batch,
+                                                      &queue->device, queue->stream));
 }
 
 void emb_cuda_multiply(const emb_cuda_view *v, emb_cuda_product which, void *out,
                        emb_cuda_operand in, const emb_linear *l) {
     emb_cuda_queue *queue = v->queue;
     if (emb_dtype_quantized(l->dtype)) {
-        multiply_narrow(v, which, out, in, l);
+        multiply_quantized(v, which, out, in, l);
         return;
     }
     if (queue->blas.handle) {
@@ -143,7 +143,7 @@ void emb_cuda_multiply(const emb_cuda_view *v, emb_cuda_product which, void *out
     emb_cuda_linear weights = linear_of(v, l);
     emb_cuda_note(queue,
                   queue->launch->linear_run(out, in.values, &weights, which == EMB_CUDA_FFN_IN,
-                                            linear_tile(v, which, &weights), &v->pack,
+                                            linear_tile(v, which, &weights), &v->batch,
                                             &queue->device, queue->stream));
 }
 
@@ -151,11 +151,11 @@ void emb_cuda_multiply(const emb_cuda_view *v, emb_cuda_product which, void *out
 static emb_cuda_operand multiply_to_codes(const emb_cuda_view *v, void *codes_at,
                                           emb_cuda_operand in, const emb_linear *l) {
     emb_cuda_queue *queue = v->queue;
-    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
+    emb_cuda_quantized matrix = emb_cuda_quantized_of(l);
     emb_cuda_codes from = emb_cuda_codes_of(v, in.codes), to = emb_cuda_codes_of(v, codes_at);
-    emb_cuda_note(queue, queue->launch->narrow_codes(&to, &from, l->reach, &narrow, 1,
-                                                     narrow_tile(v, EMB_CUDA_FFN_IN, &narrow),
-                                                     &v->pack, &queue->device, queue->stream));
+    emb_cuda_note(queue, queue->launch->quantized_codes(&to, &from, l->bounds, &matrix, 1,
+                                                        quantized_tile(v, EMB_CUDA_FFN_IN, &matrix),
+                                                        &v->batch, &queue->device, queue->stream));
     return (emb_cuda_operand){.codes = codes_at};
 }
 
@@ -172,21 +172,21 @@ static void norm_behind(const emb_cuda_view *v, void *out, uint32_t hidden,
     emb_cuda_queue *queue = v->queue;
     if (!b->codes) {
         emb_cuda_note(queue,
-                      queue->launch->residual_norm(out, b->room, b->residual, &b->norm, &v->pack,
+                      queue->launch->residual_norm(out, b->room, b->residual, &b->norm, &v->batch,
                                                    hidden, v->type, queue->stream));
         return;
     }
     emb_cuda_codes codes = emb_cuda_codes_of(v, b->codes);
     emb_cuda_note(queue, queue->launch->residual_norm_codes(
                              out, &codes, b->smooth, b->type, b->room, b->residual, &b->norm,
-                             &v->pack, hidden, &queue->device, queue->stream));
+                             &v->batch, hidden, &queue->device, queue->stream));
 }
 
 /* In one kernel where the own products have that, which need room that nothing else is in. */
 void emb_cuda_multiply_norm(const emb_cuda_view *v, emb_cuda_product which, void *out,
                             emb_cuda_operand in, const emb_linear *l, const emb_cuda_behind *b) {
     emb_cuda_queue *queue = v->queue;
-    if (!v->lane.narrow || queue->blas.handle) {
+    if (!v->lane.projected || queue->blas.handle) {
         emb_cuda_multiply(v, which, b->room, in, l);
         norm_behind(v, out, l->rows, b);
         return;
@@ -194,6 +194,6 @@ void emb_cuda_multiply_norm(const emb_cuda_view *v, emb_cuda_product which, void
     emb_cuda_linear weights = linear_of(v, l);
     emb_cuda_note(queue, queue->launch->linear_norm(out, in.values, &weights, b->residual, &b->norm,
                                                     b->room, tuned_tile(v, which),
-                                                    emb_cuda_tuning_tokens(v), &v->pack,
+                                                    emb_cuda_tuning_tokens(v), &v->batch,
                                                     &queue->device, queue->stream));
 }

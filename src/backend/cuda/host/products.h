@@ -48,7 +48,7 @@ void emb_cuda_multiply_norm(const emb_cuda_view *v, emb_cuda_product which, void
                             const emb_cuda_behind *behind);
 
 /* A matrix, and a lane's codes, as launchers take them. */
-emb_cuda_narrow emb_cuda_narrow_of(const emb_linear *linear);
+emb_cuda_quantized emb_cuda_quantized_of(const emb_linear *linear);
 emb_cuda_codes emb_cuda_codes_of(const emb_cuda_view *v, void *values);
 
 /* What sizes of batches kernels are chosen by: those that open has run are all there are. */

@@ -18,8 +18,8 @@ typedef struct job {
     void *out;
     const void *in;
     emb_cuda_linear linear;
-    emb_cuda_narrow narrow; /* instead of `linear`, if it has rows */
-    const float *reach;
+    emb_cuda_quantized quantized; /* instead of `linear`, if it has rows */
+    const float *bounds;
     const emb_cuda_norm *norm; /* NULL: none, and GELU if it is the feed-forward's first */
     int gelu;
 } job;
@@ -33,8 +33,8 @@ static job job_of(const emb_cuda_view *v, const emb_layer *layer, const emb_cuda
          last = which == EMB_CUDA_FFN_OUT;
     bool quantized = emb_dtype_quantized(l->dtype);
     return (job){
-        .narrow = quantized ? emb_cuda_narrow_of(l) : (emb_cuda_narrow){0},
-        .reach = quantized ? l->reach : NULL,
+        .quantized = quantized ? emb_cuda_quantized_of(l) : (emb_cuda_quantized){0},
+        .bounds = quantized ? l->bounds : NULL,
         .out = last ? v->lane.context : v->lane.wide,
         .in = last ? v->lane.wide : v->lane.context,
         .linear = {l->packed, l->bias, l->rows, l->cols, v->type},
@@ -45,30 +45,30 @@ static job job_of(const emb_cuda_view *v, const emb_layer *layer, const emb_cuda
 
 /* Codes and values lie one over another here, and mean nothing. What stands behind a product is the
  * same whichever kernel that takes. */
-static int run_narrow(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
+static int run_quantized(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
     const emb_cuda_launch *launch = v->queue->launch;
     const emb_cuda_device *device = &v->queue->device;
     cudaStream_t stream = v->queue->stream;
     emb_cuda_codes codes = emb_cuda_codes_of(v, v->lane.inner_codes);
     emb_cuda_codes next = emb_cuda_codes_of(v, v->lane.middle_codes);
-    bool plain = j->narrow.type == EMB_DTYPE_INT4;
-    if (j->gelu && j->narrow.type == EMB_DTYPE_FP8)
-        return launch->narrow_codes(&codes, &next, j->reach, &j->narrow, 1, tile, &v->pack, device,
-                                    stream);
-    return launch->narrow_run(j->out, plain ? NULL : &codes, plain ? j->in : NULL, &j->narrow,
-                              j->gelu, tile, &v->pack, device, stream);
+    bool plain = j->quantized.type == EMB_DTYPE_INT4;
+    if (j->gelu && j->quantized.type == EMB_DTYPE_FP8)
+        return launch->quantized_codes(&codes, &next, j->bounds, &j->quantized, 1, tile, &v->batch,
+                                       device, stream);
+    return launch->quantized_run(j->out, plain ? NULL : &codes, plain ? j->in : NULL, &j->quantized,
+                                 j->gelu, tile, &v->batch, device, stream);
 }
 
 static int run_job(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
     const emb_cuda_launch *launch = v->queue->launch;
     const emb_cuda_device *device = &v->queue->device;
     cudaStream_t stream = v->queue->stream;
-    if (j->narrow.rows) return run_narrow(j, tile, v);
-    if (!j->norm || !v->lane.narrow)
-        return launch->linear_run(j->out, j->in, &j->linear, j->gelu, tile, &v->pack, device,
+    if (j->quantized.rows) return run_quantized(j, tile, v);
+    if (!j->norm || !v->lane.projected)
+        return launch->linear_run(j->out, j->in, &j->linear, j->gelu, tile, &v->batch, device,
                                   stream);
-    return launch->linear_norm(j->out, j->in, &j->linear, j->out, j->norm, v->lane.narrow, tile,
-                               emb_cuda_tuning_tokens(v), &v->pack, device, stream);
+    return launch->linear_norm(j->out, j->in, &j->linear, j->out, j->norm, v->lane.projected, tile,
+                               emb_cuda_tuning_tokens(v), &v->batch, device, stream);
 }
 
 /* Milliseconds of the fastest sample; 0 if there is no such kernel here. */

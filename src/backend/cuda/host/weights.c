@@ -38,10 +38,10 @@ emb_status emb_cuda_layer_finish(const emb_backend *self, emb_layer *layer, uint
     emb_cuda_device about;
     const emb_linear *l = &layer->ffn_in;
     if (l->dtype != EMB_DTYPE_FP8) return EMB_OK;
-    emb_cuda_narrow narrow = emb_cuda_narrow_of(l);
+    emb_cuda_quantized matrix = emb_cuda_quantized_of(l);
     int reason = cudaSetDevice((int)device);
     if (!reason) reason = emb_cuda_device_read(&about);
-    if (!reason) reason = emb_cuda_kernels.narrow_reach(l->reach, &narrow, &about, NULL);
+    if (!reason) reason = emb_cuda_kernels.quantized_bounds(l->bounds, &matrix, &about, NULL);
     if (!reason) return EMB_OK;
     return emb_cuda_failed(error, device, "bounding a matrix failed", (cudaError_t)reason);
 }

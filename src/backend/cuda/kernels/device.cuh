@@ -220,11 +220,11 @@ static __device__ __forceinline__ void emb_kernel_begin() {
 /* Blocks come in clusters of CLUSTER. */
 template <int CLUSTER = 1, typename... P, typename... A>
 static int emb_launch(void (*kernel)(P...), dim3 grid, uint32_t threads, size_t shared_bytes,
-                      const emb_cuda_pack *pack, cudaStream_t stream, A... arguments) {
+                      const emb_cuda_batch *batch, cudaStream_t stream, A... arguments) {
     cudaLaunchAttribute attributes[2];
     uint32_t count = 0;
     cudaLaunchConfig_t config = {};
-    if (pack->overlap) {
+    if (batch->overlap) {
         attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
         attributes[count++].val.programmaticStreamSerializationAllowed = 1;
     }

@@ -21,35 +21,35 @@ int emb_cuda_device_read(emb_cuda_device *device);
 
 /* ---- embed, norm, attention, pool ------------------------------------------------------------ */
 
-int emb_cuda_prepare(const emb_cuda_pack *pack, void *stream);
-int emb_cuda_embed(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
+int emb_cuda_prepare(const emb_cuda_batch *batch, void *stream);
+int emb_cuda_embed(void *out, const emb_cuda_batch *batch, const emb_cuda_embedding *embedding,
                    uint32_t hidden, emb_dtype type, void *stream);
 int emb_cuda_embed_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
-                         emb_dtype codes_type, const emb_cuda_pack *pack,
+                         emb_dtype codes_type, const emb_cuda_batch *batch,
                          const emb_cuda_embedding *embedding, uint32_t hidden,
                          const emb_cuda_device *device, void *stream);
 
 int emb_cuda_residual_norm(void *out, const void *in, const void *residual,
-                           const emb_cuda_norm *norm, const emb_cuda_pack *pack, uint32_t hidden,
+                           const emb_cuda_norm *norm, const emb_cuda_batch *batch, uint32_t hidden,
                            emb_dtype type, void *stream);
 int emb_cuda_residual_norm_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
                                  emb_dtype codes_type, const void *in, const void *residual,
-                                 const emb_cuda_norm *norm, const emb_cuda_pack *pack,
+                                 const emb_cuda_norm *norm, const emb_cuda_batch *batch,
                                  uint32_t hidden, const emb_cuda_device *device, void *stream);
 
 int emb_cuda_attention(void *out, const void *qkv, const emb_cuda_heads *heads,
-                       const emb_cuda_pack *pack, emb_dtype type, const emb_cuda_device *device,
+                       const emb_cuda_batch *batch, emb_dtype type, const emb_cuda_device *device,
                        void *stream);
 /* 16-bit types and head_dim a multiple of 8 (on sm_75, up to 64). */
 int emb_cuda_attention_mma(void *out, const void *qkv, const emb_cuda_heads *heads,
-                           const emb_cuda_pack *pack, emb_dtype type, const emb_cuda_device *device,
-                           void *stream);
+                           const emb_cuda_batch *batch, emb_dtype type,
+                           const emb_cuda_device *device, void *stream);
 /* The same bits by Hopper's warpgroup products: 16-bit types, head_dim 32 or 64. */
 int emb_cuda_attention_wgmma(void *out, const void *qkv, const emb_cuda_heads *heads,
-                             const emb_cuda_pack *pack, emb_dtype type,
+                             const emb_cuda_batch *batch, emb_dtype type,
                              const emb_cuda_device *device, void *stream);
 
-int emb_cuda_pool(float *rows, const void *in, const emb_cuda_pack *pack, uint32_t hidden,
+int emb_cuda_pool(float *rows, const void *in, const emb_cuda_batch *batch, uint32_t hidden,
                   emb_cuda_pooling pooling, int normalize, emb_dtype type, void *stream);
 
 /* ---- linear ---------------------------------------------------------------------------------- */
@@ -60,25 +60,25 @@ emb_cuda_tile emb_cuda_tile_for(uint32_t rows, uint32_t tokens, bool pairs,
 emb_cuda_tile emb_cuda_linear_tile(const emb_cuda_linear *linear, uint32_t tokens,
                                    const emb_cuda_device *device);
 int emb_cuda_linear_run(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
-                        emb_cuda_tile tile, const emb_cuda_pack *pack,
+                        emb_cuda_tile tile, const emb_cuda_batch *batch,
                         const emb_cuda_device *device, void *stream);
 int emb_cuda_linear_mma(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
-                        emb_cuda_tile tile, const emb_cuda_pack *pack, void *stream);
+                        emb_cuda_tile tile, const emb_cuda_batch *batch, void *stream);
 int emb_cuda_linear_f32(float *out, const float *in, const emb_cuda_linear *linear, int gelu,
-                        emb_cuda_tile tile, const emb_cuda_pack *pack, void *stream);
+                        emb_cuda_tile tile, const emb_cuda_batch *batch, void *stream);
 int emb_cuda_linear_wgmma(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
-                          const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream);
+                          const emb_cuda_batch *batch, const emb_cuda_device *device, void *stream);
 
 int emb_cuda_linear_norm(void *out, const void *in, const emb_cuda_linear *linear,
                          const void *residual, const emb_cuda_norm *norm, void *product,
-                         emb_cuda_tile tile, uint32_t tokens, const emb_cuda_pack *pack,
+                         emb_cuda_tile tile, uint32_t tokens, const emb_cuda_batch *batch,
                          const emb_cuda_device *device, void *stream);
 int emb_cuda_linear_norm_wgmma(void *out, const void *in, const emb_cuda_linear *linear,
                                const void *residual, const emb_cuda_norm *norm,
-                               const emb_cuda_pack *pack, const emb_cuda_device *device,
+                               const emb_cuda_batch *batch, const emb_cuda_device *device,
                                void *stream);
 
-int emb_cuda_gelu(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_dtype type,
+int emb_cuda_gelu(void *values, uint32_t cols, const emb_cuda_batch *batch, emb_dtype type,
                   void *stream);
 
 /* Opens libcublasLt.so.13 (or the path in `name`, if not NULL). Gives 0, or -1 if it is not there,
@@ -94,38 +94,40 @@ int emb_cuda_blas_run(void *out, const void *in, const emb_cuda_linear *linear,
 /* ---- quantized ------------------------------------------------------------------------------- */
 
 int emb_cuda_quantize(const emb_cuda_codes *out, const void *in, const float *smooth, uint32_t cols,
-                      emb_dtype type, const emb_cuda_pack *pack, const emb_cuda_device *device,
+                      emb_dtype type, const emb_cuda_batch *batch, const emb_cuda_device *device,
                       void *stream);
 int emb_cuda_smooth(void *out, const void *in, const float *smooth, uint32_t cols,
-                    const emb_cuda_pack *pack, void *stream);
+                    const emb_cuda_batch *batch, void *stream);
 
-emb_cuda_tile emb_cuda_narrow_tile(const emb_cuda_narrow *linear, uint32_t tokens,
-                                   const emb_cuda_device *device);
-int emb_cuda_narrow_run(void *out, const emb_cuda_codes *codes, const void *in,
-                        const emb_cuda_narrow *linear, int gelu, emb_cuda_tile tile,
-                        const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream);
-int emb_cuda_narrow_reach(float *reach, const emb_cuda_narrow *linear,
-                          const emb_cuda_device *device, void *stream);
-int emb_cuda_narrow_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes,
-                          const float *reach, const emb_cuda_narrow *linear, int gelu,
-                          emb_cuda_tile tile, const emb_cuda_pack *pack,
-                          const emb_cuda_device *device, void *stream);
+emb_cuda_tile emb_cuda_quantized_tile(const emb_cuda_quantized *linear, uint32_t tokens,
+                                      const emb_cuda_device *device);
+int emb_cuda_quantized_run(void *out, const emb_cuda_codes *codes, const void *in,
+                           const emb_cuda_quantized *linear, int gelu, emb_cuda_tile tile,
+                           const emb_cuda_batch *batch, const emb_cuda_device *device,
+                           void *stream);
+int emb_cuda_quantized_bounds(float *bounds, const emb_cuda_quantized *linear,
+                              const emb_cuda_device *device, void *stream);
+int emb_cuda_quantized_codes(const emb_cuda_codes *out, const emb_cuda_codes *codes,
+                             const float *bounds, const emb_cuda_quantized *linear, int gelu,
+                             emb_cuda_tile tile, const emb_cuda_batch *batch,
+                             const emb_cuda_device *device, void *stream);
 
-/* Where outputs go: F16 to `out`, or FP8 codes to `codes`, whose scales need `reach`. */
-typedef struct emb_cuda_narrow_out {
+/* Where outputs go: F16 to `out`, or FP8 codes to `codes`, whose scales need `bounds`. */
+typedef struct emb_cuda_quantized_out {
     void *out;
     emb_cuda_codes codes;
-    const float *reach;
-} emb_cuda_narrow_out;
+    const float *bounds;
+} emb_cuda_quantized_out;
 
-int emb_cuda_narrow_mma(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
-                        const emb_cuda_narrow *linear, int gelu, emb_cuda_tile tile,
-                        const emb_cuda_pack *pack, void *stream);
-int emb_cuda_narrow_wgmma(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
-                          const emb_cuda_narrow *linear, int gelu, const emb_cuda_pack *pack,
-                          const emb_cuda_device *device, void *stream);
-int emb_cuda_int4_mma(void *out, const void *in, const emb_cuda_narrow *linear, int gelu,
-                      emb_cuda_tile tile, const emb_cuda_pack *pack, void *stream);
+int emb_cuda_quantized_mma(const emb_cuda_quantized_out *out, const emb_cuda_codes *codes,
+                           const emb_cuda_quantized *linear, int gelu, emb_cuda_tile tile,
+                           const emb_cuda_batch *batch, void *stream);
+int emb_cuda_quantized_wgmma(const emb_cuda_quantized_out *out, const emb_cuda_codes *codes,
+                             const emb_cuda_quantized *linear, int gelu,
+                             const emb_cuda_batch *batch, const emb_cuda_device *device,
+                             void *stream);
+int emb_cuda_int4_mma(void *out, const void *in, const emb_cuda_quantized *linear, int gelu,
+                      emb_cuda_tile tile, const emb_cuda_batch *batch, void *stream);
 
 #ifdef __cplusplus
 }

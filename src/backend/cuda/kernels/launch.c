@@ -19,8 +19,8 @@ const emb_cuda_launch emb_cuda_kernels = {
     .pool = emb_cuda_pool,
     .quantize = emb_cuda_quantize,
     .smooth = emb_cuda_smooth,
-    .narrow_tile = emb_cuda_narrow_tile,
-    .narrow_run = emb_cuda_narrow_run,
-    .narrow_reach = emb_cuda_narrow_reach,
-    .narrow_codes = emb_cuda_narrow_codes,
+    .quantized_tile = emb_cuda_quantized_tile,
+    .quantized_run = emb_cuda_quantized_run,
+    .quantized_bounds = emb_cuda_quantized_bounds,
+    .quantized_codes = emb_cuda_quantized_codes,
 };

@@ -19,7 +19,7 @@ extern "C" {
 
 #define EMB_CUDA_HIDDEN_MAX     1536
 #define EMB_CUDA_HEAD_DIM_MAX   128
-#define EMB_CUDA_TILE_ROWS      64   /* query rows of one attention work item */
+#define EMB_CUDA_QUERY_ROWS     64   /* query rows of one attention work item */
 #define EMB_CUDA_CODES_COLS_MAX 6144 /* that quantize takes */
 
 /* What launchers ask about the device. */
@@ -29,7 +29,7 @@ typedef struct emb_cuda_device {
 } emb_cuda_device;
 
 /* The chunks that go through the encoder together, packed. All pointers are device pointers. */
-typedef struct emb_cuda_pack {
+typedef struct emb_cuda_batch {
     uint32_t tokens_max, chunks_max; /* of the bucket: what grids are sized by */
     uint32_t overlap; /* 1: a kernel may be set up while the one before it ends; sm_90 and up */
     const uint32_t *counts;  /* [2]: tokens, chunks of this batch */
@@ -37,14 +37,14 @@ typedef struct emb_cuda_pack {
     const uint32_t *starts;  /* [chunks_max + 1], first is 0 */
     const uint32_t *targets; /* [chunks_max]: row that a chunk's vector goes to */
     uint32_t *positions;     /* [tokens_max], made by prepare */
-    uint32_t *tiles;         /* [emb_cuda_tiles_words()], made by prepare */
-} emb_cuda_pack;
+    uint32_t *items;         /* [emb_cuda_items_words()] of attention, made by prepare */
+} emb_cuda_batch;
 
-/* 32-bit words of pack->tiles, four for an item: tokens [0] to [0] + [1] are its chunk, its query
+/* 32-bit words of batch->items, four for an item: tokens [0] to [0] + [1] are its chunk, its query
  * rows begin at [2] of them. Item 0 holds the number of the others. The address is a multiple of
  * 16. */
-static inline uint64_t emb_cuda_tiles_words(uint32_t tokens_max, uint32_t chunks_max) {
-    return 4 * (1 + (uint64_t)tokens_max / EMB_CUDA_TILE_ROWS + chunks_max);
+static inline uint64_t emb_cuda_items_words(uint32_t tokens_max, uint32_t chunks_max) {
+    return 4 * (1 + (uint64_t)tokens_max / EMB_CUDA_QUERY_ROWS + chunks_max);
 }
 
 /* Word table, positions and norm of the embedding. `words` may be pinned host memory. */
@@ -70,7 +70,7 @@ typedef struct emb_cuda_linear {
 } emb_cuda_linear;
 
 /* A quantized matrix on the device. value = scale * code (I8, FP8) or scale * (code - zero) (I4) */
-typedef struct emb_cuda_narrow {
+typedef struct emb_cuda_quantized {
     const void *weight;   /* I8, FP8: [rows, cols] bytes; I4: [rows, cols / 2], the low half of a
                              byte is the even column; 16-byte aligned */
     const void *scales;   /* I8, FP8: f32 [rows], 16-byte aligned; I4: f16 [rows, cols / group] */
@@ -81,7 +81,7 @@ typedef struct emb_cuda_narrow {
     uint32_t cols;        /* a multiple of 16; I4: of 32 and of group */
     uint32_t group;       /* I4: 32 or 64 */
     emb_dtype type;
-} emb_cuda_narrow;
+} emb_cuda_quantized;
 
 /* Activations as bytes: value = scale * (code - zero). */
 typedef struct emb_cuda_codes {
@@ -127,7 +127,7 @@ typedef struct emb_cuda_blas_choice {
 } emb_cuda_blas_choice;
 
 /* `stream` is what the work is enqueued on. Nothing is allocated. All but *_tile give 0 or a
- * cudaError_t (blas_*: see there) and may be captured in a graph: grids are sized by the pack's
+ * cudaError_t (blas_*: see there) and may be captured in a graph: grids are sized by the batch's
  * maxima and actual lengths are read on the device, so that a captured graph serves every batch
  * that fits. Dtypes: F32, F16, and BF16 from sm_80 on, of matrices and activations alike; INT8,
  * INT4, and FP8 (E4M3) from sm_89 on, of matrices and tables beside activations in F16; else
@@ -136,17 +136,17 @@ typedef struct emb_cuda_launch {
     /* ---- embed ---- */
 
     /* Fills positions (index of each token in its chunk) and the attention work list. */
-    int (*prepare)(const emb_cuda_pack *pack, void *stream);
+    int (*prepare)(const emb_cuda_batch *batch, void *stream);
 
     /* out [tokens, hidden] = norm(words[id] + positions[index in chunk]). hidden is a multiple of
      * 8. `type` is that of the words and of `out`; I8: `out` is F16. */
-    int (*embed)(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
+    int (*embed)(void *out, const emb_cuda_batch *batch, const emb_cuda_embedding *embedding,
                  uint32_t hidden, emb_dtype type, void *stream);
 
     /* The same of I8 words, and the codes of what it wrote, as by quantize, with the same bits as
      * the two calls. `codes` NULL: no codes. hidden: a multiple of 16. */
     int (*embed_codes)(void *out, const emb_cuda_codes *codes, const float *smooth,
-                       emb_dtype codes_type, const emb_cuda_pack *pack,
+                       emb_dtype codes_type, const emb_cuda_batch *batch,
                        const emb_cuda_embedding *embedding, uint32_t hidden,
                        const emb_cuda_device *device, void *stream);
 
@@ -154,12 +154,13 @@ typedef struct emb_cuda_launch {
 
     /* out [tokens, hidden] = norm(in + residual); out may equal either. */
     int (*residual_norm)(void *out, const void *in, const void *residual, const emb_cuda_norm *norm,
-                         const emb_cuda_pack *pack, uint32_t hidden, emb_dtype type, void *stream);
+                         const emb_cuda_batch *batch, uint32_t hidden, emb_dtype type,
+                         void *stream);
 
     /* The same of F16, and the codes of what it wrote, as embed_codes. */
     int (*residual_norm_codes)(void *out, const emb_cuda_codes *codes, const float *smooth,
                                emb_dtype codes_type, const void *in, const void *residual,
-                               const emb_cuda_norm *norm, const emb_cuda_pack *pack,
+                               const emb_cuda_norm *norm, const emb_cuda_batch *batch,
                                uint32_t hidden, const emb_cuda_device *device, void *stream);
 
     /* ---- linear ---- */
@@ -171,8 +172,8 @@ typedef struct emb_cuda_launch {
     /* out [tokens, rows] = in [tokens, cols] * W^T + bias, then GELU (erf form) if `gelu`: tensor
      * cores for 16-bit types, FFMA for f32. */
     int (*linear_run)(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
-                      emb_cuda_tile tile, const emb_cuda_pack *pack, const emb_cuda_device *device,
-                      void *stream);
+                      emb_cuda_tile tile, const emb_cuda_batch *batch,
+                      const emb_cuda_device *device, void *stream);
 
     /* out [tokens, rows] = norm(residual + in * W^T + bias), the product rounded to the type as
      * between linear_run and residual_norm, whose bits it has. `out` may be `residual`. `product`
@@ -181,11 +182,11 @@ typedef struct emb_cuda_launch {
      * choose by. */
     int (*linear_norm)(void *out, const void *in, const emb_cuda_linear *linear,
                        const void *residual, const emb_cuda_norm *norm, void *product,
-                       emb_cuda_tile tile, uint32_t tokens, const emb_cuda_pack *pack,
+                       emb_cuda_tile tile, uint32_t tokens, const emb_cuda_batch *batch,
                        const emb_cuda_device *device, void *stream);
 
     /* values [tokens, cols] = GELU(values): behind a product of cuBLASLt. */
-    int (*gelu)(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_dtype type,
+    int (*gelu)(void *values, uint32_t cols, const emb_cuda_batch *batch, emb_dtype type,
                 void *stream);
 
     /* The candidate-th algorithm (0 is the library's favourite) for this shape among those that
@@ -204,13 +205,13 @@ typedef struct emb_cuda_launch {
 
     /* out [tokens, hidden] = attention of packed qkv [tokens, 3 * hidden]; each chunk by itself. */
     int (*attention)(void *out, const void *qkv, const emb_cuda_heads *heads,
-                     const emb_cuda_pack *pack, emb_dtype type, const emb_cuda_device *device,
+                     const emb_cuda_batch *batch, emb_dtype type, const emb_cuda_device *device,
                      void *stream);
 
     /* Chunk c's vector to rows[targets[c] * hidden ...], divided by max(length, 1e-12) if
      * `normalize`. A mean adds tokens w, w + 16, ... for w = 0..15, then those sixteen sums in a
      * fixed order. */
-    int (*pool)(float *rows, const void *in, const emb_cuda_pack *pack, uint32_t hidden,
+    int (*pool)(float *rows, const void *in, const emb_cuda_batch *batch, uint32_t hidden,
                 emb_cuda_pooling pooling, int normalize, emb_dtype type, void *stream);
 
     /* ---- quantized ---- */
@@ -219,38 +220,41 @@ typedef struct emb_cuda_launch {
      * by the token's range, zero within it; FP8: by its largest magnitude, which becomes 448.
      * cols: a multiple of 16, at most EMB_CUDA_CODES_COLS_MAX. */
     int (*quantize)(const emb_cuda_codes *out, const void *in, const float *smooth, uint32_t cols,
-                    emb_dtype type, const emb_cuda_pack *pack, const emb_cuda_device *device,
+                    emb_dtype type, const emb_cuda_batch *batch, const emb_cuda_device *device,
                     void *stream);
 
     /* F16 out [tokens, cols] = in * smooth; `out` may be `in`. cols: a multiple of 8. */
     int (*smooth)(void *out, const void *in, const float *smooth, uint32_t cols,
-                  const emb_cuda_pack *pack, void *stream);
+                  const emb_cuda_batch *batch, void *stream);
 
     /* What AUTO stands for. FP8 on Hopper: always PAIR, for its sums differ in bits from the
      * others'. I4 has no PAIR. */
-    emb_cuda_tile (*narrow_tile)(const emb_cuda_narrow *linear, uint32_t tokens,
-                                 const emb_cuda_device *device);
+    emb_cuda_tile (*quantized_tile)(const emb_cuda_quantized *linear, uint32_t tokens,
+                                    const emb_cuda_device *device);
 
     /* F16 out [tokens, rows] = in * W^T + bias, then GELU if `gelu`. I8, FP8: `codes` [tokens,
      * cols] are the input and `in` is NULL; I4: F16 `in` is, and `codes` is NULL. All tiles that a
      * device has for a type give identical bits; cudaErrorNotSupported for one that it has not.
      * I8: sums are exact in int32; out = f32(sum - zero * row sum) * row scale * token scale +
      * bias, one expression, so that every tile has the same bits. */
-    int (*narrow_run)(void *out, const emb_cuda_codes *codes, const void *in,
-                      const emb_cuda_narrow *linear, int gelu, emb_cuda_tile tile,
-                      const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream);
+    int (*quantized_run)(void *out, const emb_cuda_codes *codes, const void *in,
+                         const emb_cuda_quantized *linear, int gelu, emb_cuda_tile tile,
+                         const emb_cuda_batch *batch, const emb_cuda_device *device, void *stream);
 
-    /* FP8: what bounds a matrix's outputs, device floats: reach[0] the largest sum of magnitudes of
-     * a row, reach[1] the largest magnitude of the bias. Made once, after the matrix is there. */
-    int (*narrow_reach)(float *reach, const emb_cuda_narrow *linear, const emb_cuda_device *device,
-                        void *stream);
+    /* FP8: what bounds a matrix's outputs, device floats: bounds[0] the largest sum of magnitudes
+     * of a row, bounds[1] the largest magnitude of the bias. Made once, after the matrix is there.
+     */
+    int (*quantized_bounds)(float *bounds, const emb_cuda_quantized *linear,
+                            const emb_cuda_device *device, void *stream);
 
-    /* FP8: narrow_run whose outputs are codes: a token's scale is so that no output can pass 448,
-     * from what `codes` says of the token and `reach` of the matrix. E4M3 can afford that this is
-     * more than the largest output. All of `out` and `codes` lie apart. rows: a multiple of 16. */
-    int (*narrow_codes)(const emb_cuda_codes *out, const emb_cuda_codes *codes, const float *reach,
-                        const emb_cuda_narrow *linear, int gelu, emb_cuda_tile tile,
-                        const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream);
+    /* FP8: quantized_run whose outputs are codes: a token's scale is so that no output can pass
+     * 448, from what `codes` says of the token and `bounds` of the matrix. E4M3 can afford that this
+     * is more than the largest output. All of `out` and `codes` lie apart. rows: a multiple of 16.
+     */
+    int (*quantized_codes)(const emb_cuda_codes *out, const emb_cuda_codes *codes,
+                           const float *bounds, const emb_cuda_quantized *linear, int gelu,
+                           emb_cuda_tile tile, const emb_cuda_batch *batch,
+                           const emb_cuda_device *device, void *stream);
 } emb_cuda_launch;
 
 #ifdef __cplusplus

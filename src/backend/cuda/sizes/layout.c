@@ -23,7 +23,7 @@ uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, uint32_t chu
     lane->starts = lane->indices + EMB_INDEX_HEAD;
     lane->ids = lane->indices + emb_index_ids(chunks);
     lane->positions = cut(&end, tokens, sizeof(uint32_t));
-    lane->tiles = cut(&end, emb_cuda_tiles_words(tokens, chunks), sizeof(uint32_t));
+    lane->items = cut(&end, emb_cuda_items_words(tokens, chunks), sizeof(uint32_t));
     return end - (uintptr_t)base;
 }
 
@@ -83,7 +83,7 @@ uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_layer_spec *shape, emb
     }
     lane->wide = cut(&end, tokens * wide, value);
     lane->context = cut(&end, rows, value);
-    if (!emb_dtype_quantized(dtype)) lane->narrow = cut(&end, rows, value);
+    if (!emb_dtype_quantized(dtype)) lane->projected = cut(&end, rows, value);
     return end - (uintptr_t)base;
 }
 
@@ -92,12 +92,12 @@ bool emb_cuda_linear_fits(uint32_t rows, uint32_t cols, emb_dtype dtype, uint32_
            (dtype != EMB_DTYPE_INT4 || cols % group == 0);
 }
 
-/* The packed form of a quantized matrix, as emb_cuda_narrow has it. */
+/* The packed form of a quantized matrix, as emb_cuda_quantized has it. */
 static void quantized_layout(emb_linear *linear, emb_ledger *ledger) {
     uint64_t rows = linear->rows, cols = linear->cols;
     linear->sums = NULL;
     linear->zeros = NULL;
-    linear->reach = NULL;
+    linear->bounds = NULL;
     if (linear->dtype == EMB_DTYPE_INT4) {
         uint64_t groups = emb_quantized_groups(linear->cols, linear->group);
         linear->packed = emb_ledger_take(ledger, rows, cols / 2);
@@ -109,12 +109,12 @@ static void quantized_layout(emb_linear *linear, emb_ledger *ledger) {
     linear->scales = emb_ledger_take(ledger, rows, sizeof(float));
     if (linear->dtype == EMB_DTYPE_INT8)
         linear->sums = emb_ledger_take(ledger, rows, sizeof(int32_t));
-    if (linear->dtype == EMB_DTYPE_FP8) linear->reach = emb_ledger_take(ledger, 2, sizeof(float));
+    if (linear->dtype == EMB_DTYPE_FP8) linear->bounds = emb_ledger_take(ledger, 2, sizeof(float));
 }
 
 void emb_cuda_linear_layout(const emb_backend *self, emb_linear *linear, uint32_t rows,
                             uint32_t cols, emb_dtype dtype, emb_ledger *ledger) {
-    bool narrow = emb_cuda_gemm_of(self) == EMB_GEMM_CUBLASLT && dtype != EMB_DTYPE_F32;
+    bool typed = emb_cuda_gemm_of(self) == EMB_GEMM_CUBLASLT && dtype != EMB_DTYPE_F32;
     linear->rows = rows;
     linear->cols = cols;
     linear->dtype = dtype;
@@ -123,7 +123,7 @@ void emb_cuda_linear_layout(const emb_backend *self, emb_linear *linear, uint32_
     else
         linear->packed = emb_ledger_take(ledger, (uint64_t)rows * cols, emb_dtype_bytes(dtype));
     linear->bias = emb_ledger_take(ledger, rows, sizeof(float));
-    linear->bias_narrow = narrow ? emb_ledger_take(ledger, rows, emb_dtype_bytes(dtype)) : NULL;
+    linear->bias_typed = typed ? emb_ledger_take(ledger, rows, emb_dtype_bytes(dtype)) : NULL;
 }
 
 void emb_cuda_lane_layout(const emb_backend *self, emb_lane_scratch *lane,

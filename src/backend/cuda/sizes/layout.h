@@ -21,10 +21,10 @@ typedef struct emb_cuda_lane {
     uint32_t *starts;    /* [chunks + 1] */
     uint32_t *ids;       /* [tokens], then targets */
     uint32_t *positions; /* [tokens] */
-    uint32_t *tiles;     /* attention's work list */
+    uint32_t *items;     /* attention's work list */
     void *wide;          /* [tokens, max(3 * hidden, intermediate)]; FP8: 3 * hidden */
     void *context;       /* [tokens, hidden] */
-    void *narrow;        /* [tokens, hidden]; NULL beside quantized matrices */
+    void *projected;     /* [tokens, hidden]; NULL beside quantized matrices */
     /* I8 and FP8, else NULL: products' inputs in codes, see emb_cuda_codes. Two that are needed at
      * once lie apart. */
     void *layer_codes;  /* [tokens, hidden]: a layer's input; behind queries, keys and values */
@@ -35,7 +35,7 @@ typedef struct emb_cuda_lane {
     int32_t *code_zeros, *inner_zeros; /* [tokens] */
 } emb_cuda_lane;
 
-/* Cuts a tile's indices and what is made of them (to tiles) at base (NULL: measures), for at most
+/* Cuts a tile's indices and what is made of them (to items) at base (NULL: measures), for at most
  * so many tokens and chunks; gives their bytes. */
 uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, uint32_t chunks, void *base);
 /* See emb_backend. */

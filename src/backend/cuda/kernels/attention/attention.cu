@@ -8,7 +8,7 @@
 #include "backend/cuda/kernels/device.cuh"
 
 #define THREADS   256
-#define ROWS      EMB_CUDA_TILE_ROWS
+#define ROWS      EMB_CUDA_QUERY_ROWS
 #define WARP_ROWS 8
 #define KEYS      32
 
@@ -174,50 +174,50 @@ static __global__ void __launch_bounds__(THREADS, 1) attention_kernel(attention 
 }
 
 template <typename T, int D>
-static int attention_launch(const attention &p, const emb_cuda_pack *pack,
+static int attention_launch(const attention &p, const emb_cuda_batch *batch,
                             const emb_cuda_device *device, cudaStream_t stream) {
     constexpr int BYTES = (int)sizeof(buffers<D>);
-    uint32_t items = (pack->tokens_max / EMB_CUDA_TILE_ROWS + pack->chunks_max) * p.heads;
+    uint32_t items = (batch->tokens_max / EMB_CUDA_QUERY_ROWS + batch->chunks_max) * p.heads;
     uint32_t resident = device->multiprocessors * 4;
     uint32_t blocks = items < resident ? items : resident;
-    return emb_launch(attention_kernel<T, D>, dim3(blocks), THREADS, BYTES, pack, stream, p);
+    return emb_launch(attention_kernel<T, D>, dim3(blocks), THREADS, BYTES, batch, stream, p);
 }
 
 template <typename T>
 static int attention_plain(void *out, const void *qkv, const emb_cuda_heads *heads,
-                           const emb_cuda_pack *pack, const emb_cuda_device *device,
+                           const emb_cuda_batch *batch, const emb_cuda_device *device,
                            cudaStream_t stream) {
     attention p = {out,
                    qkv,
-                   (const uint4 *)pack->tiles,
+                   (const uint4 *)batch->items,
                    heads->relative,
                    heads->hidden,
                    heads->heads,
                    heads->head_dim,
                    heads->relative_tokens,
                    1.0f / sqrtf((float)heads->head_dim)};
-    if (p.head_dim <= 32) return attention_launch<T, 32>(p, pack, device, stream);
-    if (p.head_dim <= 64) return attention_launch<T, 64>(p, pack, device, stream);
-    return attention_launch<T, 128>(p, pack, device, stream);
+    if (p.head_dim <= 32) return attention_launch<T, 32>(p, batch, device, stream);
+    if (p.head_dim <= 64) return attention_launch<T, 64>(p, batch, device, stream);
+    return attention_launch<T, 128>(p, batch, device, stream);
 }
 
 int emb_cuda_attention(void *out, const void *qkv, const emb_cuda_heads *heads,
-                       const emb_cuda_pack *pack, emb_dtype type, const emb_cuda_device *device,
+                       const emb_cuda_batch *batch, emb_dtype type, const emb_cuda_device *device,
                        void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     if (!heads->head_dim || heads->head_dim > EMB_CUDA_HEAD_DIM_MAX || !heads->heads) {
         return cudaErrorInvalidValue;
     }
     if (heads->hidden != heads->heads * heads->head_dim) return cudaErrorInvalidValue;
-    if (type == EMB_DTYPE_F32) return attention_plain<float>(out, qkv, heads, pack, device, s);
+    if (type == EMB_DTYPE_F32) return attention_plain<float>(out, qkv, heads, batch, device, s);
     if (type == EMB_DTYPE_BF16 && device->capability < 80) return cudaErrorNotSupported;
     bool hopper = device->capability == 90 && (heads->head_dim == 32 || heads->head_dim == 64);
-    if (hopper) return emb_cuda_attention_wgmma(out, qkv, heads, pack, type, device, stream);
+    if (hopper) return emb_cuda_attention_wgmma(out, qkv, heads, batch, type, device, stream);
     bool fits = device->capability >= 80 || heads->head_dim <= 64; /* in shared memory */
     if (heads->head_dim % 8 == 0 && fits) {
-        return emb_cuda_attention_mma(out, qkv, heads, pack, type, device, stream);
+        return emb_cuda_attention_mma(out, qkv, heads, batch, type, device, stream);
     }
-    if (type == EMB_DTYPE_F16) return attention_plain<emb_f16>(out, qkv, heads, pack, device, s);
-    if (type == EMB_DTYPE_BF16) return attention_plain<emb_bf16>(out, qkv, heads, pack, device, s);
+    if (type == EMB_DTYPE_F16) return attention_plain<emb_f16>(out, qkv, heads, batch, device, s);
+    if (type == EMB_DTYPE_BF16) return attention_plain<emb_bf16>(out, qkv, heads, batch, device, s);
     return cudaErrorInvalidValue;
 }

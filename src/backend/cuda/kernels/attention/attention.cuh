@@ -9,7 +9,7 @@
 
 #include "backend/cuda/kernels/device.cuh"
 
-#define ROWS  EMB_CUDA_TILE_ROWS
+#define ROWS  EMB_CUDA_QUERY_ROWS
 #define KEYS  64
 #define LOG2E 1.4426950408889634f
 
@@ -25,8 +25,8 @@ template <typename T> struct emb_attention {
 
 template <typename T>
 static emb_attention<T> emb_attention_make(void *out, const void *qkv, const emb_cuda_heads *heads,
-                                           const emb_cuda_pack *pack) {
-    return {(T *)out,        (const T *)qkv,         (const uint4 *)pack->tiles,
+                                           const emb_cuda_batch *batch) {
+    return {(T *)out,        (const T *)qkv,         (const uint4 *)batch->items,
             heads->relative, heads->hidden,          heads->heads,
             heads->head_dim, heads->relative_tokens, LOG2E / sqrtf((float)heads->head_dim)};
 }

@@ -179,41 +179,41 @@ static __global__ void __launch_bounds__(THREADS, D == 32   ? 5
 }
 
 template <typename T, int D, bool RELATIVE>
-static int attention_launch(const emb_attention<T> &p, const emb_cuda_pack *pack,
+static int attention_launch(const emb_attention<T> &p, const emb_cuda_batch *batch,
                             const emb_cuda_device *device, cudaStream_t stream) {
     constexpr int BYTES = buffers<D>::BYTES;
-    uint32_t items = (pack->tokens_max / EMB_CUDA_TILE_ROWS + pack->chunks_max) * p.heads;
+    uint32_t items = (batch->tokens_max / EMB_CUDA_QUERY_ROWS + batch->chunks_max) * p.heads;
     int resident = 0; /* blocks of a multiprocessor: one wave of them walks all items */
     int status = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
         &resident, attention_kernel<T, D, RELATIVE>, THREADS, BYTES);
     if (status) return status;
     uint32_t blocks = device->multiprocessors * (resident > 0 ? (uint32_t)resident : 1u);
     return emb_launch(attention_kernel<T, D, RELATIVE>, dim3(items < blocks ? items : blocks),
-                      THREADS, BYTES, pack, stream, p);
+                      THREADS, BYTES, batch, stream, p);
 }
 
 template <typename T, int D>
-static int attention_kind(const emb_attention<T> &p, const emb_cuda_pack *pack,
+static int attention_kind(const emb_attention<T> &p, const emb_cuda_batch *batch,
                           const emb_cuda_device *device, cudaStream_t stream) {
-    if (p.relative) return attention_launch<T, D, true>(p, pack, device, stream);
-    return attention_launch<T, D, false>(p, pack, device, stream);
+    if (p.relative) return attention_launch<T, D, true>(p, batch, device, stream);
+    return attention_launch<T, D, false>(p, batch, device, stream);
 }
 
 template <typename T>
 static int attention_sized(void *out, const void *qkv, const emb_cuda_heads *heads,
-                           const emb_cuda_pack *pack, const emb_cuda_device *device,
+                           const emb_cuda_batch *batch, const emb_cuda_device *device,
                            cudaStream_t stream) {
-    emb_attention<T> p = emb_attention_make<T>(out, qkv, heads, pack);
-    if (p.head_dim <= 32) return attention_kind<T, 32>(p, pack, device, stream);
-    if (p.head_dim <= 64) return attention_kind<T, 64>(p, pack, device, stream);
-    return attention_kind<T, 128>(p, pack, device, stream);
+    emb_attention<T> p = emb_attention_make<T>(out, qkv, heads, batch);
+    if (p.head_dim <= 32) return attention_kind<T, 32>(p, batch, device, stream);
+    if (p.head_dim <= 64) return attention_kind<T, 64>(p, batch, device, stream);
+    return attention_kind<T, 128>(p, batch, device, stream);
 }
 
 int emb_cuda_attention_mma(void *out, const void *qkv, const emb_cuda_heads *heads,
-                           const emb_cuda_pack *pack, emb_dtype type, const emb_cuda_device *device,
-                           void *stream) {
+                           const emb_cuda_batch *batch, emb_dtype type,
+                           const emb_cuda_device *device, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
-    if (type == EMB_DTYPE_F16) return attention_sized<emb_f16>(out, qkv, heads, pack, device, s);
-    if (type == EMB_DTYPE_BF16) return attention_sized<emb_bf16>(out, qkv, heads, pack, device, s);
+    if (type == EMB_DTYPE_F16) return attention_sized<emb_f16>(out, qkv, heads, batch, device, s);
+    if (type == EMB_DTYPE_BF16) return attention_sized<emb_bf16>(out, qkv, heads, batch, device, s);
     return cudaErrorInvalidValue;
 }

@@ -183,42 +183,42 @@ static __global__ void __launch_bounds__(THREADS, D == 32 ? 6 : 4)
 
 template <typename T, int D, bool RELATIVE>
 static int attention_launch(const CUtensorMap &map, const emb_attention<T> &p,
-                            const emb_cuda_pack *pack, const emb_cuda_device *device,
+                            const emb_cuda_batch *batch, const emb_cuda_device *device,
                             cudaStream_t stream) {
     constexpr int BYTES = buffers<D>::BYTES;
-    uint32_t items = (pack->tokens_max / EMB_CUDA_TILE_ROWS + pack->chunks_max) * p.heads;
+    uint32_t items = (batch->tokens_max / EMB_CUDA_QUERY_ROWS + batch->chunks_max) * p.heads;
     uint32_t blocks = device->multiprocessors * (D == 32 ? 6 : 4);
     return emb_launch(attention_kernel<T, D, RELATIVE>, dim3(items < blocks ? items : blocks),
-                      THREADS, BYTES, pack, stream, map, p);
+                      THREADS, BYTES, batch, stream, map, p);
 }
 
 template <typename T>
 static int attention_sized(const CUtensorMap &map, void *out, const void *qkv,
-                           const emb_cuda_heads *heads, const emb_cuda_pack *pack,
+                           const emb_cuda_heads *heads, const emb_cuda_batch *batch,
                            const emb_cuda_device *device, cudaStream_t stream) {
-    emb_attention<T> p = emb_attention_make<T>(out, qkv, heads, pack);
+    emb_attention<T> p = emb_attention_make<T>(out, qkv, heads, batch);
     if (p.head_dim == 32) {
-        if (p.relative) return attention_launch<T, 32, true>(map, p, pack, device, stream);
-        return attention_launch<T, 32, false>(map, p, pack, device, stream);
+        if (p.relative) return attention_launch<T, 32, true>(map, p, batch, device, stream);
+        return attention_launch<T, 32, false>(map, p, batch, device, stream);
     }
-    if (p.relative) return attention_launch<T, 64, true>(map, p, pack, device, stream);
-    return attention_launch<T, 64, false>(map, p, pack, device, stream);
+    if (p.relative) return attention_launch<T, 64, true>(map, p, batch, device, stream);
+    return attention_launch<T, 64, false>(map, p, batch, device, stream);
 }
 
 int emb_cuda_attention_wgmma(void *out, const void *qkv, const emb_cuda_heads *heads,
-                             const emb_cuda_pack *pack, emb_dtype type,
+                             const emb_cuda_batch *batch, emb_dtype type,
                              const emb_cuda_device *device, void *stream) {
     CUtensorMap map;
     if (heads->head_dim != 32 && heads->head_dim != 64) return cudaErrorInvalidValue;
-    int status = emb_tensor_describe(&map, qkv, pack->tokens_max, 3 * heads->hidden, KEYS,
+    int status = emb_tensor_describe(&map, qkv, batch->tokens_max, 3 * heads->hidden, KEYS,
                                      heads->head_dim, type);
     if (status) return status;
     cudaStream_t s = (cudaStream_t)stream;
     if (type == EMB_DTYPE_F16) {
-        return attention_sized<emb_f16>(map, out, qkv, heads, pack, device, s);
+        return attention_sized<emb_f16>(map, out, qkv, heads, batch, device, s);
     }
     if (type == EMB_DTYPE_BF16) {
-        return attention_sized<emb_bf16>(map, out, qkv, heads, pack, device, s);
+        return attention_sized<emb_bf16>(map, out, qkv, heads, batch, device, s);
     }
     return cudaErrorInvalidValue;
 }

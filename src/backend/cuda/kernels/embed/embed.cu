@@ -56,10 +56,10 @@ static __device__ void make_tiles(uint4 *tiles, const uint32_t *starts, uint32_t
             start = starts[chunk];
             length = starts[chunk + 1] - start;
         }
-        uint32_t count = (length + EMB_CUDA_TILE_ROWS - 1) / EMB_CUDA_TILE_ROWS;
+        uint32_t count = (length + EMB_CUDA_QUERY_ROWS - 1) / EMB_CUDA_QUERY_ROWS;
         uint32_t place = made + block_scan(count, warp_sums, &total);
         for (uint32_t i = 0; i < count; i++) {
-            tiles[1 + place + i] = make_uint4(start, length, i * EMB_CUDA_TILE_ROWS, 0);
+            tiles[1 + place + i] = make_uint4(start, length, i * EMB_CUDA_QUERY_ROWS, 0);
         }
         made += total;
     }
@@ -84,12 +84,12 @@ static __global__ void __launch_bounds__(PREPARE_THREADS)
     }
 }
 
-int emb_cuda_prepare(const emb_cuda_pack *pack, void *stream) {
+int emb_cuda_prepare(const emb_cuda_batch *batch, void *stream) {
     uint32_t per_block = PREPARE_THREADS / 32;
-    uint32_t blocks = 1 + (pack->chunks_max + per_block - 1) / per_block;
+    uint32_t blocks = 1 + (batch->chunks_max + per_block - 1) / per_block;
     if (blocks > 129) blocks = 129;
-    return emb_launch(prepare_kernel, dim3(blocks), PREPARE_THREADS, 0, pack, (cudaStream_t)stream,
-                      (uint4 *)pack->tiles, pack->positions, pack->starts, pack->counts);
+    return emb_launch(prepare_kernel, dim3(blocks), PREPARE_THREADS, 0, batch, (cudaStream_t)stream,
+                      (uint4 *)batch->items, batch->positions, batch->starts, batch->counts);
 }
 
 /* Eight columns of a word's row. */
@@ -144,47 +144,47 @@ static __global__ void __launch_bounds__(32 * EMBED_WARPS)
 }
 
 template <typename T, typename W, bool CODES>
-static int embed_run(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
+static int embed_run(void *out, const emb_cuda_batch *batch, const emb_cuda_embedding *embedding,
                      uint32_t hidden, const emb_codes_rule &rule, cudaStream_t stream) {
     if (hidden == 0 || hidden % 8 || hidden > EMB_CUDA_HIDDEN_MAX) return cudaErrorInvalidValue;
     emb_cuda_norm norm = {embedding->gain, embedding->shift, embedding->epsilon};
-    uint32_t blocks = (pack->tokens_max + EMBED_WARPS - 1) / EMBED_WARPS;
+    uint32_t blocks = (batch->tokens_max + EMBED_WARPS - 1) / EMBED_WARPS;
     void (*kernel)(T *, const W *, const uint32_t *, const uint32_t *, const uint32_t *,
                    const float *, emb_cuda_norm, uint32_t, emb_codes_rule) =
         hidden <= 512    ? embed_kernel<T, W, 2, CODES>
         : hidden <= 1024 ? embed_kernel<T, W, 4, CODES>
                          : embed_kernel<T, W, 6, CODES>;
-    return emb_launch(kernel, dim3(blocks), 32 * EMBED_WARPS, 0, pack, stream, (T *)out,
-                      (const W *)embedding->words, pack->ids, pack->positions, pack->counts,
+    return emb_launch(kernel, dim3(blocks), 32 * EMBED_WARPS, 0, batch, stream, (T *)out,
+                      (const W *)embedding->words, batch->ids, batch->positions, batch->counts,
                       embedding->positions, norm, hidden, rule);
 }
 
-int emb_cuda_embed(void *out, const emb_cuda_pack *pack, const emb_cuda_embedding *embedding,
+int emb_cuda_embed(void *out, const emb_cuda_batch *batch, const emb_cuda_embedding *embedding,
                    uint32_t hidden, emb_dtype type, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     emb_codes_rule none = {};
     switch (type) {
     case EMB_DTYPE_F32:
-        return embed_run<float, float, false>(out, pack, embedding, hidden, none, s);
+        return embed_run<float, float, false>(out, batch, embedding, hidden, none, s);
     case EMB_DTYPE_BF16:
-        return embed_run<emb_bf16, emb_bf16, false>(out, pack, embedding, hidden, none, s);
+        return embed_run<emb_bf16, emb_bf16, false>(out, batch, embedding, hidden, none, s);
     case EMB_DTYPE_F16:
-        return embed_run<emb_f16, emb_f16, false>(out, pack, embedding, hidden, none, s);
+        return embed_run<emb_f16, emb_f16, false>(out, batch, embedding, hidden, none, s);
     case EMB_DTYPE_INT8:
-        return embed_run<emb_f16, int8_t, false>(out, pack, embedding, hidden, none, s);
+        return embed_run<emb_f16, int8_t, false>(out, batch, embedding, hidden, none, s);
     default:
         return cudaErrorInvalidValue;
     }
 }
 
 int emb_cuda_embed_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
-                         emb_dtype codes_type, const emb_cuda_pack *pack,
+                         emb_dtype codes_type, const emb_cuda_batch *batch,
                          const emb_cuda_embedding *embedding, uint32_t hidden,
                          const emb_cuda_device *device, void *stream) {
-    if (!codes) return emb_cuda_embed(out, pack, embedding, hidden, EMB_DTYPE_INT8, stream);
+    if (!codes) return emb_cuda_embed(out, batch, embedding, hidden, EMB_DTYPE_INT8, stream);
     int status = emb_codes_judge(codes_type, hidden, EMB_CUDA_HIDDEN_MAX, device);
     if (status) return status;
     emb_codes_rule rule = {*codes, smooth, (uint32_t)codes_type};
-    return embed_run<emb_f16, int8_t, true>(out, pack, embedding, hidden, rule,
+    return embed_run<emb_f16, int8_t, true>(out, batch, embedding, hidden, rule,
                                             (cudaStream_t)stream);
 }

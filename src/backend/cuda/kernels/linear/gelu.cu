@@ -25,23 +25,23 @@ static __global__ void __launch_bounds__(GELU_THREADS)
 }
 
 template <typename T>
-static int gelu_run(void *values, uint32_t cols, const emb_cuda_pack *pack, cudaStream_t stream) {
+static int gelu_run(void *values, uint32_t cols, const emb_cuda_batch *batch, cudaStream_t stream) {
     if (cols % 8) return cudaErrorInvalidValue;
-    uint64_t vectors = (uint64_t)pack->tokens_max * cols / 8;
+    uint64_t vectors = (uint64_t)batch->tokens_max * cols / 8;
     uint32_t blocks = (uint32_t)((vectors + GELU_THREADS - 1) / GELU_THREADS);
-    return emb_launch(gelu_kernel<T>, dim3(blocks), GELU_THREADS, 0, pack, stream, (T *)values,
-                      pack->counts, cols);
+    return emb_launch(gelu_kernel<T>, dim3(blocks), GELU_THREADS, 0, batch, stream, (T *)values,
+                      batch->counts, cols);
 }
 
-int emb_cuda_gelu(void *values, uint32_t cols, const emb_cuda_pack *pack, emb_dtype type,
+int emb_cuda_gelu(void *values, uint32_t cols, const emb_cuda_batch *batch, emb_dtype type,
                   void *stream) {
     switch (type) {
     case EMB_DTYPE_F32:
-        return gelu_run<float>(values, cols, pack, (cudaStream_t)stream);
+        return gelu_run<float>(values, cols, batch, (cudaStream_t)stream);
     case EMB_DTYPE_BF16:
-        return gelu_run<emb_bf16>(values, cols, pack, (cudaStream_t)stream);
+        return gelu_run<emb_bf16>(values, cols, batch, (cudaStream_t)stream);
     case EMB_DTYPE_F16:
-        return gelu_run<emb_f16>(values, cols, pack, (cudaStream_t)stream);
+        return gelu_run<emb_f16>(values, cols, batch, (cudaStream_t)stream);
     default:
         return cudaErrorInvalidValue;
     }

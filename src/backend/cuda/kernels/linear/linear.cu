@@ -21,21 +21,21 @@ emb_cuda_tile emb_cuda_linear_tile(const emb_cuda_linear *linear, uint32_t token
 }
 
 int emb_cuda_linear_run(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
-                        emb_cuda_tile tile, const emb_cuda_pack *pack,
+                        emb_cuda_tile tile, const emb_cuda_batch *batch,
                         const emb_cuda_device *device, void *stream) {
     if (tile == EMB_CUDA_TILE_AUTO) {
-        tile = emb_cuda_linear_tile(linear, pack->tokens_max, device);
+        tile = emb_cuda_linear_tile(linear, batch->tokens_max, device);
     }
     if (linear->type == EMB_DTYPE_F32) {
-        return emb_cuda_linear_f32((float *)out, (const float *)in, linear, gelu, tile, pack,
+        return emb_cuda_linear_f32((float *)out, (const float *)in, linear, gelu, tile, batch,
                                    stream);
     }
     if (linear->type == EMB_DTYPE_BF16 && device->capability < 80) return cudaErrorNotSupported;
     if (tile == EMB_CUDA_TILE_PAIR) {
         if (device->capability != 90) return cudaErrorNotSupported;
-        return emb_cuda_linear_wgmma(out, in, linear, gelu, pack, device, stream);
+        return emb_cuda_linear_wgmma(out, in, linear, gelu, batch, device, stream);
     }
-    return emb_cuda_linear_mma(out, in, linear, gelu, tile, pack, stream);
+    return emb_cuda_linear_mma(out, in, linear, gelu, tile, batch, stream);
 }
 
 /* Whether product and norm in one kernel take less time: the sums are neither written nor read
@@ -49,14 +49,14 @@ static bool fuses(const emb_cuda_linear *linear, uint32_t tokens, const emb_cuda
 
 int emb_cuda_linear_norm(void *out, const void *in, const emb_cuda_linear *linear,
                          const void *residual, const emb_cuda_norm *norm, void *product,
-                         emb_cuda_tile tile, uint32_t tokens, const emb_cuda_pack *pack,
+                         emb_cuda_tile tile, uint32_t tokens, const emb_cuda_batch *batch,
                          const emb_cuda_device *device, void *stream) {
     if (tile == EMB_CUDA_TILE_AUTO && fuses(linear, tokens, device)) {
-        return emb_cuda_linear_norm_wgmma(out, in, linear, residual, norm, pack, device, stream);
+        return emb_cuda_linear_norm_wgmma(out, in, linear, residual, norm, batch, device, stream);
     }
     if (tile == EMB_CUDA_TILE_AUTO) tile = emb_cuda_linear_tile(linear, tokens, device);
-    int status = emb_cuda_linear_run(product, in, linear, 0, tile, pack, device, stream);
+    int status = emb_cuda_linear_run(product, in, linear, 0, tile, batch, device, stream);
     if (status) return status;
-    return emb_cuda_residual_norm(out, product, residual, norm, pack, linear->rows, linear->type,
+    return emb_cuda_residual_norm(out, product, residual, norm, batch, linear->rows, linear->type,
                                   stream);
 }

@@ -134,22 +134,22 @@ static __global__ void __launch_bounds__((BM / TM) * (BN / TN)) linear_kernel(pr
 }
 
 template <int BM, int BN, int TM, int TN>
-static int linear_run(const product &p, const emb_cuda_pack *pack, cudaStream_t stream) {
-    dim3 grid((p.N + BN - 1) / BN, (pack->tokens_max + BM - 1) / BM);
-    return emb_launch(linear_kernel<BM, BN, TM, TN>, grid, (BM / TM) * (BN / TN), 0, pack, stream,
+static int linear_run(const product &p, const emb_cuda_batch *batch, cudaStream_t stream) {
+    dim3 grid((p.N + BN - 1) / BN, (batch->tokens_max + BM - 1) / BM);
+    return emb_launch(linear_kernel<BM, BN, TM, TN>, grid, (BM / TM) * (BN / TN), 0, batch, stream,
                       p);
 }
 
 int emb_cuda_linear_f32(float *out, const float *in, const emb_cuda_linear *linear, int gelu,
-                        emb_cuda_tile tile, const emb_cuda_pack *pack, void *stream) {
+                        emb_cuda_tile tile, const emb_cuda_batch *batch, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
-    product p = {out,          in,           (const float *)linear->weight,
-                 linear->bias, pack->counts, linear->rows,
-                 linear->cols, gelu};
+    product p = {
+        out,          in,  (const float *)linear->weight, linear->bias, batch->counts, linear->rows,
+        linear->cols, gelu};
     if (linear->rows % 4 || linear->cols % 4 || !linear->rows || !linear->cols) {
         return cudaErrorInvalidValue;
     }
-    if (tile == EMB_CUDA_TILE_SMALL) return linear_run<32, 32, 4, 4>(p, pack, s);
-    if (tile == EMB_CUDA_TILE_MEDIUM) return linear_run<64, 64, 4, 4>(p, pack, s);
-    return linear_run<128, 128, 8, 8>(p, pack, s);
+    if (tile == EMB_CUDA_TILE_SMALL) return linear_run<32, 32, 4, 4>(p, batch, s);
+    if (tile == EMB_CUDA_TILE_MEDIUM) return linear_run<64, 64, 4, 4>(p, batch, s);
+    return linear_run<128, 128, 8, 8>(p, batch, s);
 }

@@ -37,30 +37,30 @@ static __global__ void __launch_bounds__(THREADS, 2) linear_kernel(product<T> p)
 
 template <typename T>
 static int linear_tiled(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
-                        emb_cuda_tile tile, const emb_cuda_pack *pack, cudaStream_t stream) {
+                        emb_cuda_tile tile, const emb_cuda_batch *batch, cudaStream_t stream) {
     product<T> p = {(T *)out,     (const T *)in, (const T *)linear->weight,
-                    linear->bias, pack->counts,  linear->rows,
+                    linear->bias, batch->counts, linear->rows,
                     linear->cols, gelu};
     if (tile == EMB_CUDA_TILE_SMALL) {
-        return launch_tiles<small_tile>(linear_kernel<T, small_tile>, p, pack, stream);
+        return launch_tiles<small_tile>(linear_kernel<T, small_tile>, p, batch, stream);
     }
     if (tile == EMB_CUDA_TILE_MEDIUM) {
-        return launch_tiles<medium_tile>(linear_kernel<T, medium_tile>, p, pack, stream);
+        return launch_tiles<medium_tile>(linear_kernel<T, medium_tile>, p, batch, stream);
     }
-    return launch_tiles<large_tile>(linear_kernel<T, large_tile>, p, pack, stream);
+    return launch_tiles<large_tile>(linear_kernel<T, large_tile>, p, batch, stream);
 }
 
 int emb_cuda_linear_mma(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
-                        emb_cuda_tile tile, const emb_cuda_pack *pack, void *stream) {
+                        emb_cuda_tile tile, const emb_cuda_batch *batch, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     if (linear->rows % 8 || linear->cols % 8 || !linear->rows || !linear->cols) {
         return cudaErrorInvalidValue;
     }
     if (linear->type == EMB_DTYPE_F16) {
-        return linear_tiled<emb_f16>(out, in, linear, gelu, tile, pack, s);
+        return linear_tiled<emb_f16>(out, in, linear, gelu, tile, batch, s);
     }
     if (linear->type == EMB_DTYPE_BF16) {
-        return linear_tiled<emb_bf16>(out, in, linear, gelu, tile, pack, s);
+        return linear_tiled<emb_bf16>(out, in, linear, gelu, tile, batch, s);
     }
     return cudaErrorInvalidValue;
 }

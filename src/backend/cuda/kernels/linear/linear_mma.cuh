@@ -1,5 +1,5 @@
 /* linear_mma.cuh - what products on tensor cores share, sm_75 and up: tile shapes, tiles brought to
- * shared memory, a stage multiplied. Feeds linear_mma.cu, narrow_mma.cu and int4_mma.cu.
+ * shared memory, a stage multiplied. Feeds linear_mma.cu, quantized_mma.cu and int4_mma.cu.
  *
  * Rows of a stage are BYTES long whatever the type: a step of the tensor cores takes 32 bytes of K,
  * 16 values of 16 bits or 32 codes, whose fragments lie alike.
@@ -184,10 +184,10 @@ finish_values(float (&sums)[S::WM / 16][S::WN / 8][4], T *staged, T *out, const 
 
 /* Launches a kernel whose blocks compute one tile of shape S each; p has N and whatever else. */
 template <typename S, typename P>
-static int launch_tiles(void (*kernel)(P), const P &p, const emb_cuda_pack *pack,
+static int launch_tiles(void (*kernel)(P), const P &p, const emb_cuda_batch *batch,
                         cudaStream_t stream) {
-    dim3 grid((p.N + S::BN - 1) / S::BN, (pack->tokens_max + S::BM - 1) / S::BM);
-    return emb_launch(kernel, grid, THREADS, S::BYTES, pack, stream, p);
+    dim3 grid((p.N + S::BN - 1) / S::BN, (batch->tokens_max + S::BM - 1) / S::BM);
+    return emb_launch(kernel, grid, THREADS, S::BYTES, batch, stream, p);
 }
 
 #endif

@@ -331,7 +331,7 @@ typedef struct request {
     const void *in, *residual;
     const emb_cuda_linear *linear;
     const emb_cuda_norm *norm;
-    const emb_cuda_pack *pack;
+    const emb_cuda_batch *batch;
     const emb_cuda_device *device;
     cudaStream_t stream;
 } request;
@@ -339,9 +339,9 @@ typedef struct request {
 template <typename T, typename P> static int run(const request &r) {
     const emb_cuda_linear *linear = r.linear;
     CUtensorMap in, weight, residual;
-    uint32_t tokens = r.pack->tokens_max, clusters = 0;
+    uint32_t tokens = r.batch->tokens_max, clusters = 0;
     uint32_t tiles = (tokens + P::ROWS * TILE_M - 1) / (P::ROWS * TILE_M);
-    product<T> p = {(T *)r.out,    r.pack->counts,  linear->bias, r.norm->gain,
+    product<T> p = {(T *)r.out,    r.batch->counts, linear->bias, r.norm->gain,
                     r.norm->shift, r.norm->epsilon, linear->cols};
     int status = emb_tensor_describe(&in, r.in, tokens, linear->cols, P::ring::IN_SHARE, TILE_K,
                                      linear->type);
@@ -360,7 +360,7 @@ template <typename T, typename P> static int run(const request &r) {
     if (status) return status;
     return emb_launch<P::ring::BLOCKS>(
         linear_norm_kernel<T, P>, dim3((tiles < clusters ? tiles : clusters) * P::ring::BLOCKS),
-        THREADS, P::BYTES, r.pack, r.stream, in, weight, residual, p);
+        THREADS, P::BYTES, r.batch, r.stream, in, weight, residual, p);
 }
 
 /* Few steps: what follows the product counts, so each warpgroup has its residual by itself. Many
@@ -370,15 +370,15 @@ template <typename T> static int run_sized(const request &r) {
         if (r.linear->cols <= 768) return run<T, place<1, 2, 3, 2>>(r);
         return run<T, place<1, 2, 4, 1>>(r);
     }
-    if (r.pack->tokens_max < 24576) return run<T, place<1, 4, 4, 1>>(r);
+    if (r.batch->tokens_max < 24576) return run<T, place<1, 4, 4, 1>>(r);
     return run<T, place<2, 4, 4, 1>>(r);
 }
 
 int emb_cuda_linear_norm_wgmma(void *out, const void *in, const emb_cuda_linear *linear,
                                const void *residual, const emb_cuda_norm *norm,
-                               const emb_cuda_pack *pack, const emb_cuda_device *device,
+                               const emb_cuda_batch *batch, const emb_cuda_device *device,
                                void *stream) {
-    request r = {out, in, residual, linear, norm, pack, device, (cudaStream_t)stream};
+    request r = {out, in, residual, linear, norm, batch, device, (cudaStream_t)stream};
     /* more steps than stages: then no block can be a tile ahead with its sums */
     bool fits = linear->cols % 8 == 0 && linear->cols > 4 * TILE_K;
     if (!fits || (linear->rows != 2 * TILE_N && linear->rows != 4 * TILE_N)) {

@@ -127,24 +127,25 @@ static __global__ void __launch_bounds__(THREADS, 1)
 
 template <typename T>
 static int linear_launch(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
-                         const emb_cuda_pack *pack, const emb_cuda_device *device,
+                         const emb_cuda_batch *batch, const emb_cuda_device *device,
                          cudaStream_t stream) {
-    product<T> p = {(T *)out, linear->bias, pack->counts, linear->rows, linear->cols, gelu};
+    product<T> p = {(T *)out, linear->bias, batch->counts, linear->rows, linear->cols, gelu};
     return emb_pairs_launch<ring, TILE_K>(linear_kernel<T>, p, in, linear->weight, linear->rows,
-                                          linear->cols, linear->type, BYTES, pack, device, stream);
+                                          linear->cols, linear->type, BYTES, batch, device, stream);
 }
 
 int emb_cuda_linear_wgmma(void *out, const void *in, const emb_cuda_linear *linear, int gelu,
-                          const emb_cuda_pack *pack, const emb_cuda_device *device, void *stream) {
+                          const emb_cuda_batch *batch, const emb_cuda_device *device,
+                          void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     if (linear->rows % 8 || linear->cols % 8 || !linear->rows || !linear->cols) {
         return cudaErrorInvalidValue;
     }
     if (linear->type == EMB_DTYPE_F16) {
-        return linear_launch<emb_f16>(out, in, linear, gelu, pack, device, s);
+        return linear_launch<emb_f16>(out, in, linear, gelu, batch, device, s);
     }
     if (linear->type == EMB_DTYPE_BF16) {
-        return linear_launch<emb_bf16>(out, in, linear, gelu, pack, device, s);
+        return linear_launch<emb_bf16>(out, in, linear, gelu, batch, device, s);
     }
     return cudaErrorInvalidValue;
 }

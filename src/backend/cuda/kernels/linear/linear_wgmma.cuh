@@ -1,7 +1,7 @@
 /* linear_wgmma.cuh - what the persistent products on Hopper share: a ring of stages filled by
  * tensor copies for a whole cluster, and one warpgroup's product of a tile from it.
  *
- * Feeds linear_wgmma.cu, linear_norm_wgmma.cu and narrow_wgmma.cu; sm_90a.
+ * Feeds linear_wgmma.cu, linear_norm_wgmma.cu and quantized_wgmma.cu; sm_90a.
  * Legend: M tokens, N rows of W, K columns of W; tile 128 x 192, K in stages of 128 bytes: 64
  * values, or 128 codes.
  *

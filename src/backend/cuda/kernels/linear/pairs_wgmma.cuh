@@ -2,7 +2,7 @@
  *
  * Persistent blocks in pairs: both take the same columns, each its own 128 tokens, and each loads
  * half of W's tile for both. One warp loads; two warpgroups compute whole tiles in turn, so that
- * one finishes while the other multiplies. Feeds linear_wgmma.cu and narrow_wgmma.cu; sm_90a.
+ * one finishes while the other multiplies. Feeds linear_wgmma.cu and quantized_wgmma.cu; sm_90a.
  * Legend: M tokens, N rows of W, K columns of W; RING with COLS of 1; STAGE_K values of K a stage.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -91,21 +91,21 @@ static __device__ __forceinline__ void emb_pairs_run(const CUtensorMap *in,
 template <typename RING, int STAGE_K, typename P>
 static int emb_pairs_launch(void (*kernel)(const CUtensorMap, const CUtensorMap, P), const P &p,
                             const void *in, const void *weight, uint32_t rows, uint32_t cols,
-                            emb_dtype type, size_t shared_bytes, const emb_cuda_pack *pack,
+                            emb_dtype type, size_t shared_bytes, const emb_cuda_batch *batch,
                             const emb_cuda_device *device, cudaStream_t stream) {
     CUtensorMap in_map, weight_map;
-    uint32_t pairs = (pack->tokens_max + PAIR * TILE_M - 1) / (PAIR * TILE_M);
+    uint32_t pairs = (batch->tokens_max + PAIR * TILE_M - 1) / (PAIR * TILE_M);
     uint32_t tiles = pairs * ((rows + TILE_N - 1) / TILE_N);
     uint32_t resident = device->multiprocessors / PAIR;
     int status =
-        emb_tensor_describe(&in_map, in, pack->tokens_max, cols, RING::IN_SHARE, STAGE_K, type);
+        emb_tensor_describe(&in_map, in, batch->tokens_max, cols, RING::IN_SHARE, STAGE_K, type);
     if (!status) {
         status =
             emb_tensor_describe(&weight_map, weight, rows, cols, RING::WEIGHT_SHARE, STAGE_K, type);
     }
     if (status) return status;
     return emb_launch<PAIR>(kernel, dim3((tiles < resident ? tiles : resident) * PAIR), THREADS,
-                            shared_bytes, pack, stream, in_map, weight_map, p);
+                            shared_bytes, batch, stream, in_map, weight_map, p);
 }
 
 #endif

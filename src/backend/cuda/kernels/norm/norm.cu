@@ -101,7 +101,7 @@ static __global__ void __launch_bounds__(32 * NORM_WARPS, 7)
 
 template <typename T, bool CODES>
 static int norm_run(void *out, const void *in, const void *residual, const emb_cuda_norm *norm,
-                    const emb_cuda_pack *pack, uint32_t hidden, const emb_codes_rule &rule,
+                    const emb_cuda_batch *batch, uint32_t hidden, const emb_codes_rule &rule,
                     cudaStream_t stream) {
     if (hidden == 0 || hidden % 8 || hidden > EMB_CUDA_HIDDEN_MAX) return cudaErrorInvalidValue;
     void (*kernel)(T *, const T *, const T *, const uint32_t *, emb_cuda_norm, uint32_t,
@@ -112,36 +112,37 @@ static int norm_run(void *out, const void *in, const void *residual, const emb_c
         if (hidden == 2 * EMB_NORM_BLOCK) kernel = norm_blocks_kernel<T, 2, CODES>;
         if (hidden == 4 * EMB_NORM_BLOCK) kernel = norm_blocks_kernel<T, 4, CODES>;
     }
-    return emb_launch(kernel, dim3((pack->tokens_max + NORM_WARPS - 1) / NORM_WARPS),
-                      32 * NORM_WARPS, 0, pack, stream, (T *)out, (const T *)in,
-                      (const T *)residual, pack->counts, *norm, hidden, rule);
+    return emb_launch(kernel, dim3((batch->tokens_max + NORM_WARPS - 1) / NORM_WARPS),
+                      32 * NORM_WARPS, 0, batch, stream, (T *)out, (const T *)in,
+                      (const T *)residual, batch->counts, *norm, hidden, rule);
 }
 
 int emb_cuda_residual_norm(void *out, const void *in, const void *residual,
-                           const emb_cuda_norm *norm, const emb_cuda_pack *pack, uint32_t hidden,
+                           const emb_cuda_norm *norm, const emb_cuda_batch *batch, uint32_t hidden,
                            emb_dtype type, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     emb_codes_rule none = {};
     if (type == EMB_DTYPE_F32) {
-        return norm_run<float, false>(out, in, residual, norm, pack, hidden, none, s);
+        return norm_run<float, false>(out, in, residual, norm, batch, hidden, none, s);
     }
     if (type == EMB_DTYPE_BF16) {
-        return norm_run<emb_bf16, false>(out, in, residual, norm, pack, hidden, none, s);
+        return norm_run<emb_bf16, false>(out, in, residual, norm, batch, hidden, none, s);
     }
     if (type != EMB_DTYPE_F16) return cudaErrorInvalidValue;
-    return norm_run<emb_f16, false>(out, in, residual, norm, pack, hidden, none, s);
+    return norm_run<emb_f16, false>(out, in, residual, norm, batch, hidden, none, s);
 }
 
 int emb_cuda_residual_norm_codes(void *out, const emb_cuda_codes *codes, const float *smooth,
                                  emb_dtype codes_type, const void *in, const void *residual,
-                                 const emb_cuda_norm *norm, const emb_cuda_pack *pack,
+                                 const emb_cuda_norm *norm, const emb_cuda_batch *batch,
                                  uint32_t hidden, const emb_cuda_device *device, void *stream) {
     if (!codes) {
-        return emb_cuda_residual_norm(out, in, residual, norm, pack, hidden, EMB_DTYPE_F16, stream);
+        return emb_cuda_residual_norm(out, in, residual, norm, batch, hidden, EMB_DTYPE_F16,
+                                      stream);
     }
     int status = emb_codes_judge(codes_type, hidden, EMB_CUDA_HIDDEN_MAX, device);
     if (status) return status;
     emb_codes_rule rule = {*codes, smooth, (uint32_t)codes_type};
-    return norm_run<emb_f16, true>(out, in, residual, norm, pack, hidden, rule,
+    return norm_run<emb_f16, true>(out, in, residual, norm, batch, hidden, rule,
                                    (cudaStream_t)stream);
 }

@@ -117,32 +117,33 @@ static __global__ void __launch_bounds__(POOL_THREADS, 1)
 }
 
 template <typename T, int VECTORS>
-static int pool_run(float *rows, const void *in, const emb_cuda_pack *pack, uint32_t hidden,
+static int pool_run(float *rows, const void *in, const emb_cuda_batch *batch, uint32_t hidden,
                     emb_cuda_pooling pooling, int normalize, cudaStream_t stream) {
-    return emb_launch(pool_kernel<T, VECTORS>, dim3(pack->chunks_max), POOL_THREADS,
-                      POOL_PARTS * hidden * sizeof(float), pack, stream, rows, (const T *)in,
-                      pack->counts, pack->starts, pack->targets, hidden, (int)pooling, normalize);
+    return emb_launch(pool_kernel<T, VECTORS>, dim3(batch->chunks_max), POOL_THREADS,
+                      POOL_PARTS * hidden * sizeof(float), batch, stream, rows, (const T *)in,
+                      batch->counts, batch->starts, batch->targets, hidden, (int)pooling,
+                      normalize);
 }
 
 template <typename T>
-static int pool_sized(float *rows, const void *in, const emb_cuda_pack *pack, uint32_t hidden,
+static int pool_sized(float *rows, const void *in, const emb_cuda_batch *batch, uint32_t hidden,
                       emb_cuda_pooling pooling, int normalize, cudaStream_t stream) {
     if (hidden == 0 || hidden % 8 || hidden > EMB_CUDA_HIDDEN_MAX) return cudaErrorInvalidValue;
-    if (hidden <= 512) return pool_run<T, 2>(rows, in, pack, hidden, pooling, normalize, stream);
-    if (hidden <= 1024) return pool_run<T, 4>(rows, in, pack, hidden, pooling, normalize, stream);
-    return pool_run<T, 6>(rows, in, pack, hidden, pooling, normalize, stream);
+    if (hidden <= 512) return pool_run<T, 2>(rows, in, batch, hidden, pooling, normalize, stream);
+    if (hidden <= 1024) return pool_run<T, 4>(rows, in, batch, hidden, pooling, normalize, stream);
+    return pool_run<T, 6>(rows, in, batch, hidden, pooling, normalize, stream);
 }
 
-int emb_cuda_pool(float *rows, const void *in, const emb_cuda_pack *pack, uint32_t hidden,
+int emb_cuda_pool(float *rows, const void *in, const emb_cuda_batch *batch, uint32_t hidden,
                   emb_cuda_pooling pooling, int normalize, emb_dtype type, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     switch (type) {
     case EMB_DTYPE_F32:
-        return pool_sized<float>(rows, in, pack, hidden, pooling, normalize, s);
+        return pool_sized<float>(rows, in, batch, hidden, pooling, normalize, s);
     case EMB_DTYPE_BF16:
-        return pool_sized<emb_bf16>(rows, in, pack, hidden, pooling, normalize, s);
+        return pool_sized<emb_bf16>(rows, in, batch, hidden, pooling, normalize, s);
     case EMB_DTYPE_F16:
-        return pool_sized<emb_f16>(rows, in, pack, hidden, pooling, normalize, s);
+        return pool_sized<emb_f16>(rows, in, batch, hidden, pooling, normalize, s);
     default:
         return cudaErrorInvalidValue;
     }

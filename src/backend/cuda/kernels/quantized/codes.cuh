@@ -226,10 +226,11 @@ static __device__ __forceinline__ float emb_code_value(float product, float scal
     return fmaf(__fmul_rn(product, scale), token_scale, bias);
 }
 
-/* The scale and factor of an FP8 output whose token has `token_scale`: see emb_cuda_narrow_codes.
+/* The scale and factor of an FP8 output whose token has `token_scale`: see
+ * emb_cuda_quantized_codes.
  */
-static __device__ __forceinline__ float2 emb_code_bound(float token_scale, const float *reach) {
-    float bound = fmaf(__fmul_rn(token_scale, EMB_FP8_MAX), reach[0], reach[1]);
+static __device__ __forceinline__ float2 emb_code_bound(float token_scale, const float *bounds) {
+    float bound = fmaf(__fmul_rn(token_scale, EMB_FP8_MAX), bounds[0], bounds[1]);
     return make_float2(__fdiv_rn(bound, EMB_FP8_MAX),
                        bound >= EMB_CODES_LEAST ? __fdiv_rn(EMB_FP8_MAX, bound) : 0.0f);
 }

@@ -120,8 +120,8 @@ template <typename S> static __global__ void __launch_bounds__(THREADS, 2) int4_
                               p.out, p.bias, p.N, p.gelu, at.m + at.warp_m, at.n + at.warp_n, rows);
 }
 
-int emb_cuda_int4_mma(void *out, const void *in, const emb_cuda_narrow *linear, int gelu,
-                      emb_cuda_tile tile, const emb_cuda_pack *pack, void *stream) {
+int emb_cuda_int4_mma(void *out, const void *in, const emb_cuda_quantized *linear, int gelu,
+                      emb_cuda_tile tile, const emb_cuda_batch *batch, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     bool grouped = linear->group == 32 || linear->group == 64;
     if (linear->type != EMB_DTYPE_INT4 || !grouped || !linear->rows || linear->rows % 8 ||
@@ -134,14 +134,14 @@ int emb_cuda_int4_mma(void *out, const void *in, const emb_cuda_narrow *linear, 
                  (const emb_f16 *)linear->scales,
                  linear->zeros,
                  linear->bias,
-                 pack->counts,
+                 batch->counts,
                  linear->rows,
                  linear->cols,
                  linear->group,
                  gelu};
     if (tile == EMB_CUDA_TILE_SMALL)
-        return launch_tiles<small_tile>(int4_kernel<small_tile>, p, pack, s);
+        return launch_tiles<small_tile>(int4_kernel<small_tile>, p, batch, s);
     if (tile == EMB_CUDA_TILE_MEDIUM)
-        return launch_tiles<medium_tile>(int4_kernel<medium_tile>, p, pack, s);
-    return launch_tiles<large_tile>(int4_kernel<large_tile>, p, pack, s);
+        return launch_tiles<medium_tile>(int4_kernel<medium_tile>, p, batch, s);
+    return launch_tiles<large_tile>(int4_kernel<large_tile>, p, batch, s);
 }

@@ -38,7 +38,7 @@ static __global__ void __launch_bounds__(32 * QUANTIZE_WARPS)
 }
 
 int emb_cuda_quantize(const emb_cuda_codes *out, const void *in, const float *smooth, uint32_t cols,
-                      emb_dtype type, const emb_cuda_pack *pack, const emb_cuda_device *device,
+                      emb_dtype type, const emb_cuda_batch *batch, const emb_cuda_device *device,
                       void *stream) {
     int status = emb_codes_judge(type, cols, EMB_CUDA_CODES_COLS_MAX, device);
     if (status) return status;
@@ -50,9 +50,9 @@ int emb_cuda_quantize(const emb_cuda_codes *out, const void *in, const float *sm
         : cols <= 3072 ? quantize_kernel<6, 2>
                        : quantize_kernel<6, 4>;
     uint32_t tokens = cols <= 1536 ? QUANTIZE_WARPS : cols <= 3072 ? QUANTIZE_WARPS / 2 : 1;
-    uint32_t blocks = (pack->tokens_max + tokens - 1) / tokens;
-    return emb_launch(kernel, dim3(blocks), 32 * QUANTIZE_WARPS, 0, pack, (cudaStream_t)stream,
-                      rule, (const emb_f16 *)in, pack->counts, cols);
+    uint32_t blocks = (batch->tokens_max + tokens - 1) / tokens;
+    return emb_launch(kernel, dim3(blocks), 32 * QUANTIZE_WARPS, 0, batch, (cudaStream_t)stream,
+                      rule, (const emb_f16 *)in, batch->counts, cols);
 }
 
 static __global__ void __launch_bounds__(SMOOTH_THREADS)
@@ -69,10 +69,10 @@ static __global__ void __launch_bounds__(SMOOTH_THREADS)
 }
 
 int emb_cuda_smooth(void *out, const void *in, const float *smooth, uint32_t cols,
-                    const emb_cuda_pack *pack, void *stream) {
+                    const emb_cuda_batch *batch, void *stream) {
     if (!cols || cols % 8) return cudaErrorInvalidValue;
-    uint64_t vectors = (uint64_t)pack->tokens_max * cols / 8;
+    uint64_t vectors = (uint64_t)batch->tokens_max * cols / 8;
     uint32_t blocks = (uint32_t)((vectors + SMOOTH_THREADS - 1) / SMOOTH_THREADS);
-    return emb_launch(smooth_kernel, dim3(blocks), SMOOTH_THREADS, 0, pack, (cudaStream_t)stream,
-                      (emb_f16 *)out, (const emb_f16 *)in, smooth, pack->counts, cols);
+    return emb_launch(smooth_kernel, dim3(blocks), SMOOTH_THREADS, 0, batch, (cudaStream_t)stream,
+                      (emb_f16 *)out, (const emb_f16 *)in, smooth, batch->counts, cols);
 }

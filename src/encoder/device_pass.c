@@ -1,4 +1,4 @@
-/* packed.c - the forward of weights that are streamed to a device: a visitor of the walk.
+/* device_pass.c - the forward of weights that are streamed to a device: a visitor of the walk.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
@@ -13,22 +13,22 @@ static uint64_t staging_place(uint32_t tokens, uint32_t tiles, uint32_t chunk_to
     return tokens + of_chunks + 8 * (uint64_t)tiles;
 }
 
-void emb_packed_pass_layout(emb_packed_pass *packed, const emb_weights_config *config,
+void emb_device_pass_layout(emb_device_pass *on_device, const emb_weights_config *config,
                             uint32_t chunk_tokens_min, uint32_t tokens, uint32_t chunks,
                             uint32_t tokens_per_tile, const emb_books *books) {
     /* a cut and the first chunk of the next are more than a tile: so two cuts are, together */
     uint64_t tiles = 2 * ((uint64_t)tokens / (tokens_per_tile + 1)) + 1;
     if (tiles > chunks) tiles = chunks;
-    memset(packed, 0, sizeof *packed);
+    memset(on_device, 0, sizeof *on_device);
     emb_ledger_item(books->host, "tiles of a pass");
-    packed->tiles = emb_ledger_take(books->host, tiles, sizeof *packed->tiles);
+    on_device->tiles = emb_ledger_take(books->host, tiles, sizeof *on_device->tiles);
     emb_ledger_item(books->pinned, "tiles of a pass");
     for (uint32_t i = 0; i < 2; i++)
-        packed->staging[i] =
+        on_device->staging[i] =
             emb_ledger_take(books->pinned, staging_place(tokens, (uint32_t)tiles, chunk_tokens_min),
                             sizeof(uint32_t));
     emb_ledger_item(books->device, "tiles of a pass");
-    packed->kept = emb_ledger_take(
+    on_device->kept = emb_ledger_take(
         books->device, 1,
         config->backend->kept_place(config->backend, tokens, (uint32_t)tiles, chunk_tokens_min));
 }
@@ -43,19 +43,19 @@ void emb_packed_pass_layout(emb_packed_pass *packed, const emb_weights_config *c
  * - gathered word rows: until their tile has read them; the host waits there.
  * A cut belongs to one lane through all layers, so its activations need no hand-over. */
 
-/* Packs cut c, uploads it and embeds its tokens. */
-static emb_status begin_packed(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
-                               uint32_t c, void *x, emb_error *error) {
+/* Fills the tile of cut c, uploads it and embeds its tokens. */
+static emb_status begin_tile(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass, uint32_t c,
+                             void *x, emb_error *error) {
     const emb_backend *backend = encoder->backend;
-    emb_packed_pass *packed = pass->packed;
-    emb_packed_tile *own = &packed->tiles[c];
+    emb_device_pass *on_device = pass->on_device;
+    emb_device_tile *own = &on_device->tiles[c];
     const emb_tile_cut *cut = &pass->cuts[c];
     uint32_t turn = pass->number0 / encoder->shape->layers % 2;
     uint32_t least = encoder->blocks.chunk_tokens_min;
-    uint32_t *block = packed->staging[turn] + staging_place(cut->row0, c, least);
+    uint32_t *block = on_device->staging[turn] + staging_place(cut->row0, c, least);
     const emb_tile_room room = {block, block + EMB_INDEX_HEAD, block + emb_index_ids(cut->chunks)};
-    own->targets = emb_tile_pack(&own->tile, &room, pass, cut);
-    own->tile.kept = packed->kept + backend->kept_place(backend, cut->row0, c, least);
+    own->targets = emb_tile_fill(&own->tile, &room, pass, cut);
+    own->tile.kept = on_device->kept + backend->kept_place(backend, cut->row0, c, least);
     emb_embedding embedding = encoder->weights->embedding;
     bool gather = !encoder->weights->words_resident;
     if (gather) {
@@ -69,15 +69,15 @@ static emb_status begin_packed(emb_encoder *encoder, emb_lane *lane, const emb_p
     return gather ? backend->device->finish(&lane->scratch, error) : EMB_OK;
 }
 
-static emb_status run_packed(const emb_pass_share *s, uint32_t c, uint32_t n, emb_error *error) {
+static emb_status run_tile(const emb_pass_share *s, uint32_t c, uint32_t n, emb_error *error) {
     emb_encoder *encoder = s->encoder;
     const emb_pass *pass = s->pass;
     const emb_backend *backend = encoder->backend;
     const emb_layer_step step = emb_lane_step(encoder, s->lane);
     size_t row_bytes = (size_t)encoder->shape->spec.hidden * backend->activation_bytes;
     void *x = (unsigned char *)pass->x + pass->cuts[c].row0 * row_bytes;
-    if (n == 0) EMB_TRY(begin_packed(encoder, s->lane, pass, c, x, error));
-    const emb_packed_tile *own = &pass->packed->tiles[c];
+    if (n == 0) EMB_TRY(begin_tile(encoder, s->lane, pass, c, x, error));
+    const emb_device_tile *own = &pass->on_device->tiles[c];
     emb_walk_layer(&step, x, x, &own->tile, s->layer);
     if (n + 1 == encoder->shape->layers)
         backend->pool(backend, &s->lane->scratch, pass->vectors, own->targets, x, &own->tile,
@@ -90,12 +90,12 @@ static emb_status visit(void *user, uint32_t n, emb_error *error) {
     uint32_t lanes = s->encoder->weights->lanes;
     for (uint32_t c = s->lane->index; c < s->pass->cuts_count; c += lanes) {
         EMB_TRY(emb_pass_check(s->pass, error));
-        EMB_TRY(run_packed(s, c, n, error));
+        EMB_TRY(run_tile(s, c, n, error));
     }
     return EMB_OK;
 }
 
-emb_status emb_packed_forward(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
+emb_status emb_device_forward(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
                               emb_error *error) {
     emb_pass_share s = {encoder, lane, pass, NULL};
     const emb_visitor visitor = {&s, emb_pass_enter, visit, emb_pass_leave};

@@ -1,4 +1,4 @@
-/* narrow_mma.cu - out = codes * W^T + bias (and GELU) on tensor cores: u8 by s8 on sm_75 and up,
+/* quantized_mma.cu - out = codes * W^T + bias (and GELU) on tensor cores: u8 by s8 on sm_75 and up,
  * E4M3 on sm_89 and up.
  *
  * As linear_mma.cu, 32 columns of K a step. Integer sums are exact; those of E4M3 add K in order.
@@ -10,7 +10,7 @@
 
 /* Operands of a product as a kernel sees them. */
 struct product {
-    emb_cuda_narrow_out to; /* [M, N] */
+    emb_cuda_quantized_out to; /* [M, N] */
     emb_cuda_codes codes;
     const void *weight;         /* [N, K] */
     const float *scales, *bias; /* [N] */
@@ -71,7 +71,7 @@ static __device__ __forceinline__ row_factors<ROWS> load_rows(const product &p, 
         f.scale[m] = token < rows ? p.codes.scales[token] : 0.0f;
         f.zero[m] = T::exact && token < rows ? p.codes.zeros[token] : 0;
         if (!CODES) continue;
-        float2 range = emb_code_bound(f.scale[m], p.to.reach);
+        float2 range = emb_code_bound(f.scale[m], p.to.bounds);
         f.factor[m] = range.y;
         if (first_n == 0 && lane % 4 == 0 && token < rows) p.to.codes.scales[token] = range.x;
     }
@@ -121,7 +121,7 @@ static __device__ __forceinline__ void finish(typename T::sum (&sums)[S::WM / 16
 }
 
 template <typename T, typename S, bool CODES>
-static __global__ void __launch_bounds__(THREADS, 2) narrow_kernel(product p) {
+static __global__ void __launch_bounds__(THREADS, 2) quantized_kernel(product p) {
     extern __shared__ __align__(128) unsigned char memory[];
     uint32_t rows = p.counts[0], warp = threadIdx.x >> 5;
     block_place at = place_of_block<S>();
@@ -136,18 +136,18 @@ static __global__ void __launch_bounds__(THREADS, 2) narrow_kernel(product p) {
 }
 
 template <typename T, bool CODES>
-static int narrow_tiled(const product &p, emb_cuda_tile tile, const emb_cuda_pack *pack,
-                        cudaStream_t stream) {
+static int quantized_tiled(const product &p, emb_cuda_tile tile, const emb_cuda_batch *batch,
+                           cudaStream_t stream) {
     if (tile == EMB_CUDA_TILE_SMALL)
-        return launch_tiles<small_tile>(narrow_kernel<T, small_tile, CODES>, p, pack, stream);
+        return launch_tiles<small_tile>(quantized_kernel<T, small_tile, CODES>, p, batch, stream);
     if (tile == EMB_CUDA_TILE_MEDIUM)
-        return launch_tiles<medium_tile>(narrow_kernel<T, medium_tile, CODES>, p, pack, stream);
-    return launch_tiles<large_tile>(narrow_kernel<T, large_tile, CODES>, p, pack, stream);
+        return launch_tiles<medium_tile>(quantized_kernel<T, medium_tile, CODES>, p, batch, stream);
+    return launch_tiles<large_tile>(quantized_kernel<T, large_tile, CODES>, p, batch, stream);
 }
 
-int emb_cuda_narrow_mma(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
-                        const emb_cuda_narrow *linear, int gelu, emb_cuda_tile tile,
-                        const emb_cuda_pack *pack, void *stream) {
+int emb_cuda_quantized_mma(const emb_cuda_quantized_out *out, const emb_cuda_codes *codes,
+                           const emb_cuda_quantized *linear, int gelu, emb_cuda_tile tile,
+                           const emb_cuda_batch *batch, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     if (linear->rows % 8 || linear->cols % 16 || !linear->rows || !linear->cols) {
         return cudaErrorInvalidValue;
@@ -156,10 +156,10 @@ int emb_cuda_narrow_mma(const emb_cuda_narrow_out *out, const emb_cuda_codes *co
     product p = {*out,           *codes,
                  linear->weight, (const float *)linear->scales,
                  linear->bias,   exact ? linear->sums : NULL,
-                 pack->counts,   linear->rows,
+                 batch->counts,  linear->rows,
                  linear->cols,   gelu};
-    if (exact && !out->reach) return narrow_tiled<emb_u8, false>(p, tile, pack, s);
+    if (exact && !out->bounds) return quantized_tiled<emb_u8, false>(p, tile, batch, s);
     if (linear->type != EMB_DTYPE_FP8) return cudaErrorInvalidValue;
-    if (out->reach) return narrow_tiled<emb_e4m3, true>(p, tile, pack, s);
-    return narrow_tiled<emb_e4m3, false>(p, tile, pack, s);
+    if (out->bounds) return quantized_tiled<emb_e4m3, true>(p, tile, batch, s);
+    return quantized_tiled<emb_e4m3, false>(p, tile, batch, s);
 }

@@ -1,4 +1,4 @@
-/* narrow_wgmma.cu - out = codes * W^T + bias (and GELU) on Hopper's warpgroup products, u8 by s8
+/* quantized_wgmma.cu - out = codes * W^T + bias (and GELU) on Hopper's warpgroup products, u8 by s8
  * and E4M3, whose outputs may be codes; sm_90a alone.
  *
  * As linear_wgmma.cu, with 128 codes of K where that has 64 values. What turns sums into outputs,
@@ -25,7 +25,7 @@ typedef emb_ring<STAGES, PAIR, 1, FACTORS_AT + 2 * FACTOR_BYTES> ring;
 #define BYTES (1024 + ring::END)
 
 struct product {
-    emb_cuda_narrow_out to;     /* [M, N] */
+    emb_cuda_quantized_out to;  /* [M, N] */
     const float *bias, *scales; /* [N] */
     const int32_t *sums;        /* [N]; u8 alone */
     const float *token_scales;  /* [M] */
@@ -54,7 +54,7 @@ static __device__ __forceinline__ void load_factors(uint32_t to, const product &
     }
     emb_copy_commit();
     if (CODES && first_n == 0 && m < rows) {
-        p.to.codes.scales[m] = emb_code_bound(p.token_scales[m], p.to.reach).x;
+        p.to.codes.scales[m] = emb_code_bound(p.token_scales[m], p.to.bounds).x;
     }
 }
 
@@ -164,7 +164,7 @@ finish_codes(typename T::sum (&sums)[2][EMB_WGMMA_SUMS], const product &p, uint3
         float factor[2];
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            factor[i] = emb_code_bound(tokens.scale[i], p.to.reach).y;
+            factor[i] = emb_code_bound(tokens.scale[i], p.to.bounds).y;
         }
 #pragma unroll
         for (int part = 0; part < TILE_N / CODE_COLS; part++) {
@@ -232,8 +232,8 @@ static __device__ __forceinline__ void compute_tiles(uint32_t base, const emb_pa
 
 template <typename T, bool CODES>
 static __global__ void __launch_bounds__(THREADS, 1)
-    narrow_kernel(const __grid_constant__ CUtensorMap in,
-                  const __grid_constant__ CUtensorMap weight, product p) {
+    quantized_kernel(const __grid_constant__ CUtensorMap in,
+                     const __grid_constant__ CUtensorMap weight, product p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
     uint32_t rows = p.counts[0];
     emb_pairs_run<ring, STAGE_CODES>(
@@ -249,31 +249,32 @@ static __global__ void __launch_bounds__(THREADS, 1)
 /* ---- host ------------------------------------------------------------------------------------ */
 
 template <typename T, bool CODES>
-static int narrow_launch(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
-                         const emb_cuda_narrow *linear, int gelu, const emb_cuda_pack *pack,
-                         const emb_cuda_device *device, cudaStream_t stream) {
-    product p = {*out,         linear->bias,  (const float *)linear->scales,
-                 linear->sums, codes->scales, codes->zeros,
-                 pack->counts, linear->rows,  linear->cols,
+static int quantized_launch(const emb_cuda_quantized_out *out, const emb_cuda_codes *codes,
+                            const emb_cuda_quantized *linear, int gelu, const emb_cuda_batch *batch,
+                            const emb_cuda_device *device, cudaStream_t stream) {
+    product p = {*out,          linear->bias,  (const float *)linear->scales,
+                 linear->sums,  codes->scales, codes->zeros,
+                 batch->counts, linear->rows,  linear->cols,
                  gelu};
-    return emb_pairs_launch<ring, STAGE_CODES>(narrow_kernel<T, CODES>, p, codes->values,
+    return emb_pairs_launch<ring, STAGE_CODES>(quantized_kernel<T, CODES>, p, codes->values,
                                                linear->weight, linear->rows, linear->cols,
-                                               linear->type, BYTES, pack, device, stream);
+                                               linear->type, BYTES, batch, device, stream);
 }
 
-int emb_cuda_narrow_wgmma(const emb_cuda_narrow_out *out, const emb_cuda_codes *codes,
-                          const emb_cuda_narrow *linear, int gelu, const emb_cuda_pack *pack,
-                          const emb_cuda_device *device, void *stream) {
+int emb_cuda_quantized_wgmma(const emb_cuda_quantized_out *out, const emb_cuda_codes *codes,
+                             const emb_cuda_quantized *linear, int gelu,
+                             const emb_cuda_batch *batch, const emb_cuda_device *device,
+                             void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     if (linear->rows % 8 || linear->cols % 16 || !linear->rows || !linear->cols) {
         return cudaErrorInvalidValue;
     }
-    if (linear->type == EMB_DTYPE_INT8 && !out->reach) {
-        return narrow_launch<emb_u8, false>(out, codes, linear, gelu, pack, device, s);
+    if (linear->type == EMB_DTYPE_INT8 && !out->bounds) {
+        return quantized_launch<emb_u8, false>(out, codes, linear, gelu, batch, device, s);
     }
     if (linear->type != EMB_DTYPE_FP8) return cudaErrorInvalidValue;
-    if (out->reach) {
-        return narrow_launch<emb_e4m3, true>(out, codes, linear, gelu, pack, device, s);
+    if (out->bounds) {
+        return quantized_launch<emb_e4m3, true>(out, codes, linear, gelu, batch, device, s);
     }
-    return narrow_launch<emb_e4m3, false>(out, codes, linear, gelu, pack, device, s);
+    return quantized_launch<emb_e4m3, false>(out, codes, linear, gelu, batch, device, s);
 }
