@@ -362,6 +362,6 @@ int main(int argc, char **argv) {
                       : !strcmp(name, "int8")        ? EMB_DTYPE_INT8
                       : !strcmp(name, "int4")        ? EMB_DTYPE_INT4
                                                      : EMB_DTYPE_F32;
-    run(emb_cpu_backend(features, dtype), dtype, sizes);
+    run(emb_cpu_backend(features, dtype, NULL), dtype, sizes);
     return 0;
 }

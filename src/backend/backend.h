@@ -7,9 +7,10 @@
 #include "backend/features.h"
 #include "backend/ops.h"
 
-/* The fastest kernels for that dtype which these features (a set of emb_cpu_feature) allow; NULL:
- * there are none. Any thread. */
-const emb_backend *emb_cpu_backend(uint32_t features, emb_dtype dtype);
+/* The fastest kernels for that dtype which these features (a set of emb_cpu_feature) allow and
+ * which compute such layers (NULL: BERT's); where none do, the fastest, whose `supports` says why.
+ * NULL: there are none for the dtype. Any thread. */
+const emb_backend *emb_cpu_backend(uint32_t features, emb_dtype dtype, const emb_layer_spec *spec);
 
 /* The instruction set of these kernels: "ref", "avx2", "avx512". Any thread. */
 const char *emb_cpu_isa(uint32_t features);

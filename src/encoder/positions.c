@@ -47,9 +47,13 @@ emb_status emb_weights_load_positions(emb_weights *w, emb_error *error) {
     if (s->has_token_types)
         EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_TOKEN_TYPES, 0, 0, 1, type,
                                     w->staging_scratch, error));
+    uint32_t rank, rows, cols;
+    bool table = emb_model_tensor_shape(w->files, EMB_TENSOR_POSITIONS, 0, &rank, &rows, &cols);
     for (uint32_t i = 0; i < w->chunk_tokens_max; i++) {
-        EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_POSITIONS, 0, s->position_offset + i, 1,
-                                    row, w->staging_scratch, error));
+        memset(row, 0, s->spec.hidden * sizeof *row);
+        if (table)
+            EMB_TRY(emb_model_read_rows(w->files, EMB_TENSOR_POSITIONS, 0, s->position_offset + i,
+                                        1, row, w->staging_scratch, error));
         for (uint32_t c = 0; s->has_token_types && c < s->spec.hidden; c++) row[c] += type[c];
         w->backend->convert(w->backend, w->positions + (size_t)i * s->spec.hidden, EMB_DTYPE_F32,
                             row, 1, s->spec.hidden);

@@ -3,14 +3,21 @@
  * Never holds a second copy of a weight: rows go through a small staging buffer.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
 #include "base/error.h"
 #include "encoder/weights_parts.h"
 
-/* Vectors go through staging too: `out` may be a device's memory. */
+/* Vectors go through staging too: `out` may be a device's memory. One that the family lacks, such
+ * as a bias, is zeros. */
 emb_status emb_weights_read_vector(emb_weights *w, emb_tensor_role role, uint32_t layer,
                                    uint32_t count, float *out, emb_error *error) {
-    EMB_TRY(
-        emb_model_read_rows(w->files, role, layer, 0, 1, w->staging, w->staging_scratch, error));
+    uint32_t rank, rows, cols;
+    if (!emb_model_tensor_shape(w->files, role, layer, &rank, &rows, &cols))
+        memset(w->staging, 0, count * sizeof *w->staging);
+    else
+        EMB_TRY(emb_model_read_rows(w->files, role, layer, 0, 1, w->staging, w->staging_scratch,
+                                    error));
     w->backend->convert(w->backend, out, EMB_DTYPE_F32, w->staging, 1, count);
     return EMB_OK;
 }

@@ -14,7 +14,8 @@ bool emb_weights_balances(const emb_weights *weights, emb_tensor_role role);
 uint64_t emb_weights_layer_in_block(emb_layer *layer, const emb_weights *weights, void *block,
                                     uint64_t bytes);
 
-/* Reads a vector of `count` values through staging: `out` may be a device's memory. */
+/* Reads a vector of `count` values through staging: `out` may be a device's memory. Zeros where the
+ * family has no such tensor. */
 emb_status emb_weights_read_vector(emb_weights *weights, emb_tensor_role role, uint32_t layer,
                                    uint32_t count, float *out, emb_error *error);
 

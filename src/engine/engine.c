@@ -49,10 +49,11 @@ emb_status emb_engine_cancel(emb_engine *engine) {
 
 /* ---- open ------------------------------------------------------------------------------------ */
 
-static emb_status cpu_backend(const emb_backend **out, const emb_plan *plan, emb_error *error) {
+static emb_status cpu_backend(const emb_backend **out, const emb_plan *plan,
+                              const emb_layer_spec *spec, emb_error *error) {
     uint32_t features;
     EMB_TRY(emb_cpu_detect(&features, error));
-    *out = emb_cpu_backend(features, plan->dtype);
+    *out = emb_cpu_backend(features, plan->dtype, spec);
     if (*out && strcmp((*out)->name, plan->isa) != 0)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "the plan was made for a machine with %s kernels, this one runs %s: "
@@ -73,7 +74,7 @@ static emb_status choose_backend(const emb_backend **out, const emb_plan *plan,
                                  const emb_model *model, emb_error *error) {
     *out = NULL;
     EMB_TRY(plan->device == EMB_DEVICE_CUDA ? cuda_backend(out, plan, error)
-                                            : cpu_backend(out, plan, error));
+                                            : cpu_backend(out, plan, &model->shape.spec, error));
     char numerics[sizeof plan->numerics_id] = "none";
     if (*out) emb_plan_numerics(numerics, model, *out);
     if (strcmp(numerics, plan->numerics_id) != 0)

@@ -535,8 +535,6 @@ static emb_status begin_plan(emb_plan *plan, emb_device_kind device, const emb_m
     plan->device_caller_bytes = plan->device == EMB_DEVICE_CUDA ? limits->device_caller_bytes : 0;
     plan->host_bytes_max = limits->host_bytes_max;
     plan->device_bytes_max = limits->device_bytes_max;
-    snprintf(plan->isa, sizeof plan->isa, "%s",
-             plan->device == EMB_DEVICE_CUDA ? "cuda" : emb_cpu_isa(machine->cpu_features));
     return EMB_OK;
 }
 
@@ -675,7 +673,7 @@ static emb_status choose_backend(const emb_backend **out, const emb_plan *plan,
                                  const emb_machine *machine, emb_error *error) {
     emb_error why = {0};
     if (plan->device != EMB_DEVICE_CUDA) {
-        *out = emb_cpu_backend(machine->cpu_features, plan->dtype);
+        *out = emb_cpu_backend(machine->cpu_features, plan->dtype, spec);
         if (*out) return EMB_OK;
         return emb_error_set(error, EMB_UNSUPPORTED, "no kernels in %s on '%s'",
                              emb_dtype_name(plan->dtype), emb_cpu_isa(machine->cpu_features));
@@ -708,6 +706,7 @@ static emb_status plan_for(emb_plan *out, emb_device_kind device, const question
     const emb_backend *backend;
     EMB_TRY(choose_backend(&backend, &base, &model->shape.spec, q->limits, machine, error));
     EMB_TRY(check_spec(backend, &model->shape.spec, error));
+    snprintf(base.isa, sizeof base.isa, "%s", backend->name);
     emb_plan_numerics(base.numerics_id, model, backend);
 
     search s = {.model = model,

@@ -402,7 +402,7 @@ static emb_status check_memory(const quantizer *q, emb_error *error) {
 static emb_status choose_backend(const emb_backend **out, emb_error *error) {
     uint32_t features;
     EMB_TRY(emb_cpu_detect(&features, error));
-    *out = emb_cpu_backend(features, EMB_DTYPE_F32);
+    *out = emb_cpu_backend(features, EMB_DTYPE_F32, NULL);
     return EMB_OK;
 }
 

@@ -374,10 +374,14 @@ static void test_names(void) {
         const char *const wanted[] = {sets[i].f32, sets[i].bf16, sets[i].int8};
         static const emb_dtype dtypes[] = {EMB_DTYPE_F32, EMB_DTYPE_BF16, EMB_DTYPE_INT8};
         for (size_t d = 0; d < 3; d++) {
-            const char *numerics = emb_cpu_backend(set, dtypes[d])->numerics;
+            const char *numerics = emb_cpu_backend(set, dtypes[d], NULL)->numerics;
             rig_check(!strcmp(numerics, wanted[d]), "'%s' runs %s", words, numerics);
         }
-        rig_check(emb_cpu_backend(set, EMB_DTYPE_FP8) == NULL, "no CPU multiplies fp8");
+        static const emb_layer_spec gated = {.gated = true};
+        rig_check(emb_cpu_backend(set, EMB_DTYPE_F32, &gated) ==
+                      emb_cpu_backend(set, EMB_DTYPE_F32, NULL),
+                  "where no row computes such layers, the fastest says why");
+        rig_check(emb_cpu_backend(set, EMB_DTYPE_FP8, NULL) == NULL, "no CPU multiplies fp8");
     }
     uint32_t features;
     rig_check(!emb_cpu_features_read(&features, "avx2 sse9"), "an unknown name is refused");

@@ -61,14 +61,17 @@ const emb_cpu_row emb_cpu_rows[] = {
 };
 const uint32_t emb_cpu_rows_count = sizeof emb_cpu_rows / sizeof emb_cpu_rows[0];
 
-const emb_backend *emb_cpu_backend(uint32_t features, emb_dtype dtype) {
+const emb_backend *emb_cpu_backend(uint32_t features, emb_dtype dtype, const emb_layer_spec *spec) {
+    const emb_backend *fastest = NULL;
     for (uint32_t i = 0; i < emb_cpu_rows_count; i++) {
-        const emb_cpu_row *row = &emb_cpu_rows[i];
-        if (row->backend.dtype == dtype && !(row->needs & ~features)) return &row->backend;
+        const emb_backend *backend = &emb_cpu_rows[i].backend;
+        if (backend->dtype != dtype || emb_cpu_rows[i].needs & ~features) continue;
+        if (!spec || !backend->supports(backend, spec)) return backend;
+        if (!fastest) fastest = backend;
     }
-    return NULL;
+    return fastest;
 }
 
 const char *emb_cpu_isa(uint32_t features) {
-    return emb_cpu_backend(features, EMB_DTYPE_F32)->name;
+    return emb_cpu_backend(features, EMB_DTYPE_F32, NULL)->name;
 }
