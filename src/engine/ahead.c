@@ -1,17 +1,17 @@
-/* ahead.c - several threads tokenise whole texts of one submit ahead of the intake.
+/* ahead.c - several threads tokenise complete texts of one submit ahead of the intake.
  *
- * A GPU takes more tokens a second than one thread gives. The intake then finds ids instead of
- * bytes and goes on as always, in the order of the texts.
+ * A GPU encodes more tokens per second than one thread can produce. The intake then gets ids
+ * instead of bytes, in the order of the texts, and does the rest as usual.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/assert.h"
 #include "engine/engine.h"
 
-#define BYTES_MIN       4096 /* below it, waking threads takes longer than reading */
-#define BYTES_PER_TOKEN 3    /* fewer than in most languages: what is read ahead should fit */
-#define TURNS           8    /* in which each reader takes its share, to even out */
+#define BYTES_MIN       4096 /* below it waking threads takes longer than tokenising */
+#define BYTES_PER_TOKEN 3    /* fewer than in most languages, so that what is read ahead fits */
+#define TURNS           8    /* in which each reader takes its share, for balance */
 
-/* How many pieces from here on are one whole text of bytes; 0 if that cannot be told. */
+/* How many pieces from here on make up one complete text of bytes; 0 if they do not. */
 static uint32_t whole_text(const emb_piece *pieces, uint32_t count, uint64_t *bytes) {
     *bytes = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -24,7 +24,7 @@ static uint32_t whole_text(const emb_piece *pieces, uint32_t count, uint64_t *by
     return 0;
 }
 
-/* Tokens and chunks that the free windows still have room for. */
+/* The tokens and chunks that the free windows have room for. */
 static void free_room(emb_engine *engine, uint64_t *tokens, uint64_t *chunks) {
     const emb_plan *plan = &engine->plan;
     uint64_t windows = engine->released + plan->windows - engine->dispatched;
@@ -72,7 +72,7 @@ static void read_text(emb_reader *reader, emb_ahead_text *text) {
     text->ids_count = done ? reader->used - first : EMB_AHEAD_FAILED;
 }
 
-/* Takes texts until there are none. */
+/* Takes texts until none are left. */
 static void read_texts(emb_engine *engine, emb_reader *reader, uint32_t texts) {
     uint32_t many = 1 + texts / (TURNS * engine->plan.readers);
     reader->used = 0;

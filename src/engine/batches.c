@@ -10,7 +10,7 @@ static uint32_t chunk_length(const emb_token_table *table, uint32_t chunk) {
     return table->starts[chunk + 1] - table->starts[chunk];
 }
 
-/* A counting sort: linear, stable, and it needs no memory beyond the counts. */
+/* A counting sort: linear, stable, no memory beyond the counts. */
 static void order_by_length(emb_window *window, uint32_t *counts, uint32_t chunk_tokens_max) {
     const emb_token_table *table = &window->table;
     memset(counts, 0, ((size_t)chunk_tokens_max + 1) * sizeof *counts);
@@ -25,14 +25,14 @@ static void order_by_length(emb_window *window, uint32_t *counts, uint32_t chunk
         window->order[counts[chunk_length(table, c)]++] = c;
 }
 
-/* Cuts the first so many chunks of the order, but those of texts that were taken back. */
+/* Cuts the first `chunks` of the order, less those of withdrawn texts. */
 static void cut_order(emb_window *window, uint32_t chunks, uint32_t tokens_per_tile) {
     uint32_t wanted = emb_engine_leave_out(window, window->order, chunks);
     window->cuts_count = 0;
     uint32_t row0 = 0;
     for (uint32_t i = 0; i < wanted; i++) {
         uint32_t length = chunk_length(&window->table, window->order[i]);
-        if (length == 0) break; /* of texts without a token, last in the order */
+        if (length == 0) break; /* texts without a token, last in the order */
         emb_tile_cut *cut = window->cuts_count ? &window->cuts[window->cuts_count - 1] : NULL;
         if (!cut || cut->tokens + length > tokens_per_tile) {
             cut = &window->cuts[window->cuts_count++];

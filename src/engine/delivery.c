@@ -32,7 +32,7 @@ static void write_mean(emb_engine *engine, float *values) {
     if (engine->plan.normalize) emb_vector_normalize(values, width);
 }
 
-/* Infinite and NaN have all exponent bits; without an early exit the loop is vectorised. */
+/* Infinities and NaN have all exponent bits set. Without an early exit the loop is vectorised. */
 static bool all_finite(const float *values, uint32_t count) {
     uint32_t largest = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -44,7 +44,7 @@ static bool all_finite(const float *values, uint32_t count) {
     return largest < 0x7f800000;
 }
 
-/* The vectors of the text's tokens stand where the window has the tokens: one chunk alone. */
+/* A text's token vectors are at its tokens' place in the window; the text is a single chunk. */
 static void make_token_row(emb_row *row, const emb_engine *engine, const emb_window *window,
                            const emb_part *part) {
     if (row->status != EMB_OK) {
@@ -90,7 +90,7 @@ static void make_row(emb_row *row, emb_engine *engine, emb_window *window, const
     emb_counter_add(&engine->counts.texts_failed, row->status != EMB_OK);
 }
 
-/* Rows of one finished window, as many as fit; gives their number. */
+/* Takes the rows of one finished window, as many as fit; gives their number. */
 static uint32_t take_rows(emb_row *rows, uint32_t capacity, emb_engine *engine,
                           emb_window *window) {
     emb_delivery *out = &engine->delivery;
@@ -107,8 +107,8 @@ static uint32_t take_rows(emb_row *rows, uint32_t capacity, emb_engine *engine,
     return count;
 }
 
-/* Waits until the window is done; gives false when the time is over or the engine has stopped. The
- * descriptor is told first and the reasons looked at afterwards, so that no cancel is lost. */
+/* Waits until the window is done; gives false on timeout or if the engine has stopped. The
+ * descriptor is cleared before the conditions are checked, so that no cancel is lost. */
 static bool wait_done(emb_engine *engine, emb_window *window, double deadline) {
     pthread_mutex_lock(&engine->mutex);
     engine->awaited = window->sequence;
@@ -147,7 +147,7 @@ static void release_windows(emb_engine *engine) {
 static emb_status collect(emb_engine *engine, emb_row *rows, uint32_t capacity, uint32_t *count,
                           int timeout_ms, emb_error *error) {
     emb_delivery *out = &engine->delivery;
-    release_windows(engine); /* the rows of the previous collect are gone */
+    release_windows(engine); /* the rows of the previous collect are no longer valid */
     double deadline = timeout_ms < 0 ? HUGE_VAL : emb_process_seconds() + 1e-3 * (double)timeout_ms;
     while (*count < capacity && out->sequence < engine->dispatched) {
         emb_window *window = emb_engine_window(engine, out->sequence);
@@ -158,7 +158,7 @@ static emb_status collect(emb_engine *engine, emb_row *rows, uint32_t capacity, 
         }
         *count += take_rows(rows + *count, capacity - *count, engine, window);
         if (*count) continue;
-        release_windows(engine); /* of parts of a long text alone: no row points into it */
+        release_windows(engine); /* it held only parts of a long text: no row points into it */
         if (atomic_load(&engine->piece_waits) && timeout_ms != 0) return EMB_OK;
     }
     return *count ? EMB_OK : emb_engine_status(engine, error);

@@ -1,5 +1,5 @@
-/* device_rows.c - rows in a GPU's memory: taken inside the budget before the work, filled from the
- * rows that collect gives, and the caller's from then on, also without the engine.
+/* device_rows.c - rows in a GPU's memory: allocated within the budget before the work, filled from
+ * the rows that collect gives, owned by the caller even after the engine is closed.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "embound_experimental.h"
 #include "engine/engine.h"
 
-/* How a driver hands out memory: from half a page on in pages, below that in pieces of one. */
+/* How the driver allocates: whole pages from half a page upwards, below that parts of one. */
 #define PAGE_BYTES  (2u << 20)
 #define PIECE_BYTES 512u
 
@@ -26,7 +26,8 @@ static bool rows_bytes(uint64_t *bytes, uint64_t count, uint32_t dim) {
     return true;
 }
 
-/* What the plan has beside the caller's own, and these rows with the others. */
+/* What must fit: the plan's bytes less those stated for the caller, plus these rows and the other
+ * open ones. */
 static emb_status check_budget(const emb_device_rows *rows, const emb_plan *plan,
                                uint64_t held_bytes, emb_error *error) {
     uint64_t caller;
@@ -75,7 +76,7 @@ emb_status emb_device_rows_open(emb_device_rows *out, const emb_engine *engine, 
     EMB_TRY(check_budget(out, plan, held_bytes, error));
     if (out->bytes) out->values = calls->rows_take(out->device, out->bytes);
     if (out->values || !out->bytes) {
-        out->struct_bytes = sizeof *out; /* open from here on */
+        out->struct_bytes = sizeof *out; /* from here on the rows are open */
         return EMB_OK;
     }
     return emb_error_set(error, EMB_NO_MEMORY,
@@ -84,7 +85,7 @@ emb_status emb_device_rows_open(emb_device_rows *out, const emb_engine *engine, 
                          out->device, (unsigned long long)out->bytes);
 }
 
-/* The rows of a range, or why they cannot be had. */
+/* Checks that the range is within the rows. */
 static emb_status check_range(const emb_device_rows *rows, uint64_t first, uint64_t count,
                               emb_error *error) {
     if (!rows || rows->struct_bytes != sizeof *rows || count > rows->count ||
@@ -99,7 +100,8 @@ static emb_status check_range(const emb_device_rows *rows, uint64_t first, uint6
     return EMB_OK;
 }
 
-/* How many rows from here on lie evenly, as single chunks of a window do; gives their distance. */
+/* How many rows from here on are evenly spaced, as single chunks of a window are; gives the
+ * stride. */
 static uint32_t even_rows(uint64_t *stride, const emb_row *rows, uint32_t count,
                           const emb_device_rows *out) {
     uint32_t even = 1;

@@ -1,7 +1,6 @@
-/* embed.c - whole texts in, a matrix out: submit and collect for callers who have all texts at
- * hand.
+/* embed.c - texts in, a matrix out: submit and collect for callers that have all texts in memory.
  *
- * Texts go in slabs, so that threads that read ahead have many to share.
+ * Texts are submitted in slabs, so that the readers have many to share.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
@@ -18,14 +17,14 @@ typedef struct job {
     const emb_text *texts;
     float *rows;
     uint32_t count;
-    uint32_t next;         /* text that is not in the slab yet */
+    uint32_t next;         /* first text not yet in the slab */
     uint32_t pieces, sent; /* of the slab */
     uint32_t got;          /* rows */
     uint64_t first_text;   /* number of the first */
     emb_status worst;      /* of the first row that failed */
 } job;
 
-/* Collects what is ready and copies it to its place; keeps the first failure. */
+/* Collects what is ready and copies it into place; keeps the first failure. */
 static emb_status copy_rows(job *j, emb_error *error) {
     emb_row ready[ROWS];
     uint32_t count, dim = j->engine->plan.dim;

@@ -69,7 +69,7 @@ static emb_status cuda_backend(const emb_backend **out, const emb_plan *plan, em
     return EMB_OK;
 }
 
-/* The kernels that the plan counts on must be the ones of this machine: other bits otherwise. */
+/* The plan's kernels must be this machine's: others give other bits. */
 static emb_status choose_backend(const emb_backend **out, const emb_plan *plan,
                                  const emb_model *model, emb_error *error) {
     *out = NULL;
@@ -87,7 +87,7 @@ static emb_status choose_backend(const emb_backend **out, const emb_plan *plan,
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-/* The regions of an engine, and the ledgers that book in them. */
+/* The regions of an engine and their ledgers. */
 typedef struct regions {
     emb_plan_books books;
     uint32_t devices;
@@ -106,7 +106,7 @@ static uint64_t arena_bytes(const emb_plan *plan, emb_region_kind kind) {
     return region ? region->arena_bytes : 0;
 }
 
-/* Books everything in the regions: measures if their bases are NULL. */
+/* Books everything in the regions; measures if their bases are NULL. */
 static void book(emb_memory *memory, regions *r, const emb_model *model, const emb_plan *plan,
                  const emb_backend *backend) {
     emb_ledger_init(&r->books.host, r->host_base, r->host_bytes);
@@ -124,7 +124,7 @@ static bool has_item(const emb_region *region, const emb_item *item) {
     return item->bytes == 0;
 }
 
-/* What was measured is what the plan states for this region, item by item. */
+/* Whether the bytes measured are those that the plan states for this region, item by item. */
 static bool same_region(const emb_ledger *ledger, const emb_plan *plan, emb_region_kind kind) {
     const emb_region *region = region_of(plan, kind);
     if (!region) return ledger->bytes == 0;
@@ -134,7 +134,7 @@ static bool same_region(const emb_ledger *ledger, const emb_plan *plan, emb_regi
     return same;
 }
 
-/* Measures the plan's shapes for this model: a plan for another model must not pass. */
+/* Measures the plan's shapes for this model, so that a plan for another model does not pass. */
 static emb_status check_plan(const emb_plan *plan, const emb_model *model,
                              const emb_backend *backend, emb_error *error) {
     emb_memory memory;
@@ -263,7 +263,7 @@ static emb_status warm_lane(emb_engine *engine, uint32_t index, uint32_t tokens,
     return emb_encoder_warm(&site->encoder, &engine->memory.lanes[index], &pass, error);
 }
 
-/* Times the kernels of one size on the first lane, for all. */
+/* Times the kernels for one bucket on the first lane, for all lanes. */
 static emb_status tune_lane(emb_engine *engine, uint32_t tokens, emb_error *error) {
     emb_site *site = &engine->memory.sites[0];
     return engine->backend->device->tune(engine->backend, &engine->memory.lanes[0].scratch,
@@ -277,8 +277,8 @@ void emb_engine_tuning(emb_tuning *out, const emb_engine *engine) {
     if (engine) *out = engine->plan.tuning;
 }
 
-/* Records the forward of every bucket. Where that fails, and nobody insists on it, the lane goes on
- * without: then only a device that still works passes `finish`. */
+/* Records the forward of every bucket. If that fails and graphs were not required, the lane works
+ * without; `finish` then fails unless the device still works. */
 static emb_status record_lane(emb_engine *engine, uint32_t index, emb_error *error) {
     const emb_plan *plan = &engine->plan;
     emb_site *site = &engine->memory.sites[index % plan->devices_count];
@@ -393,7 +393,7 @@ void emb_engine_close(emb_engine *engine) {
     stop_loaders(engine);
     emb_engine_stop_readers(engine);
     emb_thread_set_join(&engine->memory.threads);
-    /* lanes first: what they have enqueued may still wait for events of the weights */
+    /* lanes first: work they have enqueued may still wait for the weights' events */
     const emb_device_calls *device = engine->backend->device;
     emb_device_thread before;
     if (device) device->enter(&before, engine->plan.devices[0]);
@@ -417,8 +417,8 @@ void emb_engine_close(emb_engine *engine) {
     if (device) device->leave(&before);
 }
 
-/* Not at fork by MADV_DONTFORK: the C library's own list of threads goes through their stacks,
- * which stand in the arena, while the child starts. */
+/* Not by MADV_DONTFORK: while a child starts, the C library walks its list of threads through their
+ * stacks, which are in the arena. */
 void emb_engine_forget(emb_engine *engine) {
     if (!engine) return;
     emb_wake_close(&engine->ready);

@@ -1,8 +1,7 @@
-/* engine.h - the engine's own state: what the caller's threads keep, and what they share with
- * lanes.
+/* engine.h - the engine's state: what the caller's threads keep, and what they share with lanes.
  *
  * Threads: one that submits, one that collects (mostly the same), one per lane, and a loader if
- * weights are streamed. One mutex guards the hand-off of windows; inside a tile nobody takes it.
+ * weights are streamed. One mutex guards the hand-off of windows; it is never taken inside a tile.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_ENGINE_ENGINE_H
@@ -12,7 +11,7 @@
 #include "base/wake.h"
 #include "engine/memory.h"
 
-/* The text being read: the submitting thread alone. */
+/* The text being read: used by the submitting thread only. */
 typedef struct emb_intake {
     bool text_open;      /* between a FIRST piece and the end of its LAST */
     bool piece_open;     /* a piece is partly read: submit must begin with it again */
@@ -20,7 +19,7 @@ typedef struct emb_intake {
     size_t piece_length; /* of the piece that is open */
     uint32_t piece_flags;
     bool ids;       /* the text comes as ids */
-    bool text_done; /* every id is out of the tokenizer */
+    bool text_done; /* the tokenizer has given every id */
     uint64_t user;
     emb_status status; /* of the text so far */
     uint64_t tokens;   /* encoded so far, special tokens included */
@@ -29,11 +28,11 @@ typedef struct emb_intake {
     uint32_t open_count;   /* ids in memory.open_ids */
     const uint32_t *fresh; /* ids that are not in a chunk yet */
     uint32_t fresh_used, fresh_count;
-    uint64_t part_window; /* window that holds the text's latest part, if has_part */
+    uint64_t part_window; /* window that holds the text's last part so far, if has_part */
     bool has_part;
 } emb_intake;
 
-/* The rows on their way out: the collecting thread alone. */
+/* The rows being delivered: used by the collecting thread only. */
 typedef struct emb_delivery {
     uint64_t sequence; /* window being delivered */
     uint32_t part;     /* next of its parts */
@@ -41,7 +40,7 @@ typedef struct emb_delivery {
     uint64_t summed;   /* chunks in memory.sum */
 } emb_delivery;
 
-/* What emb_engine_stats gives; any thread reads it. */
+/* What emb_engine_stats reports; any thread may read it. */
 typedef struct emb_engine_counts {
     /* added to by the submitting thread */
     emb_counter texts, texts_long, chunks, tokens, tokens_dropped, bytes_read, windows;
@@ -53,9 +52,10 @@ typedef struct emb_engine_counts {
     uint64_t graphs; /* since open */
 } emb_engine_counts;
 
-/* Tokenising on several threads: the caller's thread hands out, and all take the next text. */
+/* Tokenising on several threads: the caller's thread starts a round, and each takes the next
+ * text. */
 typedef struct emb_ahead {
-    pthread_mutex_t mutex; /* guards what follows but `next` */
+    pthread_mutex_t mutex; /* guards what follows except `next` */
     pthread_cond_t work, done;
     uint64_t round; /* of work handed out */
     uint32_t busy;  /* readers that have not finished it */
@@ -82,14 +82,14 @@ struct emb_engine {
     emb_ahead ahead;
     emb_delivery delivery;
     atomic_bool piece_waits; /* submit has stopped inside a piece: it needs a window */
-    /* both rise under the mutex, so that waiting for them is safe; read without it as well */
+    /* both are raised under the mutex, so that waiting for them is safe; also read without it */
     _Atomic uint64_t dispatched; /* windows queued since open: the number of the one being filled */
-    _Atomic uint64_t released;   /* windows whose rows are gone; slots below are free */
+    _Atomic uint64_t released;   /* windows whose rows are no longer valid: their slots are free */
 
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t work;   /* a window was queued, or stop */
     emb_wake ready;        /* readable while collect has something to do: wait_done() says how */
-    uint64_t awaited;      /* window whose rows collect gives next */
+    uint64_t awaited;      /* window whose rows collect returns next */
     uint64_t encoding;     /* oldest window with tiles to take */
     bool stop;
     emb_status status; /* sticky */
@@ -100,24 +100,24 @@ static inline emb_window *emb_engine_window(emb_engine *engine, uint64_t sequenc
     return &engine->memory.windows[sequence % engine->plan.windows];
 }
 
-/* Marks a window whose vectors are all there. Holds the mutex. */
+/* Marks a window whose vectors are complete. Holds the mutex. */
 static inline void emb_engine_window_done(emb_engine *engine, emb_window *window) {
     window->done = true;
     if (window->sequence == engine->awaited) emb_wake_tell(&engine->ready, true);
 }
 
-/* Stops the engine with this status; the first one stays. Holds the mutex. (engine.c) */
+/* Stops the engine with this status; the first one is kept. Holds the mutex. (engine.c) */
 void emb_engine_fail(emb_engine *engine, emb_status status, const emb_error *error);
 
 /* Gives the sticky status, with its message, or EMB_CANCELLED. Takes the mutex. (engine.c) */
 emb_status emb_engine_status(emb_engine *engine, emb_error *error);
 
-/* Tokenises the whole texts that these pieces begin with, as many as free windows will probably
- * hold, into memory.ahead_texts; gives their number: 0 if there are none, or too few to share.
- * The caller's thread, between texts. (ahead.c) */
+/* Tokenises the complete texts at the start of these pieces, as many as the free windows will
+ * probably hold, into memory.ahead_texts; gives their number: 0 if there are none, or too few to
+ * share. The caller's thread, between texts. (ahead.c) */
 uint32_t emb_engine_read_ahead(emb_engine *engine, const emb_piece *pieces, uint32_t count);
 
-/* A reader's main, readers but the caller's own; and their end. (ahead.c) */
+/* The main of a reader other than the caller's thread; and stopping them. (ahead.c) */
 void emb_engine_reader(void *engine, uint32_t index);
 void emb_engine_stop_readers(emb_engine *engine);
 

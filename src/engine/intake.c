@@ -1,6 +1,6 @@
 /* intake.c - submit and flush: pieces to ids to chunks to windows, on the caller's thread.
  *
- * Never blocks: when every window is in use it stops where it is and remembers the place.
+ * Never blocks: when every window is in use it stops and remembers its place.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
@@ -18,7 +18,7 @@ static emb_window *filling_window(emb_engine *engine) {
     return emb_engine_window(engine, engine->dispatched);
 }
 
-/* Under the mutex: a lane may still look whether this slot holds an older window. */
+/* Under the mutex, as a lane may still be checking whether this slot holds an older window. */
 static void reset_window(emb_engine *engine, emb_window *window) {
     EMB_ASSERT(engine->released + engine->plan.windows > engine->dispatched);
     pthread_mutex_lock(&engine->mutex);
@@ -41,7 +41,7 @@ static void dispatch(emb_engine *engine) {
     if (streamed) {
         for (uint32_t n = 0; n < engine->model->shape.layers; n++)
             atomic_store(&window->next[n], 0);
-        /* sites take turns: their windows are of one size, and rows are wanted in order */
+        /* sites take turns: windows have the same size, and rows are delivered in order */
         window->site = (uint32_t)(engine->dispatched % engine->plan.devices_count);
         emb_weights_begin_pass(&engine->memory.sites[window->site].weights);
     }
@@ -69,7 +69,7 @@ static emb_window *window_with_room(emb_engine *engine, uint32_t tokens) {
 
 /* ---- chunks and parts ------------------------------------------------------------------------ */
 
-/* The part of the text at hand in this window. */
+/* The current text's part in this window. */
 static emb_part *current_part(emb_engine *engine, emb_window *window) {
     emb_intake *in = &engine->intake;
     if (in->has_part && in->part_window == window->sequence)
@@ -134,7 +134,7 @@ static bool drain_fresh(emb_engine *engine) {
 static bool finish_text(emb_engine *engine) {
     emb_intake *in = &engine->intake;
     if (in->status != EMB_OK) {
-        in->dropped = 0; /* of a row that is given, alone */
+        in->dropped = 0; /* reported only for rows that succeed */
         emb_window *window = window_with_room(engine, 0);
         if (!window) return false;
         current_part(engine, window);
@@ -222,7 +222,7 @@ static emb_status begin_piece(emb_engine *engine, const emb_piece *piece, emb_er
     return EMB_OK;
 }
 
-/* A piece that was taken in part must come again. */
+/* A piece taken in part must be submitted again. */
 static emb_status resume_piece(const emb_intake *in, const emb_piece *piece, emb_error *error) {
     if (piece->length == in->piece_length && piece->flags == in->piece_flags) return EMB_OK;
     return emb_error_set(error, EMB_INVALID_ARGUMENT,
@@ -230,7 +230,7 @@ static emb_status resume_piece(const emb_intake *in, const emb_piece *piece, emb
                          in->piece_length, in->piece_used);
 }
 
-/* Of a text that was taken back nothing more is read. */
+/* The rest of a withdrawn text is not read. */
 static void pass_over(emb_intake *in, const emb_piece *piece) {
     in->fresh_used = in->fresh_count;
     in->piece_used = piece->length;
@@ -256,8 +256,8 @@ static bool take_piece(emb_engine *engine, const emb_piece *piece) {
     return true;
 }
 
-/* Puts a text that was tokenised ahead into chunks; the last of its pieces stays open if there is
- * no room. Gives the pieces used up. */
+/* Puts a text that was tokenised ahead into chunks; its last piece stays open if there is no room.
+ * Gives the pieces used up. */
 static uint32_t take_ahead(emb_engine *engine, const emb_ahead_text *text) {
     emb_intake *in = &engine->intake;
     const emb_piece *last = &text->pieces[text->pieces_count - 1];
@@ -275,8 +275,8 @@ static uint32_t take_ahead(emb_engine *engine, const emb_ahead_text *text) {
     return text->pieces_count - !take_piece(engine, last);
 }
 
-/* Tokenises what there is room for on all readers; gives the pieces used up. Stops at a text that
- * is not whole here, and where windows are full. */
+/* Tokenises on all readers what there is room for; gives the pieces used up. Stops at a text that
+ * is not complete here, and when windows are full. */
 static uint32_t submit_ahead(emb_engine *engine, const emb_piece *pieces, uint32_t count) {
     uint32_t taken = 0;
     while (!engine->intake.text_open) {

@@ -16,7 +16,8 @@ static void account(emb_engine *engine, emb_lane *lane, emb_status status, const
     if (status != EMB_OK) emb_engine_fail(engine, status, error);
 }
 
-/* Of a failed or cancelled engine a tile of this window may be missing: then it is never done. */
+/* If the engine failed or was cancelled a tile of this window may be missing: then it is never
+ * done. */
 static void finish_window(emb_engine *engine, emb_window *window) {
     if (engine->status != EMB_OK) return;
     emb_engine_window_done(engine, window);
@@ -32,8 +33,7 @@ static emb_window *window_with_tiles(emb_engine *engine) {
     return NULL;
 }
 
-/* Takes the next tile of a window, without texts that were taken back meanwhile. NULL: nothing is
- * left of it. */
+/* Takes the next tile of a window, less texts withdrawn meanwhile. NULL: nothing is left of it. */
 static const emb_tile_cut *take_cut(emb_window *window) {
     EMB_ASSERT(window->cuts_taken < window->cuts_count && !window->done);
     emb_tile_cut *cut = &window->cuts[window->cuts_taken++];
@@ -51,7 +51,7 @@ static void finish_cut(emb_engine *engine, emb_window *window) {
     if (++window->cuts_done == window->cuts_count) finish_window(engine, window);
 }
 
-/* Weights resident: each tile is a pass of its own, and lanes do not wait for one another. */
+/* Weights resident: each tile is a pass of its own, and lanes never wait for one another. */
 static void run_tiles(emb_engine *engine, emb_site *site, emb_lane *lane) {
     pthread_mutex_lock(&engine->mutex);
     while (!engine->stop) {
@@ -84,9 +84,9 @@ static void run_tiles(emb_engine *engine, emb_site *site, emb_lane *lane) {
     pthread_mutex_unlock(&engine->mutex);
 }
 
-/* The first lane that comes to a window begins its pass, without texts that were taken back while
- * it was queued; or ends it, if nothing is left. Then the next window has the pass's number, and
- * the layers that were loaded for it. */
+/* The first lane that reaches a window begins its pass, less texts withdrawn while it was queued.
+ * If nothing is left, it ends the window instead, and the next one gets the pass's number and the
+ * layers loaded for it. */
 static void begin_pass(emb_engine *engine, emb_site *site, emb_window *window) {
     window->begun = true;
     emb_engine_cut_again(window, engine->plan.tokens_per_tile);
@@ -100,7 +100,7 @@ static void begin_pass(emb_engine *engine, emb_site *site, emb_window *window) {
 }
 
 /* The window of this number, if this site has something to compute for it. It may be another
- * site's, gone already, or of failed texts alone. */
+ * site's, already done, or hold only failed texts. */
 static emb_window *window_of_site(emb_engine *engine, emb_site *site, uint64_t sequence) {
     emb_window *window = emb_engine_window(engine, sequence);
     if (window->sequence != sequence || window->cuts_count == 0) return NULL;

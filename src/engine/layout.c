@@ -1,4 +1,4 @@
-/* layout.c - books every buffer of an engine for given shapes: weighed while planning, bound at
+/* layout.c - books every buffer of an engine for given shapes: measured while planning, bound at
  * open.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -28,7 +28,7 @@ static void window_layout(emb_window *window, const emb_plan *plan, const emb_sh
         emb_ledger_take(books->pinned, rows * emb_row_width(shape, plan->output), sizeof(float));
 }
 
-/* Readers beside the caller's own thread. */
+/* Readers besides the caller's own thread. */
 static void readers_layout(emb_memory *memory, const emb_model *model, const emb_plan *plan,
                            emb_ledger *ledger) {
     if (plan->readers <= 1) return;
@@ -59,7 +59,7 @@ static void text_layout(emb_memory *memory, const emb_model *model, const emb_pl
     memory->nan_row = emb_ledger_take(ledger, width, sizeof(float));
 }
 
-/* Weights of a site, and what else belongs to it as a whole. */
+/* A site's weights, and what else its lanes share. */
 static void site_layout(emb_site *site, const emb_model *model, const emb_plan *plan,
                         const emb_weights_config *config, const emb_books *books) {
     const emb_shape *shape = config->shape;

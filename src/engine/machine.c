@@ -1,4 +1,4 @@
-/* machine.c - measures this machine for the planner, and keeps such measures as JSON.
+/* machine.c - measures this machine for the planner, and stores the result as JSON.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -10,9 +10,9 @@
 #include "base/json_text.h"
 #include "base/process.h"
 
-#define MAIN_STACK_BYTES (256u << 10) /* that the caller's thread may use */
+#define MAIN_STACK_BYTES (256u << 10) /* stack that the caller's thread may use */
 
-#define DRIVER_MS 30000 /* that a driver has for its answer: eight cards take some */
+#define DRIVER_MS 30000 /* for the driver to answer; with eight cards it takes some */
 
 /* Whether the module, and the driver under it, can use that GPU. */
 static emb_status check_gpu(const emb_cuda_module *module, const emb_cuda_found *found,
@@ -36,8 +36,8 @@ static emb_status check_gpu(const emb_cuda_module *module, const emb_cuda_found 
     return EMB_OK;
 }
 
-/* Finds the module, and checks the GPUs that are wanted; of all (auto), the first that can be used
- * becomes the one that is wanted. Makes no context. */
+/* Finds the module and checks the wanted GPUs; for auto, narrows them to the first usable one.
+ * Creates no context. */
 static emb_status find_gpus(const emb_cuda_module **module, emb_device_list *wanted, bool *notice,
                             emb_error *error) {
     emb_cuda_found found;
@@ -75,8 +75,8 @@ static emb_status no_room(const emb_device_info *gpu, emb_error *error) {
     return EMB_BUDGET;
 }
 
-/* Shares out what looking at GPUs cost this process: the further ones' contexts and the library are
- * told apart; what is no context's own (module, driver) is the first one's. */
+/* Divides the host bytes that probing the GPUs cost: the other GPUs' contexts and cuBLASLt have
+ * figures of their own; what belongs to no context (module, driver) counts with the first. */
 static void part_host_bytes(emb_device_info *devices, uint32_t count, uint64_t bytes) {
     for (uint32_t i = 1; i < count; i++)
         bytes = bytes > devices[i].host_bytes ? bytes - devices[i].host_bytes : 0;
@@ -85,8 +85,8 @@ static void part_host_bytes(emb_device_info *devices, uint32_t count, uint64_t b
     devices->host_bytes = bytes - devices->cublaslt_bytes;
 }
 
-/* In this process, as what it has of CUDA already is shared, and as a child could have none of it.
- * Auto has chosen once it knows a GPU that can be used: what fails from there on is told. */
+/* Not in a child process, as contexts that this process already has are shared, and a child of fork
+ * could use none. Once auto has found a usable GPU it has chosen: later failures are errors. */
 static emb_status probe_gpus(emb_machine *out, const emb_device_list *devices, emb_error *error) {
     const emb_cuda_module *module = NULL;
     emb_device_list wanted = *devices;
@@ -129,8 +129,10 @@ static emb_status probe(emb_machine *out, const emb_device_list *devices, bool g
     if (!devices || devices->kind == EMB_DEVICE_CPU) return EMB_OK;
     EMB_TRY(probe_gpus(out, devices, error));
     uint64_t taken = base_bytes(guest), before = out->process_base_bytes;
-    taken = taken > before ? taken - before : 0; /* a guest's host may have given memory back */
-    if (out->devices_count == 0) out->process_base_bytes += taken; /* a driver that is of no use */
+    taken =
+        taken > before ? taken - before : 0; /* the program around a guest may have freed memory */
+    if (out->devices_count == 0)
+        out->process_base_bytes += taken; /* from a driver that was of no use */
     part_host_bytes(out->devices, out->devices_count, taken);
     return EMB_OK;
 }
@@ -150,8 +152,8 @@ const char *emb_machine_isa(const emb_machine *machine) {
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
-/* What JSON says in words. Earlier files have isa and has_bf16 (0: none, 1: fast, 2: slow) in place
- * of the features. */
+/* What JSON states as text. Earlier files have isa and has_bf16 (0: none, 1: fast, 2: slow) in
+ * place of the features. */
 typedef struct machine_text {
     emb_machine machine;
     char cpu_features[EMB_CPU_FEATURES_TEXT];
@@ -164,7 +166,7 @@ enum field_kind {
     FIELD_TEXT,
     FIELD_U32,
     FIELD_U64,
-    FIELD_IF_KNOWN, /* those behind it may be missing: 0 or "" */
+    FIELD_IF_KNOWN, /* from here on: may be missing, then 0 or "" */
     FIELD_U32_IF_KNOWN = FIELD_IF_KNOWN,
     FIELD_U64_IF_KNOWN,
     FIELD_TEXT_IF_KNOWN
@@ -313,9 +315,9 @@ static emb_status read_field(void *object, const struct field *field, emb_json *
     return EMB_OK;
 }
 
-/* The rest of an object whose brace has been read. Stops before the value of the key `list` (NULL:
- * there is none) and says so in *at_list; called again, it goes on. At the end every field must
- * have been there once. */
+/* Reads the rest of an object whose brace has been read. Stops before the value of the key `list`
+ * (NULL: there is none) and sets *at_list; called again, it continues. At the end every field must
+ * have been seen once. */
 static emb_status read_fields(void *object, const struct field *fields, size_t count,
                               const char *list, uint32_t *seen, bool *at_list, emb_json *json,
                               emb_error *error) {

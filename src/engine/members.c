@@ -9,7 +9,7 @@
 
 #include "embound.h"
 
-/* A value of an enumeration as a word. */
+/* The word for an enumerator. */
 typedef const char *(*word_of)(uint32_t value);
 
 typedef struct row {
@@ -156,7 +156,7 @@ static const struct {
     [EMB_STRUCT_MODEL] = {model_rows, COUNT(model_rows)},
 };
 
-/* What the struct of an older caller does not reach is 0, or an empty text. */
+/* Members beyond the end of an older caller's struct read as 0, or as an empty text. */
 int emb_member_get(emb_member *out, emb_struct kind, const void *object, uint32_t index) {
     if ((size_t)kind >= COUNT(tables) || index >= tables[kind].count) return 0;
     const row *r = &tables[kind].rows[index];

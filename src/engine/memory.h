@@ -1,6 +1,6 @@
-/* memory.h - every buffer of an engine, and what holds them: windows, readers, sites.
+/* memory.h - every buffer of an engine, and the structs that hold them: windows, readers, sites.
  *
- * Booked by layout.c, once to weigh a plan and once to bind an engine.
+ * Booked by layout.c: to measure a plan, then to bind an engine.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_ENGINE_MEMORY_H
@@ -21,7 +21,7 @@ typedef struct emb_part {
     bool first, last;
 } emb_part;
 
-/* Chunks read ahead together, their order and tiles, and the vectors that come out. */
+/* Chunks read ahead together, their order, their tiles, and the resulting vectors. */
 typedef struct emb_window {
     emb_token_table table;
     emb_part *parts; /* [window_chunks] */
@@ -33,15 +33,16 @@ typedef struct emb_window {
     float *vectors;    /* [window_chunks, output_width]; of tokens: [window_tokens, hidden] */
     uint64_t sequence; /* its number since open */
     uint64_t text0;    /* number of the text of its first part */
-    uint32_t site;     /* that encodes it; streamed passes */
+    uint32_t site;     /* the site that encodes it; streamed passes */
     uint64_t pass;     /* number of its pass on its site since open; once begun */
-    bool begun;        /* a lane of its site has come to it; streamed passes */
+    bool begun;        /* a lane of its site has reached it; streamed passes */
     uint32_t cuts_taken, cuts_done, lanes_done;
-    bool withdrawn; /* a text of it was taken back; guarded by the engine's mutex once queued */
+    bool withdrawn; /* one of its texts was withdrawn; guarded by the engine's mutex once queued */
     bool done;
 } emb_window;
 
-/* One that tokenises whole texts ahead of the intake. The first is the caller's own thread. */
+/* A thread's state for tokenising complete texts ahead of the intake. The first reader is the
+ * caller's own thread. */
 typedef struct emb_reader {
     emb_tokenizer tokenizer;
     uint32_t *ids; /* [EMB_AHEAD_IDS] */
@@ -60,7 +61,7 @@ typedef struct emb_ahead_text {
 #define EMB_AHEAD_IDS    65536
 #define EMB_AHEAD_FAILED UINT32_MAX
 
-/* Where the model is: the CPU, or one GPU of several. Each site has all the weights. */
+/* Where the model is: the CPU, or one of the GPUs. Each site has all the weights. */
 typedef struct emb_site {
     emb_weights weights;
     emb_layer_spec blocks;
@@ -68,7 +69,7 @@ typedef struct emb_site {
     uint64_t passes;  /* begun since open, if weights are streamed; guarded by the engine's mutex */
     bool runs_device; /* weights are streamed to a device */
     emb_device_pass on_device;
-    emb_encoder encoder; /* the engine's to fill */
+    emb_encoder encoder; /* filled by the engine */
 } emb_site;
 
 /* Every buffer of an engine. Pointers are NULL while measuring. */
@@ -76,12 +77,12 @@ typedef struct emb_memory {
     emb_engine *engine;
     emb_tokenizer tokenizer;
     emb_thread_set threads; /* lanes, a loader per site if weights are streamed, readers but one */
-    emb_reader *readers;    /* [plan.readers]; NULL if there is one alone */
+    emb_reader *readers;    /* [plan.readers]; NULL if there is only one */
     emb_ahead_text *ahead_texts; /* [EMB_AHEAD_TEXTS] with them */
     emb_site *sites;             /* [plan.devices_count] */
     emb_lane *lanes;             /* [plan.lanes]; lane i belongs to site i % devices_count */
     emb_window *windows;         /* [plan.windows] */
-    emb_piece *slab;             /* [emb_engine_slab_pieces()] that embed submits at once */
+    emb_piece *slab;             /* [emb_engine_slab_pieces()] submitted at once by embed */
     uint32_t *open_ids;          /* [chunk_tokens_max] the chunk being filled */
     uint32_t *fresh_ids;         /* [EMB_FRESH_IDS] from the tokenizer, not yet in a chunk */
     uint32_t *length_counts;     /* [chunk_tokens_max + 1] for ordering */
@@ -91,7 +92,7 @@ typedef struct emb_memory {
 
 #define EMB_FRESH_IDS 512
 
-/* As many as readers share well; where there are none, as many as make calls few. */
+/* Enough for the readers to share evenly; with one reader, enough to keep calls few. */
 static inline uint32_t emb_engine_slab_pieces(const emb_plan *plan) {
     return plan->readers > 1 ? 180 : 32;
 }
@@ -100,18 +101,18 @@ static inline uint32_t emb_engine_slab_pieces(const emb_plan *plan) {
 void emb_engine_layout(emb_memory *memory, const emb_model *model, const emb_plan *plan,
                        const emb_backend *backend, emb_plan_books *books);
 
-/* Orders the window's chunks by length, longest first (chunks of equal length as they came), and
- * cuts those of texts that were not taken back into tiles of at most tokens_per_tile tokens.
- * `counts` is memory's length_counts. (batches.c) */
+/* Orders the window's chunks by length, longest first (stable for equal lengths), and cuts those of
+ * texts not withdrawn into tiles of at most tokens_per_tile tokens. `counts` is memory's
+ * length_counts. (batches.c) */
 void emb_engine_cut_window(emb_window *window, uint32_t *counts, uint32_t chunk_tokens_max,
                            uint32_t tokens_per_tile);
 
-/* Cuts a window that is queued anew if texts of it were taken back since. Its cuts are few enough
- * for the plan as they were before. Holds the engine's mutex. (batches.c) */
+/* Cuts a queued window again if texts of it were withdrawn since; its cuts still fit the plan.
+ * Holds the engine's mutex. (batches.c) */
 void emb_engine_cut_again(emb_window *window, uint32_t tokens_per_tile);
 
-/* Keeps of some of the window's chunks those of texts that were not taken back, in their order;
- * gives their number. (withdraw.c) */
+/* Filters a list of the window's chunks, keeping those of texts not withdrawn, in order; gives
+ * their number. (withdraw.c) */
 uint32_t emb_engine_leave_out(const emb_window *window, uint32_t *chunks, uint32_t count);
 
 #endif

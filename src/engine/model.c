@@ -1,4 +1,4 @@
-/* model.c - opens a model (files, shape, tokenizer description) and the tokenizer by itself.
+/* model.c - opens a model (files, shape, tokenizer description), or only its tokenizer.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
@@ -16,7 +16,7 @@ static emb_status check_vocabulary(const emb_model *model, emb_error *error) {
                          model->text.path, model->text.ids_end - 1, model->shape.vocabulary);
 }
 
-/* Between its special tokens a chunk has room for one of the text at least. */
+/* Besides its special tokens a chunk must have room for at least one token of the text. */
 static emb_status check_specials(const emb_model *model, emb_error *error) {
     uint32_t count = model->text.specials.before + model->text.specials.after;
     if (count < model->shape.default_tokens) return EMB_OK;
@@ -25,7 +25,7 @@ static emb_status check_specials(const emb_model *model, emb_error *error) {
                          model->text.path, count, model->shape.default_tokens);
 }
 
-/* Takes the room that the added tokens need, and reads the tokenizer's files. */
+/* Allocates room for the added tokens, and reads the tokenizer's files. */
 static emb_status describe_text(emb_model *model, emb_error *error) {
     const char *directory = emb_model_files_directory(model->files);
     emb_text_hints hints = {
@@ -87,7 +87,7 @@ const char *emb_model_prompt(const emb_model *model, const char *name) {
 
 struct emb_tokenizer_handle {
     emb_tokenizer tokenizer;
-    uint64_t bytes; /* of the arena that this stands in */
+    uint64_t bytes; /* of the arena that this struct is in */
 };
 
 static emb_tokenizer_handle *handle_layout(emb_tokenizer *tokenizer, const emb_model *model,

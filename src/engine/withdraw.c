@@ -1,5 +1,5 @@
-/* withdraw.c - takes single texts back: what is left of their work is left out, and nothing else
- * changes, as no vector depends on what is computed beside it.
+/* withdraw.c - withdraws single texts: what is left of their work is skipped, and nothing else
+ * changes, as no vector depends on what is computed next to it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/error.h"
@@ -18,8 +18,8 @@ static void mark_part(emb_window *window, uint64_t text) {
     }
 }
 
-/* Windows that are not delivered; one that may be being delivered is left as it is. As the last of
- * a text's parts is the one that counts, the text is taken back whole or not at all. */
+/* Marks windows not yet delivered; one that may be in delivery is left alone. The status of a
+ * text's last part is the one that counts, so a text is withdrawn completely or not at all. */
 static void mark_windows(emb_engine *engine, uint64_t text) {
     pthread_mutex_lock(&engine->mutex);
     for (uint64_t n = engine->awaited; n <= engine->dispatched; n++) {
@@ -46,7 +46,7 @@ emb_status emb_engine_withdraw(emb_engine *engine, uint64_t text, emb_error *err
     return EMB_OK;
 }
 
-/* Parts stand in the order of their chunks; one without chunks begins where the next one does. */
+/* Parts are in the order of their chunks; one without chunks begins where the next one does. */
 static bool is_withdrawn(const emb_window *window, uint32_t chunk) {
     uint32_t low = 0, high = window->parts_count;
     while (high - low > 1) {
