@@ -1,4 +1,5 @@
-/* positions.c - what tells a token its place: rows that embed adds, and the bias of distances.
+/* positions.c - loads what encodes positions: the rows that embed adds, and the relative attention
+ * bias.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
@@ -7,13 +8,13 @@
 #include "base/error.h"
 #include "encoder/weights_parts.h"
 
-/* T5's buckets as MPNet uses them: near distances have one each, far ones share on a log scale.
- * distance = key - query. */
+/* T5's buckets as MPNet uses them: near distances have one each, far ones share buckets on a log
+ * scale. distance = key - query. */
 static uint32_t relative_bucket(int32_t distance, uint32_t buckets, uint32_t distance_max) {
     uint32_t half = buckets / 2, bucket = distance > 0 ? half : 0;
     uint32_t away = (uint32_t)(distance < 0 ? -distance : distance), exact = half / 2;
     if (away < exact) return bucket + away;
-    /* in f32 throughout, as the reference computes it: a bucket border is a rounding away */
+    /* in f32 throughout, as the reference computes it: at a bucket's border a rounding decides */
     float scaled = logf((float)away / (float)exact) /
                    (float)log((double)distance_max / (double)exact) * (float)(half - exact);
     uint32_t far = exact + (uint32_t)scaled;
@@ -39,7 +40,7 @@ emb_status emb_weights_load_relative(emb_weights *w, emb_error *error) {
     return EMB_OK;
 }
 
-/* Positions with token type row 0 added, one row at a time: the type's row stays in staging. */
+/* Positions with token type row 0 added, one row at a time; the type's row is kept in staging. */
 emb_status emb_weights_load_positions(emb_weights *w, emb_error *error) {
     const emb_shape *s = w->shape;
     float *type = w->staging, *row = w->staging + s->spec.hidden;

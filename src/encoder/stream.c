@@ -1,16 +1,16 @@
-/* stream.c - layers that come one by one into one or two slots, for all lanes of a pass.
+/* stream.c - layers loaded one by one into one or two slots, for all lanes of a pass.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/error.h"
 #include "base/process.h"
 #include "encoder/weights_parts.h"
 
-/* On a device the host's counters say what has been enqueued, and events on the device hold back
- * what was enqueued too early. Layer n goes to slot s = n % slots:
- *   loader  enqueues the copy of n behind done(s, each lane), marks filled(s); then loaded = n + 1
+/* On a device the host's counters say what has been enqueued, and events order it there. Layer n
+ * goes to slot s = n % slots:
+ *   loader  enqueues the copy of n after done(s, each lane), marks filled(s); then loaded = n + 1
  *   lanes   once loaded > n: wait for filled(s), enqueue their tiles, mark done(s, lane); once all
  *           have: released = n + 1, and the loader may enqueue n + slots
- * An event is marked anew only when everyone who must wait for its mark before has begun to:
+ * An event is marked again only once everyone that must wait for its previous mark does:
  * filled(s) again for n + slots, after all lanes released n; done(s, lane) again for n + slots,
  * after the loader enqueued that copy. */
 
@@ -18,13 +18,13 @@ static void *filled_event(const emb_weights *w, uint32_t slot) {
     return w->events[slot];
 }
 
-/* The events of all lanes that used this slot. */
+/* The events of all lanes for this slot. */
 static void **done_events(const emb_weights *w, uint32_t slot) {
     return w->events + w->slots + (size_t)slot * w->lanes;
 }
 
-/* Enqueues the copy of layer `number` into its slot, behind the work of all lanes that still read
- * what the slot held: their marks for it are made, see emb_weights_loader. */
+/* Enqueues the copy of layer `number` into its slot, after the work of all lanes that still read
+ * the slot's previous layer: their events are marked already, see emb_weights_loader. */
 emb_status emb_weights_copy_layer(emb_weights *w, uint64_t number, emb_error *error) {
     uint32_t slot = (uint32_t)(number % w->slots), n = (uint32_t)(number % w->shape->layers);
     const emb_device_copy copy = {
@@ -38,7 +38,8 @@ emb_status emb_weights_copy_layer(emb_weights *w, uint64_t number, emb_error *er
     return w->backend->device->copy(w->copier, &copy, w->device, error);
 }
 
-/* Fills the slot of layer `number`; a copy from pinned memory is under way when this returns. */
+/* Fills the slot of layer `number`; a copy from pinned memory may still be running when this
+ * returns. */
 static emb_status fill_slot(emb_weights *w, uint64_t number, emb_error *error) {
     const emb_device_calls *device = w->backend->device;
     if (w->layers_pinned) return emb_weights_copy_layer(w, number, error);
@@ -50,8 +51,9 @@ static emb_status fill_slot(emb_weights *w, uint64_t number, emb_error *error) {
     return emb_weights_wait_uploaded(w, error);
 }
 
-/* What this lane enqueues next reads the layer. At the first one of a pass it also begins to write
- * what other lanes may still read of the pass before: activations and indices, cut otherwise. */
+/* Makes what this lane enqueues next wait for the layer. At the first layer of a pass it must also
+ * wait for the other lanes: it overwrites activations and indices that they may still read for the
+ * pass before, whose tiles were cut differently. */
 static void wait_on_device(const emb_weights *w, uint64_t number, uint32_t index,
                            emb_lane_scratch *queue) {
     const emb_device_calls *device = w->backend->device;
@@ -103,7 +105,7 @@ void emb_weights_begin_pass(emb_weights *w) {
 
 void emb_weights_skip_pass(emb_weights *w) {
     pthread_mutex_lock(&w->mutex);
-    w->wanted -= w->shape->layers; /* now perhaps below what is loaded: the loader waits for more */
+    w->wanted -= w->shape->layers; /* perhaps below `loaded` now: the loader waits for more */
     pthread_mutex_unlock(&w->mutex);
 }
 
@@ -112,8 +114,8 @@ const emb_layer *emb_weights_acquire(emb_weights *w, uint64_t number, uint32_t i
     if (w->slots == 0) return &w->layers[number % w->shape->layers];
     double before = emb_process_seconds();
     pthread_mutex_lock(&w->mutex);
-    /* `released >= number`: every lane has finished the layer before, whose activations this layer
-     * reads */
+    /* `released >= number`: every lane has finished the previous layer, whose output this one reads
+     */
     while (!w->stop && w->status == EMB_OK && (w->loaded <= number || w->released < number))
         pthread_cond_wait(&w->changed, &w->mutex);
     bool ready = !w->stop && w->status == EMB_OK;

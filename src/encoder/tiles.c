@@ -1,5 +1,5 @@
-/* tiles.c - a lane's buffers, and what stands in front of the layers: a cut's chunks as one tile,
- * and word rows from the file where the table is not resident.
+/* tiles.c - a lane's buffers, and what comes before the layers: packing a cut's chunks into a tile,
+ * and reading embedding rows from the file where the table is not resident.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>

@@ -1,4 +1,5 @@
-/* tiles.h - what the visitors of a pass share: packing a tile, gathering its words, cancelling.
+/* tiles.h - what the visitors of a pass share: packing a tile, gathering its word embeddings,
+ * cancelling.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_ENCODER_TILES_H
@@ -6,36 +7,36 @@
 
 #include "encoder/encoder.h"
 
-/* Where a tile's indices are: a block of indices. */
+/* The parts of a tile's block of indices. */
 typedef struct emb_tile_room {
     uint32_t *indices, *starts, *ids;
 } emb_tile_room;
 
-/* Packs the cut's chunks one behind another: no padding. Gives the targets. */
+/* Packs the cut's chunks end to end, without padding. Gives the targets. */
 const uint32_t *emb_tile_fill(emb_tile *tile, const emb_tile_room *room, const emb_pass *pass,
                               const emb_tile_cut *cut);
 
-/* Reads the word rows of the tile's tokens from the file; ids then index these. Fails as
- * emb_weights_read_word does. */
+/* Reads the embedding rows of the tile's tokens from the file; afterwards ids index these rows.
+ * Fails as emb_weights_read_word does. */
 emb_status emb_tile_gather(const emb_encoder *encoder, emb_lane *lane, uint32_t *ids,
                            uint32_t tokens, emb_error *error);
 
-/* One lane's way through a pass: the user of a visitor. */
+/* One lane's share of a pass: a visitor's `user`. */
 typedef struct emb_pass_share {
     emb_encoder *encoder;
     emb_lane *lane;
     const emb_pass *pass;
-    const emb_layer *layer; /* at hand, between enter and leave */
+    const emb_layer *layer; /* the current one, between enter and leave */
 } emb_pass_share;
 
-/* emb_visitor's enter and leave: the layer is had from the weights, and given back. */
+/* emb_visitor's enter and leave: acquire the layer from the weights, and release it. */
 emb_status emb_pass_enter(void *share, uint32_t n, emb_error *error);
 void emb_pass_leave(void *share, uint32_t n);
 
 /* Fails: EMB_CANCELLED. */
 emb_status emb_pass_check(const emb_pass *pass, emb_error *error);
 
-/* What takes a tile of this lane through a layer. */
+/* The step that runs this lane's tiles through a layer. */
 emb_layer_step emb_lane_step(const emb_encoder *encoder, emb_lane *lane);
 
 /* This lane's share of a pass whose tiles stay on a device. (device_pass.c) */

@@ -1,4 +1,4 @@
-/* walk.c - the only loop over layers, and the only place that puts a layer's blocks in order.
+/* walk.c - the only loop over layers, and the only place that orders a layer's blocks.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "encoder/walk.h"

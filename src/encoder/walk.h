@@ -1,9 +1,9 @@
-/* walk.h - the way through a model's layers: one loop, and a visitor that says what is done in
+/* walk.h - the walk through a model's layers: one loop, and a visitor that says what is done in
  * each.
  *
  * Visitors: a tile with resident weights, tiles that share streamed ones, tiles of a device,
  * recording (forward.c, device_pass.c), a quantizer (quantizer/quantize.c). The walk knows nothing
- * of weights or of what is computed from them, so that training may bring its own.
+ * of weights or of what is computed from them, so that training can bring its own.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_ENCODER_WALK_H
@@ -13,33 +13,33 @@
 
 typedef struct emb_visitor {
     void *user;
-    /* Makes layer n ready: for example waits for its weights. NULL: nothing to do. */
+    /* Prepares layer n: for example waits for its weights. NULL: nothing to do. */
     emb_status (*enter)(void *user, uint32_t n, emb_error *error);
-    /* Takes everything that goes through layer n through it. */
+    /* Runs layer n on everything that goes through it. */
     emb_status (*visit)(void *user, uint32_t n, emb_error *error);
-    /* Is done with layer n; called after a visit that did not fail. NULL: nothing to do. */
+    /* Releases layer n; called after a visit that succeeded. NULL: nothing to do. */
     void (*leave)(void *user, uint32_t n);
 } emb_visitor;
 
-/* From layer 0 on, in order. Fails as the visitor does, and stops there. */
+/* Visits all layers in order. Stops at the visitor's first failure, and returns it. */
 emb_status emb_walk(const emb_visitor *visitor, uint32_t layers, emb_error *error);
 
 /* The two blocks of a layer. */
 typedef enum emb_block_kind { EMB_BLOCK_ATTENTION, EMB_BLOCK_FFN } emb_block_kind;
 
-/* Sees what goes into a block, such as a backward pass needs again. x [tokens, hidden] as the
+/* Called with each block's input, which a backward pass needs again. x [tokens, hidden] as the
  * backend holds activations. */
 typedef struct emb_block_inputs {
     void (*keep)(void *user, emb_block_kind block, const void *x, const emb_tile *tile);
     void *user;
 } emb_block_inputs;
 
-/* What takes a tile through a layer. */
+/* What running a tile through a layer needs. */
 typedef struct emb_layer_step {
     const emb_backend *backend;
     const emb_layer_spec *spec;
     emb_lane_scratch *lane;
-    const emb_block_inputs *inputs; /* NULL: nobody looks */
+    const emb_block_inputs *inputs; /* NULL: not wanted */
 } emb_layer_step;
 
 /* out = layer(in); out may equal in. Enqueued on a device. */
