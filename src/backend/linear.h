@@ -1,4 +1,4 @@
-/* linear.h - parameters in the form that a backend wants: matrices, layers, the embedding.
+/* linear.h - parameters in a backend's form: matrices, layers, the embedding.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_LINEAR_H
@@ -12,13 +12,14 @@
 typedef struct emb_linear {
     uint32_t rows, cols;
     emb_dtype dtype;
-    uint32_t group; /* I4: cols that share a scale, stated before layout; else unused */
+    uint32_t group; /* I4: cols that share a scale, set before linear_layout; else unused */
     void *packed;
     float *bias;      /* [rows] */
-    void *bias_typed; /* NULL, or [rows] of `dtype`: a backend that wants the bias so, too */
+    void *bias_typed; /* NULL, or [rows] in `dtype`, for a backend that needs the bias in that form
+                         too */
     float *smooth;    /* NULL, or [cols]: in is multiplied by it before it is quantized */
-    float *scales;    /* I8, I4, FP8: beside `packed`, as private */
-    float *bounds;    /* FP8: [2], what bounds the outputs; of ffn_in alone it is filled in */
+    float *scales;    /* I8, I4, FP8: private, as `packed` */
+    float *bounds;    /* FP8: [2], bounds of the outputs; filled in for ffn_in only */
     int32_t *sums;    /* I8, I4: of the quantized weights that share a scale */
     uint8_t *zeros;   /* I4 */
 } emb_linear;
@@ -32,7 +33,7 @@ typedef struct emb_layer {
     float *ffn_gain, *ffn_shift;             /* [hidden] */
 } emb_layer;
 
-#define EMB_PACK_ROWS 64 /* that matrices are packed in steps of */
+#define EMB_PACK_ROWS 64 /* matrices are packed in steps of so many rows */
 
 typedef struct emb_embedding {
     emb_dtype dtype;

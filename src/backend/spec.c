@@ -1,4 +1,4 @@
-/* spec.c - the layer that every backend computes, and where a specification leaves it.
+/* spec.c - how a layer's specification differs from the layer that every backend computes.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/spec.h"

@@ -1,9 +1,9 @@
-/* driver.c - asks the CUDA driver which GPUs this process may use, before anything is paid for
+/* driver.c - asks the CUDA driver which GPUs this process may use, before any memory is spent on
  * them.
  *
  * The driver's library is opened by name; a machine without one pays nothing. Its calls run on a
- * thread of their own: one that never returns costs that thread and a page, not the caller.
- * Source: CUDA Driver API, Initialization, Version Management, Device Management.
+ * thread of their own: if one never returns, only that thread and a page are lost. Source: CUDA
+ * Driver API, Initialization, Version Management, Device Management.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <dlfcn.h>
@@ -23,18 +23,18 @@
 
 #define DRIVER "libcuda.so.1"
 
-/* CUresult and CUdevice_attribute, as far as they matter here. */
+/* CUresult and CUdevice_attribute, the values used here. */
 enum { CUDA_OK = 0, CUDA_NOT_INITIALIZED = 3, CUDA_NO_DEVICE = 100 };
 enum { CUDA_CAPABILITY_MAJOR = 75, CUDA_CAPABILITY_MINOR = 76 };
 
-/* That a driver did not answer, which is as global as the driver: it is waited for once in a
- * process, not by each model. A child of fork asks anew. */
+/* Whether the driver failed to answer. Global, as the driver is: it is waited for once per process,
+ * not once per model. A child of fork asks again. */
 static struct {
-    atomic_int process; /* that waited; 0: none */
+    atomic_int process; /* the process that waited; 0: none */
     atomic_uint timeout_ms;
 } silent;
 
-/* Shared by the asking thread and the answering one; the last of them gives it back. */
+/* Shared by the asking and the answering thread; the last to leave frees it. */
 typedef struct question {
     pthread_mutex_t mutex;
     pthread_cond_t answered;
@@ -71,7 +71,7 @@ static bool open_question(question **out, void *library) {
     return true;
 }
 
-/* Has the mutex. */
+/* Holds the mutex. */
 static void leave_question(question *q) {
     bool last = --q->owners == 0;
     pthread_mutex_unlock(&q->mutex);
@@ -174,7 +174,7 @@ static emb_status look(emb_cuda_found *out, void *library, uint32_t timeout_ms, 
     return status;
 }
 
-/* The ways to say that no GPU is to be used. */
+/* Whether CUDA_VISIBLE_DEVICES says that no GPU is to be used. */
 static bool hidden_on_purpose(void) {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
     return visible && (!*visible || strcmp(visible, "-1") == 0);
@@ -195,7 +195,7 @@ emb_status emb_cuda_look(emb_cuda_found *out, bool *notice, uint32_t timeout_ms,
     if (hidden_on_purpose())
         return emb_error_set(error, EMB_DEVICE,
                              "CUDA_VISIBLE_DEVICES is empty or -1: no GPU is to be used");
-    /* stays open for good: a driver that has started does not end */
+    /* never closed: an initialised driver cannot be shut down */
     void *library = dlopen(DRIVER, RTLD_NOW | RTLD_LOCAL);
     if (!library) return no_driver(dlerror(), notice, error);
     *notice = true;

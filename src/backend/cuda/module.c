@@ -21,14 +21,14 @@ static bool is_beside(char *out, size_t capacity, const char *of, const char *na
     return length > 0 && (size_t)length < capacity && access(out, R_OK) == 0;
 }
 
-/* The running program; "" if its path cannot be had. */
+/* The running program's path; "" if it is not known. */
 static void program_path(char *out, size_t capacity) {
     ssize_t length = readlink("/proc/self/exe", out, capacity - 1);
     out[length > 0 ? length : 0] = '\0';
 }
 
-/* Whether this code belongs to an installed Python package, whose module pip builds: beside its
- * library is the extension, and one folder below that the program. */
+/* Whether this code is in an installed Python package, whose module pip builds: the extension is
+ * next to the library, or, for the program, in the folder above. */
 static bool in_python_package(void) {
     char program[PATH_BYTES], path[PATH_BYTES];
     Dl_info own;

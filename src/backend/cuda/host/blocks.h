@@ -1,7 +1,7 @@
-/* blocks.h - the block operations of a CUDA backend: what a layer is on a device, in launches.
+/* blocks.h - the block operations of a CUDA backend: a layer as launches.
  *
- * As the operations of emb_backend, on lanes whose state begins with an emb_cuda_queue; the module
- * and the device that stands in for a card have them in their tables. No CUDA in here.
+ * They are emb_backend's operations, on lanes whose state begins with an emb_cuda_queue; the module
+ * and the fake device (tests/cuda) have them in their tables. No CUDA here.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CUDA_HOST_BLOCKS_H
@@ -21,7 +21,7 @@ void emb_cuda_block_pool(const emb_backend *self, emb_lane_scratch *lane, float 
                          const uint32_t *targets, const void *in, const emb_tile *tile,
                          const emb_pool_rule *rule, const emb_layer_spec *shape);
 
-/* What a row of a table of backends has of them. */
+/* The operations' fields in a row of a table of backends. */
 #define EMB_CUDA_BLOCKS                                                                            \
     .embed = emb_cuda_block_embed, .attention_block = emb_cuda_block_attention,                    \
     .ffn_block = emb_cuda_block_ffn, .pool = emb_cuda_block_pool

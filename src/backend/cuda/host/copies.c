@@ -1,8 +1,8 @@
-/* copies.c - layers on their way from pinned memory: a stream of copies, and events between it and
- * the lanes' streams.
+/* copies.c - copies layers from pinned memory: a copy stream, and events between it and the lanes'
+ * streams.
  *
- * Nothing here waits but event_finish and copier_close. A failure that shows while a copy runs is
- * sticky: the lanes' next finish tells it, before any row is delivered.
+ * Only event_finish and copier_close wait. A failure while a copy runs is sticky: the lanes' next
+ * finish reports it, before any row is delivered.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <cuda_runtime_api.h>
@@ -10,7 +10,7 @@
 
 #include "backend/cuda/host/module.h"
 
-/* Uploads of the lanes' indices share the copy engine: they slip in between pieces of a layer. */
+/* Uploads of the lanes' indices share the copy engine: they get in between pieces of a layer. */
 #define PIECE_BYTES (2u << 20)
 
 emb_status emb_cuda_copier_open(void **copier, void **events, uint32_t count, uint32_t device,

@@ -1,4 +1,4 @@
-/* cublaslt.c - opens cuBLASLt for lanes, and tries it where a machine is probed.
+/* cublaslt.c - opens cuBLASLt for lanes, and tries it when a machine is probed.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <dlfcn.h>
@@ -26,7 +26,7 @@ emb_status emb_cuda_library_open(emb_cuda_blas *blas, uint32_t device, emb_error
                          LIBRARY, reason ? reason : "not found");
 }
 
-/* One small product with everything zero: so that the library has loaded what it loads at first. */
+/* One small product of zeros, so that the library loads what it loads on first use. */
 static int try_product(const emb_cuda_blas *blas) {
     enum { SIZE = 128 };
     emb_cuda_blas_choice choice;

@@ -1,7 +1,7 @@
 /* device.c - the host side of the CUDA module: contexts, the device's region, lanes, errors.
  *
- * Everything is taken at open; operations only enqueue. The first failure of a lane is kept and
- * told by finish. CUDA errors are sticky: after one the engine ends.
+ * Everything is allocated at open; operations only enqueue. A lane's first failure is kept and
+ * reported by finish. CUDA errors are sticky: after one the engine stops.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <cuda_runtime_api.h>
@@ -25,13 +25,14 @@ emb_status emb_cuda_failed(emb_error *error, uint32_t device, const char *what,
 
 /* ---- probe ----------------------------------------------------------------------------------- */
 
-/* What this process has done to its contexts, which are as global as this. */
+/* What this process has done in its contexts: global, as contexts are. */
 static struct {
-    _Atomic uint64_t used_first;   /* bytes of the card in use before the first; 0: unknown */
-    atomic_uint lanes, lanes_most; /* open now, and at once so far */
+    _Atomic uint64_t used_first;   /* bytes in use on the card before this process's first context
+                                      there; 0: unknown */
+    atomic_uint lanes, lanes_most; /* open now; most open at once so far */
 } contexts[EMB_DEVICES_MAX];
 
-/* Whether anything of this process, such as torch, has made the device's context. */
+/* Whether something in this process, such as torch, has created the device's context. */
 static bool has_context(uint32_t index) {
     int (*state)(int device, unsigned *flags, int *active) = NULL;
     int (*device_of)(int *device, int index) = NULL;
@@ -47,15 +48,15 @@ static bool has_context(uint32_t index) {
     return told && active;
 }
 
-/* The context of a card that others fill cannot be made: told with what is known without it. */
+/* No context fits on a card that others fill: reports what is known without one. */
 static emb_status no_room(emb_device_info *out, const emb_cuda_nvml *nvml, emb_error *error) {
     cudaGetLastError();
     emb_cuda_nvml_free(&out->free_bytes, nvml);
     return emb_error_set(error, EMB_NO_MEMORY, "no room for a context");
 }
 
-/* A process that has it to itself, a limit of MPS, errors of its memory: who uses auto must read
- * how to go on without it. */
+/* Exclusive compute mode, a limit of MPS, memory errors: a user of auto must be told how to
+ * continue without this GPU. */
 static emb_status no_context(uint32_t index, cudaError_t reason, emb_error *error) {
     cudaGetLastError();
     return emb_error_set(error, EMB_DEVICE,
@@ -71,12 +72,12 @@ static void share_bytes(emb_device_info *out, const emb_cuda_nvml *nvml,
     if (known && !before->active) contexts[out->index].used_first = before->used;
     emb_cuda_nvml_share(&out->held_bytes, &out->context_bytes, nvml, before,
                         known ? contexts[out->index].used_first : 0, taken);
-    /* a lane that opens meanwhile is counted among the open ones first */
+    /* in this order: a lane opened in between must not count as one no longer open */
     unsigned open = known ? contexts[out->index].lanes : 0;
     unsigned most = known ? contexts[out->index].lanes_most : 0;
     out->grown = most > 0;
     out->grown_lanes = most > open ? most - open : 0;
-    out->free_bytes = free_bytes ? free_bytes : 1; /* 0 means that it is not known */
+    out->free_bytes = free_bytes ? free_bytes : 1; /* 0 means not known */
 }
 
 static emb_status probe_one(emb_device_info *out, uint32_t index, emb_error *error) {
@@ -132,7 +133,7 @@ static emb_status probe_all(emb_device_info *devices, uint32_t *count,
         EMB_TRY(probe_one(&devices[i], index, error));
         *count = i + 1;
     }
-    /* once a process, so told of the first device alone */
+    /* once per process, so reported for the first device only */
     if (*count && wanted && wanted->gemm == EMB_GEMM_CUBLASLT)
         EMB_TRY(emb_cuda_library_probe(&devices[0].cublaslt_bytes, devices[0].index, error));
     return EMB_OK;
@@ -177,7 +178,7 @@ void *emb_cuda_take(uint32_t device, uint64_t bytes) {
     void *base = NULL;
     if (cudaSetDevice((int)device) != cudaSuccess) return NULL;
     if (cudaMalloc(&base, bytes) == cudaSuccess) return base;
-    cudaGetLastError(); /* refused, and told by NULL: not an error of later calls */
+    cudaGetLastError(); /* NULL reports it: clear it, so that it is not an error of later calls */
     return NULL;
 }
 
@@ -243,7 +244,7 @@ emb_status emb_cuda_lane_failed(emb_error *error, const emb_cuda_state *state, c
 void emb_cuda_lane_close(emb_lane_scratch *scratch) {
     emb_cuda_state *state = scratch->state;
     emb_cuda_queue *queue = &state->queue;
-    /* a cancelled lane may still be at work, in memory that is given back next */
+    /* a cancelled lane may still be working in memory that is freed next */
     if (queue->stream) cudaStreamSynchronize(queue->stream);
     emb_cuda_forget(state);
     emb_cuda_blas_close(&queue->blas);

@@ -1,7 +1,7 @@
-/* graph.c - a lane's recordings: the forward of a bucket of tokens as one CUDA graph.
+/* graph.c - a lane's recordings: the forward for a bucket of tokens as one CUDA graph.
  *
  * Grids are sized by the bucket, lengths are read on the device, so one graph serves every tile
- * that fits it. Recorded at open, before ready; a replay launches what plain operations would.
+ * that fits it. Recorded at open; a replay launches what plain operations would.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/host/module.h"
@@ -14,7 +14,7 @@ void emb_cuda_record(emb_tile *tile, uint32_t tokens, emb_lane_scratch *scratch)
     state->recording = tokens;
     queue->replayed = false;
     emb_cuda_note(queue, cudaSetDevice((int)state->index));
-    /* this thread's calls alone: other lanes may work meanwhile */
+    /* only this thread's calls: other lanes may work meanwhile */
     emb_cuda_note(queue, cudaStreamBeginCapture(queue->stream, cudaStreamCaptureModeThreadLocal));
     emb_cuda_view v = emb_cuda_view_indices(scratch, tile);
     emb_cuda_note(queue, queue->launch->prepare(&v.batch, queue->stream));
@@ -28,7 +28,7 @@ emb_status emb_cuda_recorded(emb_lane_scratch *scratch, emb_error *error) {
     cudaError_t reason = cudaStreamEndCapture(queue->stream, &graph);
     if (reason == cudaSuccess) reason = (cudaError_t)queue->failure;
     if (reason == cudaSuccess) reason = cudaGraphInstantiate(&ready, graph, 0);
-    /* what a first launch would take on the device, it takes now */
+    /* now, not at the first launch, it allocates on the device */
     if (reason == cudaSuccess) reason = cudaGraphUpload(ready, queue->stream);
     if (reason == cudaSuccess) reason = cudaStreamSynchronize(queue->stream);
     if (graph) cudaGraphDestroy(graph);
@@ -40,7 +40,7 @@ emb_status emb_cuda_recorded(emb_lane_scratch *scratch, emb_error *error) {
     }
     if (ready) cudaGraphExecDestroy(ready);
     emb_cuda_lane_failed(error, state, "its work cannot be recorded", reason);
-    queue->failure = 0; /* of the recording; a broken context fails what comes next */
+    queue->failure = 0; /* it was the recording's; a broken context fails the next call too */
     queue->blas_status = 0;
     cudaGetLastError();
     return EMB_DEVICE;

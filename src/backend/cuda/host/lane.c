@@ -1,9 +1,9 @@
-/* lane.c - cuts a lane's memory for the tile at hand, and says which tuned kernels it may use.
+/* lane.c - cuts a lane's memory for a tile, and selects the tuned kernels it uses.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/host/lane.h"
 
-/* Of activations: f16 beside quantized matrices. */
+/* The type of activations: f16 with quantized matrices. */
 static emb_dtype type_of(emb_dtype dtype) {
     return emb_dtype_quantized(dtype) ? EMB_DTYPE_F16 : dtype;
 }
@@ -25,8 +25,8 @@ static emb_cuda_view view(const emb_lane_scratch *lane, const emb_tile *tile,
         .targets = v.lane.ids + tile->tokens,
         .positions = v.lane.positions,
         .items = v.lane.items,
-        /* a kernel may start while the one before ends; the launch attribute is Hopper's, and
-         * what stands before it must be a kernel, not a graph */
+        /* programmatic dependent launch: a kernel may start while the previous one ends; needs
+         * Hopper, and the previous launch must be a kernel, not a graph */
         .overlap = v.queue->device.capability >= 90 && !v.queue->replayed,
     };
     return v;
@@ -37,7 +37,7 @@ emb_cuda_view emb_cuda_view_of(const emb_backend *self, const emb_lane_scratch *
     return view(lane, tile, shape, self->dtype);
 }
 
-/* The index buffers stand before everything whose place depends on shape or dtype. */
+/* The index buffers come before everything whose place depends on shape or dtype. */
 emb_cuda_view emb_cuda_view_indices(const emb_lane_scratch *lane, const emb_tile *tile) {
     static const emb_layer_spec any = {.hidden = 1, .intermediate = 1};
     return view(lane, tile, &any, EMB_DTYPE_F32);

@@ -9,10 +9,10 @@
 
 #include "backend/cuda/host/lane.h"
 
-/* A lane's, in emb_lane_scratch.state. */
+/* A lane's state, in emb_lane_scratch.state. */
 typedef struct emb_cuda_state {
-    emb_cuda_queue queue; /* first: blocks know no more; its stream is a cudaStream_t */
-    uint32_t index;       /* of the device */
+    emb_cuda_queue queue; /* first: it is all that blocks know; its stream is a cudaStream_t */
+    uint32_t index;       /* the device's */
     uint32_t recording;   /* tokens of the tile being recorded; 0: none is */
     uint32_t graphs_count;
     struct emb_cuda_recorded {
@@ -23,7 +23,7 @@ typedef struct emb_cuda_state {
 
 _Static_assert(sizeof(emb_cuda_state) <= EMB_CUDA_STATE_BYTES, "layout books too little for state");
 
-/* Makes the context of a device. */
+/* Creates the context of a device. */
 cudaError_t emb_cuda_warm_up(uint32_t device);
 
 emb_status emb_cuda_probe(emb_device_info *devices, uint32_t *count, const emb_device_list *wanted,
@@ -60,7 +60,7 @@ void emb_cuda_lane_wait(emb_lane_scratch *scratch, void *event);
 void emb_cuda_lane_mark(emb_lane_scratch *scratch, void *event);
 emb_status emb_cuda_event_finish(void *event, uint32_t device, emb_error *error);
 
-/* NO_DEVICE: none is made current. */
+/* EMB_CUDA_NO_DEVICE: no device is made current. */
 #define EMB_CUDA_NO_DEVICE UINT32_MAX
 void emb_cuda_enter(emb_device_thread *before, uint32_t device);
 void emb_cuda_leave(const emb_device_thread *before);
@@ -83,7 +83,7 @@ void emb_cuda_convert(const emb_backend *self, void *out, emb_dtype dtype, const
 bool emb_cuda_replay(emb_cuda_state *state, uint32_t tokens);
 void emb_cuda_forget(emb_cuda_state *state);
 
-/* Tells the lane's first failure, or `reason`. */
+/* Reports the lane's first failure, or `reason`. */
 emb_status emb_cuda_lane_failed(emb_error *error, const emb_cuda_state *state, const char *what,
                                 cudaError_t reason);
 emb_status emb_cuda_failed(emb_error *error, uint32_t device, const char *what, cudaError_t reason);
@@ -91,7 +91,7 @@ emb_status emb_cuda_failed(emb_error *error, uint32_t device, const char *what, 
 /* Opens cuBLASLt for a lane. Fails: EMB_DEVICE, naming what was looked for. */
 emb_status emb_cuda_library_open(emb_cuda_blas *blas, uint32_t device, emb_error *error);
 
-/* Opens cuBLASLt, multiplies once, and gives the host bytes that it took. Fails: EMB_DEVICE. */
+/* Opens cuBLASLt, multiplies once, and gives the host bytes that this took. Fails: EMB_DEVICE. */
 emb_status emb_cuda_library_probe(uint64_t *host_bytes, uint32_t device, emb_error *error);
 
 #endif

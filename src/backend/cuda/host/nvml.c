@@ -1,7 +1,7 @@
 /* nvml.c - asks NVML, opened at run time, for the device bytes of this process.
  *
- * Its few prototypes are written out here: the toolkit ships no header for it.
- * Source: NVML API reference, nvmlDeviceGetComputeRunningProcesses_v3, nvmlDeviceGetMemoryInfo.
+ * Its few prototypes are declared here: the toolkit ships no header for it. Source: NVML API
+ * reference, nvmlDeviceGetComputeRunningProcesses_v3, nvmlDeviceGetMemoryInfo.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/host/nvml.h"
@@ -73,7 +73,7 @@ void emb_cuda_nvml_before(emb_cuda_before *out, const emb_cuda_nvml *nvml, bool 
     if (!emb_cuda_nvml_used(&out->used, nvml)) out->used = 0;
 }
 
-/* What was added to the card; all that is taken, where that is not known or cannot be. */
+/* The bytes added on the card; if that is unknown or impossible, all that is in use. */
 static uint64_t added(uint64_t before, uint64_t now, uint64_t taken) {
     return before && now > before && now - before < taken ? now - before : taken;
 }

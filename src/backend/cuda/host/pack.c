@@ -1,4 +1,4 @@
-/* pack.c - rounds weights to a device's formats, piece by piece through small buffers of the host.
+/* pack.c - rounds weights to a device's formats, piece by piece through small host buffers.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/host/pack.h"
@@ -7,7 +7,7 @@
 
 #include "backend/cuda/kernels/launch.h"
 
-enum { PIECE = 2048 }; /* values of 16 bits on their way */
+enum { PIECE = 2048 }; /* 16-bit values at a time */
 
 static uint16_t round_bf16(float value) {
     uint32_t bits;
@@ -29,7 +29,7 @@ static void put_halves(void *out, emb_dtype dtype, const float *in, uint64_t cou
     }
 }
 
-/* Rows of int8, each with its scale behind. */
+/* Rows of int8, each followed by its scale. */
 static void put_table(unsigned char *out, const float *in, uint64_t rows, uint32_t cols,
                       emb_cuda_put put) {
     enum { ROWS = 8 };
@@ -59,7 +59,7 @@ void emb_cuda_pack_values(void *out, emb_dtype dtype, const float *in, uint64_t 
         put_halves(out, dtype, in, rows * cols, put);
 }
 
-/* Two codes a byte, the even column in the low half. */
+/* Two codes per byte, the even column in the low half. */
 static void put_int4(unsigned char *out, const int8_t *codes, uint64_t count, emb_cuda_put put) {
     unsigned char bytes[PIECE];
     for (uint64_t done = 0, many; done < count / 2; done += many) {

@@ -1,4 +1,4 @@
-/* pack.h - what a CUDA backend makes of weights on their way to the device; no CUDA in here.
+/* pack.h - converts weights to the form that a CUDA backend uploads; no CUDA here.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CUDA_HOST_PACK_H
@@ -6,7 +6,7 @@
 
 #include "backend/backend.h"
 
-/* Copies host bytes to where the weights stay: the device's memory, or pinned. */
+/* Copies host bytes to the weights' final place: device memory, or pinned. */
 typedef void (*emb_cuda_put)(void *to, const void *from, uint64_t bytes);
 
 /* As emb_backend.convert. */

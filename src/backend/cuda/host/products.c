@@ -1,14 +1,13 @@
 /* products.c - a layer's four products, whatever the dtype of the matrix: by own kernels, or by
  * cuBLASLt where the plan says so.
  *
- * int8 and fp8 multiply codes, which a pass of its own makes of a product's input, or the norm in
- * front of it; int4 multiplies the f16 input itself. cuBLASLt's algorithm is chosen once for a
- * product, for one number of tokens whatever the tile, so that neither bucket nor budget decides
- * about bits.
+ * int8 and fp8 multiply codes, made from a product's input by a kernel of their own or by the norm
+ * before it; int4 multiplies the f16 input itself. cuBLASLt's algorithm is chosen once per product,
+ * for a fixed number of tokens, so that bits depend on neither bucket nor budget.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/host/products.h"
 
-#define CHOICE_TOKENS 16384 /* that algorithms are chosen for */
+#define CHOICE_TOKENS 16384 /* for which algorithms are chosen */
 
 /* ---- as launchers take it -------------------------------------------------------------------- */
 
@@ -43,13 +42,13 @@ uint32_t emb_cuda_tuning_tokens(const emb_cuda_view *v) {
     return EMB_TUNING_TOKENS << emb_cuda_tuning_row(v->batch.tokens_max);
 }
 
-/* The tile that was found fastest for the product, or AUTO. */
+/* The tile found fastest for the product, or AUTO. */
 static emb_cuda_tile tuned_tile(const emb_cuda_view *v, emb_cuda_product which) {
     uint32_t row = emb_cuda_tuning_row(v->batch.tokens_max);
     return (emb_cuda_tile)v->queue->tuning.kernels[row][which];
 }
 
-/* That, or the usual one. */
+/* The same, with AUTO resolved. */
 static emb_cuda_tile linear_tile(const emb_cuda_view *v, emb_cuda_product which,
                                  const emb_cuda_linear *linear) {
     emb_cuda_tile tile = tuned_tile(v, which);
@@ -57,7 +56,8 @@ static emb_cuda_tile linear_tile(const emb_cuda_view *v, emb_cuda_product which,
     return v->queue->launch->linear_tile(linear, emb_cuda_tuning_tokens(v), &v->queue->device);
 }
 
-/* The same, and the usual one too where a table of another type names one that there is not. */
+/* The same; also the default where a table tuned for another type names a tile that this type
+ * lacks. */
 static emb_cuda_tile quantized_tile(const emb_cuda_view *v, emb_cuda_product which,
                                     const emb_cuda_quantized *matrix) {
     emb_cuda_tile tile = tuned_tile(v, which);
@@ -94,7 +94,7 @@ emb_cuda_operand emb_cuda_ready(const emb_cuda_view *v, const emb_linear *l, con
 
 /* ---- products -------------------------------------------------------------------------------- */
 
-/* Keeps the lane's first failure, in the library's own numbers. */
+/* Keeps the lane's first failure, with cuBLASLt's own status. */
 static bool noted(emb_cuda_queue *queue, int status) {
     if (status && !queue->failure) queue->failure = queue->blas_status = status;
     return status != 0;
@@ -107,7 +107,7 @@ static void multiply_library(const emb_cuda_view *v, emb_cuda_product which, voi
     emb_cuda_blas_choice *choice = &queue->choices[which];
     emb_cuda_linear weights = linear_of(v, l);
     if (l->bias_typed) weights.bias = l->bias_typed;
-    /* while lanes are warmed, so before ready */
+    /* happens while lanes are warmed up, so before open returns */
     if (!choice->rows &&
         noted(queue, launch->blas_choose(choice, &queue->blas, &weights, CHOICE_TOKENS, 0)))
         return;
@@ -147,7 +147,7 @@ void emb_cuda_multiply(const emb_cuda_view *v, emb_cuda_product which, void *out
                                             &queue->device, queue->stream));
 }
 
-/* fp8's codes come out of the product, for E4M3 can afford a scale that is known beforehand. */
+/* fp8's product writes codes itself: E4M3 can afford a scale that is known beforehand. */
 static emb_cuda_operand multiply_to_codes(const emb_cuda_view *v, void *codes_at,
                                           emb_cuda_operand in, const emb_linear *l) {
     emb_cuda_queue *queue = v->queue;
@@ -167,33 +167,34 @@ emb_cuda_operand emb_cuda_multiply_inner(const emb_cuda_view *v, emb_cuda_operan
     return emb_cuda_ready(v, next, lane->wide, lane->inner_codes, lane->wide);
 }
 
-static void norm_behind(const emb_cuda_view *v, void *out, uint32_t hidden,
-                        const emb_cuda_behind *b) {
+static void run_epilogue(const emb_cuda_view *v, void *out, uint32_t hidden,
+                         const emb_cuda_epilogue *e) {
     emb_cuda_queue *queue = v->queue;
-    if (!b->codes) {
+    if (!e->codes) {
         emb_cuda_note(queue,
-                      queue->launch->residual_norm(out, b->room, b->residual, &b->norm, &v->batch,
+                      queue->launch->residual_norm(out, e->room, e->residual, &e->norm, &v->batch,
                                                    hidden, v->type, queue->stream));
         return;
     }
-    emb_cuda_codes codes = emb_cuda_codes_of(v, b->codes);
+    emb_cuda_codes codes = emb_cuda_codes_of(v, e->codes);
     emb_cuda_note(queue, queue->launch->residual_norm_codes(
-                             out, &codes, b->smooth, b->type, b->room, b->residual, &b->norm,
+                             out, &codes, e->smooth, e->type, e->room, e->residual, &e->norm,
                              &v->batch, hidden, &queue->device, queue->stream));
 }
 
-/* In one kernel where the own products have that, which need room that nothing else is in. */
+/* In one kernel where the module has such; the product's buffer must not overlap any other in
+ * use. */
 void emb_cuda_multiply_norm(const emb_cuda_view *v, emb_cuda_product which, void *out,
-                            emb_cuda_operand in, const emb_linear *l, const emb_cuda_behind *b) {
+                            emb_cuda_operand in, const emb_linear *l, const emb_cuda_epilogue *e) {
     emb_cuda_queue *queue = v->queue;
     if (!v->lane.projected || queue->blas.handle) {
-        emb_cuda_multiply(v, which, b->room, in, l);
-        norm_behind(v, out, l->rows, b);
+        emb_cuda_multiply(v, which, e->room, in, l);
+        run_epilogue(v, out, l->rows, e);
         return;
     }
     emb_cuda_linear weights = linear_of(v, l);
-    emb_cuda_note(queue, queue->launch->linear_norm(out, in.values, &weights, b->residual, &b->norm,
-                                                    b->room, tuned_tile(v, which),
+    emb_cuda_note(queue, queue->launch->linear_norm(out, in.values, &weights, e->residual, &e->norm,
+                                                    e->room, tuned_tile(v, which),
                                                     emb_cuda_tuning_tokens(v), &v->batch,
                                                     &queue->device, queue->stream));
 }

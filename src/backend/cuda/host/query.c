@@ -1,4 +1,4 @@
-/* query.c - what the module gives to who opens it: its calls, and a backend for each dtype.
+/* query.c - the module's interface: its calls, and a backend for each dtype.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/backend.h"
@@ -49,7 +49,7 @@ static const emb_backend *backend_of(uint32_t compute_capability, emb_dtype dtyp
                          gemm);
 }
 
-/* Drivers of the toolkit's major version run what it built, whatever their minor one. */
+/* Any driver of the toolkit's major version runs what it built, whatever the minor version. */
 static const emb_cuda_module module_table = {EMB_CUDA_ABI, CUDART_VERSION / 1000 * 1000,
                                              emb_cuda_supports, emb_cuda_probe, backend_of};
 

@@ -1,5 +1,5 @@
-/* rows.c - memory of the caller's on a device, and rows between it and the host; and threads of the
- * caller's, on which another device may be current, for another runtime too.
+/* rows.c - memory for the caller's rows on a device, and copies to and from it; and saving what the
+ * caller's own CUDA code made current on its threads.
  *
  * Source: CUDA Driver API, Context Management.
  *
@@ -9,7 +9,7 @@
 
 #include "backend/cuda/host/module.h"
 
-/* Of the driver, as the runtime's own call would take a device into use that nobody has asked for.
+/* Asks the driver, as the runtime's call would initialise a device that nobody asked for.
  */
 void emb_cuda_enter(emb_device_thread *before, uint32_t device) {
     *before = (emb_device_thread){0};
@@ -18,7 +18,7 @@ void emb_cuda_enter(emb_device_thread *before, uint32_t device) {
         int (*current)(void **context);
         *(void **)&current = dlsym(before->library, "cuCtxGetCurrent");
         *(void **)&before->restore = dlsym(before->library, "cuCtxSetCurrent");
-        /* it fails where the driver has not begun yet: then nothing is current */
+        /* it fails if the driver is not initialised yet: then nothing is current */
         if (!current || current(&before->context) != 0) before->context = NULL;
     }
     if (device != EMB_CUDA_NO_DEVICE) cudaSetDevice((int)device);
@@ -46,7 +46,7 @@ void emb_cuda_rows_give(void *base, uint32_t device) {
     emb_cuda_leave(&before);
 }
 
-/* On a stream of its own: the default one would wait for the program's work. */
+/* On a stream of its own: the default stream would wait for the program's work. */
 static cudaError_t copy_rows(const emb_rows_copy *copy) {
     cudaStream_t stream;
     cudaError_t reason = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);

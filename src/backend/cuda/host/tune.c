@@ -1,7 +1,7 @@
-/* tune.c - times the kernels that give a product the same bits, and remembers the fastest.
+/* tune.c - times the kernels that give a product the same bits, and keeps the fastest.
  *
- * Runs before ready, on a lane that was just warmed with a tile of the size in question, in that
- * lane's own memory. What it finds decides about speed alone.
+ * Runs during open, on a lane just warmed up with a tile of the same size, in that lane's memory.
+ * The result affects only speed.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/host/module.h"
@@ -9,7 +9,7 @@
 
 enum { LAUNCHES = 10, SAMPLES = 3 };
 
-/* What is gained must be more than what one measurement differs from the next. */
+/* A gain must exceed the noise between measurements. */
 #define GAIN 0.97f
 
 /* One product of the layer, between buffers of the lane: as the block runs it, norm included if it
@@ -43,8 +43,8 @@ static job job_of(const emb_cuda_view *v, const emb_layer *layer, const emb_cuda
     };
 }
 
-/* Codes and values lie one over another here, and mean nothing. What stands behind a product is the
- * same whichever kernel that takes. */
+/* Codes and values overlap here and are meaningless. What follows a product is the same for every
+ * kernel. */
 static int run_quantized(const job *j, emb_cuda_tile tile, const emb_cuda_view *v) {
     const emb_cuda_launch *launch = v->queue->launch;
     const emb_cuda_device *device = &v->queue->device;
@@ -77,7 +77,7 @@ static float time_of(const job *j, emb_cuda_tile tile, const emb_cuda_view *v, c
     cudaStream_t stream = v->queue->stream;
     float best = 0;
     if (run_job(j, tile, v) != 0) {
-        cudaGetLastError(); /* told here, and not an error of later calls */
+        cudaGetLastError(); /* handled here: not an error of later calls */
         return 0;
     }
     for (int s = 0; s < SAMPLES; s++) {
@@ -113,7 +113,7 @@ emb_status emb_cuda_tune(const emb_backend *self, emb_lane_scratch *scratch, emb
     emb_tile tile = {.tokens = tokens, .chunks = chunks};
     emb_cuda_view v = emb_cuda_view_of(self, scratch, &tile, shape);
     cudaEvent_t start = NULL, stop = NULL;
-    if (state->queue.blas.handle) return EMB_OK; /* its algorithms are not alike in bits */
+    if (state->queue.blas.handle) return EMB_OK; /* its algorithms differ in bits */
     cudaError_t reason = cudaEventCreate(&start);
     if (reason == cudaSuccess) reason = cudaEventCreate(&stop);
     uint8_t *row = tuning->kernels[emb_cuda_tuning_row(tokens)];

@@ -1,4 +1,4 @@
-/* weights.c - parameters on their way to a device, in the form that its kernels want.
+/* weights.c - uploads parameters to a device, in its kernels' form.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/host/module.h"
@@ -6,7 +6,7 @@
 #include "backend/cuda/host/products.h"
 #include "backend/cuda/kernels/kernels.h"
 
-/* A failure is told by emb_cuda_uploaded. */
+/* emb_cuda_uploaded reports a failure. */
 static void put(void *to, const void *from, uint64_t bytes) {
     cudaMemcpy(to, from, bytes, cudaMemcpyDefault);
 }
@@ -30,7 +30,7 @@ void emb_cuda_linear_pack_quantized(const emb_backend *self, emb_linear *linear,
     emb_cuda_pack_rows(linear, row0, rows, put);
 }
 
-/* fp8's first matrix of the feed-forward, whose outputs become codes as they are, gets its bounds.
+/* Fills in the bounds of fp8's ffn_in, whose product writes codes directly.
  */
 emb_status emb_cuda_layer_finish(const emb_backend *self, emb_layer *layer, uint32_t device,
                                  emb_error *error) {

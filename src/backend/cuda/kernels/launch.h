@@ -1,5 +1,5 @@
 /* launch.h - the launchers of the CUDA kernels as one table, which host/ calls through: the module
- * fills it with its kernels (launch.c), a device that stands in for a card with loops.
+ * fills it with its kernels (launch.c), the fake device (tests/cuda) with loops.
  *
  * Legend: [tokens, ...] are the batch's, packed; rows of outputs past the batch stay untouched.
  * Numerics: the order of every sum over K, keys or tokens depends on nothing outside the chunk;
@@ -20,9 +20,9 @@ extern "C" {
 #define EMB_CUDA_HIDDEN_MAX     1536
 #define EMB_CUDA_HEAD_DIM_MAX   128
 #define EMB_CUDA_QUERY_ROWS     64   /* query rows of one attention work item */
-#define EMB_CUDA_CODES_COLS_MAX 6144 /* that quantize takes */
+#define EMB_CUDA_CODES_COLS_MAX 6144 /* the most that quantize takes */
 
-/* What launchers ask about the device. */
+/* What launchers need to know of the device. */
 typedef struct emb_cuda_device {
     uint32_t multiprocessors;
     uint32_t capability; /* 90 for sm_90 */
@@ -30,19 +30,19 @@ typedef struct emb_cuda_device {
 
 /* The chunks that go through the encoder together, packed. All pointers are device pointers. */
 typedef struct emb_cuda_batch {
-    uint32_t tokens_max, chunks_max; /* of the bucket: what grids are sized by */
+    uint32_t tokens_max, chunks_max; /* the bucket's, by which grids are sized */
     uint32_t overlap; /* 1: a kernel may be set up while the one before it ends; sm_90 and up */
     const uint32_t *counts;  /* [2]: tokens, chunks of this batch */
     const uint32_t *ids;     /* [tokens_max] */
     const uint32_t *starts;  /* [chunks_max + 1], first is 0 */
-    const uint32_t *targets; /* [chunks_max]: row that a chunk's vector goes to */
+    const uint32_t *targets; /* [chunks_max]: row to which a chunk's vector is written */
     uint32_t *positions;     /* [tokens_max], made by prepare */
     uint32_t *items;         /* [emb_cuda_items_words()] of attention, made by prepare */
 } emb_cuda_batch;
 
-/* 32-bit words of batch->items, four for an item: tokens [0] to [0] + [1] are its chunk, its query
- * rows begin at [2] of them. Item 0 holds the number of the others. The address is a multiple of
- * 16. */
+/* 32-bit words of batch->items, four per item: [0] and [1] are the first token and the length of
+ * its chunk, [2] is where its query rows begin in the chunk. Item 0 holds the number of the others.
+ * The address is a multiple of 16. */
 static inline uint64_t emb_cuda_items_words(uint32_t tokens_max, uint32_t chunks_max) {
     return 4 * (1 + (uint64_t)tokens_max / EMB_CUDA_QUERY_ROWS + chunks_max);
 }
@@ -165,7 +165,7 @@ typedef struct emb_cuda_launch {
 
     /* ---- linear ---- */
 
-    /* What AUTO stands for: the largest tile that still gives every multiprocessor work. */
+    /* The tile that AUTO stands for: the largest that still gives every multiprocessor work. */
     emb_cuda_tile (*linear_tile)(const emb_cuda_linear *linear, uint32_t tokens,
                                  const emb_cuda_device *device);
 
@@ -177,19 +177,19 @@ typedef struct emb_cuda_launch {
 
     /* out [tokens, rows] = norm(residual + in * W^T + bias), the product rounded to the type as
      * between linear_run and residual_norm, whose bits it has. `out` may be `residual`. `product`
-     * [tokens, rows] is written if the two are not done in one, as on Hopper for rows of 384 and
-     * 768. AUTO chooses as for a batch of `tokens` tokens, so that a caller may have few sizes to
-     * choose by. */
+     * [tokens, rows] is written unless one kernel does both, as on Hopper for rows of 384 and 768.
+     * AUTO chooses as for a batch of `tokens` tokens, so that a caller can limit the number of
+     * choices. */
     int (*linear_norm)(void *out, const void *in, const emb_cuda_linear *linear,
                        const void *residual, const emb_cuda_norm *norm, void *product,
                        emb_cuda_tile tile, uint32_t tokens, const emb_cuda_batch *batch,
                        const emb_cuda_device *device, void *stream);
 
-    /* values [tokens, cols] = GELU(values): behind a product of cuBLASLt. */
+    /* values [tokens, cols] = GELU(values): after a product by cuBLASLt. */
     int (*gelu)(void *values, uint32_t cols, const emb_cuda_batch *batch, emb_dtype type,
                 void *stream);
 
-    /* The candidate-th algorithm (0 is the library's favourite) for this shape among those that
+    /* The candidate-th algorithm (0 is the library's first choice) for this shape among those that
      * need no workspace and do not split K. Gives 0, -1 if there are fewer candidates, or a
      * cublasStatus_t. */
     int (*blas_choose)(emb_cuda_blas_choice *choice, const emb_cuda_blas *blas,
@@ -203,7 +203,7 @@ typedef struct emb_cuda_launch {
 
     /* ---- attention, pool ---- */
 
-    /* out [tokens, hidden] = attention of packed qkv [tokens, 3 * hidden]; each chunk by itself. */
+    /* out [tokens, hidden] = attention of packed qkv [tokens, 3 * hidden]; within each chunk. */
     int (*attention)(void *out, const void *qkv, const emb_cuda_heads *heads,
                      const emb_cuda_batch *batch, emb_dtype type, const emb_cuda_device *device,
                      void *stream);
@@ -242,14 +242,15 @@ typedef struct emb_cuda_launch {
                          const emb_cuda_batch *batch, const emb_cuda_device *device, void *stream);
 
     /* FP8: what bounds a matrix's outputs, device floats: bounds[0] the largest sum of magnitudes
-     * of a row, bounds[1] the largest magnitude of the bias. Made once, after the matrix is there.
+     * of a row, bounds[1] the largest magnitude of the bias. Computed once, after the matrix is
+     * uploaded.
      */
     int (*quantized_bounds)(float *bounds, const emb_cuda_quantized *linear,
                             const emb_cuda_device *device, void *stream);
 
-    /* FP8: quantized_run whose outputs are codes: a token's scale is so that no output can pass
-     * 448, from what `codes` says of the token and `bounds` of the matrix. E4M3 can afford that this
-     * is more than the largest output. All of `out` and `codes` lie apart. rows: a multiple of 16.
+    /* FP8: quantized_run whose outputs are codes: a token's scale is derived from its input's scale
+     * and `bounds`, so that no output can exceed 448. E4M3 has the range for a scale that is larger
+     * than needed. `out` and `codes` must not overlap. rows: a multiple of 16.
      */
     int (*quantized_codes)(const emb_cuda_codes *out, const emb_cuda_codes *codes,
                            const float *bounds, const emb_cuda_quantized *linear, int gelu,

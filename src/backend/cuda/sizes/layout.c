@@ -27,7 +27,7 @@ uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, uint32_t chu
     return end - (uintptr_t)base;
 }
 
-/* At least what the cut above takes: 4 bytes of indices, 4 of positions and 1/4 of work list for a
+/* No less than the cut above takes: 4 bytes of indices, 4 of positions and 1/4 of work list for a
  * token, 8 of indices and 16 of work list for a chunk, and less than 512 - 63 for the first of each
  * and for rounding up. */
 uint64_t emb_cuda_kept_place(const emb_backend *self, uint32_t tokens, uint32_t tiles,
@@ -52,7 +52,7 @@ static void cut_context(emb_cuda_lane *lane, uintptr_t *end, const emb_layer_spe
     if (dtype == EMB_DTYPE_FP8) lane->middle_codes = cut(end, rows, 1);
 }
 
-/* What stands beside or instead of f16 values; `wide` is cut last, so that codes end it. */
+/* The codes needed besides or instead of f16 values; `wide` is cut last, so that codes end it. */
 static void cut_codes(emb_cuda_lane *lane, uintptr_t *end, const emb_layer_spec *shape,
                       emb_dtype dtype, uint32_t tokens) {
     const uint64_t value = sizeof(uint16_t), rows = (uint64_t)tokens * shape->hidden;

@@ -14,29 +14,29 @@
 #define EMB_CUDA_STATE_BYTES 1024
 
 /* A lane's device memory, cut. Attention and feed-forward never run at the same time, so `wide`
- * serves queries, keys and values as well as the intermediate. Beside quantized matrices, products
- * that the norm takes stand where their input's source was: memory is what such models are for. */
+ * serves queries, keys and values as well as the intermediate. With quantized matrices, a product
+ * that a norm reads replaces the source of its input: such models are used to save memory. */
 typedef struct emb_cuda_lane {
-    uint32_t *indices;   /* [emb_index_words()]: tokens, chunks, and what follows */
+    uint32_t *indices;   /* [emb_index_words()]: tokens and chunks, then what follows */
     uint32_t *starts;    /* [chunks + 1] */
     uint32_t *ids;       /* [tokens], then targets */
     uint32_t *positions; /* [tokens] */
     uint32_t *items;     /* attention's work list */
     void *wide;          /* [tokens, max(3 * hidden, intermediate)]; FP8: 3 * hidden */
     void *context;       /* [tokens, hidden] */
-    void *projected;     /* [tokens, hidden]; NULL beside quantized matrices */
-    /* I8 and FP8, else NULL: products' inputs in codes, see emb_cuda_codes. Two that are needed at
-     * once lie apart. */
-    void *layer_codes;  /* [tokens, hidden]: a layer's input; behind queries, keys and values */
-    void *inner_codes;  /* [tokens, max(hidden, intermediate)]: the context, but not of FP8; the
+    void *projected;     /* [tokens, hidden]; NULL with quantized matrices */
+    /* I8 and FP8, else NULL: products' inputs as codes, see emb_cuda_codes. Those needed at the
+     * same time do not overlap. */
+    void *layer_codes;  /* [tokens, hidden]: a layer's input; after queries, keys and values */
+    void *inner_codes;  /* [tokens, max(hidden, intermediate)]: the context (not for FP8), or the
                            intermediate */
     void *middle_codes; /* [tokens, hidden]: the feed-forward's input; I8: where the context was */
     float *code_scales, *inner_scales; /* [tokens] */
     int32_t *code_zeros, *inner_zeros; /* [tokens] */
 } emb_cuda_lane;
 
-/* Cuts a tile's indices and what is made of them (to items) at base (NULL: measures), for at most
- * so many tokens and chunks; gives their bytes. */
+/* Cuts a tile's indices and what is derived from them (up to items) at base (NULL: measures), for
+ * at most so many tokens and chunks; gives their bytes. */
 uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, uint32_t chunks, void *base);
 /* See emb_backend. */
 uint64_t emb_cuda_kept_place(const emb_backend *self, uint32_t tokens, uint32_t tiles,
@@ -46,7 +46,7 @@ uint64_t emb_cuda_kept_place(const emb_backend *self, uint32_t tokens, uint32_t 
 uint64_t emb_cuda_lane_cut(emb_cuda_lane *lane, const emb_layer_spec *shape, emb_dtype dtype,
                            uint32_t tokens, uint32_t chunks, void *base);
 
-/* Columns that the kernels of a dtype take at once. */
+/* The kernels of a dtype need a multiple of so many columns. */
 static inline uint32_t emb_cuda_cols_step(emb_dtype dtype) {
     return !emb_dtype_quantized(dtype) ? 8 : dtype == EMB_DTYPE_INT4 ? 32 : 16;
 }

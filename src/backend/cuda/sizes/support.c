@@ -1,5 +1,5 @@
-/* support.c - which GPUs, dtypes and models have kernels, and by which name their bits go; plain C,
- * so that any machine can plan for a card.
+/* support.c - which GPUs, dtypes and models have kernels, and the numerics_id of each; plain C, so
+ * that any machine can plan for a card.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "backend/cuda/sizes/support.h"
 #include "base/error.h"
 
-/* Attention's f16 products have their own order of sums on sm_75, fp8 products theirs on sm_90. */
+/* Attention's f16 products sum in another order on sm_75, fp8 products on sm_90. */
 static const char *quantized_numerics(uint32_t compute_capability, emb_dtype dtype) {
     bool old = compute_capability < 80;
     if (dtype == EMB_DTYPE_INT8) return old ? "cuda-sm75-int8" : "cuda-sm80-int8";
@@ -63,7 +63,7 @@ static emb_status refuse_dtype(uint32_t compute_capability, emb_dtype dtype, emb
 
 emb_status emb_cuda_supports_shape(uint32_t compute_capability, emb_dtype dtype, emb_gemm gemm,
                                    const emb_layer_spec *shape, emb_error *error) {
-    const uint32_t group = EMB_QUANTIZE_GROUP; /* a model's own is the planner's to check */
+    const uint32_t group = EMB_QUANTIZE_GROUP; /* the planner checks a model's own group */
     if (compute_capability < EMB_CUDA_CAPABILITY || !numerics_of(compute_capability, dtype, gemm))
         return refuse_dtype(compute_capability, dtype, gemm, error);
     if (shape->hidden > EMB_CUDA_HIDDEN_MAX)
@@ -96,7 +96,8 @@ bool emb_cuda_built_for(const char *architectures, uint32_t compute_capability) 
         char *end;
         unsigned long built = strtoul(at, &end, 10);
         if (end == at) return true;
-        bool exactly = *end == 'a', family = *end == 'f'; /* of one architecture, or its major */
+        bool exactly = *end == 'a',
+             family = *end == 'f'; /* for exactly this architecture, or its family */
         bool binary = family || strncmp(end + exactly, "-real", 5) == 0;
         bool same_major = compute_capability / 10 == built / 10;
         if (exactly ? compute_capability == built

@@ -1,4 +1,4 @@
-/* support.h - which CUDA backends there are, and which of them a device has; plain C, without CUDA.
+/* support.h - the list of CUDA backends, and which of them a device has; plain C, without CUDA.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CUDA_SIZES_SUPPORT_H
@@ -6,7 +6,7 @@
 
 #include "backend/cuda/sizes/layout.h"
 
-/* emb_backend.own: who multiplies. cuBLASLt adds a bias of the products' own dtype. */
+/* emb_backend.own: whose kernels multiply. cuBLASLt needs the bias in the products' dtype. */
 typedef struct emb_cuda_own {
     emb_gemm gemm;
 } emb_cuda_own;
@@ -17,8 +17,8 @@ static inline emb_gemm emb_cuda_gemm_of(const emb_backend *self) {
 /* As emb_backend.supports. */
 const char *emb_cuda_supports_spec(const emb_backend *self, const emb_layer_spec *spec);
 
-/* Every CUDA backend that there is: numerics, dtype of the weights, who multiplies. The sizes, the
- * module and the fake device each make a table of it. */
+/* Every CUDA backend: numerics, dtype of the weights, whose kernels multiply. The sizes, the module
+ * and the fake device each make a table of it. */
 #define EMB_CUDA_ROWS(ROW)                                                                         \
     ROW("cuda-f32", EMB_DTYPE_F32, EMB_GEMM_OWN)                                                   \
     ROW("cuda-f32-cublaslt", EMB_DTYPE_F32, EMB_GEMM_CUBLASLT)                                     \
@@ -35,7 +35,7 @@ const char *emb_cuda_supports_spec(const emb_backend *self, const emb_layer_spec
     ROW("cuda-sm89-fp8", EMB_DTYPE_FP8, EMB_GEMM_OWN)                                              \
     ROW("cuda-sm90-fp8", EMB_DTYPE_FP8, EMB_GEMM_OWN)
 
-/* What such a table's rows begin with: everything that planning needs. */
+/* The first fields of such a row: everything that planning needs. */
 #define EMB_CUDA_SIZES(its_numerics, its_dtype, its_gemm)                                          \
     .name = "cuda", .numerics = its_numerics, .own = &(const emb_cuda_own){its_gemm},              \
     .dtype = its_dtype, .activation_bytes = (its_dtype) == EMB_DTYPE_F32 ? 4 : 2,                  \
@@ -43,7 +43,7 @@ const char *emb_cuda_supports_spec(const emb_backend *self, const emb_layer_spec
     .supports = emb_cuda_supports_spec, .linear_layout = emb_cuda_linear_layout,                   \
     .lane_layout = emb_cuda_lane_layout, .kept_place = emb_cuda_kept_place
 
-/* The row of a device and dtype; NULL: it lacks the dtype. */
+/* The row for a device and dtype; NULL if it lacks the dtype. */
 const emb_backend *emb_cuda_find(const emb_backend *rows, size_t count, uint32_t compute_capability,
                                  emb_dtype dtype, emb_gemm gemm);
 
