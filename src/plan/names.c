@@ -1,4 +1,4 @@
-/* names.c - the words for what a plan chooses: ways of pooling, steps of the ladder.
+/* names.c - the names of what a plan chooses: poolings, rungs of the ladder.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "embound.h"

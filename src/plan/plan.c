@@ -1,7 +1,7 @@
-/* plan.c - limits to bytes: checks the limits, then takes the first step of the ladder that fits.
+/* plan.c - limits to bytes: checks the limits, then takes the first rung of the ladder that fits.
  *
- * A pure function of model, limits and machine. Each candidate is weighed by the very layout that
- * the engine binds, which comes as a callback.
+ * A pure function of model, limits and machine. Each candidate is measured by the same layout that
+ * the engine binds, passed as a callback.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -11,27 +11,28 @@
 #include "base/error.h"
 #include "plan/plan.h"
 
-#define BYTES_SANE_MAX    (1ull << 56) /* sums of what is stated cannot wrap below it */
+#define BYTES_SANE_MAX    (1ull << 56) /* below it sums of stated bytes cannot wrap */
 #define WINDOWS           3            /* read ahead, encode, deliver */
 #define TOKENS_PER_CHUNK  16           /* a window holds tokens / this many chunks, and at least */
 #define CHUNKS_MIN        16
-#define PASS_TOKENS_MAX   65536 /* beyond it the time to read a layer vanishes beside its use */
+#define PASS_TOKENS_MAX   65536 /* beyond it the time to read a layer is negligible */
 #define WINDOW_TOKENS_MAX (1u << 24)
-#define WINDOW_TILES      4 /* tiles per lane in a full window: keeps lanes even at its end */
+#define WINDOW_TILES                                                                               \
+    4 /* tiles per lane in a full window: so that lanes finish at about the same time */
 
 /* What the C library and the kernel may still add after the probe: heap headers, page tables of
  * stdio, and the few pages by which per-CPU counters of resident memory lag behind. */
 #define GROWTH_BYTES (384u << 10)
 
-/* A CUDA context still grows while it is first used: module data and queues once, and with each
- * lane beyond the first, more so if it replays recordings. Measured on an H200 with 1 to 8 lanes,
+/* A CUDA context grows when first used: by module data and queues once, and with each lane beyond
+ * the first, more if it replays recordings. Measured on an H200 with 1 to 8 lanes,
  * bench/gpu_memory.py. */
 #define CUDA_HOST_GROWTH_BYTES   (6u << 20)
 #define CUDA_DEVICE_GROWTH_BYTES (3u << 20)
 #define CUDA_LANE_HOST_BYTES     (768u << 10)
 #define CUDA_LANE_DEVICE_BYTES   (512u << 10)
 #define CUDA_LANE_GRAPH_BYTES    (1024u << 10)
-/* cuBLASLt where the probe has not opened it, and what it still takes for the kernels of a model's
+/* cuBLASLt where the probe has not opened it, and what it later takes for the kernels of a model's
  * products: measured with bench/gpu_speed.py. */
 #define CUBLASLT_HOST_BYTES   (152u << 20)
 #define CUBLASLT_GROWTH_BYTES (26u << 20)
@@ -41,23 +42,24 @@
 #define CUDA_NODE_HOST_BYTES   4096
 #define CUDA_NODE_DEVICE_BYTES 2048
 #define NODES_PER_LAYER        8 /* launches, cuBLASLt's GELU among them */
-#define NODES_QUANTIZED        3 /* more, that quantize or smooth the products' inputs */
+#define NODES_QUANTIZED        3 /* additional ones, to quantize or smooth the products' inputs */
 #define NODES_BEFORE_LAYERS    2
 
 #define DEVICE_PAGE_BYTES (2u << 20) /* a GPU's memory is handed out in pages of this size */
-/* Left to others on a card that they fill as well: what they have opened already still grows. */
+/* Left free on a shared card: the contexts that other processes have there still grow. */
 #define DEVICE_MARGIN_BYTES (16u << 20)
 #define DEVICE_LANES        2 /* streams: one computes while the other's host side packs */
 #define DEVICE_READERS      4 /* threads that tokenise for it */
 
-/* A pass copies every layer once and uses it once per token, so from some tokens on copies hide
- * behind products. By the speeds of bus and tensor cores that is 7,000 tokens on an H200 and 2,000
- * on a T4, whatever the size of a layer in 16 bits. Four times as many leave nothing to gain; for
- * fewer, narrower tiles are the smaller loss. bench/gpu_encode.py shows all of these. */
-#define PASS_TOKENS_HIDE    8192
-#define PASS_TOKENS_PINNED  32768
-#define TILE_TOKENS_WIDE    2048 /* narrower ones lose more than rows that come across the bus */
-#define TILE_TOKENS_SLENDER 1024 /* and these more than layers that do */
+/* A pass copies every layer once and uses it once per token, so with enough tokens products hide
+ * the copies. By the speeds of bus and tensor cores that takes 7,000 tokens on an H200 and 2,000 on
+ * a T4, whatever the size of a layer in 16 bits. Beyond four times as many there is nothing to
+ * gain; below, smaller tiles are the lesser loss. bench/gpu_encode.py shows all of these. */
+#define PASS_TOKENS_HIDE   8192
+#define PASS_TOKENS_PINNED 32768
+#define TILE_TOKENS_WIDE                                                                           \
+    2048 /* smaller ones lose more than reading embedding rows across the bus does */
+#define TILE_TOKENS_SLENDER 1024 /* and these more than copying layers does */
 
 typedef struct question {
     const emb_model *model;
@@ -71,15 +73,15 @@ typedef struct search {
     const emb_machine *machine;
     const emb_backend *backend;
     emb_plan_weigh *weigh;
-    emb_plan *plan;                      /* the candidate at hand */
+    emb_plan *plan;                      /* the current candidate */
     uint32_t tile_knee;                  /* tokens */
     const emb_device_info *gpu;          /* the first of several; NULL on the CPU */
-    uint64_t held_bytes, context_bytes;  /* of the GPU where they are most together */
-    bool grown;                          /* the contexts of all: by what any use grows them */
-    uint32_t grown_lanes;                /* and by so many lanes */
+    uint64_t held_bytes, context_bytes;  /* of the GPU where their sum is largest */
+    bool grown;                          /* all contexts have grown by what first use adds */
+    uint32_t grown_lanes;                /* and by what so many lanes add */
     uint64_t cuda_host_bytes;            /* of all contexts together */
     uint64_t cuda_host_growth_bytes;     /* likewise */
-    uint64_t cublaslt_bytes;             /* of the host; 0: it is not used */
+    uint64_t cublaslt_bytes;             /* host bytes; 0: not used */
     uint64_t host_budget, device_budget; /* UINT64_MAX: none */
 } search;
 
@@ -92,8 +94,8 @@ emb_limits emb_limits_default(void) {
 
 /* ---- weighing -------------------------------------------------------------------------------- */
 
-/* Resident weights: lanes of all GPUs share each window. Streamed: a window is one GPU's, so that
- * each needs one to encode and one read ahead. */
+/* Resident weights: the lanes of all GPUs share each window. Streamed: a window belongs to one GPU,
+ * and each GPU needs one being encoded and one read ahead. */
 static void set_windows(emb_plan *plan, uint32_t window_tokens) {
     plan->windows = plan->weight_slots ? WINDOWS + 2 * (plan->devices_count - 1) : WINDOWS;
     plan->window_tokens = window_tokens;
@@ -137,14 +139,14 @@ static uint64_t graph_nodes(const search *s) {
     return plan->lanes * buckets * (NODES_BEFORE_LAYERS + nodes * s->model->shape.layers);
 }
 
-/* Lanes of each GPU whose queues its context has yet to grow by, beside the first one's. */
+/* For each GPU, the lanes beyond the first by which its context has yet to grow. */
 static uint64_t growing_lanes(const search *s) {
     uint32_t lanes = s->plan->lanes / s->plan->devices_count;
     uint32_t known = s->grown ? s->grown_lanes : 1;
     return lanes > known ? lanes - known : 0;
 }
 
-/* On each GPU. A context that has been used grows by whole pages. */
+/* On each GPU. A context already in use grows by whole pages. */
 static uint64_t context_growth(const search *s, uint64_t lane_bytes) {
     uint64_t bytes = growing_lanes(s) * lane_bytes;
     if (!s->grown) return CUDA_DEVICE_GROWTH_BYTES + bytes;
@@ -217,14 +219,14 @@ static bool widest_window(const search *s, uint32_t floor, uint32_t ceiling) {
     return fits(s, floor + low * 64);
 }
 
-/* A form that an engine can take. */
+/* A shape that an engine can take: one step of the search. */
 typedef struct step {
     uint32_t slots;
     enum { WORDS_IN_FILE, WORDS_RESIDENT, WORDS_PINNED } words;
     bool layers_pinned;
-    uint32_t tile_least; /* narrower ones are another step's */
-    uint32_t pass_least; /* likewise shorter passes of streamed layers */
-    bool alone;          /* one lane per GPU: the other lanes' bytes are tokens per pass */
+    uint32_t tile_least; /* smaller ones are left to later steps */
+    uint32_t pass_least; /* likewise for shorter passes of streamed layers */
+    bool alone;          /* one lane per GPU: the other lanes' bytes go to tokens per pass */
 } step;
 
 /* From fastest to slowest. */
@@ -234,9 +236,9 @@ static const step cpu_steps[] = {
     {2, WORDS_IN_FILE, false, 0, 0, false},
     {1, WORDS_IN_FILE, false, 0, 0, false},
 };
-/* What the host's memory holds comes across the bus at tens of GB/s, beside the work; what is in
- * the file is read and converted by threads of the host. Where a pass is so short that copies are
- * most of its time, one slot and the other's bytes for tokens win. */
+/* Pinned memory is copied across the bus at tens of GB/s, in parallel with the work; the file is
+ * read and converted by host threads. If a pass is so short that copies dominate, one slot, with
+ * the other's bytes used for tokens, is faster. */
 static const step gpu_steps[] = {
     {0, WORDS_RESIDENT, false, TILE_TOKENS_WIDE, 0, false},
     {0, WORDS_PINNED, false, TILE_TOKENS_WIDE, 0, false},
@@ -271,7 +273,7 @@ static void set_form(emb_plan *plan, const step *form) {
                                                  : EMB_RUNG_GATHER;
 }
 
-/* Layers resident: as wide windows as fit and lanes fill. */
+/* Layers resident: the largest windows that fit and that the lanes can fill. */
 static bool fit_tiles(const search *s, uint32_t tile) {
     emb_plan *plan = s->plan;
     uint64_t wanted = (uint64_t)WINDOW_TILES * plan->lanes * tile;
@@ -280,12 +282,12 @@ static bool fit_tiles(const search *s, uint32_t tile) {
         if (plan->rung == EMB_RUNG_FEWER) plan->rung = EMB_RUNG_FULL;
         return true;
     }
-    /* below one tile a lane would idle; only the last try accepts that */
+    /* below one tile per lane some lanes would idle; only the last try accepts that */
     uint32_t shortest = plan->chunk_tokens_max;
     return widest_window(s, tile > shortest ? plan->lanes * tile : shortest, full);
 }
 
-/* Layers streamed: as many tokens per pass as fit, so that each coming of a layer serves most. */
+/* Layers streamed: as many tokens per pass as fit, so that each load of a layer serves the most. */
 static bool fit_pass(const search *s, const step *form, uint32_t tile) {
     uint32_t shortest = s->plan->chunk_tokens_max;
     uint32_t floor = tile > shortest ? s->plan->lanes * tile : shortest;
@@ -293,8 +295,8 @@ static bool fit_pass(const search *s, const step *form, uint32_t tile) {
     return widest_window(s, floor, form->layers_pinned ? PASS_TOKENS_PINNED : PASS_TOKENS_MAX);
 }
 
-/* Tiles from the knee down to the longest chunk, or to what the step accepts. Layers streamed on a
- * CPU: the shortest tile is as good as any. */
+/* Tiles from the knee down to the longest chunk, or to what the step accepts. With layers streamed
+ * on a CPU the shortest tile is as good as any. */
 static bool try_step(const search *s, const step *form) {
     emb_plan *plan = s->plan;
     if (form->slots && plan->graphs == EMB_SWITCH_ON) return false; /* needs resident layers */
@@ -309,12 +311,12 @@ static bool try_step(const search *s, const step *form) {
     }
 }
 
-/* A lane less is worse than any rung, so the number of lanes gives way last. */
+/* Losing a lane costs more than any rung, so the number of lanes is reduced last. */
 static bool descend(const search *s) {
     size_t count;
     const step *steps = steps_of(s, &count);
     uint32_t devices = s->plan->devices_count;
-    if (s->plan->readers > 1) { /* for full speed alone */
+    if (s->plan->readers > 1) { /* only for full speed */
         if (try_step(s, &steps[0]) && s->plan->rung == EMB_RUNG_FULL) return true;
         s->plan->readers = 1;
     }
@@ -327,8 +329,8 @@ static bool descend(const search *s) {
     return false;
 }
 
-/* The smallest of all candidates, of host and of device bytes each: one lane, shortest tile and
- * window, in each form. */
+/* The smallest host bytes and the smallest device bytes of any candidate: one lane, shortest tile
+ * and window, for each step. */
 static void smallest(const search *s, uint64_t *host_bytes, uint64_t *device_bytes) {
     size_t count;
     const step *steps = steps_of(s, &count);
@@ -348,7 +350,8 @@ static void smallest(const search *s, uint64_t *host_bytes, uint64_t *device_byt
 
 /* ---- limits ---------------------------------------------------------------------------------- */
 
-/* A quantized model keeps its dtype, or is widened; from one to another its error would double. */
+/* A quantized model keeps its dtype or is widened: quantizing it again to another would double its
+ * error. */
 static emb_status check_stored(const emb_plan *plan, emb_dtype stored, emb_error *error) {
     if (!emb_dtype_quantized(stored) || !emb_dtype_quantized(plan->dtype)) return EMB_OK;
     if (stored != plan->dtype)
@@ -377,14 +380,14 @@ static emb_status check_dtype(emb_plan *plan, const emb_limits *limits, emb_dtyp
                          emb_dtype_name(plan->dtype));
 }
 
-/* Columns that a GPU's products take at once, of the matrices of a role. */
-static uint32_t whole_cols(const emb_plan *plan, const emb_model *model, emb_tensor_role role) {
+/* What the cols of a role's matrices must be a multiple of for a GPU's products. */
+static uint32_t cols_multiple(const emb_plan *plan, const emb_model *model, emb_tensor_role role) {
     if (plan->dtype != EMB_DTYPE_INT4) return 16;
     uint32_t stored = model->files ? emb_model_stored_group(model->files, role, 0) : 0;
     return stored ? stored : EMB_QUANTIZE_GROUP;
 }
 
-/* What a GPU's quantized products cannot do. */
+/* Refuses what a GPU's quantized products cannot do. */
 static emb_status check_quantized(const emb_plan *plan, const emb_model *model,
                                   const emb_device_info *gpu, emb_error *error) {
     const emb_shape *s = &model->shape;
@@ -398,8 +401,8 @@ static emb_status check_quantized(const emb_plan *plan, const emb_model *model,
                              "fp8 needs a GPU of compute capability 8.9 or newer, '%s' has %u.%u: "
                              "use f16, or quantize the original to int8",
                              gpu->name, capability / 10, capability % 10);
-    uint32_t in = whole_cols(plan, model, EMB_TENSOR_QUERY);
-    uint32_t out = whole_cols(plan, model, EMB_TENSOR_FFN_OUT);
+    uint32_t in = cols_multiple(plan, model, EMB_TENSOR_QUERY);
+    uint32_t out = cols_multiple(plan, model, EMB_TENSOR_FFN_OUT);
     if (s->spec.hidden % in || s->spec.intermediate % out)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "on a GPU this dtype needs a hidden size that is a multiple of %u and "
@@ -438,7 +441,7 @@ static emb_status check_tokens(emb_plan *plan, const emb_limits *limits, const e
     return check_dim(plan, limits, shape, error);
 }
 
-/* Bits must not depend on which GPU took a tile: all have the same kernels. */
+/* Bits must not depend on which GPU took a tile, so all must have the same kernels. */
 static emb_status choose_gpus(emb_plan *plan, const emb_limits *limits, const emb_machine *machine,
                               emb_error *error) {
     if (machine->devices_count == 0)
@@ -461,7 +464,7 @@ static emb_status choose_gpus(emb_plan *plan, const emb_limits *limits, const em
     return EMB_OK;
 }
 
-/* A GPU has a lane at least. */
+/* Each GPU needs at least one lane. */
 static emb_status check_lanes(emb_plan *plan, const emb_limits *limits, const emb_machine *machine,
                               emb_error *error) {
     plan->devices_count = 1;
@@ -480,12 +483,12 @@ static emb_status check_lanes(emb_plan *plan, const emb_limits *limits, const em
     return EMB_OK;
 }
 
-/* What to do where the GPU that was stated cannot; auto does so itself, and says the reason. */
+/* The advice if a stated GPU cannot do it; auto takes the CPU by itself and gives the reason. */
 static const char *instead(const emb_limits *limits) {
     return limits->device == EMB_DEVICE_CUDA ? "; use " EMB_ADVICE_CPU : "";
 }
 
-/* One vector per token fits the windows only while a text is one chunk. */
+/* One vector per token fits the windows only if a text is one chunk. */
 static emb_status check_output(emb_plan *plan, const emb_limits *limits, const emb_shape *shape,
                                emb_error *error) {
     plan->output = limits->output;
@@ -571,12 +574,12 @@ static uint64_t ceil_mib(uint64_t bytes) {
     return (bytes + (1u << 20) - 1) >> 20;
 }
 
-/* What was stated; else all that the machine has; else as much as wanted. */
+/* What was stated, else all that the machine has, else no limit. */
 static uint64_t budget_of(uint64_t stated, uint64_t present) {
     return stated ? stated : present ? present : UINT64_MAX;
 }
 
-/* Others hold what the plan would need. */
+/* The error that other processes hold the bytes the plan would need. */
 static emb_status card_too_full(const search *s, const emb_plan *plan, emb_error *error) {
     uint64_t mine = s->held_bytes + s->context_bytes;
     return emb_error_set(
@@ -621,7 +624,7 @@ static emb_status too_small(const search *s, const emb_plan *plan, emb_error *er
     return EMB_BUDGET;
 }
 
-/* What the plan's GPUs cost beside our own memory. */
+/* What the plan's GPUs cost besides the engine's own memory. */
 static void weigh_gpus(search *s, emb_plan *plan) {
     for (uint32_t i = 0; s->gpu && i < plan->devices_count; i++) {
         const emb_device_info *gpu = &s->gpu[i];
@@ -644,8 +647,8 @@ static void weigh_gpus(search *s, emb_plan *plan) {
     if (plan->gemm != EMB_GEMM_CUBLASLT) s->cublaslt_bytes = 0;
 }
 
-/* The budget of each GPU: what was stated, but no more than there is, of which others may hold a
- * part. A figure beyond the card bounds nothing, and is refused. */
+/* The budget of each GPU: what was stated, but no more than is available, as other processes may
+ * hold a part. A budget larger than the card bounds nothing and is refused. */
 static emb_status device_budget(search *s, const emb_plan *plan, emb_error *error) {
     uint64_t card = UINT64_MAX;
     for (uint32_t i = 0; s->gpu && i < plan->devices_count; i++) {
@@ -695,7 +698,7 @@ static emb_status check_spec(const emb_backend *backend, const emb_layer_spec *s
                          backend->numerics, beyond);
 }
 
-/* Plans for one kind of device, not auto, though limits->device may be. */
+/* Plans for one kind of device; limits->device may be auto, `device` is not. */
 static emb_status plan_for(emb_plan *out, emb_device_kind device, const question *q,
                            emb_error *error) {
     const emb_model *model = q->model;
@@ -732,7 +735,7 @@ static emb_status plan_for(emb_plan *out, emb_device_kind device, const question
     return descend(&s) ? EMB_OK : too_small(&s, &base, error);
 }
 
-/* Options that mean something on a GPU alone. `why`: there is none; NULL: the CPU was stated. */
+/* Refuses options that only apply to a GPU. `why`: why there is none; NULL: the CPU was stated. */
 static emb_status refuse_gpu_options(const emb_limits *limits, const char *why, emb_error *error) {
     const char *what = limits->device_bytes_max          ? "a GPU budget"
                        : limits->gemm != EMB_GEMM_OWN    ? "a library for a GPU's products"
@@ -746,7 +749,7 @@ static emb_status refuse_gpu_options(const emb_limits *limits, const char *why, 
                          "%s is stated for " EMB_ADVICE_CPU ": leave one of them out", what);
 }
 
-/* Auto: the GPU that can be used is used, and what does not fit there is an error. */
+/* Auto: a usable GPU is used, and what does not fit there is an error. */
 static emb_status plan_auto(emb_plan *out, const question *q, emb_error *error) {
     emb_error gpu = {0}, cpu = {0};
     const emb_machine *machine = q->machine;

@@ -1,7 +1,7 @@
 /* plan.h - from limits to shapes and bytes: the fastest step of the ladder that fits the budgets.
  *
- * Knows shapes alone. What a candidate's buffers take is asked of whoever will book them: the
- * engine, whose layout weighs here and binds at open. Nothing else knows sizes.
+ * Knows only shapes. The bytes of a candidate come from the engine's layout, which measures here
+ * and binds at open; nothing else knows sizes.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_PLAN_PLAN_H
@@ -12,22 +12,22 @@
 #include "model/model.h"
 #include "text/text.h"
 
-/* What emb_model_open leaves: metadata alone. */
+/* An open model: metadata only. */
 struct emb_model {
     emb_model_files *files;
     emb_shape shape;
     emb_text_spec text;
-    emb_text_added *added; /* the spec's */
+    emb_text_added *added; /* [added_count], used by `text` */
     emb_model_info info;
 };
 
-/* The ledgers of a plan's regions: one of each GPU's memory. While measuring, GPUs need the same.
+/* The ledgers of a plan's regions: one per GPU. While measuring, all GPUs need the same.
  */
 typedef struct emb_plan_books {
     emb_ledger host, pinned, devices[EMB_DEVICES_MAX];
 } emb_plan_books;
 
-/* Books every buffer that the plan's shapes need, in ledgers that only measure. */
+/* Books every buffer that the plan's shapes need, in measuring ledgers. */
 typedef void emb_plan_weigh(emb_plan_books *books, const emb_model *model, const emb_plan *plan,
                             const emb_backend *backend);
 
