@@ -114,8 +114,7 @@ const emb_layer *emb_weights_acquire(emb_weights *w, uint64_t number, uint32_t i
     if (w->slots == 0) return &w->layers[number % w->shape->layers];
     double before = emb_process_seconds();
     pthread_mutex_lock(&w->mutex);
-    /* `released >= number`: every lane has finished the previous layer, whose output this one reads
-     */
+    /* `released >= number`: every lane has finished the previous layer, which this one reads */
     while (!w->stop && w->status == EMB_OK && (w->loaded <= number || w->released < number))
         pthread_cond_wait(&w->changed, &w->mutex);
     bool ready = !w->stop && w->status == EMB_OK;

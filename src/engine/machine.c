@@ -129,8 +129,7 @@ static emb_status probe(emb_machine *out, const emb_device_list *devices, bool g
     if (!devices || devices->kind == EMB_DEVICE_CPU) return EMB_OK;
     EMB_TRY(probe_gpus(out, devices, error));
     uint64_t taken = base_bytes(guest), before = out->process_base_bytes;
-    taken =
-        taken > before ? taken - before : 0; /* the program around a guest may have freed memory */
+    taken = taken > before ? taken - before : 0; /* a guest's program may have freed some */
     if (out->devices_count == 0)
         out->process_base_bytes += taken; /* from a driver that was of no use */
     part_host_bytes(out->devices, out->devices_count, taken);

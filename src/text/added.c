@@ -1,4 +1,4 @@
-/* added.c - the tokens added to a vocabulary: ordered as the reference orders them, and numbered.
+/* added.c - the tokens added to a vocabulary: ordered as in the reference, and numbered.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
@@ -51,13 +51,13 @@ static bool by_place(const void *a, const void *b) {
     return ((const emb_text_added *)a)->place < ((const emb_text_added *)b)->place;
 }
 
-/* `place` is the order of adding afterwards. */
+/* Afterwards `place` is the order of adding. */
 void emb_text_added_unite(emb_text_spec *spec) {
     emb_text_added *added = spec->added;
     uint32_t kept = 0;
     emb_sort(added, spec->added_count, sizeof *added, by_rank);
     for (uint32_t i = 0; i < spec->added_count; i++) {
-        /* of two listed under the same id the reference knows the later one */
+        /* of two listed under the same id the reference keeps the later one */
         if (i + 1 < spec->added_count && added[i].rank == EMB_TEXT_RANK_LISTED &&
             added[i + 1].rank == EMB_TEXT_RANK_LISTED && added[i].order == added[i + 1].order)
             continue;
@@ -86,7 +86,7 @@ void emb_text_added_match(emb_text_spec *spec, const uint8_t *bytes, uint32_t le
         uint32_t middle = (low + high) / 2;
         emb_text_added *added = &spec->added[middle];
         uint32_t common = added->length < length ? added->length : length;
-        int order = (uint8_t)added->bytes[0] - bytes[0]; /* tells of most */
+        int order = (uint8_t)added->bytes[0] - bytes[0]; /* decides most comparisons */
         if (order == 0) order = memcmp(added->bytes, bytes, common);
         if (order == 0 && added->length == length) {
             added->id = id;
@@ -99,9 +99,9 @@ void emb_text_added_match(emb_text_spec *spec, const uint8_t *bytes, uint32_t le
     }
 }
 
-/* Whatever id the files state, as the reference does. A mask or the like that only has its usual
- * name, and no row, cannot be meant: such a text fails in the reference too. One that the files
- * list themselves is found to have no row. */
+/* Ignores the ids that the files state, as the reference does. A mask token or the like that is
+ * only a default and has no row is left out: a text with it fails in the reference too. One that
+ * the files list is later reported to have no row. */
 void emb_text_added_number(emb_text_spec *spec, uint32_t rows) {
     uint32_t kept = 0, next_id = spec->vocabulary;
     emb_sort(spec->added, spec->added_count, sizeof *spec->added, by_place);

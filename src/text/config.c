@@ -1,7 +1,7 @@
-/* config.c - the files beside a vocabulary: which class reads it, case and accents, special tokens
- * and tokens added later.
+/* config.c - the files next to a vocabulary: which class reads it, case and accents, special and
+ * added tokens.
  *
- * Follows transformers 5: special_tokens_map.json and added_tokens.json count only where
+ * Follows transformers 5: special_tokens_map.json and added_tokens.json are read only if
  * tokenizer_config.json has no added_tokens_decoder.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -14,7 +14,7 @@
 #define KEY_MAX   256
 #define CLASS_MAX 64
 
-/* Keys of the tokens that have a name. */
+/* Keys of the named tokens. */
 static const char *const names[EMB_TEXT_NAMED] = {
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
 
@@ -198,7 +198,7 @@ static emb_status parse_map(emb_text_json *file, emb_text_reading *reading, emb_
     }
 }
 
-/* {"<a>": 30522}. Those that have a name are special, and so are not normalised. */
+/* {"<a>": 30522}. Named ones are special, and so are not normalised. */
 static emb_status parse_added(emb_text_json *file, emb_text_reading *reading, emb_error *error) {
     bool end;
     for (;;) {
@@ -227,7 +227,8 @@ static emb_status read_optional(emb_text_reading *reading, const char *directory
     emb_status status =
         emb_text_json_open_container(&file, EMB_JSON_OBJECT_BEGIN, NULL, "the file", error);
     if (status == EMB_OK) status = read(&file, reading, error);
-    if (status == EMB_OK) status = emb_json_next(&file.json, &event, error); /* nothing follows */
+    if (status == EMB_OK)
+        status = emb_json_next(&file.json, &event, error); /* nothing may follow */
     return emb_text_json_close(&file, status, error);
 }
 
@@ -251,7 +252,7 @@ static emb_status parse_class(emb_text_json *file, char *out, emb_error *error) 
     }
 }
 
-/* The name of a class, of which the one with Fast behind it does the same. */
+/* Whether `name` is this class, with or without Fast appended. */
 static bool is_class(const char *name, const char *class) {
     size_t length = strlen(class);
     if (strncmp(name, class, length) != 0) return false;

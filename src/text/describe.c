@@ -1,7 +1,7 @@
-/* describe.c - a tokenizer's files to its spec: finds them, has each read, and gives every token
+/* describe.c - from a tokenizer's files to its spec: finds and reads them, and gives every token
  * its id.
  *
- * Order of reading: the class that counts, the family, tokenizer_config.json and the files beside
+ * Order of reading: the class that applies, the family, tokenizer_config.json and the files beside
  * it, tokenizer.json, the vocabulary.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -23,7 +23,7 @@ void emb_text_reading_entry(emb_text_reading *reading, const uint8_t *bytes, uin
                             uint32_t id) {
     emb_text_spec *spec = reading->spec;
     spec->vocabulary++;
-    /* an empty entry, as of a blank line at the end of vocab.txt, is a token of no text */
+    /* an empty entry, as from a blank line at the end of vocab.txt, occurs in no text */
     if (length && id >= spec->ids_end) spec->ids_end = id + 1;
     for (uint32_t i = 0; reading->builder && i < specials_of(spec); i++) {
         const emb_text_added *token = &reading->named[reading->builder->around[i]];
@@ -65,7 +65,7 @@ static bool try_path(emb_text_spec *spec, const char *directory, const char *nam
     return length >= 0 && (size_t)length < sizeof spec->path && access(spec->path, F_OK) == 0;
 }
 
-/* tokenizer.json, or the vocabulary that stands in for it. */
+/* Finds tokenizer.json, or the vocabulary used in its place. */
 static emb_status find_file(emb_text_spec *spec, const char *directory, emb_error *error) {
     spec->is_json = try_path(spec, directory, "tokenizer.json");
     if (spec->is_json) return EMB_OK;
@@ -79,7 +79,7 @@ static emb_status find_file(emb_text_spec *spec, const char *directory, emb_erro
                          directory, spec->family->vocabulary);
 }
 
-/* What a class that builds itself has before any file is read. */
+/* The defaults of a class that sets itself up, before any file is read. */
 static void set_defaults(emb_text_reading *reading) {
     const emb_text_class *builder = reading->builder;
     emb_text_spec *spec = reading->spec;

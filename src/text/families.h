@@ -1,5 +1,4 @@
-/* families.h - the families of tokenizers that there are. A new one is a folder, and its lines
- * here.
+/* families.h - the list of the families of tokenizers. A new one is a folder and its lines here.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_TEXT_FAMILIES_H

@@ -1,5 +1,5 @@
-/* family.h - inside src/text/: what a family of tokenizers does, and what the shared readers of its
- * files offer it.
+/* family.h - inside src/text/: the interface of a family of tokenizers, and what the shared readers
+ * of its files offer it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_TEXT_FAMILY_H
@@ -22,24 +22,24 @@ typedef enum emb_text_named {
     EMB_TEXT_NAMED
 } emb_text_named;
 
-/* A class of the reference that builds itself, whatever tokenizer.json says of it. */
+/* A class of the reference that sets itself up, whatever tokenizer.json says. */
 typedef struct emb_text_class {
-    const char *name;                        /* with Fast behind it, too */
-    const char *named[EMB_TEXT_NAMED];       /* tokens where no file names them */
-    uint32_t before, after;                  /* of a text stand so many tokens */
+    const char *name;                        /* also with Fast appended */
+    const char *named[EMB_TEXT_NAMED];       /* tokens, unless a file names them */
+    uint32_t before, after;                  /* number of special tokens before and after a text */
     emb_text_named around[EMB_SPECIALS_MAX]; /* which ones: those before, then those after */
-    uint32_t needed;                         /* bits of emb_text_named: they must be tokens */
+    uint32_t needed; /* bits of emb_text_named: those that the vocabulary must have */
 } emb_text_class;
 
-/* A description under way. */
+/* The state of reading a tokenizer's files. */
 typedef struct emb_text_reading {
     emb_text_spec *spec;
     const emb_text_hints *hints;
-    const emb_text_class *builder;          /* NULL: tokenizer.json counts as it stands */
-    bool counts;                            /* tokens are only counted */
+    const emb_text_class *builder;          /* NULL: tokenizer.json applies as it is */
+    bool counts;                            /* only count the tokens */
     uint32_t capacity;                      /* of spec->added */
     uint32_t seen;                          /* tokens added so far, also beyond the capacity */
-    bool has_decoder, has_extra;            /* what tokenizer_config.json listed */
+    bool has_decoder, has_extra;            /* which lists tokenizer_config.json has */
     emb_text_added named[EMB_TEXT_NAMED];   /* no bytes: none */
     char unknown[EMB_TEXT_ADDED_BYTES_MAX]; /* model.unk_token of tokenizer.json */
 } emb_text_reading;
@@ -51,7 +51,7 @@ struct emb_text_family {
 
     /* ---- files to a spec, in this order ---- */
 
-    /* What its classes take where no file says otherwise. */
+    /* Sets the defaults of its classes. */
     void (*defaults)(emb_text_reading *reading);
     /* A key of tokenizer_config.json; *taken: it was one of the family's, and its value was read.
      */
@@ -92,31 +92,31 @@ emb_status emb_text_reading_require(const emb_text_reading *reading, uint32_t id
 emb_status emb_text_added_put(emb_text_reading *reading, const emb_text_added *token,
                               emb_text_rank rank, uint32_t order, emb_error *error);
 
-/* Leaves one of each token, sorted by its bytes: what emb_text_added_match needs. */
+/* Removes duplicates and sorts by bytes, as emb_text_added_match needs. */
 void emb_text_added_unite(emb_text_spec *spec);
 
-/* An entry of the vocabulary: if it is an added token, that has its id. */
+/* Takes an entry of the vocabulary: an added token of the same bytes gets its id. */
 void emb_text_added_match(emb_text_spec *spec, const uint8_t *bytes, uint32_t length, uint32_t id);
 
-/* Numbers those that the vocabulary lacks, in the order of adding. */
+/* Numbers the tokens that the vocabulary lacks, in the order in which they were added. */
 void emb_text_added_number(emb_text_spec *spec, uint32_t rows);
 
 /* ---- config.c -------------------------------------------------------------------------------- */
 
-/* Finds the class that reads the files, and with it the family; neither where tokenizer.json counts
- * as it stands. Fails: EMB_UNSUPPORTED, EMB_BAD_FILE. */
+/* Finds the class that reads the files, and with it the family; neither if tokenizer.json applies
+ * as it is. Fails: EMB_UNSUPPORTED, EMB_BAD_FILE. */
 emb_status emb_text_find_class(emb_text_reading *reading, const char *directory, emb_error *error);
 
 /* Reads tokenizer_config.json, special_tokens_map.json and added_tokens.json, and adds what they
  * list. */
 emb_status emb_text_read_config(emb_text_reading *reading, const char *directory, emb_error *error);
 
-/* Sets the bytes of a token, cut to what it holds. */
+/* Sets the bytes of a token, cut to its capacity. */
 void emb_text_set_bytes(emb_text_added *token, const char *text);
 
 /* The value that comes next, if it is a token: "[CLS]", or {"content": "[CLS]", ...}, whose flags
- * are those of the reference where they are not stated. `special`: it is special whatever it says.
- * Any other value is passed over: no bytes. */
+ * default to the reference's. `special`: it is special whatever the file says. Any other value is
+ * skipped and gives no bytes. */
 emb_status emb_text_read_token(emb_text_json *file, emb_text_added *out, bool *flags, bool special,
                                emb_error *error);
 
@@ -126,7 +126,7 @@ emb_status emb_text_read_token_object(emb_text_json *file, emb_text_added *out, 
 
 /* ---- tokenizer_json.c ------------------------------------------------------------------------ */
 
-/* Finds the family of a tokenizer.json that counts as it stands. Fails: EMB_UNSUPPORTED. */
+/* Finds the family of a tokenizer.json that applies as it is. Fails: EMB_UNSUPPORTED. */
 emb_status emb_text_find_family(emb_text_reading *reading, emb_error *error);
 
 /* Reads all of tokenizer.json but the vocabulary. */
@@ -136,13 +136,13 @@ emb_status emb_text_read_json(emb_text_reading *reading, emb_error *error);
 typedef emb_status (*emb_text_entry)(void *user, const uint8_t *bytes, uint32_t length, uint32_t id,
                                      emb_error *error);
 
-/* Calls `take` with every entry of model.vocab, an object, in the order of the file. Fails as
- * `take` does, and EMB_BAD_FILE, with path and place. */
+/* Calls `take` with every entry of model.vocab, an object, in the file's order. Fails as `take`
+ * does, and EMB_BAD_FILE, with path and place. */
 emb_status emb_text_json_entries(const char *path, emb_text_entry take, void *user,
                                  emb_error *error);
 
 /* ---- describe.c: the registry ---------------------------------------------------------------- */
 
-extern const emb_text_family *const emb_text_families[]; /* ended by NULL */
+extern const emb_text_family *const emb_text_families[]; /* ends with NULL */
 
 #endif

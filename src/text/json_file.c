@@ -1,4 +1,4 @@
-/* json_file.c - the files beside a model that say what its tokenizer is, in constant memory.
+/* json_file.c - reads the JSON files that describe a model's tokenizer, in constant memory.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/json_file.h"

@@ -23,7 +23,7 @@ typedef struct emb_text_json {
 /* Fails: EMB_NOT_FOUND and the like, with the path. */
 emb_status emb_text_json_open(emb_text_json *file, const char *path, emb_error *error);
 
-/* Closes the file and puts its path before the message of a failure; gives `status` back. */
+/* Closes the file and puts its path before the message of a failure; returns `status`. */
 emb_status emb_text_json_close(emb_text_json *file, emb_status status, emb_error *error);
 
 /* Inside an object: collects the next key, or sets *end at its end. */
@@ -42,7 +42,7 @@ emb_status emb_text_json_open_container(emb_text_json *file, emb_json_event kind
 /* Reads the id that must come next. */
 emb_status emb_text_json_id(emb_text_json *file, uint32_t *id, const char *key, emb_error *error);
 
-/* Goes through an object, which `what` names in messages, to the value of `key`. */
+/* Skips through an object, which `what` names in messages, to the value of `key`. */
 emb_status emb_text_json_seek(emb_text_json *file, const char *what, const char *key,
                               emb_error *error);
 

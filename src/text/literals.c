@@ -1,6 +1,6 @@
-/* literals.c - finds added tokens in what a stage of a tokenizer holds back.
+/* literals.c - finds added tokens in the bytes that a stage of a tokenizer holds back.
  *
- * The list is sorted by bytes, so that literals with the same beginning lie together.
+ * The list is sorted by bytes, so that literals with a common prefix are adjacent.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/literals.h"

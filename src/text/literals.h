@@ -1,5 +1,5 @@
-/* literals.h - inside src/text/: added tokens, looked for in a text before it is normalised or
- * after, as the bytes they have there.
+/* literals.h - inside src/text/: searching a text for added tokens, before or after it is
+ * normalised, as byte strings.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_TEXT_LITERALS_H
@@ -16,7 +16,7 @@ typedef struct emb_text_literal {
     bool single_word;
 } emb_text_literal;
 
-/* Literals looked for at one stage. */
+/* The literals searched for at one stage. */
 typedef struct emb_text_literals {
     uint32_t count;
     uint8_t first[256]; /* 1: some literal begins with this byte */
@@ -31,17 +31,16 @@ typedef struct emb_text_held {
 
 /* What the bytes held back begin with. */
 typedef enum emb_text_found {
-    EMB_TEXT_FOUND_MORE, /* that depends on what follows */
+    EMB_TEXT_FOUND_MORE, /* not known yet: it depends on what follows */
     EMB_TEXT_FOUND_TEXT, /* *length bytes that are no literal */
-    EMB_TEXT_FOUND_TOKEN /* *length bytes that are the one of *id */
+    EMB_TEXT_FOUND_TOKEN /* *length bytes that are the literal of *id */
 } emb_text_found;
 
-/* Makes the first `count` of the list ready to be looked for. Gives one that equals another, or
- * NULL. */
+/* Sorts the first `count` of the list for searching. Gives one that is there twice, or NULL. */
 const emb_text_literal *emb_text_literals_sort(emb_text_literals *literals, uint32_t count);
 
-/* Looks for a literal at the start of n > 0 bytes of UTF-8, the longest that fits. final: no more
- * bytes follow. */
+/* Looks for the longest literal at the start of n > 0 bytes of UTF-8. final: no more bytes
+ * follow. */
 emb_text_found emb_text_literals_find(const emb_text_literals *literals, const uint8_t *bytes,
                                       uint32_t n, bool final, bool after_word, uint32_t *length,
                                       uint32_t *id);

@@ -1,6 +1,6 @@
-/* text.c - the public face at work: hands each call to the tokenizer's family.
+/* text.c - text.h's calls: passes each to the tokenizer's family.
  *
- * One call through the family's table reads a whole array of ids; a token never costs one.
+ * One indirect call fills an array of ids; there is none per token.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/text.h"

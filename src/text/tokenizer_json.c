@@ -1,7 +1,7 @@
-/* tokenizer_json.c - tokenizer.json but for what a family alone knows: which family it is, added
- * tokens, the special tokens around a text, and the vocabulary where it is an object.
+/* tokenizer_json.c - the part of tokenizer.json that families share: which family it is, added
+ * tokens, the special tokens around a text, and the vocabulary if it is an object.
  *
- * Classes that build themselves find the vocabulary and the added tokens here, nothing else.
+ * Classes that set themselves up take only the vocabulary and the added tokens from it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -9,7 +9,7 @@
 
 #include "text/family.h"
 
-#define PIECES_MAX   (EMB_SPECIALS_MAX + 1) /* the text is one */
+#define PIECES_MAX   (EMB_SPECIALS_MAX + 1) /* one is the text */
 #define SPECIALS_MAX 16
 
 /* What TemplateProcessing says, until names can be matched to ids. */
@@ -29,7 +29,7 @@ static emb_status unsupported(emb_error *error, const char *key, const char *fou
                          found, wanted);
 }
 
-/* Of a class that builds itself the tokens count by their ids, and only where
+/* For a class that sets itself up the tokens are ordered by id, and read only if
  * tokenizer_config.json does not list them. */
 static emb_status read_added_tokens(emb_text_json *file, emb_text_reading *reading,
                                     emb_error *error) {
@@ -167,7 +167,7 @@ static emb_status take_template(emb_specials *out, const template_pieces *pieces
             texts++;
             continue;
         }
-        if (out->before + out->after == EMB_SPECIALS_MAX) break; /* without a text */
+        if (out->before + out->after == EMB_SPECIALS_MAX) break; /* no text in it */
         EMB_TRY(piece_id(pieces, at, &out->ids[out->before + out->after], error));
         ++*(texts ? &out->after : &out->before);
     }
@@ -236,7 +236,7 @@ static emb_status read_file(emb_text_json *file, emb_text_reading *reading, emb_
         if (end) break;
         for (uint32_t i = 0; i < 4; i++) seen[i] |= strcmp(key, needed[i]) == 0;
         EMB_TRY(read_part(file, reading, key, error));
-        /* what follows is not counted; the vocabulary among it takes longest */
+        /* nothing after it is counted, and the vocabulary, which takes longest, may follow */
         if (reading->counts && strcmp(key, "added_tokens") == 0) return EMB_OK;
     }
     for (uint32_t i = 0; i < (reading->builder ? 1 : 4); i++)
@@ -253,7 +253,7 @@ emb_status emb_text_read_json(emb_text_reading *reading, emb_error *error) {
 
 /* ---- the family ------------------------------------------------------------------------------ */
 
-/* Before any other part: those in front of the model are the family's to read. */
+/* Before any other part: the family reads the parts that come before the model. */
 static emb_status read_family(emb_text_json *file, const emb_text_family **out, emb_error *error) {
     char key[64], type[64] = "", known[256] = "";
     bool end;

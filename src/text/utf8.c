@@ -1,4 +1,4 @@
-/* utf8.c - which bytes are UTF-8.
+/* utf8.c - validates UTF-8.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/utf8.h"

@@ -1,4 +1,4 @@
-/* utf8.h - inside src/text/: characters of UTF-8, whole ones and byte by byte.
+/* utf8.h - inside src/text/: UTF-8 characters, complete or byte by byte.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_TEXT_UTF8_H
@@ -11,7 +11,7 @@
 
 /* ---- valid UTF-8 ----------------------------------------------------------------------------- */
 
-/* Bytes of the character that begins with this byte. */
+/* Length of the character that begins with this byte. */
 static inline uint32_t emb_text_utf8_length(uint8_t first) {
     return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
 }
@@ -57,18 +57,18 @@ static inline uint32_t emb_text_utf8_last(const uint8_t *bytes, uint32_t length)
     return at;
 }
 
-/* Whether the bytes are UTF-8: no overlong forms, no surrogates, nothing cut. */
+/* Whether the bytes are valid UTF-8: no overlong forms, no surrogates, nothing truncated. */
 bool emb_text_utf8_valid(const uint8_t *bytes, uint32_t length);
 
 /* ---- any bytes, in pieces -------------------------------------------------------------------- */
 
-/* The character whose bytes are not all there. Zeros: none. */
+/* An incomplete character. Zeros: none. */
 typedef struct emb_text_utf8 {
     uint32_t code, needed; /* bits so far; bytes to come */
-    uint8_t low, high;     /* what the next byte must lie between */
+    uint8_t low, high;     /* bounds of the next byte */
 } emb_text_utf8;
 
-/* Begins a character of several bytes; false if the byte begins none. */
+/* Begins a character of several bytes; false if the byte cannot begin one. */
 static inline bool emb_text_utf8_begin(emb_text_utf8 *partial, uint8_t byte) {
     partial->low = 0x80;
     partial->high = 0xBF;
@@ -91,9 +91,9 @@ static inline bool emb_text_utf8_begin(emb_text_utf8 *partial, uint8_t byte) {
     return true;
 }
 
-/* Takes a byte. Gives whether *code is a character now: one U+FFFD for each longest part that could
- * have begun one, as Python's errors="replace" does. *again: the byte ended such a part, and is to
- * be taken once more. */
+/* Takes a byte. Gives whether *code is a character now; for invalid input one U+FFFD per maximal
+ * subpart, as Python's errors="replace" does. *again: the byte ended such a subpart and must be
+ * taken again. */
 static inline bool emb_text_utf8_take(emb_text_utf8 *partial, uint8_t byte, uint32_t *code,
                                       bool *again) {
     *again = false;

@@ -1,4 +1,4 @@
-/* wrap.c - the special tokens around a chunk: the only place that knows where they stand.
+/* wrap.c - the special tokens around a chunk: the only place that knows where they go.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>

@@ -9,8 +9,8 @@
 
 #define TYPE_MAX 64
 
-/* Reads an object whose beginning was read. Of a Sequence of one that one counts; *inner: it is
- * inside such a one. */
+/* Reads an object whose beginning was read. A Sequence of one normalizer stands for that one;
+ * *inner: this object is inside such a Sequence. */
 static emb_status read_keys(emb_text_json *file, emb_text_bert *out, char type[TYPE_MAX],
                             bool *inner, emb_error *error) {
     char key[64];
@@ -39,7 +39,7 @@ static emb_status read_keys(emb_text_json *file, emb_text_bert *out, char type[T
     }
 }
 
-/* The list of a Sequence comes next: one normalizer, and nothing behind it. */
+/* Reads the list of a Sequence: one normalizer, and nothing after it. */
 static emb_status read_sequence_of_one(emb_text_json *file, emb_text_bert *out, char type[TYPE_MAX],
                                        emb_error *error) {
     emb_json_event first, after, end;

@@ -6,14 +6,14 @@
 
 #include "base/error.h"
 
-#define EMB_TEXT_AS_LOWERCASE (-2) /* of strip_accents, where that is null */
+#define EMB_TEXT_AS_LOWERCASE (-2) /* strip_accents is null */
 
-/* What is done to a text, 0 or 1 each. */
+/* The steps applied to a text, 0 or 1 each. */
 typedef struct emb_text_bert {
     int clean_text, chinese_chars, strip_accents, lowercase;
 } emb_text_bert;
 
-/* As the reference has it where nothing is stated. */
+/* The reference's defaults. */
 #define EMB_TEXT_BERT_DEFAULT ((emb_text_bert){1, 1, EMB_TEXT_AS_LOWERCASE, 1})
 
 struct emb_text_json;
@@ -22,7 +22,7 @@ struct emb_text_json;
  * one. Fails: EMB_BAD_FILE, EMB_UNSUPPORTED (another). */
 emb_status emb_text_bert_read(emb_text_bert *out, struct emb_text_json *file, emb_error *error);
 
-/* Once all is read: strip_accents is what lowercase is, where nothing else was stated. */
+/* Once all is read: strip_accents follows lowercase unless it was stated. */
 static inline void emb_text_bert_settle(emb_text_bert *normalizer) {
     if (normalizer->strip_accents == EMB_TEXT_AS_LOWERCASE)
         normalizer->strip_accents = normalizer->lowercase;

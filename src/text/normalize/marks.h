@@ -1,4 +1,4 @@
-/* marks.h - inside src/text/: the marks behind a character, in canonical order.
+/* marks.h - inside src/text/: the combining marks after a character, in canonical order.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_TEXT_NORMALIZE_MARKS_H
@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-/* Marks that wait for one that may stand before them. */
+/* Marks held back, as a later one may have to go before them. */
 typedef struct emb_text_marks {
     uint32_t count;
     uint32_t *list; /* class << 24 | code point */
@@ -15,8 +15,8 @@ typedef struct emb_text_marks {
 /* Gives class << 24 | code of a mark that decomposition keeps, 0 of any other character. */
 uint32_t emb_text_mark(uint32_t code);
 
-/* Keeps marks in the order of their classes, equal ones as they came, and of more than `most` the
- * first. */
+/* Inserts a mark by its class, after those of the same class; of more than `most` only the first
+ * are kept. */
 void emb_text_marks_insert(emb_text_marks *marks, uint32_t most, uint32_t mark);
 
 #endif

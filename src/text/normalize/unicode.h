@@ -20,8 +20,8 @@
 #define EMB_TEXT_BLOCK_BITS 7
 
 /* Heads in the pools: the first of `length` code points, and two facts about the sequence. */
-#define EMB_TEXT_HEAD_STARTER      0x80000000u /* of class 0: marks before it stay before */
-#define EMB_TEXT_HEAD_MARKS        0x40000000u /* holds marks that are kept and may move */
+#define EMB_TEXT_HEAD_STARTER      0x80000000u /* of class 0: marks before it are not moved past it */
+#define EMB_TEXT_HEAD_MARKS        0x40000000u /* holds marks that are kept and may be reordered */
 #define EMB_TEXT_HEAD_LENGTH(head) ((head) >> 24 & 0x3F)
 #define EMB_TEXT_CODE(head)        ((head)&0x1FFFFF)
 
@@ -53,7 +53,8 @@ static inline uint32_t emb_text_flags(uint32_t code) {
 #define EMB_TEXT_HANGUL_VOWELS 21u
 #define EMB_TEXT_HANGUL_TAILS  28u
 
-/* Decomposes a syllable, if it is one, into two or three jamo; else gives 0. */
+/* Decomposes a Hangul syllable into two or three jamo; gives their number, 0 for any other
+ * character. */
 static inline uint32_t emb_text_hangul(uint32_t parts[3], uint32_t code) {
     if (code < EMB_TEXT_HANGUL_FIRST || code > EMB_TEXT_HANGUL_LAST) return 0;
     uint32_t index = code - EMB_TEXT_HANGUL_FIRST, tail = index % EMB_TEXT_HANGUL_TAILS;

@@ -1,4 +1,4 @@
-/* classify.c - which of 64 bytes bound words, are punctuation, or need the careful path.
+/* classify.c - which of 64 bytes bound words, are punctuation, or need the general path.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/wordpiece/tables.h"
@@ -23,8 +23,8 @@ void emb_wordpiece_classify_portable(emb_wordpiece_masks *out, const uint8_t *by
 
 #ifdef EMB_X86
 
-/* A byte of set `rows` has, in the row of its low half, the bit of its high half. Bytes above 0x7F
- * have no bit, and are added by their sign. */
+/* A byte is in the set `rows` if the row of its low half has the bit of its high half. Bytes above
+ * 0x7F have no bit; they are added by their sign. */
 __attribute__((target("avx2"))) static uint32_t members_avx2(__m256i low, __m256i bit,
                                                              const uint8_t *rows) {
     __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)rows));
@@ -79,7 +79,7 @@ AVX512 void emb_wordpiece_classify_avx512(emb_wordpiece_masks *out, const uint8_
 
 emb_wordpiece_classify emb_wordpiece_classify_select(void) {
 #ifdef EMB_X86
-    /* these ask the operating system too whether it saves the wide registers */
+    /* these also check that the operating system saves the wide registers */
     if (__builtin_cpu_supports("avx512bw")) return emb_wordpiece_classify_avx512;
     if (__builtin_cpu_supports("avx2")) return emb_wordpiece_classify_avx2;
 #endif

@@ -7,7 +7,7 @@
 #include "text/wordpiece/tables.h"
 
 #define DEFAULT_WORD_CHARS 100
-#define RECORDS_BYTES_MAX  (1u << 24) /* what a slot of the index can point into */
+#define RECORDS_BYTES_MAX  (1u << 24) /* the most that an index slot can address */
 #define BIT(named)         (1u << (named))
 
 /* ---- classes --------------------------------------------------------------------------------- */
@@ -215,7 +215,7 @@ emb_status emb_wordpiece_read_vocabulary(emb_text_reading *reading, emb_error *e
     count_context context = {reading, reading->builder ? reading->named[EMB_TEXT_UNK].bytes
                                                        : reading->unknown};
     emb_text_bert_settle(&own->normalizer);
-    if (reading->hints->lowercase) own->normalizer.lowercase = 1; /* accents are not its affair */
+    if (reading->hints->lowercase) own->normalizer.lowercase = 1; /* it does not affect accents */
     EMB_TRY(emb_wordpiece_entries(reading->spec, count_entry, &context, error));
     return emb_text_reading_require(reading, own->unknown_id, "the unknown token", context.unknown,
                                     error);

@@ -1,6 +1,7 @@
 /* feed.c - the resumable reader: pieces of bytes to characters, ids to the caller's array.
  *
- * Plain ASCII between two word boundaries is read at once (plain.c), the rest with care (words.c).
+ * Plain ASCII between two word boundaries takes the fast path (plain.c), the rest the general one
+ * (words.c).
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/wordpiece/tables.h"
@@ -18,7 +19,7 @@ void emb_wordpiece_begin(emb_tokenizer *tokenizer) {
     state->pending_first = state->pending_end = 0;
 }
 
-/* Takes one byte; gives 0 if it ended a broken character and is to be read again. */
+/* Takes one byte; gives 0 if it ended an invalid character and must be read again. */
 static size_t take_byte(const emb_wordpiece_tables *tables, emb_wordpiece_state *state,
                         uint8_t byte) {
     uint32_t code;
@@ -34,7 +35,7 @@ static bool at_boundary(const emb_wordpiece_state *state) {
            !state->partial.needed;
 }
 
-/* Moves waiting ids to the caller. Gives whether none is left. */
+/* Moves pending ids to the caller. Gives whether none is left. */
 static bool drain(emb_wordpiece_state *state) {
     size_t room = state->capacity - state->count;
     size_t count = state->pending_end - state->pending_first;
@@ -60,7 +61,7 @@ static size_t read_plain(const emb_wordpiece_tables *tables, emb_wordpiece_state
     return used;
 }
 
-/* Character by character, to where plain reading may be tried again. */
+/* The general path, character by character, until the fast path can be tried again. */
 static size_t read_carefully(const emb_wordpiece_tables *tables, emb_wordpiece_state *state,
                              const uint8_t *bytes, size_t length) {
     size_t at = 0;

@@ -1,17 +1,17 @@
 /* load.c - books the tokenizer's buffers and fills its tables.
  *
- * Sizes come from the spec alone, so that the planner can weigh a tokenizer without loading it.
+ * Sizes follow from the spec only, so that the planner can measure a tokenizer without loading it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/wordpiece/tables.h"
 
-/* Ids that one step may give at most: a word of the longest kind, as many marks waiting, and what
- * the literals held back at both stages come to, each character at most six of them. */
+/* The most ids that one step can give: those of the longest word, of as many held marks, and of the
+ * literals held back at both stages, with at most six per character. */
 static uint32_t pending_max(uint32_t word_chars_max) {
     return 2 * word_chars_max + 8 * (EMB_TEXT_ADDED_BYTES_MAX + EMB_TEXT_LITERAL_BYTES_MAX + 16);
 }
 
-/* What every tokenizer has for itself: the tables' struct, the word cache, the state. */
+/* What each tokenizer has of its own: the tables' struct, the word cache, the state. */
 static emb_wordpiece_tables *layout_own(emb_tokenizer *tokenizer, emb_wordpiece_tables *measured,
                                         const emb_text_spec *spec, emb_ledger *ledger) {
     emb_wordpiece_state state_none, *state;
@@ -95,11 +95,12 @@ static emb_status add_literals(emb_tokenizer *tokenizer, const emb_text_spec *sp
                              "one does, or to too much: set \"normalized\": false",
                              spec->path, bad);
     tables->raw.count = counts[0];
-    tables->normal.count = counts[1]; /* only now: the literals themselves pass unmatched */
+    /* only now, so that it does not match while literals are normalised */
+    tables->normal.count = counts[1];
     return EMB_OK;
 }
 
-/* What plain reading does with each ASCII byte. */
+/* How the fast path classifies each ASCII byte. */
 static void fill_byte_sets(emb_wordpiece_tables *tables) {
     memset(&tables->sets, 0, sizeof tables->sets);
     for (uint32_t b = 0; b < 0x80; b++) {
@@ -127,13 +128,13 @@ static emb_status load_entry(void *user, const uint8_t *bytes, uint32_t length, 
     load_context *context = user;
     bool replaced, beyond = id >= context->spec->ids_end;
     if (context->entries < context->spec->vocabulary && beyond && length == 0) {
-        context->entries++; /* no text has it, and it may have no row */
+        context->entries++; /* it occurs in no text, and may have no row */
         return EMB_OK;
     }
     if (context->entries++ >= context->spec->vocabulary || beyond ||
         !emb_wordpiece_vocabulary_add(context->vocabulary, bytes, length, id, &replaced))
         return emb_error_set(error, EMB_BAD_FILE, "the file changed while it was being read");
-    /* in vocab.txt the last of equal lines counts, as in the reference */
+    /* in vocab.txt the last of equal lines wins, as in the reference */
     if (replaced && context->spec->is_json)
         return emb_error_set(error, EMB_BAD_FILE, "model.vocab has \"%.*s\" twice: remove one",
                              (int)length, (const char *)bytes);

@@ -1,12 +1,13 @@
-/* plain.c - plain ASCII from bytes to ids: boundaries by bit masks, whole words through the cache.
+/* plain.c - the fast path, plain ASCII from bytes to ids: boundaries by bit masks, words through
+ * the cache.
  *
- * Gives up, without harm, at the first thing that is not plain; feed.c then goes on with care.
+ * Stops at the first byte that is not plain; feed.c continues there on the general path.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/wordpiece/tables.h"
 
 #define NONE      SIZE_MAX
-#define WORDS_MAX 192 /* one block may hold 64, and end one more */
+#define WORDS_MAX 192 /* a block may hold 64, and end one more */
 
 /* Lower case of eight ASCII bytes at once: the top bit of each byte says "at least A", then "more
  * than Z"; no sum leaves its byte, because every byte is below 0x80. */
@@ -22,14 +23,14 @@ typedef struct plain_word {
     size_t start, end;
 } plain_word;
 
-/* What one call reads, and the words that it found but did not look up yet: while some are found,
- * the cache lines of others arrive. */
+/* One call's input, and the words found but not looked up yet: the cache lines of earlier ones
+ * arrive while later ones are found. */
 typedef struct reader {
     const emb_wordpiece_tables *tables;
     emb_wordpiece_state *state;
     const uint8_t *bytes;
     size_t length;
-    uint64_t lower; /* ~0 if words are put in lower case */
+    uint64_t lower; /* ~0 if words are lowercased */
     uint32_t count;
     plain_word words[WORDS_MAX];
 } reader;
@@ -53,7 +54,7 @@ static inline void add_word(reader *from, size_t start, size_t end) {
     __builtin_prefetch(word->set);
 }
 
-/* A word that the cache does not hold, or has no key for, or whose ids may not fit. */
+/* Emits a word that is not in the cache, has no key, or whose ids may not fit. */
 static __attribute__((noinline)) void emit_slowly(const reader *from, const plain_word *word) {
     const emb_wordpiece_tables *tables = from->tables;
     emb_wordpiece_state *state = from->state;
@@ -79,7 +80,7 @@ static inline size_t emit_words(reader *from, bool small) {
     for (uint32_t i = 0; i < from->count; i++) {
         const plain_word *word = &from->words[i];
         if (word->set && state->capacity - state->count >= EMB_WORDPIECE_SLOT_IDS) {
-            /* by arithmetic: which of the two ways it is cannot be foreseen by a branch */
+            /* without a branch: which of the two ways it is cannot be predicted */
             const emb_wordpiece_slot *slot =
                 &word->set->ways[differ(&word->set->ways[0], word->key) != 0];
             if (__builtin_expect(differ(slot, word->key) == 0, 1)) {
@@ -101,13 +102,14 @@ static void classify(emb_wordpiece_masks *masks, const reader *from, size_t base
         return;
     }
     uint8_t block[64];
-    memset(block, 0xFF, sizeof block); /* the end stops */
+    memset(block, 0xFF, sizeof block); /* the end counts as a stop */
     memcpy(block, from->bytes + base, left);
     from->tables->classify(masks, block, &from->tables->sets);
 }
 
-/* Finds words from `start` on, until there are enough or something stops; *stopped tells which.
- * Gives where to go on: at the start of a word whose end was not seen, or behind the last. */
+/* Finds words from `start` on, until there are enough or a byte stops it; *stopped tells which.
+ * Gives where to continue: at the start of a word whose end was not seen, or after the last
+ * word. */
 static inline size_t find_words(reader *from, size_t start, bool *stopped) {
     size_t open = NONE;  /* start of a word whose end is not seen yet */
     uint64_t before = 1; /* the byte before the block is a boundary */

@@ -23,10 +23,10 @@
 /* 4 x 8,192 slots = 1 MiB: stays in a level-2 cache and holds most words of a book. */
 #define EMB_WORDPIECE_CACHE_BITS 13
 #define EMB_WORDPIECE_CACHE_WAYS 4
-/* Room behind the ids that a word adds to an array: a slot is copied whole. */
+/* Room needed after the ids that a word appends: a slot is copied as a whole. */
 #define EMB_WORDPIECE_SLOT_IDS 8
 
-/* A word and its ids; one half of a cache line. Small ids leave room for seven, others for three.
+/* A word and its ids; half a cache line, with room for seven ids of 16 bits or three others.
  */
 typedef struct emb_wordpiece_slot {
     uint64_t key[2]; /* the normalised word, padded with zeros; all zeros: empty */
@@ -36,7 +36,7 @@ typedef struct emb_wordpiece_slot {
     } ids;
 } emb_wordpiece_slot;
 
-/* The first two ways are one cache line, which plain reading looks at; a word found in the others
+/* The first two ways are one cache line, which the fast path checks; a word found in the others
  * moves to the front. */
 typedef struct emb_wordpiece_set {
     emb_wordpiece_slot ways[EMB_WORDPIECE_CACHE_WAYS];
@@ -46,11 +46,11 @@ typedef struct emb_wordpiece_set {
 typedef struct emb_wordpiece_masks {
     uint64_t boundary; /* not part of a plain word: white space, punctuation, or stop */
     uint64_t mark;     /* punctuation */
-    uint64_t stop;     /* needs the careful path: not ASCII, removed, or may begin a literal */
+    uint64_t stop;     /* needs the general path: not ASCII, removed, or may begin a literal */
 } emb_wordpiece_masks;
 
-/* Three sets of ASCII bytes, as 16 x 8 bit matrices: bit h of row l says that byte h << 4 | l is
- * in the set, which is how byte shuffles want it. */
+/* Three sets of ASCII bytes, as 16 x 8 bit matrices: bit h of row l says that byte h << 4 | l is in
+ * the set, the layout that byte shuffles need. */
 typedef struct emb_wordpiece_byte_sets {
     uint8_t boundary[16], mark[16], stop[16];
 } emb_wordpiece_byte_sets;
@@ -62,11 +62,12 @@ typedef void (*emb_wordpiece_classify)(emb_wordpiece_masks *out, const uint8_t *
 typedef struct emb_wordpiece_vocabulary {
     uint32_t *slots; /* [1 << bits] */
     uint32_t bits;
-    uint8_t *records; /* id (4 bytes), length (2), bytes; offset 0 stands for an empty slot */
+    uint8_t *records; /* id (4 bytes), length (2), bytes; offset 0 means an empty slot */
     uint32_t records_used, records_bytes;
     uint32_t entries;
-    uint32_t entry_bytes_max; /* longest stored */
-    /* Two bits of one word for each entry: most strings that are none are told by these alone. */
+    uint32_t entry_bytes_max; /* longest entry */
+    /* A Bloom filter, two bits of one word for each entry: it rejects most strings that are no
+     * entry. */
     uint64_t *filter; /* [1 << filter_bits] */
     uint32_t filter_bits;
     uint32_t prefix_bytes;
@@ -88,7 +89,7 @@ typedef struct emb_wordpiece_tables {
 } emb_wordpiece_tables;
 
 typedef struct emb_wordpiece_state {
-    bool finished;  /* the last byte was read and everything behind it flushed */
+    bool finished;  /* the last byte was read and everything held back flushed */
     bool intercept; /* normalised characters go to normal_bytes before they become words */
     emb_text_utf8 partial;
     emb_text_held raw, normal; /* characters that may begin a literal */
@@ -96,8 +97,8 @@ typedef struct emb_wordpiece_state {
     uint8_t normal_bytes[EMB_TEXT_LITERAL_BYTES_MAX + 8];
     emb_text_marks marks; /* [word_chars_max + 1] */
     uint32_t word_chars, word_bytes;
-    uint8_t *word;    /* [4 * word_chars_max + 16]: a key may be read behind its end */
-    uint64_t *hashes; /* [4 * word_chars_max + 1] of what the word being looked up begins with */
+    uint8_t *word;    /* [4 * word_chars_max + 16]: a key may be read past its end */
+    uint64_t *hashes; /* [4 * word_chars_max + 1] of the prefixes of the word being looked up */
     uint32_t *pieces; /* [word_chars_max] ids of the word being looked up */
     uint32_t pending_first, pending_end;
     uint32_t *pending; /* ids that did not fit the caller's array */
@@ -149,7 +150,7 @@ bool emb_wordpiece_vocabulary_add(emb_wordpiece_vocabulary *vocabulary, const ui
 void emb_wordpiece_emit_word(const emb_wordpiece_tables *tables, emb_wordpiece_state *state,
                              uint32_t length);
 
-/* Ones over the first bytes of a key, by their number. */
+/* Masks of the first n bytes of a key, by n. */
 extern const uint8_t emb_wordpiece_key_masks[EMB_WORDPIECE_KEY_BYTES + 1][EMB_WORDPIECE_KEY_BYTES];
 
 /* The cache line of a word of at most EMB_WORDPIECE_KEY_BYTES bytes. */
@@ -183,17 +184,17 @@ static inline void emb_wordpiece_emit(emb_wordpiece_state *state, uint32_t id) {
 void emb_wordpiece_take(const emb_wordpiece_tables *tables, emb_wordpiece_state *state,
                         uint32_t code);
 
-/* The text is over: nothing that is held back waits for more. */
+/* Ends the text: flushes all that is held back. */
 void emb_wordpiece_finish(const emb_wordpiece_tables *tables, emb_wordpiece_state *state);
 
-/* Normalises a literal into out; gives its length, 0 if it has none or is too long. */
+/* Normalises a literal into out; gives its length, 0 if nothing is left or it is too long. */
 uint32_t emb_wordpiece_normalize(const emb_wordpiece_tables *tables, emb_wordpiece_state *state,
                                  uint8_t *out, const uint8_t *bytes, uint32_t length);
 
 /* ---- plain.c, classify.c --------------------------------------------------------------------- */
 
 /* Reads plain ASCII words from bytes, which begin at a word boundary with nothing held back, until
- * something needs the careful path; gives how many bytes it used. */
+ * something needs the general path; gives how many bytes it used. */
 size_t emb_wordpiece_read_plain(const emb_wordpiece_tables *tables, emb_wordpiece_state *state,
                                 const uint8_t *bytes, size_t length);
 

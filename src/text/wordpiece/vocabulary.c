@@ -1,6 +1,6 @@
-/* vocabulary.c - words to ids: a cache of whole words before longest-match over a compact index.
+/* vocabulary.c - words to ids: a cache of words before longest-match over a compact index.
  *
- * The cache holds only what longest-match gave, so it changes the time and never the ids.
+ * The cache holds only results of longest-match, so it affects speed and never the ids.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/wordpiece/tables.h"
@@ -22,8 +22,7 @@ const uint8_t emb_wordpiece_key_masks[EMB_WORDPIECE_KEY_BYTES + 1][EMB_WORDPIECE
 #undef ROW
 };
 
-/* A polynomial in the base, so that the hash of any part of a word follows from two of its
- * beginnings. */
+/* A polynomial hash: the hash of any substring of a word follows from those of two prefixes. */
 static inline uint64_t hash_byte(uint64_t hash, uint8_t byte) {
     return hash * HASH_BASE + byte + 1;
 }
@@ -34,7 +33,7 @@ static uint64_t hash_bytes(const uint8_t *bytes, uint32_t length) {
     return hash;
 }
 
-/* The low bits of a polynomial know only the last bytes: this spreads all of them. */
+/* The low bits of a polynomial hash depend only on the last bytes: this mixes all of them. */
 static inline uint64_t hash_finish(uint64_t hash) {
     return (hash ^ hash >> 32) * 0xBF58476D1CE4E5B9u;
 }
@@ -72,7 +71,7 @@ void emb_wordpiece_vocabulary_clear(emb_wordpiece_vocabulary *vocabulary, const 
         vocabulary->powers[i + 1] = vocabulary->powers[i] * HASH_BASE;
 }
 
-/* Gives the record of prefix + bytes, whose finished hash is known, or NULL; *place: its slot, or
+/* Gives the record of prefix + bytes, or NULL. `mixed` is their finished hash. *place: its slot, or
  * the empty one where it belongs. */
 static uint8_t *find(const emb_wordpiece_vocabulary *vocabulary, uint64_t mixed,
                      uint32_t prefix_bytes, const uint8_t *bytes, uint32_t length,
@@ -131,7 +130,7 @@ static uint32_t longest(const emb_wordpiece_vocabulary *vocabulary, const uint64
     if (vocabulary->entry_bytes_max <= prefix_bytes) return 0;
     uint32_t most = vocabulary->entry_bytes_max - prefix_bytes;
     if (most > length - at) most = length - at;
-    /* what the beginning adds to each hash, and what the prefix would */
+    /* replaces the bytes before `at` by the continuing prefix */
     uint64_t shift = (at > 0 ? vocabulary->prefix_hash : 0) - hashes[at];
     for (uint32_t n = most; n > 0; n--) {
         if (at + n < length && (word[at + n] & 0xC0) == 0x80) continue; /* inside a character */
@@ -157,7 +156,7 @@ static uint32_t match_word(const emb_wordpiece_tables *tables, emb_wordpiece_sta
     for (uint32_t at = 0; at < length;) {
         uint32_t n =
             longest(&tables->vocabulary, state->hashes, word, length, at, &state->pieces[count]);
-        if (n == 0) { /* one part unknown: the whole word is */
+        if (n == 0) { /* one unknown part makes the word unknown */
             state->pieces[0] = tables->unknown_id;
             return 1;
         }
@@ -167,7 +166,8 @@ static uint32_t match_word(const emb_wordpiece_tables *tables, emb_wordpiece_sta
     return count;
 }
 
-/* The cache's key of state->word: its bytes, then zeros. A word that holds a zero has none. */
+/* The cache key of state->word: its bytes, padded with zeros. A word that contains a zero has
+ * none. */
 static bool make_key(uint64_t key[2], const emb_wordpiece_tables *tables,
                      const emb_wordpiece_state *state, uint32_t length) {
     uint64_t mask[2];
@@ -181,7 +181,7 @@ static bool make_key(uint64_t key[2], const emb_wordpiece_tables *tables,
     return true;
 }
 
-/* Makes room at the front of a set by moving the ways before `end` back by one. */
+/* Frees the first way of a set by moving the ways before `end` back by one. */
 static emb_wordpiece_slot *front(emb_wordpiece_set *set, uint32_t end) {
     for (uint32_t way = end; way > 0; way--) set->ways[way] = set->ways[way - 1];
     return &set->ways[0];

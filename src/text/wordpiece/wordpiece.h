@@ -1,5 +1,5 @@
-/* wordpiece.h - what the family WordPiece shows to the rest of src/text/: BERT's normalizer and
- * pre-tokenizer before longest matches in a vocabulary.
+/* wordpiece.h - the WordPiece family's interface to the rest of src/text/: BERT's normalizer and
+ * pre-tokenizer, then longest matches in a vocabulary.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_TEXT_WORDPIECE_WORDPIECE_H

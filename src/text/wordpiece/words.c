@@ -1,9 +1,8 @@
 /* words.c - characters to words, one at a time: literal tokens, cleaning, decomposition, lower
  * case, literal tokens again, splitting. The order of the stages is that of the reference.
  *
- * Each stage hands on as soon as what it did cannot change any more, so that a text needs the same
- * few hundred bytes however long it is. They stand in one file, so that a character passes all of
- * them without a call that the compiler cannot see through.
+ * Each stage passes on a character as soon as it is final, so that a text of any length needs the
+ * same few hundred bytes. All are in one file, so that the compiler can inline them.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "text/wordpiece/tables.h"
@@ -30,7 +29,7 @@ static void split(const emb_wordpiece_tables *tables, emb_wordpiece_state *state
         state->word_bytes += emb_text_utf8_encode(state->word + state->word_bytes, code);
         state->word_chars++;
     } else {
-        state->word_chars = tables->word_chars_max + 1; /* too long: only that is remembered */
+        state->word_chars = tables->word_chars_max + 1; /* too long: only this is remembered */
     }
     if (flags & EMB_TEXT_PUNCTUATION) end_word(tables, state);
 }
@@ -130,7 +129,8 @@ static void normalize(const emb_wordpiece_tables *tables, emb_wordpiece_state *s
     state->raw.after_word = flags & EMB_TEXT_WORD;
     if (tables->normalizer.clean_text) {
         if (flags & EMB_TEXT_REMOVED) return;
-        if (flags & EMB_TEXT_SPACE) { /* some spaces would decompose into others */
+        if (flags &
+            EMB_TEXT_SPACE) { /* before decomposition, which would turn some spaces into others */
             code = ' ';
             flags = 0;
         }
@@ -151,7 +151,7 @@ static void normalize(const emb_wordpiece_tables *tables, emb_wordpiece_state *s
 
 /* ---- literal tokens in the text as it is ----------------------------------------------------- */
 
-/* What follows is normalised by itself: the end of the text, or a literal. */
+/* Ends a run of normalised text, at the end of the text or at a literal. */
 static void end_segment(const emb_wordpiece_tables *tables, emb_wordpiece_state *state) {
     end_marks(tables, state);
     if (state->intercept) match_normal(tables, state, true);
@@ -212,7 +212,7 @@ uint32_t emb_wordpiece_normalize(const emb_wordpiece_tables *tables, emb_wordpie
     end_marks(tables, state);
     uint32_t held = state->normal.count;
     state->normal.count = 0;
-    if (held > EMB_TEXT_LITERAL_BYTES_MAX) return 0; /* where put drops what does not fit */
+    if (held > EMB_TEXT_LITERAL_BYTES_MAX) return 0; /* put drops what does not fit */
     memcpy(out, state->normal_bytes, held);
     return held;
 }
