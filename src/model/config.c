@@ -11,7 +11,7 @@
 #include "model/family/family.h"
 #include "model/keys.h"
 
-/* What is read beside the family's counts. */
+/* What is read besides the family's counts. */
 enum { KEY_EPSILON, KEY_TOKENIZER, KEYS };
 
 static emb_status check_count(const emb_family_count *count, const emb_field *field, uint64_t value,
@@ -25,7 +25,7 @@ static emb_status check_count(const emb_family_count *count, const emb_field *fi
     return EMB_OK;
 }
 
-/* A head's width follows from the others; key and value heads are as many as the queries'. */
+/* A head's width follows from the others; there are as many key and value heads as query heads. */
 static emb_status finish_heads(emb_layer_spec *spec, emb_error *error) {
     if (spec->hidden % spec->heads != 0)
         return emb_error_set(error, EMB_BAD_FILE,
@@ -71,7 +71,7 @@ static void write_names(char *out, size_t capacity, const char *between, const c
     }
 }
 
-/* Which family it is decides which keys are read: so that one is read first, by itself. */
+/* The family decides which keys are read, so its key is read first, in a pass of its own. */
 static emb_status read_family(const emb_family **out, const char *root, const char *path,
                               emb_error *error) {
     char type[EMB_TEXT_FIELD_MAX] = "", names[128];

@@ -1,4 +1,4 @@
-/* document.c - reads one JSON file of a model: opens it, hands it to a parser, names it in errors.
+/* document.c - reads one JSON file of a model: opens it, passes it to a parser, names it in errors.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "model/files.h"
 
-#define DOCUMENT_BUFFER 4096 /* any key we look for comes whole, and config files in few reads */
+#define DOCUMENT_BUFFER 4096 /* holds any key we look for, and reads config files in few calls */
 
 emb_status emb_document_path(char *out, size_t capacity, const char *root, const char *path,
                              emb_error *error) {
@@ -68,7 +68,7 @@ emb_status emb_document_key(emb_json *json, char *key, size_t capacity, bool *do
     return emb_json_string(json, key, capacity, NULL, error);
 }
 
-/* A string, or a list of strings, which are put together with a plus between them. */
+/* A string, or a list of strings, which are joined by a plus. */
 static emb_status read_texts(emb_json *json, emb_json_event event, const emb_field *field,
                              emb_error *error) {
     char *out = field->out;

@@ -18,7 +18,7 @@
 
 typedef struct location {
     char root[EMB_MODEL_PATH_MAX];
-    char weights[EMB_SHARD_NAME_MAX]; /* "": as the directory says */
+    char weights[EMB_SHARD_NAME_MAX]; /* "": as found in the directory */
     char name[EMB_SHARD_NAME_MAX];    /* last part of the path */
 } location;
 
@@ -27,7 +27,7 @@ typedef struct shard_list {
     char names[EMB_SHARDS_MAX][EMB_SHARD_NAME_MAX];
 } shard_list;
 
-/* What the files beside the weights say. */
+/* What the files other than the weights say. */
 typedef struct configuration {
     location at;
     char directory[EMB_MODEL_PATH_MAX]; /* of config.json */
@@ -92,7 +92,7 @@ static emb_status add_shard(shard_list *list, const char *name, emb_error *error
     return EMB_OK;
 }
 
-/* Which shard holds which tensor is not asked: every shard is looked through. */
+/* Which shard holds which tensor does not matter: every shard is searched. */
 static emb_status parse_map(emb_json *json, emb_json_event event, void *user, emb_error *error) {
     char tensor[EMB_TENSOR_NAME_MAX], name[EMB_SHARD_NAME_MAX];
     bool done;
@@ -149,7 +149,7 @@ static emb_status open_shard(emb_model_files *files, uint32_t index, const emb_s
 
 /* ---- the model ------------------------------------------------------------------------------- */
 
-/* Takes the one allocation, and lays out in it what follows the struct. */
+/* Makes the one allocation, and lays out in it what follows the struct. */
 static emb_model_files *make_files(const emb_shape *shape, const shard_list *shards,
                                    size_t prompt_bytes) {
     size_t tensors = emb_tensors_count(shape);
@@ -190,8 +190,8 @@ static emb_status fill_files(emb_model_files *files, const emb_shape *shape, con
     return emb_tensors_complete(files, shape, error);
 }
 
-/* Reads the configuration: everything but the weights. What sentence-transformers has files for
- * counts only where it wrote a modules.json. */
+/* Reads the configuration: everything but the weights. sentence-transformers' own files are read
+ * only if there is a modules.json. */
 static emb_status read_configuration(emb_shape *shape, configuration *c, emb_error *error) {
     const char *root = c->at.root, *folder = c->modules.transformer;
     char config[EMB_RELATIVE_PATH_MAX];

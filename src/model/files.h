@@ -1,6 +1,6 @@
-/* files.h - what the parts of this folder share; model.h is what others see.
+/* files.h - what the parts of this folder share; model.h is the interface to others.
  *
- * Messages of the parsers leave out the file: emb_document_read puts it in front of them.
+ * Messages of the parsers leave out the file: emb_document_read prepends it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_MODEL_FILES_H
@@ -27,17 +27,17 @@ typedef emb_status (*emb_document_parse)(emb_json *json, void *user, emb_error *
 emb_status emb_document_read(const char *root, const char *path, emb_document_parse parse,
                              void *user, emb_error *error);
 
-/* Whether a name is there, even as a link that leads nowhere (which is then an error to read). */
+/* Whether a name exists, even as a dangling link (reading it is then an error). */
 bool emb_document_exists(const char *root, const char *path);
 
-/* Puts "path: " before the message. Gives `status` back. */
+/* Prepends "path: " to the message. Gives `status`. */
 emb_status emb_document_blame(const char *path, emb_status status, emb_error *error);
 
 /* Joins with a slash. Fails: EMB_INVALID_ARGUMENT if it does not fit. */
 emb_status emb_document_path(char *out, size_t capacity, const char *root, const char *path,
                              emb_error *error);
 
-/* Reads the value whose event was just read, to its end. */
+/* Reads the value whose first event was just read, to its end. */
 typedef emb_status (*emb_field_parse)(emb_json *json, emb_json_event event, void *user,
                                       emb_error *error);
 
@@ -47,15 +47,15 @@ typedef enum emb_field_kind {
     EMB_FIELD_COUNT, /* uint64_t */
     EMB_FIELD_REAL,  /* double */
     EMB_FIELD_FLAG,  /* bool */
-    EMB_FIELD_PARSED /* what `parse` makes of it; `out` is its user */
+    EMB_FIELD_PARSED /* read by `parse`, whose user is `out` */
 } emb_field_kind;
 
 typedef struct emb_field {
-    const char *key; /* with dots where it lies inside others: see keys.h */
+    const char *key; /* with dots if it is nested: see keys.h */
     emb_field_kind kind;
     void *out;
     emb_field_parse parse;
-    bool given; /* there, and not null */
+    bool given; /* present, and not null */
     bool seen;
 } emb_field;
 
@@ -63,14 +63,14 @@ typedef struct emb_field {
     { .key = (key_), .kind = EMB_FIELD_##kind_, .out = (out_) }
 
 /* Reads the value that comes next into a field; null leaves it not given.
- * Fails: EMB_BAD_FILE (wrong kind, a key that is there twice). */
+ * Fails: EMB_BAD_FILE (wrong kind, a duplicate key). */
 emb_status emb_document_field(emb_json *json, emb_field *field, emb_error *error);
 
 /* Reads a key, or sets *done at the end of the object. A key that does not fit is given as "". */
 emb_status emb_document_key(emb_json *json, char *key, size_t capacity, bool *done,
                             emb_error *error);
 
-/* Whether the text can stand in a message: no control characters. */
+/* Whether the text can be part of a message: no control characters. */
 bool emb_document_printable(const char *text);
 
 /* ---- config.c, modules.c, transformer.c, settings.c: what the configuration says --------------
@@ -78,10 +78,10 @@ bool emb_document_printable(const char *text);
 
 typedef struct emb_key_findings emb_key_findings; /* keys.h */
 
-/* What a tokenizer and the caller need of it beside the shape. */
+/* What a tokenizer and the caller need of config.json besides the shape. */
 typedef struct emb_settings {
     char tokenizer_class[EMB_TEXT_FIELD_MAX]; /* of config.json; "": not stated */
-    bool lowercase;                           /* texts are put in lower case first */
+    bool lowercase;                           /* texts are lowercased first */
 } emb_settings;
 
 /* Reads root/path, a config.json, into the shape (all but pooling and default_tokens). */
@@ -104,13 +104,14 @@ emb_status emb_modules_read(emb_modules *modules, const char *root, emb_key_find
 emb_status emb_modules_apply(emb_shape *shape, const emb_modules *modules, const char *root,
                              emb_key_findings *findings, emb_error *error);
 
-/* Fills default_tokens of a shape whose window is known, and `lowercase`; looks through the other
- * files in the encoder's folder for what may not be. */
+/* Fills default_tokens of a shape whose window is known, and `lowercase`; refuses what must not be
+ * in the other files of the encoder's folder. */
 emb_status emb_transformer_read(emb_shape *shape, emb_settings *settings,
                                 const emb_modules *modules, const char *root,
                                 emb_key_findings *findings, emb_error *error);
 
-/* Names of the file of the Transformer's arguments; the first that is there and has any counts. */
+/* Possible names of the file of the Transformer's arguments; the first that exists and is not empty
+ * is read. */
 #define EMB_TRANSFORMER_FILES 7
 extern const char *const emb_transformer_files[EMB_TRANSFORMER_FILES];
 
@@ -144,15 +145,15 @@ typedef struct emb_tensor_header {
 typedef emb_status (*emb_tensor_visit)(void *user, const emb_tensor_header *tensor,
                                        emb_error *error);
 
-/* Checks the whole header (syntax, every tensor's size and place, no overlap, no hole, no name
- * twice) and calls `visit` for each tensor. Errors name `path`, which is the descriptor's file.
- * Allocates 32 bytes a tensor and frees them before it returns. */
+/* Checks the whole header (syntax, every tensor's size and place, no overlap, no gap, no duplicate
+ * name) and calls `visit` for each tensor. Errors name `path`, the descriptor's file. Allocates 32
+ * bytes per tensor and frees them before it returns. */
 emb_status emb_safetensors_scan(int descriptor, uint64_t file_bytes, const char *path,
                                 emb_tensor_visit visit, void *user, emb_error *error);
 
 /* ---- tensors.c: the tensors an encoder needs ------------------------------------------------- */
 
-/* Tensors that a quantized matrix has beside its values: its name and a suffix. */
+/* Tensors that a quantized matrix has besides its values, named by a suffix. */
 typedef enum emb_quantized_part {
     EMB_PART_SCALES, /* ".scales": F32 [rows], int4 [rows, groups] */
     EMB_PART_ZEROS,  /* ".zeros": U8 [rows, groups]; int4 alone */
@@ -175,7 +176,7 @@ typedef struct emb_tensor {
     emb_tensor_part parts[EMB_PARTS];
 } emb_tensor;
 
-/* What emb_tensors_bind works on while one shard is scanned. */
+/* emb_tensors_bind's state while one shard is scanned. */
 typedef struct emb_binding {
     emb_model_files *files;
     const emb_shape *shape;
@@ -186,7 +187,7 @@ typedef struct emb_binding {
  * Fails: EMB_BAD_FILE, EMB_UNSUPPORTED, naming the tensor. */
 emb_status emb_tensors_bind(void *binding, const emb_tensor_header *tensor, emb_error *error);
 
-/* Fails naming the first needed tensor that no shard had. */
+/* Fails if a needed tensor was in no shard, and names the first. */
 emb_status emb_tensors_complete(const emb_model_files *files, const emb_shape *shape,
                                 emb_error *error);
 
@@ -196,7 +197,7 @@ uint32_t emb_tensors_count(const emb_shape *shape);
 const emb_tensor *emb_tensors_find(const emb_model_files *files, emb_tensor_role role,
                                    uint32_t layer);
 
-/* EMB_BAD_FILE: shard and tensor, then what is wrong with the element. */
+/* Gives EMB_BAD_FILE, with shard, tensor, and what is wrong with the element. */
 emb_status emb_tensors_blame(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
                              const char *suffix, uint64_t element, const char *what,
                              emb_error *error);
@@ -206,7 +207,7 @@ emb_status emb_tensors_blame(const emb_model_files *files, emb_tensor_role role,
 /* Cuts the suffix of a part off a tensor's name and gives the part; EMB_PARTS: it has none. */
 emb_quantized_part emb_quantized_cut(char *name);
 
-/* Takes a part's place and shape. Fails: EMB_BAD_FILE (there twice, wrong dtype or rank). */
+/* Takes a part's place and shape. Fails: EMB_BAD_FILE (duplicate, wrong dtype or rank). */
 emb_status emb_quantized_bind(emb_tensor *slot, emb_quantized_part part,
                               const emb_tensor_header *tensor, uint8_t shard, emb_error *error);
 
@@ -235,10 +236,12 @@ struct emb_model_files {
     uint32_t tensors_count;
     char name[EMB_SHARD_NAME_MAX];
     char directory[EMB_MODEL_PATH_MAX];
-    uint32_t root_length; /* of the directory: the rest is the folder that modules.json names */
+    uint32_t root_length; /* length of the root in `directory`: the rest is the folder that
+                             modules.json names */
     emb_settings settings;
     char unknown_keys[EMB_UNKNOWN_KEYS_MAX];
-    char found_instead[EMB_TENSOR_NAME_MAX]; /* the word embedding under a name that is not read */
+    char found_instead[EMB_TENSOR_NAME_MAX]; /* a word embedding found under a prefix that is not
+                                                supported */
 };
 
 #endif

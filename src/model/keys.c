@@ -1,5 +1,5 @@
-/* keys.c - reads an object by the list of its keys: what is wanted goes into fields, what may not
- * be is refused, what is unknown is reported.
+/* keys.c - reads an object by the list of its keys: wanted ones go into fields, unsupported ones
+ * are refused, unknown ones reported.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "model/keys.h"
@@ -9,9 +9,9 @@
 
 #include "base/error.h"
 
-#define NAME_MAX_BYTES 192 /* of a key with the keys above it */
-#define VALUE_MAX      64  /* of a value in a message */
-#define DEPTH_MAX      8   /* of objects and lists that are entered */
+#define NAME_MAX_BYTES 192 /* of a key with its parents' keys */
+#define VALUE_MAX      64  /* of a value, in a message */
+#define DEPTH_MAX      8   /* of nested objects and lists */
 
 const emb_key *emb_key_find(emb_key_file file, const char *name) {
     const emb_key_list *list = &emb_key_lists[file];
@@ -66,7 +66,7 @@ emb_status emb_keys_refusal(const emb_key_findings *findings, const char *path, 
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-/* Writes the value whose event was just read as JSON does, cut where it is long, and reads to its
+/* Writes the value whose first event was just read as JSON, truncated if long, and reads to its
  * end. A container that is not empty becomes "{...}" or "[...]". */
 static emb_status value_text(emb_json *json, emb_json_event event, char *out, emb_error *error) {
     uint32_t depth = json->depth, events = 0;
@@ -113,12 +113,12 @@ static emb_status check_value(emb_json *json, const emb_key *key, const char *na
 
 /* ---- the walk -------------------------------------------------------------------------------- */
 
-/* Objects and lists that were entered, and how much of `name` belongs to each. */
+/* The stack of open objects and lists, and how much of `name` belongs to each. */
 typedef struct walk {
     char name[NAME_MAX_BYTES];
     size_t lengths[DEPTH_MAX];
     uint32_t depth;
-    bool deeper; /* than this can follow */
+    bool deeper; /* nested deeper than the stack */
 } walk;
 
 static void enter(walk *w) {
@@ -130,7 +130,7 @@ static void enter(walk *w) {
     w->depth++;
 }
 
-/* Puts the key that comes next behind the name of its object. */
+/* Appends the next key to the name of its object. */
 static emb_status read_name(emb_json *json, walk *w, emb_error *error) {
     size_t used = w->lengths[w->depth];
     if (used) w->name[used++] = '.';
@@ -141,7 +141,7 @@ static emb_status read_name(emb_json *json, walk *w, emb_error *error) {
     return EMB_OK;
 }
 
-/* An INSIDE key: its object or list is entered. */
+/* Enters the object or list of an INSIDE key. */
 static emb_status enter_value(emb_json *json, walk *w, emb_error *error) {
     emb_json_event event;
     EMB_TRY(emb_json_next(json, &event, error));

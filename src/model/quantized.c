@@ -1,7 +1,7 @@
 /* quantized.c - matrices in 8 or 4 bits: which tensors they consist of, and reading their rows.
  *
- * Found by the tensors' names and dtypes alone (docs/quantized_format.md). Reads with pread through
- * the caller's scratch; trusts no scale, zero or value of the file.
+ * Recognised only by the tensors' names and dtypes (docs/quantized_format.md). Reads with pread
+ * through the caller's scratch; trusts no scale, zero or value of the file.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
@@ -14,7 +14,7 @@
 #define PIECE_COLS  2048 /* restored to f32 at a time */
 #define PIECE_PARTS (PIECE_COLS / 32)
 #define CODE_MAX    15
-/* Of the scratch for any number of values from this on, see emb_model_scratch_bytes. */
+/* The scratch for any larger number of values has at least this, see emb_model_scratch_bytes. */
 #define SCRATCH_BYTES_MIN (64u << 10)
 
 static const char *const suffixes[EMB_PARTS] = {".scales", ".zeros", ".smooth"};
@@ -64,7 +64,7 @@ emb_status emb_quantized_bind(emb_tensor *slot, emb_quantized_part part,
     return EMB_OK;
 }
 
-/* The part must be there, beside the values, in shape [first] or [first, second]. */
+/* The part must exist, in the values' shard, in shape [first] or [first, second]. */
 static emb_status check_part(const emb_tensor *slot, emb_quantized_part part, uint32_t first,
                              uint32_t second, const char *name, emb_error *error) {
     const emb_tensor_part *p = &slot->parts[part];
@@ -112,7 +112,7 @@ emb_status emb_quantized_check(emb_tensor *slot, emb_tensor_role role, const cha
     const emb_tensor_part *parts = slot->parts;
     bool int4 = slot->dtype == EMB_DTYPE_INT4, quantized = emb_dtype_quantized(slot->dtype);
     bool shares = role == EMB_TENSOR_KEY || role == EMB_TENSOR_VALUE; /* the query's factors */
-    /* not fp8: the codes of the feed-forward's inside come out of a product, which knows none */
+    /* not fp8: the codes of the intermediate come out of a product, which knows no factors */
     bool scaled = slot->dtype == EMB_DTYPE_INT8 || int4;
     bool smooths = scaled && role != EMB_TENSOR_WORDS && !shares;
     const bool allowed[EMB_PARTS] = {quantized, int4, smooths};
@@ -195,8 +195,8 @@ static void unpack(int8_t *out, const uint8_t *packed, size_t count) {
         out[i] = (int8_t)(i % 2 ? packed[i / 2] >> 4 : packed[i / 2] & 15);
 }
 
-/* Values [col0, col0 + count) of a row, or of more rows where they follow one another without
- * padding; col0 is even. Those of int4 go through scratch. */
+/* Reads values [col0, col0 + count) of a row, or of several rows if they are contiguous; col0 is
+ * even. int4 values go through scratch. */
 static emb_status read_codes(const reading *r, int8_t *out, uint64_t row, uint32_t col0,
                              uint32_t count, void *scratch, emb_error *error) {
     const emb_tensor *t = r->tensor;
@@ -249,7 +249,7 @@ emb_status emb_model_read_quantized(const emb_model_files *files, emb_tensor_rol
 
 /* ---- as f32 ---------------------------------------------------------------------------------- */
 
-/* A run of a row on its way to f32. */
+/* A part of a row being restored to f32. */
 typedef struct piece {
     float scales[PIECE_PARTS], smooth[PIECE_COLS];
     uint8_t zeros[PIECE_PARTS];

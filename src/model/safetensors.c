@@ -1,7 +1,7 @@
 /* safetensors.c - reads and checks the header of one safetensors file, as a stream.
  *
- * Fed by a descriptor, feeds tensors.c. Trusts no size that the file states: what is allocated
- * follows from tensors counted, never from numbers read.
+ * Fed by a descriptor, feeds tensors.c. Trusts no size that the file states: allocations follow
+ * from the number of tensors counted, never from numbers read.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
@@ -13,7 +13,7 @@
 #include "base/sort.h"
 #include "model/files.h"
 
-#define HEADER_BYTES_MAX (25u << 20) /* as the hub's own client refuses more */
+#define HEADER_BYTES_MAX (25u << 20) /* the hub's own client refuses more */
 #define TENSORS_MAX      100000u
 #define SCAN_BUFFER      8192
 
@@ -106,7 +106,7 @@ static emb_status check_size(const emb_tensor_header *t, uint64_t values, emb_er
     return EMB_OK;
 }
 
-/* Reads the object behind a tensor's name. */
+/* Reads the object after a tensor's name. */
 static emb_status read_tensor(scan *s, emb_tensor_header *t, emb_error *error) {
     enum { DTYPE = 1, SHAPE = 2, OFFSETS = 4, ALL = 7 };
     emb_json *json = &s->json;
@@ -232,8 +232,8 @@ static emb_status name_tensor(void *user, const emb_tensor_header *t, uint32_t o
     return ordinal == n->ordinal ? blame(t->name, n->what, error) : EMB_OK;
 }
 
-/* Every byte of the data belongs to one tensor, every name to one. Names are compared by 64-bit
- * hash: two that differ and agree there are refused too. */
+/* Every byte of the data must belong to one tensor, and every name too. Names are compared by
+ * 64-bit hash, so a collision is refused as well. */
 static emb_status check_spans(scan *s, int descriptor, span *spans, emb_error *error) {
     naming bad = {0, NULL};
     uint64_t at = s->data_begin;
@@ -273,7 +273,7 @@ static emb_status scan_all(scan *s, int descriptor, emb_tensor_visit visit, void
     return status;
 }
 
-/* Reads and checks the length in front of the header. */
+/* Reads and checks the header's length, which precedes it. */
 static emb_status read_length(scan *s, int descriptor, uint64_t file_bytes, const char *path,
                               emb_error *error) {
     unsigned char head[9];

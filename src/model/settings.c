@@ -57,7 +57,8 @@ static emb_status parse_prompts(emb_json *json, emb_json_event event, void *user
     }
 }
 
-/* Index of the last prompt of that name, as JSON is read elsewhere; -1 if there is none. */
+/* Index of the last prompt of that name, as other JSON readers take the last; -1 if there is
+ * none. */
 static int32_t find_prompt(const emb_prompts *prompts, const char *name) {
     const char *at = prompts->texts;
     int32_t found = -1;
@@ -99,7 +100,7 @@ emb_status emb_prompts_read(emb_prompts *prompts, emb_shape *shape, const char *
     if (!prompts->texts) prompts->bytes = r.used;
     if (!prompts->texts || !*fallback) return EMB_OK;
     prompts->fallback = find_prompt(prompts, fallback);
-    /* the reference has these two, empty, in every model */
+    /* in the reference every model has these two, empty */
     bool always = strcmp(fallback, "query") == 0 || strcmp(fallback, "document") == 0;
     if (prompts->fallback < 0 && !always)
         return emb_error_set(error, EMB_BAD_FILE,

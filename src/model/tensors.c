@@ -1,7 +1,7 @@
 /* tensors.c - which tensor of a file plays which role, and reading its rows as f32.
  *
- * Fed by safetensors.c with names, feeds the encoder with rows. Every needed tensor must be there,
- * once, in the shape that config.json says. Reads with pread through the caller's scratch.
+ * Fed by safetensors.c with names, feeds the encoder with rows. Every needed tensor must exist
+ * once, in the shape that config.json implies. Reads with pread through the caller's scratch.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
@@ -36,7 +36,7 @@ static void write_name(char *out, size_t capacity, const emb_family *family, emb
 
 /* ---- from name to role ----------------------------------------------------------------------- */
 
-/* Whether `name` is `known`, where files from before PyTorch's names say gamma and beta. */
+/* Whether `name` is `known`, also by TensorFlow's older names gamma and beta. */
 static bool same_name(const char *name, const char *known) {
     static const char *const old[][2] = {{"LayerNorm.weight", "LayerNorm.gamma"},
                                          {"LayerNorm.bias", "LayerNorm.beta"}};
@@ -50,7 +50,8 @@ static bool same_name(const char *name, const char *known) {
     return false;
 }
 
-/* Reads "12." without leading zeros; moves *at behind it. UINT32_MAX if it is none. */
+/* Reads a number such as "12.", without leading zeros, and moves *at past it. UINT32_MAX if it is
+ * none. */
 static uint32_t read_layer(const char **at) {
     const char *text = *at;
     uint32_t layer = 0;
@@ -71,7 +72,8 @@ static bool begins_with(const char *name, const char *start) {
     return strncmp(name, start, strlen(start)) == 0;
 }
 
-/* Whether the name begins with one of these, or is one of them; the list ends with NULL. */
+/* Whether the name begins with one of the list, or, if `whole`, equals one; the list ends with
+ * NULL. */
 static bool is_listed(const char *const *list, const char *name, bool whole) {
     for (; *list; list++)
         if (whole ? strcmp(name, *list) == 0 : begins_with(name, *list)) return true;
@@ -106,14 +108,13 @@ static emb_status find_role(const emb_shape *shape, const char *name, const char
         return EMB_OK;
     }
     if (is_listed(family->derived, name, true)) return EMB_OK;
-    /* Heads behind the encoder do not matter; an unknown part inside it would change the vectors.
-     */
+    /* Heads after the encoder do not matter; an unknown part of it would change the vectors. */
     return encoder ? unknown(shape, full, error) : EMB_OK;
 }
 
 /* ---- shapes ---------------------------------------------------------------------------------- */
 
-/* Sets the expected shape; rows 0: any number but none. Gives the rank. */
+/* Sets the expected shape; rows 0: any number above 0. Gives the rank. */
 static uint32_t expected_shape(const emb_shape *shape, emb_tensor_role role, uint64_t *rows,
                                uint64_t *cols) {
     const emb_layer_spec *spec = &shape->spec;
@@ -175,7 +176,7 @@ static void write_shape(char *out, size_t capacity, uint32_t rank, uint64_t rows
                  rank > 2 ? ", ..." : "");
 }
 
-/* packed: two values a byte along cols. */
+/* packed: two values per byte along cols. */
 static emb_status check_shape(const emb_shape *shape, emb_tensor_role role,
                               const emb_tensor_header *t, bool packed, emb_tensor *out,
                               emb_error *error) {
@@ -199,7 +200,7 @@ static emb_status check_shape(const emb_shape *shape, emb_tensor_role role,
 
 /* ---- binding --------------------------------------------------------------------------------- */
 
-/* U8 holds two 4-bit values a byte; word embeddings are never that small. */
+/* U8 holds two 4-bit values per byte; word embeddings never have so few bits. */
 static uint8_t dtype_of(const char *name, emb_tensor_role role) {
     bool matrix = emb_model_quantizable(role), words = role == EMB_TENSOR_WORDS;
     if (strcmp(name, "F32") == 0) return EMB_DTYPE_F32;
@@ -211,7 +212,7 @@ static uint8_t dtype_of(const char *name, emb_tensor_role role) {
     return 0;
 }
 
-/* What is in the header, or the values of a quantized matrix, whose parts may have come before. */
+/* Takes a tensor, or the values of a quantized matrix, whose parts may have come before. */
 static emb_status bind_values(const emb_binding *b, emb_tensor *slot, emb_tensor_role role,
                               const emb_tensor_header *tensor, emb_error *error) {
     if (slot->dtype != 0)
@@ -232,8 +233,8 @@ static emb_status bind_values(const emb_binding *b, emb_tensor *slot, emb_tensor
     return EMB_OK;
 }
 
-/* Keeps the name of the word embedding under a prefix that is not read, to be named where that
- * tensor is missing. */
+/* Remembers a word embedding under an unsupported prefix, to name it in the error if that tensor is
+ * missing. */
 static void note_other_prefix(emb_model_files *files, const char *name) {
     const char *words = files->family->tensors[EMB_TENSOR_WORDS];
     size_t length = strlen(name), tail = strlen(words);
@@ -332,7 +333,8 @@ static size_t first_not_finite(const float *values, size_t count) {
     for (size_t i = 0; i < count; i++) {
         uint32_t bits;
         memcpy(&bits, &values[i], sizeof bits);
-        any |= ((bits & 0x7F800000) + 0x00800000) & 0x80000000; /* all ones carry over */
+        any |= ((bits & 0x7F800000) + 0x00800000) &
+               0x80000000; /* an exponent of all ones carries into the top bit */
     }
     if (!any) return count;
     size_t i = 0;

@@ -1,8 +1,8 @@
-/* transformer.c - the files in the encoder's folder beside config.json: how long a text may be, and
- * what may not be there.
+/* transformer.c - the other files in the encoder's folder: how long a text may be, and what must
+ * not be there.
  *
- * The tokenizer's own keys are read in text; here their files are looked through for what would
- * give other tokens.
+ * src/text reads the tokenizer's own keys; here their files are checked for what would give other
+ * tokens.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
@@ -16,7 +16,7 @@ const char *const emb_transformer_files[EMB_TRANSFORMER_FILES] = {
     "sentence_albert_config.json",     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json"};
 
-/* Where the encoder's files lie. */
+/* Where the encoder's files are. */
 typedef struct place {
     const char *root, *folder;
     emb_key_findings *findings;
@@ -32,7 +32,7 @@ static emb_status read_file(const place *at, emb_key_file file, const char *name
     return emb_keys_check(file, at->root, path, fields, count, at->findings, error);
 }
 
-/* Files that change what is computed. */
+/* Refuses files that would change what is computed. */
 static emb_status refuse_files(const place *at, emb_error *error) {
     static const struct {
         const char *name, *why;
@@ -62,8 +62,8 @@ static void state(stated_length *out, const emb_field *field, const char *file) 
 
 enum { LENGTH, TOKENIZER_OLD, TOKENIZER, TEXT, COMMON, LOWER, MODULE_KEYS };
 
-/* Reads the Transformer's arguments from the first of its files that has any. What counts more is
- * taken later. */
+/* Reads the Transformer's arguments from the first of its files that has any. What overrides them
+ * is read later. */
 static emb_status read_module(const place *at, stated_length *out, bool *lowercase,
                               emb_error *error) {
     for (size_t f = 0; f < EMB_TRANSFORMER_FILES; f++) {
@@ -117,7 +117,7 @@ emb_status emb_transformer_read(emb_shape *shape, emb_settings *settings,
     EMB_TRY(refuse_files(&at, error));
     EMB_TRY(read_tokenizer(&at, &length, error));
     if (modules->listed) EMB_TRY(read_module(&at, &length, &settings->lowercase, error));
-    if (length.tokens < 1) /* beside special tokens, the tokenizer's: see engine/model.c */
+    if (length.tokens < 1) /* engine/model.c checks it against the special tokens */
         return emb_error_set(error, EMB_BAD_FILE, "%s: \"%s\" is %.0f: no room for a text",
                              length.file, length.key, length.tokens);
     shape->default_tokens =

@@ -1,5 +1,5 @@
-/* family.h - what tells one family of encoders from another, as data: the keys of its config.json,
- * its tensors' names, what its layers are, where its positions begin.
+/* family.h - what distinguishes one family of encoders from another, as data: the keys of its
+ * config.json, its tensors' names, its layers, where its positions begin.
  *
  * A new family is a file of this folder and a row in list.c.
  *
@@ -22,7 +22,7 @@ typedef struct emb_family_count {
     const char *key;
     size_t offset;
     uint32_t low, high; /* bounds, both included */
-    bool optional;      /* absent: `fallback`, as the reference implementation takes */
+    bool optional;      /* if absent it is `fallback`, the reference's default */
     uint32_t fallback;
 } emb_family_count;
 
@@ -38,22 +38,22 @@ typedef struct emb_family_count {
 
 struct emb_family {
     const char *name;               /* config.json's "model_type" */
-    const emb_family_count *counts; /* [counts_count], in the order in which faults are told */
+    const emb_family_count *counts; /* [counts_count], in the order in which errors are reported */
     uint32_t counts_count;          /* at most EMB_FAMILY_COUNTS_MAX */
     const char *epsilon;            /* key of the norms' epsilon */
     double epsilon_fallback;
     /* [EMB_TENSOR_ROLES] without prefixes; NULL: the family has no such tensor */
     const char *const *tensors;
-    const char *layer;           /* in front of a layer's number, such as "encoder.layer." */
-    const char *const *prefixes; /* that the whole encoder may be saved under; ends with NULL */
-    const char *const *parts;    /* beginnings of the encoder's own names: what is unknown there is
-                                    refused, elsewhere (heads) left out; ends with NULL */
-    const char *const *derived;  /* tensors that are not learned, and passed over; ends with NULL */
-    emb_layer_spec layers;       /* all but what counts and epsilon fill in */
+    const char *layer;           /* precedes a layer's number, such as "encoder.layer." */
+    const char *const *prefixes; /* under which the encoder may be saved; ends with NULL */
+    const char *const *parts;    /* prefixes of the encoder's own names: unknown ones there are
+                                    refused, others (heads) ignored; ends with NULL */
+    const char *const *derived;  /* tensors that are not learned, and ignored; ends with NULL */
+    emb_layer_spec layers;       /* all but the fields that counts and epsilon fill in */
     uint32_t position_offset;    /* row of the first token's position */
     bool token_types;            /* row 0 of a table of types is added to every token */
-    const char *tokenizer;       /* the class that is meant where the files leave it open */
-    /* Finishes and checks a shape whose counts are there; NULL: nothing. Fails: EMB_BAD_FILE,
+    const char *tokenizer;       /* the default class, if the files do not state one */
+    /* Completes and checks a shape whose counts are read; NULL: nothing to do. Fails: EMB_BAD_FILE,
      * EMB_UNSUPPORTED, naming the key. */
     emb_status (*finish)(emb_shape *shape, emb_error *error);
 };

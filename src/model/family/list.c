@@ -1,4 +1,4 @@
-/* list.c - the families that there are.
+/* list.c - the list of families.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>

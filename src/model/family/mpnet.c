@@ -8,7 +8,7 @@
 
 enum { PAD = 1, DISTANCE = 128, BUCKETS_MAX = 1024 };
 
-/* Rows of positions begin behind the padding id. */
+/* Rows of positions begin after the padding id. */
 static const emb_family_count counts[] = {
     EMB_FAMILY_BERT_SIZES,
     EMB_FAMILY_NEEDS("max_position_embeddings", positions, PAD + 1 + 1, EMB_POSITIONS_MAX),
