@@ -1,8 +1,8 @@
-/* assert.h - what must hold if this program is right, whatever its inputs are.
+/* assert.h - invariants that hold for any input if the program is correct.
  *
- * Stands where a value picks from a table and where state changes hands: once a window, a tile or a
- * text, so that release builds keep it too. A debug build says where it broke; a release build ends
- * at the instruction, sooner than it would give wrong vectors or write past a buffer.
+ * Used where a value indexes a table and where state is handed over: once per window, tile or text,
+ * so that release builds keep it too. A debug build says where it broke; a release build traps,
+ * rather than give wrong vectors or write past a buffer.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BASE_ASSERT_H

@@ -11,7 +11,7 @@ typedef struct emb_counter {
     _Atomic uint64_t value;
 } emb_counter;
 
-/* Threads: one at a time, as its owner or under the owner's lock: so it needs no locked addition.
+/* Threads: one at a time, the owner or under the owner's lock, so it needs no atomic addition.
  */
 static inline void emb_counter_add(emb_counter *counter, uint64_t amount) {
     uint64_t value = atomic_load_explicit(&counter->value, memory_order_relaxed);

@@ -1,6 +1,6 @@
 /* dtype.h - names and sizes of the types that weights have.
  *
- * dtype.c alone spells them all. All functions: any thread, never fail.
+ * Only dtype.c spells out the names. All functions: any thread, never fail.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BASE_DTYPE_H
@@ -22,7 +22,7 @@ static inline bool emb_dtype_quantized(emb_dtype dtype) {
     return dtype == EMB_DTYPE_INT8 || dtype == EMB_DTYPE_INT4 || dtype == EMB_DTYPE_FP8;
 }
 
-/* Where a row of int8 has its f32 scale: behind its values. */
+/* Where a row of int8 has its f32 scale: after its values. */
 static inline uint64_t emb_dtype_scale_at(uint32_t cols) {
     return ((uint64_t)cols + 3) / 4 * 4;
 }

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Drops a UTF-8 character that the cut at the end of the message has split. */
+/* Drops a UTF-8 character that truncating the message has split. */
 static void cut_at_character(char *message, size_t length) {
     size_t tail = 0; /* continuation bytes at the end */
     while (tail < 3 && ((unsigned char)message[length - 1 - tail] & 0xC0) == 0x80) tail++;

@@ -6,8 +6,8 @@
 
 #include "embound.h"
 
-/* Writes the message (printf form, cut at 255 bytes on a character boundary) and gives `status`
- * back, so that `return emb_error_set(...)` reads well. error may be NULL. Allocates nothing. */
+/* Writes the message (printf form, cut at 255 bytes on a character boundary) and returns `status`,
+ * so that `return emb_error_set(...)` reads well. error may be NULL. Allocates nothing. */
 emb_status emb_error_set(emb_error *error, emb_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -1,4 +1,4 @@
-/* file.c - whole ranges of regular files, through interruptions and short reads.
+/* file.c - complete ranges of regular files, despite interruptions and short reads.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
@@ -81,7 +81,7 @@ int emb_file_write(int descriptor, const void *bytes, size_t length, uint64_t of
         if (put > 0)
             done += (size_t)put;
         else if (put == 0)
-            failed = EIO; /* nothing is taken */
+            failed = EIO; /* nothing was written */
         else if (errno != EINTR)
             failed = errno;
     }
@@ -152,8 +152,8 @@ int emb_file_make_folders(char *path, unsigned permissions) {
     }
 }
 
-/* A name is an entry of its folder, which must reach the disk too. Some file systems refuse that
- * for folders, and some folders may be written to but not read. */
+/* A new name is durable only once its folder is synced. Some file systems refuse that for folders,
+ * and some folders can be written but not read. */
 static int sync_folder_of(int folder, const char *path) {
     char above[PATH_MAX];
     const char *slash = strrchr(path, '/');

@@ -1,4 +1,4 @@
-/* file.h - files: whole ranges at an offset, and nothing mapped.
+/* file.h - files: complete ranges at an offset, nothing memory-mapped.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BASE_FILE_H
@@ -13,16 +13,16 @@
 emb_status emb_file_open(int *descriptor, uint64_t *bytes, const char *path, emb_error *error);
 void emb_file_close(int descriptor);
 
-/* Opens a file of a model, as emb_file_open does; one that git-lfs has left a pointer in place of
- * is EMB_BAD_FILE, with the remedy. */
+/* Opens a file of a model, as emb_file_open does; a git-lfs pointer instead of the file is
+ * EMB_BAD_FILE, with the remedy. */
 emb_status emb_file_open_model(int *descriptor, uint64_t *bytes, const char *path,
                                emb_error *error);
 
-/* Makes a file that is not there yet, for writing. Fails: EMB_IO. */
+/* Creates a new file for writing. Fails: EMB_IO. */
 emb_status emb_file_create(int *descriptor, const char *path, emb_error *error);
 
-/* Writes `length` bytes at `offset`, through EINTR and short writes. Gives 0 or an errno, and in
- * *written (unless NULL) how many were. */
+/* Writes `length` bytes at `offset`, despite EINTR and short writes. Gives 0 or an errno, and in
+ * *written (unless NULL) how many were written. */
 int emb_file_write(int descriptor, const void *bytes, size_t length, uint64_t offset,
                    size_t *written);
 
@@ -30,25 +30,26 @@ int emb_file_write(int descriptor, const void *bytes, size_t length, uint64_t of
 emb_status emb_file_write_at(int descriptor, const void *buffer, size_t length, uint64_t offset,
                              const char *path, emb_error *error);
 
-/* Closes what was written, once it is on the disk. Fails: EMB_IO; closed all the same. */
+/* Syncs and closes a written file. Fails: EMB_IO; it is closed in any case. */
 emb_status emb_file_finish(int descriptor, const char *path, emb_error *error);
 
-/* Reads exactly `length` bytes at `offset`, through EINTR and short reads. `path` is for messages.
- * Fails: EMB_IO; EMB_BAD_FILE if the file ends before (it was cut after it was opened). */
+/* Reads exactly `length` bytes at `offset`, despite EINTR and short reads. `path` is for messages.
+ * Fails: EMB_IO; EMB_BAD_FILE if the file ends before (it was truncated after it was opened). */
 emb_status emb_file_read_at(int descriptor, void *buffer, size_t length, uint64_t offset,
                             const char *path, emb_error *error);
 
-/* Makes the folder `path` and those above it, where they are not there, with these permissions less
- * the umask. Gives 0; or an errno, and `path` is then cut behind the folder that cannot be made. */
+/* Creates the folder `path` and its parents unless they exist, with these permissions less the
+ * umask. Gives 0; or an errno, with `path` cut after the folder that cannot be created. */
 int emb_file_make_folders(char *path, unsigned permissions);
 
-/* Gives a file that was written beside its place its name, in one step, once its bytes are on the
- * disk; and waits until the name is there too. Both paths are of one folder, and relative to
- * `folder` (AT_FDCWD: the current one). Gives 0 or an errno; the descriptor stays open. */
+/* Syncs a file written under a temporary name, renames it atomically, and syncs the folder. Both
+ * paths are of one folder, and relative to `folder` (AT_FDCWD: the current one). Gives 0 or an
+ * errno; the descriptor stays open. */
 int emb_file_publish(int folder, int descriptor, const char *temporary, const char *path);
 
-/* The same with the writing: `path` holds these bytes afterwards, or what it held before. `lasts`:
- * also if the power fails; else it costs no wait. Gives 0 or an errno; nothing is left behind. */
+/* The same, including the writing: afterwards `path` holds these bytes, or still what it held
+ * before. `lasts`: even after a power failure; else nothing is synced. Gives 0 or an errno; no
+ * temporary file is left. */
 int emb_file_replace(int folder, const char *temporary, const char *path, unsigned permissions,
                      const void *bytes, size_t length, bool lasts);
 

@@ -1,7 +1,7 @@
 /* json.c - strict JSON as a stream of events, through a fixed buffer, in linear time.
  *
  * Fed by a read callback, feeds every reader of JSON. Strings are unescaped in place, so that an
- * event points into the buffer. Never allocates, never recurses: open containers are one array.
+ * event points into the buffer. Never allocates, never recurses: the open containers are an array.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/json.h"
@@ -16,7 +16,7 @@
 enum state {
     STATE_START,        /* a document, or in lines mode the end of the stream */
     STATE_VALUE,        /* a value */
-    STATE_VALUE_OR_END, /* the same, or the end of an array just begun */
+    STATE_VALUE_OR_END, /* the same, or the end of an array just opened */
     STATE_KEY,
     STATE_KEY_OR_END,
     STATE_COLON,
@@ -40,7 +40,7 @@ void emb_json_init(emb_json *json, void *buffer, size_t capacity, emb_json_read 
     json->text = "";
 }
 
-/* The place in the line, from 1, of the byte that comes next. */
+/* The position of the next byte in its line, from 1. */
 static uint64_t byte(const emb_json *json) {
     return json->line_bytes + 1;
 }
@@ -75,14 +75,14 @@ static void consume(emb_json *json, size_t count) {
     json->line_bytes += count;
 }
 
-/* Passes over so many bytes, the last of which ends a line. */
+/* Consumes `count` bytes, the last of which ends a line. */
 static void consume_line(emb_json *json, size_t count) {
     json->begin += count;
     json->line_bytes = 0;
     json->line++;
 }
 
-/* Reads more bytes behind `end`, where there must be room. At the end of the stream sets at_end. */
+/* Reads more bytes after `end`, where there must be room. At the end of the stream sets at_end. */
 static emb_status fill(emb_json *json, emb_error *error) {
     if (json->at_end) return EMB_OK;
     ptrdiff_t got = json->read(json->user, json->buffer + json->end, json->capacity - json->end);
@@ -125,7 +125,8 @@ static emb_status peek_token(emb_json *json, int *c, emb_error *error) {
 
 #define EVERY_BYTE(value) (UINT64_C(0x0101010101010101) * (value))
 
-/* Length of the run that needs no attention: no quote, backslash or control, if strict ASCII. */
+/* Length of the run that can be copied as it is: no quote, backslash or control character; ASCII
+ * only if strict. */
 static size_t plain_length(const unsigned char *bytes, size_t length, bool strict) {
     const uint64_t high = EVERY_BYTE(0x80), above = strict ? high : 0;
     size_t i = 0;
@@ -145,12 +146,13 @@ static size_t plain_length(const unsigned char *bytes, size_t length, bool stric
     return i;
 }
 
-/* Length of the well-formed UTF-8 character at `bytes`; 0 if it may go on beyond; -1 if invalid. */
+/* Length of the well-formed UTF-8 character at `bytes`; 0 if more bytes are needed; -1 if
+ * invalid. */
 static int utf8_length(const unsigned char *bytes, size_t available) {
     unsigned char lead = bytes[0], low = 0x80, high = 0xBF;
     int length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
     if (lead < 0xC2 || lead > 0xF4) return -1;
-    if (lead == 0xE0) low = 0xA0;  /* shorter forms exist */
+    if (lead == 0xE0) low = 0xA0;  /* below is overlong */
     if (lead == 0xED) high = 0x9F; /* surrogates */
     if (lead == 0xF0) low = 0x90;
     if (lead == 0xF4) high = 0x8F; /* above U+10FFFF */
@@ -186,7 +188,7 @@ static size_t utf8_put(unsigned char *out, uint32_t code) {
     return 4;
 }
 
-/* Four hexadecimal digits; -1 if they are none. */
+/* The value of four hexadecimal digits; -1 if they are not. */
 static int32_t hex4(const unsigned char *bytes) {
     int32_t value = 0;
     for (int i = 0; i < 4; i++) {
@@ -202,7 +204,7 @@ static int32_t hex4(const unsigned char *bytes) {
 }
 
 /* Decodes the escape at `bytes`, which starts with a backslash. Gives its length; 0 if more bytes
- * are needed; -1 if it is none. */
+ * are needed; -1 if it is invalid. */
 static int read_escape(const unsigned char *bytes, size_t available, uint32_t *code, bool *lone) {
     static const char letters[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
     *lone = false;
@@ -221,7 +223,7 @@ static int read_escape(const unsigned char *bytes, size_t available, uint32_t *c
     *lone = true;
     *code = 0xFFFD;
     if (first > 0xDBFF) return 6;
-    /* A low half may follow: look no further than needed to know. */
+    /* A low surrogate may follow: needs no more bytes than it takes to know. */
     if (available < 7) return 0;
     if (bytes[6] != '\\') return 6;
     if (available < 8) return 0;
@@ -235,7 +237,7 @@ static int read_escape(const unsigned char *bytes, size_t available, uint32_t *c
 }
 
 /* Handles the byte that ended a plain run: an escape, or a character to be checked. Writes it at
- * *out; `*more` if it goes on beyond the buffered bytes. */
+ * *out; sets *more if it continues past the buffered bytes. */
 static emb_status read_special(emb_json *json, size_t *out, bool *more, emb_error *error) {
     unsigned char *at = json->buffer + json->begin;
     size_t available = json->end - json->begin;
@@ -262,8 +264,8 @@ static emb_status read_special(emb_json *json, size_t *out, bool *more, emb_erro
     return EMB_OK;
 }
 
-/* Gives the next piece of the string being read: all that is left of it if the buffer can hold
- * that. [start, out) is the piece so far; it never grows beyond what was read. */
+/* Gives the next piece of the string being read: all of the rest if the buffer can hold it. [start,
+ * out) is the piece so far; it never overtakes what was read. */
 static emb_status read_piece(emb_json *json, emb_error *error) {
     size_t start = json->begin, out = start;
     bool last = false;
@@ -314,7 +316,7 @@ static emb_status begin_text(emb_json *json, enum state state, emb_error *error)
 
 /* ---- numbers, literals, containers ----------------------------------------------------------- */
 
-/* Appends the next byte to the number, or passes over it where the number is full. */
+/* Appends the next byte to the number, or drops it if the number is full. */
 static emb_status number_take(emb_json *json, int *c, emb_error *error) {
     json->number_cut = json->text_length + 1 == sizeof json->number;
     if (!json->number_cut) json->number[json->text_length++] = (char)*c;
@@ -411,7 +413,7 @@ static emb_status read_value(emb_json *json, int c, emb_json_event *event, emb_e
     return EMB_OK;
 }
 
-/* Between documents; *given if there is an event, else a value follows. */
+/* Between documents; *given: there is an event, else a value follows. */
 static emb_status read_start(emb_json *json, int c, emb_json_event *event, bool *given,
                              emb_error *error) {
     *given = c < 0 && json->lines;
@@ -569,8 +571,9 @@ emb_status emb_json_value_u64(emb_json *json, emb_json_event event, uint64_t *ou
     return EMB_OK;
 }
 
-/* Decimal to binary without the locale that strtod obeys. Exact (rounded once) for up to 19 digits
- * below 2^53 with a power of ten within 10^22; else within a few units in the last place. */
+/* Decimal to binary, independent of the locale, which strtod is not. Exact (rounded once) for up to
+ * 19 digits below 2^53 with a power of ten within 10^22; else within a few units in the last
+ * place. */
 static double to_double(const char *text) {
     uint64_t digits = 0;
     int32_t exponent = 0, stated = 0;

@@ -1,8 +1,8 @@
 /* json.h - strict JSON (RFC 8259), read as a stream of events through a fixed buffer.
  *
  * Allocates nothing: memory does not depend on the document. Serves safetensors headers, tokenizer
- * and configuration files, JSON Lines and request bodies. Needs error.c beside it and nothing else,
- * so that apps can use it.
+ * and configuration files, JSON Lines and request bodies. Depends only on error.c, so that apps can
+ * use it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BASE_JSON_H
@@ -38,13 +38,13 @@ typedef struct emb_json {
     void *user;
     unsigned char *buffer;
     size_t capacity, begin, end;
-    bool lines;          /* JSON Lines: one document a line, blank lines passed over */
+    bool lines;          /* JSON Lines: one document per line, blank lines skipped */
     uint64_t line;       /* 1-based */
     uint64_t line_bytes; /* of that line, before buffer[begin]; the place that errors name */
     uint32_t depth;
     uint8_t kinds[EMB_JSON_DEPTH_MAX]; /* of the open containers */
     uint8_t state;
-    bool at_end; /* read gave 0 and is not asked again */
+    bool at_end; /* read gave 0 and is not called again */
     /* of the latest KEY, STRING or NUMBER: unescaped UTF-8, valid until the next call. A string
      * that does not fit the buffer (quotes and escapes included) comes in several events of the
      * same kind; text_last marks the last. A lone surrogate escape becomes U+FFFD and sets
@@ -65,13 +65,13 @@ void emb_json_init(emb_json *json, void *buffer, size_t capacity, emb_json_read 
  * emb_json_skip_line resumes. */
 emb_status emb_json_next(emb_json *json, emb_json_event *event, emb_error *error);
 
-/* After KEY, OBJECT_BEGIN or ARRAY_BEGIN: passes over the value that follows or the container just
- * entered, to its end. After a STRING that is not its last piece: passes over the others. */
+/* After KEY, OBJECT_BEGIN or ARRAY_BEGIN: skips the value that follows, or the rest of the
+ * container just entered. After a STRING that is not its last piece: skips the other pieces. */
 emb_status emb_json_skip(emb_json *json, emb_error *error);
 
-/* Lines mode: goes to the start of the next line, whatever stands in between. The newline of a
- * document is not yet read at its LINE_END: `line` still names it, and there this call does no
- * more than the next emb_json_next. */
+/* Lines mode: skips to the start of the next line, whatever is in between. The newline of a
+ * document is not yet read at its LINE_END: `line` still names it, and there this call does no more
+ * than the next emb_json_next. */
 emb_status emb_json_skip_line(emb_json *json, emb_error *error);
 
 /* Collects the rest of the KEY or STRING just begun into out (NUL-terminated, at most capacity - 1
@@ -79,7 +79,7 @@ emb_status emb_json_skip_line(emb_json *json, emb_error *error);
 emb_status emb_json_string(emb_json *json, char *out, size_t capacity, size_t *length,
                            emb_error *error);
 
-/* Read the value that comes next and must be of that kind. `key` is for messages.
+/* Read the next value, which must be of that kind. `key` is for messages.
  * Fails: EMB_BAD_FILE (another kind, out of range, not a whole number, a number of more than 63
  * characters, a NUL inside a string). */
 emb_status emb_json_next_string(emb_json *json, char *out, size_t capacity, const char *key,
@@ -87,7 +87,7 @@ emb_status emb_json_next_string(emb_json *json, char *out, size_t capacity, cons
 emb_status emb_json_next_u64(emb_json *json, uint64_t *out, const char *key, emb_error *error);
 emb_status emb_json_next_double(emb_json *json, double *out, const char *key, emb_error *error);
 
-/* The same for the value whose event emb_json_next has just given, where the caller had to look. */
+/* The same for a value whose first event the caller has already read. */
 emb_status emb_json_value_string(emb_json *json, emb_json_event event, char *out, size_t capacity,
                                  const char *key, emb_error *error);
 emb_status emb_json_value_u64(emb_json *json, emb_json_event event, uint64_t *out, const char *key,

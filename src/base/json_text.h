@@ -1,4 +1,4 @@
-/* json_text.h - texts as JSON strings hold them.
+/* json_text.h - escapes texts for JSON strings.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BASE_JSON_TEXT_H
@@ -8,9 +8,9 @@
 
 #define EMB_JSON_ESCAPED_MAX 6
 
-/* Writes the form that the first character of text[0 .. length) has inside a JSON string, length >
- * 0: itself, escaped where it must be; U+FFFD in place of a byte that is not UTF-8. Gives the bytes
- * written, and in *used those read. */
+/* Writes the first character of text[0 .. length), length > 0, for a JSON string: escaped if it
+ * must be, U+FFFD for a byte that is not UTF-8. Gives the bytes written, and in *used those
+ * read. */
 size_t emb_json_escape(char out[EMB_JSON_ESCAPED_MAX], const char *text, size_t length,
                        size_t *used);
 

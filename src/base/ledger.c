@@ -18,7 +18,7 @@
 #endif
 #ifdef EMB_ASAN
 #include <sanitizer/asan_interface.h>
-/* a gap behind each buffer, so that an overrun meets poison */
+/* a gap after each buffer, so that an overrun hits poisoned memory */
 #define EMB_GAP EMB_ALIGN
 #else
 #define EMB_GAP 0
@@ -88,9 +88,9 @@ void *emb_ledger_take_pages(emb_ledger *ledger, uint64_t bytes) {
     return take(ledger, bytes, (uint64_t)sysconf(_SC_PAGESIZE));
 }
 
-/* Huge pages where whole ones lie inside the region: weights are read end to end, and small pages
- * cost address translations and collide in the caches, other ones in each run. Not at its ends:
- * there they would round the region up beyond what the plan says. */
+/* Uses huge pages for those that are entirely inside the region: weights are read sequentially, and
+ * small pages cost TLB misses and cache conflicts, which vary from run to run. Not at its ends:
+ * there they would round the region up beyond the plan. */
 static void prefer_huge_pages(void *base, uint64_t bytes) {
     const uintptr_t huge = 2u << 20, start = (uintptr_t)base;
     uintptr_t first = (start + huge - 1) / huge * huge, end = (start + bytes) / huge * huge;
@@ -104,10 +104,10 @@ void *emb_arena_open(uint64_t bytes) {
         mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) return NULL;
     prefer_huge_pages(base, bytes);
-    /* whole pages become resident here, so that nothing is left to grow */
+    /* all pages become resident here, so that the process cannot grow later */
 #ifdef MADV_POPULATE_WRITE
     if (madvise(base, (size_t)bytes, MADV_POPULATE_WRITE) == 0) return base;
-    if (errno != EINVAL) { /* EINVAL: a kernel that does not know it. Else there is no memory. */
+    if (errno != EINVAL) { /* EINVAL: the kernel does not know it. Anything else: no memory. */
         munmap(base, (size_t)bytes);
         return NULL;
     }

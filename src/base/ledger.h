@@ -18,9 +18,9 @@ typedef struct emb_ledger {
     unsigned char *base; /* NULL: measuring */
     uint64_t capacity;   /* of base */
     uint64_t bytes;      /* booked so far */
-    bool foreign;        /* not the host's memory */
+    bool foreign;        /* not host memory */
     bool overflow;    /* a size did not fit 64 bits, or the base was too small: a bug or refuse */
-    uint32_t current; /* item that takes are booked under */
+    uint32_t current; /* item under which takes are booked */
     uint32_t items_count;
     emb_item items[EMB_ITEMS_MAX];
 } emb_ledger;
@@ -28,14 +28,14 @@ typedef struct emb_ledger {
 /* Measures if base is NULL, else binds. */
 void emb_ledger_init(emb_ledger *ledger, void *base, uint64_t capacity);
 
-/* The same for memory that the host cannot touch (a device's): nothing is marked in it. */
+/* The same for memory that the host cannot access (a device's): nothing is poisoned in it. */
 void emb_ledger_init_foreign(emb_ledger *ledger, void *base, uint64_t capacity);
 
 /* Books what follows under this name (an existing item of that name grows). */
 void emb_ledger_item(emb_ledger *ledger, const char *name);
 
-/* Books count * size bytes at EMB_ALIGN and gives their address (NULL while measuring).
- * Sizes are checked; on overflow the ledger is marked and NULL given. */
+/* Books count * size bytes at EMB_ALIGN and gives their address (NULL while measuring). Sizes are
+ * checked; on overflow the ledger is marked and the result is NULL. */
 void *emb_ledger_take(emb_ledger *ledger, uint64_t count, uint64_t size);
 
 /* Same, on a page boundary (thread stacks). */

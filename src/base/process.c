@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Reads a small file whole (NUL-terminated); gives its length, 0 if it cannot be read. */
+/* Reads all of a small file (NUL-terminated); gives its length, 0 if it cannot be read. */
 static size_t read_small(const char *path, char *out, size_t capacity) {
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0) return 0;
@@ -34,8 +34,8 @@ static size_t read_small(const char *path, char *out, size_t capacity) {
 
 struct lines {
     int file;
-    size_t start, length; /* of what is read and not yet given */
-    bool cut;             /* the line at start is the rest of one too long for the buffer */
+    size_t start, length; /* of what is read and not yet returned */
+    bool cut;             /* the line at `start` is the rest of one too long for the buffer */
     char text[2048];
 };
 
@@ -46,8 +46,8 @@ static bool lines_open(struct lines *in, const char *path) {
     return in->file >= 0;
 }
 
-/* The next line without its end, valid until the next call; of a line longer than the buffer only
- * its beginning. NULL at the end. */
+/* The next line without its line feed, valid until the next call; truncated if longer than the
+ * buffer. NULL at the end. */
 static const char *lines_next(struct lines *in) {
     for (;;) {
         char *line = in->text + in->start;
@@ -92,7 +92,7 @@ struct mapping {
     bool readable, executable;
 };
 
-/* False for what cannot be of a program or library: shared, of no file, of a device. */
+/* False for mappings that cannot be a program's or library's: shared, anonymous, of a device. */
 static bool parse_mapping(struct mapping *out, const char *line) {
     unsigned long long start, end, inode;
     unsigned major_number, minor_number;
@@ -112,7 +112,7 @@ static bool parse_mapping(struct mapping *out, const char *line) {
 }
 
 /* Programs and libraries are the files that this process has mapped executable. Gives those after
- * the first `skip`; one may come twice. */
+ * the first `skip`; may contain duplicates. */
 static size_t list_executables(struct file_id *out, size_t capacity, size_t skip) {
     struct lines maps;
     if (!lines_open(&maps, "/proc/self/maps")) return 0;
@@ -137,8 +137,8 @@ static bool is_listed(const struct file_id *files, size_t count, struct file_id 
     return false;
 }
 
-/* For kernels that do not know MADV_POPULATE_READ. Read through the kernel: what cannot be read,
- * as beyond a file's end, is then an error and no signal. */
+/* For kernels without MADV_POPULATE_READ. Reads through /proc/self/mem, so that a page that cannot
+ * be read, as past a file's end, is an error and not a signal. */
 static void populate_through_file(uint64_t start, uint64_t end, uint32_t page) {
     int memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
     if (memory < 0) return;
@@ -148,7 +148,7 @@ static void populate_through_file(uint64_t start, uint64_t end, uint32_t page) {
     close(memory);
 }
 
-/* Tried on a page of our own, so that a refusal can only mean the advice. */
+/* Tried on a stack page, so that EINVAL can only mean that the advice is unknown. */
 static bool kernel_populates(uint32_t page) {
 #ifdef MADV_POPULATE_READ
     char own = 0;
@@ -179,7 +179,7 @@ static void populate_files(const struct file_id *files, size_t count, uint32_t p
     close(maps.file);
 }
 
-/* The stack below the frame is not ours to write as far as a sanitizer knows. */
+/* Address sanitizer reports writes to the stack below the frame. */
 #if defined(__SANITIZE_ADDRESS__)
 #define EMB_HAS_ASAN 1
 #elif defined(__has_feature)
@@ -198,7 +198,7 @@ static uintptr_t stack_floor(uintptr_t frame, uint32_t page) {
     bool known = pthread_attr_getstack(&attributes, &low, &size) == 0 &&
                  pthread_attr_getguardsize(&attributes, &guard) == 0;
     pthread_attr_destroy(&attributes);
-    /* a frame elsewhere is that of a coroutine or of a signal's own stack */
+    /* a frame elsewhere is on a coroutine's stack or a signal stack */
     if (!known || frame < (uintptr_t)low || frame - (uintptr_t)low >= size) return UINTPTR_MAX;
     return (uintptr_t)low + guard + page;
 }
@@ -206,7 +206,7 @@ static uintptr_t stack_floor(uintptr_t frame, uint32_t page) {
 static void populate_stack(uint64_t bytes, uint32_t page) {
     volatile char here = 0;
     uintptr_t frame = (uintptr_t)&here, floor = stack_floor(frame, page);
-    /* the kernel grows the stack as the pages are touched in order; what they hold stays */
+    /* the kernel grows the stack as pages are touched in order; their contents are preserved */
     for (uint64_t depth = page; depth < bytes && frame > depth && frame - depth >= floor;
          depth += page) {
         volatile char *at = (volatile char *)(frame - depth);
@@ -215,7 +215,7 @@ static void populate_stack(uint64_t bytes, uint32_t page) {
 }
 #endif
 
-/* The file that this very code was mapped from. */
+/* The file from which this code is mapped. */
 static size_t own_file(struct file_id *out) {
     struct lines maps;
     if (!lines_open(&maps, "/proc/self/maps")) return 0;
@@ -288,8 +288,8 @@ static uint64_t cache_bytes(int level) {
     return 0;
 }
 
-/* The least limit of a cgroup and those above it. Where a container sees the path of its host, only
- * the root is there, and it is the container's own. */
+/* The lowest limit of a cgroup and its parents. If a container sees its path on the host, only the
+ * root exists, and that is the container's own cgroup. */
 static uint64_t least_limit(const char *root, const char *group, const char *file) {
     uint64_t least = UINT64_MAX;
     size_t length = strlen(group);
@@ -307,7 +307,7 @@ static uint64_t least_limit(const char *root, const char *group, const char *fil
     }
 }
 
-/* True if "a,b,c" names the controller. */
+/* Whether a list such as "a,b,c" names the controller. */
 static bool has_controller(const char *list, size_t length, const char *name) {
     for (const char *end = list + length; list < end;) {
         size_t one = strcspn(list, ",:");

@@ -1,4 +1,4 @@
-/* process.h - what this process and its host cost and offer: resident bytes, cores, caches.
+/* process.h - resident bytes of this process; cores, caches and memory of its host.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BASE_PROCESS_H
@@ -10,18 +10,17 @@
 
 /* Makes the pages of the program and its libraries (own_alone: of the file that holds this code)
  * resident, and of the calling thread's stack the next `stack_bytes` as far as it reaches, so that
- * the process base cannot grow later. Leaves mappings of other files alone. */
+ * the process base cannot grow later. Other files' mappings are not touched. */
 void emb_process_populate(uint64_t stack_bytes, bool own_alone);
 
-/* Resident bytes now and at their highest (VmRSS, VmHWM); 0 where the system does not say.
- * Allocates nothing. */
+/* Resident bytes now and at the peak (VmRSS, VmHWM); 0 if not available. Allocates nothing. */
 void emb_process_memory(uint64_t *bytes_now, uint64_t *bytes_peak);
 
 /* Monotonic seconds. */
 double emb_process_seconds(void);
 
-/* Fills cores, page size, caches, CPU name, and memory: the host's, or the least limit of this
- * process's cgroup and those above it. */
+/* Fills cores, page size, caches, CPU name, and memory: the host's, or the lowest limit of this
+ * process's cgroup and its parents. */
 void emb_process_host(emb_machine *out);
 
 #endif

@@ -8,10 +8,10 @@
 #include <string.h>
 
 #define CODE_MAX    15     /* int4 */
-#define RANGE_MIN   1e-30f /* below it a row or group is all zeros: its scale would lose its bits */
+#define RANGE_MIN   1e-30f /* below it a row or group is zeros: its scale would lose precision */
 #define FP8_MAX     448.0f
-#define SUMS        16     /* partial sums, so that they can run in vectors; divides groups */
-#define BALANCE_MIN 0.125f /* of the mean: no coordinate is given up */
+#define SUMS        16     /* partial sums, for vectorisation; divides groups */
+#define BALANCE_MIN 0.125f /* of the mean: no coordinate is neglected */
 
 /* To nearest, ties to even, for magnitudes below 2^22: as rintf, but without a call. */
 static float nearest(float value) {
@@ -34,7 +34,7 @@ static void quantize_row(int8_t *codes, float *scale, const float *values, uint3
 
 /* ---- int4 ------------------------------------------------------------------------------------ */
 
-/* A way to spread 0..15 over a range. */
+/* An affine grid of the codes 0..15. */
 typedef struct spread {
     float scale, inverse, zero;
 } spread;
@@ -51,8 +51,8 @@ static float total(const float *sums) {
     return sum;
 }
 
-/* The scale that fits the codes of `s` best, its zero kept; gives how much of the values' squares
- * the codes then hold: all but the squared error. 0 if none fits. */
+/* Sets the least-squares scale for the codes of `s`, with the same zero; gives the sum of the
+ * values' squares less the squared error. 0 if there is none. */
 static float refit(spread *s, const float *values, const float *importance, uint32_t count) {
     float above[SUMS] = {0}, below[SUMS] = {0};
     for (uint32_t i = 0; i < count; i += SUMS) {
@@ -68,9 +68,9 @@ static float refit(spread *s, const float *values, const float *importance, uint
     return most * scale;
 }
 
-/* Narrower ranges cut the outermost values and serve the others better; a wider one gives its ends
- * room where the zero is rounded. Both ends are tried apart, for the zero moves with them.
- * Sixteen times as many ranges leave 0.2 % less error. */
+/* Narrower ranges clip the outermost values and represent the others better; a wider one leaves
+ * room at its ends for the rounding of the zero. Both ends are varied independently, as the zero
+ * moves with them. Sixteen times as many ranges leave 0.2 % less error. */
 static spread find_spread(const float *values, const float *importance, uint32_t count, float low,
                           float high) {
     static const float reach[] = {1.05f, 0.95f, 0.85f};
@@ -92,7 +92,7 @@ static spread find_spread(const float *values, const float *importance, uint32_t
 
 void emb_quantize_group(int8_t *codes, float *scale, uint8_t *zero, const float *values,
                         const float *importance, uint32_t count) {
-    /* what is behind the last value weighs nothing */
+    /* the padding has weight 0 */
     float weight[EMB_QUANTIZE_GROUP_MAX] = {0}, padded[EMB_QUANTIZE_GROUP_MAX] = {0};
     float low = 0, high = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -105,7 +105,7 @@ void emb_quantize_group(int8_t *codes, float *scale, uint8_t *zero, const float 
     *zero = 0;
     memset(codes, 0, count);
     if (high - low < RANGE_MIN) return;
-    /* importances of one size: their sum must neither overflow nor vanish */
+    /* normalised importances: their sum must neither overflow nor underflow */
     float most = importance ? largest(importance, count) : 0;
     for (uint32_t i = 0; i < count && most > 0; i++) weight[i] = importance[i] / most;
     spread best = find_spread(padded, weight, (count + SUMS - 1) / SUMS * SUMS, low, high);
@@ -132,7 +132,7 @@ void emb_quantize_balance(float *factors, float *importance, const float *gain, 
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-/* The shape of scales and zeros: for int8 one group a row. */
+/* Values per scale: for int8 one group per row. */
 static uint32_t group_of(const emb_quantized_rows *rows) {
     return rows->bits == 8 || rows->group > rows->cols ? rows->cols : rows->group;
 }
@@ -172,7 +172,7 @@ static uint8_t round_fp8(float value) {
     uint8_t sign = signbit(value) ? 0x80 : 0;
     if (most < 0x1p-6f) return sign | (uint8_t)nearest(most * 0x1p9f);
     memcpy(&bits, &most, sizeof bits);
-    bits += 0x7FFFF + ((bits >> 20) & 1); /* 20 bits of mantissa go */
+    bits += 0x7FFFF + ((bits >> 20) & 1); /* drops 20 bits of mantissa */
     uint32_t code = (bits >> 20) - (120u << 3);
     return sign | (uint8_t)(code > 0x7E ? 0x7E : code);
 }
@@ -188,8 +188,9 @@ float emb_quantize_widen_fp8(uint8_t value) {
     return sign * most;
 }
 
-/* What round_fp8 and back make of a magnitude, without a branch: a row is tried with eight scales
- * whenever an original is opened. Adding 1.5 * 2^20 of its power of two, 2^-6 at least, rounds. */
+/* A magnitude rounded to fp8 and back, without a branch, as eight scales are tried for each row
+ * whenever an unquantized model is opened. Adding 1.5 * 2^20 times its power of two (at least 2^-6)
+ * rounds. */
 static float nearest_fp8(float most) {
     const int32_t least = 121 << 23;
     int32_t bits;
@@ -201,7 +202,7 @@ static float nearest_fp8(float most) {
     return (most + shift) - shift;
 }
 
-/* How far values are from what fp8 makes of them. */
+/* The squared error of a row in fp8 with this scale. */
 static float squared_error_fp8(const float *row, float scale, uint32_t cols) {
     float inverse = 1 / scale, sum = 0;
     for (uint32_t i = 0; i < cols; i++) {
@@ -211,8 +212,8 @@ static float squared_error_fp8(const float *row, float scale, uint32_t cols) {
     return sum;
 }
 
-/* The largest magnitude at 448 or up to an octave below: where a row's values fall between the
- * steps changes with it. */
+/* Tries scales that put the largest magnitude at 448 or up to an octave below, which changes how a
+ * row's values fall between the steps. */
 static float best_scale_fp8(const float *row, uint32_t cols) {
     static const float eighths[] = {1,          1.0905077f, 1.1892071f, 1.2968396f,
                                     1.4142136f, 1.5422108f, 1.6817929f, 1.8340081f};

@@ -1,4 +1,4 @@
-/* sort.h - sorts an array in place, without memory of its own; no input makes it slow.
+/* sort.h - sorts an array in place, without extra memory, in O(n log n) for any input.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BASE_SORT_H
@@ -9,7 +9,7 @@
 
 #define EMB_SORT_ITEM_MAX 256 /* bytes */
 
-/* Whether `a` stands before `b`. Where neither stands before the other, their order is left open.
+/* Whether `a` sorts before `b`. Not stable: the order of equal items is unspecified.
  */
 typedef bool (*emb_sort_before)(const void *a, const void *b);
 

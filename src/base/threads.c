@@ -1,4 +1,4 @@
-/* threads.c - threads on stacks that the plan has booked and the arena has made resident.
+/* threads.c - threads on stacks booked by the plan and made resident with the arena.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/threads.h"
@@ -24,7 +24,7 @@ void emb_thread_set_layout(emb_thread_set *set, uint32_t count, emb_ledger *ledg
     }
 }
 
-/* Signals stay with the caller's own threads. */
+/* Signals are left to the caller's own threads. */
 static int create(pthread_t *out, const pthread_attr_t *attributes, void *(*main)(void *user),
                   void *user) {
     sigset_t all, before;

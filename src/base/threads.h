@@ -28,8 +28,8 @@ typedef struct emb_thread_set {
     uint32_t count;
 } emb_thread_set;
 
-/* Books the table and the stacks, each above one page that start makes a guard: overflow is then a
- * fault, never the neighbour's data. */
+/* Books the table and the stacks, each above a page that start makes a guard page, so that an
+ * overflow faults instead of overwriting the neighbour. */
 void emb_thread_set_layout(emb_thread_set *set, uint32_t count, emb_ledger *ledger);
 
 /* Starts thread `index`; its main runs once. All signals are blocked in it.
@@ -45,8 +45,8 @@ void emb_thread_set_join(emb_thread_set *set);
 int emb_thread_create(pthread_t *out, void *stack, size_t bytes, void *(*main)(void *user),
                       void *user);
 
-/* Runs main(user) on a thread that nobody waits for, on a stack of the system's; false if it cannot
- * be started. For calls into other libraries that may never return. */
+/* Runs main(user) on a detached thread, on a stack allocated by the system; false if it cannot be
+ * started. For calls into other libraries that may never return. */
 bool emb_thread_detach(void *(*main)(void *user), void *user);
 
 #endif

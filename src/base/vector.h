@@ -1,4 +1,5 @@
-/* vector.h - the length of a vector, and vectors of length one: the one rounding there is.
+/* vector.h - the length of a vector, and normalising it: the only implementation, so the only
+ * rounding.
  *
  * Inline, so that the Python extension, which sees only the library's public calls, has the same
  * bits.
@@ -17,8 +18,8 @@ static inline double emb_vector_length(const float *values, size_t count) {
     return sqrt(sum);
 }
 
-/* Divides by the length, in f64; by 1e-12 where that is smaller, so that zeros stay zeros. What is
- * not finite stays so. */
+/* Divides by the length, in f64; by 1e-12 if that is larger, so that zeros stay zeros. Values that
+ * are not finite stay so. */
 static inline void emb_vector_normalize(float *values, size_t count) {
     double length = emb_vector_length(values, count);
     if (length < 1e-12) length = 1e-12;

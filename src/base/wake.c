@@ -1,4 +1,4 @@
-/* wake.c - an eventfd that is read and written only where its state changes.
+/* wake.c - an eventfd that is read and written only when its state changes.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/wake.h"
@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WAIT_SECONDS_MAX 1e6 /* longer ones are waited for in turns */
+#define WAIT_SECONDS_MAX 1e6 /* longer waits are split */
 
 bool emb_wake_open(emb_wake *wake) {
     wake->told = false;
@@ -22,7 +22,7 @@ void emb_wake_close(emb_wake *wake) {
     wake->descriptor = -1;
 }
 
-/* Adding one and taking all never block here, so nothing interrupts them, and cannot fail. */
+/* Adding one and reading all never block here, so they are not interrupted and cannot fail. */
 void emb_wake_tell(emb_wake *wake, bool ready) {
     eventfd_t count;
     if (ready == wake->told) return;

@@ -1,4 +1,4 @@
-/* wake.h - a descriptor that is readable while there is something to do: one side says so, others
+/* wake.h - a descriptor that is readable while there is something to do: one side sets it, others
  * poll it or wait here.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -9,22 +9,22 @@
 
 typedef struct emb_wake {
     int descriptor; /* -1: not open */
-    bool told;      /* what emb_wake_tell said last; guarded by the caller's lock */
+    bool told;      /* the last state set by emb_wake_tell; guarded by the caller's lock */
 } emb_wake;
 
 /* Closed on exec. False, with errno, if the system gives no descriptor. */
 bool emb_wake_open(emb_wake *wake);
 void emb_wake_close(emb_wake *wake);
 
-/* Makes the descriptor readable, or not any more; costs a system call only where that changes.
+/* Makes the descriptor readable or not; costs a system call only if that changes.
  * Threads: any, under one lock of the caller's. */
 void emb_wake_tell(emb_wake *wake, bool ready);
 
-/* Makes it readable until the next change to not readable: whoever tells that looks for the reason
- * of an interruption afterwards. Threads: any, without the lock; async-signal-safe. */
+/* Makes it readable until it is next set to not readable: whoever does that must afterwards check
+ * for an interruption. Threads: any, without the lock; async-signal-safe. */
 void emb_wake_interrupt(const emb_wake *wake);
 
-/* Waits until it is readable, the time is over, or a signal came. HUGE_VAL: for ever.
+/* Waits until it is readable, the time is up, or a signal arrives. HUGE_VAL: no limit.
  * Threads: any, without the lock. */
 void emb_wake_wait(const emb_wake *wake, double seconds);
 
