@@ -1,8 +1,7 @@
-/* calibrate.c - runs texts through a model layer by layer, to see what each matrix is multiplied
- * by.
+/* calibrate.c - runs texts through a model layer by layer, to observe each matrix's inputs.
  *
- * Activations of all texts are kept between layers, and one layer's weights at a time; each layer
- * sees what the quantized layers before it give, so that later ones make up for earlier ones.
+ * Activations of all texts are kept between layers, and one layer's weights at a time; each layer's
+ * input comes from the quantized layers before it, so that later ones compensate for earlier ones.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
@@ -11,7 +10,7 @@
 #include "base/error.h"
 #include "quantizer/quantizer.h"
 
-#define TOGETHER    8 /* rows of inputs that go into the moments at once */
+#define TOGETHER    8 /* rows of inputs added to the moments at once */
 #define TILE_TOKENS 256
 
 static uint32_t input_cols(const emb_shape *shape, uint32_t input) {
@@ -73,7 +72,7 @@ void emb_calibration_layout(emb_calibration *c, const emb_model *model, const em
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
-/* A text's first chunk; what is longer is cut. */
+/* Adds a text, truncated to its first chunk. */
 static void add_text(emb_calibration *c, const emb_text *text) {
     const emb_specials *specials = &c->model->text.specials;
     uint32_t room = c->tokens_max - c->tokens;
@@ -95,14 +94,14 @@ static void add_text(emb_calibration *c, const emb_text *text) {
         }
     }
     uint32_t tokens = emb_text_wrap(specials, ids, count - specials->before);
-    if (tokens == 0) return; /* nothing to see */
+    if (tokens == 0) return; /* nothing to observe */
     c->tokens += tokens;
     c->starts[++c->chunks] = c->tokens;
 }
 
 /* ---- tiles ----------------------------------------------------------------------------------- */
 
-/* The chunks from `chunk` on that fit a tile; gives the first that does not. */
+/* Fills a tile with the chunks from `chunk` on that fit; gives the first that does not. */
 static uint32_t next_tile(emb_calibration *c, emb_tile *tile, uint32_t chunk) {
     uint32_t first = c->starts[chunk], count = 0;
     while (chunk + count < c->chunks && count < c->tile_tokens &&
@@ -118,7 +117,7 @@ static uint32_t next_tile(emb_calibration *c, emb_tile *tile, uint32_t chunk) {
     return chunk + count;
 }
 
-/* The word's row as the quantized model will have it. */
+/* Reads the word's row as the quantized model will have it. */
 static emb_status read_word(emb_calibration *c, float *out, uint32_t id, emb_error *error) {
     float scale;
     emb_quantized_rows row = {
@@ -186,7 +185,7 @@ static void add_row(float *moments, const float *x, size_t cols) {
         for (size_t j = i; j < cols; j++) moments[i * cols + j] += x[i] * x[j];
 }
 
-/* moments += X^T X for TOGETHER rows: each value of the moments is fetched once for all of them. */
+/* moments += X^T X for TOGETHER rows: each moment is loaded once for all of them. */
 static void add_rows(float *moments, const float *x, size_t stride, size_t cols) {
     for (size_t i = 0; i < cols; i++) {
         float *to = moments + i * cols, v[TOGETHER];
@@ -220,7 +219,7 @@ static void see(void *user, const emb_linear *linear, const float *in, size_t st
     }
 }
 
-/* One tile of x through the layer into out. */
+/* Runs one tile through the layer into out. */
 static void run_tile(emb_calibration *c, float *out, const float *in, const emb_tile *tile) {
     const emb_layer_step step = {c->backend, &c->blocks, &c->scratch, NULL};
     emb_walk_layer(&step, out, in, tile, c->weights.layers);

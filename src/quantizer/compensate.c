@@ -1,7 +1,7 @@
-/* compensate.c - rounds a matrix so that its outputs, not its values, move least.
+/* compensate.c - rounds a matrix to minimise the error of its outputs, not of its values.
  *
- * Column by column, the error made so far is carried into the columns still to come, by how the
- * inputs go together: their second moments H = M * M^T, M upper triangular (Frantar et al. 2022,
+ * Column by column, the error so far is carried into the remaining columns, weighted by how the
+ * inputs correlate: their second moments H = M * M^T, M upper triangular (Frantar et al. 2022,
  * GPTQ, in the form of Chee et al. 2023, LDLQ). Pure arithmetic.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -10,8 +10,8 @@
 
 #include "quantizer/quantizer.h"
 
-#define DAMPING  0.01f /* of the mean moment, added to each: inputs that never occurred */
-#define RUN      16    /* partial sums of a dot product, so that it can run in vectors */
+#define DAMPING  0.01f /* of the mean moment, added to each, for inputs that never occurred */
+#define RUN      16    /* partial sums of a dot product, so that it can be vectorised */
 #define CODE_MAX 15.0f
 
 static float dot(const float *a, const float *b, size_t count) {
@@ -29,7 +29,7 @@ void emb_compensate_factor(float *moments, uint32_t cols) {
     for (size_t k = 0; k < cols; k++) mean += moments[k * cols + k] / (float)cols;
     float least = mean > 0 ? mean * DAMPING : 1;
     for (size_t k = 0; k < cols; k++) moments[k * cols + k] += least;
-    /* from the last column to the first, each in the place of what it is made of */
+    /* from the last column to the first, in place */
     for (size_t k = cols; k-- > 0;) {
         float *row = moments + k * cols, *behind = row + k + 1;
         size_t count = cols - k - 1;
@@ -61,7 +61,7 @@ static void choose_scale(emb_quantized_rows *out, uint32_t row, uint32_t k, cons
                        target + k, importance + k, count);
 }
 
-/* Rounds one value on the grid of its group; gives what it becomes. */
+/* Rounds one value on its group's grid; gives the rounded value. */
 static float round_value(emb_quantized_rows *out, uint32_t row, uint32_t k, float value) {
     bool wide = out->bits == 8;
     uint32_t groups = wide ? 1 : emb_quantized_groups(out->cols, out->group);
@@ -74,8 +74,8 @@ static float round_value(emb_quantized_rows *out, uint32_t row, uint32_t k, floa
     return scale * (code - zero);
 }
 
-/* values += error * row of M from k + 1 on, by the column's own: the share that each column ahead
- * can take over. */
+/* values += error * row of M from k + 1 on, divided by M's diagonal: the share that each later
+ * column takes over. */
 static void carry(float *values, float amount, const float *shares, size_t count) {
     for (size_t i = 0; i < count; i++) values[i] += amount * shares[i];
 }

@@ -1,7 +1,8 @@
-/* package.c - the quantized model's directory: built beside its place and moved there when whole.
+/* package.c - the quantized model's directory: built under a temporary name and renamed when
+ * complete.
  *
- * The weights' file is laid out before any of it is written: a header, then all f32 tensors, those
- * of f16, those of bytes. docs/quantized_format.md describes it.
+ * The weights' file is laid out before any of it is written: a header, then all f32 tensors, then
+ * f16, then bytes. docs/quantized_format.md describes it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
@@ -79,7 +80,7 @@ static bool describe(entry *e, const emb_package *out, emb_tensor_role role, uin
     return part == EMB_PACKAGE_SCALES || four;
 }
 
-/* Writes the header's text at *place, or only moves it on while the descriptor is -1. */
+/* Writes header text at *place; while the descriptor is -1 it only advances *place. */
 static emb_status put(emb_package *out, uint64_t *place, emb_error *error, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 static emb_status put(emb_package *out, uint64_t *place, emb_error *error, const char *format,
@@ -110,12 +111,12 @@ static emb_status put_tensor(emb_package *out, uint64_t *place, emb_tensor_role 
                name, suffixes[part], e->dtype, dims, data, data + e->bytes);
 }
 
-/* When a tensor of the dtype comes: the widest first, so that all are aligned. */
+/* The dtype's order in the file: the widest first, so that all are aligned. */
 static uint32_t turn_of(const char *dtype) {
     return strcmp(dtype, "F32") == 0 ? 0 : strcmp(dtype, "F16") == 0 ? 1 : 2;
 }
 
-/* Goes over every tensor in the file's order. */
+/* Writes the header's entries of every tensor, in the file's order. */
 static emb_status put_tensors(emb_package *out, uint64_t *place, uint64_t *data, emb_error *error) {
     uint32_t slots = slots_of(&out->model->shape);
     for (uint32_t i = 0; i < 3 * slots * EMB_PACKAGE_PARTS; i++) {
@@ -140,13 +141,13 @@ static emb_status put_header(emb_package *out, uint64_t *place, uint64_t *data, 
     return put(out, place, error, "}");
 }
 
-/* Offsets become those of the file. */
+/* Makes the tensors' offsets relative to the file. */
 static emb_status write_header(emb_package *out, emb_error *error) {
     unsigned char head[8];
     uint64_t place = 8, data = 0;
     int descriptor = out->descriptor;
     out->descriptor = -1;
-    emb_status status = put_header(out, &place, &data, error); /* how long it is */
+    emb_status status = put_header(out, &place, &data, error); /* to measure it */
     out->descriptor = descriptor;
     EMB_TRY(status);
     uint64_t padded = (place + 7) / 8 * 8;
@@ -218,12 +219,13 @@ static emb_status join(char *out, const char *folder, const char *name, emb_erro
     return emb_error_set(error, EMB_INVALID_ARGUMENT, "%.60s...: the path is too long", folder);
 }
 
-/* What is at the place may be replaced if it is empty, or if we wrote it and are told to. */
+/* An existing directory may be replaced if it is empty, or if we wrote it and overwrite is set. */
 static emb_status check_place(const emb_package *out, emb_error *error) {
     struct stat about;
     char marker[EMB_QUANTIZER_PATH];
     const char *slash = strrchr(out->final, '/'), *name = slash ? slash + 1 : out->final;
-    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) /* what is in use cannot be moved */
+    if (strcmp(name, ".") == 0 ||
+        strcmp(name, "..") == 0) /* the current directory cannot be renamed */
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "%s: state the directory's own name, not '.' or '..'", out->final);
     if (lstat(out->final, &about) != 0) return EMB_OK;
@@ -240,8 +242,8 @@ static emb_status check_place(const emb_package *out, emb_error *error) {
                          out->final);
 }
 
-/* Makes a file in the temporary folder, and the folders above it. Noted first, so that whatever is
- * there can be removed without asking the system what is. */
+/* Makes a file in the temporary folder, and the folders above it. Its name is noted first, so that
+ * everything can be removed without listing folders. */
 static emb_status create(emb_package *out, int *descriptor, char *path, const char *name,
                          emb_error *error) {
     EMB_TRY(join(path, out->temporary, name, error));
@@ -317,8 +319,8 @@ static emb_status write_marker(emb_package *out, const char *marker, emb_error *
     return status == EMB_OK ? finished : status;
 }
 
-/* An older directory is moved aside first, and removed last. What has come to the place since the
- * work began, which takes minutes, is not. */
+/* An older directory is moved aside first and removed last. One that appeared since the work began,
+ * minutes ago, is not replaced. */
 static emb_status move(emb_package *out, emb_error *error) {
     char aside[EMB_QUANTIZER_PATH + 16];
     struct stat about;
@@ -348,7 +350,7 @@ emb_status emb_package_commit(emb_package *out, const char *marker, emb_error *e
     return move(out, error);
 }
 
-/* The file, and the folders above it that are empty then. */
+/* Removes the file, and the folders above it that become empty. */
 static void remove_written(const emb_package *out, const char *name) {
     char path[EMB_QUANTIZER_PATH];
     size_t root = strlen(out->temporary);

@@ -17,9 +17,9 @@
 #define SMOOTH_STRENGTH 0.5f
 #define SMOOTH_MIN      1e-4f
 #define MARKER_BYTES    1024
-#define GROWTH_BYTES    (1u << 20) /* of the C library and the stack, while at work */
+#define GROWTH_BYTES    (1u << 20) /* of the C library and the stack, during the work */
 
-/* A matrix of a layer: which input it reads, and where its rows stand in that input's linear. */
+/* A matrix of a layer: which input it reads, and where its rows are in that input's linear. */
 typedef struct matrix {
     emb_tensor_role role;
     uint32_t input, part;
@@ -33,7 +33,7 @@ static const matrix matrices[MATRICES] = {
     {EMB_TENSOR_FFN_OUT, EMB_INPUT_FFN_OUT, 0},
 };
 
-/* Everything at work. Pointers are NULL while measuring. */
+/* All state of the work. Pointers are NULL while measuring. */
 typedef struct quantizer {
     const emb_model *model;
     const emb_quantize_options *options;
@@ -89,7 +89,7 @@ static emb_status check_options(const emb_quantize_options *o, const emb_model *
     return EMB_OK;
 }
 
-/* No more than the texts can have: a byte is one token at most, and each has its special ones. */
+/* No more than the texts can have: at most one token per byte, and each text's special ones. */
 static uint32_t tokens_of(const emb_quantize_options *options, const emb_model *model) {
     uint32_t tokens = options->tokens_max ? options->tokens_max : TOKENS_DEFAULT;
     uint64_t most = 0;
@@ -141,7 +141,7 @@ static void begin_step(quantizer *q, emb_tensor_role role, uint32_t layer, uint3
     step->output_error = NAN;
 }
 
-/* Rounds q->values [count, cols] to f16 in the room of q->rows, and gives them back. */
+/* Rounds q->values [count, cols] to f16 in q->rows' memory, and restores them. */
 static emb_status round_f16(quantizer *q, uint32_t count, uint32_t cols, emb_error *error) {
     uint16_t *halves = (uint16_t *)(void *)q->rows.values;
     for (size_t i = 0; i < (size_t)count * cols; i++) {
@@ -156,8 +156,8 @@ static emb_status round_f16(quantizer *q, uint32_t count, uint32_t cols, emb_err
     return EMB_OK;
 }
 
-/* Rounds q->values [count, cols] into q->rows, and gives them back in q->restored. Without shares,
- * importance weighs the errors, or NULL. */
+/* Rounds q->values [count, cols] into q->rows, and restores them into q->restored. Without shares,
+ * importance (or NULL) weighs the errors. */
 static void round_rows(quantizer *q, uint32_t count, uint32_t cols, emb_dtype dtype,
                        const float *shares, const float *importance, double *lost, double *all) {
     emb_quantized_rows *rows = &q->rows;
@@ -179,8 +179,8 @@ static void round_rows(quantizer *q, uint32_t count, uint32_t cols, emb_dtype dt
     emb_quantize_restore(q->restored, rows);
 }
 
-/* Quantizes one matrix. shares: of its inputs, or NULL. into: where its rows are wanted back, as
- * they will be read, or NULL. */
+/* Quantizes one matrix. shares: of its inputs, or NULL. into: receives its rows as they will be
+ * read, or NULL. */
 static emb_status quantize_matrix(quantizer *q, emb_tensor_role role, uint32_t layer,
                                   const float *shares, const float *smooth, float *into,
                                   emb_error *error) {
@@ -250,8 +250,8 @@ static emb_status measure_heights(quantizer *q, const matrix *m, uint32_t layer,
     return EMB_OK;
 }
 
-/* Factors for an input: where it reaches far and its matrix does not, some of the range moves into
- * the matrix (Xiao et al. 2022, SmoothQuant). Brings the moments along. */
+/* Factors for an input: where its range is wide and the matrix's is not, some of it moves into the
+ * matrix (Xiao et al. 2022, SmoothQuant). Scales the moments too. */
 static emb_status make_smooth(quantizer *q, uint32_t input, uint32_t layer, emb_error *error) {
     emb_calibration *c = &q->calibration;
     uint32_t cols = emb_calibration_linear(c, input)->cols;
@@ -274,7 +274,7 @@ static emb_status make_smooth(quantizer *q, uint32_t input, uint32_t layer, emb_
                              cols * sizeof(float), error);
 }
 
-/* Packs q->linear in f32 where the layer is, for the texts to go on. */
+/* Packs q->linear in f32 into the layer, so that the texts can go on to the next one. */
 static void pack_linear(quantizer *q, uint32_t input) {
     emb_calibration *c = &q->calibration;
     emb_linear *linear = emb_calibration_linear(c, input);
@@ -285,7 +285,7 @@ static void pack_linear(quantizer *q, uint32_t input) {
     }
 }
 
-/* All matrices that read one input. */
+/* Quantizes all matrices that read one input. */
 static emb_status quantize_input(quantizer *q, uint32_t input, uint32_t layer, emb_error *error) {
     emb_calibration *c = &q->calibration;
     uint32_t cols = emb_calibration_linear(c, input)->cols;
@@ -303,7 +303,7 @@ static emb_status quantize_input(quantizer *q, uint32_t input, uint32_t layer, e
     return EMB_OK;
 }
 
-/* Factors for the input of a matrix, from the model alone. */
+/* Factors for the input of a matrix, without texts. */
 static emb_status balance(quantizer *q, emb_tensor_role role, uint32_t layer, emb_error *error) {
     EMB_TRY(emb_model_read_balance(q->model->files, layer, q->smooth, q->importance, q->scratch,
                                    error));

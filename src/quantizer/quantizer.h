@@ -1,4 +1,4 @@
-/* quantizer.h - writes a model's directory anew with its matrices in 8 or 4 bits.
+/* quantizer.h - writes a new directory of a model with its matrices in 8 or 4 bits.
  *
  * Fed by model (rows of f32) and, to calibrate, by text and encoder; feeds files. Memory is one
  * arena, booked before any work; rows go through it a few at a time. Not part of an engine.
@@ -10,7 +10,7 @@
 #include "encoder/encoder.h"
 #include "plan/plan.h"
 
-#define EMB_QUANTIZER_ROWS 64 /* of a matrix that are at work at once */
+#define EMB_QUANTIZER_ROWS 64 /* rows of a matrix processed at once */
 #define EMB_QUANTIZER_PATH 1024
 #define EMB_PACKAGE_NAME   320
 #define EMB_PACKAGE_FILES  24 /* weights, marker, and what emb_model_companions visits */
@@ -21,7 +21,7 @@
 void emb_compensate_factor(float *moments, uint32_t cols);
 
 /* Turns M into the share of an error in column j that column k > j takes over, [j, k]; importance
- * [cols] becomes what an error weighs that no column takes over. */
+ * [cols] becomes the weight of the error that remains. */
 void emb_compensate_shares(float *factors, float *importance, uint32_t cols);
 
 /* Quantizes rows of values as emb_quantize_rows does, carrying errors onwards. targets: room for
@@ -37,7 +37,7 @@ enum { EMB_INPUT_QKV, EMB_INPUT_ATTENTION_OUT, EMB_INPUT_FFN_IN, EMB_INPUT_FFN_O
 typedef struct emb_calibration {
     const emb_model *model;
     const emb_backend *backend; /* f32, of this CPU */
-    emb_weights weights;        /* embeddings but the words, and one layer */
+    emb_weights weights;        /* embeddings except the words, and one layer */
     emb_layer_spec blocks;
     emb_lane_scratch scratch;
     emb_tokenizer tokenizer;
@@ -61,7 +61,7 @@ void emb_calibration_layout(emb_calibration *c, const emb_model *model, const em
 /* After binding; paired with end. */
 void emb_calibration_init(emb_calibration *c);
 
-/* Tokenises texts until there is no more room, and embeds them: x is the first layer's input.
+/* Tokenises texts while there is room, and embeds them: x is the first layer's input.
  * Fails: EMB_INVALID_ARGUMENT (no tokens), EMB_IO, EMB_BAD_FILE. */
 emb_status emb_calibration_begin(emb_calibration *c, const emb_text *texts, uint32_t count,
                                  emb_error *error);
@@ -71,7 +71,7 @@ void emb_calibration_end(emb_calibration *c);
 emb_status emb_calibration_observe(emb_calibration *c, uint32_t n, emb_error *error);
 
 /* Runs x through the layer as it is packed now (quantized), in place: the next layer's input. Gives
- * how far that is from y, relative RMS; not finite if either is not. */
+ * its difference from y, relative RMS; not finite if either is not. */
 double emb_calibration_advance(emb_calibration *c);
 
 /* The layer's linear that reads an input. */
@@ -107,7 +107,7 @@ typedef struct emb_package {
 void emb_package_layout(emb_package *out, const emb_shape *shape, uint32_t cols_max,
                         emb_ledger *ledger);
 
-/* Makes the temporary folder beside `directory` and the weights' file with its header.
+/* Makes the temporary folder next to `directory`, and the weights' file with its header.
  * Fails: EMB_INVALID_ARGUMENT (exists), EMB_IO. */
 emb_status emb_package_open(emb_package *out, const char *directory, emb_error *error);
 
@@ -115,11 +115,11 @@ emb_status emb_package_write(emb_package *out, emb_tensor_role role, uint32_t la
                              uint64_t first_byte, const void *bytes, size_t count,
                              emb_error *error);
 
-/* Rows of a matrix with their scales and zeros. */
+/* Writes rows of a matrix with their scales and zeros. */
 emb_status emb_package_write_rows(emb_package *out, emb_tensor_role role, uint32_t layer,
                                   uint32_t row0, const emb_quantized_rows *rows, emb_error *error);
 
-/* Copies the files beside the weights, writes the marker, moves the folder to its place. */
+/* Copies the other files of the model, writes the marker, renames the folder to its final name. */
 emb_status emb_package_commit(emb_package *out, const char *marker, emb_error *error);
 
 /* Removes what was written, unless it was committed. */

@@ -1,4 +1,4 @@
-/* tree.c - looks into folders and removes them with what is in them.
+/* tree.c - inspects folders, and removes them with their contents.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
@@ -11,7 +11,8 @@
 #include "base/error.h"
 #include "quantizer/quantizer.h"
 
-/* Removes the files in a folder. Gives whether there is a folder in it, and then goes into it. */
+/* Removes the files in a folder. Gives whether it has a subfolder, and then appends that to
+ * `path`. */
 static bool clear_folder(char *path, size_t capacity) {
     DIR *folder = opendir(path);
     if (!folder) return false;
@@ -50,5 +51,5 @@ bool emb_tree_empty(const char *path) {
     uint32_t entries = 0;
     while (readdir(folder)) entries++;
     closedir(folder);
-    return entries <= 2; /* itself and the one above */
+    return entries <= 2; /* "." and ".." */
 }
