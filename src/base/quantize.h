@@ -1,9 +1,9 @@
 /* quantize.h - rows of a matrix in 8 or 4 bits: pure arithmetic, the same for stored and on the
  * fly.
  *
- * The same f32 values always give the same bits, so a directory written by `embound
- * quantize` and --dtype int8 on full-precision files agree. Allocates nothing, never fails. All
- * functions: any thread.
+ * The same f32 values always give the same bits, so a directory written by `embound quantize` and
+ * --dtype int8 on full-precision files agree. Allocates nothing, never fails. All functions: any
+ * thread.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BASE_QUANTIZE_H

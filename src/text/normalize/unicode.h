@@ -20,7 +20,7 @@
 #define EMB_TEXT_BLOCK_BITS 7
 
 /* Heads in the pools: the first of `length` code points, and two facts about the sequence. */
-#define EMB_TEXT_HEAD_STARTER      0x80000000u /* of class 0: marks before it are not moved past it */
+#define EMB_TEXT_HEAD_STARTER      0x80000000u /* of class 0: marks do not move past it */
 #define EMB_TEXT_HEAD_MARKS        0x40000000u /* holds marks that are kept and may be reordered */
 #define EMB_TEXT_HEAD_LENGTH(head) ((head) >> 24 & 0x3F)
 #define EMB_TEXT_CODE(head)        ((head)&0x1FFFFF)
