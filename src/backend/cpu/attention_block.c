@@ -1,8 +1,8 @@
 /* attention_block.c - attention, norm(x + attention_out(attention(qkv(x)))), for any kernels.
  *
- * Goes head group by head group, so that queries, keys and values of one group exist at a time and
- * not those of all heads; the context of as many groups as make a slice is multiplied together.
- * Splits tokens, outputs and the sums of slices, which are added in their order.
+ * Works on one group of heads at a time, so that only that group's queries, keys and values are
+ * held; the context of the groups of a slice is multiplied together. Splits tokens, outputs and the
+ * sums of slices, which are added in order.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
@@ -15,10 +15,10 @@ typedef struct attention_block {
     emb_cpu_block block; /* inner: the context of a slice's heads */
     const emb_tile *tile;
     const emb_layer *layer;
-    uint32_t heads, columns; /* of a group: heads that are attended one behind another */
+    uint32_t heads, columns; /* of a group: heads that are attended one after another */
     size_t inner_stride;
     float *group; /* [tokens, 3 * columns]: its queries, keys and values. NULL with attention_bytes:
-                     each in turn stands where the group's context will be */
+                     each in turn is held where the group's context will be */
     size_t group_stride;
     uint8_t *codes[2]; /* queries and keys with attention_bytes: [tokens, heads, head_dim in
                           sixteens] */
@@ -44,7 +44,7 @@ static uint32_t slice_columns(const emb_cpu_kernels *kernels, uint32_t hidden, u
     return groups > 1 ? groups * group : group;
 }
 
-/* What a group's heads are attended from. */
+/* Cuts the buffers from which a group's heads are attended. */
 static uintptr_t cut_group(attention_block *a, const emb_cpu_kernels *kernels, uint32_t head_dim,
                            uint32_t tokens, uintptr_t end) {
     if (!kernels->attention_bytes) {
@@ -71,7 +71,7 @@ static uintptr_t cut(attention_block *a, const emb_backend *self, const emb_laye
     uint32_t slice = slice_columns(kernels, shape->hidden, a->columns);
     a->inner_stride = emb_cpu_inner_stride(kernels, slice);
     uintptr_t end = emb_cpu_block_cut(&a->block, self, shape, tokens, slice, (uintptr_t)memory);
-    /* a slice is rounded when its groups are done with */
+    /* a slice is rounded once its groups are done */
     uintptr_t start = a->block.rounded == a->block.inner ? end : (uintptr_t)a->block.rounded;
     uintptr_t group_end = cut_group(a, kernels, shape->head_dim, tokens, start);
     if (group_end > end) end = group_end;
@@ -86,13 +86,13 @@ uint64_t emb_cpu_attention_bytes(const emb_backend *self, const emb_layer_spec *
     return cut(&a, self, shape, tokens, NULL);
 }
 
-/* Where the group that begins with head0 has its queries, keys or values. */
+/* Where the queries, keys or values of the group that begins with head0 are. */
 static float *part_at(const attention_block *a, uint32_t head0, uint32_t part) {
     if (a->group) return a->group + (size_t)part * a->columns;
     return (float *)a->block.inner + head0 * a->block.shape->head_dim % a->block.slice;
 }
 
-/* The product that gives them. */
+/* The product that computes them. */
 static emb_cpu_product part_of(const attention_block *a, uint32_t head0, uint32_t part) {
     emb_cpu_product product = a->block.product;
     product.column0 = part * a->block.shape->hidden + head0 * a->block.shape->head_dim;
@@ -102,7 +102,7 @@ static emb_cpu_product part_of(const attention_block *a, uint32_t head0, uint32_
     return product;
 }
 
-/* Where head h of the group has its codes, of chunk c. */
+/* Where the codes of the group's head h and of chunk c are. */
 static emb_cpu_codes codes_of(const attention_block *a, uint32_t part, uint32_t c, uint32_t h) {
     size_t at =
         a->tile->starts[c] * a->code_stride + h * emb_cpu_code_bytes(a->block.shape->head_dim);
@@ -124,7 +124,7 @@ static void write_codes(const attention_block *a, uint32_t head0, uint32_t part)
     }
 }
 
-/* Queries, keys and values of a group's heads; the first two in bytes, if attention wants that. */
+/* Queries, keys and values of a group's heads; the first two in bytes, if attention reads bytes. */
 static void project_group(const attention_block *a, uint32_t head0) {
     uint32_t head1 = head0 + a->heads;
     for (uint32_t part = QUERIES; part <= VALUES; part++) {

@@ -1,12 +1,12 @@
-/* block.c - how a block begins, and how its slices reach its output: see block.h.
+/* block.c - how a block begins, and how its slices are added to its output: see block.h.
  *
  * The order in which sums, bias and x are added up is part of the numerics.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cpu/block.h"
 
-/* Values between rows of operands. What stands behind a quantized row keeps it off the distances
- * that emb_cpu_stride avoids. */
+/* Values between rows of operands. A quantized row's scale and zero, after its values, keep strides
+ * off those that emb_cpu_stride avoids. */
 static size_t operand_stride(const emb_cpu_kernels *kernels, uint32_t cols) {
     if (kernels->quantized)
         return emb_cpu_round_up(emb_cpu_dot_depth(cols) + sizeof(emb_cpu_token), 16);
@@ -38,7 +38,7 @@ uintptr_t emb_cpu_block_cut(emb_cpu_block *b, const emb_backend *self, const emb
     return end;
 }
 
-/* Shows what a matrix is about to be applied to. */
+/* Calls the observer with a matrix's input. */
 static void show(const emb_cpu_block *b, const emb_cpu_product *p) {
     if (!b->observer || b->kernels->operands) return;
     b->observer->see(b->observer->user, p->linear, p->in, p->in_stride, p->rows);
@@ -62,7 +62,7 @@ void emb_cpu_block_begin(emb_cpu_block *b, float *out, const float *x, uint32_t 
 }
 
 /* Zeroes what pads the rows of operands to a whole step of depth: a kernel multiplies it by a
- * weight of zero, and zero times the rubbish of an earlier use could be NaN. */
+ * weight of zero, and zero times garbage from an earlier use could be NaN. */
 static void clear_padding(const emb_cpu_kernels *kernels, void *operands, size_t stride,
                           uint32_t rows, uint32_t cols) {
     size_t bytes = kernels->operand_bytes, pad = emb_cpu_packed_depth(kernels, cols) - cols;
@@ -71,7 +71,7 @@ static void clear_padding(const emb_cpu_kernels *kernels, void *operands, size_t
         memset((unsigned char *)operands + (r * stride + cols) * bytes, 0, pad * bytes);
 }
 
-/* Makes of a slice of inner the operands that `last` reads. */
+/* Rounds a slice of inner to the operands that `last` reads. */
 static void round_slice(const emb_cpu_block *b, uint32_t col0, uint32_t cols, bool gelu) {
     const emb_cpu_kernels *kernels = b->kernels;
     size_t stride = operand_stride(kernels, cols);
@@ -84,7 +84,7 @@ static void round_slice(const emb_cpu_block *b, uint32_t col0, uint32_t cols, bo
                                                         smooth);
 }
 
-/* Rows [row0, row0 + rows) of out. */
+/* Norms rows [row0, row0 + rows) into out. */
 static void norm_rows(const emb_cpu_block *b, uint32_t row0, uint32_t rows) {
     uint32_t hidden = b->shape->hidden;
     emb_cpu_norm norm = {b->gain, b->shift, hidden, b->shape->norm_epsilon, 0};
@@ -103,7 +103,7 @@ void emb_cpu_block_add(const emb_cpu_block *b, uint32_t col0, uint32_t cols, boo
     uint32_t hidden = b->shape->hidden;
     size_t stride = operand_stride(kernels, cols);
     round_slice(b, col0, cols, gelu);
-    /* sums that are added are for all rows at once: weights are read once */
+    /* where products add to out, all rows go at once: weights are read once */
     uint32_t step = b->projected ? emb_cpu_even_rows(b->rows, kernels->block_rows) : b->rows;
     for (uint32_t t = 0; t < b->rows; t += step) {
         emb_cpu_product product = {

@@ -1,8 +1,8 @@
 /* block.h - what attention and feed-forward have in common: norm(x + last(inner(first(x)))).
  *
- * What is between the two matrices, attention's context or the intermediate after GELU, comes in
- * slices of its cols, each multiplied by its cols of `last` before there is the next. A dtype
- * differs from another in what stands here and nowhere else in the blocks:
+ * What is between the two matrices, attention's context or the intermediate after GELU, is computed
+ * in slices of cols, each multiplied by its cols of `last` before the next is computed. Within the
+ * blocks dtypes differ only in this:
  *              slices                  written by kernels as   products give    norm adds
  *  f32, bf16   one, of all cols        operands                a sum and bias   x
  *  int8, int4  of cols with one scale  f32, to be rounded      x and a sum      bias
@@ -12,7 +12,7 @@
 
 #include "backend/cpu/cpu.h"
 
-/* A block at work on some rows. */
+/* A block's state for some rows. */
 typedef struct emb_cpu_block {
     /* from cut */
     const emb_cpu_kernels *kernels;
@@ -20,10 +20,10 @@ typedef struct emb_cpu_block {
     uint32_t slice;   /* cols of a slice; the last one may have fewer */
     void *operands;   /* [rows, hidden] of x; NULL where operands are f32, as x is */
     void *inner;      /* [rows, slice] as kernels write it */
-    void *rounded;    /* operands [rows, slice] of inner; inner itself, unless quantized */
+    void *rounded;    /* [rows, slice] inner as operands; inner itself, unless quantized */
     float *projected; /* sums [block_rows, hidden]; NULL if quantized: they are added to x in out */
     void *unpacked;   /* of the product kernel */
-    /* set behind cut */
+    /* set after cut */
     const emb_linear *first, *last;
     const float *gain, *shift; /* [hidden] */
     const emb_observer *observer;
@@ -31,11 +31,11 @@ typedef struct emb_cpu_block {
     uint32_t rows;
     const float *x;          /* [rows, hidden] */
     float *out;              /* [rows, hidden]; may be x */
-    emb_cpu_product product; /* of x by `first`: which outputs, and where to, is still to say */
+    emb_cpu_product product; /* of x by `first`; the outputs and their destination are set later */
 } emb_cpu_block;
 
 /* Cuts a block's buffers off a scratch, from `end` on, and gives where they end; `rounded`, if it
- * is not `inner`, is the last of them: what stands behind it may use its place until add. */
+ * is not `inner`, is the last of them: its place may be used otherwise until add. */
 uintptr_t emb_cpu_block_cut(emb_cpu_block *b, const emb_backend *self, const emb_layer_spec *shape,
                             uint32_t rows, uint32_t slice, uintptr_t end);
 
@@ -45,8 +45,8 @@ size_t emb_cpu_inner_stride(const emb_cpu_kernels *kernels, uint32_t cols);
 /* Takes x as operands and, where products add, as what they add to. */
 void emb_cpu_block_begin(emb_cpu_block *b, float *out, const float *x, uint32_t rows);
 
-/* Multiplies the slice of `cols` from `col0` on, which stands in inner, by `last`; norm follows the
- * last slice. gelu: rounds GELU of it, as gelu_operands does. next: see emb_cpu_product. */
+/* Multiplies the slice of `cols` from `col0` on, held in inner, by `last`; norm follows the last
+ * slice. gelu: rounds GELU of it, as gelu_operands does. next: see emb_cpu_product. */
 void emb_cpu_block_add(const emb_cpu_block *b, uint32_t col0, uint32_t cols, bool gelu,
                        const emb_cpu_product *next);
 

@@ -1,4 +1,4 @@
-/* common.c - all operations but the two blocks: the same plain code for every instruction set.
+/* common.c - all operations except the two blocks: the same plain code for every instruction set.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cpu/cpu.h"
@@ -62,7 +62,7 @@ static void add_word(float *out, const emb_embedding *embedding, uint32_t id, ui
     }
 }
 
-/* Words that are asked for before they are read, and rows that one call of norm takes. */
+/* How many words ahead rows are prefetched, and rows per call of norm. */
 enum { WORDS_AHEAD = 4, NORM_ROWS = 8 };
 
 static void fetch(const void *table, uint64_t at, uint64_t bytes) {
@@ -80,7 +80,7 @@ void emb_cpu_embed(const emb_backend *self, emb_lane_scratch *lane, void *out, c
     uint64_t row_bytes = emb_dtype_row_bytes(embedding->dtype, hidden);
     for (uint32_t t = 0; t < tile->tokens; t++) {
         while (t >= tile->starts[chunk + 1]) chunk++;
-        /* words lie anywhere in the table: their rows are asked for ahead of time */
+        /* words are scattered over the table: their rows are prefetched */
         if (t + WORDS_AHEAD < tile->tokens)
             fetch(embedding->words, tile->ids[t + WORDS_AHEAD] * row_bytes, row_bytes);
         add_word(x + (size_t)t * hidden, embedding, tile->ids[t], t - tile->starts[chunk], hidden);
@@ -106,7 +106,7 @@ static void max_tokens(float *out, const float *in, uint32_t tokens, uint32_t hi
     memcpy(out, in, hidden * sizeof *out);
     for (uint32_t t = 1; t < tokens; t++) {
         const float *row = in + (size_t)t * hidden;
-        /* a NaN anywhere stays: the engine must see it */
+        /* a NaN must propagate: the engine checks for it */
         for (uint32_t i = 0; i < hidden; i++)
             out[i] = out[i] < row[i] || row[i] != row[i] ? row[i] : out[i];
     }
@@ -134,7 +134,7 @@ void emb_cpu_pool(const emb_backend *self, emb_lane_scratch *lane, float *rows,
     }
 }
 
-/* int8 rows, each with its scale behind. */
+/* int8 rows, each followed by its scale. */
 static void convert_quantized(void *out, const float *in, uint64_t rows, uint32_t cols) {
     uint64_t row_bytes = emb_dtype_row_bytes(EMB_DTYPE_INT8, cols);
     for (uint64_t r = 0; r < rows; r++, in += cols) {

@@ -1,7 +1,7 @@
-/* cpu.h - private to cpu/: the kernels that an instruction set gives, and the blocks made of them.
+/* cpu.h - private to cpu/: the kernels of an instruction set, and the blocks made of them.
  *
  * attention_block.c and ffn_block.c write each block once, for all dtypes, in terms of one
- * emb_cpu_kernels; ref/, avx2/, avx512/ fill such tables; registry.c alone knows which exist. An
+ * emb_cpu_kernels; ref/, avx2/, avx512/ fill such tables; only registry.c knows which exist. An
  * "operand" is an activation in the form that products read: f32, or bf16 where the product
  * instruction wants it, or u8 with a scale and a zero per token (quantized.c).
  *
@@ -18,16 +18,17 @@
  * Part of the numerics: another value gives other bits. */
 #define EMB_CPU_KEY_TILE 64
 
-/* A query tile at most; free, since each query has a vector lane of its own. */
+/* The largest query tile; not part of the numerics, since each query has a vector lane of its
+ * own. */
 #define EMB_CPU_QUERY_TILE 32
 
 /* A key tile where attention is in bytes; as much a part of the numerics. Up to EMB_CPU_CODES_AHEAD
- * rows behind a chunk's last key are read, and never looked at. */
+ * rows after a chunk's last key are read and ignored. */
 #define EMB_CPU_DOT_KEYS    128
 #define EMB_CPU_CODES_AHEAD 7
 
 /* Zero, or NaN if the sum of squares overflowed: then one over its root is zero, and without this
- * the row would come out finite. Adding it changes no other bit. */
+ * the row would be finite. Adding it changes no bits otherwise. */
 static inline float emb_cpu_not_overflown(float variance) {
     return variance - variance;
 }
@@ -36,17 +37,17 @@ static inline float emb_cpu_not_overflown(float variance) {
 typedef struct emb_cpu_product {
     const emb_linear *linear;
     uint32_t column0, columns; /* which outputs: rows of W */
-    uint32_t col0, cols;       /* which cols of W, `in` holding these alone; cols 0: all of them.
-                                  Fewer if quantized alone; col0 is a multiple of 64. */
+    uint32_t col0, cols;       /* which cols of W; `in` holds only these. cols 0: all; fewer only if
+                                  quantized, with col0 a multiple of 64. */
     uint32_t rows;
-    const void *in;    /* operands */
-    size_t in_stride;  /* values */
-    void *out;         /* f32; operands if gelu, unless they are quantized */
-    size_t out_stride; /* values */
-    bool gelu;         /* apply GELU */
-    bool add;          /* to what out holds, instead of the bias; quantized alone */
-    void *work;        /* emb_cpu_dot_work bytes of the cols */
-    const struct emb_cpu_product *next; /* NULL, or what the lane will soon multiply: fetched */
+    const void *in;                     /* operands */
+    size_t in_stride;                   /* values */
+    void *out;                          /* f32; operands if gelu, unless they are quantized */
+    size_t out_stride;                  /* values */
+    bool gelu;                          /* apply GELU */
+    bool add;                           /* add to out, instead of the bias; only if quantized */
+    void *work;                         /* emb_cpu_dot_work bytes of the cols */
+    const struct emb_cpu_product *next; /* NULL, or the product that follows: prefetched */
 } emb_cpu_product;
 
 /* Queries or keys of one head and chunk in bytes, as attention_bytes makes them. */
@@ -87,7 +88,7 @@ typedef struct emb_cpu_kernels {
     bool quantized;         /* operands are made from whole tokens: from f32 that was stored */
     bool attention_pairs;   /* attention keeps a chunk's keys and values in pairs of bf16 */
 
-    /* Packs rows [row0, row0 + rows) from values [rows, cols]; zeroes what pads the last panel.
+    /* Packs rows [row0, row0 + rows) from values [rows, cols]; zeroes the last panel's padding.
      * NULL if quantized: see emb_cpu_dot_pack. */
     void (*pack)(const emb_linear *linear, uint32_t row0, uint32_t rows, const float *values);
     void (*product)(const emb_cpu_product *product);
@@ -111,11 +112,11 @@ typedef struct emb_cpu_kernels {
 extern const emb_cpu_kernels emb_cpu_ref_f32, emb_cpu_ref_bf16;
 extern const emb_cpu_kernels emb_cpu_avx2_f32, emb_cpu_avx2_bf16;
 extern const emb_cpu_kernels emb_cpu_avx512_f32, emb_cpu_avx512_bf16, emb_cpu_avx512_bf16dot;
-/* I8 and I4 alike. Without and with products of bytes (VNNI), of which the bits are the same. */
+/* For I8 and I4. Without and with VNNI, with the same bits. */
 extern const emb_cpu_kernels emb_cpu_ref_dot, emb_cpu_avx2_dot, emb_cpu_avx512_dot;
 extern const emb_cpu_kernels emb_cpu_avx512_dot_vnni, emb_cpu_avx512_dot_bf16;
 
-/* The sums of emb_cpu_dot where there are no products of bytes; AVX2 and AVX-512 share them. */
+/* emb_cpu_dot's sum without VNNI; AVX2 and AVX-512 share it. */
 void emb_cpu_avx2_dot_sum(int32_t *sums, uint32_t rows, const uint8_t *in, size_t in_stride,
                           const int8_t *panel, size_t depth, const int8_t *ahead);
 
@@ -131,7 +132,7 @@ void emb_cpu_attention_block(const emb_backend *self, emb_lane_scratch *lane, vo
 void emb_cpu_ffn_block(const emb_backend *self, emb_lane_scratch *lane, void *out, const void *in,
                        const emb_tile *tile, const emb_layer *layer, const emb_layer_spec *shape);
 
-/* Bytes of a lane's scratch that they need for tiles of up to so many tokens. */
+/* Bytes of a lane's scratch that the blocks need for tiles of up to so many tokens. */
 uint64_t emb_cpu_attention_bytes(const emb_backend *self, const emb_layer_spec *shape,
                                  uint32_t tokens);
 uint64_t emb_cpu_ffn_bytes(const emb_backend *self, const emb_layer_spec *shape, uint32_t tokens);
@@ -166,16 +167,16 @@ enum { EMB_CPU_DOT_CONTEXT = 128, EMB_CPU_DOT_SLICE = 1024 };
 /* Cols up to which `whole` of emb_cpu_dot is exact. */
 enum { EMB_CPU_DOT_WHOLE_COLS = 1 << 14 };
 
-/* Behind a token's u8 values, at emb_cpu_dot_depth(cols): value = scale * (q - zero). */
+/* After a token's u8 values, at emb_cpu_dot_depth(cols): value = scale * (q - zero). */
 typedef struct emb_cpu_token {
     float scale;
     int32_t zero; /* 0 to 255 */
 } emb_cpu_token;
 
-/* Some tokens times one panel, on their way out. */
+/* Some tokens times one panel: a tile of the product. */
 typedef struct emb_cpu_dot_tile {
     const emb_cpu_product *product;
-    size_t depth; /* of the cols that are multiplied: behind them stands the token */
+    size_t depth; /* of the cols that are multiplied; the emb_cpu_token comes after them */
     uint32_t panel0, row0, rows;
     const uint8_t *in;          /* of row0 */
     const int8_t *ahead;        /* see emb_cpu_dot */
@@ -189,17 +190,17 @@ typedef struct emb_cpu_dot_tile {
 /* What an instruction set gives. */
 typedef struct emb_cpu_dot {
     /* sums [rows, 64] = in [rows, depth] * panel; depth is a multiple of 4, sums on a cache line.
-     * Fetches the depth * 32 bytes from `ahead` on into the second cache, spread over its loop:
-     * the first tile of the next panel would wait for the third. */
+     * Prefetches the depth * 32 bytes from `ahead` on into L2, spread over its loop: else the next
+     * panel's first tile would wait for L3. */
     void (*sum)(int32_t *sums, uint32_t rows, const uint8_t *in, size_t in_stride,
                 const int8_t *panel, size_t depth, const int8_t *ahead);
-    /* Writes what sums stand for: with scales, zeros, bias and GELU, or added. */
+    /* Turns sums into outputs: applies scales, zeros, bias and GELU, or adds to out. */
     void (*finish)(const emb_cpu_dot_tile *tile);
-    /* Adds a group's sums to the totals, scaled but for the token's own scale. */
+    /* Adds a group's sums to the totals, scaled except by the token's scale. */
     void (*add_group)(const emb_cpu_dot_tile *tile);
     void (*finish_totals)(const emb_cpu_dot_tile *tile);
-    /* Both `sum` and `finish` of I8 without GELU, for a panel of which all columns are asked for
-     * and up to EMB_CPU_DOT_WHOLE_COLS cols. NULL: there is none. */
+    /* Both `sum` and `finish` of I8 without GELU, for a panel whose columns are all wanted and up
+     * to EMB_CPU_DOT_WHOLE_COLS cols. NULL: not available. */
     void (*whole)(const emb_cpu_dot_tile *tile, const int8_t *panel);
 } emb_cpu_dot;
 
@@ -230,14 +231,14 @@ static inline emb_cpu_token emb_cpu_dot_token(const emb_cpu_dot_tile *tile, uint
 }
 
 /* The scale and zero of a token whose values lie in [low, high]; *factor is what to multiply them
- * by. Zero itself is in the range. A row without one gets a factor of 0. */
+ * by. The range includes zero. A range below the minimum gives a factor of 0. */
 static inline emb_cpu_token emb_cpu_token_make(float low, float high, bool finite, float *factor) {
     float range = (high > 0.0f ? high : 0.0f) - (low < 0.0f ? low : 0.0f);
     bool usable = range > 1e-30f;
     *factor = usable ? 255.0f / range : 0.0f;
     emb_cpu_token token = {usable ? range / 255.0f : 0.0f, 0};
     if (usable && low < 0.0f) token.zero = (int32_t)rintf(-low * *factor);
-    if (!finite) token.scale = NAN; /* a NaN stays */
+    if (!finite) token.scale = NAN; /* NaN propagates */
     return token;
 }
 
@@ -261,8 +262,8 @@ static inline void *emb_cpu_cut(uintptr_t *end, size_t rows, size_t stride, size
     return (void *)start;
 }
 
-/* Values between the rows of a private buffer: an odd number of cache lines, because rows whose
- * distance is a multiple of 4 KiB fall into the same cache set and evict each other. */
+/* The stride of a private buffer, in values: an odd number of cache lines, because rows a multiple
+ * of 4 KiB apart map to the same cache set and evict each other. */
 static inline size_t emb_cpu_stride(size_t cols, size_t value_bytes) {
     size_t lines = (cols * value_bytes + EMB_ALIGN - 1) / EMB_ALIGN;
     return (lines | 1) * EMB_ALIGN / value_bytes;

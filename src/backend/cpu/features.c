@@ -1,4 +1,4 @@
-/* features.c - what this CPU, its operating system and EMB_CPU allow, as a set of features.
+/* features.c - the features that this CPU, its operating system and EMB_CPU allow.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/features.h"

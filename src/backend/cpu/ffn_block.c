@@ -1,6 +1,6 @@
 /* ffn_block.c - the feed-forward, norm(x + ffn_out(gelu(ffn_in(x)))), for any kernels.
  *
- * Goes in blocks of tokens, so that the intermediate stays in the cache, and within them in slices
+ * Works in blocks of tokens, so that the intermediate stays in the cache, and within them in slices
  * of the intermediate.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -20,7 +20,7 @@ uint64_t emb_cpu_ffn_bytes(const emb_backend *self, const emb_layer_spec *shape,
     return cut(&b, self, shape, tokens, NULL);
 }
 
-/* Makes `cols` values of the intermediate, from col0 on, and adds what comes of them. */
+/* Computes `cols` values of the intermediate, from col0 on, and adds their product. */
 static void add_slice(const emb_cpu_block *b, uint32_t col0, uint32_t cols) {
     uint32_t end = col0 + cols;
     emb_cpu_product down = {.linear = b->last, .col0 = col0, .cols = cols};

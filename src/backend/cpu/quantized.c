@@ -2,7 +2,7 @@
  * and tiles, for any instruction set's emb_cpu_dot.
  *
  * A panel holds 64 rows of W as [cols / 4, 64, 4] s8; I4 keeps two such steps of four cols in one,
- * the first in the low halves, and is unpacked panel by panel, zeros taken off. Sums are exact
+ * the first in the low halves, and is unpacked panel by panel, zeros subtracted. Sums are exact
  * integers, so that every instruction set has the same. A product may take a slice of the cols.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -16,8 +16,8 @@ static size_t groups_of(const emb_linear *linear) {
     return linear->dtype == EMB_DTYPE_INT4 ? emb_quantized_groups(linear->cols, linear->group) : 1;
 }
 
-/* The weights' sums are kept for slices of so many cols: those that products will ask for, of
- * which attention's matrix, with as many rows as cols, has finer ones. */
+/* The weights' sums are kept for slices of so many cols: those that products use, which are finer
+ * for attention's matrix, recognised by rows equal to cols. */
 static uint32_t kept_cols(const emb_linear *linear) {
     bool square = linear->rows == linear->cols && linear->cols % EMB_CPU_DOT_CONTEXT == 0;
     return square ? EMB_CPU_DOT_CONTEXT : emb_cpu_dot_slice(linear->cols);
@@ -121,7 +121,8 @@ static int32_t *work_sums(const emb_cpu_product *p) {
     return (int32_t *)((unsigned char *)p->work + paired_depth(cols_of(p)) * PANEL);
 }
 
-/* One pair of steps of int4 as two of int8, zeros taken off; adds up the weights of each output. */
+/* Unpacks a pair of int4 steps to two of int8, zeros subtracted; adds up the weights of each
+ * output. */
 static void unpack_pair(int8_t *out, int32_t *sums, const uint8_t *packed, const uint8_t *zeros) {
     int8_t spread[STEP_BYTES];
     for (size_t b = 0; b < STEP_BYTES; b++) spread[b] = (int8_t)zeros[b / STEP];
@@ -132,7 +133,7 @@ static void unpack_pair(int8_t *out, int32_t *sums, const uint8_t *packed, const
     for (size_t b = 0; b < STEP_BYTES; b++) sums[b / STEP] += out[b] + out[STEP_BYTES + b];
 }
 
-/* The panel's cols that are asked for. */
+/* Unpacks the panel's wanted cols. */
 static void unpack_panel(const emb_cpu_product *p, size_t panel) {
     const emb_linear *linear = p->linear;
     const uint8_t *packed = (const uint8_t *)linear->packed + panel * panel_bytes(linear);
@@ -167,8 +168,7 @@ static void run_groups(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int
     dot->finish_totals(tile);
 }
 
-/* What a tile adds to is asked for before it multiplies, where all of it is too much for a second
- * cache. */
+/* Prefetches the outputs that a tile adds to, if all of them exceed L2. */
 static void fetch_out(const emb_cpu_dot_tile *tile) {
     enum { NEAR_BYTES = 1 << 19 };
     const emb_cpu_product *p = tile->product;
@@ -196,7 +196,7 @@ static void run_tile(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, const int8_
     dot->finish(tile);
 }
 
-/* sums [64] of the weights of a panel's cols: a product with ones. */
+/* sums [64] of the weights over a panel's cols: a product with ones. */
 static void sum_weights(const emb_cpu_dot *dot, int32_t *sums, const int8_t *panel, size_t depth) {
     enum { ONES = 256 };
     _Alignas(64) int32_t part[PANEL];
@@ -234,7 +234,7 @@ static void find_weight_sums(const emb_cpu_dot *dot, emb_cpu_dot_tile *tile, int
     }
 }
 
-/* The cols of a panel that are asked for. */
+/* The wanted cols of a panel. */
 static const int8_t *panel_at(const emb_cpu_product *p, uint32_t panel0) {
     size_t at = panel0 / PANEL * panel_bytes(p->linear) + (size_t)p->col0 * PANEL;
     return (const int8_t *)p->linear->packed + at;
@@ -243,7 +243,7 @@ static const int8_t *panel_at(const emb_cpu_product *p, uint32_t panel0) {
 /* What tile i of a panel should fetch: the next panel, or another product's first. */
 static const int8_t *ahead_of(const emb_cpu_dot_tile *tile, uint32_t i, const int8_t *panel) {
     const emb_cpu_product *p = tile->product;
-    size_t at = i * tile->depth * PANEL / 2; /* a tile fetches half of what it takes of a panel */
+    size_t at = i * tile->depth * PANEL / 2; /* half of what a tile reads of a panel */
     uint32_t after = tile->panel0 + PANEL;
     if (after < p->column0 + p->columns) return i < 2 ? panel_at(p, after) + at : panel;
     if (!p->next || at >= emb_cpu_dot_depth(cols_of(p->next)) * PANEL) return panel;
@@ -254,7 +254,7 @@ void emb_cpu_dot_product(const emb_cpu_dot *dot, const emb_cpu_product *p) {
     _Alignas(64) int32_t sums[EMB_CPU_DOT_ROWS * PANEL];
     _Alignas(64) float totals[EMB_CPU_DOT_ROWS * PANEL];
     _Alignas(64) int32_t pairs[PANEL], weight_sums[PANEL];
-    /* tiles as equal as possible: a tile of one row would wait for its own sums */
+    /* tiles of equal size if possible: a tile of one row would be bound by latency */
     uint32_t tiles = (p->rows + EMB_CPU_DOT_ROWS - 1) / EMB_CPU_DOT_ROWS;
     uint32_t least = tiles ? p->rows / tiles : 0, more = p->rows - least * tiles;
     uint32_t end = p->column0 + p->columns;

@@ -1,14 +1,14 @@
-/* registry.c - the rows of registry.h, and which of them a CPU gets.
+/* registry.c - the rows of registry.h, and which of them a CPU uses.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cpu/registry.h"
 
 #include "backend/cpu/cpu.h"
 
-/* Counts the changes of bits in what is alike for all (common.c). */
+/* Part of every name: raised when the bits of the shared code (common.c) change. */
 #define ALIKE ".2"
 
-/* What is alike for all; the last argument says how rows are packed. */
+/* What all rows share; the last argument says how weights are packed. */
 #define ROW(isa, features, its_dtype, kernels, its_numerics, knee, ...)                            \
     {                                                                                              \
         .needs = (features), .backend = {                                                          \
@@ -33,14 +33,14 @@
     ROW(isa, features, dtype, kernels, numerics, knee, .linear_pack = emb_cpu_pack)
 #define QUANTIZED(isa, features, dtype, kernels, numerics, knee)                                   \
     ROW(isa, features, dtype, kernels, numerics, knee, .linear_pack_quantized = emb_cpu_dot_pack)
-/* int8 and int4 have the same kernels and differ in name alone. */
+/* int8 and int4 have the same kernels and differ only in name. */
 #define QUANTIZED_BOTH(isa, features, kernels, numerics, knee)                                     \
     QUANTIZED(isa, features, EMB_DTYPE_INT8, kernels, numerics "-int8", knee),                     \
         QUANTIZED(isa, features, EMB_DTYPE_INT4, kernels, numerics "-int4", knee)
 
 /* The knee: tokens per tile that reach 95 % of the speed of 1,024, both for texts of 32 and of 128
  * tokens, for hidden 384 and 768 alike (Zen 4). Reproduce: bench_kernels knee avx512 f32, and with
- * "4 768 12 3072" behind. */
+ * "4 768 12 3072" appended. */
 const emb_cpu_row emb_cpu_rows[] = {
 #ifdef EMB_X86
     PLAIN("avx512", EMB_CPU_AVX512, EMB_DTYPE_F32, emb_cpu_avx512_f32, "avx512-f32", 128),

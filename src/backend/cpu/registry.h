@@ -1,6 +1,6 @@
 /* registry.h - every set of CPU kernels that this build has, one row each.
  *
- * Selection, tests and benchmarks read it: kernels are registered here alone.
+ * Selection, tests and benchmarks read it: kernels are registered only here.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CPU_REGISTRY_H
@@ -13,7 +13,7 @@ typedef struct emb_cpu_row {
     emb_backend backend; /* `own` is an emb_cpu_kernels */
 } emb_cpu_row;
 
-/* Of one dtype the fastest come first. Rows with the same `numerics` give the same bits and need
+/* Within a dtype the fastest come first. Rows with the same `numerics` give the same bits and need
  * the same memory. */
 extern const emb_cpu_row emb_cpu_rows[];
 extern const uint32_t emb_cpu_rows_count;

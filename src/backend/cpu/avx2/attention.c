@@ -26,7 +26,7 @@ typedef struct query_tile {
 /* The state of the online softmax: a lane a query, as many vectors as the query tile has. */
 typedef struct softmax_state {
     __m256 maximum[2], sum[2]; /* running, of scores and weights */
-    __m256 rescale[2];         /* what came before the last key tile counts so many times */
+    __m256 rescale[2];         /* the factor for what was summed before the last key tile */
 } softmax_state;
 
 /* Rows of queries become columns; lanes without a query hold 0. */

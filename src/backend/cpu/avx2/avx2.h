@@ -1,6 +1,6 @@
 /* avx2.h - what the AVX2 kernels share: small vector functions, and their own declarations.
  *
- * Fed by the files of this folder alone. Needs AVX2, FMA and F16C.
+ * Used only by this folder. Needs AVX2, FMA and F16C.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CPU_AVX2_AVX2_H
@@ -43,7 +43,7 @@ EMB_INLINE __m256i emb_avx2_lanes(size_t first, size_t count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(left), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-/* Masked loads and stores are slow on many CPUs: these use them for the last lanes alone. */
+/* Masked loads and stores are slow on many CPUs: these use them only for the last lanes. */
 EMB_INLINE __m256 emb_avx2_load(const float *values, size_t first, size_t count) {
     if (first + 8 <= count) return _mm256_loadu_ps(values + first);
     return _mm256_maskload_ps(values + first, emb_avx2_lanes(first, count));

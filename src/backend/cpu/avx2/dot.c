@@ -1,5 +1,5 @@
-/* dot.c - quantized products and activations for CPUs without products of bytes: bytes widen to 16
- * bits and are multiplied in pairs, which cannot saturate, so that the sums are exact.
+/* dot.c - quantized products and activations for CPUs without VNNI: bytes widen to 16 bits and are
+ * multiplied in pairs, which cannot saturate, so that the sums are exact.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cpu/avx2/avx2.h"
@@ -8,7 +8,8 @@ enum { PANEL = EMB_CPU_DOT_PANEL };
 
 /* ---- sums ------------------------------------------------------------------------------------ */
 
-/* Rows times 16 outputs of a panel. A sum's two halves lie side by side until the end. */
+/* Rows times 16 outputs of a panel. The two halves of a sum stay in adjacent lanes until the
+ * end. */
 EMB_INLINE void sum_rows(int32_t *sums, const int rows, const uint8_t *in, size_t in_stride,
                          const int8_t *panel, size_t depth) {
     __m256i s0[3], s1[3], s2[3], s3[3];
@@ -55,7 +56,7 @@ void emb_cpu_avx2_dot_sum(int32_t *sums, uint32_t rows, const uint8_t *in, size_
     }
 }
 
-/* Sums of row r and of outputs 8 v onwards, zeros taken off, times the weights' scales. */
+/* Sums of row r and of outputs 8 v onwards, zeros subtracted, times the weights' scales. */
 EMB_INLINE __m256 scale_sums(const emb_cpu_dot_tile *t, uint32_t r, uint32_t v, __m256i zero) {
     __m256i exact = _mm256_load_si256((const __m256i *)(t->sums + r * PANEL + 8 * v));
     __m256i weights = _mm256_load_si256((const __m256i *)(t->weight_sums + 8 * v));

@@ -1,5 +1,5 @@
 /* norm.c - residual sum and layer normalisation. A row's sums run over 8 lanes in the order of its
- * values, whatever stands around it.
+ * values, independent of other rows.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cpu/avx2/avx2.h"

@@ -52,7 +52,7 @@ void emb_cpu_avx2_run(const emb_cpu_product *p, const emb_cpu_avx2_tile *kernels
         panel_part part;
         make_part(&part, p, panel0);
         for (uint32_t i = 0, row0 = 0; i < tiles; i++) {
-            /* tiles as equal as possible: a tile of one row would wait for its own sums */
+            /* tiles of equal size if possible: a tile of one row would be bound by latency */
             uint32_t rows = (p->rows - row0 + tiles - i - 1) / (tiles - i);
             const float *in = (const float *)p->in + row0 * p->in_stride;
             kernels[rows](sums, in, p->in_stride, panel, p->linear->cols);

@@ -1,5 +1,5 @@
-/* attention_dot.c - attention in products of bytes: the walk of attention_walk.h with queries,
- * keys, weights and values in 8 bits, four to a word, exact integer sums, and the softmax in f32.
+/* attention_dot.c - attention in 8 bits: the walk of attention_walk.h with queries, keys, weights
+ * and values in 8 bits, four to a word, exact integer sums, and the softmax in f32.
  *
  * Scales are a head's and a chunk's own. Keys and values lie around the middle of each of their
  * dims: what the middle of the keys adds to a query's scores is the same for all keys, so that the
@@ -105,7 +105,7 @@ TILE(values_two, CLEAR16, LOAD_TWO, ALL_TWO(DOT_LANES), 128, STORE16)
 
 /* ---- once a head ----------------------------------------------------------------------------- */
 
-/* What 16 dims range over. */
+/* The range of 16 dims. */
 typedef struct dim_range {
     __m512 middle, width, highest; /* highest: magnitude */
     bool finite;
@@ -121,7 +121,7 @@ static dim_range range_of(const float *in, size_t stride, uint32_t tokens, __mma
                        emb_avx512_range_finite(&range)};
 }
 
-/* 1 / x, or 0 where nothing differs from the middle. */
+/* 1 / x, or 0 if all values equal the middle. */
 EMB_INLINE __m512 inverse(__m512 x) {
     __mmask16 usable = _mm512_cmp_ps_mask(x, _mm512_set1_ps(1e-30f), _CMP_GT_OQ);
     return _mm512_maskz_div_ps(usable, _mm512_set1_ps(1.0f), x);
@@ -212,7 +212,7 @@ EMB_INLINE void score_keys(query_tile *t, const int vectors, uint32_t key0, uint
     }
 }
 
-/* From integers to f32, as powers of two: with a relative bias alone. */
+/* From integers to f32, as powers of two: only with a relative bias. */
 EMB_INLINE __m512 add_bias(const query_tile *t, const float *scores, __m512 bias) {
     __m512 scale = _mm512_set1_ps(t->quantized->score_scale);
     __m512 score = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(scores)), scale);
@@ -325,7 +325,7 @@ EMB_INLINE void store_output(const query_tile *t, ptrdiff_t at, uint32_t d, __mm
 
 /* ---- a head ---------------------------------------------------------------------------------- */
 
-/* What is not finite spreads to all that look at it, as sums would spread it. */
+/* Propagates values that are not finite to every query that sees them, as sums would. */
 static void write_nan(const emb_cpu_attention *a) {
     for (uint32_t q = 0; q < a->tokens; q++)
         for (uint32_t d = 0; d < a->head_dim; d++) ((float *)a->out)[q * a->out_stride + d] = NAN;

@@ -1,5 +1,5 @@
 /* attention_f32.c - attention in f32: the walk of attention_walk.h with queries, keys, weights and
- * values a word each; keys and values are read where they lie.
+ * values a word each; keys and values are read in place.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cpu/avx512/attention_products.h"

@@ -3,8 +3,8 @@
  *
  * Each query has a vector lane of its own, so that the softmax needs no sum across lanes and a
  * query's bits do not depend on its neighbours. Lanes hold queries in falling order, because
- * ascending distances j - i are then ascending addresses. What an operand kind does in its own way
- * are the hooks: a file that includes this one defines them all.
+ * ascending distances j - i are then ascending addresses. What differs between operand kinds are
+ * the hooks, all defined by the file that includes this one.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CPU_AVX512_ATTENTION_WALK_H
@@ -35,12 +35,12 @@ typedef struct query_tile {
 /* The state of the online softmax: a lane a query, as many vectors as the query tile has. */
 typedef struct softmax_state {
     __m512 maximum[2], sum[2]; /* running, of scores and weights */
-    __m512 rescale[2];         /* what came before the last key tile counts so many times */
+    __m512 rescale[2];         /* the factor for what was summed before the last key tile */
 } softmax_state;
 
 /* ---- hooks ----------------------------------------------------------------------------------- */
 
-/* Words [step, step + 16) of query number `query` of the head; 0 behind its last. */
+/* Words [step, step + 16) of the head's query number `query`; 0 past its last. */
 EMB_INLINE __m512i load_query(const query_tile *t, size_t query, size_t step);
 
 /* scores = those of `keys` keys from key0 on. */
@@ -57,8 +57,8 @@ EMB_INLINE __m512 raise_maximum(const query_tile *t, const float *scores, size_t
 EMB_INLINE __m512 weigh_keys(const query_tile *t, float *scores, size_t width, uint32_t keys,
                              __m512 maximum);
 
-/* By what sums under one maximum shrink under another, `change` (<= 0) being their difference;
- * that of the first key tile is minus infinity. */
+/* The online softmax's rescale factor for a change of the maximum, `change` = old - new (<= 0;
+ * minus infinity for the first key tile). */
 EMB_INLINE __m512 rescale_factor(__m512 change);
 
 /* outputs = outputs * rescale + weights * values, for `keys` keys from key0 on; without the first
@@ -161,7 +161,7 @@ EMB_INLINE void walk_keys(query_tile *t, const int vectors) {
     store_queries(t, vectors, state.sum);
 }
 
-/* The whole head. */
+/* All query tiles of the head. */
 EMB_INLINE void walk_queries(query_tile *t) {
     uint32_t tokens = t->a->tokens;
     for (uint32_t query = 0; query < tokens; query += t->queries) {

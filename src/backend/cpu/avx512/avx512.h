@@ -1,6 +1,6 @@
 /* avx512.h - what the AVX-512 kernels share: small vector functions, and their own declarations.
  *
- * Fed by the files of this folder alone. Needs F, BW, VL and DQ.
+ * Used only by this folder. Needs F, BW, VL and DQ.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CPU_AVX512_AVX512_H
@@ -70,7 +70,7 @@ EMB_INLINE __m512 emb_avx512_widen(__m256i values) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
 }
 
-/* bf16 to nearest even, in the upper half of each lane; the lower half is rubbish. */
+/* bf16 to nearest even, in the upper half of each lane; the lower half is garbage. */
 EMB_INLINE __m512i emb_avx512_round_high(__m512 values) {
     __m512i bits = _mm512_castps_si512(values);
     __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));

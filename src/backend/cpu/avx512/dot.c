@@ -1,4 +1,4 @@
-/* dot.c - quantized activations, and what becomes of a product's integers: scales, zeros, bias,
+/* dot.c - quantizes activations, and turns a product's integers into outputs: scales, zeros, bias,
  * GELU. The integers come from dot_vnni.c, or from ../avx2 where the CPU has no VNNI.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -71,7 +71,7 @@ EMB_INLINE void quantize_row(uint8_t *out, const value_row *row, uint32_t cols) 
     size_t depth = emb_cpu_dot_depth(cols);
     uint32_t i = 0;
     for (; i + 64 <= cols; i += 64) {
-        /* the next row: it may still be in the second cache */
+        /* the next row: it may still be in L2 only */
         for (uint32_t line = 0; line < 64; line += 16)
             _mm_prefetch((const char *)(row->in + cols + i + line), _MM_HINT_T0);
         round_values(out, row, i, scale, zero);
@@ -126,7 +126,7 @@ EMB_INLINE void load_scales(panel_scales *panel, const emb_cpu_dot_tile *t) {
     }
 }
 
-/* Sums of outputs 16 v onwards, zeros taken off, times the weights' scales. */
+/* Sums of outputs 16 v onwards, zeros subtracted, times the weights' scales. */
 EMB_INLINE __m512 scale_sums(const int32_t *sums, const panel_scales *panel, int v, __m512i zero) {
     __m512i shift = _mm512_mullo_epi32(zero, panel->weight_sums[v]);
     __m512i exact = _mm512_sub_epi32(_mm512_load_si512(sums + 16 * v), shift);

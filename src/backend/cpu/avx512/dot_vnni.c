@@ -8,7 +8,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cpu/avx512/avx512.h"
 
-/* Where row 0, 1, ... stand behind a pointer to row 0 and one to row 3. */
+/* The addresses of rows 0, 1, ... relative to a pointer to row 0 and one to row 3. */
 #define AT0(at) #at "(%[in])"
 #define AT1(at) #at "(%[in],%[stride])"
 #define AT2(at) #at "(%[in],%[stride],2)"
@@ -55,7 +55,7 @@
 #define WRITE_ROW(a, b, c, d)                                                                      \
     WRITE(0, a) WRITE(64, b) WRITE(128, c) WRITE(192, d) "add %[out_stride], %[out]\n\t"
 
-/* f32 = sum * scale of the weights * scale of the token + bias; `in` is behind the values now. */
+/* f32 = sum * scale of the weights * scale of the token + bias; `in` is past the values now. */
 #define SHIFT(token, value, bias)                                                                  \
     "vfmadd132ps " token "%{1to16%}, %%zmm" #bias ", %%zmm" #value "\n\t"
 #define SCALE_ROW(at, a, b, c, d)                                                                  \
@@ -66,7 +66,7 @@
     SHIFT(at(), a, 28)                                                                             \
     SHIFT(at(), b, 29) SHIFT(at(), c, 30) SHIFT(at(), d, 31) WRITE_ROW(a, b, c, d)
 
-/* The same, with what stands there in place of the bias. */
+/* The same, adding out's values in place of the bias. */
 #define SHIFT_BY(at, value) "vfmadd213ps " #at "(%[out]), %%zmm28, %%zmm" #value "\n\t"
 #define ADD_ROW(at, a, b, c, d)                                                                    \
     "vbroadcastss " at() ", %%zmm28\n\t" SCALE(a, 24) SCALE(b, 25) SCALE(c, 26) SCALE(d, 27)       \
@@ -102,7 +102,7 @@
     "dec %[steps]\n\t"                                                                             \
     "jnz 1b\n\t"
 
-/* Zeros stand behind a token's values; `in` goes there and back. */
+/* Zero points are stored after a token's values; `in` moves there and back. */
 #define BEGIN(rows)                                                                                \
     "lea (%[in],%[steps],4), %[in]\n\t"                                                            \
     "lea (%[lower],%[steps],4), %[lower]\n\t" rows(                                                \

@@ -1,10 +1,10 @@
-/* norm.c - residual sum and layer normalisation, and rounding to operands. A row's sums run over
- * 16 lanes in the order of its values, whatever stands around it.
+/* norm.c - residual sum and layer normalisation, and rounding to operands. A row's sums run over 16
+ * lanes in the order of its values, independent of other rows.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cpu/avx512/avx512.h"
 
-/* Some rows side by side, because the sums of one wait for one another. `rows` and `whole` (no part
+/* Some rows together, to hide the latency of each row's dependent sums. `rows` and `whole` (no part
  * of a vector at the end) are constants where it is used. */
 typedef struct row_group {
     float *out;

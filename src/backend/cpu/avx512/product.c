@@ -56,7 +56,7 @@ void emb_cpu_avx512_run(const emb_cpu_product *p, const emb_cpu_avx512_walk *wal
         panel_part part;
         make_part(&part, p, panel0);
         for (uint32_t i = 0, row0 = 0; i < tiles; i++) {
-            /* tiles as equal as possible: a tile of one row would wait for its own sums */
+            /* tiles of equal size if possible: a tile of one row would be bound by latency */
             uint32_t rows = (p->rows - row0 + tiles - i - 1) / (tiles - i);
             const unsigned char *in =
                 (const unsigned char *)p->in + row0 * p->in_stride * walk->operand_bytes;

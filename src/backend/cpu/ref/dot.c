@@ -21,7 +21,7 @@ static float scaled(const emb_cpu_dot_tile *t, uint32_t row, uint32_t lane, emb_
     return (float)exact * t->scales[lane];
 }
 
-/* The part of the panel that lies in the columns asked for. */
+/* Writes the part of the panel that is in the wanted columns. */
 static void write_row(const emb_cpu_dot_tile *t, uint32_t row, const float *values) {
     const emb_cpu_product *p = t->product;
     float scale = emb_cpu_dot_token(t, row).scale, *out = p->out;

@@ -42,7 +42,7 @@ static void sum_bf16(float *sums, const float *in, const uint16_t *panel, size_t
         for (uint32_t r = 0; r < PANEL; r++) sums[r] += in[k] * emb_cpu_widen(panel[k * PANEL + r]);
 }
 
-/* The part of one panel that lies in the columns asked for. */
+/* Writes the part of the panel that is in the wanted columns. */
 static void finish(const emb_cpu_product *p, uint32_t panel0, uint32_t token, const float *sums) {
     float *out = (float *)p->out + token * p->out_stride;
     for (uint32_t r = 0; r < PANEL; r++) {
