@@ -54,7 +54,8 @@ int emb_cuda_pool(float *rows, const void *in, const emb_cuda_batch *batch, uint
 
 /* ---- linear ---------------------------------------------------------------------------------- */
 
-/* What AUTO stands for, by rows of W alone. pairs: the product has pairs of blocks to choose. */
+/* What AUTO stands for, by rows of W only. pairs: the product also has a kernel by pairs of
+ * blocks. */
 emb_cuda_tile emb_cuda_tile_for(uint32_t rows, uint32_t tokens, bool pairs,
                                 const emb_cuda_device *device);
 emb_cuda_tile emb_cuda_linear_tile(const emb_cuda_linear *linear, uint32_t tokens,

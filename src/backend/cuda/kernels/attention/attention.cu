@@ -1,8 +1,8 @@
 /* attention.cu - attention of packed chunks in plain f32 arithmetic, and the choice of the kernel.
  *
- * For f32, and for head sizes that 16-byte pieces do not fit. A work item is (chunk, 64 query rows,
- * head); a warp holds 8 rows. Scores: a lane owns a key; context: a lane owns columns. Blocks of 32
- * keys start at the chunk's first key, with an online softmax.
+ * For f32, and for head sizes that are not a multiple of 16 bytes. A work item is (chunk, 64 query
+ * rows, head); a warp holds 8 rows. Scores: a lane owns a key; context: a lane owns columns. Blocks
+ * of 32 keys start at the chunk's first key, with an online softmax.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/kernels/device.cuh"
@@ -69,7 +69,7 @@ template <int D> struct progress {
     float context[WARP_ROWS][D / 32], largest[WARP_ROWS], sums[WARP_ROWS];
 };
 
-/* Scores to weights in shared memory, rescaling what came before. */
+/* Scores to weights in shared memory, rescaling what was summed before. */
 template <int D>
 static __device__ __forceinline__ void
 soften(progress<D> &state, float (&scores)[WARP_ROWS], buffers<D> &b, const attention &p,

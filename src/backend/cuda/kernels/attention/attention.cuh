@@ -1,7 +1,7 @@
 /* attention.cuh - what the tensor-core attentions share: parameters, mask, online softmax, output.
  *
  * Feeds attention_mma.cu and attention_wgmma.cu, whose products leave 16 query rows of a warp in
- * the same registers; the arithmetic between the products stands here once, so their bits agree.
+ * the same registers; the arithmetic between the products is here only, so their bits agree.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CUDA_KERNELS_ATTENTION_ATTENTION_CUH
@@ -13,7 +13,7 @@
 #define KEYS  64
 #define LOG2E 1.4426950408889634f
 
-/* What a kernel needs to know. */
+/* A kernel's parameters. */
 template <typename T> struct emb_attention {
     T *out;       /* [tokens, hidden] */
     const T *qkv; /* [tokens, 3 * hidden] */
@@ -50,8 +50,8 @@ static __device__ __forceinline__ void emb_attention_mask(float (&scores)[KEYS /
     }
 }
 
-/* Turns scores into weights relative to the largest score so far; rescales what came before.
- * `scale` makes powers of 2 of the scores. */
+/* One step of the online softmax: scores become weights relative to the running maximum, and what
+ * was summed before is rescaled. `scale` makes powers of 2 of the scores. */
 template <int D>
 static __device__ __forceinline__ void
 emb_attention_soften(float (&scores)[KEYS / 8][4], float (&context)[D / 8][4], float (&largest)[2],
@@ -85,13 +85,13 @@ emb_attention_soften(float (&scores)[KEYS / 8][4], float (&context)[D / 8][4], f
     }
 }
 
-/* Divides by the sums and writes a warp's 16 rows, by way of its own rows of the query tile. */
+/* Divides by the sums and writes a warp's 16 rows, staged in its rows of the query tile. */
 template <typename T, int D>
 static __device__ __forceinline__ void
 emb_attention_finish(const emb_attention<T> &p, float (&context)[D / 8][4], float (&sums)[2],
                      unsigned char *tile, T *out, uint32_t warp_row, uint32_t rows) {
     uint32_t lane = threadIdx.x & 31, row = warp_row + (lane >> 2);
-    __syncwarp(); /* all lanes have read the queries that lay here */
+    __syncwarp(); /* all lanes have read the queries that were here */
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         float sum = sums[half];

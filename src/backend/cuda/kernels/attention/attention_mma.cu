@@ -2,7 +2,7 @@
  *
  * A work item is (chunk, 64 query rows, head); its four warps hold 16 rows each and walk the keys
  * of the chunk in blocks of 64 with an online softmax, so no score ever leaves the registers.
- * Blocks start at the chunk's first key: what stands beside a chunk cannot reach its result.
+ * Blocks start at the chunk's first key, so other chunks cannot affect the result.
  * Legend: D head_dim rounded up to 32, 64 or 128 (columns past head_dim are zeros).
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -18,7 +18,7 @@ template <int D> struct buffers {
     static constexpr int BYTES = BIAS_AT + 128 * 4;
 };
 
-/* One block of keys of one work item. `flip` tells which buffer has the item's queries. */
+/* One block of keys of one work item. `flip`: the buffer that has the item's queries. */
 struct cursor {
     uint4 tile; /* first token and length of the chunk, first query row */
     uint32_t item, block, flip;
@@ -46,7 +46,7 @@ static __device__ __forceinline__ void load_rows(uint32_t to, const T *from, uin
 }
 
 /* scores [16, 64] = a warp's 16 rows of the query tile * keys [64, D]^T; groups of 16 keys past
- * `keys` stay as they are. Queries are read again for each block: registers are dearer. */
+ * `keys` are left as they are. Queries are read again for each block, to save registers. */
 template <typename T, int D>
 static __device__ __forceinline__ void multiply_keys(float (&scores)[KEYS / 8][4], uint32_t queries,
                                                      uint32_t warp_row, uint32_t tile,
@@ -103,7 +103,7 @@ static __device__ __forceinline__ void load_bias(float *bias, const emb_attentio
     bias[threadIdx.x] = inside ? p.relative[(int)head * span + place] * LOG2E : 0.0f;
 }
 
-/* Sets out for what a cursor points at: keys and values to `stage`, queries if they are new. */
+/* Starts the copies for a cursor: keys and values to `stage`, queries if they are new. */
 template <typename T, int D>
 static __device__ __forceinline__ void load_block(const cursor &c, const emb_attention<T> &p,
                                                   uint32_t shared, uint32_t stage) {
@@ -120,7 +120,7 @@ static __device__ __forceinline__ void load_block(const cursor &c, const emb_att
     load_rows<T, D>(at + TILE, from + p.hidden, stride, left, p.head_dim);
 }
 
-/* What a warp holds of its 16 query rows. */
+/* A warp's state for its 16 query rows. */
 template <int D> struct progress { float context[D / 8][4], largest[2], sums[2]; };
 
 template <int D> static __device__ __forceinline__ void begin(progress<D> &state) {
@@ -132,7 +132,7 @@ template <int D> static __device__ __forceinline__ void begin(progress<D> &state
     state.sums[0] = state.sums[1] = 0;
 }
 
-/* Blocks of keys follow one another across work items; the next one is always under way. */
+/* Blocks of keys follow one another across work items; the next one is always being copied. */
 template <typename T, int D, bool RELATIVE>
 static __global__ void __launch_bounds__(THREADS, D == 32   ? 5
                                                   : D == 64 ? 4

@@ -1,9 +1,9 @@
-/* attention_wgmma.cu - attention of packed chunks on Hopper's warpgroup products; sm_90a alone.
+/* attention_wgmma.cu - attention of packed chunks on Hopper's warpgroup products; sm_90a only.
  *
  * A work item is (chunk, 64 query rows, head), as in attention_mma.cu, and its bits are the same.
  * Tensor copies bring the next block of keys and values (and the next item's queries) while the
- * warpgroup is at this one; operands never pass through registers, except the weights, which are
- * made there. Several blocks a multiprocessor: one's softmax runs beside another's products.
+ * warpgroup works on this one; operands never pass through registers, except the weights, which are
+ * computed there. Several blocks per multiprocessor: one's softmax overlaps another's products.
  * Legend: D head_dim, 32 or 64.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -23,7 +23,7 @@ template <int D> struct buffers {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/* A block's items: the one at hand and, already read, the next. */
+/* A block's items: the current one and, read ahead, the next. */
 struct walk {
     uint4 tile, next_tile; /* first token and length of the chunk, first query row */
     uint32_t tiles, number, head, next_number, next_head;
@@ -36,7 +36,8 @@ static __device__ __forceinline__ void look_ahead(walk &w, const emb_attention<T
     if (w.next_number < w.tiles) w.next_tile = p.tiles[1 + w.next_number];
 }
 
-/* Sets out for keys and values of a block, and for the item's queries if the block is its first. */
+/* Starts the copies of a block's keys and values, and of the item's queries if the block is its
+ * first. */
 template <typename T, int D>
 static __device__ __forceinline__ void load_block(const CUtensorMap *map, const emb_attention<T> &p,
                                                   uint32_t shared, const uint4 &tile, uint32_t head,
@@ -62,7 +63,7 @@ static __device__ __forceinline__ float read_bias(const emb_attention<T> &p, con
     return inside ? p.relative[(int)head * span + place] * LOG2E : 0.0f;
 }
 
-/* Values past the chunk's end are another chunk's, or nobody's: weights of 0 would not hide a NaN.
+/* Values past the chunk's end are another chunk's or undefined: weights of 0 would not hide a NaN.
  */
 template <int D>
 static __device__ __forceinline__ void clear_values(unsigned char *tile, uint32_t keys) {
@@ -149,7 +150,7 @@ static __device__ __forceinline__ void attend(const CUtensorMap *map, const emb_
         emb_attention_finish<T, D>(p, context, sums, memory + flip * B::TILE, out, warp_row, rows);
         if (w.next_number >= w.tiles) break;
         emb_shared_publish();
-        __syncthreads(); /* queries may come to where the output was staged */
+        __syncthreads(); /* queries may be copied to where the output was staged */
     }
 }
 

@@ -98,7 +98,7 @@ static __device__ __forceinline__ void load_word(float (&x)[8], const T *words, 
                                                  uint32_t hidden, uint32_t col) {
     emb_load8(x, words + id * hidden + col);
 }
-/* The row's scale lies behind its codes. */
+/* The row's scale follows its codes. */
 static __device__ __forceinline__ void load_word(float (&x)[8], const int8_t *words, uint64_t id,
                                                  uint32_t hidden, uint32_t col) {
     const int8_t *row = words + id * (hidden + sizeof(float));

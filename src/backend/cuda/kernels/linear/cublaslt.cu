@@ -57,7 +57,7 @@ int emb_cuda_blas_open(emb_cuda_blas *blas, const char *name) {
     return (int)CALL(blas, cublasLtCreate, CALL_CREATE)((cublasLtHandle_t *)&blas->handle);
 }
 
-/* The library stays mapped: its threads and its kernels may still be known to the driver. */
+/* The library stays loaded: the driver may still know its threads and kernels. */
 void emb_cuda_blas_close(emb_cuda_blas *blas) {
     if (blas->handle) CALL(blas, cublasLtDestroy, CALL_DESTROY)((cublasLtHandle_t)blas->handle);
     blas->handle = NULL;
@@ -95,7 +95,7 @@ static int describe(description *d, const emb_cuda_blas *blas, const emb_cuda_li
     return status;
 }
 
-/* Whether an algorithm adds each output's K columns in one go. */
+/* Whether an algorithm sums each output over all of K without splitting it. */
 static bool is_whole(const emb_cuda_blas *blas, const cublasLtMatmulAlgo_t *algorithm) {
     auto get = CALL(blas, cublasLtMatmulAlgoConfigGetAttribute, CALL_ALGO_GET);
     int32_t splits = 0;

@@ -1,4 +1,4 @@
-/* gelu.cu - GELU in place, behind products whose epilogue has only an approximate form of it.
+/* gelu.cu - GELU in place, after products whose epilogue has only an approximate form of it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/kernels/device.cuh"

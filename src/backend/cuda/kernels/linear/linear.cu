@@ -38,8 +38,8 @@ int emb_cuda_linear_run(void *out, const void *in, const emb_cuda_linear *linear
     return emb_cuda_linear_mma(out, in, linear, gelu, tile, batch, stream);
 }
 
-/* Whether product and norm in one kernel take less time: the sums are neither written nor read
- * again, but fewer tiles are under way at once. Seen with `bench_forward choices`. */
+/* Whether product and norm are faster fused: the sums are neither written nor read again, but fewer
+ * tiles run at the same time. Seen with `bench_forward choices`. */
 static bool fuses(const emb_cuda_linear *linear, uint32_t tokens, const emb_cuda_device *device) {
     if (linear->type == EMB_DTYPE_F32 || device->capability != 90 || linear->cols < 256)
         return false;

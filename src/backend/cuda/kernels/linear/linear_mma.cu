@@ -2,7 +2,7 @@
  *
  * A block of four warps computes a tile of outputs; tiles of both operands pass through a ring in
  * shared memory. Each output adds K in steps of 16 from first to last whatever the tile's shape, so
- * the shapes differ in speed alone.
+ * the shapes differ only in speed.
  * Legend: M tokens, N rows of W, K columns of W; B* tile of the block, W* tile of a warp.
  *
  * SPDX-License-Identifier: Apache-2.0 */

@@ -1,5 +1,5 @@
-/* linear_mma.cuh - what products on tensor cores share, sm_75 and up: tile shapes, tiles brought to
- * shared memory, a stage multiplied. Feeds linear_mma.cu, quantized_mma.cu and int4_mma.cu.
+/* linear_mma.cuh - what products on tensor cores share, sm_75 and up: tile shapes, copying tiles to
+ * shared memory, multiplying a stage. Feeds linear_mma.cu, quantized_mma.cu and int4_mma.cu.
  *
  * Rows of a stage are BYTES long whatever the type: a step of the tensor cores takes 32 bytes of K,
  * 16 values of 16 bits or 32 codes, whose fragments lie alike.
@@ -28,7 +28,7 @@ typedef tile_shape<32, 32, 256, 16, 16, 4> small_tile;
 typedef tile_shape<64, 64, 128, 32, 32, 4> medium_tile;
 typedef tile_shape<128, 128, 64, 64, 64, 4> large_tile;
 
-/* Brings ROWS rows of [rows, row_bytes] from `first`, bytes k0.., into a stage; zeros past the
+/* Copies ROWS rows of [rows, row_bytes] from `first`, bytes k0.., into a stage; zeros past the
  * ends. */
 template <int ROWS, int PIECES>
 static __device__ __forceinline__ void load_tile(uint32_t stage, const void *from, uint32_t first,
@@ -94,8 +94,8 @@ struct operands {
     uint32_t rows, N, row_bytes;
 };
 
-/* Begins to load the input of all stages but one; each is a group of copies, with what of W was
- * begun before the first. */
+/* Starts loading the input of all stages but one; each is a group of copies, the first with the
+ * copies of W started before. */
 template <typename S>
 static __device__ __forceinline__ void load_inputs(uint32_t ring, const void *in, uint32_t first,
                                                    uint32_t rows, uint32_t row_bytes,
@@ -158,7 +158,7 @@ static __device__ __forceinline__ void store_staged(T *out, const T *staged, uin
     }
 }
 
-/* Bias and GELU of values, then through shared memory, so that rows leave in 16-byte pieces. */
+/* Bias and GELU, then through shared memory, so that rows are written in 16-byte pieces. */
 template <typename T, typename S>
 static __device__ __forceinline__ void
 finish_values(float (&sums)[S::WM / 16][S::WN / 8][4], T *staged, T *out, const float *bias,

@@ -48,8 +48,8 @@ static __device__ __forceinline__ float emb_quad_sum(float v) {
     return v + __shfl_xor_sync(EMB_FULL_WARP, v, 2);
 }
 
-/* What stands before and after is not mixed: a wait that is over long since, but whose loop the
- * compiler moves nothing across. It would fetch all at once, for which there are no registers. */
+/* A scheduling barrier: waits for something long complete, across whose loop the compiler moves
+ * nothing. Else it would load everything at once, and run out of registers. */
 static __device__ __forceinline__ void emb_keep_apart(uint32_t loaded, uint32_t phase) {
     emb_barrier_wait(loaded, phase);
 }
@@ -325,7 +325,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
 
 /* ---- host ------------------------------------------------------------------------------------ */
 
-/* What a launch needs beside the sizes. */
+/* What a launch needs besides the sizes. */
 typedef struct request {
     void *out;
     const void *in, *residual;

@@ -1,4 +1,4 @@
-/* linear_wgmma.cu - out = in * W^T + bias (and GELU) on Hopper's warpgroup products; sm_90a alone.
+/* linear_wgmma.cu - out = in * W^T + bias (and GELU) on Hopper's warpgroup products; sm_90a only.
  *
  * By pairs of blocks (pairs_wgmma.cuh): what ends a tile is bias, GELU and stores. K is added in
  * steps of 16 in order.
@@ -8,7 +8,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/kernels/linear/pairs_wgmma.cuh"
 
-/* Where things lie in shared memory, as offsets from its first multiple of 1,024. */
+/* The layout of shared memory, as offsets from its first multiple of 1,024. */
 #define OUT_AT  (STAGES * STAGE_BYTES)
 #define BIAS_AT (OUT_AT + 8 * OUT_BYTES)
 typedef emb_ring<STAGES, PAIR, 1, BIAS_AT + 2 * TILE_N * 4> ring;
@@ -24,7 +24,7 @@ template <typename T> struct product {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/* Sets out a warpgroup's bias of a tile to shared memory. */
+/* Starts copying a warpgroup's bias for a tile to shared memory. */
 static __device__ __forceinline__ void load_bias(uint32_t to, const float *bias, uint32_t first_n,
                                                  uint32_t N) {
     uint32_t col = threadIdx.x % 128 * 4, n = first_n + col;
@@ -43,7 +43,7 @@ static __device__ __forceinline__ void finish_pair(uint32_t (&packed)[4], const 
     for (int i = 0; i < 4; i++) packed[i] = emb_pack<T>(v[2 * i], v[2 * i + 1]);
 }
 
-/* Bias and GELU, then by way of shared memory, so that rows leave in pieces of 128 bytes. */
+/* Bias and GELU, then through shared memory, so that rows are written in pieces of 128 bytes. */
 template <typename T, bool GELU>
 static __device__ __forceinline__ void finish(float (&sums)[2][EMB_WGMMA_SUMS], const product<T> &p,
                                               uint32_t staged, uint32_t bias, uint32_t first_m,

@@ -37,13 +37,13 @@ template <typename RING> static __device__ __forceinline__ void emb_ring_init(ui
     }
 }
 
-/* Where the loader stands. */
+/* The loader's position in the ring. */
 struct emb_ring_place {
     uint32_t stage, phase;
 };
 
-/* Sets out this block's shares of the next stage; the tile of the input begins at `row`, that of W
- * at `weight_row`. */
+/* Starts the copies of this block's shares of the next stage; the tile of the input begins at
+ * `row`, that of W at `weight_row`. */
 template <typename RING>
 static __device__ __forceinline__ void
 emb_ring_load(uint32_t base, emb_ring_place &place, const CUtensorMap *in,
@@ -70,7 +70,7 @@ emb_ring_load(uint32_t base, emb_ring_place &place, const CUtensorMap *in,
     if (++place.stage == RING::STAGES) place.stage = 0, place.phase ^= 1;
 }
 
-/* Tells the loaders of this block's row and column that this warpgroup is done with a stage. */
+/* Signals the loaders of this block's row and column that this warpgroup is done with a stage. */
 template <typename RING>
 static __device__ __forceinline__ void emb_ring_release(uint32_t base, uint32_t stage) {
     static_assert(RING::ROWS <= 2, "at most one more block in a column");

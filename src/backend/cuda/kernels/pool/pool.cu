@@ -1,7 +1,7 @@
 /* pool.cu - one vector per chunk: mean, first token or maximum, then its length set to 1.
  *
  * A block takes a chunk: warp w adds tokens w, w + 16, ...; then the sums of warps w and w + 8 are
- * added, and those eight in order. So the order depends on the chunk alone.
+ * added, and those eight in order. So the order depends only on the chunk.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/kernels/device.cuh"
@@ -10,7 +10,7 @@
 #define POOL_PARTS   8
 #define POOL_THREADS (32 * POOL_WARPS)
 
-/* The larger of two; a NaN anywhere stays, since the engine must see it. */
+/* The larger of two; NaN propagates, since the engine checks for it. */
 static __device__ __forceinline__ float larger(float a, float b) {
     return a >= b || a != a ? a : b;
 }

@@ -7,10 +7,10 @@
 #include "backend/cuda/kernels/device.cuh"
 #include "backend/cuda/kernels/kernels.h"
 
-#define EMB_CODES_LEAST 1e-30f /* below it a row is all zeros: its scale would lose its bits */
+#define EMB_CODES_LEAST 1e-30f /* below it a row is zeros: its scale loses precision */
 #define EMB_FP8_MAX     448.0f
 
-/* How a kernel makes codes, beside what it does; `smooth` may be NULL. */
+/* How a kernel also makes codes of its output; `smooth` may be NULL. */
 struct emb_codes_rule {
     emb_cuda_codes codes;
     const float *smooth;
@@ -46,7 +46,7 @@ static __device__ __forceinline__ uint16_t emb_pack_fp8(float a, float b) {
 }
 
 /* u8 codes of two values, the first in the lowest byte, `upper` above them. Adding 1.5 * 2^23
- * rounds to a whole number, ties to even, and has it in the low bits. */
+ * rounds to an integer, ties to even, in the low bits. */
 static __device__ __forceinline__ uint32_t emb_code_pair(float a, float b, float factor,
                                                          int32_t zero, uint32_t upper) {
     int32_t first = __float_as_int(__fadd_rn(__fmul_rn(a, factor), 12582912.0f));
@@ -76,7 +76,7 @@ static __device__ __forceinline__ float2 emb_fp8_range(float most) {
                        usable ? __fdiv_rn(EMB_FP8_MAX, most) : 0.0f);
 }
 
-/* Range of a row's values, zero among them; whether all are numbers. */
+/* Range of a row's values and zero; whether none is NaN. */
 struct emb_code_span {
     float low, high;
     bool number;
@@ -163,7 +163,7 @@ static __device__ __forceinline__ void emb_round(float (&x)[VECTORS][8]) {
     }
 }
 
-/* Whether codes can be asked for: 0 or a cudaError_t. */
+/* Checks a request for codes: 0 or a cudaError_t. */
 static inline int emb_codes_judge(emb_dtype type, uint32_t cols, uint32_t cols_max,
                                   const emb_cuda_device *device) {
     if (type != EMB_DTYPE_INT8 && type != EMB_DTYPE_FP8) return cudaErrorInvalidValue;
@@ -204,7 +204,7 @@ __device__ __forceinline__ void emb_mma<emb_u8>(int32_t (&sums)[4], const uint32
 template <>
 __device__ __forceinline__ void emb_mma<emb_e4m3>(float (&sums)[4], const uint32_t (&a)[4],
                                                   uint32_t b0, uint32_t b1) {
-#if __CUDA_ARCH__ >= 890 && !defined(__CUDA_ARCH_FEAT_SM90_ALL) /* Hopper has it by wgmma alone */
+#if __CUDA_ARCH__ >= 890 && !defined(__CUDA_ARCH_FEAT_SM90_ALL) /* Hopper has it only by wgmma */
     asm volatile("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, "
                  "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])

@@ -24,7 +24,7 @@ struct product {
     int gelu;
 };
 
-/* A thread's part of a tile of W on its way. */
+/* A thread's part of a tile of W, in registers. */
 struct unit {
     uint4 codes;
     emb_f16 scale;

@@ -1,8 +1,8 @@
 /* quantized_wgmma.cu - out = codes * W^T + bias (and GELU) on Hopper's warpgroup products, u8 by s8
- * and E4M3, whose outputs may be codes; sm_90a alone.
+ * and E4M3, whose outputs may be codes; sm_90a only.
  *
- * As linear_wgmma.cu, with 128 codes of K where that has 64 values. What turns sums into outputs,
- * a tile's scales and zeros, is brought to shared memory beside the bias.
+ * As linear_wgmma.cu, with 128 codes of K where that has 64 values. A tile's scales and zeros are
+ * copied to shared memory with the bias.
  * Legend: M tokens, N rows of W, K columns of W; tile 128 x 192, K in stages of 128.
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -13,11 +13,11 @@
 #define CODE_COLS   64               /* columns of codes that a warp stages at once */
 #define CODE_STRIDE (CODE_COLS + 16) /* no two rows' pairs in one bank */
 
-/* Where things lie in shared memory, as offsets from its first multiple of 1,024. Each warpgroup
- * has its tile's columns' bias, scales and sums, and its tokens' scales and zeros. */
+/* The layout of shared memory, as offsets from its first multiple of 1,024. Each warpgroup has its
+ * tile's columns' bias, scales and sums, and its tokens' scales and zeros. */
 #define OUT_AT       (STAGES * STAGE_BYTES)
 #define FACTORS_AT   (OUT_AT + 8 * OUT_BYTES)
-#define SCALES       (TILE_N * 4)     /* offsets behind the bias */
+#define SCALES       (TILE_N * 4)     /* offsets after the bias */
 #define SUMS         (2 * TILE_N * 4) /* of the rows of W */
 #define TOKENS       (3 * TILE_N * 4) /* scales; TILE_M * 4 further on, zeros */
 #define FACTOR_BYTES (3 * TILE_N * 4 + 2 * TILE_M * 4)
@@ -27,9 +27,9 @@ typedef emb_ring<STAGES, PAIR, 1, FACTORS_AT + 2 * FACTOR_BYTES> ring;
 struct product {
     emb_cuda_quantized_out to;  /* [M, N] */
     const float *bias, *scales; /* [N] */
-    const int32_t *sums;        /* [N]; u8 alone */
+    const int32_t *sums;        /* [N]; u8 only */
     const float *token_scales;  /* [M] */
-    const int32_t *token_zeros; /* [M]; u8 alone */
+    const int32_t *token_zeros; /* [M]; u8 only */
     const uint32_t *counts;
     uint32_t N, K;
     int gelu;
@@ -37,8 +37,8 @@ struct product {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/* Sets out what a warpgroup's tile needs beside its product to shared memory; the scales of codes
- * that are written, where the tile is a row's first. */
+/* Starts copying what a warpgroup's tile needs besides its product to shared memory. If the tile is
+ * a row's first, writes the scales of its output codes. */
 template <typename T, bool CODES>
 static __device__ __forceinline__ void load_factors(uint32_t to, const product &p, uint32_t first_m,
                                                     uint32_t first_n, uint32_t rows) {
