@@ -10,22 +10,23 @@
 
 #include "embound.h"
 
-/* Bytes of the whole characters that `most` bytes of a text in UTF-8 have room for. */
+/* Length of the longest prefix of at most `most` bytes that ends between two UTF-8 characters. */
 static inline int emb_app_whole(const char *text, size_t length, size_t most) {
     size_t shown = length < most ? length : most;
     while (shown < length && shown && ((unsigned char)text[shown] & 0xC0) == 0x80) shown--;
     return (int)shown;
 }
 
-/* What "%.*s" takes to show at most so many bytes of a text, none of its characters in part. */
+/* Arguments for "%.*s" that show at most so many bytes of a text, without splitting a character. */
 #define EMB_APP_CUT(text, most) emb_app_whole(text, strlen(text), most), text
 
-/* Writes the message (printf form, cut to fit between two characters) and gives `status` back.
+/* Writes the message (printf form, truncated between two characters to fit) and returns `status`.
  * error may be NULL. */
 __attribute__((format(printf, 3, 4))) static inline emb_status
 emb_app_fail(emb_error *error, emb_status status, const char *format, ...) {
     if (!error) return status;
-    char message[sizeof error->message + 1]; /* one more, to see what the cut goes through */
+    char message[sizeof error->message +
+                 1]; /* one more, to see whether truncation splits a character */
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);

@@ -1,4 +1,4 @@
-/* suffix.h - the end of a file name: what it says of the format, what a message shows of it.
+/* suffix.h - file name suffixes, and shortening paths for messages.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_APPS_SUFFIX_H
@@ -8,13 +8,13 @@
 #include <string.h>
 #include <strings.h>
 
-/* In either case. False for a name that is nothing but the suffix. */
+/* Ignores case. False for a name that consists only of the suffix. */
 static inline bool emb_app_has_suffix(const char *path, const char *suffix) {
     size_t path_length = strlen(path), length = strlen(suffix);
     return path_length > length && strcasecmp(path + path_length - length, suffix) == 0;
 }
 
-/* The path, or so much of its end as a message of one line has room for. */
+/* The path, or as much of its end as fits a message of one line. */
 static inline const char *emb_app_path_tail(const char *path) {
     const size_t most = 64;
     size_t length = strlen(path);

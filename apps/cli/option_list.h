@@ -1,5 +1,5 @@
-/* option_list.h - what is known of each option: the one source of parsing, --help, the manual and
- * the completions of shells.
+/* option_list.h - the table of options: the single source of parsing, --help, the manual and shell
+ * completions.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_CLI_OPTION_LIST_H
@@ -37,7 +37,7 @@ typedef enum emb_option_group {
     EMB_GROUPS
 } emb_option_group;
 
-#define EMB_WORDS_FILES "/" /* stands in `words` for the names of files */
+#define EMB_WORDS_FILES "/" /* in `words`: file names */
 
 typedef struct emb_option_entry {
     const char *name;  /* "--memory" */
@@ -46,7 +46,7 @@ typedef struct emb_option_entry {
     unsigned commands; /* that take it: emb_cli_command */
     emb_option_group group;
     emb_option_kind kind;
-    const char *words; /* values apart from one another by blanks; NULL: any */
+    const char *words; /* allowed values, separated by blanks; NULL: any */
     bool may_be_empty;
     size_t offset; /* in emb_options */
     uint32_t min, max;

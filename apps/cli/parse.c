@@ -12,7 +12,7 @@
 #include "common/size.h"
 #include "fail.h"
 
-/* The spellings that Python takes too. */
+/* Spellings that Python accepts too. */
 static const struct {
     const char *spelling, *name;
 } dtype_spellings[] = {
@@ -121,7 +121,8 @@ static emb_status parse_device(emb_options *options, const char *option, const c
     }
 }
 
-/* For programs and scripts that do not state one. `info` reports whatever it says. */
+/* EMB_DEVICE, for programs and scripts that do not state a device. `info` reports it, valid or
+ * not. */
 static emb_status default_device(emb_options *options, emb_error *error) {
     const char *value = getenv("EMB_DEVICE");
     const emb_option_entry *entry = emb_option_list;
@@ -183,7 +184,7 @@ static emb_status set_long(emb_options *options, const emb_option_entry *which, 
     return EMB_OK;
 }
 
-/* Options that more than storing their value has to be done for. */
+/* Options that need more than storing their value. */
 static emb_status set_special(emb_options *options, const emb_option_entry *which,
                               const char *value, emb_error *error) {
     switch (which->kind) {
@@ -255,7 +256,7 @@ static bool is_option(const emb_option_entry *entry, const char *word, const cha
     return true;
 }
 
-/* The entry for this command; else one for another, so that it can be said. */
+/* The entry for this command; else one for another, so that the message can say so. */
 static const emb_option_entry *find_option(const char *word, unsigned command,
                                            const char **attached) {
     const emb_option_entry *other = NULL;

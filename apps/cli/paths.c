@@ -13,7 +13,7 @@
 #include "hub/hub.h"
 #include "sink/output.h"
 
-/* The folder that a path stands in; false if it does not fit. */
+/* The folder of a path; false if it does not fit. */
 static bool folder_of(const char *path, char *out, size_t capacity) {
     const char *slash = strrchr(path, '/');
     size_t length = slash ? (size_t)(slash - path) + 1 : 0;

@@ -1,4 +1,4 @@
-/* paths.h - outputs that would overwrite what must stay.
+/* paths.h - refuses outputs that would overwrite other files of the job.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_CLI_PATHS_H

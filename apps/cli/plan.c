@@ -18,7 +18,7 @@
 
 #define MACHINE_BYTES 20480
 
-/* --machine FILE: the planner asks about that machine, not about this one. */
+/* --machine FILE: plans for that machine, not for this one. */
 static emb_status load_machine(emb_machine *out, const char *path, emb_error *error) {
     static char text[MACHINE_BYTES];
     const char *const paths[] = {path};
@@ -44,7 +44,7 @@ static emb_status load_machine(emb_machine *out, const char *path, emb_error *er
                         EMB_APP_CUT(inner.message, 140));
 }
 
-/* Keeps the GPUs that --device names, in its order: what a probe of them would have found. */
+/* Keeps the GPUs that --device names, in its order, as a probe of them would. */
 static emb_status keep_devices(emb_machine *machine, const emb_device_list *list,
                                emb_error *error) {
     if (list->kind != EMB_DEVICE_CUDA || list->count == 0) return EMB_OK;

@@ -23,7 +23,7 @@ emb_writer *emb_cli_stdout(void) {
 int emb_cli_finish(int code) {
     emb_error error;
     if (emb_writer_flush(&stdout_writer, &error) == EMB_OK) return code;
-    /* a reader that has seen enough (head) is no news */
+    /* a reader that closed early (head) is not an error */
     if (!stdout_output.closed_by_reader && !emb_signals_received())
         emb_app_say("%s", error.message);
     return code == EMB_EXIT_OK ? EMB_EXIT_OUTPUT : code;

@@ -10,19 +10,19 @@
 
 #define REDRAW_SECONDS 0.1
 
-/* What is shown; one line, for there is one terminal. */
+/* The line shown; global, as there is one terminal. */
 static struct {
     bool visible;
     double drawn;                /* when */
-    double share, share_seconds; /* how much is done, and when it came to that */
+    double share, share_seconds; /* share done, and when that was reached */
 } shown;
 
 static void begin(void) {
     shown.share = 0;
 }
 
-/* Of a text so long that it is alone under way there is no row yet: its bytes that must have been
- * encoded, for the windows hold no more tokens than those that have not. */
+/* A text so long that it fills all windows has no row yet: its bytes that must have been encoded,
+ * as the windows hold at most the tokens of those that have not. */
 static double bytes_encoded(const emb_run *run, const emb_engine_stats_t *stats) {
     const emb_plan *plan = &run->session->plan;
     double waiting = (double)plan->windows * plan->window_tokens;
@@ -32,8 +32,8 @@ static double bytes_encoded(const emb_run *run, const emb_engine_stats_t *stats)
     return bytes * computed / (computed + waiting);
 }
 
-/* Bytes of the input whose rows were delivered, of all bytes: what is only read, or waits in the
- * engine, is not done. Between two marks texts count alike. */
+/* Bytes of the input whose rows were delivered, of all bytes: what is only read, or still in the
+ * engine, is not done. Between two marks texts count equally. */
 static double share_done(const emb_run *run, const emb_engine_stats_t *stats) {
     double bytes = (double)run->done.bytes;
     if (run->marks_count) {
@@ -46,7 +46,8 @@ static double share_done(const emb_run *run, const emb_engine_stats_t *stats) {
         if (encoded > bytes) bytes = encoded;
     }
     double share = bytes / (double)run->source->input.bytes_total;
-    if (share < shown.share) share = shown.share; /* shown while a long text was alone under way */
+    if (share < shown.share)
+        share = shown.share; /* an estimate from inside a long text was shown before */
     return share < 1 ? share : 1;
 }
 
@@ -56,7 +57,8 @@ static void clear(void) {
     shown.visible = false;
 }
 
-/* From how long the share took that is done; rows come in groups, and between them time goes by. */
+/* Extrapolates from when the current share was reached, as rows arrive in groups and time passes
+ * between them. */
 static double seconds_left(double share, double elapsed) {
     if (share != shown.share) {
         shown.share = share;

@@ -7,7 +7,7 @@
 #include "cli/options.h"
 #include "common/run.h"
 
-/* For emb_run.display; NULL if nobody asks for it. */
+/* For emb_run.display; NULL if it is not wanted. */
 const emb_run_display *emb_progress_display(const emb_options *options);
 
 #endif

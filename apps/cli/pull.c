@@ -1,4 +1,4 @@
-/* pull.c - the command `pull`: shows how a model comes from the hub, and prints where it is.
+/* pull.c - the command `pull`: shows the progress of a model's download, and prints its path.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -16,7 +16,7 @@
 typedef struct bar {
     bool wanted, visible;
     double begun, drawn;
-    uint64_t bytes_before; /* there when the first line was drawn */
+    uint64_t bytes_before; /* present when the first line was drawn */
 } bar;
 
 static void draw(bar *line, const char *text) {
@@ -58,7 +58,7 @@ static void print_json(const emb_hub_pulled *pulled) {
                       (unsigned long long)pulled->bytes, (unsigned long long)pulled->bytes_fetched);
 }
 
-/* A model of a kind that embound does not know is pulled all the same, and this says so. */
+/* Warns about a pulled model of a kind that embound does not support. */
 static int check(const emb_hub_pulled *pulled) {
     emb_model *model = NULL;
     emb_error error;

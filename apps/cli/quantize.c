@@ -1,6 +1,7 @@
-/* quantize.c - `embound quantize`: a model's directory anew, with its matrices in 8 or 4 bits.
+/* quantize.c - `embound quantize`: writes a new directory of a model with its matrices in 8 or 4
+ * bits.
  *
- * The library does the work; here texts to calibrate with are read, and its steps reported.
+ * The library does the work; this reads the calibration texts and reports the steps.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
@@ -18,9 +19,9 @@
 #include "fail.h"
 #include "source/open.h"
 
-#define TEXT_BYTES_MAX (4u << 20) /* of all texts to calibrate with; what is beyond is cut off */
+#define TEXT_BYTES_MAX (4u << 20) /* of all calibration texts; the rest is ignored */
 #define TEXTS_MAX      16384
-#define WORDS_MAX      10 /* about texts that cannot be read */
+#define WORDS_MAX      10 /* messages about unreadable texts */
 #define MATRICES       6
 #define MIB(bytes)     ((double)(bytes) / 1048576)
 

@@ -11,7 +11,7 @@
 /* The summary on standard error after an encode. */
 void emb_report_summary(const emb_engine_stats_t *stats, const emb_session *session);
 
-/* What the source has to say of texts that were read all the same: not UTF-8, CR inside a line. */
+/* Prints the source's notes on texts that were read nevertheless: not UTF-8, CR inside a line. */
 void emb_report_notes(const emb_source *source);
 
 /* Writes emb_describe_stats to a file ("-": standard output). Gives an exit code. */

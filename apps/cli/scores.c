@@ -20,7 +20,7 @@ double emb_scores_pearson(const double *a, const double *b, uint32_t count) {
     return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : NAN;
 }
 
-/* Lets the entry at `root` sink until the heap order holds again. */
+/* Sifts the entry at `root` down until the heap property holds. */
 static void sink(uint32_t *order, const double *values, uint32_t root, uint32_t count) {
     uint32_t moving = order[root];
     for (;;) {

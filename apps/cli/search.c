@@ -212,7 +212,7 @@ static emb_status read_snippets(search_job *job, emb_error *error) {
 static void tidy_snippet(hit *found) {
     static const char dots[] = "...";
     uint32_t length = found->snippet_length;
-    if (length == SNIPPET_BYTES) { /* there was more: cut before a character, and say so */
+    if (length == SNIPPET_BYTES) { /* there was more: truncate between characters, and mark it */
         length -= sizeof dots;
         while (length > 0 && ((unsigned char)found->snippet[length] & 0xC0) == 0x80) length--;
         memcpy(found->snippet + length, dots, sizeof dots - 1);

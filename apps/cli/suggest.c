@@ -1,4 +1,4 @@
-/* suggest.c - options of other programs and what does their work here; else the nearest name.
+/* suggest.c - options of other programs and their equivalents here; else the nearest name.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "cli/suggest.h"
@@ -70,7 +70,7 @@ static uint32_t least(uint32_t a, uint32_t b) {
     return a < b ? a : b;
 }
 
-/* Letters to insert, remove, replace or swap with the next until one name is the other. */
+/* The edit distance (insertions, deletions, substitutions, transpositions) between two names. */
 static uint32_t distance(const char *a, const char *b) {
     uint32_t rows[3][NAME_MAX_BYTES + 1], length = (uint32_t)strlen(b);
     uint32_t *before = rows[0], *last = rows[1], *row = rows[2];
@@ -91,7 +91,7 @@ static uint32_t distance(const char *a, const char *b) {
     return last[length];
 }
 
-/* Is `name` nearer to `wanted` than `best`, and near enough? A beginning is as near as can be. */
+/* Whether `name` is nearer to `wanted` than `best`, and near enough. A prefix counts as nearest. */
 static bool is_nearer(const char *wanted, const char *name, uint32_t *best) {
     size_t length = strlen(wanted);
     bool begins = length >= 3 && strncmp(name, wanted, length) == 0;

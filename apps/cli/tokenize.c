@@ -53,8 +53,8 @@ static void begin_line(tokenize_job *job) {
     for (uint32_t i = 0; i < job->specials.before; i++) write_id(job, job->specials.ids[i]);
 }
 
-/* A text that failed has no ids, for they would look like success: they are taken back, unless the
- * line is so long that its beginning may have been written. */
+/* A failed text gets no ids, which would look like success: they are dropped, unless the line is so
+ * long that its beginning may have been written. */
 static void end_line(tokenize_job *job, bool failed) {
     bool taken_back = failed && job->ids_in_line < OUT_BYTES / 2 / ID_BYTES - 16;
     const char *end = failed ? "],\"error\":\"EMB_BAD_TEXT\"}" : "]}";
@@ -73,7 +73,7 @@ static void end_line(tokenize_job *job, bool failed) {
     job->index++;
 }
 
-/* The input pauses: whoever writes it may wait for the lines of what was written. */
+/* The input pauses: its writer may be waiting for the output of what it wrote. */
 static bool while_idle(void *user) {
     tokenize_job *job = user;
     return job->line_open || !job->output.direct || emb_writer_flush(&job->out, NULL) == EMB_OK;
@@ -157,7 +157,7 @@ static int run_job(tokenize_job *job, const emb_options *options) {
     return job->failed ? EMB_EXIT_DATA : EMB_EXIT_OK;
 }
 
-/* The job is large, so it lies in a block that the other commands do not pay for. */
+/* The job is large, so it is allocated only for this command. */
 static emb_status open_job(tokenize_job **out, emb_session *session, emb_options *options,
                            emb_error *error) {
     session->limits.caller_bytes = emb_session_round(sizeof(tokenize_job));

@@ -1,7 +1,7 @@
 /* behind.c - rows are written by a thread of their own while the caller reads the next texts.
  *
  * For a GPU, whose rows come faster than one thread can write them and read texts too. Rows stay
- * valid until the next collect; so whoever collects settles first.
+ * valid until the next collect, so settle before collecting.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "common/behind.h"

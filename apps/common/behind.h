@@ -1,4 +1,4 @@
-/* behind.h - rows that are written behind the caller's back.
+/* behind.h - write-behind: rows are written by a thread while the caller goes on.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_COMMON_BEHIND_H
@@ -20,11 +20,11 @@ typedef struct emb_behind {
     const emb_row *rows;
     uint32_t count; /* 0: nothing to write */
     bool stop;
-    emb_status status; /* of the rows before; sticky by its use */
+    emb_status status; /* of the rows before; sticky */
     emb_error error;
 } emb_behind;
 
-/* Bytes of memory that open wants. */
+/* Bytes of memory that open needs. */
 uint64_t emb_behind_bytes(void);
 emb_status emb_behind_open(emb_behind *behind, emb_sink *sink, void *memory, emb_error *error);
 
@@ -32,7 +32,7 @@ emb_status emb_behind_open(emb_behind *behind, emb_sink *sink, void *memory, emb
 emb_status emb_behind_rows(emb_behind *behind, const emb_row *rows, uint32_t count,
                            emb_error *error);
 
-/* Waits until nothing is borrowed any more. Fails: EMB_IO. */
+/* Waits until no rows are borrowed. Fails: EMB_IO. */
 emb_status emb_behind_settle(emb_behind *behind, emb_error *error);
 void emb_behind_close(emb_behind *behind);
 

@@ -1,4 +1,4 @@
-/* exit.c - exit codes of statuses, and the words that go with them.
+/* exit.c - the exit codes of statuses, and their messages.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "common/exit.h"
@@ -51,7 +51,7 @@ int emb_exit_say_device(const char *chosen_by, emb_status status, const emb_erro
     }
     const char *at = strstr(error->message, EMB_ADVICE_CPU), *cpu = "--device cpu", *colon = ": ";
     if (at && strcmp(chosen_by, "EMB_DEVICE=cpu") == 0) {
-        cpu = chosen_by; /* what the message is about, and no way out */
+        cpu = chosen_by; /* here the words name the subject and are not advice */
         chosen_by = "";
     }
     if (!*chosen_by || (!at && status != EMB_DEVICE)) chosen_by = colon = "";

@@ -27,8 +27,8 @@ int emb_exit_code(emb_status status);
 /* Says what is in error and gives the exit code of the status. */
 int emb_exit_say(emb_status status, const emb_error *error);
 
-/* The same for who may have a device chosen by something else than an option: `chosen_by` (empty:
- * no) stands before what is said of that device. */
+/* The same if something other than an option may have chosen the device: `chosen_by` (empty:
+ * nothing) is put before a message about that device. */
 int emb_exit_say_device(const char *chosen_by, emb_status status, const emb_error *error);
 
 #endif

@@ -6,18 +6,18 @@
 
 #include "sink/writer.h"
 
-/* A struct whose members are written one behind the other. */
+/* A struct whose members are written one after another. */
 typedef struct emb_members {
     const void *object;
     emb_struct kind;
     bool flags_as_numbers; /* 0 and 1, not false and true */
-    bool inside;           /* something stands before: a comma comes first */
+    bool inside;           /* not the first in its object: a comma comes first */
     const char *left_out;  /* a field that is not written; NULL: none */
     uint32_t next;
 } emb_members;
 
-/* Writes "name":value of the members before `until`, which the next call begins with. NULL: of all
- * that are left. */
+/* Writes "name":value of the members up to, not including, `until`, where the next call continues.
+ * NULL: all the rest. */
 void emb_members_write(emb_writer *out, emb_members *members, const char *until);
 
 /* Writes ,"name":value of single ones. */

@@ -1,4 +1,5 @@
-/* nvml.c - NVML by its documented calls; prototypes are our own, for no toolkit is needed.
+/* nvml.c - NVML by its documented calls; the prototypes are declared here, so that no toolkit is
+ * needed.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "common/nvml.h"
@@ -38,7 +39,7 @@ typedef int (*call_bits)(void *, unsigned long long *);
 typedef int (*call_processes)(void *, unsigned *, nvml_process *);
 typedef const char *(*call_words)(int);
 
-/* Finds a call; a driver of another age may lack it. */
+/* Finds a call; older drivers may lack it. */
 #define FIND(nvml, call, name) (*(void **)&(call) = dlsym((nvml)->library, name))
 
 static const char *words_of(const emb_nvml *nvml, int result) {

@@ -1,6 +1,6 @@
 /* nvml.h - what NVIDIA's management library says of the GPUs, opened at run time.
  *
- * Watching takes no context on a GPU and no memory of one.
+ * Monitoring creates no context on a GPU and uses none of its memory.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_COMMON_NVML_H
@@ -34,7 +34,7 @@ typedef struct emb_nvml_sample {
 
 typedef struct emb_nvml {
     void *library;
-    void *devices[EMB_NVML_DEVICES_MAX]; /* NVML's handles; NULL: that one cannot be asked */
+    void *devices[EMB_NVML_DEVICES_MAX]; /* NVML's handles; NULL: that one cannot be queried */
     uint32_t devices_count;
 } emb_nvml;
 
@@ -42,7 +42,7 @@ typedef struct emb_nvml {
 emb_status emb_nvml_open(emb_nvml *nvml, emb_error *error);
 void emb_nvml_close(emb_nvml *nvml);
 
-/* Asks one GPU. What it does not say is EMB_NVML_UNKNOWN. */
+/* Queries one GPU. Values that it does not report are EMB_NVML_UNKNOWN. */
 void emb_nvml_read(emb_nvml_sample *out, const emb_nvml *nvml, uint32_t device);
 
 /* The words for bit `bit` of throttle, or NULL. */

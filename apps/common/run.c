@@ -1,7 +1,7 @@
 /* run.c - the loop that every encoding command shares: source -> submit, collect -> rows.
  *
- * A row that the source could not read costs no computing: it is handed on when its turn comes, and
- * the engine never sees it. Only a text of which the engine has the beginning must end there.
+ * A row that the source could not read is not computed: it is passed on in its turn, without the
+ * engine. Only a text whose beginning was submitted must also end in the engine.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "common/run.h"
@@ -14,7 +14,7 @@
 #include "source/open.h"
 #include "suffix.h"
 
-#define WAIT_MS          200 /* the bar moves and a signal is seen meanwhile */
+#define WAIT_MS          200 /* in between the bar moves and signals are checked */
 #define FAILURES_PRINTED 10
 #define NOTHING_READY    UINT32_MAX /* work is under way */
 
@@ -36,7 +36,7 @@ void emb_run_bind(emb_run *run, emb_session *session) {
     run->skipped_bits = emb_session_take(session, EMB_RUN_IN_FLIGHT / 8);
     run->status_file.buffer = emb_session_take(session, EMB_STATUS_BYTES);
     run->status_file.folder = -1;
-    memset(run->failed_bits, 0, EMB_RUN_IN_FLIGHT / 8); /* of a model before, in eval */
+    memset(run->failed_bits, 0, EMB_RUN_IN_FLIGHT / 8); /* left by a previous model, in eval */
     memset(run->skipped_bits, 0, EMB_RUN_IN_FLIGHT / 8);
     for (uint32_t i = 0; i < EMB_RUN_SKIPPED; i++)
         run->skipped_rows[i] = (emb_row){.status = EMB_BAD_TEXT};
@@ -56,7 +56,7 @@ static void clear(const emb_run *run) {
     if (run->display) run->display->clear();
 }
 
-/* A row fails once, whichever of its texts did. */
+/* A row fails once, whichever of its texts failed. */
 static emb_status log_failure(emb_run *run, uint64_t text, uint64_t user, emb_status status,
                               const char *message, emb_error *error) {
     uint32_t file, texts_per_row = run->source->texts_per_row;
@@ -107,7 +107,7 @@ static bool take_bit(uint8_t *bits, uint64_t text) {
     return set;
 }
 
-/* Notes how much of the input the texts up to here take. */
+/* Records how much of the input has been read up to this text. */
 static void add_mark(emb_run *run) {
     emb_run_mark mark = {run->submitted, emb_source_bytes_given(run->source)};
     if (run->marks_count < EMB_RUN_MARKS) run->marks_count++;
@@ -124,7 +124,7 @@ static void pass_marks(emb_run *run) {
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-/* Hands on the failed rows that are next in turn. */
+/* Passes on the failed rows that are next in turn. */
 static emb_status give_skipped(emb_run *run, emb_error *error) {
     for (;;) {
         uint32_t count = 0;
@@ -140,7 +140,7 @@ static emb_status give_skipped(emb_run *run, emb_error *error) {
     return EMB_OK;
 }
 
-/* Marks and logs the failed ones among rows whose numbers follow one another. */
+/* Marks and logs the failed ones among consecutive rows. */
 static emb_status judge(emb_run *run, emb_row *rows, uint32_t count, emb_error *error) {
     for (uint32_t i = 0; i < count; i++) {
         uint64_t text = run->collected + i;
@@ -155,7 +155,7 @@ static emb_status judge(emb_run *run, emb_row *rows, uint32_t count, emb_error *
     return EMB_OK;
 }
 
-/* Collects what is ready (or waits for it) and hands it on. */
+/* Collects what is ready (or waits for it) and passes it on. */
 static emb_status deliver(emb_run *run, int timeout_ms, uint32_t *count, emb_error *error) {
     *count = 0;
     if (run->settle_callback) EMB_APP_TRY(run->settle_callback(run->user, error));

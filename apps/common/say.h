@@ -16,7 +16,7 @@ void emb_app_err(const char *text, size_t length);
 /* "", or "s" after any other number than one. */
 const char *emb_app_plural(uint64_t count);
 
-/* Seconds of a clock that only goes on. */
+/* Seconds of a monotonic clock. */
 double emb_app_seconds(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* session.c - machine, model, plan, the one block that a job keeps, engine: in this order.
+/* session.c - machine, model, plan, the job's one block of memory, engine: in this order.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "common/session.h"
@@ -74,7 +74,7 @@ emb_status emb_session_plan(emb_session *session, const emb_session_settings *se
     uint64_t page = session->machine.page_bytes ? session->machine.page_bytes : 4096;
     session->limits = settings->limits;
     session->limits.caller_bytes = (caller_bytes + page - 1) / page * page;
-    /* a script's figure for a GPU is no fault where EMB_DEVICE keeps it off */
+    /* a script's GPU budget is no error if EMB_DEVICE selects the CPU */
     if (session->limits.device == EMB_DEVICE_CPU && !settings->device_stated &&
         session->limits.device_bytes_max) {
         session->limits.device_bytes_max = 0;

@@ -14,7 +14,7 @@ typedef struct emb_session_settings {
     emb_limits limits;
     emb_device_list devices;
     bool device_stated; /* by an option, not by EMB_DEVICE */
-    char device_by[64]; /* "EMB_DEVICE=cuda": that chose the device; empty: it did not */
+    char device_by[64]; /* "EMB_DEVICE=cuda" if that chose the device; else empty */
     bool dtype_auto;
     bool quiet;
     emb_tune tune;
@@ -54,7 +54,7 @@ emb_status emb_session_open_engine(emb_session *session, emb_error *error);
 /* See emb_tuning_keep. */
 emb_status emb_session_keep_tuning(emb_session *session, emb_error *error);
 
-/* Cuts bytes off the block. Never fails: what is cut was booked. */
+/* Takes bytes from the block. Never fails: they were booked. */
 void *emb_session_take(emb_session *session, uint64_t bytes);
 
 /* Closes engine and model; the block stays, for a second model. */

@@ -1,5 +1,5 @@
-/* signals.c - what Ctrl-C and its relatives do: the first cancels the work in good order, the
- * second leaves at once. Neither leaves temporary files behind.
+/* signals.c - handles Ctrl-C and similar signals: the first cancels the work in an orderly way, the
+ * second exits at once. Neither leaves temporary files behind.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "common/signals.h"

@@ -1,4 +1,4 @@
-/* signals.h - what Ctrl-C and its relatives do to the work at hand.
+/* signals.h - how Ctrl-C and similar signals end the work.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_COMMON_SIGNALS_H

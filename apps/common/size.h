@@ -12,7 +12,8 @@ emb_status emb_size_parse(uint64_t *out, const char *text, const char *option, e
 /* "43.2MiB": at least `bytes`, and emb_size_parse reads it back. */
 void emb_size_text(char *out, size_t capacity, uint64_t bytes);
 
-/* "43.25MiB", "10 bytes": at most `bytes`, closely enough to be known again by who stated it. */
+/* "43.25MiB", "10 bytes": at most `bytes`, precise enough to be recognised by the user who stated
+ * it. */
 void emb_size_stated(char *out, size_t capacity, uint64_t bytes);
 
 /* "43.3MiB": a budget that works when a plan's minimum is bytes_min. */

@@ -1,7 +1,7 @@
 /* status.c - the small file in which a running engine says what it does, for `embound monitor`.
  *
- * PID.json in $XDG_RUNTIME_DIR/embound or /tmp/embound-UID, replaced whole about once a second. A
- * number may be given to another process after ours, so the file also says when its process began.
+ * PID.json in $XDG_RUNTIME_DIR/embound or /tmp/embound-UID, replaced atomically about once a
+ * second. Process ids are reused, so the file also says when its process began.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "common/status.h"
@@ -113,7 +113,7 @@ emb_status emb_status_file_open(emb_status_file *file, const emb_status_of *of, 
     return EMB_OK;
 }
 
-/* Over the last few writes: steady where work is finished in bursts, and yet of now. */
+/* Over the last few writes: steady even if work finishes in bursts, yet current. */
 static double recent_rate(emb_status_file *file, const emb_engine_stats_t *stats) {
     emb_status_mark *mark = &file->marks[file->writes++ % EMB_STATUS_MARKS];
     double seconds = stats->seconds - mark->seconds;

@@ -1,7 +1,7 @@
 /* tuning.c - which kernels were found fastest on this GPU, kept from run to run.
  *
  * One small file per GPU, driver, model shape, dtype and version under $XDG_CACHE_HOME/embound. It
- * decides about speed, never about bits: a file that cannot be used is passed over with a word.
+ * affects speed, never bits: an unusable file is ignored with a message.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "common/tuning.h"
@@ -46,7 +46,7 @@ static uint64_t hash_of(const char *key) {
     return hash;
 }
 
-/* The folder, without a slash at its end; false if nobody says where. */
+/* The folder, without a trailing slash; false if the environment names none. */
 static bool folder_name(char *out, size_t capacity) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     int length = -1;

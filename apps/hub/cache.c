@@ -1,5 +1,5 @@
 /* cache.c - reads and writes the hub cache. Whatever appears under a final name is complete: files
- * and links are made beside it and renamed.
+ * and links are made under another name and renamed.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "hub/cache.h"
@@ -100,7 +100,7 @@ emb_status emb_hub_write_file(const char *path, const char *text, emb_error *err
     return errno ? emb_hub_io_error("cannot write", path, error) : EMB_OK;
 }
 
-/* The way from the folder of `link` to `blob`; both begin with the model's folder. */
+/* The relative path from the folder of `link` to `blob`; both begin with the model's folder. */
 static emb_status relative(char *out, const char *link, const char *blob, emb_error *error) {
     size_t common = 0;
     for (size_t i = 0; link[i] && link[i] == blob[i]; i++) {
@@ -147,7 +147,7 @@ uint64_t emb_hub_free_bytes(const char *folder) {
     return (uint64_t)about.f_bavail * about.f_frsize;
 }
 
-/* Whether the file that is locked is still the one of that name: a cleaner may have removed it. */
+/* Whether the locked file still has that name: a cleaner may have removed it. */
 static bool still_there(int descriptor, const char *path) {
     struct stat held, named;
     return fstat(descriptor, &held) == 0 && stat(path, &named) == 0 &&

@@ -21,11 +21,12 @@ emb_status emb_hub_folder(char *out, const char *cache, const char *above, const
 /* The snapshot of name->revision below that folder, if it is there. commit: 41 bytes. */
 bool emb_hub_snapshot(char *out, char *commit, const char *folder, const emb_hub_name *name);
 
-/* Makes every folder that a path goes through. Fails: EMB_IO. */
+/* Makes every folder on a path. Fails: EMB_IO. */
 emb_status emb_hub_make_folders(const char *path, emb_error *error);
 
-/* Writes a small file whole or not at all, unless it holds these bytes. What a killed process left
- * of it half way is overwritten: two that write it at once need a lock. Fails: EMB_IO. */
+/* Writes a small file atomically, unless it holds these bytes. The temporary file of a killed
+ * process is overwritten, so two processes that write it at the same time need a lock. Fails:
+ * EMB_IO. */
 emb_status emb_hub_write_file(const char *path, const char *text, emb_error *error);
 
 /* Gives the blob a name in a snapshot, at once: a relative symbolic link, or with copies (or where
@@ -38,7 +39,7 @@ uint64_t emb_hub_file_bytes(const char *path);
 /* Bytes that can still be written below a folder; UINT64_MAX: it does not say. */
 uint64_t emb_hub_free_bytes(const char *folder);
 
-/* Takes the lock that the hub's own tools take, too (flock); waits for it. Gives a descriptor that
+/* Takes the lock that the hub's own tools also take (flock); waits for it. Gives a descriptor that
  * emb_hub_unlock closes. tick: called meanwhile, anything but 0 cancels.
  * Fails: EMB_IO, EMB_CANCELLED. */
 emb_status emb_hub_lock(int *descriptor, const char *path, int (*tick)(void *user), void *user,

@@ -1,5 +1,5 @@
 /* fetch.c - brings one file into the cache. It has its final name only once its checksum is right;
- * what came before a connection broke stays in BLOB.incomplete, and the next attempt goes on there.
+ * what arrived before a connection broke stays in BLOB.incomplete, and the next attempt resumes it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "hub/fetch.h"
@@ -44,7 +44,7 @@ static bool refuse(partial *part, emb_status status, const char *what) {
 
 static bool take(void *user, const emb_http_answer *answer, const void *data, size_t length) {
     partial *part = user;
-    if (!part->begun && answer->status == 200) part->have = 0; /* it did not heed the range */
+    if (!part->begun && answer->status == 200) part->have = 0; /* it ignored the range */
     if (!part->begun && answer->status == 206 && answer->range_begin != part->have)
         return refuse(part, EMB_BAD_FILE, "another part than the one asked for");
     part->begun = true;
@@ -73,7 +73,7 @@ static emb_status open_partial(partial *part, emb_error *error) {
     return EMB_OK;
 }
 
-/* Begins anew, in another file: the old one may be in other hands where locks do not work. */
+/* Starts again in a new file: where locks do not work another process may have the old one open. */
 static emb_status discard(partial *part, emb_error *error) {
     close(part->descriptor);
     part->descriptor = -1;

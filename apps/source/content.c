@@ -1,4 +1,4 @@
-/* content.c - the formats that are no text: by their first bytes, by the suffix of their name.
+/* content.c - recognises formats that are not text, by their first bytes and by their suffix.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "source/content.h"
@@ -69,7 +69,7 @@ static const struct {
     {".mp4", SOUND},        {".so", PROGRAM},      {".exe", PROGRAM},   {".json", JSON},
 };
 
-/* What a file begins with. `sure`: no text begins so; of the others a NUL byte must tell. */
+/* Magic bytes. `sure`: no text begins with them; for the others a NUL byte decides. */
 static const struct {
     const char *bytes;
     size_t length;
@@ -130,7 +130,8 @@ static const char *encoding_of_mark(const unsigned char *bytes, size_t length) {
     return NULL;
 }
 
-/* Without a mark the NUL bytes tell: characters below 256 have theirs at the same places. */
+/* Without a byte order mark the NUL bytes decide: characters below 256 have theirs at fixed
+ * places. */
 static const char *encoding_of_nuls(const unsigned char *bytes, size_t length) {
     size_t nuls[4] = {0}, quads = length / 4, pairs = length / 2;
     for (size_t i = 0; i < pairs * 2; i++) nuls[i % 4] += bytes[i] == 0;

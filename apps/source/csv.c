@@ -64,7 +64,7 @@ static emb_csv_event fail(emb_csv *csv, const char *reason) {
     return EMB_CSV_BAD;
 }
 
-/* Ends a cell at the byte that stands at `begin` (a delimiter or a line feed), passing over it. */
+/* Ends a cell at the byte at `begin` (a delimiter or a line feed), and skips it. */
 static emb_csv_event end_cell(emb_csv *csv, const void *text, size_t length) {
     bool newline = csv->buffer[csv->begin] == '\n';
     csv->begin++;
@@ -109,7 +109,7 @@ static void count_line(emb_csv *csv) {
     csv->cell_feeds = true;
 }
 
-/* Gives what stands before the next quote. `from` may be begin + 1, to give a quote as text. */
+/* Gives the text before the next quote. `from` may be begin + 1, to give a quote as text. */
 static emb_csv_event read_quoted(emb_csv *csv, size_t from) {
     const unsigned char *bytes = csv->buffer;
     const unsigned char delimiter = (unsigned char)csv->delimiter;
@@ -131,8 +131,8 @@ static emb_csv_event fail_unclosed(emb_csv *csv, const char *reason) {
     return fail(csv, reason);
 }
 
-/* What stands on both sides of a quote tells what it is: an end of a line or a delimiter behind the
- * one that closes a cell, before the one that opens a cell. */
+/* The bytes around a quote tell what it is: a line end or a delimiter follows one that closes a
+ * cell, and precedes one that opens a cell. */
 static emb_csv_event read_after_quote(emb_csv *csv) {
     unsigned char c = csv->buffer[csv->begin];
     if (c == (unsigned char)csv->delimiter || c == '\n') return end_cell(csv, "", 0);

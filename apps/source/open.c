@@ -45,7 +45,7 @@ static emb_status choose_format(emb_source_format *format, const char *const *pa
     return EMB_OK;
 }
 
-/* An option of another format would change nothing, and the user believes it does. */
+/* Refuses an option of another format: it would change nothing, though the user expects it to. */
 static emb_status check_options(const emb_source_options *options, unsigned takes,
                                 emb_error *error) {
     const char *option = NULL;

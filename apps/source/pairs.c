@@ -21,8 +21,8 @@ static bool is_number(const char *text, double *value) {
     return end != text && end[strspn(end, " \t\r")] == '\0' && isfinite(parsed);
 }
 
-/* Tabs in the first line mean tab separated, and then a quote is a character like any other, as in
- * the STS benchmark. */
+/* Tabs in the first line mean tab separated; then quotes are ordinary characters, as in the STS
+ * benchmark. */
 static void guess_dialect(emb_pairs *pairs, const char *bytes, size_t length,
                           const emb_source_options *options) {
     const char *newline = memchr(bytes, '\n', length);
@@ -62,7 +62,7 @@ static emb_status count_rows(emb_pairs *pairs, emb_input *input, emb_csv *csv, e
                 return emb_app_fail(error, EMB_BAD_FILE, "%s: too many rows", pairs->path);
             }
             break;
-        case EMB_CSV_BAD: /* of other rows it is said when they are read for good */
+        case EMB_CSV_BAD: /* other rows' errors are reported when they are read for good */
             if (csv->unclosed)
                 return emb_csv_fail_unclosed(csv, emb_app_path_tail(pairs->path), error);
             break;
@@ -86,7 +86,7 @@ static uint32_t find_column(const emb_pairs *pairs, const char *name, size_t len
     return whole && number <= pairs->cells_count ? (uint32_t)number - 1 : NO_COLUMN;
 }
 
-/* Resolves "A,B,C". False if one of them is not there. */
+/* Resolves "A,B,C". False if one of them is missing. */
 static bool resolve(emb_pairs *pairs, const char *columns) {
     uint32_t found[3];
     for (int i = 0; i < 3; i++) {
@@ -170,8 +170,8 @@ static void end_text(emb_pairs *pairs, emb_piece_list *list) {
     pairs->cells_done++;
 }
 
-/* Text cells come in file order, so the second column may come first; cosines do not mind. The
- * later text ends with its row, so that a row that fails has one to fail with. */
+/* Text cells come in file order, so the second column may come first; the cosine is symmetric. The
+ * later text ends only with its row, so that a failing row has a text to fail. */
 static void take_cell(emb_pairs *pairs, emb_piece_list *list) {
     const emb_csv *csv = &pairs->csv;
     if (pairs->header && csv->column >= pairs->cells_count && csv->text_length)
@@ -188,7 +188,7 @@ static void take_cell(emb_pairs *pairs, emb_piece_list *list) {
     if (csv->last && pairs->cells_done == 0) end_text(pairs, list);
 }
 
-/* Why the row that ended is no good, or NULL; its score is then in `score`. */
+/* Why the row that ended is invalid, or NULL; its score is then in `score`. */
 static const char *find_fault(const emb_pairs *pairs, double *score) {
     const emb_csv *csv = &pairs->csv;
     uint32_t last_column = pairs->score_column;
@@ -252,7 +252,7 @@ static emb_status next_pairs(emb_source *source, emb_piece *pieces, uint32_t cap
             pairs->header_passed |= !csv->blank;
         } else if (!skip && (csv->column > 0 || csv->row_bytes || csv->row_quoted)) {
             take_cell(pairs,
-                      &list); /* an empty first cell may be a blank line: end_row sees to it */
+                      &list); /* an empty first cell may be a blank line: end_row handles it */
         }
     }
     *count = list.count;

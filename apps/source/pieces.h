@@ -1,4 +1,4 @@
-/* pieces.h - what sources make their texts with: pieces, prompts, counts of what is not UTF-8.
+/* pieces.h - helpers with which sources make texts: pieces, prompts, counts of invalid UTF-8.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_SOURCE_PIECES_H
@@ -6,7 +6,7 @@
 
 #include "source/source.h"
 
-/* Sets up a source that is none of the registry's, or before its ops open it. No input is open. */
+/* Initialises a source that is not in the registry, or before its ops open it. No input is open. */
 void emb_source_init(emb_source *source, const emb_source_ops *ops, void *own,
                      const emb_source_options *options);
 
@@ -18,17 +18,17 @@ typedef struct emb_piece_list {
 /* Room for a prompt, a piece and an end? */
 bool emb_piece_list_full(const emb_piece_list *list);
 
-/* Adds bytes to the current text, which begins (with its prompt) if it has not. */
+/* Adds bytes to the current text, starting it (with its prompt) if need be. */
 void emb_source_add(emb_source *source, emb_piece_list *list, const void *data, size_t length);
 
 /* Ends the current text (an empty one if nothing was added). Fails: EMB_BAD_TEXT (it is not UTF-8,
- * and that is to be an error): the text has ended all the same. */
+ * and `invalid` makes that an error): the text has ended nevertheless. */
 emb_status emb_source_end(emb_source *source, emb_piece_list *list, emb_error *error);
 
 /* Ends the current text, which fails for a reason of its own. */
 void emb_source_end_bad(emb_source *source, emb_piece_list *list);
 
-/* Names for a message: "id", "text". What does not fit is left out, and "..." says so. */
+/* Names for a message: "id", "text". What does not fit is replaced by "...". */
 typedef struct emb_source_names {
     char text[96];
     uint8_t used;

@@ -1,7 +1,7 @@
-/* source.h - the seam through which texts come in: a source yields pieces of texts, in order.
+/* source.h - the input interface: a source yields pieces of texts, in order.
  *
- * A text may be larger than every buffer: it then comes as many pieces. Feeds the engine's submit.
- * A source reads through one block of memory that it is given, and allocates nothing.
+ * A text may be larger than any buffer: it then comes as many pieces. Feeds the engine's submit. A
+ * source reads through one block of memory, which it is given, and allocates nothing.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_SOURCE_SOURCE_H
@@ -26,7 +26,7 @@ typedef struct emb_source_options {
 
 typedef struct emb_source emb_source;
 
-/* What the user should hear of texts that were encoded all the same. */
+/* What to tell the user about texts that were encoded nevertheless. */
 typedef struct emb_source_notes {
     uint64_t replaced, texts_replaced; /* characters that are not UTF-8; the texts that have some */
     uint64_t nuls;                     /* among those characters */
@@ -49,19 +49,19 @@ typedef struct emb_source_ops {
     const char *const *suffixes; /* of its files, NULL at the end; NULL: none */
     unsigned takes;              /* options: emb_source_takes */
     bool whole;                  /* not read by lines */
-    bool nul_is_text;            /* a NUL byte is a character like any other */
+    bool nul_is_text;            /* a NUL byte is an ordinary character */
     size_t bytes;                /* of its own state: source->own, zeroed before open */
     /* Binds the rest of the memory. Fails: EMB_INVALID_ARGUMENT. */
     emb_status (*open)(emb_source *source, void *memory, size_t memory_bytes, emb_error *error);
     /* Gives the next pieces. count 0 with EMB_OK: the end. The pieces point into the source's
-     * memory and stay until the next call. The user tag of a piece is its place: see
+     * memory and are valid until the next call. The user tag of a piece encodes its place: see
      * emb_source_place. Fails: EMB_BAD_TEXT: the pieces given are valid and complete the text, but
-     * this last text is a failed row for the reason in error; call again to go on. Anything else
+     * this last text is a failed row for the reason in error; call again to continue. Anything else
      * ends the job: EMB_NOT_FOUND (cannot be read), EMB_BAD_FILE (no text, or rows that cannot be
      * told apart), EMB_INVALID_ARGUMENT (no such column), EMB_CANCELLED. */
     emb_status (*next)(emb_source *source, emb_piece *pieces, uint32_t capacity, uint32_t *count,
                        emb_error *error);
-    /* Bytes that were read, and wait for the next call. NULL: none. */
+    /* Bytes read but not yet given. NULL: none. */
     size_t (*waiting)(const emb_source *source);
 } emb_source_ops;
 
@@ -91,7 +91,7 @@ struct emb_source {
 /* Bytes of memory that any source may be given; more makes larger blocks. */
 #define EMB_SOURCE_BYTES (160u << 10)
 
-/* Takes apart the user tag of a piece or row: which file, which line. */
+/* Decodes the user tag of a piece or row: which file, which line. */
 void emb_source_place(uint64_t user, uint32_t *file, uint64_t *line);
 
 #endif

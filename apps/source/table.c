@@ -33,11 +33,11 @@ static emb_status unclosed(const emb_source *source, const emb_csv *csv, emb_err
     return emb_csv_fail_unclosed(csv, emb_input_shown(&source->input), error);
 }
 
-/* Before much of a cell is encoded that may be all the rest of a file, as its quote is never
- * closed, its end is looked for: in a regular file. On a pipe that shows when it comes. */
+/* If a quote is never closed, a cell may take in the rest of the file. So in a regular file its end
+ * is looked for before much of it is encoded; on a pipe the error shows only at the end. */
 static emb_status look_ahead(emb_source *source, emb_error *error) {
     table *own = source->own;
-    emb_csv ahead = own->csv; /* with the same block, all of which was given */
+    emb_csv ahead = own->csv; /* with the same block, all of whose text was given */
     uint64_t passed = 0;
     own->csv.looked = true;
     for (;;) {
@@ -63,14 +63,14 @@ static emb_status refill(emb_source *source, emb_error *error) {
     return EMB_OK;
 }
 
-/* A row that breaks the rules: a failed row, or the end where rows cannot be told any more. */
+/* A malformed row: a failed row, or the end of the job if it is unknown where rows begin. */
 static emb_status bad_row(const emb_source *source, emb_status status, const char *what,
                           const char *hint, emb_error *error) {
     const table *own = source->own;
     return emb_csv_fail(&own->csv, emb_input_shown(&source->input), status, what, hint, error);
 }
 
-/* What is found of a column in the header row. */
+/* The state of searching the header row for a column. */
 typedef struct column_search {
     const char *name;
     size_t length, matched; /* of the name, in the cell at hand */
@@ -214,15 +214,15 @@ static emb_status open_file(emb_source *source, bool *done, emb_error *error) {
     return choose_column(source, error);
 }
 
-/* In a table of several columns a blank line is no row, as for every reader of such tables; in one
- * of a single column it is an empty text. Before a first row the column asked for must tell. */
+/* In a table of several columns a blank line is not a row, as usual; with a single column it is an
+ * empty text. Before the first row the requested column decides. */
 static bool passes_over(const emb_source *source) {
     const table *own = source->own;
     bool several = own->width ? own->width > 1 : own->column > 0;
     return own->csv.blank && several;
 }
 
-/* The first row of a table without a header: as many cells as it has, the others have too. */
+/* The first row of a table without a header: its number of cells is that of all rows. */
 static emb_status take_width(emb_source *source, emb_error *error) {
     table *own = source->own;
     emb_csv *csv = &own->csv;
@@ -263,7 +263,7 @@ static emb_status end_row(emb_source *source, emb_piece_list *list, emb_error *e
                    error);
 }
 
-/* Tabs do not stand in texts: without a header row, more cells in a tsv are columns of their own.
+/* Texts contain no tabs: without a header row, further cells in a tsv are columns of their own.
  */
 static void take_cell(emb_source *source, emb_piece_list *list) {
     table *own = source->own;
@@ -287,7 +287,7 @@ static emb_status next_row(emb_source *source, emb_piece *pieces, uint32_t capac
     *count = 0;
     while (status == EMB_OK && !done && !emb_piece_list_full(&list)) {
         if (!source->file_open) {
-            if (list.count) break; /* opening reads into the block that the pieces point at */
+            if (list.count) break; /* opening overwrites the block that the pieces point into */
             status = open_file(source, &done, error);
             continue;
         }

@@ -34,7 +34,7 @@ static emb_status refill(emb_source *source, emb_piece_list *list, bool *done, e
     return status;
 }
 
-/* Gives the rest of the line that stands at `begin`, or as much of it as the block holds. */
+/* Gives the rest of the line at `begin`, or as much of it as the block holds. */
 static emb_status take_line(emb_source *source, emb_piece_list *list, emb_error *error) {
     text_file *own = source->own;
     const unsigned char *start = own->buffer + own->begin;

@@ -1,4 +1,4 @@
-/* utf8.c - UTF-8 (RFC 3629) by ranges of the next byte; whole words of ASCII are passed over.
+/* utf8.c - UTF-8 (RFC 3629) by ranges of the next byte; ASCII is skipped a word at a time.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "source/utf8.h"
@@ -32,7 +32,7 @@ static void begin_character(emb_utf8 *utf8, uint8_t byte, uint64_t at) {
         utf8->left = 1;
     } else if (byte >= 0xE0 && byte <= 0xEF) {
         utf8->left = 2;
-        if (byte == 0xE0) utf8->low = 0xA0;  /* else a shorter form would do */
+        if (byte == 0xE0) utf8->low = 0xA0;  /* below is overlong */
         if (byte == 0xED) utf8->high = 0x9F; /* surrogates */
     } else if (byte >= 0xF0 && byte <= 0xF4) {
         utf8->left = 3;
@@ -44,7 +44,7 @@ static void begin_character(emb_utf8 *utf8, uint8_t byte, uint64_t at) {
     utf8->lead = byte;
 }
 
-/* Bytes of ASCII without a NUL from here on, in whole words. */
+/* The length of the ASCII run without NUL from here on, in full words. */
 static size_t plain_words(const unsigned char *bytes, size_t length) {
     size_t at = 0;
     for (; at + 8 <= length; at += 8) {
@@ -68,7 +68,7 @@ void emb_utf8_add(emb_utf8 *utf8, const void *data, size_t length) {
             utf8->low = 0x80;
             utf8->high = 0xBF;
             i++;
-        } else { /* the character is cut; this byte may begin another */
+        } else { /* the character is truncated; this byte may begin another */
             utf8->left = 0;
             note(utf8, utf8->begin, utf8->lead);
         }
