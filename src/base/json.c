@@ -223,7 +223,7 @@ static int read_escape(const unsigned char *bytes, size_t available, uint32_t *c
     *lone = true;
     *code = 0xFFFD;
     if (first > 0xDBFF) return 6;
-    /* A low surrogate may follow: needs no more bytes than it takes to know. */
+    /* A low surrogate may follow: read only as far as needed to tell. */
     if (available < 7) return 0;
     if (bytes[6] != '\\') return 6;
     if (available < 8) return 0;

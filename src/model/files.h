@@ -110,8 +110,8 @@ emb_status emb_transformer_read(emb_shape *shape, emb_settings *settings,
                                 const emb_modules *modules, const char *root,
                                 emb_key_findings *findings, emb_error *error);
 
-/* Possible names of the file of the Transformer's arguments; the first that exists and is not empty
- * is read. */
+/* Possible names of the file of the Transformer's arguments; the first that exists and has any
+ * argument is read. */
 #define EMB_TRANSFORMER_FILES 7
 extern const char *const emb_transformer_files[EMB_TRANSFORMER_FILES];
 

@@ -28,7 +28,7 @@ typedef struct emb_text_class {
     const char *named[EMB_TEXT_NAMED];       /* tokens, unless a file names them */
     uint32_t before, after;                  /* number of special tokens before and after a text */
     emb_text_named around[EMB_SPECIALS_MAX]; /* which ones: those before, then those after */
-    uint32_t needed; /* bits of emb_text_named: those that the vocabulary must have */
+    uint32_t needed; /* bits of emb_text_named: those that must exist as tokens */
 } emb_text_class;
 
 /* The state of reading a tokenizer's files. */
