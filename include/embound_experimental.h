@@ -73,9 +73,8 @@ typedef struct emb_quantize_options {
     uint32_t smooth;     /* 1: scale the matrices' inputs, and the matrices inversely (smoothing) */
     uint32_t overwrite;  /* 1: replace a directory that this function wrote */
     uint32_t tokens_max; /* of the calibration texts; 0: 8192 */
-    uint32_t texts_count; /* 0: no calibration, round to nearest */
-    const emb_text
-        *texts; /* calibration: rounding reduces the error of products with their activations */
+    uint32_t texts_count;    /* 0: no calibration, round to nearest */
+    const emb_text *texts;   /* for calibration: rounding then reduces the error of the products */
     uint64_t host_bytes_max; /* of the whole process; 0: as much as the work takes */
 } emb_quantize_options;
 

@@ -45,9 +45,8 @@ typedef struct emb_device_tile {
 
 typedef struct emb_device_pass {
     emb_device_tile *tiles; /* [tiles_max] */
-    uint32_t
-        *staging[2]; /* pinned: the tiles' blocks of indices; passes alternate between the two */
-    unsigned char *kept; /* device memory: the same, and what is derived from them there */
+    uint32_t *staging[2];   /* pinned: the tiles' blocks of indices; passes alternate */
+    unsigned char *kept;    /* device memory: the same, and what is derived from them there */
 } emb_device_pass;
 
 /* Books them for passes of at most so many tokens and chunks, each chunk of at least

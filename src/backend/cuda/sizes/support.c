@@ -96,8 +96,7 @@ bool emb_cuda_built_for(const char *architectures, uint32_t compute_capability) 
         char *end;
         unsigned long built = strtoul(at, &end, 10);
         if (end == at) return true;
-        bool exactly = *end == 'a',
-             family = *end == 'f'; /* for exactly this architecture, or its family */
+        bool exactly = *end == 'a', family = *end == 'f'; /* of one architecture, or its family */
         bool binary = family || strncmp(end + exactly, "-real", 5) == 0;
         bool same_major = compute_capability / 10 == built / 10;
         if (exactly ? compute_capability == built
