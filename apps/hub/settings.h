@@ -18,9 +18,9 @@ typedef struct emb_hub_settings {
     uint32_t ask_seconds, data_seconds;
 } emb_hub_settings;
 
-/* The cache alone: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME/hub,
- * XDG_CACHE_HOME/huggingface/hub,
- * ~/.cache/huggingface/hub. false: there is none, or it does not fit (PATH_MAX bytes). */
+/* Only the cache's path: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME/hub,
+ * XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub. false: there is none, or it does not
+ * fit (PATH_MAX bytes). */
 bool emb_hub_cache_path(char *out);
 
 /* Everything. Fails: EMB_INVALID_ARGUMENT. */

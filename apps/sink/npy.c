@@ -28,7 +28,7 @@ static emb_status write_header(emb_sink *sink, emb_error *error) {
     return emb_output_write_at(&sink->output, header, HEADER_BYTES, 0, error);
 }
 
-/* How many rows from here on lie one behind the other in memory and are good. */
+/* How many rows from here on succeeded and are contiguous in memory. */
 static uint32_t run_length(const emb_row *rows, uint32_t count, uint32_t dim) {
     uint32_t length = 1;
     while (length < count && rows[length].status == EMB_OK &&

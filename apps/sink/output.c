@@ -150,7 +150,7 @@ emb_status emb_output_open(emb_output *output, const char *path, emb_error *erro
     if (exists && S_ISDIR(status.st_mode)) {
         return emb_app_fail(error, EMB_IO, "%s: is a directory; name a file in it", path);
     }
-    /* behind a symbolic link the file itself is replaced, not the link */
+    /* of a symbolic link the target is replaced, not the link */
     if (!exists || !realpath(path, output->path)) {
         if (strlen(path) >= sizeof output->path) {
             return emb_app_fail(error, EMB_IO, "%.*s...: the path is too long",

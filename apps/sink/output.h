@@ -14,7 +14,7 @@
 
 typedef struct emb_output {
     int descriptor;        /* -1: not open */
-    bool direct;           /* no file of our own behind it: nothing to rename or remove */
+    bool direct;           /* no file of our own: nothing to rename or remove */
     bool closed_by_reader; /* EPIPE: the reader went away, which is no news to the user */
     uint32_t slot;
     uint64_t lines; /* direct: line ends written */

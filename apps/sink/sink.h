@@ -56,10 +56,10 @@ emb_status emb_sink_open(emb_sink *sink, emb_sink_format format, const char *pat
 /* Writes rows, borrowed for the call. Fails: EMB_IO. */
 emb_status emb_sink_rows(emb_sink *sink, const emb_row *rows, uint32_t count, emb_error *error);
 
-/* Completes the output and gives it its name. Fails: EMB_IO, and then nothing is left behind. */
+/* Completes the output and renames it into place. Fails: EMB_IO, and then nothing is left. */
 emb_status emb_sink_finish(emb_sink *sink, emb_error *error);
 
-/* Leaves nothing behind. */
+/* Discards the output. */
 void emb_sink_abort(emb_sink *sink);
 
 #endif

@@ -48,9 +48,8 @@ emb_status emb_input_advance(emb_input *input, bool *more, emb_error *error);
  * -EILSEQ: refused). In the form that emb_json_init takes: `user` is the emb_input. */
 ptrdiff_t emb_input_read(void *user, void *buffer, size_t capacity);
 
-/* The bytes of a regular file that stand `ahead` bytes behind those that were read; they are still
- * to be read. Gives their count, 0 at its end, or -errno (-ESPIPE: no regular file, -EINTR:
- * stopped). */
+/* The bytes of a regular file that are `ahead` bytes after those that were read; they stay unread.
+ * Gives their count, 0 at its end, or -errno (-ESPIPE: no regular file, -EINTR: stopped). */
 ptrdiff_t emb_input_peek(const emb_input *input, uint64_t ahead, void *buffer, size_t capacity);
 
 /* Can something (or the end) be read within so many milliseconds? */

@@ -171,8 +171,8 @@ static emb_status end_line(emb_source *source, emb_piece_list *list, emb_error *
     return status;
 }
 
-/* After a line that is no good: its row fails, and reading goes on behind it. The file's name is
- * put before the message of the JSON reader. */
+/* After an invalid line: its row fails, and reading continues after it. The file's name is put
+ * before the message of the JSON reader. */
 static emb_status drop_line(emb_source *source, emb_piece_list *list, emb_error *error) {
     json_lines *own = source->own;
     emb_error why = *error;

@@ -24,7 +24,7 @@ _PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary", None)
 _TENSOR_BYTES = 640  # of a tensor that is a row of another
 _OUTPUTS = ("sentence_embedding", "token_embeddings", None)
 
-# What a copy makes anew; all else that a model has, attributes of the user's too, it takes over.
+# What a copy creates anew; it takes over all else, including attributes that the user has set.
 _MADE_ANEW = frozenset(("_path", "_limits", "_asarray", "_core", "_opens", "_info", "_dim",
                         "_planned"))
 

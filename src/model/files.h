@@ -156,7 +156,7 @@ emb_status emb_safetensors_scan(int descriptor, uint64_t file_bytes, const char 
 /* Tensors that a quantized matrix has besides its values, named by a suffix. */
 typedef enum emb_quantized_part {
     EMB_PART_SCALES, /* ".scales": F32 [rows], int4 [rows, groups] */
-    EMB_PART_ZEROS,  /* ".zeros": U8 [rows, groups]; int4 alone */
+    EMB_PART_ZEROS,  /* ".zeros": U8 [rows, groups]; int4 only */
     EMB_PART_SMOOTH, /* ".smooth": F32 [cols] */
     EMB_PARTS
 } emb_quantized_part;

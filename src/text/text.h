@@ -82,7 +82,7 @@ typedef struct emb_tokenizer {
     void *state;  /* of the text being read, in the arena; the family's */
 } emb_tokenizer;
 
-/* Books (or binds) tables and state under the item "tokenizer". Sizes depend on the spec alone. */
+/* Books (or binds) tables and state under the item "tokenizer". Sizes depend only on the spec. */
 void emb_text_layout(emb_tokenizer *tokenizer, const emb_text_spec *spec, emb_ledger *ledger);
 
 /* Books (or binds) a further tokenizer, which shares another's tables except its caches, so that

@@ -181,7 +181,7 @@ typedef struct emb_cpu_dot_tile {
     const uint8_t *in;          /* of row0 */
     const int8_t *ahead;        /* see emb_cpu_dot */
     const int32_t *sums;        /* [rows, 64] of u8 times s8 */
-    float *totals;              /* [rows, 64] over the groups so far; I4 alone */
+    float *totals;              /* [rows, 64] over the groups so far; I4 only */
     const float *scales;        /* [64] of the panel (and group) */
     const int32_t *weight_sums; /* [64] */
     int32_t *pairs;             /* [64] of `whole`, which keeps them for a panel's tiles */

@@ -20,7 +20,7 @@ EMB_INLINE void emb_avx2_product(const int rows, const bool bf16, float *sums, c
     __m256 left[EMB_AVX2_ROWS], right[EMB_AVX2_ROWS];
     EMB_CPU_UNROLL
     for (int r = 0; r < rows; r++) left[r] = right[r] = _mm256_setzero_ps();
-    /* two pointers three rows apart reach all rows by addressing modes alone */
+    /* with two pointers three rows apart, addressing modes reach all rows */
     const float *upper = in, *lower = in + 3 * in_stride;
     for (size_t k = 0; k < depth; k++) {
         __m256 w0 = emb_avx2_weights(panel, k * EMB_AVX2_PANEL, bf16);

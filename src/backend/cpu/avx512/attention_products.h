@@ -30,7 +30,7 @@ EMB_INLINE __m512 multiply_add(__m512 sum, __m512i word, __m512i lanes);
 EMB_INLINE void multiply_rows(__m512 (*sums)[2], const int rows, const int vectors, const char *row,
                               size_t row_bytes, size_t step_bytes, const float *lanes,
                               size_t steps) {
-    /* three pointers three rows apart reach all rows by addressing modes alone */
+    /* with three pointers three rows apart, addressing modes reach all rows */
     const char *first = row, *second = row + 3 * row_bytes, *third = row + 6 * row_bytes;
     for (size_t s = 0; s < steps; s++, lanes += 16 * vectors) {
         __m512i left = _mm512_load_si512(lanes), right = left;

@@ -19,7 +19,7 @@ EMB_INLINE void emb_avx512_sum(const int rows, const bool bf16, float *sums, con
     __m512 s0[EMB_AVX512_ROWS], s1[EMB_AVX512_ROWS], s2[EMB_AVX512_ROWS], s3[EMB_AVX512_ROWS];
     EMB_CPU_UNROLL
     for (int r = 0; r < rows; r++) s0[r] = s1[r] = s2[r] = s3[r] = _mm512_setzero_ps();
-    /* two pointers three rows apart reach all rows by addressing modes alone */
+    /* with two pointers three rows apart, addressing modes reach all rows */
     const float *upper = in, *lower = in + 3 * in_stride;
     for (size_t k = 0; k < depth; k++) {
         __m512 w0 = emb_avx512_weights(panel, k * EMB_AVX512_PANEL, bf16);

@@ -1,4 +1,4 @@
-/* wgmma.cuh - what Hopper alone has: warpgroup products, bulk tensor copies, cluster barriers.
+/* wgmma.cuh - what only Hopper has: warpgroup products, bulk tensor copies, cluster barriers.
  *
  * Feeds linear_wgmma.cu and attention_wgmma.cu; sm_90a. A product of 64 rows and 16 of K takes its
  * operands from shared memory, in the 128-byte (or 64-byte) swizzle that the tensor copies write,
@@ -52,7 +52,7 @@ static __device__ __forceinline__ void emb_barrier_wait_cluster(uint32_t barrier
 static __device__ __forceinline__ void emb_barrier_arrive_here(uint32_t barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-/* Stores eight bytes to the same place in block `rank` of the cluster; its barrier is told. */
+/* Stores eight bytes to the same place in block `rank` of the cluster; its barrier is signalled. */
 static __device__ __forceinline__ void emb_cluster_store(uint32_t to, float2 v, uint32_t barrier,
                                                          uint32_t rank) {
     asm volatile("{\n.reg .b32 place, told;\nmapa.shared::cluster.u32 place, %0, %4;\n"
@@ -74,7 +74,7 @@ static __device__ __forceinline__ uint32_t emb_cluster_rank() {
     asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
     return rank;
 }
-/* threadIdx.x, read anew: what is made of it takes no registers beside a product's sums. */
+/* threadIdx.x, read again, so that values derived from it take no registers during a product. */
 static __device__ __forceinline__ uint32_t emb_thread() {
     uint32_t thread;
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
@@ -150,7 +150,7 @@ static __device__ __forceinline__ void emb_tensor_load(uint32_t to, const CUtens
                  "l"(map), "r"(col), "r"(row), "r"(barrier)
                  : "memory");
 }
-/* To the same place in every block of `mask`, each block's barrier told. */
+/* To the same place in every block of `mask`, and signals each block's barrier. */
 static __device__ __forceinline__ void emb_tensor_share(uint32_t to, const CUtensorMap *map,
                                                         int col, int row, uint32_t barrier,
                                                         uint16_t mask) {
@@ -204,7 +204,7 @@ static __device__ __forceinline__ void emb_wgmma(int32_t (&d)[EMB_WGMMA_SUMS], u
 #define EMB_SUMS32(C, d, i)                                                                        \
     EMB_SUMS8(C, d, i), EMB_SUMS8(C, d, i + 8), EMB_SUMS8(C, d, i + 16), EMB_SUMS8(C, d, i + 24)
 
-/* T's product: NAME of the shape and types, sums of type S and constraint C, FLAGS behind. */
+/* T's product: NAME of the shape and types, sums of type S and constraint C, followed by FLAGS. */
 #define EMB_WGMMA(T, S, C, NAME, FLAGS)                                                            \
     template <>                                                                                    \
     __device__ __forceinline__ void emb_wgmma<T>(S(&d)[EMB_WGMMA_SUMS], uint64_t a, uint64_t b,    \

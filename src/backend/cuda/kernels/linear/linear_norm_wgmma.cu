@@ -153,7 +153,7 @@ template <typename T>
 static __device__ __forceinline__ void store_norm(const float (&sums)[EMB_WGMMA_SUMS], float2 upper,
                                                   float2 lower, uint32_t gain,
                                                   const uint32_t (&pieces)[4], uint32_t half) {
-    constexpr int SHIFT = TILE_N * 4; /* behind the gains */
+    constexpr int SHIFT = TILE_N * 4; /* after the gains */
 #pragma unroll
     for (int j = 0; j < TILE_N / 8; j += 2) {
         uint32_t packed[4];
