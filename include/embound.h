@@ -458,7 +458,8 @@ typedef struct emb_row {
     uint64_t tokens;         /* encoded, special tokens included */
     uint64_t tokens_dropped; /* not encoded under EMB_LONG_TRUNCATE */
     const float *values; /* [dim], or [tokens, dim] with EMB_OUTPUT_TOKENS; f32; a text without any
-                            token, not even a special one, has a row of zeros */
+                            token, not even a special one, has a row of zeros, or with
+                            EMB_OUTPUT_TOKENS no values */
 } emb_row;
 
 /* Opens an engine within a plan: allocates every byte, makes it resident, loads the weights, starts

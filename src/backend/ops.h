@@ -2,7 +2,7 @@
  *
  * The CPU backends (ref, avx2, avx512) live under cpu/, CUDA's under cuda/. Called by encoder only.
  * Operations allocate nothing, read no file and never fail; a backend books all its scratch in
- * lane_layout. Legend: hidden = heads * head_dim; tokens of a tile are packed, no padding.
+ * lane_layout. Legend: hidden = heads * head_dim; chunks of a tile lie end to end, no padding.
  * Numerics: the order of every sum over cols (K) and over keys is fixed per (dtype, instruction
  * set); kernels split rows and tokens only. So a chunk's bits do not depend on the tile around it.
  * SPDX-License-Identifier: Apache-2.0 */

@@ -50,7 +50,7 @@ typedef struct emb_device_pass {
 } emb_device_pass;
 
 /* Books them for passes of at most so many tokens and chunks, each chunk of at least
- * chunk_tokens_min. */
+ * chunk_tokens_min tokens. */
 void emb_device_pass_layout(emb_device_pass *on_device, const emb_weights_config *config,
                             uint32_t chunk_tokens_min, uint32_t tokens, uint32_t chunks,
                             uint32_t tokens_per_tile, const emb_books *books);

@@ -1,4 +1,4 @@
-/* tiles.h - what the visitors of a pass share: packing a tile, gathering its word embeddings,
+/* tiles.h - what the visitors of a pass share: filling a tile, gathering its word embeddings,
  * cancelling.
  *
  * SPDX-License-Identifier: Apache-2.0 */

@@ -1,4 +1,4 @@
-/* walk.c - the only loop over layers, and the only place that orders a layer's blocks.
+/* walk.c - the only loop that computes layers, and the only place that orders a layer's blocks.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "encoder/walk.h"

@@ -98,11 +98,12 @@ emb_status emb_weights_load_layer(emb_weights *weights, emb_layer *layer, uint32
 void emb_weights_loader(void *weights, uint32_t index);
 void emb_weights_stop(emb_weights *weights);
 
-/* Announces one more pass, so that its layers may be loaded. Called once a pass. */
+/* Announces one more pass, so that its layers may be loaded. Called once a pass. Threads: any. */
 void emb_weights_begin_pass(emb_weights *weights);
 
 /* Takes one announcement back: a pass less will come than was announced. Layers that were loaded
- * for it are the next one's. */
+ * for it are the next one's. Threads: any; an engine may hold its mutex: the weights' own is always
+ * taken after it. */
 void emb_weights_skip_pass(emb_weights *weights);
 
 /* Gives layer `number` (see `loaded`) to the index-th of the lanes that share the weights, waiting

@@ -8,12 +8,20 @@
 #include "base/error.h"
 #include "encoder/weights_parts.h"
 
-/* Vectors go through staging too: `out` may be a device's memory. One that the family lacks, such
- * as a bias, is zeros. */
+/* Vectors that a family may lack: they are then zeros. */
+static bool may_lack(emb_tensor_role role) {
+    return role == EMB_TENSOR_EMBED_SHIFT || role == EMB_TENSOR_QUERY_BIAS ||
+           role == EMB_TENSOR_KEY_BIAS || role == EMB_TENSOR_VALUE_BIAS ||
+           role == EMB_TENSOR_ATTENTION_OUT_BIAS || role == EMB_TENSOR_ATTENTION_SHIFT ||
+           role == EMB_TENSOR_FFN_IN_BIAS || role == EMB_TENSOR_FFN_OUT_BIAS ||
+           role == EMB_TENSOR_FFN_SHIFT;
+}
+
+/* Vectors go through staging too: `out` may be a device's memory. */
 emb_status emb_weights_read_vector(emb_weights *w, emb_tensor_role role, uint32_t layer,
                                    uint32_t count, float *out, emb_error *error) {
     uint32_t rank, rows, cols;
-    if (!emb_model_tensor_shape(w->files, role, layer, &rank, &rows, &cols))
+    if (may_lack(role) && !emb_model_tensor_shape(w->files, role, layer, &rank, &rows, &cols))
         memset(w->staging, 0, count * sizeof *w->staging);
     else
         EMB_TRY(emb_model_read_rows(w->files, role, layer, 0, 1, w->staging, w->staging_scratch,

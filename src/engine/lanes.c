@@ -86,7 +86,8 @@ static void run_tiles(emb_engine *engine, emb_site *site, emb_lane *lane) {
 
 /* The first lane that reaches a window begins its pass, less texts withdrawn while it was queued.
  * If nothing is left, it ends the window instead, and the next one gets the pass's number and the
- * layers loaded for it. */
+ * layers loaded for it. Cuts the window under the mutex: the site's other lanes could not begin
+ * before anyway, and it happens only after a withdrawal. */
 static void begin_pass(emb_engine *engine, emb_site *site, emb_window *window) {
     window->begun = true;
     emb_engine_cut_again(window, engine->plan.tokens_per_tile);

@@ -108,7 +108,7 @@ void emb_engine_cut_window(emb_window *window, uint32_t *counts, uint32_t chunk_
                            uint32_t tokens_per_tile);
 
 /* Cuts a queued window again if texts of it were withdrawn since; its cuts still fit the plan.
- * Holds the engine's mutex. (batches.c) */
+ * The caller holds the engine's mutex. (batches.c) */
 void emb_engine_cut_again(emb_window *window, uint32_t tokens_per_tile);
 
 /* Filters a list of the window's chunks, keeping those of texts not withdrawn, in order; gives

@@ -273,7 +273,7 @@ static const emb_key tokenizer[] = {
     READ("added_tokens.special", "not normalised where that is not stated"),
     READ("normalizer", "PreTrainedTokenizerFast: null, a BertNormalizer, or a Sequence of that alone"),
     READ("pre_tokenizer", "PreTrainedTokenizerFast: a BertPreTokenizer"),
-    READ("post_processor", "PreTrainedTokenizerFast: two special tokens or more around the text"),
+    READ("post_processor", "PreTrainedTokenizerFast: up to eight special tokens around the text"),
     HARMLESS("decoder", "of decoding"),
     INSIDE("model", "the vocabulary"),
     READ("model.type", "WordPiece"),

@@ -48,7 +48,7 @@
 #define DEVICE_PAGE_BYTES (2u << 20) /* a GPU's memory is handed out in pages of this size */
 /* Left free on a shared card: the contexts that other processes have there still grow. */
 #define DEVICE_MARGIN_BYTES (16u << 20)
-#define DEVICE_LANES        2 /* streams: one computes while the other's host side packs */
+#define DEVICE_LANES        2 /* streams: one computes while the other's host side fills */
 #define DEVICE_READERS      4 /* threads that tokenise for it */
 
 /* A pass copies every layer once and uses it once per token, so with enough tokens products hide
@@ -524,8 +524,8 @@ static emb_status begin_plan(emb_plan *plan, emb_device_kind device, const emb_m
     plan->pooling = limits->pooling ? limits->pooling : model->shape.pooling;
     plan->normalize = limits->normalize == EMB_SWITCH_ON ||
                       (limits->normalize == EMB_SWITCH_MODEL && model->shape.normalizes);
-    plan->normalize_kept =
-        limits->normalize == EMB_SWITCH_ON && plan->dim < model->shape.output_width;
+    plan->normalize_kept = limits->normalize == EMB_SWITCH_ON &&
+                           plan->dim < emb_row_width(&model->shape, limits->output);
     plan->gemm = plan->device == EMB_DEVICE_CUDA ? limits->gemm : EMB_GEMM_OWN;
     plan->tune = plan->device == EMB_DEVICE_CUDA && limits->tune;
     plan->tuning = limits->tuning;

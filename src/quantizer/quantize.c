@@ -399,11 +399,14 @@ static emb_status check_memory(const quantizer *q, emb_error *error) {
     return EMB_BUDGET;
 }
 
-static emb_status choose_backend(const emb_backend **out, emb_error *error) {
+static emb_status choose_backend(const emb_backend **out, const emb_layer_spec *spec,
+                                 emb_error *error) {
     uint32_t features;
     EMB_TRY(emb_cpu_detect(&features, error));
-    *out = emb_cpu_backend(features, EMB_DTYPE_F32, NULL);
-    return EMB_OK;
+    *out = emb_cpu_backend(features, EMB_DTYPE_F32, spec);
+    const char *beyond = *out ? (*out)->supports(*out, spec) : "these layers";
+    if (!beyond) return EMB_OK;
+    return emb_error_set(error, EMB_UNSUPPORTED, "no kernels of this CPU compute %s", beyond);
 }
 
 emb_status emb_model_quantize(emb_quantize_result *out, const emb_model *model,
@@ -428,7 +431,7 @@ emb_status emb_model_quantize(emb_quantize_result *out, const emb_model *model,
     if (options->dtype == EMB_DTYPE_INT4)
         q.package.group = options->group ? options->group : EMB_QUANTIZE_GROUP;
     q.step.total = 1 + model->shape.layers * MATRICES;
-    EMB_TRY(choose_backend(&backend, error));
+    EMB_TRY(choose_backend(&backend, &model->shape.spec, error));
     emb_ledger ledger;
     emb_ledger_init(&ledger, NULL, 0);
     layout(&q, backend, &ledger);

@@ -74,11 +74,11 @@ def check_cut(tally, folder):
     own = encode(tally, folder, folder / "three", long, *cut)[1]
     others = encode(tally, folder, BERT, ["[MASK] " + t for t in long], *cut)[1]
     tally.expect(own and own == others, "the same ids, the same bits, where texts are cut")
-    for name, room in (("three", 3), ("none", 0)):
+    for name, length, why in (("three", 3, "no room for text"), ("none", 1, None)):
         done = run("encode", folder / name, "-i", folder / "in.jsonl", "-o", folder / "x.npy",
-                   "--max-length", room)
-        if room:
-            expect_exit(tally, done, 64, "no room for text", what="cut")
+                   "--max-length", length)
+        expect_exit(tally, done, 64 if why else 0, *([why] if why else []),
+                    what=f"{name}, {length}")
     config = folder / "four/sentence_bert_config.json"
     config.write_text(json.dumps({"max_seq_length": 4, "do_lower_case": False}))
     expect_exit(tally, run("plan", folder / "four"), 65, "4, of 4 in all; no room")

@@ -137,9 +137,10 @@ static void check_prepare() {
         batch b = batch_make(lengths, 100);
         REQUIRE(cudaDeviceSynchronize());
         std::vector<uint32_t> at(b.tokens);
-        std::vector<uint32_t> tiles(emb_cuda_items_words(b.tokens, (uint32_t)lengths.size()));
+        std::vector<uint32_t> tiles(emb_cuda_query_tiles_words(b.tokens, (uint32_t)lengths.size()));
         REQUIRE(cudaMemcpy(at.data(), b.batch.positions, b.tokens * 4, cudaMemcpyDeviceToHost));
-        REQUIRE(cudaMemcpy(tiles.data(), b.batch.items, tiles.size() * 4, cudaMemcpyDeviceToHost));
+        REQUIRE(cudaMemcpy(tiles.data(), b.batch.query_tiles, tiles.size() * 4,
+                           cudaMemcpyDeviceToHost));
         size_t item = 0;
         bool bad = false;
         for (size_t c = 0; c < lengths.size(); c++) {

@@ -16,7 +16,7 @@
 #include "base/dtype.h"
 #include "base/quantize.h"
 
-enum { COLS_MAX = 4096, NOT_SUPPORTED = 801, ITEM = 4 /* words of batch->items */ };
+enum { COLS_MAX = 4096, NOT_SUPPORTED = 801, ITEM = 4 /* words of batch->query_tiles */ };
 
 /* The arguments of any launch. A matrix of any type is an emb_cuda_quantized. */
 typedef struct work {
@@ -96,11 +96,11 @@ static void do_prepare(void *arguments) {
         uint32_t start = batch->starts[c], length = batch->starts[c + 1] - start;
         for (uint32_t i = 0; i < length; i++) batch->positions[start + i] = i;
         for (uint32_t row = 0; row < length; row += EMB_CUDA_QUERY_ROWS) {
-            uint32_t *item = batch->items + (size_t)ITEM * ++items;
+            uint32_t *item = batch->query_tiles + (size_t)ITEM * ++items;
             item[0] = start, item[1] = length, item[2] = row, item[3] = 0;
         }
     }
-    batch->items[0] = items;
+    batch->query_tiles[0] = items;
 }
 
 static int prepare(const emb_cuda_batch *batch, void *stream) {
@@ -565,8 +565,8 @@ static void attend(const work *w, uint32_t start, uint32_t query, uint32_t token
 static void do_attention(void *arguments) {
     const work *w = arguments;
     if (warms(w)) return;
-    for (uint32_t n = 1; n <= w->batch.items[0]; n++) {
-        const uint32_t *item = w->batch.items + (size_t)ITEM * n;
+    for (uint32_t n = 1; n <= w->batch.query_tiles[0]; n++) {
+        const uint32_t *item = w->batch.query_tiles + (size_t)ITEM * n;
         for (uint32_t q = item[2]; q < item[1] && q < item[2] + EMB_CUDA_QUERY_ROWS; q++)
             for (uint32_t h = 0; h < w->heads.heads; h++) attend(w, item[0], q, item[1], h);
     }

@@ -176,7 +176,7 @@ typedef struct batch {
 
 static inline batch batch_open(uint32_t tokens_max, uint32_t chunks_max) {
     batch b;
-    uint64_t tiles = emb_cuda_items_words(tokens_max, chunks_max);
+    uint64_t tiles = emb_cuda_query_tiles_words(tokens_max, chunks_max);
     uint64_t words = tiles + 2 + 2 * (uint64_t)tokens_max + 2 * (uint64_t)chunks_max + 1;
     REQUIRE(cudaMalloc((void **)&b.memory, words * 4));
     REQUIRE(cudaMemset(b.memory, 0xff, words * 4));
@@ -185,7 +185,7 @@ static inline batch batch_open(uint32_t tokens_max, uint32_t chunks_max) {
     REQUIRE(cudaGetDeviceProperties(&properties, 0));
     b.batch.overlap = properties.major >= 9;
     b.batch.tokens_max = tokens_max, b.batch.chunks_max = chunks_max;
-    b.batch.items = at, at += tiles;
+    b.batch.query_tiles = at, at += tiles;
     b.batch.counts = at, at += 2;
     b.batch.ids = at, at += tokens_max;
     b.batch.positions = at, at += tokens_max;

@@ -91,8 +91,7 @@ void emb_cpu_embed(const emb_backend *self, emb_lane_scratch *lane, void *out, c
     }
 }
 
-/* ---- pool, convert
- * ------------------------------------------------------------------------------- */
+/* ---- pool, convert --------------------------------------------------------------------------- */
 
 static void sum_tokens(float *out, const float *in, uint32_t tokens, uint32_t hidden) {
     memcpy(out, in, hidden * sizeof *out);

@@ -24,7 +24,7 @@ static emb_cuda_view view(const emb_lane_scratch *lane, const emb_tile *tile,
         .starts = v.lane.starts,
         .targets = v.lane.ids + tile->tokens,
         .positions = v.lane.positions,
-        .items = v.lane.items,
+        .query_tiles = v.lane.query_tiles,
         /* programmatic dependent launch: a kernel may start while the previous one ends; needs
          * Hopper, and the previous launch must be a kernel, not a graph */
         .overlap = v.queue->device.capability >= 90 && !v.queue->replayed,

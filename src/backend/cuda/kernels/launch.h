@@ -1,9 +1,9 @@
 /* launch.h - the launchers of the CUDA kernels as one table, which host/ calls through: the module
  * fills it with its kernels (launch.c), the fake device (tests/cuda) with loops.
  *
- * Legend: [tokens, ...] are the batch's, packed; rows of outputs past the batch stay untouched.
- * Numerics: the order of every sum over K, keys or tokens depends on nothing outside the chunk;
- * sums, softmax, norms, biases and pooled rows are always f32.
+ * Legend: [tokens, ...] are the batch's, chunks end to end; rows of outputs past the batch stay
+ * untouched. Numerics: the order of every sum over K, keys or tokens depends on nothing outside the
+ * chunk; sums, softmax, norms, biases and pooled rows are always f32.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CUDA_KERNELS_LAUNCH_H
@@ -28,7 +28,7 @@ typedef struct emb_cuda_device {
     uint32_t capability; /* 90 for sm_90 */
 } emb_cuda_device;
 
-/* The chunks that go through the encoder together, packed. All pointers are device pointers. */
+/* The chunks that go through the encoder together, end to end. All pointers are device pointers. */
 typedef struct emb_cuda_batch {
     uint32_t tokens_max, chunks_max; /* the bucket's, by which grids are sized */
     uint32_t overlap; /* 1: a kernel may be set up while the one before it ends; sm_90 and up */
@@ -37,13 +37,14 @@ typedef struct emb_cuda_batch {
     const uint32_t *starts;  /* [chunks_max + 1], first is 0 */
     const uint32_t *targets; /* [chunks_max]: row to which a chunk's vector is written */
     uint32_t *positions;     /* [tokens_max], made by prepare */
-    uint32_t *items;         /* [emb_cuda_items_words()] of attention, made by prepare */
+    uint32_t *query_tiles;   /* [emb_cuda_query_tiles_words()] of attention, made by prepare */
 } emb_cuda_batch;
 
-/* 32-bit words of batch->items, four per item: [0] and [1] are the first token and the length of
- * its chunk, [2] is where its query rows begin in the chunk. Item 0 holds the number of the others.
+/* 32-bit words of batch->query_tiles, four per tile: [0] and [1] are the first token and the length
+ * of its chunk, [2] is where its query rows begin in the chunk. Tile 0 holds the number of the
+ * others.
  * The address is a multiple of 16. */
-static inline uint64_t emb_cuda_items_words(uint32_t tokens_max, uint32_t chunks_max) {
+static inline uint64_t emb_cuda_query_tiles_words(uint32_t tokens_max, uint32_t chunks_max) {
     return 4 * (1 + (uint64_t)tokens_max / EMB_CUDA_QUERY_ROWS + chunks_max);
 }
 
@@ -203,7 +204,7 @@ typedef struct emb_cuda_launch {
 
     /* ---- attention, pool ---- */
 
-    /* out [tokens, hidden] = attention of packed qkv [tokens, 3 * hidden]; within each chunk. */
+    /* out [tokens, hidden] = attention of qkv [tokens, 3 * hidden] within each chunk. */
     int (*attention)(void *out, const void *qkv, const emb_cuda_heads *heads,
                      const emb_cuda_batch *batch, emb_dtype type, const emb_cuda_device *device,
                      void *stream);
@@ -243,15 +244,13 @@ typedef struct emb_cuda_launch {
 
     /* FP8: what bounds a matrix's outputs, device floats: bounds[0] the largest sum of magnitudes
      * of a row, bounds[1] the largest magnitude of the bias. Computed once, after the matrix is
-     * uploaded.
-     */
+     * uploaded. */
     int (*quantized_bounds)(float *bounds, const emb_cuda_quantized *linear,
                             const emb_cuda_device *device, void *stream);
 
     /* FP8: quantized_run whose outputs are codes: a token's scale is derived from its input's scale
      * and `bounds`, so that no output can exceed 448. E4M3 has the range for a scale that is larger
-     * than needed. `out` and `codes` must not overlap. rows: a multiple of 16.
-     */
+     * than needed. `out` and `codes` must not overlap. rows: a multiple of 16. */
     int (*quantized_codes)(const emb_cuda_codes *out, const emb_cuda_codes *codes,
                            const float *bounds, const emb_cuda_quantized *linear, int gelu,
                            emb_cuda_tile tile, const emb_cuda_batch *batch,

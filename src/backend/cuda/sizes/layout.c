@@ -23,7 +23,7 @@ uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, uint32_t chu
     lane->starts = lane->indices + EMB_INDEX_HEAD;
     lane->ids = lane->indices + emb_index_ids(chunks);
     lane->positions = cut(&end, tokens, sizeof(uint32_t));
-    lane->items = cut(&end, emb_cuda_items_words(tokens, chunks), sizeof(uint32_t));
+    lane->query_tiles = cut(&end, emb_cuda_query_tiles_words(tokens, chunks), sizeof(uint32_t));
     return end - (uintptr_t)base;
 }
 

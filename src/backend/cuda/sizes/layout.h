@@ -17,14 +17,14 @@
  * serves queries, keys and values as well as the intermediate. With quantized matrices, a product
  * that a norm reads replaces the source of its input: such models are used to save memory. */
 typedef struct emb_cuda_lane {
-    uint32_t *indices;   /* [emb_index_words()]: tokens and chunks, then what follows */
-    uint32_t *starts;    /* [chunks + 1] */
-    uint32_t *ids;       /* [tokens], then targets */
-    uint32_t *positions; /* [tokens] */
-    uint32_t *items;     /* attention's work list */
-    void *wide;          /* [tokens, max(3 * hidden, intermediate)]; FP8: 3 * hidden */
-    void *context;       /* [tokens, hidden] */
-    void *projected;     /* [tokens, hidden]; NULL with quantized matrices */
+    uint32_t *indices;     /* [emb_index_words()]: tokens and chunks, then what follows */
+    uint32_t *starts;      /* [chunks + 1] */
+    uint32_t *ids;         /* [tokens], then targets */
+    uint32_t *positions;   /* [tokens] */
+    uint32_t *query_tiles; /* attention's work list */
+    void *wide;            /* [tokens, max(3 * hidden, intermediate)]; FP8: 3 * hidden */
+    void *context;         /* [tokens, hidden] */
+    void *projected;       /* [tokens, hidden]; NULL with quantized matrices */
     /* I8 and FP8, else NULL: products' inputs as codes, see emb_cuda_codes. Those needed at the
      * same time do not overlap. */
     void *layer_codes;  /* [tokens, hidden]: a layer's input; after queries, keys and values */
@@ -35,8 +35,8 @@ typedef struct emb_cuda_lane {
     int32_t *code_zeros, *inner_zeros; /* [tokens] */
 } emb_cuda_lane;
 
-/* Cuts a tile's indices and what is derived from them (up to items) at base (NULL: measures), for
- * at most so many tokens and chunks; gives their bytes. */
+/* Cuts a tile's indices and what is derived from them (up to query_tiles) at base (NULL: measures),
+ * for at most so many tokens and chunks; gives their bytes. */
 uint64_t emb_cuda_indices_cut(emb_cuda_lane *lane, uint32_t tokens, uint32_t chunks, void *base);
 /* See emb_backend. */
 uint64_t emb_cuda_kept_place(const emb_backend *self, uint32_t tokens, uint32_t tiles,

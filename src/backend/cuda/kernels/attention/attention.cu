@@ -1,4 +1,4 @@
-/* attention.cu - attention of packed chunks in plain f32 arithmetic, and the choice of the kernel.
+/* attention.cu - attention of a batch in plain f32 arithmetic, and the choice of kernel.
  *
  * For f32, and for head sizes that are not a multiple of 16 bytes. A work item is (chunk, 64 query
  * rows, head); a warp holds 8 rows. Scores: a lane owns a key; context: a lane owns columns. Blocks
@@ -72,8 +72,8 @@ template <int D> struct progress {
 /* Scores to weights in shared memory, rescaling what was summed before. */
 template <int D>
 static __device__ __forceinline__ void
-soften(progress<D> &state, float (&scores)[WARP_ROWS], buffers<D> &b, const attention &p,
-       uint32_t head, uint32_t first_row, uint32_t warp_row, uint32_t key, bool valid) {
+update_softmax(progress<D> &state, float (&scores)[WARP_ROWS], buffers<D> &b, const attention &p,
+               uint32_t head, uint32_t first_row, uint32_t warp_row, uint32_t key, bool valid) {
     uint32_t lane = threadIdx.x & 31;
     const float *bias = p.relative + (uint64_t)head * (2 * p.relative_tokens - 1);
 #pragma unroll
@@ -150,7 +150,8 @@ static __device__ void attend(const attention &p, buffers<D> &b, uint4 tile, uin
         float scores[WARP_ROWS] = {};
         if (warp_row < rows) {
             score<D>(scores, b, warp_row, lane);
-            soften<D>(state, scores, b, p, head, tile.z, warp_row, key + lane, key + lane < length);
+            update_softmax<D>(state, scores, b, p, head, tile.z, warp_row, key + lane,
+                              key + lane < length);
         }
         __syncthreads();
         load_rows<T, D>(&b.rows[0][0], D + 4, from + p.hidden, stride, KEYS, length - key,
@@ -189,7 +190,7 @@ static int attention_plain(void *out, const void *qkv, const emb_cuda_heads *hea
                            cudaStream_t stream) {
     attention p = {out,
                    qkv,
-                   (const uint4 *)batch->items,
+                   (const uint4 *)batch->query_tiles,
                    heads->relative,
                    heads->hidden,
                    heads->heads,

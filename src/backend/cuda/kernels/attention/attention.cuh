@@ -26,7 +26,7 @@ template <typename T> struct emb_attention {
 template <typename T>
 static emb_attention<T> emb_attention_make(void *out, const void *qkv, const emb_cuda_heads *heads,
                                            const emb_cuda_batch *batch) {
-    return {(T *)out,        (const T *)qkv,         (const uint4 *)batch->items,
+    return {(T *)out,        (const T *)qkv,         (const uint4 *)batch->query_tiles,
             heads->relative, heads->hidden,          heads->heads,
             heads->head_dim, heads->relative_tokens, LOG2E / sqrtf((float)heads->head_dim)};
 }
@@ -54,8 +54,8 @@ static __device__ __forceinline__ void emb_attention_mask(float (&scores)[KEYS /
  * was summed before is rescaled. `scale` makes powers of 2 of the scores. */
 template <int D>
 static __device__ __forceinline__ void
-emb_attention_soften(float (&scores)[KEYS / 8][4], float (&context)[D / 8][4], float (&largest)[2],
-                     float (&sums)[2], float scale) {
+emb_attention_update_softmax(float (&scores)[KEYS / 8][4], float (&context)[D / 8][4],
+                             float (&largest)[2], float (&sums)[2], float scale) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         float top = largest[half];

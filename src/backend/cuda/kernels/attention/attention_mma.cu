@@ -1,4 +1,4 @@
-/* attention_mma.cu - attention of packed chunks on tensor cores, for 16-bit types, sm_75 and up.
+/* attention_mma.cu - attention of a batch on tensor cores, for 16-bit types, sm_75 and up.
  *
  * A work item is (chunk, 64 query rows, head); its four warps hold 16 rows each and walk the keys
  * of the chunk in blocks of 64 with an online softmax, so no score ever leaves the registers.
@@ -163,8 +163,8 @@ static __global__ void __launch_bounds__(THREADS, D == 32   ? 5
             float scores[KEYS / 8][4] = {};
             multiply_keys<T, D>(scores, shared + now.flip * B::TILE, warp_row, at, keys);
             emb_attention_mask<RELATIVE>(scores, p.scale, bias, warp_row, keys);
-            emb_attention_soften<D>(scores, state.context, state.largest, state.sums,
-                                    RELATIVE ? 1.0f : p.scale);
+            emb_attention_update_softmax<D>(scores, state.context, state.largest, state.sums,
+                                            RELATIVE ? 1.0f : p.scale);
             multiply_values<T, D>(state.context, scores, at + B::TILE, keys);
             if (left <= KEYS) {
                 T *out = p.out + (uint64_t)(now.tile.x + now.tile.z) * p.hidden;

@@ -1,4 +1,4 @@
-/* attention_wgmma.cu - attention of packed chunks on Hopper's warpgroup products; sm_90a only.
+/* attention_wgmma.cu - attention of a batch on Hopper's warpgroup products; sm_90a only.
  *
  * A work item is (chunk, 64 query rows, head), as in attention_mma.cu, and its bits are the same.
  * Tensor copies bring the next block of keys and values (and the next item's queries) while the
@@ -140,7 +140,8 @@ static __device__ __forceinline__ void attend(const CUtensorMap *map, const emb_
             float scores[KEYS / 8][4];
             multiply_keys<T, D>(scores, shared + flip * B::TILE, shared + at);
             emb_attention_mask<RELATIVE>(scores, p.scale, bias + stage * 128, warp_row, keys);
-            emb_attention_soften<D>(scores, context, largest, sums, RELATIVE ? 1.0f : p.scale);
+            emb_attention_update_softmax<D>(scores, context, largest, sums,
+                                            RELATIVE ? 1.0f : p.scale);
             multiply_values<T, D>(context, scores, shared + at + B::TILE);
             if (RELATIVE) bias[(stage ^ 1) * 128 + threadIdx.x] = bias_ahead;
             __syncthreads(); /* this stage may be written again */

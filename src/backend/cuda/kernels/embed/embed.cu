@@ -89,7 +89,7 @@ int emb_cuda_prepare(const emb_cuda_batch *batch, void *stream) {
     uint32_t blocks = 1 + (batch->chunks_max + per_block - 1) / per_block;
     if (blocks > 129) blocks = 129;
     return emb_launch(prepare_kernel, dim3(blocks), PREPARE_THREADS, 0, batch, (cudaStream_t)stream,
-                      (uint4 *)batch->items, batch->positions, batch->starts, batch->counts);
+                      (uint4 *)batch->query_tiles, batch->positions, batch->starts, batch->counts);
 }
 
 /* Eight columns of a word's row. */
