@@ -193,7 +193,7 @@ static emb_status fill_files(emb_model_files *files, const emb_shape *shape, con
 /* Reads the configuration: everything but the weights. sentence-transformers' own files are read
  * only if there is a modules.json. */
 static emb_status read_configuration(emb_shape *shape, configuration *c, emb_error *error) {
-    const char *root = c->at.root, *folder = c->modules.transformer;
+    const char *root = c->at.root, *folder = c->modules.list[0].folder;
     char config[EMB_RELATIVE_PATH_MAX];
     EMB_TRY(emb_modules_read(&c->modules, root, &c->findings, error));
     EMB_TRY(emb_document_path(c->directory, sizeof c->directory, root, folder, error));

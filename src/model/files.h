@@ -88,19 +88,32 @@ typedef struct emb_settings {
 emb_status emb_config_read(emb_shape *shape, emb_settings *settings, const char *root,
                            const char *path, emb_key_findings *findings, emb_error *error);
 
+/* What a class of sentence-transformers' modules is here: a row of the table in modules.c. */
+typedef struct emb_module_kind {
+    const char *type;         /* the class, without the packages in front */
+    const char *const *files; /* that a copy of its folder must hold; ends with NULL */
+    /* Reads them into a shape whose layers are known; NULL: files.c has that done before. */
+    emb_status (*apply)(emb_shape *shape, const char *root, const char *folder,
+                        emb_key_findings *findings, emb_error *error);
+} emb_module_kind;
+
+#define EMB_MODULES_MAX 8
+
 typedef struct emb_modules {
-    bool listed; /* there is a modules.json */
-    bool normalizes;
-    char transformer[EMB_TEXT_FIELD_MAX]; /* folder of config.json below the root; "": the root */
-    char pooling[EMB_TEXT_FIELD_MAX];     /* folder of the pooling's config.json */
-    char normalize[EMB_TEXT_FIELD_MAX];   /* folder of the normalising module */
+    bool listed; /* there is a modules.json; else there is an encoder alone */
+    uint32_t count;
+    struct emb_module {
+        const emb_module_kind *kind;
+        char folder[EMB_TEXT_FIELD_MAX]; /* below the root; "": the root */
+    } list[EMB_MODULES_MAX];             /* in their order; the encoder is the first */
 } emb_modules;
 
 /* Reads modules.json where there is one. */
 emb_status emb_modules_read(emb_modules *modules, const char *root, emb_key_findings *findings,
                             emb_error *error);
 
-/* Fills pooling, normalizes and output_width of a shape whose layers are known. */
+/* Fills pooling, normalizes and output_width of a shape whose layers are known, as the modules
+ * behind them say. */
 emb_status emb_modules_apply(emb_shape *shape, const emb_modules *modules, const char *root,
                              emb_key_findings *findings, emb_error *error);
 
@@ -110,10 +123,11 @@ emb_status emb_transformer_read(emb_shape *shape, emb_settings *settings,
                                 const emb_modules *modules, const char *root,
                                 emb_key_findings *findings, emb_error *error);
 
-/* Possible names of the file of the Transformer's arguments; the first that exists and has any
- * argument is read. */
-#define EMB_TRANSFORMER_FILES 7
-extern const char *const emb_transformer_files[EMB_TRANSFORMER_FILES];
+/* The files in the encoder's folder besides the weights; ends with NULL. The first ones are
+ * possible names of the file of the Transformer's arguments, of which the first that exists and has
+ * any argument is read. */
+#define EMB_ARGUMENT_FILES 7
+extern const char *const emb_transformer_files[];
 
 /* Prompts: name, NUL, text, NUL, and so on. `texts` NULL: measures `bytes`, else fills that many.
  */

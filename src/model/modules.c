@@ -9,92 +9,6 @@
 #include "base/error.h"
 #include "model/keys.h"
 
-#define MODULES_MAX 3
-
-/* ---- modules.json ---------------------------------------------------------------------------- */
-
-/* A folder inside the model: no way out of it. */
-static bool is_inside(const char *folder) {
-    return *folder != '/' && strcmp(folder, "..") != 0 && strncmp(folder, "../", 3) != 0 &&
-           !strstr(folder, "/../") &&
-           (strlen(folder) < 3 || strcmp(folder + strlen(folder) - 3, "/..") != 0);
-}
-
-/* The class of a module, such as "Pooling"; "" if it is not one of the library's own. */
-static const char *class_of(const char *type) {
-    const char *dot = strrchr(type, '.');
-    return dot && strncmp(type, "sentence_transformers.", 22) == 0 ? dot + 1 : "";
-}
-
-/* A list being read. */
-typedef struct reading {
-    emb_modules *modules;
-    emb_key_findings *findings;
-    char names[MODULES_MAX][EMB_TEXT_FIELD_MAX];
-} reading;
-
-static emb_status add_module(reading *r, uint32_t index, const char *type, const char *path,
-                             emb_error *error) {
-    static const char *const order[MODULES_MAX] = {"Transformer", "Pooling", "Normalize"};
-    emb_modules *modules = r->modules;
-    char *const folders[MODULES_MAX] = {modules->transformer, modules->pooling, modules->normalize};
-    if (!is_inside(path))
-        return emb_error_set(error, EMB_BAD_FILE, "module %u: \"path\" \"%s\" leaves the model",
-                             index, path);
-    if (index >= MODULES_MAX || strcmp(class_of(type), order[index]) != 0)
-        return emb_error_set(error, EMB_UNSUPPORTED,
-                             "module %u (\"path\" \"%s\") has \"type\" \"%s\", which is not "
-                             "supported: only Transformer, Pooling and Normalize, in this order",
-                             index, path, type);
-    for (uint32_t i = 0; i < index; i++)
-        if (*r->names[i] && strcmp(r->names[i], r->names[index]) == 0)
-            return emb_error_set(error, EMB_UNSUPPORTED,
-                                 "modules %u and %u have the same \"name\", so that the reference "
-                                 "loses one: number them",
-                                 i, index);
-    memcpy(folders[index], path, strlen(path) + 1);
-    modules->normalizes = index == 2;
-    return EMB_OK;
-}
-
-static emb_status parse_modules(emb_json *json, void *user, emb_error *error) {
-    reading *r = user;
-    emb_json_event event;
-    uint32_t index = 0;
-    EMB_TRY(emb_json_next(json, &event, error));
-    if (event != EMB_JSON_ARRAY_BEGIN)
-        return emb_error_set(error, EMB_BAD_FILE, "a list of modules ([...]) was expected");
-    for (;; index++) {
-        char type[EMB_TEXT_FIELD_MAX] = "", path[EMB_TEXT_FIELD_MAX] = "";
-        char name[EMB_TEXT_FIELD_MAX] = "";
-        emb_field fields[] = {EMB_FIELD("type", TEXT, type), EMB_FIELD("path", TEXT, path),
-                              EMB_FIELD("name", TEXT, name)};
-        EMB_TRY(emb_json_next(json, &event, error));
-        if (event == EMB_JSON_ARRAY_END) break;
-        if (event != EMB_JSON_OBJECT_BEGIN)
-            return emb_error_set(error, EMB_BAD_FILE, "module %u is not an object ({...})", index);
-        EMB_TRY(emb_keys_object(json, true, EMB_KEYS_MODULES, fields, 3, r->findings, error));
-        if (!fields[0].given || !fields[1].given)
-            return emb_error_set(error, EMB_BAD_FILE, "module %u: the key \"%s\" is missing", index,
-                                 fields[0].given ? "path" : "type");
-        if (index < MODULES_MAX) memcpy(r->names[index], name, sizeof name);
-        EMB_TRY(add_module(r, index, type, path, error));
-    }
-    if (index < 2)
-        return emb_error_set(error, EMB_UNSUPPORTED,
-                             "%u modules; a Transformer and a Pooling are needed at least", index);
-    return EMB_OK;
-}
-
-emb_status emb_modules_read(emb_modules *modules, const char *root, emb_key_findings *findings,
-                            emb_error *error) {
-    reading r = {.modules = modules, .findings = findings};
-    memset(modules, 0, sizeof *modules);
-    modules->listed = emb_document_exists(root, "modules.json");
-    if (!modules->listed) return EMB_OK;
-    return emb_document_read(root, "modules.json", parse_modules, &r, error);
-}
-
 /* ---- pooling --------------------------------------------------------------------------------- */
 
 enum pooling_key {
@@ -178,19 +92,119 @@ static emb_status read_pooling(emb_shape *shape, const char *root, const char *f
     return status == EMB_OK ? EMB_OK : emb_document_blame(path, status, error);
 }
 
-/* ---- both ------------------------------------------------------------------------------------ */
+/* ---- what follows the encoder ---------------------------------------------------------------- */
+
+static emb_status read_normalize(emb_shape *shape, const char *root, const char *folder,
+                                 emb_key_findings *findings, emb_error *error) {
+    char path[EMB_RELATIVE_PATH_MAX];
+    shape->normalizes = true;
+    EMB_TRY(emb_document_path(path, sizeof path, folder, "config.json", error));
+    if (!*folder || !emb_document_exists(root, path)) return EMB_OK;
+    return emb_keys_check(EMB_KEYS_NORMALIZE, root, path, NULL, 0, findings, error);
+}
+
+static const char *const config_alone[] = {"config.json", NULL};
+
+/* In their order. The first two are needed. */
+static const emb_module_kind kinds[] = {
+    {"Transformer", emb_transformer_files, NULL},
+    {"Pooling", config_alone, read_pooling},
+    {"Normalize", config_alone, read_normalize},
+};
+#define KINDS (sizeof kinds / sizeof kinds[0])
+_Static_assert(KINDS <= EMB_MODULES_MAX, "a list holds one of each kind");
 
 emb_status emb_modules_apply(emb_shape *shape, const emb_modules *modules, const char *root,
                              emb_key_findings *findings, emb_error *error) {
-    char path[EMB_RELATIVE_PATH_MAX];
     /* A bare encoder: what sentence-transformers does with one. */
     shape->pooling = EMB_POOLING_MEAN;
     shape->output_width = shape->spec.hidden;
-    shape->normalizes = modules->normalizes;
+    for (uint32_t i = 1; i < modules->count; i++)
+        EMB_TRY(
+            modules->list[i].kind->apply(shape, root, modules->list[i].folder, findings, error));
+    return EMB_OK;
+}
+
+/* ---- modules.json ---------------------------------------------------------------------------- */
+
+/* A folder inside the model: no way out of it. */
+static bool is_inside(const char *folder) {
+    return *folder != '/' && strcmp(folder, "..") != 0 && strncmp(folder, "../", 3) != 0 &&
+           !strstr(folder, "/../") &&
+           (strlen(folder) < 3 || strcmp(folder + strlen(folder) - 3, "/..") != 0);
+}
+
+/* The class of a module, such as "Pooling"; "" if it is not one of the library's own. */
+static const char *class_of(const char *type) {
+    const char *dot = strrchr(type, '.');
+    return dot && strncmp(type, "sentence_transformers.", 22) == 0 ? dot + 1 : "";
+}
+
+/* A list being read. */
+typedef struct reading {
+    emb_modules *modules;
+    emb_key_findings *findings;
+    char names[EMB_MODULES_MAX][EMB_TEXT_FIELD_MAX];
+} reading;
+
+static emb_status add_module(reading *r, uint32_t index, const char *type, const char *path,
+                             emb_error *error) {
+    if (!is_inside(path))
+        return emb_error_set(error, EMB_BAD_FILE, "module %u: \"path\" \"%s\" leaves the model",
+                             index, path);
+    if (index >= KINDS || strcmp(class_of(type), kinds[index].type) != 0)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "module %u (\"path\" \"%s\") has \"type\" \"%s\", which is not "
+                             "supported: only Transformer, Pooling and Normalize, in this order",
+                             index, path, type);
+    for (uint32_t i = 0; i < index; i++)
+        if (*r->names[i] && strcmp(r->names[i], r->names[index]) == 0)
+            return emb_error_set(error, EMB_UNSUPPORTED,
+                                 "modules %u and %u have the same \"name\", so that the reference "
+                                 "loses one: number them",
+                                 i, index);
+    r->modules->list[index].kind = &kinds[index];
+    memcpy(r->modules->list[index].folder, path, strlen(path) + 1);
+    r->modules->count = index + 1;
+    return EMB_OK;
+}
+
+static emb_status parse_modules(emb_json *json, void *user, emb_error *error) {
+    reading *r = user;
+    emb_json_event event;
+    uint32_t index = 0;
+    EMB_TRY(emb_json_next(json, &event, error));
+    if (event != EMB_JSON_ARRAY_BEGIN)
+        return emb_error_set(error, EMB_BAD_FILE, "a list of modules ([...]) was expected");
+    for (;; index++) {
+        char type[EMB_TEXT_FIELD_MAX] = "", path[EMB_TEXT_FIELD_MAX] = "";
+        char name[EMB_TEXT_FIELD_MAX] = "";
+        emb_field fields[] = {EMB_FIELD("type", TEXT, type), EMB_FIELD("path", TEXT, path),
+                              EMB_FIELD("name", TEXT, name)};
+        EMB_TRY(emb_json_next(json, &event, error));
+        if (event == EMB_JSON_ARRAY_END) break;
+        if (event != EMB_JSON_OBJECT_BEGIN)
+            return emb_error_set(error, EMB_BAD_FILE, "module %u is not an object ({...})", index);
+        EMB_TRY(emb_keys_object(json, true, EMB_KEYS_MODULES, fields, 3, r->findings, error));
+        if (!fields[0].given || !fields[1].given)
+            return emb_error_set(error, EMB_BAD_FILE, "module %u: the key \"%s\" is missing", index,
+                                 fields[0].given ? "path" : "type");
+        if (index < EMB_MODULES_MAX) memcpy(r->names[index], name, sizeof name);
+        EMB_TRY(add_module(r, index, type, path, error));
+    }
+    if (index < 2)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "%u modules; a Transformer and a Pooling are needed at least", index);
+    return EMB_OK;
+}
+
+emb_status emb_modules_read(emb_modules *modules, const char *root, emb_key_findings *findings,
+                            emb_error *error) {
+    reading r = {.modules = modules, .findings = findings};
+    memset(modules, 0, sizeof *modules);
+    modules->listed = emb_document_exists(root, "modules.json");
+    modules->list[0].kind = kinds;
+    modules->count = 1;
     if (!modules->listed) return EMB_OK;
-    EMB_TRY(read_pooling(shape, root, modules->pooling, findings, error));
-    if (!modules->normalizes) return EMB_OK;
-    EMB_TRY(emb_document_path(path, sizeof path, modules->normalize, "config.json", error));
-    if (!*modules->normalize || !emb_document_exists(root, path)) return EMB_OK;
-    return emb_keys_check(EMB_KEYS_NORMALIZE, root, path, NULL, 0, findings, error);
+    return emb_document_read(root, "modules.json", parse_modules, &r, error);
 }

@@ -10,11 +10,22 @@
 #include "base/error.h"
 #include "model/keys.h"
 
-const char *const emb_transformer_files[EMB_TRANSFORMER_FILES] = {
-    "sentence_bert_config.json",       "sentence_roberta_config.json",
-    "sentence_distilbert_config.json", "sentence_camembert_config.json",
-    "sentence_albert_config.json",     "sentence_xlm-roberta_config.json",
-    "sentence_xlnet_config.json"};
+const char *const emb_transformer_files[] = {
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    NULL,
+};
 
 /* Where the encoder's files are. */
 typedef struct place {
@@ -66,7 +77,7 @@ enum { LENGTH, TOKENIZER_OLD, TOKENIZER, TEXT, COMMON, LOWER, MODULE_KEYS };
  * is read later. */
 static emb_status read_module(const place *at, stated_length *out, bool *lowercase,
                               emb_error *error) {
-    for (size_t f = 0; f < EMB_TRANSFORMER_FILES; f++) {
+    for (size_t f = 0; f < EMB_ARGUMENT_FILES; f++) {
         double lengths[LOWER] = {0};
         bool there, any;
         emb_field fields[] = {
@@ -112,7 +123,7 @@ static emb_status read_tokenizer(const place *at, stated_length *out, emb_error 
 emb_status emb_transformer_read(emb_shape *shape, emb_settings *settings,
                                 const emb_modules *modules, const char *root,
                                 emb_key_findings *findings, emb_error *error) {
-    place at = {root, modules->transformer, findings};
+    place at = {root, modules->list[0].folder, findings};
     stated_length length = {shape->window_tokens, NULL, NULL};
     EMB_TRY(refuse_files(&at, error));
     EMB_TRY(read_tokenizer(&at, &length, error));
