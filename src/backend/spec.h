@@ -64,8 +64,8 @@ typedef struct emb_layer_spec {
     /* filled in by whoever runs the layers; zero in a model's shape */
     uint32_t chunk_tokens_min; /* shortest chunk in any tile, at least 1 */
     uint32_t chunk_tokens_max; /* longest */
-    const float *relative; /* NULL, or [heads, 2 * chunk_tokens_max - 1]: added to the scaled score
-                              of query i and key j at [j - i + chunk_tokens_max - 1] */
+    float *relative; /* NULL, or [heads, 2 * chunk_tokens_max - 1]: added to the scaled score of
+                        query i and key j at [j - i + chunk_tokens_max - 1] */
 } emb_layer_spec;
 
 /* Rows of the matrix that gives queries, keys and values side by side. */

@@ -14,8 +14,9 @@ static uint64_t staging_place(uint32_t tokens, uint32_t tiles, uint32_t chunk_to
 }
 
 void emb_device_pass_layout(emb_device_pass *on_device, const emb_weights_config *config,
-                            uint32_t chunk_tokens_min, uint32_t tokens, uint32_t chunks,
-                            uint32_t tokens_per_tile, const emb_books *books) {
+                            uint32_t tokens, uint32_t chunks, uint32_t tokens_per_tile,
+                            const emb_books *books) {
+    uint32_t least = config->chunk_tokens_min;
     /* a cut and the first chunk of the next are more than a tile: so two cuts are, together */
     uint64_t tiles = 2 * ((uint64_t)tokens / (tokens_per_tile + 1)) + 1;
     if (tiles > chunks) tiles = chunks;
@@ -24,13 +25,12 @@ void emb_device_pass_layout(emb_device_pass *on_device, const emb_weights_config
     on_device->tiles = emb_ledger_take(books->host, tiles, sizeof *on_device->tiles);
     emb_ledger_item(books->pinned, "tiles of a pass");
     for (uint32_t i = 0; i < 2; i++)
-        on_device->staging[i] =
-            emb_ledger_take(books->pinned, staging_place(tokens, (uint32_t)tiles, chunk_tokens_min),
-                            sizeof(uint32_t));
+        on_device->staging[i] = emb_ledger_take(
+            books->pinned, staging_place(tokens, (uint32_t)tiles, least), sizeof(uint32_t));
     emb_ledger_item(books->device, "tiles of a pass");
     on_device->kept = emb_ledger_take(
         books->device, 1,
-        config->backend->kept_place(config->backend, tokens, (uint32_t)tiles, chunk_tokens_min));
+        config->backend->kept_place(config->backend, tokens, (uint32_t)tiles, least));
 }
 
 /* The host runs ahead of the device by up to a pass: it waits for nothing but its own lane, at the
@@ -72,16 +72,14 @@ static emb_status begin_tile(emb_encoder *encoder, emb_lane *lane, const emb_pas
 static emb_status run_tile(const emb_pass_share *s, uint32_t c, uint32_t n, emb_error *error) {
     emb_encoder *encoder = s->encoder;
     const emb_pass *pass = s->pass;
-    const emb_backend *backend = encoder->backend;
     const emb_layer_step step = emb_lane_step(encoder, s->lane);
-    size_t row_bytes = (size_t)encoder->shape->spec.hidden * backend->activation_bytes;
+    size_t row_bytes = (size_t)encoder->shape->spec.hidden * encoder->backend->activation_bytes;
     void *x = (unsigned char *)pass->x + pass->cuts[c].row0 * row_bytes;
     if (n == 0) EMB_TRY(begin_tile(encoder, s->lane, pass, c, x, error));
     const emb_device_tile *own = &pass->on_device->tiles[c];
     emb_walk_layer(&step, x, x, &own->tile, s->layer);
     if (n + 1 == encoder->shape->layers)
-        backend->pool(backend, &s->lane->scratch, pass->vectors, own->targets, x, &own->tile,
-                      &encoder->pool, &encoder->blocks);
+        emb_outside_rows(encoder, s->lane, pass, &own->tile, own->targets, x);
     return EMB_OK;
 }
 

@@ -49,11 +49,10 @@ typedef struct emb_device_pass {
     unsigned char *kept;    /* device memory: the same, and what is derived from them there */
 } emb_device_pass;
 
-/* Books them for passes of at most so many tokens and chunks, each chunk of at least
- * chunk_tokens_min tokens. */
+/* Books them for passes of at most so many tokens and chunks. */
 void emb_device_pass_layout(emb_device_pass *on_device, const emb_weights_config *config,
-                            uint32_t chunk_tokens_min, uint32_t tokens, uint32_t chunks,
-                            uint32_t tokens_per_tile, const emb_books *books);
+                            uint32_t tokens, uint32_t chunks, uint32_t tokens_per_tile,
+                            const emb_books *books);
 
 /* What goes through all layers together. With streamed weights all lanes share it; with resident
  * weights it is a single tile, owned by one lane. */

@@ -4,8 +4,6 @@
  * With streamed weights a pass is many tiles, and all lanes share each layer while it is there.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "base/error.h"
 #include "base/process.h"
 #include "encoder/tiles.h"
@@ -24,17 +22,6 @@ static emb_status begin_tile(emb_tile *tile, const uint32_t **targets, emb_embed
     }
     lane->replayed = device && device->begin(tile, targets, &lane->scratch);
     return EMB_OK;
-}
-
-/* Puts each token's vector where the window has the token. A CPU's activations are f32. */
-static void keep_tokens(const emb_lane *lane, const emb_pass *pass, const float *x,
-                        uint32_t hidden) {
-    for (uint32_t i = 0; i < lane->tile.chunks; i++) {
-        uint32_t start = lane->tile.starts[i], tokens = lane->tile.starts[i + 1] - start;
-        uint64_t place = pass->table->starts[lane->tile_targets[i]];
-        memcpy(pass->vectors + place * hidden, x + (uint64_t)start * hidden,
-               (size_t)tokens * hidden * sizeof *x);
-    }
 }
 
 static emb_status run_tile(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
@@ -58,11 +45,7 @@ static emb_status run_tile(emb_encoder *encoder, emb_lane *lane, const emb_pass 
         const emb_layer_step step = emb_lane_step(encoder, lane);
         emb_walk_layer(&step, x, x, &lane->tile, layer);
     }
-    if (last && encoder->keeps_tokens)
-        keep_tokens(lane, pass, x, encoder->shape->spec.hidden);
-    else if (last)
-        backend->pool(backend, &lane->scratch, pass->vectors, lane->tile_targets, x, &lane->tile,
-                      &encoder->pool, &encoder->blocks);
+    if (last) emb_outside_rows(encoder, lane, pass, &lane->tile, lane->tile_targets, x);
     /* a device runs behind: what it reads must stay until it is done */
     if (backend->device && last) return backend->device->finish(&lane->scratch, error);
     return EMB_OK;

@@ -34,8 +34,8 @@ emb_status emb_weights_load_relative(emb_weights *w, emb_error *error) {
             uint32_t bucket = relative_bucket(distance, s->relative_buckets, s->relative_distance);
             row[i] = buckets[bucket * s->spec.heads + head];
         }
-        w->backend->convert(w->backend, w->relative + (size_t)head * width, EMB_DTYPE_F32, row, 1,
-                            width);
+        w->backend->convert(w->backend, w->spec->relative + (size_t)head * width, EMB_DTYPE_F32,
+                            row, 1, width);
     }
     return EMB_OK;
 }

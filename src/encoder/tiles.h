@@ -33,6 +33,11 @@ typedef struct emb_pass_share {
 emb_status emb_pass_enter(void *share, uint32_t n, emb_error *error);
 void emb_pass_leave(void *share, uint32_t n);
 
+/* Makes a tile's rows from x, the last layer's output, which may be overwritten, and writes them to
+ * the targets in the pass's vectors. Enqueued on a device. (outside.c) */
+void emb_outside_rows(const emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
+                      const emb_tile *tile, const uint32_t *targets, void *x);
+
 /* Fails: EMB_CANCELLED. */
 emb_status emb_pass_check(const emb_pass *pass, emb_error *error);
 

@@ -35,7 +35,7 @@ typedef struct emb_weights {
     emb_embedding embedding;
     void *words; /* the table behind embedding.words, if resident or pinned */
     float *positions, *embed_gain, *embed_shift;
-    float *relative;              /* see emb_layer_spec; NULL for BERT */
+    emb_layer_spec *spec;         /* the caller's; its tables are booked and loaded here */
     emb_layer *layers;            /* [layers] resident, or [slots] */
     float *staging;               /* [EMB_PACK_ROWS, max cols] f32 rows on their way */
     void *staging_scratch;        /* bytes as the file has them */
@@ -64,7 +64,7 @@ typedef struct emb_weights_config {
     const emb_shape *shape;
     const emb_backend *backend;
     emb_dtype dtype;
-    uint32_t slots, lanes, chunk_tokens_max, device;
+    uint32_t slots, lanes, chunk_tokens_min, chunk_tokens_max, device;
     bool words_resident, words_pinned, layers_pinned, fills_pinned;
     emb_pinned_weights pinned;
 } emb_weights_config;
@@ -73,9 +73,10 @@ typedef struct emb_weights_config {
 void emb_pinned_weights_layout(emb_pinned_weights *pinned, const emb_weights_config *config,
                                const emb_books *books);
 
-/* Books resident weights, or slots: vectors and matrices as the device's, staging as the host's. */
-void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
-                        const emb_books *books);
+/* Books resident weights, or slots: vectors and matrices as the device's, staging as the host's.
+ * Fills the layers' spec, with the fields for whoever runs them; it must outlive the weights. */
+void emb_weights_layout(emb_weights *weights, emb_layer_spec *spec,
+                        const emb_weights_config *config, const emb_books *books);
 
 /* After binding; paired with close. */
 void emb_weights_init(emb_weights *weights);

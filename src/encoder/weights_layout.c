@@ -67,11 +67,6 @@ uint64_t emb_weights_layer_in_block(emb_layer *layer, const emb_weights *weights
     return ledger.bytes;
 }
 
-static void *words_layout(const emb_weights_config *config, emb_ledger *ledger) {
-    return emb_ledger_take(ledger, config->shape->vocabulary,
-                           emb_dtype_row_bytes(config->dtype, config->shape->spec.hidden));
-}
-
 void emb_pinned_weights_layout(emb_pinned_weights *pinned, const emb_weights_config *config,
                                const emb_books *books) {
     emb_weights like = {.files = config->files,
@@ -82,7 +77,7 @@ void emb_pinned_weights_layout(emb_pinned_weights *pinned, const emb_weights_con
     memset(pinned, 0, sizeof *pinned);
     if (config->words_pinned) {
         emb_ledger_item(books->pinned, "embeddings");
-        pinned->words = words_layout(config, books->pinned);
+        pinned->words = emb_outside_words_layout(config, books->pinned);
     }
     if (config->layers_pinned) {
         emb_ledger_item(books->pinned, "layers");
@@ -138,13 +133,15 @@ static void staging_layout(emb_weights *w, emb_ledger *ledger) {
     w->importance = emb_ledger_take(ledger, w->shape->spec.hidden, sizeof(float));
 }
 
-void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
-                        const emb_books *books) {
-    const emb_shape *s = config->shape;
-    emb_ledger *ledger = books->device;
+void emb_weights_layout(emb_weights *weights, emb_layer_spec *spec,
+                        const emb_weights_config *config, const emb_books *books) {
+    *spec = config->shape->spec;
+    spec->chunk_tokens_min = config->chunk_tokens_min;
+    spec->chunk_tokens_max = config->chunk_tokens_max;
     memset(weights, 0, sizeof *weights);
     weights->files = config->files;
-    weights->shape = s;
+    weights->shape = config->shape;
+    weights->spec = spec;
     weights->backend = config->backend;
     weights->dtype = config->dtype;
     weights->stored = is_stored(config);
@@ -158,18 +155,7 @@ void emb_weights_layout(emb_weights *weights, const emb_weights_config *config,
     weights->device = config->device;
     weights->chunk_tokens_max = config->chunk_tokens_max;
 
-    emb_ledger_item(ledger, "embeddings");
-    weights->words = config->words_pinned     ? config->pinned.words
-                     : config->words_resident ? words_layout(config, ledger)
-                                              : NULL;
-    weights->positions =
-        emb_ledger_take(ledger, (uint64_t)config->chunk_tokens_max * s->spec.hidden, sizeof(float));
-    weights->embed_gain = emb_ledger_take(ledger, s->spec.hidden, sizeof(float));
-    weights->embed_shift = emb_ledger_take(ledger, s->spec.hidden, sizeof(float));
-    if (s->relative_buckets)
-        weights->relative = emb_ledger_take(
-            ledger, (uint64_t)s->spec.heads * (2 * config->chunk_tokens_max - 1), sizeof(float));
-
+    emb_outside_layout(weights, config, books->device);
     layers_layout(weights, books);
 
     emb_ledger_item(books->host, "weight reading");

@@ -19,6 +19,11 @@ uint64_t emb_weights_layer_in_block(emb_layer *layer, const emb_weights *weights
 emb_status emb_weights_read_vector(emb_weights *weights, emb_tensor_role role, uint32_t layer,
                                    uint32_t count, float *out, emb_error *error);
 
+/* Books what is outside the layers, and loads it through staging. (outside.c) */
+void emb_outside_layout(emb_weights *weights, const emb_weights_config *config, emb_ledger *ledger);
+emb_status emb_outside_load(emb_weights *weights, emb_error *error);
+void *emb_outside_words_layout(const emb_weights_config *config, emb_ledger *ledger);
+
 /* positions.c */
 emb_status emb_weights_load_positions(emb_weights *weights, emb_error *error);
 emb_status emb_weights_load_relative(emb_weights *weights, emb_error *error);

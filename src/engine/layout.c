@@ -60,23 +60,18 @@ static void text_layout(emb_memory *memory, const emb_model *model, const emb_pl
 }
 
 /* A site's weights, and what else its lanes share. */
-static void site_layout(emb_site *site, const emb_model *model, const emb_plan *plan,
-                        const emb_weights_config *config, const emb_books *books) {
+static void site_layout(emb_site *site, const emb_plan *plan, const emb_weights_config *config,
+                        const emb_books *books) {
     const emb_shape *shape = config->shape;
-    emb_weights_layout(&site->weights, config, books);
-    site->blocks = shape->spec;
-    site->blocks.chunk_tokens_min = emb_text_chunk_min(&model->text.specials);
-    site->blocks.chunk_tokens_max = plan->chunk_tokens_max;
-    site->blocks.relative = site->weights.relative;
+    emb_weights_layout(&site->weights, &site->blocks, config, books);
     site->pass_x = NULL;
     site->passes = 0;
     site->runs_device = false;
     if (!plan->weight_slots) return;
     site->runs_device = books->device != books->host;
     if (site->runs_device)
-        emb_device_pass_layout(&site->on_device, config, site->blocks.chunk_tokens_min,
-                               plan->window_tokens, plan->window_chunks, plan->tokens_per_tile,
-                               books);
+        emb_device_pass_layout(&site->on_device, config, plan->window_tokens, plan->window_chunks,
+                               plan->tokens_per_tile, books);
     emb_ledger_item(books->device, "activations of a pass");
     site->pass_x =
         emb_ledger_take(books->device, (uint64_t)plan->window_tokens * shape->spec.hidden,
@@ -106,6 +101,7 @@ void emb_engine_layout(emb_memory *memory, const emb_model *model, const emb_pla
         .dtype = plan->dtype,
         .slots = plan->weight_slots,
         .lanes = plan->lanes / sites,
+        .chunk_tokens_min = emb_text_chunk_min(&model->text.specials),
         .chunk_tokens_max = plan->chunk_tokens_max,
         .words_resident = plan->embeddings_resident,
         .words_pinned = plan->embeddings_pinned,
@@ -119,7 +115,7 @@ void emb_engine_layout(emb_memory *memory, const emb_model *model, const emb_pla
         config.device = plan->devices[d];
         config.fills_pinned = d == 0;
         emb_site *site = memory->sites ? &memory->sites[d] : &one_site;
-        site_layout(site, model, plan, &config, &at);
+        site_layout(site, plan, &config, &at);
         for (uint32_t i = d; i < plan->lanes; i += sites)
             emb_lane_layout(memory->lanes ? &memory->lanes[i] : &one_lane, i / sites, &config,
                             &site->blocks, plan->tokens_per_tile, plan->weight_slots == 0, &at);

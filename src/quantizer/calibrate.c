@@ -30,14 +30,11 @@ static void weights_layout(emb_calibration *c, const emb_books *books) {
         .dtype = EMB_DTYPE_F32,
         .slots = 1,
         .lanes = 1,
+        .chunk_tokens_min = emb_text_chunk_min(&c->model->text.specials),
         .chunk_tokens_max = s->default_tokens,
         .words_resident = false,
     };
-    emb_weights_layout(&c->weights, &config, books);
-    c->blocks = s->spec;
-    c->blocks.chunk_tokens_min = emb_text_chunk_min(&c->model->text.specials);
-    c->blocks.chunk_tokens_max = s->default_tokens;
-    c->blocks.relative = c->weights.relative;
+    emb_weights_layout(&c->weights, &c->blocks, &config, books);
     c->backend->lane_layout(c->backend, &c->scratch, &c->blocks, c->tile_tokens, books->host);
 }
 
