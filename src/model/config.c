@@ -77,7 +77,7 @@ static emb_status read_family(const emb_family **out, const char *root, const ch
     char type[EMB_TEXT_FIELD_MAX] = "", names[128];
     emb_field field = EMB_FIELD("model_type", TEXT, type);
     emb_key_findings passed_over = {.refused = EMB_OK};
-    EMB_TRY(emb_keys_read(EMB_KEYS_CONFIG, root, path, &field, 1, &passed_over, error));
+    EMB_TRY(emb_keys_read(&emb_keys_config, root, path, &field, 1, &passed_over, error));
     *out = field.given ? emb_family_find(type) : NULL;
     if (*out) return EMB_OK;
     if (!field.given) {
@@ -106,7 +106,7 @@ emb_status emb_config_read(emb_shape *shape, emb_settings *settings, const char 
     fields[counts + KEY_EPSILON] = (emb_field)EMB_FIELD(family->epsilon, REAL, &epsilon);
     fields[counts + KEY_TOKENIZER] =
         (emb_field)EMB_FIELD("tokenizer_class", TEXT, settings->tokenizer_class);
-    EMB_TRY(emb_keys_read(EMB_KEYS_CONFIG, root, path, fields, counts + KEYS, findings, error));
+    EMB_TRY(emb_keys_read(&emb_keys_config, root, path, fields, counts + KEYS, findings, error));
     EMB_TRY(emb_keys_refusal(findings, path, error));
     emb_status status = fill_shape(shape, family, fields, values, epsilon, error);
     return status == EMB_OK ? EMB_OK : emb_document_blame(path, status, error);

@@ -111,7 +111,7 @@ static emb_status read_index(shard_list *list, const char *directory, const char
                              emb_key_findings *findings, emb_error *error) {
     emb_field map = EMB_FIELD("weight_map", PARSED, list);
     map.parse = parse_map;
-    EMB_TRY(emb_keys_check(EMB_KEYS_INDEX, directory, path, &map, 1, findings, error));
+    EMB_TRY(emb_keys_check(&emb_keys_index, directory, path, &map, 1, findings, error));
     if (list->count == 0)
         return emb_error_set(error, EMB_BAD_FILE, "%s: \"weight_map\" names no shard", path);
     return EMB_OK;

@@ -77,6 +77,7 @@ bool emb_document_printable(const char *text);
  */
 
 typedef struct emb_key_findings emb_key_findings; /* keys.h */
+typedef struct emb_key_list emb_key_list;
 
 /* What a tokenizer and the caller need of config.json besides the shape. */
 typedef struct emb_settings {
@@ -92,10 +93,14 @@ emb_status emb_config_read(emb_shape *shape, emb_settings *settings, const char 
 typedef struct emb_module_kind {
     const char *type;         /* the class, without the packages in front */
     const char *const *files; /* that a copy of its folder must hold; ends with NULL */
+    const emb_key_list *keys; /* of its config.json; NULL: has lists in keys.h */
     /* Reads them into a shape whose layers are known; NULL: files.c has that done before. */
     emb_status (*apply)(emb_shape *shape, const char *root, const char *folder,
                         emb_key_findings *findings, emb_error *error);
 } emb_module_kind;
+
+/* All of them, in the order that a model has them in; ends with a type of NULL. */
+extern const emb_module_kind emb_module_kinds[];
 
 #define EMB_MODULES_MAX 8
 

@@ -13,8 +13,7 @@
 #define VALUE_MAX      64  /* of a value, in a message */
 #define DEPTH_MAX      8   /* of nested objects and lists */
 
-const emb_key *emb_key_find(emb_key_file file, const char *name) {
-    const emb_key_list *list = &emb_key_lists[file];
+const emb_key *emb_key_find(const emb_key_list *list, const char *name) {
     size_t length = strlen(name);
     for (size_t i = 0; i < list->count; i++) {
         const char *known = list->keys[i].name;
@@ -154,15 +153,15 @@ static emb_status enter_value(emb_json *json, walk *w, emb_error *error) {
     return EMB_OK;
 }
 
-static emb_status take_key(emb_json *json, walk *w, emb_key_file file, emb_field *fields,
+static emb_status take_key(emb_json *json, walk *w, const emb_key_list *list, emb_field *fields,
                            size_t count, emb_key_findings *findings, emb_error *error) {
     EMB_TRY(read_name(json, w, error));
-    const emb_key *key = emb_key_find(file, w->name);
+    const emb_key *key = emb_key_find(list, w->name);
     if (!key) {
-        if (emb_key_lists[file].strict)
+        if (list->strict)
             refuse_unknown(findings, w->name);
         else
-            report_unknown(findings, &emb_key_lists[file], w->name);
+            report_unknown(findings, list, w->name);
         return emb_json_skip(json, error);
     }
     if (key->rule == EMB_KEY_LIMITED) return check_value(json, key, w->name, findings, error);
@@ -172,8 +171,9 @@ static emb_status take_key(emb_json *json, walk *w, emb_key_file file, emb_field
     return emb_json_skip(json, error);
 }
 
-emb_status emb_keys_object(emb_json *json, bool entered, emb_key_file file, emb_field *fields,
-                           size_t count, emb_key_findings *findings, emb_error *error) {
+emb_status emb_keys_object(emb_json *json, bool entered, const emb_key_list *list,
+                           emb_field *fields, size_t count, emb_key_findings *findings,
+                           emb_error *error) {
     walk w = {.depth = 1};
     emb_json_event event = EMB_JSON_OBJECT_BEGIN;
     if (!entered) EMB_TRY(emb_json_next(json, &event, error));
@@ -183,7 +183,7 @@ emb_status emb_keys_object(emb_json *json, bool entered, emb_key_file file, emb_
         EMB_TRY(emb_json_next(json, &event, error));
         switch (event) {
         case EMB_JSON_KEY:
-            EMB_TRY(take_key(json, &w, file, fields, count, findings, error));
+            EMB_TRY(take_key(json, &w, list, fields, count, findings, error));
             break;
         case EMB_JSON_OBJECT_BEGIN: /* in a list */
         case EMB_JSON_ARRAY_BEGIN:
@@ -203,7 +203,7 @@ emb_status emb_keys_object(emb_json *json, bool entered, emb_key_file file, emb_
 }
 
 typedef struct reading {
-    emb_key_file file;
+    const emb_key_list *list;
     emb_field *fields;
     size_t count;
     emb_key_findings *findings;
@@ -211,17 +211,19 @@ typedef struct reading {
 
 static emb_status parse(emb_json *json, void *user, emb_error *error) {
     reading *r = user;
-    return emb_keys_object(json, false, r->file, r->fields, r->count, r->findings, error);
+    return emb_keys_object(json, false, r->list, r->fields, r->count, r->findings, error);
 }
 
-emb_status emb_keys_read(emb_key_file file, const char *root, const char *path, emb_field *fields,
-                         size_t count, emb_key_findings *findings, emb_error *error) {
-    reading r = {file, fields, count, findings};
+emb_status emb_keys_read(const emb_key_list *list, const char *root, const char *path,
+                         emb_field *fields, size_t count, emb_key_findings *findings,
+                         emb_error *error) {
+    reading r = {list, fields, count, findings};
     return emb_document_read(root, path, parse, &r, error);
 }
 
-emb_status emb_keys_check(emb_key_file file, const char *root, const char *path, emb_field *fields,
-                          size_t count, emb_key_findings *findings, emb_error *error) {
-    EMB_TRY(emb_keys_read(file, root, path, fields, count, findings, error));
+emb_status emb_keys_check(const emb_key_list *list, const char *root, const char *path,
+                          emb_field *fields, size_t count, emb_key_findings *findings,
+                          emb_error *error) {
+    EMB_TRY(emb_keys_read(list, root, path, fields, count, findings, error));
     return emb_keys_refusal(findings, path, error);
 }

@@ -2,7 +2,7 @@
  *
  * The readers of this folder read through it, so that a key is read, known to change no vector,
  * accepted with certain values only, or unknown; docs/model_files.md is the same list for people.
- * A new family of models adds its keys in keys_table.c.
+ * A new family of models adds its keys in keys_table.c; a module's are beside their reader.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_MODEL_KEYS_H
@@ -24,20 +24,6 @@ typedef struct emb_key {
     const char *about;
 } emb_key;
 
-typedef enum emb_key_file {
-    EMB_KEYS_MODULES,
-    EMB_KEYS_SETTINGS,
-    EMB_KEYS_TRANSFORMER,
-    EMB_KEYS_CONFIG,
-    EMB_KEYS_TOKENIZER_CONFIG,
-    EMB_KEYS_SPECIAL_TOKENS,
-    EMB_KEYS_TOKENIZER,
-    EMB_KEYS_POOLING,
-    EMB_KEYS_NORMALIZE,
-    EMB_KEYS_INDEX,
-    EMB_KEY_FILES
-} emb_key_file;
-
 typedef struct emb_key_list {
     const char *file;  /* file name, within the folder of its part of the model */
     const char *about; /* what the reference does with it */
@@ -46,10 +32,15 @@ typedef struct emb_key_list {
     size_t count;
 } emb_key_list;
 
-extern const emb_key_list emb_key_lists[EMB_KEY_FILES];
+extern const emb_key_list emb_keys_modules, emb_keys_settings, emb_keys_transformer,
+    emb_keys_config, emb_keys_tokenizer_config, emb_keys_special_tokens, emb_keys_tokenizer,
+    emb_keys_index;
+
+/* These; ends with NULL. The modules after the encoder have their lists in emb_module_kinds. */
+extern const emb_key_list *const emb_key_lists[];
 
 /* The entry of a key (its name with dots), or NULL. */
-const emb_key *emb_key_find(emb_key_file file, const char *name);
+const emb_key *emb_key_find(const emb_key_list *list, const char *name);
 
 /* What reading a model's files found besides the values. */
 typedef struct emb_key_findings {
@@ -64,19 +55,22 @@ typedef struct emb_key_findings {
  * whose keys are names with dots. A refusal is kept in the findings, so that the caller can report
  * more telling keys first.
  * Fails: EMB_BAD_FILE (no object, wrong kind, a duplicate key of a field). */
-emb_status emb_keys_object(emb_json *json, bool entered, emb_key_file file, emb_field *fields,
-                           size_t count, emb_key_findings *findings, emb_error *error);
+emb_status emb_keys_object(emb_json *json, bool entered, const emb_key_list *list,
+                           emb_field *fields, size_t count, emb_key_findings *findings,
+                           emb_error *error);
 
 /* EMB_OK, or the refusal kept, with the file `path`. */
 emb_status emb_keys_refusal(const emb_key_findings *findings, const char *path, emb_error *error);
 
 /* Opens root/path and reads its one object as emb_keys_object does. Errors name the file.
  * Fails as that does, and EMB_NOT_FOUND. */
-emb_status emb_keys_read(emb_key_file file, const char *root, const char *path, emb_field *fields,
-                         size_t count, emb_key_findings *findings, emb_error *error);
+emb_status emb_keys_read(const emb_key_list *list, const char *root, const char *path,
+                         emb_field *fields, size_t count, emb_key_findings *findings,
+                         emb_error *error);
 
 /* The same, and fails at once if something is to be refused. */
-emb_status emb_keys_check(emb_key_file file, const char *root, const char *path, emb_field *fields,
-                          size_t count, emb_key_findings *findings, emb_error *error);
+emb_status emb_keys_check(const emb_key_list *list, const char *root, const char *path,
+                          emb_field *fields, size_t count, emb_key_findings *findings,
+                          emb_error *error);
 
 #endif

@@ -1,6 +1,7 @@
 /* keys_table.c - the keys of a model's files, after sentence-transformers 6.2 and transformers 5.23.
  *
- * docs/model_files.md is made from this table; tests/unit/test_model_keys.c compares them.
+ * docs/model_files.md is made from these lists and the modules'; tests/unit/test_model_keys.c
+ * compares them.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "model/keys.h"
@@ -283,24 +284,6 @@ static const emb_key tokenizer[] = {
     READ("model.max_input_chars_per_word", "PreTrainedTokenizerFast: longer words are unknown"),
 };
 
-static const emb_key pooling[] = {
-    READ("pooling_mode", "mean, cls or max, or a list of one of them; counts before the others"),
-    READ("pooling_mode_cls_token", "true: cls"),
-    READ("pooling_mode_mean_tokens", "true: mean, which is also taken where none is true"),
-    READ("pooling_mode_max_tokens", "true: max"),
-    READ("pooling_mode_mean_sqrt_len_tokens", "refused if true"),
-    READ("pooling_mode_weightedmean_tokens", "refused if true"),
-    READ("pooling_mode_lasttoken", "refused if true"),
-    READ("word_embedding_dimension", "must be hidden_size of config.json"),
-    READ("embedding_dimension", "must be hidden_size of config.json"),
-    LIMITED("include_prompt", "true", "a prompt's tokens are pooled with the text's"),
-};
-
-static const emb_key normalize[] = {
-    LIMITED("module_input_name", "\"sentence_embedding\"", "what is normalised"),
-    LIMITED("module_output_name", "\"sentence_embedding\" | null", "where it goes"),
-};
-
 static const emb_key shard_index[] = {
     READ("weight_map", "names of the weight files, each of which is looked through"),
     HARMLESS("metadata", "sizes"),
@@ -309,32 +292,31 @@ static const emb_key shard_index[] = {
 #define LIST(name, about, strict, keys)                                                            \
     { name, about, strict, keys, sizeof keys / sizeof *keys }
 
-const emb_key_list emb_key_lists[EMB_KEY_FILES] = {
-    [EMB_KEYS_MODULES] = LIST("modules.json", "which modules there are", false, modules),
-    [EMB_KEYS_SETTINGS] =
-        LIST("config_sentence_transformers.json", "read where there is a modules.json", false,
-             settings),
-    [EMB_KEYS_TRANSFORMER] =
-        LIST("sentence_bert_config.json",
-             "arguments of the Transformer module, read where there is a modules.json; or the "
-             "first with a key of sentence_roberta_config.json, sentence_distilbert_config.json, "
-             "sentence_camembert_config.json, sentence_albert_config.json, "
-             "sentence_xlm-roberta_config.json, sentence_xlnet_config.json",
-             true, transformer),
-    [EMB_KEYS_CONFIG] = LIST("config.json", "the encoder, in the Transformer's folder", false,
-                             config),
-    [EMB_KEYS_TOKENIZER_CONFIG] =
-        LIST("tokenizer_config.json", "the tokenizer", false, tokenizer_config),
-    [EMB_KEYS_SPECIAL_TOKENS] =
-        LIST("special_tokens_map.json",
-             "read where tokenizer_config.json has no added_tokens_decoder", false, special_tokens),
-    [EMB_KEYS_TOKENIZER] = LIST("tokenizer.json", "the vocabulary; counts before vocab.txt", false,
-                                tokenizer),
-    [EMB_KEYS_POOLING] = LIST("1_Pooling/config.json", "arguments of the Pooling module", true,
-                              pooling),
-    [EMB_KEYS_NORMALIZE] = LIST("2_Normalize/config.json",
-                                "arguments of the Normalize module, where the file is there", false,
-                                normalize),
-    [EMB_KEYS_INDEX] = LIST("model.safetensors.index.json",
-                            "read where there is no model.safetensors", false, shard_index),
-};
+const emb_key_list emb_keys_modules =
+    LIST("modules.json", "which modules there are", false, modules);
+const emb_key_list emb_keys_settings = LIST(
+    "config_sentence_transformers.json", "read where there is a modules.json", false, settings);
+const emb_key_list emb_keys_transformer =
+    LIST("sentence_bert_config.json",
+         "arguments of the Transformer module, read where there is a modules.json; or the "
+         "first with a key of sentence_roberta_config.json, sentence_distilbert_config.json, "
+         "sentence_camembert_config.json, sentence_albert_config.json, "
+         "sentence_xlm-roberta_config.json, sentence_xlnet_config.json",
+         true, transformer);
+const emb_key_list emb_keys_config =
+    LIST("config.json", "the encoder, in the Transformer's folder", false, config);
+const emb_key_list emb_keys_tokenizer_config =
+    LIST("tokenizer_config.json", "the tokenizer", false, tokenizer_config);
+const emb_key_list emb_keys_special_tokens =
+    LIST("special_tokens_map.json", "read where tokenizer_config.json has no added_tokens_decoder",
+         false, special_tokens);
+const emb_key_list emb_keys_tokenizer =
+    LIST("tokenizer.json", "the vocabulary; counts before vocab.txt", false, tokenizer);
+const emb_key_list emb_keys_index = LIST("model.safetensors.index.json",
+                                         "read where there is no model.safetensors", false,
+                                         shard_index);
+
+const emb_key_list *const emb_key_lists[] = {
+    &emb_keys_modules,          &emb_keys_settings,       &emb_keys_transformer, &emb_keys_config,
+    &emb_keys_tokenizer_config, &emb_keys_special_tokens, &emb_keys_tokenizer,   &emb_keys_index,
+    NULL};

@@ -11,6 +11,24 @@
 
 /* ---- pooling --------------------------------------------------------------------------------- */
 
+static const emb_key pooling_keys[] = {
+    {"pooling_mode", EMB_KEY_READ, NULL,
+     "mean, cls or max, or a list of one of them; counts before the others"},
+    {"pooling_mode_cls_token", EMB_KEY_READ, NULL, "true: cls"},
+    {"pooling_mode_mean_tokens", EMB_KEY_READ, NULL,
+     "true: mean, which is also taken where none is true"},
+    {"pooling_mode_max_tokens", EMB_KEY_READ, NULL, "true: max"},
+    {"pooling_mode_mean_sqrt_len_tokens", EMB_KEY_READ, NULL, "refused if true"},
+    {"pooling_mode_weightedmean_tokens", EMB_KEY_READ, NULL, "refused if true"},
+    {"pooling_mode_lasttoken", EMB_KEY_READ, NULL, "refused if true"},
+    {"word_embedding_dimension", EMB_KEY_READ, NULL, "must be hidden_size of config.json"},
+    {"embedding_dimension", EMB_KEY_READ, NULL, "must be hidden_size of config.json"},
+    {"include_prompt", EMB_KEY_LIMITED, "true", "a prompt's tokens are pooled with the text's"},
+};
+static const emb_key_list pooling_list = {"1_Pooling/config.json",
+                                          "arguments of the Pooling module", true, pooling_keys,
+                                          sizeof pooling_keys / sizeof *pooling_keys};
+
 enum pooling_key {
     KEY_CLS,
     KEY_MEAN,
@@ -87,12 +105,20 @@ static emb_status read_pooling(emb_shape *shape, const char *root, const char *f
         [KEY_WIDTH_NEW] = EMB_FIELD("embedding_dimension", COUNT, &width_new),
     };
     EMB_TRY(emb_document_path(path, sizeof path, folder, "config.json", error));
-    EMB_TRY(emb_keys_check(EMB_KEYS_POOLING, root, path, fields, POOLING_KEYS, findings, error));
+    EMB_TRY(emb_keys_check(&pooling_list, root, path, fields, POOLING_KEYS, findings, error));
     emb_status status = check_pooling(shape, fields, error);
     return status == EMB_OK ? EMB_OK : emb_document_blame(path, status, error);
 }
 
 /* ---- what follows the encoder ---------------------------------------------------------------- */
+
+static const emb_key normalize_keys[] = {
+    {"module_input_name", EMB_KEY_LIMITED, "\"sentence_embedding\"", "what is normalised"},
+    {"module_output_name", EMB_KEY_LIMITED, "\"sentence_embedding\" | null", "where it goes"},
+};
+static const emb_key_list normalize_list = {
+    "2_Normalize/config.json", "arguments of the Normalize module, where the file is there", false,
+    normalize_keys, sizeof normalize_keys / sizeof *normalize_keys};
 
 static emb_status read_normalize(emb_shape *shape, const char *root, const char *folder,
                                  emb_key_findings *findings, emb_error *error) {
@@ -100,18 +126,19 @@ static emb_status read_normalize(emb_shape *shape, const char *root, const char 
     shape->normalizes = true;
     EMB_TRY(emb_document_path(path, sizeof path, folder, "config.json", error));
     if (!*folder || !emb_document_exists(root, path)) return EMB_OK;
-    return emb_keys_check(EMB_KEYS_NORMALIZE, root, path, NULL, 0, findings, error);
+    return emb_keys_check(&normalize_list, root, path, NULL, 0, findings, error);
 }
 
 static const char *const config_alone[] = {"config.json", NULL};
 
 /* In their order. The first two are needed. */
-static const emb_module_kind kinds[] = {
-    {"Transformer", emb_transformer_files, NULL},
-    {"Pooling", config_alone, read_pooling},
-    {"Normalize", config_alone, read_normalize},
+const emb_module_kind emb_module_kinds[] = {
+    {"Transformer", emb_transformer_files, NULL, NULL},
+    {"Pooling", config_alone, &pooling_list, read_pooling},
+    {"Normalize", config_alone, &normalize_list, read_normalize},
+    {NULL, NULL, NULL, NULL},
 };
-#define KINDS (sizeof kinds / sizeof kinds[0])
+#define KINDS (sizeof emb_module_kinds / sizeof emb_module_kinds[0] - 1)
 _Static_assert(KINDS <= EMB_MODULES_MAX, "a list holds one of each kind");
 
 emb_status emb_modules_apply(emb_shape *shape, const emb_modules *modules, const char *root,
@@ -152,7 +179,7 @@ static emb_status add_module(reading *r, uint32_t index, const char *type, const
     if (!is_inside(path))
         return emb_error_set(error, EMB_BAD_FILE, "module %u: \"path\" \"%s\" leaves the model",
                              index, path);
-    if (index >= KINDS || strcmp(class_of(type), kinds[index].type) != 0)
+    if (index >= KINDS || strcmp(class_of(type), emb_module_kinds[index].type) != 0)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "module %u (\"path\" \"%s\") has \"type\" \"%s\", which is not "
                              "supported: only Transformer, Pooling and Normalize, in this order",
@@ -163,7 +190,7 @@ static emb_status add_module(reading *r, uint32_t index, const char *type, const
                                  "modules %u and %u have the same \"name\", so that the reference "
                                  "loses one: number them",
                                  i, index);
-    r->modules->list[index].kind = &kinds[index];
+    r->modules->list[index].kind = &emb_module_kinds[index];
     memcpy(r->modules->list[index].folder, path, strlen(path) + 1);
     r->modules->count = index + 1;
     return EMB_OK;
@@ -185,7 +212,7 @@ static emb_status parse_modules(emb_json *json, void *user, emb_error *error) {
         if (event == EMB_JSON_ARRAY_END) break;
         if (event != EMB_JSON_OBJECT_BEGIN)
             return emb_error_set(error, EMB_BAD_FILE, "module %u is not an object ({...})", index);
-        EMB_TRY(emb_keys_object(json, true, EMB_KEYS_MODULES, fields, 3, r->findings, error));
+        EMB_TRY(emb_keys_object(json, true, &emb_keys_modules, fields, 3, r->findings, error));
         if (!fields[0].given || !fields[1].given)
             return emb_error_set(error, EMB_BAD_FILE, "module %u: the key \"%s\" is missing", index,
                                  fields[0].given ? "path" : "type");
@@ -203,7 +230,7 @@ emb_status emb_modules_read(emb_modules *modules, const char *root, emb_key_find
     reading r = {.modules = modules, .findings = findings};
     memset(modules, 0, sizeof *modules);
     modules->listed = emb_document_exists(root, "modules.json");
-    modules->list[0].kind = kinds;
+    modules->list[0].kind = emb_module_kinds;
     modules->count = 1;
     if (!modules->listed) return EMB_OK;
     return emb_document_read(root, "modules.json", parse_modules, &r, error);

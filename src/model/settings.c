@@ -91,7 +91,7 @@ emb_status emb_prompts_read(emb_prompts *prompts, emb_shape *shape, const char *
     prompts->count = 0;
     prompts->fallback = -1;
     if (emb_document_exists(root, file))
-        EMB_TRY(emb_keys_check(EMB_KEYS_SETTINGS, root, file, fields, 3, findings, error));
+        EMB_TRY(emb_keys_check(&emb_keys_settings, root, file, fields, 3, findings, error));
     if (fields[2].given && dim == 0)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "%s: \"truncate_dim\" is 0: no value of a vector would be left", file);

@@ -34,13 +34,13 @@ typedef struct place {
 } place;
 
 /* Reads an optional file of the folder. */
-static emb_status read_file(const place *at, emb_key_file file, const char *name, emb_field *fields,
-                            size_t count, bool *there, emb_error *error) {
+static emb_status read_file(const place *at, const emb_key_list *list, const char *name,
+                            emb_field *fields, size_t count, bool *there, emb_error *error) {
     char path[EMB_RELATIVE_PATH_MAX];
     EMB_TRY(emb_document_path(path, sizeof path, at->folder, name, error));
     *there = emb_document_exists(at->root, path);
     if (!*there) return EMB_OK;
-    return emb_keys_check(file, at->root, path, fields, count, at->findings, error);
+    return emb_keys_check(list, at->root, path, fields, count, at->findings, error);
 }
 
 /* Refuses files that would change what is computed. */
@@ -89,7 +89,7 @@ static emb_status read_module(const place *at, stated_length *out, bool *lowerca
             [COMMON] = EMB_FIELD("processing_kwargs.common.max_length", REAL, &lengths[COMMON]),
             [LOWER] = EMB_FIELD("do_lower_case", FLAG, lowercase),
         };
-        EMB_TRY(read_file(at, EMB_KEYS_TRANSFORMER, emb_transformer_files[f], fields, MODULE_KEYS,
+        EMB_TRY(read_file(at, &emb_keys_transformer, emb_transformer_files[f], fields, MODULE_KEYS,
                           &there, error));
         if (!there) continue;
         for (size_t i = 0; i < LOWER; i++) state(out, &fields[i], emb_transformer_files[f]);
@@ -107,7 +107,7 @@ static emb_status read_tokenizer(const place *at, stated_length *out, emb_error 
     emb_field fields[] = {EMB_FIELD("max_len", REAL, &old),
                           EMB_FIELD("model_max_length", REAL, &length),
                           EMB_FIELD("model_input_names", TEXTS, inputs)};
-    EMB_TRY(read_file(at, EMB_KEYS_TOKENIZER_CONFIG, file, fields, 3, &there, error));
+    EMB_TRY(read_file(at, &emb_keys_tokenizer_config, file, fields, 3, &there, error));
     if (fields[2].given && !strstr(inputs, "attention_mask"))
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "%s: \"model_input_names\" lacks attention_mask, without which the "
@@ -116,8 +116,8 @@ static emb_status read_tokenizer(const place *at, stated_length *out, emb_error 
     if (!fields[1].seen) state(out, &fields[0], file);
     state(out, &fields[1], file);
     EMB_TRY(
-        read_file(at, EMB_KEYS_SPECIAL_TOKENS, "special_tokens_map.json", NULL, 0, &there, error));
-    return read_file(at, EMB_KEYS_TOKENIZER, "tokenizer.json", NULL, 0, &there, error);
+        read_file(at, &emb_keys_special_tokens, "special_tokens_map.json", NULL, 0, &there, error));
+    return read_file(at, &emb_keys_tokenizer, "tokenizer.json", NULL, 0, &there, error);
 }
 
 emb_status emb_transformer_read(emb_shape *shape, emb_settings *settings,
