@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "encoder/tiles.h"
 #include "encoder/weights_parts.h"
@@ -113,9 +114,13 @@ static void keep_tokens(const emb_pass *pass, const emb_tile *tile, const uint32
 void emb_outside_rows(const emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
                       const emb_tile *tile, const uint32_t *targets, void *x) {
     const emb_backend *backend = encoder->backend;
-    if (encoder->keeps_tokens)
-        keep_tokens(pass, tile, targets, x, encoder->shape->spec.hidden);
-    else
-        backend->pool(backend, &lane->scratch, pass->vectors, targets, x, tile, &encoder->pool,
-                      &encoder->blocks);
+    const emb_shape *shape = encoder->shape;
+    if (encoder->keeps_tokens) {
+        keep_tokens(pass, tile, targets, x, shape->spec.hidden);
+        return;
+    }
+    /* backends pool rows as wide as the layers, and no module that follows is computed yet */
+    EMB_ASSERT(shape->output_width == shape->spec.hidden);
+    backend->pool(backend, &lane->scratch, pass->vectors, targets, x, tile, &encoder->pool,
+                  &encoder->blocks);
 }

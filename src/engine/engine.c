@@ -9,7 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/assert.h"
 #include "base/error.h"
 #include "base/process.h"
 #include "embound_experimental.h"
@@ -147,8 +146,6 @@ static emb_status check_plan(const emb_plan *plan, const emb_model *model,
     if (sites) book(&memory, &r, model, plan, backend);
     const emb_shape *shape = &model->shape;
     const emb_plan_books *books = &r.books;
-    /* backends pool rows as wide as the layers, and no module that follows is computed yet */
-    EMB_ASSERT(shape->output_width == shape->spec.hidden);
     if (!sites || books->host.overflow || books->pinned.overflow || books->devices[0].overflow ||
         plan->windows == 0 || plan->dim == 0 || plan->dim > emb_row_width(shape, plan->output) ||
         plan->chunk_tokens_max > shape->window_tokens ||
