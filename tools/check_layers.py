@@ -23,13 +23,15 @@ ARROWS = {
     "src/plan": ["base/", "text/", "model/", "backend/backend.h"],
     "src/engine": ["base/", "text/", "model/", "backend/backend.h", "encoder/", "plan/"],
     "src/quantizer": ["base/", "text/", "model/", "backend/backend.h", "encoder/", "plan/"],
-    "train": ["base/", "text/", "model/", "backend/", "encoder/", "plan/"],
+    # its kernels use the vector functions of the backend's
+    "src/train": ["base/", "text/", "model/", "backend/backend.h", "backend/cpu/avx512/avx512.h",
+                  "encoder/", "plan/"],
     "apps": ["base/file.h", "base/json.h", "base/json_text.h", "base/threads.h", "base/vector.h"],
     "python": ["base/vector.h"],
     "examples": [],
     "bench": [],
 }
-PUBLIC = ("embound.h", "embound_experimental.h")
+PUBLIC = ("embound.h", "embound_experimental.h", "embound_train.h")
 FREE = ("tests/", "bench/kernels/", "lab/", "include/", "tools/")
 # What the core may take from the system: libc, POSIX and Linux; intrinsics where vectors are used.
 SYSTEM = set("""assert ctype errno fcntl float inttypes limits locale math pthread sched signal
@@ -37,7 +39,7 @@ SYSTEM = set("""assert ctype errno fcntl float inttypes limits locale math pthre
     unistd poll link elf dirent sys/mman sys/resource sys/stat sys/syscall sys/time sys/types
     sys/uio sys/wait sys/auxv sys/eventfd sanitizer/asan_interface linux/futex""".split())
 VECTORS = set("immintrin cpuid arm_neon x86intrin".split())
-VECTOR_FOLDERS = ("src/backend/", "src/text/")
+VECTOR_FOLDERS = ("src/backend/", "src/text/", "src/train/")
 CUDA = set("cuda cuda_runtime cuda_runtime_api cuda_fp16 cuda_bf16 cublasLt mma dlfcn".split())
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 

@@ -96,7 +96,8 @@ static emb_status visit(void *user, uint32_t n, emb_error *error) {
 emb_status emb_device_forward(emb_encoder *encoder, emb_lane *lane, const emb_pass *pass,
                               emb_error *error) {
     emb_pass_share s = {encoder, lane, pass, NULL};
-    const emb_visitor visitor = {&s, emb_pass_enter, visit, emb_pass_leave};
+    const emb_visitor visitor = {
+        .user = &s, .enter = emb_pass_enter, .visit = visit, .leave = emb_pass_leave};
     EMB_TRY(emb_walk(&visitor, encoder->shape->layers, error));
     return encoder->backend->device->finish(&lane->scratch, error);
 }

@@ -72,7 +72,8 @@ emb_status emb_encoder_forward(emb_encoder *encoder, emb_lane *lane, const emb_p
                                emb_error *error) {
     double before = emb_process_seconds();
     emb_pass_share s = {encoder, lane, pass, NULL};
-    const emb_visitor visitor = {&s, emb_pass_enter, visit, emb_pass_leave};
+    const emb_visitor visitor = {
+        .user = &s, .enter = emb_pass_enter, .visit = visit, .leave = emb_pass_leave};
     lane->seconds_encode = lane->seconds_wait = 0;
     if (pass->on_device)
         EMB_TRY(emb_device_forward(encoder, lane, pass, error));

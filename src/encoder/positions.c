@@ -2,15 +2,15 @@
  * bias.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "encoder/positions.h"
+
 #include <math.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "encoder/weights_parts.h"
 
-/* T5's buckets as MPNet uses them: near distances have one each, far ones share buckets on a log
- * scale. distance = key - query. */
-static uint32_t relative_bucket(int32_t distance, uint32_t buckets, uint32_t distance_max) {
+uint32_t emb_relative_bucket(int32_t distance, uint32_t buckets, uint32_t distance_max) {
     uint32_t half = buckets / 2, bucket = distance > 0 ? half : 0;
     uint32_t away = (uint32_t)(distance < 0 ? -distance : distance), exact = half / 2;
     if (away < exact) return bucket + away;
@@ -31,7 +31,8 @@ emb_status emb_weights_load_relative(emb_weights *w, emb_error *error) {
     for (uint32_t head = 0; head < s->spec.heads; head++) {
         for (uint32_t i = 0; i < width; i++) {
             int32_t distance = (int32_t)i - (int32_t)(w->chunk_tokens_max - 1);
-            uint32_t bucket = relative_bucket(distance, s->relative_buckets, s->relative_distance);
+            uint32_t bucket =
+                emb_relative_bucket(distance, s->relative_buckets, s->relative_distance);
             row[i] = buckets[bucket * s->spec.heads + head];
         }
         w->backend->convert(w->backend, w->spec->relative + (size_t)head * width, EMB_DTYPE_F32,

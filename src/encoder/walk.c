@@ -6,7 +6,8 @@
 #include "base/error.h"
 
 emb_status emb_walk(const emb_visitor *visitor, uint32_t layers, emb_error *error) {
-    for (uint32_t n = 0; n < layers; n++) {
+    for (uint32_t i = 0; i < layers; i++) {
+        uint32_t n = visitor->back ? layers - 1 - i : i;
         if (visitor->enter) EMB_TRY(visitor->enter(visitor->user, n, error));
         EMB_TRY(visitor->visit(visitor->user, n, error));
         if (visitor->leave) visitor->leave(visitor->user, n);

@@ -19,6 +19,7 @@ typedef struct emb_visitor {
     emb_status (*visit)(void *user, uint32_t n, emb_error *error);
     /* Releases layer n; called after a visit that succeeded. NULL: nothing to do. */
     void (*leave)(void *user, uint32_t n);
+    bool back; /* from the last layer to the first, as gradients go */
 } emb_visitor;
 
 /* Visits all layers in order. Stops at the visitor's first failure, and returns it. */

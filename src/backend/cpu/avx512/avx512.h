@@ -120,11 +120,10 @@ EMB_INLINE __m512 emb_avx512_power(__m512 x) {
     return _mm512_scalef_ps(p, n);
 }
 
-/* x * Phi(x). With a = |x|, the upper tail 1 - Phi(a) is 2^-g(a) and g is nearly a parabola: own
- * minimax fit, weighted by the error that it causes (1.4e-8), monotonic beyond. 2^r on [-0.5, 0.5]:
+/* The upper tail 1 - Phi(a) of GELU for a >= 0: 2^-g(a), where g is nearly a parabola. Own minimax
+ * fit, weighted by the error that it causes in GELU (1.4e-8), monotonic beyond. 2^r on [-0.5, 0.5]:
  * another, relative (1.2e-7); tools/minimax.py. */
-EMB_INLINE __m512 emb_avx512_gelu(__m512 x) {
-    __m512 a = _mm512_abs_ps(x);
+EMB_INLINE __m512 emb_avx512_gelu_tail(__m512 a) {
     __m512 g = _mm512_set1_ps(1.9020430e-06f);
     g = _mm512_fmadd_ps(g, a, _mm512_set1_ps(-2.80566273e-05f));
     g = _mm512_fmadd_ps(g, a, _mm512_set1_ps(0.000131471493f));
@@ -143,7 +142,12 @@ EMB_INLINE __m512 emb_avx512_gelu(__m512 x) {
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.24022226f));
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.69314697f));
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-    __m512 tail = _mm512_scalef_ps(p, _mm512_sub_ps(_mm512_setzero_ps(), n));
+    return _mm512_scalef_ps(p, _mm512_sub_ps(_mm512_setzero_ps(), n));
+}
+
+/* x * Phi(x) */
+EMB_INLINE __m512 emb_avx512_gelu(__m512 x) {
+    __m512 a = _mm512_abs_ps(x), tail = emb_avx512_gelu_tail(a);
     __m512 upper = _mm512_max_ps(_mm512_setzero_ps(), x);
     return _mm512_fnmadd_ps(a, tail, upper); /* x - x tail, or x tail */
 }

@@ -1,0 +1,101 @@
+/* embound_train.h - fine-tuning under the same caps: a batch of any size inside a stated budget.
+ *
+ * Everything here may still change from one minor version to the next.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMBOUND_TRAIN_H
+#define EMBOUND_TRAIN_H
+
+#include "embound.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum emb_loss_kind {
+    EMB_LOSS_RANKING = 0, /* anchor, positive and any hard negatives: in-batch negatives (InfoNCE) */
+    EMB_LOSS_COSENT = 1,  /* two texts and a score: their order alone counts */
+    EMB_LOSS_COSINE = 2   /* two texts and a score: (cosine - score)^2 */
+} emb_loss_kind;
+
+typedef struct emb_train_loss {
+    emb_loss_kind kind;
+    float scale;        /* of cosines: 1 / temperature; 0: 20 */
+    uint32_t symmetric; /* ranking: positives find their anchors, too; half of each */
+} emb_train_loss;
+
+typedef enum emb_schedule {
+    EMB_SCHEDULE_LINEAR = 0, /* down to 0 */
+    EMB_SCHEDULE_COSINE = 1,
+    EMB_SCHEDULE_CONSTANT = 2
+} emb_schedule;
+
+typedef struct emb_train_options {
+    uint32_t struct_bytes;
+    emb_train_loss loss;
+    uint32_t batch_examples;  /* of one step, at most */
+    uint32_t example_texts;   /* of each: 2, or more with hard negatives */
+    uint32_t max_length;      /* tokens of a text, the rest is cut; 0: the model's */
+    uint32_t tokens_per_tile; /* at work at once; 0: chosen */
+    uint32_t threads;         /* 0: one per core */
+    float learning_rate;
+    float beta1, beta2, epsilon; /* AdamW's; all 0: 0.9, 0.999, 1e-8 */
+    float weight_decay;          /* of matrices and tables; not of biases and norms */
+    float clip_norm;             /* of all gradients together; 0: none */
+    emb_schedule schedule;
+    uint64_t steps, warmup_steps; /* of the schedule */
+    uint64_t host_bytes_max;      /* of the whole process; 0: as much as the work takes */
+} emb_train_options;
+
+/* One step's outcome. */
+typedef struct emb_train_step {
+    double loss;
+    double gradient_norm;
+    double learning_rate;
+    uint64_t step;   /* that this was, from 1 on */
+    uint64_t tokens; /* of its texts */
+    uint64_t truncated;
+    double seconds;
+} emb_train_step;
+
+typedef struct emb_trainer emb_trainer;
+
+/* What the trainer takes, item by item, in one allocation. */
+typedef struct emb_train_plan {
+    uint32_t struct_bytes;
+    uint32_t tokens_per_tile;
+    uint32_t threads;
+    emb_region region;
+    uint64_t host_bytes;     /* of the whole process */
+    uint64_t host_bytes_min; /* with the smallest tiles */
+} emb_train_plan;
+
+/* Loads the model's parameters as f32 and takes all memory. The model may be closed after the
+ * trainer.
+ * Fails: EMB_INVALID_ARGUMENT (options), EMB_UNSUPPORTED (a quantized model; layers that are not
+ * BERT's), EMB_BUDGET (error->bytes_min is the smallest that works), EMB_NO_MEMORY, EMB_IO,
+ * EMB_BAD_FILE. Threads: any; a trainer is one caller's at a time. */
+EMB_API emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
+                                    const emb_train_options *options, emb_error *error);
+EMB_API void emb_trainer_close(emb_trainer *trainer);
+
+EMB_API void emb_trainer_plan(emb_train_plan *out, const emb_trainer *trainer);
+
+/* One step over `examples` groups of example_texts texts, one group behind the other; labels
+ * [examples] for the losses that have them, else NULL. On failure the parameters are as before.
+ * Fails: EMB_INVALID_ARGUMENT (counts; a label that is not finite), EMB_BAD_TEXT (naming the
+ * text), EMB_NOT_FINITE (loss or gradient). */
+EMB_API emb_status emb_trainer_step(emb_train_step *out, emb_trainer *trainer,
+                                    const emb_text *texts, const float *labels, uint32_t examples,
+                                    emb_error *error);
+
+/* Writes the model as it is now into a new directory, as sentence-transformers reads it; built
+ * beside its place, and moved there when whole. Fails: EMB_INVALID_ARGUMENT (it exists), EMB_IO. */
+EMB_API emb_status emb_trainer_save(const emb_trainer *trainer, const char *directory,
+                                    uint32_t overwrite, emb_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

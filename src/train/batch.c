@@ -1,0 +1,102 @@
+/* batch.c - reads texts, orders them by length, and cuts them into tiles without padding.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "train/batch.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+void emb_train_batch_layout(emb_train_batch *b, const emb_model *model, uint32_t texts,
+                            uint32_t length, uint32_t tile_tokens, emb_ledger *ledger) {
+    memset(b, 0, sizeof *b);
+    b->model = model;
+    b->texts_max = texts;
+    b->length_max = length;
+    b->tile_tokens = tile_tokens;
+    emb_text_layout(&b->tokenizer, &model->text, ledger);
+    emb_ledger_item(ledger, "tokens of a batch");
+    b->ids = emb_ledger_take(ledger, (uint64_t)texts * length, sizeof *b->ids);
+    b->starts = emb_ledger_take(ledger, (uint64_t)texts + 1, sizeof *b->starts);
+    b->order = emb_ledger_take(ledger, texts, sizeof *b->order);
+    b->counts = emb_ledger_take(ledger, (uint64_t)length + 1, sizeof *b->counts);
+    b->tile_ids = emb_ledger_take(ledger, tile_tokens, sizeof *b->tile_ids);
+    b->tile_starts = emb_ledger_take(ledger, (uint64_t)tile_tokens + 1, sizeof *b->tile_starts);
+}
+
+/* Reads bytes behind the ids that are there, until they are used up or there is no more room. */
+static uint32_t feed(emb_train_batch *b, const char *bytes, size_t length, bool last, uint32_t *ids,
+                     uint32_t count, uint32_t most, bool *cut) {
+    size_t at = 0;
+    for (bool done = false; !done && (last || at < length);) {
+        size_t used = 0, made = 0;
+        uint32_t spare[2]; /* one id more shows whether something is cut */
+        uint32_t *to = count < most ? ids + count : spare;
+        size_t room = count < most ? most - count : 1;
+        emb_text_feed(&b->tokenizer, bytes + at, length - at, last, to, room, &used, &made, &done);
+        at += used;
+        if (to == spare && made) {
+            *cut = true;
+            break;
+        }
+        if (to != spare) count += (uint32_t)made;
+    }
+    return count;
+}
+
+void emb_train_batch_begin(emb_train_batch *b) {
+    b->texts = b->tokens = b->truncated = 0;
+    b->starts[0] = 0;
+}
+
+emb_status emb_train_batch_add(emb_train_batch *b, const emb_text *text, emb_error *error) {
+    const emb_specials *specials = &b->model->text.specials;
+    uint32_t *ids = b->ids + b->tokens, most = b->length_max - specials->after;
+    bool cut = false;
+    uint32_t count = specials->before;
+    if (text->is_ids || (!text->data && text->length))
+        return emb_error_set(error, EMB_BAD_TEXT, "a text of the batch is not text in memory");
+    emb_text_begin(&b->tokenizer);
+    if (text->prompt)
+        count = feed(b, text->prompt, strlen(text->prompt), false, ids, count, most, &cut);
+    if (!cut) count = feed(b, text->data, text->length, true, ids, count, most, &cut);
+    b->truncated += cut;
+    b->tokens += emb_text_wrap(specials, ids, count - specials->before);
+    b->starts[++b->texts] = b->tokens;
+    return EMB_OK;
+}
+
+static uint32_t length_of(const emb_train_batch *b, uint32_t row) {
+    return b->starts[row + 1] - b->starts[row];
+}
+
+/* A counting sort: stable, so that the order is the same wherever it runs. */
+void emb_train_batch_end(emb_train_batch *b) {
+    uint32_t before = 0;
+    memset(b->counts, 0, ((size_t)b->length_max + 1) * sizeof *b->counts);
+    for (uint32_t r = 0; r < b->texts; r++) b->counts[length_of(b, r)]++;
+    for (uint32_t length = b->length_max + 1; length-- > 0;) {
+        uint32_t count = b->counts[length];
+        b->counts[length] = before;
+        before += count;
+    }
+    for (uint32_t r = 0; r < b->texts; r++) b->order[b->counts[length_of(b, r)]++] = r;
+}
+
+bool emb_train_batch_tile(emb_train_batch *b, emb_tile *tile, const uint32_t **targets,
+                          uint32_t *next) {
+    uint32_t first = *next, tokens = 0, chunks = 0;
+    b->tile_starts[0] = 0;
+    for (; first + chunks < b->texts; chunks++) {
+        uint32_t row = b->order[first + chunks], length = length_of(b, row);
+        if (tokens + length > b->tile_tokens) break;
+        memcpy(b->tile_ids + tokens, b->ids + b->starts[row], length * sizeof *b->ids);
+        tokens += length;
+        b->tile_starts[chunks + 1] = tokens;
+    }
+    *tile = (emb_tile){
+        .tokens = tokens, .chunks = chunks, .ids = b->tile_ids, .starts = b->tile_starts};
+    *targets = b->order + first;
+    *next = first + chunks;
+    return chunks > 0;
+}

@@ -1,0 +1,215 @@
+/* attention.c - attention, forwards and back: head by head and chunk by chunk, a few queries at a
+ * time against all keys of the chunk, so that no buffer grows with the square of the length.
+ *
+ * The backward pass computes the weights of the softmax again from the logarithms of their sums
+ * (Dao et al. 2022, FlashAttention). A thread takes whole heads: what is summed over queries is
+ * summed by one thread, in their order.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <string.h>
+
+#include "train/cpu/blocks.h"
+
+typedef struct pass {
+    const emb_train_run *run;
+    const emb_tile *tile;
+    emb_train_buffers b;
+    bool back;
+} pass;
+
+/* One head of one chunk, by one thread. */
+typedef struct head {
+    const emb_train_kernels *kernels;
+    uint32_t tokens, dim, longest;
+    size_t stride, context_stride; /* of qkv, and of the context */
+    float scale;
+    const float *relative; /* of query 0 and key 0, or NULL */
+    float *d_relative;
+    const float *q, *k, *v;
+    float *d_q, *d_k, *d_v;
+    float *context, *d_context;
+    float *log_sums;
+    float *work, *scores, *d_scores;
+} head;
+
+/* c [queries, n] = a [queries, k] * b^T [n, k], one of the products with rows of qkv. */
+static void scores_of(const head *h, float *c, const float *a, size_t a_row, const float *b,
+                      size_t b_row, uint32_t queries) {
+    emb_matmul product = {.m = queries,
+                          .n = h->tokens,
+                          .k = h->dim,
+                          .a = a,
+                          .a_row = a_row,
+                          .a_col = 1,
+                          .b = b,
+                          .b_row = b_row,
+                          .b_transposed = true,
+                          .c = c,
+                          .c_row = h->longest,
+                          .work = h->work};
+    h->kernels->matmul(&product);
+}
+
+/* out [queries, dim] = p [queries, tokens] * b [tokens, dim] */
+static void gather(const head *h, float *out, size_t out_row, const float *p, const float *b,
+                   size_t b_row, uint32_t queries) {
+    emb_matmul product = {.m = queries,
+                          .n = h->dim,
+                          .k = h->tokens,
+                          .a = p,
+                          .a_row = h->longest,
+                          .a_col = 1,
+                          .b = b,
+                          .b_row = b_row,
+                          .c = out,
+                          .c_row = out_row};
+    h->kernels->matmul(&product);
+}
+
+/* out [tokens, dim] += p^T * b [queries, dim] */
+static void scatter(const head *h, float *out, const float *p, const float *b, size_t b_row,
+                    uint32_t queries) {
+    emb_matmul product = {.m = h->tokens,
+                          .n = h->dim,
+                          .k = queries,
+                          .a = p,
+                          .a_row = 1,
+                          .a_col = h->longest,
+                          .b = b,
+                          .b_row = b_row,
+                          .c = out,
+                          .c_row = h->stride,
+                          .add = true};
+    h->kernels->matmul(&product);
+}
+
+static void forward(const head *h) {
+    for (uint32_t i0 = 0; i0 < h->tokens; i0 += EMB_TRAIN_QUERIES) {
+        uint32_t left = h->tokens - i0, queries = left < EMB_TRAIN_QUERIES ? left : EMB_TRAIN_QUERIES;
+        scores_of(h, h->scores, h->q + i0 * h->stride, h->stride, h->k, h->stride, queries);
+        for (uint32_t i = 0; i < queries; i++) {
+            float *row = h->scores + (size_t)i * h->longest;
+            const float *relative = h->relative ? h->relative - (i0 + i) : NULL;
+            h->log_sums[i0 + i] = h->kernels->softmax(row, row, relative, h->tokens, h->scale);
+        }
+        gather(h, h->context + i0 * h->context_stride, h->context_stride, h->scores, h->v,
+               h->stride, queries);
+    }
+}
+
+/* Turns the scores of queries from i0 on into weights, and the gradients of those into gradients
+ * of the scores. */
+static void scores_back(const head *h, uint32_t i0, uint32_t queries) {
+    for (uint32_t i = 0; i < queries; i++) {
+        float *p = h->scores + (size_t)i * h->longest, *d = h->d_scores + (size_t)i * h->longest;
+        const float *relative = h->relative ? h->relative - (i0 + i) : NULL;
+        size_t at = (i0 + i) * h->context_stride;
+        float along = h->kernels->dot(h->context + at, h->d_context + at, h->dim);
+        h->kernels->softmax_again(p, p, relative, h->tokens, h->scale, h->log_sums[i0 + i]);
+        h->kernels->softmax_back(d, p, d, h->tokens, along);
+        if (h->d_relative) h->kernels->add(h->d_relative - (i0 + i), d, h->tokens);
+        for (uint32_t j = 0; j < h->tokens; j++) d[j] *= h->scale;
+    }
+}
+
+static void backward(const head *h) {
+    for (uint32_t t = 0; t < h->tokens; t++) {
+        memset(h->d_k + t * h->stride, 0, h->dim * sizeof *h->d_k);
+        memset(h->d_v + t * h->stride, 0, h->dim * sizeof *h->d_v);
+    }
+    for (uint32_t i0 = 0; i0 < h->tokens; i0 += EMB_TRAIN_QUERIES) {
+        uint32_t left = h->tokens - i0, queries = left < EMB_TRAIN_QUERIES ? left : EMB_TRAIN_QUERIES;
+        const float *q = h->q + i0 * h->stride;
+        const float *d_context = h->d_context + i0 * h->context_stride;
+        scores_of(h, h->scores, q, h->stride, h->k, h->stride, queries);
+        scores_of(h, h->d_scores, d_context, h->context_stride, h->v, h->stride, queries);
+        scores_back(h, i0, queries);
+        scatter(h, h->d_v, h->scores, d_context, h->context_stride, queries);
+        scatter(h, h->d_k, h->d_scores, q, h->stride, queries);
+        gather(h, h->d_q + i0 * h->stride, h->stride, h->d_scores, h->k, h->stride, queries);
+    }
+}
+
+static head head_of(const pass *p, uint32_t index, uint32_t number, uint32_t chunk) {
+    const emb_layer_spec *spec = p->run->spec;
+    const emb_train_buffers *b = &p->b;
+    size_t context = emb_spec_context(spec), stride = 3 * context, start = p->tile->starts[chunk];
+    size_t column = (size_t)number * spec->head_dim, from = start * stride + column;
+    size_t scores = (size_t)index * EMB_TRAIN_QUERIES * b->longest;
+    size_t relative = (size_t)number * (2 * (size_t)spec->chunk_tokens_max - 1) +
+                      spec->chunk_tokens_max - 1;
+    return (head){
+        .kernels = emb_train_kernels_in(p->run),
+        .tokens = p->tile->starts[chunk + 1] - p->tile->starts[chunk],
+        .dim = spec->head_dim,
+        .longest = b->longest,
+        .stride = stride,
+        .context_stride = context,
+        .scale = 1.0f / sqrtf((float)spec->head_dim),
+        .relative = spec->relative ? spec->relative + relative : NULL,
+        .d_relative = p->run->d_relative ? p->run->d_relative + relative : NULL,
+        .q = b->qkv + from,
+        .k = b->qkv + from + context,
+        .v = b->qkv + from + 2 * context,
+        .d_q = b->d_qkv + from,
+        .d_k = b->d_qkv + from + context,
+        .d_v = b->d_qkv + from + 2 * context,
+        .context = b->context + start * context + column,
+        .d_context = b->d_context + start * context + column,
+        .log_sums = b->log_sums + (size_t)number * p->run->scratch.tokens_max + start,
+        .work = b->work + (size_t)index * EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL,
+        .scores = b->scores + scores,
+        .d_scores = b->d_scores + scores,
+    };
+}
+
+static void heads_part(void *user, uint32_t index, uint32_t count) {
+    const pass *p = user;
+    uint32_t heads = p->run->spec->heads;
+    uint32_t end = emb_team_begin(heads, 1, index + 1, count);
+    for (uint32_t n = emb_team_begin(heads, 1, index, count); n < end; n++) {
+        for (uint32_t c = 0; c < p->tile->chunks; c++) {
+            head h = head_of(p, index, n, c);
+            if (p->back)
+                backward(&h);
+            else
+                forward(&h);
+        }
+    }
+}
+
+/* Queries, keys and values, and the context. */
+static pass attend(const emb_train_run *run, const float *in, const emb_tile *tile,
+                   const emb_layer_params *w) {
+    pass p = {run, tile, emb_train_buffers_of(run), false};
+    uint32_t hidden = run->spec->hidden, context = emb_spec_context(run->spec);
+    emb_train_linear(run, p.b.qkv, in, w->qkv, w->qkv_bias, tile->tokens, 3 * context, hidden);
+    emb_team_run(run->team, heads_part, &p);
+    return p;
+}
+
+void emb_train_cpu_attention(const emb_train_run *run, float *sum, const float *in,
+                             const emb_tile *tile, const emb_layer_params *w) {
+    uint32_t hidden = run->spec->hidden, context = emb_spec_context(run->spec);
+    pass p = attend(run, in, tile, w);
+    emb_train_linear(run, sum, p.b.context, w->attention_out, w->attention_out_bias, tile->tokens,
+                     hidden, context);
+    emb_train_add(run, sum, in, tile->tokens, hidden);
+}
+
+void emb_train_cpu_attention_back(const emb_train_run *run, const emb_layer_params *g, float *d,
+                                  const float *in, const emb_tile *tile,
+                                  const emb_layer_params *w) {
+    uint32_t hidden = run->spec->hidden, context = emb_spec_context(run->spec);
+    uint32_t tokens = tile->tokens;
+    pass p = attend(run, in, tile, w);
+    emb_train_linear_gradients(run, g->attention_out, g->attention_out_bias, d, p.b.context,
+                               tokens, hidden, context);
+    emb_train_linear_back(run, p.b.d_context, d, w->attention_out, tokens, hidden, context, false);
+    p.back = true;
+    emb_team_run(run->team, heads_part, &p);
+    emb_train_linear_gradients(run, g->qkv, g->qkv_bias, p.b.d_qkv, in, tokens, 3 * context,
+                               hidden);
+    emb_train_linear_back(run, d, p.b.d_qkv, w->qkv, tokens, 3 * context, hidden, true);
+}

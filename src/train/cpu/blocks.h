@@ -1,0 +1,73 @@
+/* blocks.h - what the CPU's training operations share: their scratch, and products by a team.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_TRAIN_CPU_BLOCKS_H
+#define EMB_TRAIN_CPU_BLOCKS_H
+
+#include "train/cpu/kernels.h"
+#include "train/ops.h"
+
+/* Queries of a head that are worked on at once. */
+enum { EMB_TRAIN_QUERIES = 64 };
+
+/* What a tile's operations work in. The attention's and the feed-forward's lie in the same place:
+ * they are never at work together. */
+typedef struct emb_train_buffers {
+    float *moments; /* [tokens, 2] of a norm */
+    /* attention */
+    float *qkv, *d_qkv;         /* [tokens, 3 * context] */
+    float *context, *d_context; /* [tokens, context] */
+    float *log_sums;            /* [heads, tokens] of the softmax */
+    /* feed-forward */
+    float *before, *after; /* [tokens, intermediate]: of the activation, and its gradient */
+    /* each thread's own */
+    float *work;               /* [threads, EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL] */
+    float *scores, *d_scores;  /* [threads, EMB_TRAIN_QUERIES, longest chunk] */
+    float *row;                /* [threads, 2 * hidden] */
+    uint32_t longest;          /* chunk, rounded up to whole cache lines */
+    uint64_t bytes;
+} emb_train_buffers;
+
+emb_train_buffers emb_train_cut(const emb_layer_spec *spec, uint32_t tokens, uint32_t threads,
+                                void *memory);
+
+static inline emb_train_buffers emb_train_buffers_of(const emb_train_run *run) {
+    return emb_train_cut(run->spec, run->scratch.tokens_max, run->scratch.threads,
+                         run->scratch.memory);
+}
+
+static inline const emb_train_kernels *emb_train_kernels_in(const emb_train_run *run) {
+    return run->kernels;
+}
+
+/* out [tokens, rows] = in [tokens, cols] * weight [rows, cols]^T + bias */
+void emb_train_linear(const emb_train_run *run, float *out, const float *in, const float *weight,
+                      const float *bias, uint32_t tokens, uint32_t rows, uint32_t cols);
+
+/* d_in [tokens, cols] = d_out [tokens, rows] * weight, or plus that. */
+void emb_train_linear_back(const emb_train_run *run, float *d_in, const float *d_out,
+                           const float *weight, uint32_t tokens, uint32_t rows, uint32_t cols,
+                           bool add);
+
+/* d_weight [rows, cols] += d_out^T * in; d_bias [rows] += the sum of d_out's tokens. */
+void emb_train_linear_gradients(const emb_train_run *run, float *d_weight, float *d_bias,
+                                const float *d_out, const float *in, uint32_t tokens,
+                                uint32_t rows, uint32_t cols);
+
+/* out += a, [tokens, cols] */
+void emb_train_add(const emb_train_run *run, float *out, const float *a, uint32_t tokens,
+                   uint32_t cols);
+
+/* ---- attention.c, ffn.c: as in ops.h --------------------------------------------------------- */
+
+void emb_train_cpu_attention(const emb_train_run *run, float *sum, const float *in,
+                             const emb_tile *tile, const emb_layer_params *weights);
+void emb_train_cpu_attention_back(const emb_train_run *run, const emb_layer_params *gradients,
+                                  float *d, const float *in, const emb_tile *tile,
+                                  const emb_layer_params *weights);
+void emb_train_cpu_ffn(const emb_train_run *run, float *sum, const float *in, uint32_t tokens,
+                       const emb_layer_params *weights);
+void emb_train_cpu_ffn_back(const emb_train_run *run, const emb_layer_params *gradients, float *d,
+                            const float *in, uint32_t tokens, const emb_layer_params *weights);
+
+#endif

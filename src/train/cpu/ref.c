@@ -1,0 +1,147 @@
+/* ref.c - the kernels of training in plain C, for any CPU; and which kernels a CPU gets.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+
+#include "backend/backend.h"
+#include "train/cpu/kernels.h"
+
+static void matmul(const emb_matmul *product) {
+    for (uint32_t i = 0; i < product->m; i++) {
+        float *c = product->c + i * product->c_row;
+        for (uint32_t j = 0; j < product->n; j++)
+            if (product->bias || !product->add) c[j] = product->bias ? product->bias[j] : 0.0f;
+        const float *a = product->a + i * product->a_row;
+        for (uint32_t j = 0; j < product->n && product->b_transposed; j++) {
+            const float *b = product->b + j * product->b_row;
+            float sum = 0.0f;
+            for (uint32_t p = 0; p < product->k; p++) sum += a[p * product->a_col] * b[p];
+            c[j] += sum;
+        }
+        for (uint32_t p = 0; p < product->k && !product->b_transposed; p++) {
+            const float *b = product->b + p * product->b_row;
+            float x = a[p * product->a_col];
+            for (uint32_t j = 0; j < product->n; j++) c[j] += x * b[j];
+        }
+    }
+}
+
+static float logit(const float *scores, const float *relative, uint32_t i, float scale) {
+    float value = scale * scores[i];
+    return relative ? value + relative[i] : value;
+}
+
+static void softmax_again(float *out, const float *scores, const float *relative, uint32_t count,
+                          float scale, float log_sum) {
+    for (uint32_t i = 0; i < count; i++) out[i] = expf(logit(scores, relative, i, scale) - log_sum);
+}
+
+static float softmax(float *out, const float *scores, const float *relative, uint32_t count,
+                     float scale) {
+    float most = -INFINITY, sum = 0.0f;
+    for (uint32_t i = 0; i < count; i++) most = fmaxf(most, logit(scores, relative, i, scale));
+    for (uint32_t i = 0; i < count; i++) sum += expf(logit(scores, relative, i, scale) - most);
+    softmax_again(out, scores, relative, count, scale, most + logf(sum));
+    return most + logf(sum);
+}
+
+static void softmax_back(float *out, const float *p, const float *dp, uint32_t count, float dot) {
+    for (uint32_t i = 0; i < count; i++) out[i] = p[i] * (dp[i] - dot);
+}
+
+static float dot(const float *a, const float *b, uint32_t count) {
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < count; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+static float cumulative(float x) {
+    return 0.5f * erfcf(-x * (float)M_SQRT1_2);
+}
+
+static void gelu(float *out, const float *in, size_t count) {
+    for (size_t i = 0; i < count; i++) out[i] = in[i] * cumulative(in[i]);
+}
+
+/* GELU'(x) = Phi(x) + x phi(x) */
+static void gelu_back(float *d, const float *in, size_t count) {
+    const float norm = (float)(M_2_SQRTPI * M_SQRT1_2 / 2);
+    for (size_t i = 0; i < count; i++)
+        d[i] *= cumulative(in[i]) + in[i] * norm * expf(-0.5f * in[i] * in[i]);
+}
+
+static void norm(float *out, float *moments, const float *z, const float *gain, const float *shift,
+                 uint32_t hidden, float epsilon) {
+    double sum = 0, squares = 0;
+    for (uint32_t i = 0; i < hidden; i++) sum += z[i];
+    double mean = sum / hidden;
+    for (uint32_t i = 0; i < hidden; i++) squares += (z[i] - mean) * (z[i] - mean);
+    moments[0] = (float)mean;
+    moments[1] = (float)(1 / sqrt(squares / hidden + epsilon));
+    for (uint32_t i = 0; i < hidden; i++)
+        out[i] = (z[i] - moments[0]) * moments[1] * gain[i] + shift[i];
+}
+
+/* With y = (z - mean) / deviation and g = dout * gain: dz = (g - mean(g) - y mean(g y)) / deviation
+ */
+static void norm_back(float *dz, const float *dout, const float *z, const float *moments,
+                      const float *gain, uint32_t hidden) {
+    double sum = 0, along = 0;
+    for (uint32_t i = 0; i < hidden; i++) {
+        double g = dout[i] * gain[i], y = (z[i] - moments[0]) * moments[1];
+        sum += g;
+        along += g * y;
+    }
+    float g_mean = (float)(sum / hidden), y_mean = (float)(along / hidden);
+    for (uint32_t i = 0; i < hidden; i++) {
+        float g = dout[i] * gain[i], y = (z[i] - moments[0]) * moments[1];
+        dz[i] = (g - g_mean - y * y_mean) * moments[1];
+    }
+}
+
+static void norm_gains(float *d_gain, float *d_shift, const float *dout, const float *z,
+                       const float *moments, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        d_gain[i] += dout[i] * ((z[i] - moments[0]) * moments[1]);
+        d_shift[i] += dout[i];
+    }
+}
+
+static void adamw(float *values, float *m, float *v, const float *gradients, size_t count,
+                  const emb_adamw *s) {
+    for (size_t i = 0; i < count; i++) {
+        float g = gradients[i] * s->factor;
+        m[i] = s->beta1 * m[i] + (1 - s->beta1) * g;
+        v[i] = s->beta2 * v[i] + (1 - s->beta2) * g * g;
+        float moved = s->rate * m[i] / (sqrtf(v[i]) * s->spread + s->epsilon);
+        values[i] = values[i] * s->keep - moved;
+    }
+}
+
+static void add(float *out, const float *a, size_t count) {
+    for (size_t i = 0; i < count; i++) out[i] += a[i];
+}
+
+const emb_train_kernels emb_train_ref = {
+    .name = "ref",
+    .matmul = matmul,
+    .softmax = softmax,
+    .softmax_again = softmax_again,
+    .softmax_back = softmax_back,
+    .dot = dot,
+    .gelu = gelu,
+    .gelu_back = gelu_back,
+    .norm = norm,
+    .norm_back = norm_back,
+    .norm_gains = norm_gains,
+    .adamw = adamw,
+    .add = add,
+};
+
+const emb_train_kernels *emb_train_kernels_of(uint32_t features) {
+#ifdef EMB_X86
+    if (features & EMB_CPU_AVX512) return &emb_train_avx512;
+#endif
+    (void)features;
+    return &emb_train_ref;
+}

@@ -1,0 +1,186 @@
+/* ranking.c - the multiple-negatives ranking loss: each anchor against all positives and negatives
+ * of the batch, a tile of similarities at a time (as Inf-CL does, arXiv 2410.17243).
+ *
+ * Three passes over the tiles: the logarithms of the sums; the gradient of the anchors, by threads
+ * that each take anchors; that of the candidates, by threads that each take candidates. So no two
+ * threads add to the same row.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+
+#include "train/loss/loss.h"
+
+typedef struct ranking {
+    const emb_loss_room *room;
+    uint32_t anchors, candidates; /* the right candidate of anchor i is number i */
+    const float *a, *b;           /* their units */
+    float *d_a, *d_b;
+    float scale, weight; /* of similarities; of an anchor's loss */
+} ranking;
+
+/* A thread's tile: some anchors against some candidates. */
+typedef struct tile {
+    uint32_t row, rows, column, columns;
+    float *scores, *work; /* [EMB_LOSS_ROWS, EMB_LOSS_COLUMNS] */
+} tile;
+
+static tile tile_of(const ranking *r, uint32_t index) {
+    return (tile){
+        .scores = r->room->scores + (size_t)index * EMB_LOSS_ROWS * EMB_LOSS_COLUMNS,
+        .work = r->room->work + (size_t)index * EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL,
+    };
+}
+
+static uint32_t least(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
+}
+
+static void multiply(const ranking *r, const tile *t) {
+    uint32_t width = r->room->width;
+    emb_matmul product = {.m = t->rows,
+                          .n = t->columns,
+                          .k = width,
+                          .a = r->a + (size_t)t->row * width,
+                          .a_row = width,
+                          .a_col = 1,
+                          .b = r->b + (size_t)t->column * width,
+                          .b_row = width,
+                          .b_transposed = true,
+                          .c = t->scores,
+                          .c_row = EMB_LOSS_COLUMNS,
+                          .work = t->work};
+    r->room->kernels->matmul(&product);
+}
+
+/* The logarithm of the sum of e^(scale * similarity) of each anchor, with the running maximum of
+ * an online softmax; and its loss. */
+static void sums_part(void *user, uint32_t index, uint32_t count) {
+    const ranking *r = user;
+    tile t = tile_of(r, index);
+    uint32_t end = emb_team_begin(r->anchors, EMB_LOSS_ROWS, index + 1, count);
+    for (t.row = emb_team_begin(r->anchors, EMB_LOSS_ROWS, index, count); t.row < end;
+         t.row += EMB_LOSS_ROWS) {
+        t.rows = least(EMB_LOSS_ROWS, r->anchors - t.row);
+        for (t.column = 0; t.column < r->candidates; t.column += EMB_LOSS_COLUMNS) {
+            t.columns = least(EMB_LOSS_COLUMNS, r->candidates - t.column);
+            multiply(r, &t);
+            for (uint32_t i = 0; i < t.rows; i++) {
+                float *row = t.scores + (size_t)i * EMB_LOSS_COLUMNS;
+                uint32_t anchor = t.row + i, right = anchor - t.column;
+                float own = anchor >= t.column && right < t.columns ? r->scale * row[right] : 0;
+                float *log_sum = &r->room->log_sums[anchor], *loss = &r->room->losses[anchor];
+                float part = r->room->kernels->softmax(row, row, NULL, t.columns, r->scale);
+                float high = t.column ? fmaxf(*log_sum, part) : part;
+                if (t.column) part = high + logf(expf(*log_sum - high) + expf(part - high));
+                *log_sum = part;
+                *loss = (t.column ? *loss : 0) - own;
+            }
+        }
+        for (uint32_t i = 0; i < t.rows; i++)
+            r->room->losses[t.row + i] += r->room->log_sums[t.row + i];
+    }
+}
+
+/* Turns a tile's similarities into the gradient of the loss by them. */
+static void scores_back(const ranking *r, const tile *t) {
+    for (uint32_t i = 0; i < t->rows; i++) {
+        float *row = t->scores + (size_t)i * EMB_LOSS_COLUMNS;
+        uint32_t anchor = t->row + i, right = anchor - t->column;
+        r->room->kernels->softmax_again(row, row, NULL, t->columns, r->scale,
+                                        r->room->log_sums[anchor]);
+        if (anchor >= t->column && right < t->columns) row[right] -= 1.0f;
+        for (uint32_t j = 0; j < t->columns; j++) row[j] *= r->weight * r->scale;
+    }
+}
+
+static void anchors_part(void *user, uint32_t index, uint32_t count) {
+    const ranking *r = user;
+    uint32_t width = r->room->width;
+    tile t = tile_of(r, index);
+    uint32_t end = emb_team_begin(r->anchors, EMB_LOSS_ROWS, index + 1, count);
+    for (t.row = emb_team_begin(r->anchors, EMB_LOSS_ROWS, index, count); t.row < end;
+         t.row += EMB_LOSS_ROWS) {
+        t.rows = least(EMB_LOSS_ROWS, r->anchors - t.row);
+        for (t.column = 0; t.column < r->candidates; t.column += EMB_LOSS_COLUMNS) {
+            t.columns = least(EMB_LOSS_COLUMNS, r->candidates - t.column);
+            multiply(r, &t);
+            scores_back(r, &t);
+            emb_matmul product = {.m = t.rows,
+                                  .n = width,
+                                  .k = t.columns,
+                                  .a = t.scores,
+                                  .a_row = EMB_LOSS_COLUMNS,
+                                  .a_col = 1,
+                                  .b = r->b + (size_t)t.column * width,
+                                  .b_row = width,
+                                  .c = r->d_a + (size_t)t.row * width,
+                                  .c_row = width,
+                                  .add = true};
+            r->room->kernels->matmul(&product);
+        }
+    }
+}
+
+static void candidates_part(void *user, uint32_t index, uint32_t count) {
+    const ranking *r = user;
+    uint32_t width = r->room->width;
+    tile t = tile_of(r, index);
+    uint32_t end = emb_team_begin(r->candidates, EMB_LOSS_COLUMNS, index + 1, count);
+    for (t.column = emb_team_begin(r->candidates, EMB_LOSS_COLUMNS, index, count); t.column < end;
+         t.column += EMB_LOSS_COLUMNS) {
+        t.columns = least(EMB_LOSS_COLUMNS, r->candidates - t.column);
+        for (t.row = 0; t.row < r->anchors; t.row += EMB_LOSS_ROWS) {
+            t.rows = least(EMB_LOSS_ROWS, r->anchors - t.row);
+            multiply(r, &t);
+            scores_back(r, &t);
+            emb_matmul product = {.m = t.columns,
+                                  .n = width,
+                                  .k = t.rows,
+                                  .a = t.scores,
+                                  .a_row = 1,
+                                  .a_col = EMB_LOSS_COLUMNS,
+                                  .b = r->a + (size_t)t.row * width,
+                                  .b_row = width,
+                                  .c = r->d_b + (size_t)t.column * width,
+                                  .c_row = width,
+                                  .add = true};
+            r->room->kernels->matmul(&product);
+        }
+    }
+}
+
+static double run(const ranking *r) {
+    double sum = 0;
+    void *user = (void *)(uintptr_t)r;
+    emb_team_run(r->room->team, sums_part, user);
+    emb_team_run(r->room->team, anchors_part, user);
+    emb_team_run(r->room->team, candidates_part, user);
+    for (uint32_t i = 0; i < r->anchors; i++) sum += r->room->losses[i];
+    return sum * r->weight;
+}
+
+double emb_loss_ranking(emb_loss_room *room, const emb_train_loss *loss,
+                        const emb_loss_batch *batch, float *d) {
+    uint32_t n = batch->examples;
+    size_t anchors = (size_t)n * room->width;
+    ranking r = {
+        .room = room,
+        .anchors = n,
+        .candidates = n * (batch->columns - 1),
+        .a = room->units,
+        .b = room->units + anchors,
+        .d_a = d,
+        .d_b = d + anchors,
+        .scale = loss->scale,
+        .weight = (loss->symmetric ? 0.5f : 1.0f) / (float)n,
+    };
+    double result = run(&r);
+    if (!loss->symmetric) return result;
+    ranking back = r;
+    back.candidates = n; /* a positive finds its anchor among all anchors */
+    back.a = r.b;
+    back.b = r.a;
+    back.d_a = r.d_b;
+    back.d_b = r.d_a;
+    return result + run(&back);
+}

@@ -1,0 +1,98 @@
+/* ops.h - the blocks of an encoder, forwards and back, over plain f32 weights.
+ *
+ * A block is cut at its norm. `sum` is what goes into the norm: the block's input plus what the
+ * block adds to it. The sums of all blocks are all that a backward pass needs: a block's input is
+ * the norm of the sum before, and everything inside is computed again. So neither the projection
+ * behind the attention nor the one behind the feed-forward is ever multiplied twice.
+ *
+ * Tokens of a tile are packed; legend as in backend/ops.h. Gradients are added to what is there.
+ * Operations allocate nothing and never fail; scratch is booked by emb_train_ops.layout.
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_TRAIN_OPS_H
+#define EMB_TRAIN_OPS_H
+
+#include "backend/backend.h"
+#include "train/team.h"
+
+/* The weights of a layer, or their gradients. */
+typedef struct emb_layer_params {
+    float *qkv, *qkv_bias;                     /* [3 * hidden, hidden]: queries, keys, values */
+    float *attention_out, *attention_out_bias; /* [hidden, hidden] */
+    float *attention_gain, *attention_shift;   /* [hidden] */
+    float *ffn_in, *ffn_in_bias;               /* [intermediate, hidden] */
+    float *ffn_out, *ffn_out_bias;             /* [hidden, intermediate] */
+    float *ffn_gain, *ffn_shift;               /* [hidden] */
+} emb_layer_params;
+
+/* The weights outside the layers, or their gradients. */
+typedef struct emb_embed_params {
+    float *words;       /* [vocabulary, hidden] */
+    float *positions;   /* [positions, hidden] */
+    float *token_types; /* NULL, or [types, hidden], of which row 0 is added everywhere */
+    float *gain, *shift; /* [hidden] */
+    float *relative; /* NULL, or [buckets, heads] */
+} emb_embed_params;
+
+/* What one tile needs between the operations: cut from a training lane's memory. */
+typedef struct emb_train_scratch {
+    void *memory;
+    uint32_t tokens_max, threads;
+} emb_train_scratch;
+
+typedef struct emb_train_ops emb_train_ops;
+
+/* What every operation is given. */
+typedef struct emb_train_run {
+    const emb_train_ops *ops;
+    const void *kernels; /* the device's own */
+    emb_team *team;
+    const emb_layer_spec *spec;   /* `relative`: of the longest chunk, as for a backend */
+    float *d_relative;            /* NULL, or the gradient of spec->relative, of the same shape */
+    uint32_t position_offset;
+    emb_train_scratch scratch;
+} emb_train_run;
+
+struct emb_train_ops {
+    const char *name;
+    void (*layout)(emb_train_scratch *scratch, const emb_layer_spec *spec, uint32_t tokens,
+                   uint32_t threads, emb_ledger *ledger);
+
+    /* sum [tokens, hidden] = words[id] + positions[offset + place in chunk] + token_types[0] */
+    void (*embed)(const emb_train_run *run, float *sum, const emb_tile *tile,
+                  const emb_embed_params *weights);
+    void (*embed_back)(const emb_train_run *run, const emb_embed_params *gradients,
+                       const float *d_sum, const emb_tile *tile);
+
+    /* out [tokens, hidden] = norm(sum). */
+    void (*norm)(const emb_train_run *run, float *out, const float *sum, uint32_t tokens,
+                 const float *gain, const float *shift);
+    /* Turns d, the gradient of norm(sum), into that of sum. */
+    void (*norm_back)(const emb_train_run *run, float *d_gain, float *d_shift, float *d,
+                      const float *sum, uint32_t tokens, const float *gain);
+
+    /* sum = in + attention_out(attention(qkv(in))) */
+    void (*attention)(const emb_train_run *run, float *sum, const float *in, const emb_tile *tile,
+                      const emb_layer_params *weights);
+    /* Turns d, the gradient of sum, into that of in. */
+    void (*attention_back)(const emb_train_run *run, const emb_layer_params *gradients, float *d,
+                           const float *in, const emb_tile *tile,
+                           const emb_layer_params *weights);
+
+    /* sum = in + ffn_out(gelu(ffn_in(in))) */
+    void (*ffn)(const emb_train_run *run, float *sum, const float *in, uint32_t tokens,
+                const emb_layer_params *weights);
+    void (*ffn_back)(const emb_train_run *run, const emb_layer_params *gradients, float *d,
+                     const float *in, uint32_t tokens, const emb_layer_params *weights);
+
+    /* vectors[targets[c]] [hidden] = the pooled tokens of chunk c, of the length one if so asked. */
+    void (*pool)(const emb_train_run *run, float *vectors, const uint32_t *targets, const float *in,
+                 const emb_tile *tile, const emb_pool_rule *rule);
+    /* d [tokens, hidden] = the gradient of `in`, given d_vectors. */
+    void (*pool_back)(const emb_train_run *run, float *d, const float *d_vectors,
+                      const uint32_t *targets, const float *in, const emb_tile *tile,
+                      const emb_pool_rule *rule);
+};
+
+extern const emb_train_ops emb_train_cpu_ops;
+
+#endif

@@ -1,0 +1,98 @@
+/* optimizer.c - one step of AdamW: each thread takes a part of every tensor.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "train/optimizer.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Values whose squares are summed in f32, before the sum of such sums in f64. */
+enum { NORM_VALUES = 4096 };
+
+void emb_optimizer_layout(emb_optimizer *o, const emb_params *params, emb_ledger *ledger) {
+    memset(o, 0, sizeof *o);
+    o->params = params;
+    emb_ledger_item(ledger, "optimizer");
+    o->m = emb_ledger_take(ledger, params->values, sizeof(float));
+    o->v = emb_ledger_take(ledger, params->values, sizeof(float));
+}
+
+void emb_optimizer_init(emb_optimizer *o, const emb_train_options *options) {
+    bool given = options->beta1 != 0 || options->beta2 != 0 || options->epsilon != 0;
+    o->beta1 = given ? options->beta1 : 0.9f;
+    o->beta2 = given ? options->beta2 : 0.999f;
+    o->epsilon = given ? options->epsilon : 1e-8f;
+    o->weight_decay = options->weight_decay;
+    o->clip_norm = options->clip_norm;
+    o->learning_rate = options->learning_rate;
+    o->schedule = options->schedule;
+    o->steps = options->steps;
+    o->warmup_steps = options->warmup_steps;
+}
+
+double emb_optimizer_rate(const emb_optimizer *o, uint64_t step) {
+    uint64_t at = step - 1; /* steps done before this one */
+    double rate = o->learning_rate;
+    if (at < o->warmup_steps) return rate * (double)at / (double)o->warmup_steps;
+    if (o->schedule == EMB_SCHEDULE_CONSTANT || o->steps <= o->warmup_steps) return rate;
+    double done = (double)(at - o->warmup_steps) / (double)(o->steps - o->warmup_steps);
+    if (done > 1) done = 1;
+    return o->schedule == EMB_SCHEDULE_COSINE ? rate * 0.5 * (1 + cos(M_PI * done))
+                                              : rate * (1 - done);
+}
+
+double emb_optimizer_norm(const emb_optimizer *o, const float *gradients) {
+    double sum = 0;
+    for (uint64_t at = 0; at < o->params->values; at += NORM_VALUES) {
+        uint64_t left = o->params->values - at;
+        uint32_t count = left < NORM_VALUES ? (uint32_t)left : NORM_VALUES;
+        sum += o->kernels->dot(gradients + at, gradients + at, count);
+    }
+    return sqrt(sum);
+}
+
+typedef struct job {
+    const emb_optimizer *optimizer;
+    float *values;
+    const float *gradients;
+    emb_adamw step;
+    float keep; /* of what decays */
+} job;
+
+/* Biases and norms do not decay. */
+static bool decays(const emb_param *tensor) {
+    return tensor->rank == 2;
+}
+
+static void update_part(void *user, uint32_t index, uint32_t count) {
+    const job *j = user;
+    const emb_optimizer *o = j->optimizer;
+    for (uint32_t i = 0; i < o->params->count; i++) {
+        const emb_param *t = &o->params->tensors[i];
+        uint32_t first = emb_team_begin(t->rows * t->cols, 16, index, count);
+        uint32_t end = emb_team_begin(t->rows * t->cols, 16, index + 1, count);
+        uint64_t at = t->first + first;
+        emb_adamw step = j->step;
+        step.keep = decays(t) ? j->keep : 1.0f;
+        o->kernels->adamw(j->values + at, o->m + at, o->v + at, j->gradients + at, end - first,
+                          &step);
+    }
+}
+
+void emb_optimizer_update(emb_optimizer *o, float *values, const float *gradients, double norm) {
+    double rate = emb_optimizer_rate(o, ++o->step), step = (double)o->step;
+    bool clips = o->clip_norm > 0 && norm > o->clip_norm;
+    job j = {
+        .optimizer = o,
+        .values = values,
+        .gradients = gradients,
+        .step = {.factor = clips ? (float)(o->clip_norm / (norm + 1e-6)) : 1.0f,
+                 .beta1 = o->beta1,
+                 .beta2 = o->beta2,
+                 .rate = (float)(rate / (1 - pow(o->beta1, step))),
+                 .spread = (float)(1 / sqrt(1 - pow(o->beta2, step))),
+                 .epsilon = o->epsilon},
+        .keep = (float)(1 - rate * o->weight_decay),
+    };
+    emb_team_run(o->team, update_part, &j);
+}

@@ -1,0 +1,38 @@
+/* optimizer.h - AdamW over all parameters, the learning rate's schedule, and clipping.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_TRAIN_OPTIMIZER_H
+#define EMB_TRAIN_OPTIMIZER_H
+
+#include "embound_train.h"
+#include "train/cpu/kernels.h"
+#include "train/params.h"
+
+typedef struct emb_optimizer {
+    const emb_train_kernels *kernels;
+    emb_team *team;
+    const emb_params *params;
+    float *m, *v;  /* moments, in the parameters' order */
+    uint64_t step; /* done so far */
+    float beta1, beta2, epsilon, weight_decay, clip_norm;
+    float learning_rate;
+    emb_schedule schedule;
+    uint64_t steps, warmup_steps;
+} emb_optimizer;
+
+void emb_optimizer_layout(emb_optimizer *optimizer, const emb_params *params, emb_ledger *ledger);
+
+/* What the options say, with the defaults of what they leave open. */
+void emb_optimizer_init(emb_optimizer *optimizer, const emb_train_options *options);
+
+/* The rate of step number `step`, from 1 on: as transformers' schedules have it. */
+double emb_optimizer_rate(const emb_optimizer *optimizer, uint64_t step);
+
+/* The length of all gradients together; not finite if one of them is not. */
+double emb_optimizer_norm(const emb_optimizer *optimizer, const float *gradients);
+
+/* One step. `norm` is the length of the gradients. */
+void emb_optimizer_update(emb_optimizer *optimizer, float *values, const float *gradients,
+                          double norm);
+
+#endif

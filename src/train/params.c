@@ -1,0 +1,132 @@
+/* params.c - the table of a model's parameters, and reading them.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "train/params.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "encoder/positions.h"
+
+/* Values that a tensor begins at a multiple of. */
+enum { ALIGNED = EMB_ALIGN / sizeof(float) };
+
+/* The order inside a layer: queries, keys and values lie side by side, as one matrix. */
+static const emb_tensor_role layer_order[] = {
+    EMB_TENSOR_QUERY,          EMB_TENSOR_KEY,
+    EMB_TENSOR_VALUE,          EMB_TENSOR_QUERY_BIAS,
+    EMB_TENSOR_KEY_BIAS,       EMB_TENSOR_VALUE_BIAS,
+    EMB_TENSOR_ATTENTION_OUT,  EMB_TENSOR_ATTENTION_OUT_BIAS,
+    EMB_TENSOR_ATTENTION_GAIN, EMB_TENSOR_ATTENTION_SHIFT,
+    EMB_TENSOR_FFN_IN,         EMB_TENSOR_FFN_IN_BIAS,
+    EMB_TENSOR_FFN_OUT,        EMB_TENSOR_FFN_OUT_BIAS,
+    EMB_TENSOR_FFN_GAIN,       EMB_TENSOR_FFN_SHIFT,
+};
+enum { LAYER_TENSORS = sizeof layer_order / sizeof *layer_order };
+
+/* Whether what follows continues the same matrix. */
+static bool continues(emb_tensor_role role) {
+    return role == EMB_TENSOR_QUERY || role == EMB_TENSOR_KEY || role == EMB_TENSOR_QUERY_BIAS ||
+           role == EMB_TENSOR_KEY_BIAS;
+}
+
+static void place(emb_params *params, emb_tensor_role role, uint32_t layer) {
+    emb_param tensor = {.role = role, .layer = layer, .first = params->values};
+    if (!emb_model_tensor_shape(params->files, role, layer, &tensor.rank, &tensor.rows,
+                                &tensor.cols))
+        return;
+    if (params->tensors) params->tensors[params->count] = tensor;
+    params->count++;
+    params->values += (uint64_t)tensor.rows * tensor.cols;
+    if (!continues(role)) params->values = (params->values + ALIGNED - 1) / ALIGNED * ALIGNED;
+}
+
+void emb_params_layout(emb_params *params, const emb_shape *shape, const emb_model_files *files,
+                       emb_ledger *ledger) {
+    uint64_t most = EMB_TENSOR_QUERY + (uint64_t)shape->layers * LAYER_TENSORS;
+    *params = (emb_params){.shape = shape, .files = files};
+    params->tensors = emb_ledger_take(ledger, most, sizeof *params->tensors);
+    for (uint32_t role = 0; role < EMB_TENSOR_QUERY; role++)
+        place(params, (emb_tensor_role)role, 0);
+    for (uint32_t i = 0; i < shape->layers * LAYER_TENSORS; i++)
+        place(params, layer_order[i % LAYER_TENSORS], i / LAYER_TENSORS);
+}
+
+emb_status emb_params_load(float *values, const emb_params *params, void *scratch,
+                           emb_error *error) {
+    for (uint32_t i = 0; i < params->count; i++) {
+        const emb_param *t = &params->tensors[i];
+        for (uint32_t row = 0; row < t->rows; row++)
+            EMB_TRY(emb_model_read_rows(params->files, t->role, t->layer, row, 1,
+                                        values + t->first + (size_t)row * t->cols, scratch, error));
+    }
+    return EMB_OK;
+}
+
+uint32_t emb_params_cols_max(const emb_params *params) {
+    const emb_layer_spec *spec = &params->shape->spec;
+    return spec->intermediate > spec->hidden ? spec->intermediate : spec->hidden;
+}
+
+const emb_param *emb_params_find(const emb_params *params, emb_tensor_role role, uint32_t layer) {
+    for (uint32_t i = 0; i < params->count; i++)
+        if (params->tensors[i].role == role && params->tensors[i].layer == layer)
+            return &params->tensors[i];
+    return NULL;
+}
+
+static float *find(const emb_params *params, float *values, emb_tensor_role role, uint32_t layer) {
+    const emb_param *tensor = emb_params_find(params, role, layer);
+    return tensor ? values + tensor->first : NULL;
+}
+
+emb_embed_params emb_params_embed(const emb_params *params, float *values) {
+    return (emb_embed_params){
+        .words = find(params, values, EMB_TENSOR_WORDS, 0),
+        .positions = find(params, values, EMB_TENSOR_POSITIONS, 0),
+        .token_types = find(params, values, EMB_TENSOR_TOKEN_TYPES, 0),
+        .gain = find(params, values, EMB_TENSOR_EMBED_GAIN, 0),
+        .shift = find(params, values, EMB_TENSOR_EMBED_SHIFT, 0),
+        .relative = find(params, values, EMB_TENSOR_RELATIVE, 0),
+    };
+}
+
+emb_layer_params emb_params_layer(const emb_params *params, float *values, uint32_t layer) {
+    return (emb_layer_params){
+        .qkv = find(params, values, EMB_TENSOR_QUERY, layer),
+        .qkv_bias = find(params, values, EMB_TENSOR_QUERY_BIAS, layer),
+        .attention_out = find(params, values, EMB_TENSOR_ATTENTION_OUT, layer),
+        .attention_out_bias = find(params, values, EMB_TENSOR_ATTENTION_OUT_BIAS, layer),
+        .attention_gain = find(params, values, EMB_TENSOR_ATTENTION_GAIN, layer),
+        .attention_shift = find(params, values, EMB_TENSOR_ATTENTION_SHIFT, layer),
+        .ffn_in = find(params, values, EMB_TENSOR_FFN_IN, layer),
+        .ffn_in_bias = find(params, values, EMB_TENSOR_FFN_IN_BIAS, layer),
+        .ffn_out = find(params, values, EMB_TENSOR_FFN_OUT, layer),
+        .ffn_out_bias = find(params, values, EMB_TENSOR_FFN_OUT_BIAS, layer),
+        .ffn_gain = find(params, values, EMB_TENSOR_FFN_GAIN, layer),
+        .ffn_shift = find(params, values, EMB_TENSOR_FFN_SHIFT, layer),
+    };
+}
+
+static uint32_t bucket_of(const emb_shape *shape, uint32_t chunk_tokens_max, uint32_t i) {
+    int32_t distance = (int32_t)i - (int32_t)(chunk_tokens_max - 1);
+    return emb_relative_bucket(distance, shape->relative_buckets, shape->relative_distance);
+}
+
+void emb_params_spread_relative(float *relative, const float *buckets, const emb_shape *shape,
+                                uint32_t chunk_tokens_max) {
+    uint32_t width = 2 * chunk_tokens_max - 1, heads = shape->spec.heads;
+    for (uint32_t i = 0; i < width; i++) {
+        const float *row = buckets + (size_t)bucket_of(shape, chunk_tokens_max, i) * heads;
+        for (uint32_t h = 0; h < heads; h++) relative[(size_t)h * width + i] = row[h];
+    }
+}
+
+void emb_params_gather_relative(float *d_buckets, const float *d_relative, const emb_shape *shape,
+                                uint32_t chunk_tokens_max) {
+    uint32_t width = 2 * chunk_tokens_max - 1, heads = shape->spec.heads;
+    for (uint32_t i = 0; i < width; i++) {
+        float *row = d_buckets + (size_t)bucket_of(shape, chunk_tokens_max, i) * heads;
+        for (uint32_t h = 0; h < heads; h++) row[h] += d_relative[(size_t)h * width + i];
+    }
+}

@@ -1,0 +1,55 @@
+/* params.h - all parameters of a model as one array of f32, and where each tensor lies in it.
+ *
+ * Gradients and an optimiser's moments have the same order, so that one table serves all. Fed by
+ * model; feeds pass.c and the optimiser.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_TRAIN_PARAMS_H
+#define EMB_TRAIN_PARAMS_H
+
+#include "model/model.h"
+#include "train/ops.h"
+
+typedef struct emb_param {
+    emb_tensor_role role;
+    uint32_t layer; /* 0 outside the layers */
+    uint32_t rank, rows, cols;
+    uint64_t first; /* value */
+} emb_param;
+
+/* The tensors in the order of their place: those outside the layers, then layer by layer. */
+typedef struct emb_params {
+    const emb_shape *shape;
+    const emb_model_files *files;
+    emb_param *tensors; /* [count] */
+    uint32_t count;
+    uint64_t values; /* of all, with what aligns them */
+} emb_params;
+
+/* Books the table and fills it where it is bound; `values` is known either way. */
+void emb_params_layout(emb_params *params, const emb_shape *shape, const emb_model_files *files,
+                       emb_ledger *ledger);
+
+/* Reads all tensors into values [params->values]. scratch: emb_model_scratch_bytes of the longest
+ * row. Fails: as emb_model_read_rows. */
+emb_status emb_params_load(float *values, const emb_params *params, void *scratch,
+                           emb_error *error);
+
+/* Values of a tensor's row, at most: what the scratch of loading is for. */
+uint32_t emb_params_cols_max(const emb_params *params);
+
+/* The tensor, or NULL if the family has none such. */
+const emb_param *emb_params_find(const emb_params *params, emb_tensor_role role, uint32_t layer);
+
+/* Where they lie in an array of that order. */
+emb_embed_params emb_params_embed(const emb_params *params, float *values);
+emb_layer_params emb_params_layer(const emb_params *params, float *values, uint32_t layer);
+
+/* Fills relative [heads, 2 * chunk_tokens_max - 1] from the buckets [buckets, heads], and adds its
+ * gradient to theirs. */
+void emb_params_spread_relative(float *relative, const float *buckets, const emb_shape *shape,
+                                uint32_t chunk_tokens_max);
+void emb_params_gather_relative(float *d_buckets, const float *d_relative, const emb_shape *shape,
+                                uint32_t chunk_tokens_max);
+
+#endif

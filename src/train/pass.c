@@ -1,0 +1,140 @@
+/* pass.c - the two visitors of the walk over layers: one keeps the sums that go into the norms,
+ * the other comes back over them.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "train/pass.h"
+
+#include <string.h>
+
+#include "encoder/walk.h"
+
+void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const emb_train_ops *ops,
+                           uint32_t tokens, uint32_t chunk_tokens_max, uint32_t threads,
+                           emb_ledger *ledger) {
+    const emb_shape *shape = params->shape;
+    uint64_t relative = (uint64_t)shape->spec.heads * (2 * (uint64_t)chunk_tokens_max - 1);
+    memset(lane, 0, sizeof *lane);
+    lane->params = params;
+    lane->spec = shape->spec;
+    lane->spec.chunk_tokens_max = chunk_tokens_max;
+    lane->tokens_max = tokens;
+    emb_ledger_item(ledger, "activations");
+    uint64_t values = (uint64_t)tokens * shape->spec.hidden;
+    lane->sums = emb_ledger_take(ledger, (1 + 2 * (uint64_t)shape->layers) * values, sizeof(float));
+    lane->x = emb_ledger_take(ledger, values, sizeof(float));
+    lane->d = emb_ledger_take(ledger, values, sizeof(float));
+    if (shape->relative_buckets) {
+        lane->relative = emb_ledger_take(ledger, relative, sizeof(float));
+        lane->d_relative = emb_ledger_take(ledger, relative, sizeof(float));
+    }
+    emb_ledger_item(ledger, "block scratch");
+    lane->run.ops = ops;
+    lane->run.position_offset = shape->position_offset;
+    ops->layout(&lane->run.scratch, &lane->spec, tokens, threads, ledger);
+}
+
+void emb_train_lane_refresh(emb_train_lane *lane) {
+    lane->spec.relative = lane->relative;
+    lane->run.spec = &lane->spec;
+    lane->run.d_relative = lane->d_relative;
+    if (!lane->relative) return;
+    emb_embed_params weights = emb_params_embed(lane->params, lane->values);
+    emb_params_spread_relative(lane->relative, weights.relative, lane->params->shape,
+                               lane->spec.chunk_tokens_max);
+}
+
+/* A tile on its way. */
+typedef struct journey {
+    emb_train_lane *lane;
+    const emb_tile *tile;
+} journey;
+
+/* The sum that goes into norm number n: 0 is the embedding's, 2 l + 1 and 2 l + 2 are layer l's. */
+static float *sum_at(const emb_train_lane *lane, uint32_t n) {
+    return lane->sums + (size_t)n * lane->tokens_max * lane->spec.hidden;
+}
+
+/* The gain (0) or shift (1) of norm number n, in an array of the parameters' order. */
+static float *norm_of(const emb_train_lane *lane, float *values, uint32_t n, uint32_t which) {
+    if (n == 0) {
+        emb_embed_params embed = emb_params_embed(lane->params, values);
+        return which ? embed.shift : embed.gain;
+    }
+    emb_layer_params layer = emb_params_layer(lane->params, values, (n - 1) / 2);
+    if (n % 2) return which ? layer.attention_shift : layer.attention_gain;
+    return which ? layer.ffn_shift : layer.ffn_gain;
+}
+
+/* x = norm number n of its sum: the input of what comes behind it. */
+static void norm(const emb_train_lane *lane, uint32_t n, uint32_t tokens) {
+    lane->run.ops->norm(&lane->run, lane->x, sum_at(lane, n), tokens,
+                        norm_of(lane, lane->values, n, 0), norm_of(lane, lane->values, n, 1));
+}
+
+static void norm_back(const emb_train_lane *lane, uint32_t n, uint32_t tokens) {
+    lane->run.ops->norm_back(&lane->run, norm_of(lane, lane->gradients, n, 0),
+                             norm_of(lane, lane->gradients, n, 1), lane->d, sum_at(lane, n), tokens,
+                             norm_of(lane, lane->values, n, 0));
+}
+
+static emb_status visit(void *user, uint32_t n, emb_error *error) {
+    const journey *j = user;
+    const emb_train_lane *lane = j->lane;
+    emb_layer_params layer = emb_params_layer(lane->params, lane->values, n);
+    (void)error;
+    norm(lane, 2 * n, j->tile->tokens);
+    lane->run.ops->attention(&lane->run, sum_at(lane, 2 * n + 1), lane->x, j->tile, &layer);
+    norm(lane, 2 * n + 1, j->tile->tokens);
+    lane->run.ops->ffn(&lane->run, sum_at(lane, 2 * n + 2), lane->x, j->tile->tokens, &layer);
+    return EMB_OK;
+}
+
+static emb_status visit_back(void *user, uint32_t n, emb_error *error) {
+    const journey *j = user;
+    const emb_train_lane *lane = j->lane;
+    uint32_t tokens = j->tile->tokens;
+    emb_layer_params layer = emb_params_layer(lane->params, lane->values, n);
+    emb_layer_params gradients = emb_params_layer(lane->params, lane->gradients, n);
+    (void)error;
+    norm_back(lane, 2 * n + 2, tokens);
+    norm(lane, 2 * n + 1, tokens);
+    lane->run.ops->ffn_back(&lane->run, &gradients, lane->d, lane->x, tokens, &layer);
+    norm_back(lane, 2 * n + 1, tokens);
+    norm(lane, 2 * n, tokens);
+    lane->run.ops->attention_back(&lane->run, &gradients, lane->d, lane->x, j->tile, &layer);
+    return EMB_OK;
+}
+
+void emb_train_forward(emb_train_lane *lane, float *vectors, const uint32_t *targets,
+                       const emb_tile *tile) {
+    const emb_train_ops *ops = lane->run.ops;
+    uint32_t layers = lane->params->shape->layers;
+    emb_embed_params weights = emb_params_embed(lane->params, lane->values);
+    journey j = {lane, tile};
+    emb_visitor visitor = {.user = &j, .visit = visit};
+    emb_error none;
+    ops->embed(&lane->run, sum_at(lane, 0), tile, &weights);
+    emb_walk(&visitor, layers, &none);
+    norm(lane, 2 * layers, tile->tokens);
+    ops->pool(&lane->run, vectors, targets, lane->x, tile, &lane->pool);
+}
+
+void emb_train_backward(emb_train_lane *lane, const float *d_vectors, const uint32_t *targets,
+                        const emb_tile *tile) {
+    const emb_train_ops *ops = lane->run.ops;
+    const emb_shape *shape = lane->params->shape;
+    emb_embed_params gradients = emb_params_embed(lane->params, lane->gradients);
+    uint64_t relative = (uint64_t)lane->spec.heads * (2 * (uint64_t)lane->spec.chunk_tokens_max - 1);
+    journey j = {lane, tile};
+    emb_visitor visitor = {.user = &j, .back = true, .visit = visit_back};
+    emb_error none;
+    if (lane->d_relative) memset(lane->d_relative, 0, relative * sizeof(float));
+    norm(lane, 2 * shape->layers, tile->tokens);
+    ops->pool_back(&lane->run, lane->d, d_vectors, targets, lane->x, tile, &lane->pool);
+    emb_walk(&visitor, shape->layers, &none);
+    norm_back(lane, 0, tile->tokens);
+    ops->embed_back(&lane->run, &gradients, lane->d, tile);
+    if (lane->d_relative)
+        emb_params_gather_relative(gradients.relative, lane->d_relative, shape,
+                                   lane->spec.chunk_tokens_max);
+}

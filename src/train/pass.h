@@ -1,0 +1,43 @@
+/* pass.h - a tile of tokens through the whole encoder, forwards and back.
+ *
+ * Fed by params (weights) and a tile; feeds the loss (vectors) and the optimiser (gradients). The
+ * layers are walked by encoder/walk.c.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_TRAIN_PASS_H
+#define EMB_TRAIN_PASS_H
+
+#include "train/params.h"
+
+/* What a training lane works with: one tile at a time. */
+typedef struct emb_train_lane {
+    emb_train_run run; /* its spec is `spec` */
+    emb_layer_spec spec;
+    const emb_params *params;
+    float *values;    /* parameters */
+    float *gradients; /* of the same order */
+    emb_pool_rule pool;
+    uint32_t tokens_max;
+    float *sums;       /* [1 + 2 * layers, tokens_max, hidden]: what goes into each norm */
+    float *x, *d;      /* [tokens_max, hidden] a block's input; the gradient on its way */
+    float *relative;   /* [heads, 2 * chunk_tokens_max - 1], or NULL */
+    float *d_relative; /* the same */
+} emb_train_lane;
+
+/* Books a lane for tiles of at most `tokens`. Neither values nor gradients. */
+void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const emb_train_ops *ops,
+                           uint32_t tokens, uint32_t chunk_tokens_max, uint32_t threads,
+                           emb_ledger *ledger);
+
+/* After the parameters changed: what the lane keeps of them. */
+void emb_train_lane_refresh(emb_train_lane *lane);
+
+/* vectors[targets[c]] = the pooled vector of chunk c. Keeps what back needs. */
+void emb_train_forward(emb_train_lane *lane, float *vectors, const uint32_t *targets,
+                       const emb_tile *tile);
+
+/* Adds to the gradients what d_vectors[targets[c]] gives; the last forward was of this tile. */
+void emb_train_backward(emb_train_lane *lane, const float *d_vectors, const uint32_t *targets,
+                        const emb_tile *tile);
+
+#endif

@@ -1,0 +1,309 @@
+/* trainer.c - the public calls: memory once, then step by step: texts, vectors, loss, gradients,
+ * update.
+ *
+ * A batch larger than a tile goes through the encoder twice: once for its vectors, which the loss
+ * needs all together, and once more, a tile at a time, for the gradients (Gao et al. 2021,
+ * GradCache). So the activations of one tile are in memory, whatever the batch.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/process.h"
+#include "train/batch.h"
+#include "train/loss/loss.h"
+#include "train/optimizer.h"
+#include "train/pass.h"
+
+/* What threads and the system's libraries take beside our own memory. */
+#define GROWTH_BYTES (1u << 20)
+
+/* Tokens of a tile where the memory is there; the least is one text. */
+#define TILE_TOKENS 2048
+
+struct emb_trainer {
+    const emb_model *model;
+    emb_train_options options;
+    uint32_t length_max; /* tokens of a text */
+    uint64_t bytes;      /* of the arena */
+    void *arena;
+    emb_train_plan plan;
+    emb_params params;
+    emb_team team;
+    emb_train_lane lane;
+    emb_train_batch batch;
+    emb_loss_room loss;
+    emb_optimizer optimizer;
+    float *vectors, *d_vectors; /* [texts of a batch, width] */
+    void *scratch;              /* of reading parameters */
+};
+
+/* ---- options and memory ---------------------------------------------------------------------- */
+
+static emb_status check_options(const emb_train_options *o, const emb_model *model,
+                                emb_error *error) {
+    const char *beyond = emb_spec_beyond_bert(&model->shape.spec);
+    if (o->struct_bytes != sizeof *o)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "struct_bytes differs: state sizeof(emb_train_options), and compile "
+                             "against this library's header");
+    if (emb_dtype_quantized(model->info.stored_dtype))
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "%s is quantized; train the original, and quantize the result",
+                             model->info.name);
+    if (beyond)
+        return emb_error_set(error, EMB_UNSUPPORTED, "training does not compute %s", beyond);
+    if (o->batch_examples < 1 || o->example_texts < 2)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "a batch has one example at least, and an example two texts");
+    if ((uint64_t)o->batch_examples * o->example_texts > UINT32_MAX / 2)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "%u examples of %u texts are too many",
+                             o->batch_examples, o->example_texts);
+    if (o->loss.kind > EMB_LOSS_COSINE)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "no loss has the number %d",
+                             (int)o->loss.kind);
+    if (o->loss.kind != EMB_LOSS_RANKING && o->example_texts != 2)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "this loss is of two texts and a score, not of %u texts",
+                             o->example_texts);
+    if (!(o->learning_rate > 0) || !isfinite(o->learning_rate) || !(o->loss.scale >= 0))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "learning_rate must be above 0, the loss's scale 0 or above");
+    uint32_t specials = model->text.specials.before + model->text.specials.after;
+    if (o->max_length && o->max_length <= specials)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "max_length %u leaves no room beside %u special tokens", o->max_length,
+                             specials);
+    if (o->max_length > model->shape.window_tokens)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "max_length %u: the model has positions for %u tokens", o->max_length,
+                             model->shape.window_tokens);
+    return EMB_OK;
+}
+
+static void layout(emb_trainer *t, uint32_t tile_tokens, emb_ledger *ledger) {
+    const emb_model *model = t->model;
+    const emb_train_options *o = &t->options;
+    uint32_t texts = o->batch_examples * o->example_texts, width = model->shape.spec.hidden;
+    emb_ledger_item(ledger, "parameters");
+    emb_params_layout(&t->params, &model->shape, model->files, ledger);
+    float *values = emb_ledger_take(ledger, t->params.values, sizeof(float));
+    emb_ledger_item(ledger, "gradients");
+    float *gradients = emb_ledger_take(ledger, t->params.values, sizeof(float));
+    emb_optimizer_layout(&t->optimizer, &t->params, ledger);
+    emb_train_lane_layout(&t->lane, &t->params, &emb_train_cpu_ops, tile_tokens, t->length_max,
+                          o->threads, ledger);
+    t->lane.values = values;
+    t->lane.gradients = gradients;
+    emb_train_batch_layout(&t->batch, model, texts, t->length_max, tile_tokens, ledger);
+    emb_ledger_item(ledger, "vectors");
+    t->vectors = emb_ledger_take(ledger, (uint64_t)texts * width, sizeof(float));
+    t->d_vectors = emb_ledger_take(ledger, (uint64_t)texts * width, sizeof(float));
+    emb_loss_layout(&t->loss, o->batch_examples, o->example_texts, width, o->threads, ledger);
+    emb_ledger_item(ledger, "weight reading");
+    t->scratch =
+        emb_ledger_take(ledger, emb_model_scratch_bytes(emb_params_cols_max(&t->params)), 1);
+    emb_team_layout(&t->team, o->threads, ledger);
+}
+
+static uint64_t bytes_with(emb_trainer *t, uint32_t tile_tokens, emb_ledger *ledger) {
+    emb_ledger_init(ledger, NULL, 0);
+    layout(t, tile_tokens, ledger);
+    return ledger->overflow ? UINT64_MAX / 2 : ledger->bytes;
+}
+
+static void describe_plan(emb_train_plan *plan, const emb_ledger *ledger, uint64_t base,
+                          uint64_t bytes) {
+    emb_region *region = &plan->region;
+    *region = (emb_region){
+        .kind = EMB_REGION_HOST, .devices = 1, .bytes = base + bytes, .arena_bytes = bytes};
+    region->items[region->items_count++] = (emb_item){"process", base};
+    for (uint32_t i = 0; i < ledger->items_count; i++)
+        region->items[region->items_count++] = ledger->items[i];
+}
+
+/* The largest tiles that the budget allows. */
+static emb_status choose(emb_trainer *t, emb_error *error) {
+    emb_train_options *o = &t->options;
+    emb_ledger ledger;
+    uint64_t now, peak, most = o->host_bytes_max ? o->host_bytes_max : UINT64_MAX;
+    emb_process_memory(&now, &peak);
+    uint64_t base = peak + GROWTH_BYTES;
+    uint64_t all = (uint64_t)o->batch_examples * o->example_texts * t->length_max;
+    uint32_t tile = o->tokens_per_tile ? o->tokens_per_tile : TILE_TOKENS;
+    if (tile > all) tile = (uint32_t)all;
+    if (tile < t->length_max) tile = t->length_max;
+    t->plan.host_bytes_min = base + bytes_with(t, t->length_max, &ledger);
+    while (tile > t->length_max && base + bytes_with(t, tile, &ledger) > most) {
+        tile = tile / 2 > t->length_max ? tile / 2 : t->length_max;
+    }
+    t->bytes = bytes_with(t, tile, &ledger);
+    t->plan.struct_bytes = sizeof t->plan;
+    t->plan.tokens_per_tile = tile;
+    t->plan.threads = o->threads;
+    t->plan.host_bytes = base + t->bytes;
+    describe_plan(&t->plan, &ledger, base, t->bytes);
+    if (t->plan.host_bytes <= most) return EMB_OK;
+    if (error) {
+        error->bytes_min = t->plan.host_bytes_min;
+        error->region = EMB_REGION_HOST;
+    }
+    return emb_error_set(error, EMB_BUDGET,
+                         "a host budget of %llu bytes is too small to train this model so; the "
+                         "smallest that works is %llu bytes",
+                         (unsigned long long)most, (unsigned long long)t->plan.host_bytes_min);
+}
+
+static emb_status take_memory(emb_trainer *t, emb_error *error) {
+    emb_ledger ledger;
+    t->arena = emb_arena_open(t->bytes);
+    if (!t->arena)
+        return emb_error_set(error, EMB_NO_MEMORY, "no memory for the %llu bytes of training",
+                             (unsigned long long)t->bytes);
+    emb_ledger_init(&ledger, t->arena, t->bytes);
+    layout(t, t->plan.tokens_per_tile, &ledger);
+    return EMB_OK;
+}
+
+static emb_status start(emb_trainer *t, emb_error *error) {
+    uint32_t features;
+    EMB_TRY(emb_cpu_detect(&features, error));
+    const emb_train_kernels *kernels = emb_train_kernels_of(features);
+    EMB_TRY(emb_params_load(t->lane.values, &t->params, t->scratch, error));
+    EMB_TRY(emb_text_load(&t->batch.tokenizer, &t->model->text, error));
+    EMB_TRY(emb_team_open(&t->team, error));
+    t->lane.run.team = t->loss.team = t->optimizer.team = &t->team;
+    t->lane.run.kernels = t->loss.kernels = t->optimizer.kernels = kernels;
+    t->lane.pool = (emb_pool_rule){t->model->shape.pooling, t->model->shape.normalizes};
+    emb_optimizer_init(&t->optimizer, &t->options);
+    return EMB_OK;
+}
+
+emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
+                            const emb_train_options *options, emb_error *error) {
+    if (!out || !model || !options)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "trainer: no parameter but error may be NULL");
+    *out = NULL;
+    EMB_TRY(check_options(options, model, error));
+    emb_trainer *t = calloc(1, sizeof *t);
+    if (!t) return emb_error_set(error, EMB_NO_MEMORY, "no memory for a trainer");
+    t->model = model;
+    t->options = *options;
+    if (!t->options.threads) {
+        emb_machine machine = {0};
+        emb_process_host(&machine);
+        t->options.threads = machine.cores ? machine.cores : 1;
+    }
+    if (t->options.loss.scale == 0) t->options.loss.scale = 20;
+    t->length_max = options->max_length ? options->max_length : model->shape.default_tokens;
+    emb_status status = choose(t, error);
+    if (status == EMB_OK) status = take_memory(t, error);
+    if (status == EMB_OK) status = start(t, error);
+    if (status != EMB_OK) {
+        emb_trainer_close(t);
+        return status;
+    }
+    *out = t;
+    return EMB_OK;
+}
+
+void emb_trainer_close(emb_trainer *t) {
+    if (!t) return;
+    emb_team_close(&t->team);
+    if (t->arena) emb_arena_close(t->arena, t->bytes);
+    free(t);
+}
+
+void emb_trainer_plan(emb_train_plan *out, const emb_trainer *t) {
+    *out = t->plan;
+}
+
+/* ---- a step ---------------------------------------------------------------------------------- */
+
+/* Vectors of all texts; gives the number of tiles. */
+static uint32_t embed_batch(emb_trainer *t) {
+    emb_tile tile;
+    const uint32_t *targets;
+    uint32_t tiles = 0;
+    for (uint32_t next = 0; emb_train_batch_tile(&t->batch, &tile, &targets, &next); tiles++)
+        emb_train_forward(&t->lane, t->vectors, targets, &tile);
+    return tiles;
+}
+
+static void gather_gradients(emb_trainer *t, uint32_t tiles) {
+    emb_tile tile;
+    const uint32_t *targets;
+    memset(t->lane.gradients, 0, t->params.values * sizeof(float));
+    for (uint32_t next = 0; emb_train_batch_tile(&t->batch, &tile, &targets, &next);) {
+        if (tiles > 1) emb_train_forward(&t->lane, t->vectors, targets, &tile);
+        emb_train_backward(&t->lane, t->d_vectors, targets, &tile);
+    }
+}
+
+static emb_status check_step(const emb_trainer *t, const emb_text *texts, const float *labels,
+                             uint32_t examples, emb_error *error) {
+    const emb_train_options *o = &t->options;
+    bool scored = o->loss.kind != EMB_LOSS_RANKING;
+    if (!texts || examples < 1 || examples > o->batch_examples)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "a step takes 1 to %u examples (batch_examples), not %u",
+                             o->batch_examples, examples);
+    if (scored && !labels)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "this loss needs a score per example");
+    for (uint32_t i = 0; scored && i < examples; i++) {
+        if (isfinite(labels[i])) continue;
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "the score of example %u is not finite",
+                             i);
+    }
+    return EMB_OK;
+}
+
+/* Texts stand by column: all anchors, then all positives, and so on. */
+static emb_status read_examples(emb_trainer *t, const emb_text *texts, uint32_t examples,
+                                emb_error *error) {
+    uint32_t columns = t->options.example_texts;
+    emb_train_batch_begin(&t->batch);
+    for (uint32_t k = 0; k < columns; k++)
+        for (uint32_t i = 0; i < examples; i++)
+            EMB_TRY(emb_train_batch_add(&t->batch, &texts[(size_t)i * columns + k], error));
+    emb_train_batch_end(&t->batch);
+    return EMB_OK;
+}
+
+emb_status emb_trainer_step(emb_train_step *out, emb_trainer *t, const emb_text *texts,
+                            const float *labels, uint32_t examples, emb_error *error) {
+    double before = emb_process_seconds();
+    EMB_TRY(check_step(t, texts, labels, examples, error));
+    EMB_TRY(read_examples(t, texts, examples, error));
+    emb_train_lane_refresh(&t->lane);
+    uint32_t tiles = embed_batch(t);
+    emb_loss_batch batch = {examples, t->options.example_texts, t->vectors, labels, t->d_vectors};
+    t->loss.width = t->model->shape.spec.hidden;
+    double loss = emb_loss_run(&t->loss, &t->options.loss, &batch);
+    if (!isfinite(loss))
+        return emb_error_set(error, EMB_NOT_FINITE,
+                             "step %llu: the loss is not finite; nothing was changed",
+                             (unsigned long long)t->optimizer.step + 1);
+    gather_gradients(t, tiles);
+    double norm = emb_optimizer_norm(&t->optimizer, t->lane.gradients);
+    if (!isfinite(norm))
+        return emb_error_set(error, EMB_NOT_FINITE,
+                             "step %llu: a gradient is not finite; nothing was changed",
+                             (unsigned long long)t->optimizer.step + 1);
+    double rate = emb_optimizer_rate(&t->optimizer, t->optimizer.step + 1);
+    emb_optimizer_update(&t->optimizer, t->lane.values, t->lane.gradients, norm);
+    *out = (emb_train_step){
+        .loss = loss,
+        .gradient_norm = norm,
+        .learning_rate = rate,
+        .step = t->optimizer.step,
+        .tokens = t->batch.tokens,
+        .truncated = t->batch.truncated,
+        .seconds = emb_process_seconds() - before,
+    };
+    return EMB_OK;
+}
