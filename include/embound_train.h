@@ -90,8 +90,9 @@ EMB_API emb_status emb_trainer_step(emb_train_step *out, emb_trainer *trainer,
                                     emb_error *error);
 
 /* Writes the model as it is now into a new directory, as sentence-transformers reads it; built
- * beside its place, and moved there when whole. Fails: EMB_INVALID_ARGUMENT (it exists), EMB_IO. */
-EMB_API emb_status emb_trainer_save(const emb_trainer *trainer, const char *directory,
+ * beside its place, and moved there when whole. overwrite:
+ * 1 replaces one that a trainer wrote. Fails: EMB_INVALID_ARGUMENT (it exists), EMB_IO. */
+EMB_API emb_status emb_trainer_save(emb_trainer *trainer, const char *directory,
                                     uint32_t overwrite, emb_error *error);
 
 #ifdef __cplusplus

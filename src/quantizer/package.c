@@ -1,18 +1,13 @@
-/* package.c - the quantized model's directory: built under a temporary name and renamed when
- * complete.
+/* package.c - the quantized model's weights' file, in its directory.
  *
- * The weights' file is laid out before any of it is written: a header, then all f32 tensors, then
+ * The file is laid out before any of it is written: a header, then all f32 tensors, then
  * f16, then bytes. docs/quantized_format.md describes it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -20,7 +15,6 @@
 
 #define LAYER_ROLES (EMB_TENSOR_ROLES - EMB_TENSOR_QUERY)
 #define ENTRY_BYTES 512
-#define COPY_BYTES  16384
 
 /* ---- the weights' file ----------------------------------------------------------------------- */
 
@@ -168,7 +162,7 @@ void emb_package_layout(emb_package *out, const emb_shape *shape, uint32_t cols_
     out->offsets = emb_ledger_take(ledger, (uint64_t)slots_of(shape) * EMB_PACKAGE_PARTS,
                                    sizeof *out->offsets);
     out->packed = emb_ledger_take(ledger, EMB_QUANTIZER_ROWS, ((uint64_t)cols_max + 1) / 2);
-    out->written = emb_ledger_take(ledger, EMB_PACKAGE_FILES, sizeof *out->written);
+    emb_directory_layout(&out->directory, ledger);
 }
 
 emb_status emb_package_write(emb_package *out, emb_tensor_role role, uint32_t layer, uint32_t part,
@@ -212,161 +206,29 @@ emb_status emb_package_write_rows(emb_package *out, emb_tensor_role role, uint32
 
 /* ---- the directory --------------------------------------------------------------------------- */
 
-static emb_status join(char *out, const char *folder, const char *name, emb_error *error) {
-    const char *slash = *name ? "/" : "";
-    int length = snprintf(out, EMB_QUANTIZER_PATH, "%s%s%s", folder, slash, name);
-    if (length > 0 && length < EMB_QUANTIZER_PATH) return EMB_OK;
-    return emb_error_set(error, EMB_INVALID_ARGUMENT, "%.60s...: the path is too long", folder);
-}
-
-/* An existing directory may be replaced if it is empty, or if we wrote it and overwrite is set. */
-static emb_status check_place(const emb_package *out, emb_error *error) {
-    struct stat about;
-    char marker[EMB_QUANTIZER_PATH];
-    const char *slash = strrchr(out->final, '/'), *name = slash ? slash + 1 : out->final;
-    if (strcmp(name, ".") == 0 ||
-        strcmp(name, "..") == 0) /* the current directory cannot be renamed */
-        return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "%s: state the directory's own name, not '.' or '..'", out->final);
-    if (lstat(out->final, &about) != 0) return EMB_OK;
-    if (!S_ISDIR(about.st_mode))
-        return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "%s: is there and is not a directory; name another", out->final);
-    EMB_TRY(join(marker, out->final, EMB_QUANTIZER_MARKER, error));
-    bool ours = lstat(marker, &about) == 0;
-    if (ours && out->overwrite) return EMB_OK;
-    if (!ours && emb_tree_empty(out->final)) return EMB_OK;
-    return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                         ours ? "%s: is there already; --force replaces it"
-                              : "%s: is there already, and not by quantize; name another directory",
-                         out->final);
-}
-
-/* Makes a file in the temporary folder, and the folders above it. Its name is noted first, so that
- * everything can be removed without listing folders. */
-static emb_status create(emb_package *out, int *descriptor, char *path, const char *name,
-                         emb_error *error) {
-    EMB_TRY(join(path, out->temporary, name, error));
-    if (strlen(name) >= EMB_PACKAGE_NAME || out->written_count == EMB_PACKAGE_FILES)
-        return emb_error_set(error, EMB_INTERNAL, "%s: too many files or too long a name", name);
-    memcpy(out->written[out->written_count++], name, strlen(name) + 1);
-    char *slash = strrchr(path, '/');
-    *slash = 0;
-    int failed = emb_file_make_folders(path, 0777);
-    if (failed)
-        return emb_error_set(error, EMB_IO, "%s: cannot be made: %s", path, strerror(failed));
-    *slash = '/';
-    return emb_file_create(descriptor, path, error);
-}
+static const emb_directory_maker maker = {"quantize", "embound_quantization.json"};
 
 emb_status emb_package_open(emb_package *out, const char *directory, emb_error *error) {
-    char name[EMB_QUANTIZER_PATH];
+    char name[EMB_DIRECTORY_PATH];
     const char *folder = emb_model_files_transformer(out->model->files);
-    EMB_TRY(join(out->final, directory, "", error));
-    for (size_t length = strlen(out->final); length > 1 && out->final[length - 1] == '/';)
-        out->final[--length] = 0;
-    EMB_TRY(check_place(out, error));
-    int length =
-        snprintf(out->temporary, sizeof out->temporary, "%s.tmp-%ld", out->final, (long)getpid());
-    bool fits = length > 0 && (size_t)length < sizeof out->temporary;
-    if (!fits || mkdir(out->temporary, 0777) != 0) {
-        int reason = fits ? errno : ENAMETOOLONG;
-        out->temporary[0] = 0; /* not ours to remove */
-        return emb_error_set(error, EMB_IO, "%s: no directory can be made there: %s", out->final,
-                             strerror(reason));
-    }
+    out->directory.maker = &maker;
+    out->directory.files = out->model->files;
+    out->directory.overwrite = out->overwrite;
+    EMB_TRY(emb_directory_open(&out->directory, directory, error));
     snprintf(name, sizeof name, "%s%s%s", folder, *folder ? "/" : "", "model.safetensors");
-    EMB_TRY(create(out, &out->descriptor, out->weights, name, error));
+    EMB_TRY(emb_directory_create(&out->directory, &out->descriptor, out->weights, name, error));
     return write_header(out, error);
-}
-
-static emb_status copy_bytes(int from, const char *from_path, int to, const char *to_path,
-                             uint64_t bytes, emb_error *error) {
-    unsigned char block[COPY_BYTES];
-    for (uint64_t done = 0; done < bytes;) {
-        size_t part = bytes - done < sizeof block ? (size_t)(bytes - done) : sizeof block;
-        EMB_TRY(emb_file_read_at(from, block, part, done, from_path, error));
-        EMB_TRY(emb_file_write_at(to, block, part, done, to_path, error));
-        done += part;
-    }
-    return EMB_OK;
-}
-
-static emb_status copy_companion(void *user, const char *name, emb_error *error) {
-    emb_package *out = user;
-    char root[EMB_MODEL_PATH_MAX], from_path[EMB_QUANTIZER_PATH], to_path[EMB_QUANTIZER_PATH];
-    int from, to;
-    uint64_t bytes;
-    emb_model_files_root(out->model->files, root);
-    EMB_TRY(join(from_path, root, name, error));
-    EMB_TRY(emb_file_open(&from, &bytes, from_path, error));
-    emb_status status = create(out, &to, to_path, name, error);
-    if (status == EMB_OK) {
-        status = copy_bytes(from, from_path, to, to_path, bytes, error);
-        emb_status finished = emb_file_finish(to, to_path, status == EMB_OK ? error : NULL);
-        if (status == EMB_OK) status = finished;
-    }
-    emb_file_close(from);
-    return status;
-}
-
-static emb_status write_marker(emb_package *out, const char *marker, emb_error *error) {
-    char path[EMB_QUANTIZER_PATH];
-    int descriptor;
-    EMB_TRY(create(out, &descriptor, path, EMB_QUANTIZER_MARKER, error));
-    emb_status status = emb_file_write_at(descriptor, marker, strlen(marker), 0, path, error);
-    emb_status finished = emb_file_finish(descriptor, path, status == EMB_OK ? error : NULL);
-    return status == EMB_OK ? finished : status;
-}
-
-/* An older directory is moved aside first and removed last. One that appeared since the work began,
- * minutes ago, is not replaced. */
-static emb_status move(emb_package *out, emb_error *error) {
-    char aside[EMB_QUANTIZER_PATH + 16];
-    struct stat about;
-    EMB_TRY(check_place(out, error));
-    snprintf(aside, sizeof aside, "%s.old-%ld", out->final, (long)getpid());
-    bool replaces = lstat(out->final, &about) == 0 && !emb_tree_empty(out->final);
-    if (replaces && rename(out->final, aside) != 0)
-        return emb_error_set(error, EMB_IO, "%s: cannot be moved aside: %s", out->final,
-                             strerror(errno));
-    if (rename(out->temporary, out->final) != 0) {
-        int reason = errno;
-        if (replaces) (void)!rename(aside, out->final);
-        return emb_error_set(error, EMB_IO, "%s: cannot be moved to its place: %s", out->final,
-                             strerror(reason));
-    }
-    out->temporary[0] = 0;
-    if (replaces) emb_tree_remove(aside);
-    return EMB_OK;
 }
 
 emb_status emb_package_commit(emb_package *out, const char *marker, emb_error *error) {
     int descriptor = out->descriptor;
     out->descriptor = -1;
     EMB_TRY(emb_file_finish(descriptor, out->weights, error));
-    EMB_TRY(emb_model_companions(out->model->files, copy_companion, out, error));
-    EMB_TRY(write_marker(out, marker, error));
-    return move(out, error);
-}
-
-/* Removes the file, and the folders above it that become empty. */
-static void remove_written(const emb_package *out, const char *name) {
-    char path[EMB_QUANTIZER_PATH];
-    size_t root = strlen(out->temporary);
-    if (join(path, out->temporary, name, NULL) != EMB_OK) return;
-    unlink(path);
-    for (char *slash; (slash = strrchr(path, '/')) && slash > path + root;) {
-        *slash = 0;
-        rmdir(path);
-    }
+    return emb_directory_commit(&out->directory, marker, error);
 }
 
 void emb_package_abort(emb_package *out) {
     emb_file_close(out->descriptor);
     out->descriptor = -1;
-    if (!out->temporary[0]) return;
-    while (out->written_count > 0) remove_written(out, out->written[--out->written_count]);
-    rmdir(out->temporary);
-    out->temporary[0] = 0;
+    emb_directory_abort(&out->directory);
 }

@@ -8,12 +8,10 @@
 #define EMB_QUANTIZER_QUANTIZER_H
 
 #include "encoder/encoder.h"
+#include "package/directory.h"
 #include "plan/plan.h"
 
 #define EMB_QUANTIZER_ROWS 64 /* rows of a matrix processed at once */
-#define EMB_QUANTIZER_PATH 1024
-#define EMB_PACKAGE_NAME   320
-#define EMB_PACKAGE_FILES  24 /* weights, marker, and what emb_model_companions visits */
 
 /* ---- compensate.c ---------------------------------------------------------------------------- */
 
@@ -99,9 +97,8 @@ typedef struct emb_package {
     uint64_t bytes;                    /* of the weights' file */
     int descriptor;                    /* -1: none */
     unsigned char *packed;             /* [EMB_QUANTIZER_ROWS * cols / 2] */
-    char (*written)[EMB_PACKAGE_NAME]; /* [EMB_PACKAGE_FILES] in the temporary folder */
-    uint32_t written_count;
-    char final[EMB_QUANTIZER_PATH], temporary[EMB_QUANTIZER_PATH], weights[EMB_QUANTIZER_PATH];
+    emb_directory directory;
+    char weights[EMB_DIRECTORY_PATH];
 } emb_package;
 
 void emb_package_layout(emb_package *out, const emb_shape *shape, uint32_t cols_max,
@@ -124,12 +121,5 @@ emb_status emb_package_commit(emb_package *out, const char *marker, emb_error *e
 
 /* Removes what was written, unless it was committed. */
 void emb_package_abort(emb_package *out);
-
-/* ---- tree.c: folders ------------------------------------------------------------------------- */
-
-#define EMB_QUANTIZER_MARKER "embound_quantization.json"
-
-void emb_tree_remove(const char *path);
-bool emb_tree_empty(const char *path);
 
 #endif

@@ -1,11 +1,139 @@
-/* save.c - the trained model's directory.
+/* save.c - the trained model's directory: f32 weights in safetensors, a model card, and the files of
+ * the model that was trained.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "base/error.h"
-#include "embound_train.h"
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
 
-emb_status emb_trainer_save(const emb_trainer *trainer, const char *directory, uint32_t overwrite,
+#include "base/error.h"
+#include "base/file.h"
+#include "train/trainer.h"
+
+#define ENTRY_BYTES 512
+
+/* A file as it grows; with a descriptor of -1 it is only measured. */
+typedef struct growing {
+    int descriptor;
+    const char *path;
+    uint64_t at;
+} growing;
+
+static emb_status put(growing *file, emb_error *error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static emb_status put(growing *file, emb_error *error, const char *format, ...) {
+    char text[ENTRY_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (length < 0 || (size_t)length >= sizeof text)
+        return emb_error_set(error, EMB_INTERNAL, "an entry of the header is too long");
+    uint64_t at = file->at;
+    file->at += (uint64_t)length;
+    if (file->descriptor < 0) return EMB_OK;
+    return emb_file_write_at(file->descriptor, text, (size_t)length, at, file->path, error);
+}
+
+static uint64_t bytes_of(const emb_param *tensor) {
+    return (uint64_t)tensor->rows * tensor->cols * sizeof(float);
+}
+
+/* The header's JSON: tensors lie in the file as in the table, without what aligns them there. */
+static emb_status put_header(growing *file, const emb_params *params, emb_error *error) {
+    uint64_t data = 0;
+    EMB_TRY(put(file, error, "{\"__metadata__\":{\"format\":\"pt\"}"));
+    for (uint32_t i = 0; i < params->count; i++) {
+        const emb_param *t = &params->tensors[i];
+        char name[256], dims[32];
+        emb_model_tensor_name(name, sizeof name, params->files, t->role, t->layer);
+        if (t->rank == 2)
+            snprintf(dims, sizeof dims, "%u,%u", t->rows, t->cols);
+        else
+            snprintf(dims, sizeof dims, "%u", t->cols);
+        EMB_TRY(put(file, error,
+                    ",\"%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":[%" PRIu64
+                    ",%" PRIu64 "]}",
+                    name, dims, data, data + bytes_of(t)));
+        data += bytes_of(t);
+    }
+    return put(file, error, "}");
+}
+
+static emb_status write_weights(growing *file, const emb_trainer *t, emb_error *error) {
+    growing measured = {-1, file->path, 8};
+    unsigned char head[8];
+    EMB_TRY(put_header(&measured, &t->params, error));
+    uint64_t data = (measured.at + 7) / 8 * 8;
+    for (uint32_t i = 0; i < 8; i++) head[i] = (unsigned char)((data - 8) >> 8 * i);
+    EMB_TRY(emb_file_write_at(file->descriptor, head, sizeof head, 0, file->path, error));
+    file->at = 8;
+    EMB_TRY(put_header(file, &t->params, error));
+    EMB_TRY(put(file, error, "%*s", (int)(data - file->at), ""));
+    for (uint32_t i = 0; i < t->params.count; i++) {
+        const emb_param *tensor = &t->params.tensors[i];
+        EMB_TRY(emb_file_write_at(file->descriptor, t->lane.values + tensor->first,
+                                  bytes_of(tensor), file->at, file->path, error));
+        file->at += bytes_of(tensor);
+    }
+    return EMB_OK;
+}
+
+static emb_status write_card(growing *file, const emb_trainer *t, emb_error *error) {
+    static const char *const losses[] = {"multiple negatives ranking", "CoSENT",
+                                         "squared error of the cosine"};
+    const emb_train_options *o = &t->options;
+    EMB_TRY(put(file, error,
+                "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n"
+                "tags:\n- sentence-transformers\n- sentence-similarity\n- feature-extraction\n"
+                "---\n\n# %.200s, fine-tuned\n\n",
+                t->model->info.name));
+    EMB_TRY(put(file, error,
+                "Trained by embound %s from %.200s: %llu steps of up to %u examples of %u texts, "
+                "loss: %s, scale %g.\n",
+                emb_version(), t->model->info.name, (unsigned long long)t->optimizer.step,
+                o->batch_examples, o->example_texts, losses[o->loss.kind], o->loss.scale));
+    return put(file, error,
+               "AdamW with a learning rate of %g, weight decay %g, gradients clipped at %g; texts "
+               "cut at %u tokens.\n",
+               o->learning_rate, o->weight_decay, o->clip_norm, t->length_max);
+}
+
+typedef emb_status (*writer)(growing *file, const emb_trainer *trainer, emb_error *error);
+
+static emb_status write_file(emb_trainer *t, const char *name, writer write, emb_error *error) {
+    char path[EMB_DIRECTORY_PATH];
+    growing file = {-1, path, 0};
+    EMB_TRY(emb_directory_create(&t->directory, &file.descriptor, path, name, error));
+    emb_status status = write(&file, t, error);
+    emb_status finished = emb_file_finish(file.descriptor, path, status == EMB_OK ? error : NULL);
+    return status == EMB_OK ? finished : status;
+}
+
+static emb_status write_all(emb_trainer *t, const char *directory, emb_error *error) {
+    char name[EMB_DIRECTORY_PATH], marker[ENTRY_BYTES];
+    const char *folder = emb_model_files_transformer(t->model->files);
+    EMB_TRY(emb_directory_open(&t->directory, directory, error));
+    snprintf(name, sizeof name, "%s%s%s", folder, *folder ? "/" : "", "model.safetensors");
+    EMB_TRY(write_file(t, name, write_weights, error));
+    EMB_TRY(write_file(t, "README.md", write_card, error));
+    snprintf(marker, sizeof marker, "{\n \"format\": 1,\n \"steps\": %llu,\n"
+             " \"written_by\": \"embound %s\"\n}\n",
+             (unsigned long long)t->optimizer.step, emb_version());
+    return emb_directory_commit(&t->directory, marker, error);
+}
+
+emb_status emb_trainer_save(emb_trainer *t, const char *directory, uint32_t overwrite,
                             emb_error *error) {
-    (void)trainer, (void)directory, (void)overwrite;
-    return emb_error_set(error, EMB_UNSUPPORTED, "not yet");
+    static const emb_directory_maker maker = {"train", "embound_training.json"};
+    if (!t || !directory || !*directory)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "trainer and directory must not be NULL, the directory not empty");
+    t->directory.maker = &maker;
+    t->directory.files = t->model->files;
+    t->directory.overwrite = overwrite;
+    emb_status status = write_all(t, directory, error);
+    emb_directory_abort(&t->directory);
+    return status;
 }

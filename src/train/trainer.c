@@ -13,33 +13,13 @@
 
 #include "base/error.h"
 #include "base/process.h"
-#include "train/batch.h"
-#include "train/loss/loss.h"
-#include "train/optimizer.h"
-#include "train/pass.h"
+#include "train/trainer.h"
 
 /* What threads and the system's libraries take beside our own memory. */
 #define GROWTH_BYTES (1u << 20)
 
 /* Tokens of a tile where the memory is there; the least is one text. */
 #define TILE_TOKENS 2048
-
-struct emb_trainer {
-    const emb_model *model;
-    emb_train_options options;
-    uint32_t length_max; /* tokens of a text */
-    uint64_t bytes;      /* of the arena */
-    void *arena;
-    emb_train_plan plan;
-    emb_params params;
-    emb_team team;
-    emb_train_lane lane;
-    emb_train_batch batch;
-    emb_loss_room loss;
-    emb_optimizer optimizer;
-    float *vectors, *d_vectors; /* [texts of a batch, width] */
-    void *scratch;              /* of reading parameters */
-};
 
 /* ---- options and memory ---------------------------------------------------------------------- */
 
@@ -103,7 +83,8 @@ static void layout(emb_trainer *t, uint32_t tile_tokens, emb_ledger *ledger) {
     t->vectors = emb_ledger_take(ledger, (uint64_t)texts * width, sizeof(float));
     t->d_vectors = emb_ledger_take(ledger, (uint64_t)texts * width, sizeof(float));
     emb_loss_layout(&t->loss, o->batch_examples, o->example_texts, width, o->threads, ledger);
-    emb_ledger_item(ledger, "weight reading");
+    emb_ledger_item(ledger, "reading and saving");
+    emb_directory_layout(&t->directory, ledger);
     t->scratch =
         emb_ledger_take(ledger, emb_model_scratch_bytes(emb_params_cols_max(&t->params)), 1);
     emb_team_layout(&t->team, o->threads, ledger);

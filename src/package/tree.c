@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "quantizer/quantizer.h"
+#include "package/directory.h"
 
 /* Removes the files in a folder. Gives whether it has a subfolder, and then appends that to
  * `path`. */
@@ -34,7 +34,7 @@ static bool clear_folder(char *path, size_t capacity) {
 }
 
 void emb_tree_remove(const char *path) {
-    char at[EMB_QUANTIZER_PATH];
+    char at[EMB_DIRECTORY_PATH];
     size_t root = strlen(path);
     if (root == 0 || root >= sizeof at) return;
     memcpy(at, path, root + 1);

@@ -1,0 +1,31 @@
+/* trainer.h - what the files behind embound_train.h share.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_TRAIN_TRAINER_H
+#define EMB_TRAIN_TRAINER_H
+
+#include "package/directory.h"
+#include "train/batch.h"
+#include "train/loss/loss.h"
+#include "train/optimizer.h"
+#include "train/pass.h"
+
+struct emb_trainer {
+    const emb_model *model;
+    emb_train_options options;
+    uint32_t length_max; /* tokens of a text */
+    uint64_t bytes;      /* of the arena */
+    void *arena;
+    emb_train_plan plan;
+    emb_params params;
+    emb_team team;
+    emb_train_lane lane;
+    emb_train_batch batch;
+    emb_loss_room loss;
+    emb_optimizer optimizer;
+    float *vectors, *d_vectors; /* [texts of a batch, width] */
+    void *scratch;              /* of reading parameters */
+    emb_directory directory;    /* being written */
+};
+
+#endif
