@@ -38,6 +38,9 @@ typedef struct emb_train_options {
     uint32_t max_length;      /* tokens of a text, the rest is cut; 0: the model's */
     uint32_t tokens_per_tile; /* at work at once; 0: chosen */
     uint32_t threads;         /* 0: one per core */
+    uint64_t seed;            /* of what dropout leaves out */
+    float dropout;            /* share of the embedding's and the blocks' outputs */
+    float attention_dropout;  /* of the weights of the softmax */
     float learning_rate;
     float beta1, beta2, epsilon; /* AdamW's; all 0: 0.9, 0.999, 1e-8 */
     float weight_decay;          /* of matrices and tables; not of biases and norms */

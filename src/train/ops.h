@@ -39,6 +39,13 @@ typedef struct emb_train_scratch {
     uint32_t tokens_max, threads;
 } emb_train_scratch;
 
+/* What is left out at random in a forward pass; all 0: nothing is. */
+typedef struct emb_dropout {
+    float hidden;    /* share of a block's output, and of the embedding */
+    float attention; /* of the weights of the softmax */
+    uint64_t key;    /* of this step */
+} emb_dropout;
+
 typedef struct emb_train_ops emb_train_ops;
 
 /* What every operation is given. */
@@ -49,6 +56,9 @@ typedef struct emb_train_run {
     const emb_layer_spec *spec;   /* `relative`: of the longest chunk, as for a backend */
     float *d_relative;            /* NULL, or the gradient of spec->relative, of the same shape */
     uint32_t position_offset;
+    emb_dropout dropout;
+    uint32_t layer;       /* at work */
+    const uint32_t *rows; /* [chunks of the tile]: a text's number in the batch */
     emb_train_scratch scratch;
 } emb_train_run;
 
@@ -62,6 +72,9 @@ struct emb_train_ops {
                   const emb_embed_params *weights);
     void (*embed_back)(const emb_train_run *run, const emb_embed_params *gradients,
                        const float *d_sum, const emb_tile *tile);
+
+    /* In place: leaves out what dropout says of the embedding; of a gradient, the same places. */
+    void (*drop_embedding)(const emb_train_run *run, float *x, const emb_tile *tile);
 
     /* out [tokens, hidden] = norm(sum). */
     void (*norm)(const emb_train_run *run, float *out, const float *sum, uint32_t tokens,
@@ -79,10 +92,10 @@ struct emb_train_ops {
                            const emb_layer_params *weights);
 
     /* sum = in + ffn_out(gelu(ffn_in(in))) */
-    void (*ffn)(const emb_train_run *run, float *sum, const float *in, uint32_t tokens,
+    void (*ffn)(const emb_train_run *run, float *sum, const float *in, const emb_tile *tile,
                 const emb_layer_params *weights);
     void (*ffn_back)(const emb_train_run *run, const emb_layer_params *gradients, float *d,
-                     const float *in, uint32_t tokens, const emb_layer_params *weights);
+                     const float *in, const emb_tile *tile, const emb_layer_params *weights);
 
     /* vectors[targets[c]] [hidden] = the pooled tokens of chunk c, of the length one if so asked. */
     void (*pool)(const emb_train_run *run, float *vectors, const uint32_t *targets, const float *in,

@@ -66,41 +66,44 @@ static float *norm_of(const emb_train_lane *lane, float *values, uint32_t n, uin
 }
 
 /* x = norm number n of its sum: the input of what comes behind it. */
-static void norm(const emb_train_lane *lane, uint32_t n, uint32_t tokens) {
-    lane->run.ops->norm(&lane->run, lane->x, sum_at(lane, n), tokens,
+static void norm(const emb_train_lane *lane, uint32_t n, const emb_tile *tile) {
+    lane->run.ops->norm(&lane->run, lane->x, sum_at(lane, n), tile->tokens,
                         norm_of(lane, lane->values, n, 0), norm_of(lane, lane->values, n, 1));
+    if (n == 0) lane->run.ops->drop_embedding(&lane->run, lane->x, tile);
 }
 
-static void norm_back(const emb_train_lane *lane, uint32_t n, uint32_t tokens) {
+static void norm_back(const emb_train_lane *lane, uint32_t n, const emb_tile *tile) {
+    if (n == 0) lane->run.ops->drop_embedding(&lane->run, lane->d, tile);
     lane->run.ops->norm_back(&lane->run, norm_of(lane, lane->gradients, n, 0),
-                             norm_of(lane, lane->gradients, n, 1), lane->d, sum_at(lane, n), tokens,
-                             norm_of(lane, lane->values, n, 0));
+                             norm_of(lane, lane->gradients, n, 1), lane->d, sum_at(lane, n),
+                             tile->tokens, norm_of(lane, lane->values, n, 0));
 }
 
 static emb_status visit(void *user, uint32_t n, emb_error *error) {
     const journey *j = user;
-    const emb_train_lane *lane = j->lane;
+    emb_train_lane *lane = j->lane;
     emb_layer_params layer = emb_params_layer(lane->params, lane->values, n);
     (void)error;
-    norm(lane, 2 * n, j->tile->tokens);
+    lane->run.layer = n;
+    norm(lane, 2 * n, j->tile);
     lane->run.ops->attention(&lane->run, sum_at(lane, 2 * n + 1), lane->x, j->tile, &layer);
-    norm(lane, 2 * n + 1, j->tile->tokens);
-    lane->run.ops->ffn(&lane->run, sum_at(lane, 2 * n + 2), lane->x, j->tile->tokens, &layer);
+    norm(lane, 2 * n + 1, j->tile);
+    lane->run.ops->ffn(&lane->run, sum_at(lane, 2 * n + 2), lane->x, j->tile, &layer);
     return EMB_OK;
 }
 
 static emb_status visit_back(void *user, uint32_t n, emb_error *error) {
     const journey *j = user;
-    const emb_train_lane *lane = j->lane;
-    uint32_t tokens = j->tile->tokens;
+    emb_train_lane *lane = j->lane;
     emb_layer_params layer = emb_params_layer(lane->params, lane->values, n);
     emb_layer_params gradients = emb_params_layer(lane->params, lane->gradients, n);
     (void)error;
-    norm_back(lane, 2 * n + 2, tokens);
-    norm(lane, 2 * n + 1, tokens);
-    lane->run.ops->ffn_back(&lane->run, &gradients, lane->d, lane->x, tokens, &layer);
-    norm_back(lane, 2 * n + 1, tokens);
-    norm(lane, 2 * n, tokens);
+    lane->run.layer = n;
+    norm_back(lane, 2 * n + 2, j->tile);
+    norm(lane, 2 * n + 1, j->tile);
+    lane->run.ops->ffn_back(&lane->run, &gradients, lane->d, lane->x, j->tile, &layer);
+    norm_back(lane, 2 * n + 1, j->tile);
+    norm(lane, 2 * n, j->tile);
     lane->run.ops->attention_back(&lane->run, &gradients, lane->d, lane->x, j->tile, &layer);
     return EMB_OK;
 }
@@ -113,9 +116,11 @@ void emb_train_forward(emb_train_lane *lane, float *vectors, const uint32_t *tar
     journey j = {lane, tile};
     emb_visitor visitor = {.user = &j, .visit = visit};
     emb_error none;
+    lane->run.layer = 0;
+    lane->run.rows = targets;
     ops->embed(&lane->run, sum_at(lane, 0), tile, &weights);
     emb_walk(&visitor, layers, &none);
-    norm(lane, 2 * layers, tile->tokens);
+    norm(lane, 2 * layers, tile);
     ops->pool(&lane->run, vectors, targets, lane->x, tile, &lane->pool);
 }
 
@@ -128,11 +133,13 @@ void emb_train_backward(emb_train_lane *lane, const float *d_vectors, const uint
     journey j = {lane, tile};
     emb_visitor visitor = {.user = &j, .back = true, .visit = visit_back};
     emb_error none;
+    lane->run.rows = targets;
     if (lane->d_relative) memset(lane->d_relative, 0, relative * sizeof(float));
-    norm(lane, 2 * shape->layers, tile->tokens);
+    norm(lane, 2 * shape->layers, tile);
     ops->pool_back(&lane->run, lane->d, d_vectors, targets, lane->x, tile, &lane->pool);
     emb_walk(&visitor, shape->layers, &none);
-    norm_back(lane, 0, tile->tokens);
+    lane->run.layer = 0;
+    norm_back(lane, 0, tile);
     ops->embed_back(&lane->run, &gradients, lane->d, tile);
     if (lane->d_relative)
         emb_params_gather_relative(gradients.relative, lane->d_relative, shape,

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/process.h"
+#include "train/cpu/random.h"
 #include "train/trainer.h"
 
 /* What threads and the system's libraries take beside our own memory. */
@@ -49,6 +50,9 @@ static emb_status check_options(const emb_train_options *o, const emb_model *mod
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "this loss is of two texts and a score, not of %u texts",
                              o->example_texts);
+    if (!(o->dropout >= 0 && o->dropout < 1) ||
+        !(o->attention_dropout >= 0 && o->attention_dropout < 1))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "dropout is a share from 0 to below 1");
     if (!(o->learning_rate > 0) || !isfinite(o->learning_rate) || !(o->loss.scale >= 0))
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "learning_rate must be above 0, the loss's scale 0 or above");
@@ -261,6 +265,8 @@ emb_status emb_trainer_step(emb_train_step *out, emb_trainer *t, const emb_text 
     EMB_TRY(check_step(t, texts, labels, examples, error));
     EMB_TRY(read_examples(t, texts, examples, error));
     emb_train_lane_refresh(&t->lane);
+    t->lane.run.dropout = (emb_dropout){t->options.dropout, t->options.attention_dropout,
+                                        emb_random_mix(t->options.seed, t->optimizer.step)};
     uint32_t tiles = embed_batch(t);
     emb_loss_batch batch = {examples, t->options.example_texts, t->vectors, labels, t->d_vectors};
     t->loss.width = t->model->shape.spec.hidden;

@@ -30,7 +30,9 @@ typedef struct head {
     float *d_q, *d_k, *d_v;
     float *context, *d_context;
     float *log_sums;
-    float *work, *scores, *d_scores;
+    float *work, *scores, *d_scores, *dropped_scores;
+    float drop; /* share of the weights that dropout leaves out */
+    uint64_t key;
 } head;
 
 /* c [queries, n] = a [queries, k] * b^T [n, k], one of the products with rows of qkv. */
@@ -84,6 +86,16 @@ static void scatter(const head *h, float *out, const float *p, const float *b, s
     h->kernels->matmul(&product);
 }
 
+/* What of the weights of queries from i0 on is left by dropout. */
+static const float *drop(const head *h, uint32_t i0, uint32_t queries) {
+    if (!(h->drop > 0)) return h->scores;
+    for (uint32_t i = 0; i < queries; i++)
+        h->kernels->drop(h->dropped_scores + (size_t)i * h->longest,
+                         h->scores + (size_t)i * h->longest, h->tokens,
+                         emb_random_mix(h->key, i0 + i), h->drop);
+    return h->dropped_scores;
+}
+
 static void forward(const head *h) {
     for (uint32_t i0 = 0; i0 < h->tokens; i0 += EMB_TRAIN_QUERIES) {
         uint32_t left = h->tokens - i0, queries = left < EMB_TRAIN_QUERIES ? left : EMB_TRAIN_QUERIES;
@@ -93,8 +105,8 @@ static void forward(const head *h) {
             const float *relative = h->relative ? h->relative - (i0 + i) : NULL;
             h->log_sums[i0 + i] = h->kernels->softmax(row, row, relative, h->tokens, h->scale);
         }
-        gather(h, h->context + i0 * h->context_stride, h->context_stride, h->scores, h->v,
-               h->stride, queries);
+        gather(h, h->context + i0 * h->context_stride, h->context_stride, drop(h, i0, queries),
+               h->v, h->stride, queries);
     }
 }
 
@@ -107,6 +119,8 @@ static void scores_back(const head *h, uint32_t i0, uint32_t queries) {
         size_t at = (i0 + i) * h->context_stride;
         float along = h->kernels->dot(h->context + at, h->d_context + at, h->dim);
         h->kernels->softmax_again(p, p, relative, h->tokens, h->scale, h->log_sums[i0 + i]);
+        if (h->drop > 0)
+            h->kernels->drop(d, d, h->tokens, emb_random_mix(h->key, i0 + i), h->drop);
         h->kernels->softmax_back(d, p, d, h->tokens, along);
         if (h->d_relative) h->kernels->add(h->d_relative - (i0 + i), d, h->tokens);
         for (uint32_t j = 0; j < h->tokens; j++) d[j] *= h->scale;
@@ -125,10 +139,16 @@ static void backward(const head *h) {
         scores_of(h, h->scores, q, h->stride, h->k, h->stride, queries);
         scores_of(h, h->d_scores, d_context, h->context_stride, h->v, h->stride, queries);
         scores_back(h, i0, queries);
-        scatter(h, h->d_v, h->scores, d_context, h->context_stride, queries);
+        scatter(h, h->d_v, drop(h, i0, queries), d_context, h->context_stride, queries);
         scatter(h, h->d_k, h->d_scores, q, h->stride, queries);
         gather(h, h->d_q + i0 * h->stride, h->stride, h->d_scores, h->k, h->stride, queries);
     }
+}
+
+static uint64_t key_of(const emb_train_run *run, uint32_t number, uint32_t chunk) {
+    if (!(run->dropout.attention > 0)) return 0;
+    uint64_t key = emb_random_mix(run->dropout.key, 4 * (uint64_t)run->layer + EMB_DROP_WEIGHTS);
+    return emb_random_mix(emb_random_mix(key, run->rows[chunk]), number);
 }
 
 static head head_of(const pass *p, uint32_t index, uint32_t number, uint32_t chunk) {
@@ -161,6 +181,9 @@ static head head_of(const pass *p, uint32_t index, uint32_t number, uint32_t chu
         .work = b->work + (size_t)index * EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL,
         .scores = b->scores + scores,
         .d_scores = b->d_scores + scores,
+        .dropped_scores = b->dropped_scores + scores,
+        .drop = p->run->dropout.attention,
+        .key = key_of(p->run, number, chunk),
     };
 }
 
@@ -195,6 +218,7 @@ void emb_train_cpu_attention(const emb_train_run *run, float *sum, const float *
     pass p = attend(run, in, tile, w);
     emb_train_linear(run, sum, p.b.context, w->attention_out, w->attention_out_bias, tile->tokens,
                      hidden, context);
+    emb_train_drop(run, sum, sum, tile, EMB_DROP_ATTENTION);
     emb_train_add(run, sum, in, tile->tokens, hidden);
 }
 
@@ -204,9 +228,10 @@ void emb_train_cpu_attention_back(const emb_train_run *run, const emb_layer_para
     uint32_t hidden = run->spec->hidden, context = emb_spec_context(run->spec);
     uint32_t tokens = tile->tokens;
     pass p = attend(run, in, tile, w);
-    emb_train_linear_gradients(run, g->attention_out, g->attention_out_bias, d, p.b.context,
+    const float *d_out = emb_train_drop(run, p.b.dropped, d, tile, EMB_DROP_ATTENTION);
+    emb_train_linear_gradients(run, g->attention_out, g->attention_out_bias, d_out, p.b.context,
                                tokens, hidden, context);
-    emb_train_linear_back(run, p.b.d_context, d, w->attention_out, tokens, hidden, context, false);
+    emb_train_linear_back(run, p.b.d_context, d_out, w->attention_out, tokens, hidden, context, false);
     p.back = true;
     emb_team_run(run->team, heads_part, &p);
     emb_train_linear_gradients(run, g->qkv, g->qkv_bias, p.b.d_qkv, in, tokens, 3 * context,

@@ -24,6 +24,8 @@ emb_train_buffers emb_train_cut(const emb_layer_spec *spec, uint32_t tokens, uin
     b.work = cut(&end, threads, (size_t)EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL);
     b.scores = cut(&end, threads, (size_t)EMB_TRAIN_QUERIES * b.longest);
     b.d_scores = cut(&end, threads, (size_t)EMB_TRAIN_QUERIES * b.longest);
+    b.dropped_scores = cut(&end, threads, (size_t)EMB_TRAIN_QUERIES * b.longest);
+    b.dropped = cut(&end, tokens, spec->hidden);
     b.row = cut(&end, threads, 2 * (size_t)spec->hidden);
     uintptr_t ffn = end;
     b.before = cut(&ffn, tokens, spec->intermediate);
@@ -75,6 +77,44 @@ static void embed_back(const emb_train_run *run, const emb_embed_params *g, cons
             if (g->token_types) kernels->add(g->token_types, d, hidden);
         }
     }
+}
+
+/* ---- dropout --------------------------------------------------------------------------------- */
+
+typedef struct drop_job {
+    const emb_train_run *run;
+    const emb_tile *tile;
+    float *out;
+    const float *in;
+    emb_drop_site site;
+} drop_job;
+
+static void drop_part(void *user, uint32_t index, uint32_t count) {
+    const drop_job *j = user;
+    const emb_train_run *run = j->run;
+    uint32_t hidden = run->spec->hidden, end = emb_team_begin(j->tile->chunks, 1, index + 1, count);
+    uint64_t key = emb_random_mix(run->dropout.key, 4 * (uint64_t)run->layer + j->site);
+    for (uint32_t c = emb_team_begin(j->tile->chunks, 1, index, count); c < end; c++) {
+        uint64_t text = emb_random_mix(key, run->rows[c]);
+        for (uint32_t t = j->tile->starts[c]; t < j->tile->starts[c + 1]; t++) {
+            size_t at = (size_t)t * hidden;
+            emb_train_kernels_in(run)->drop(j->out + at, j->in + at, hidden,
+                                            emb_random_mix(text, t - j->tile->starts[c]),
+                                            run->dropout.hidden);
+        }
+    }
+}
+
+const float *emb_train_drop(const emb_train_run *run, float *out, const float *in,
+                            const emb_tile *tile, emb_drop_site site) {
+    if (!(run->dropout.hidden > 0)) return in;
+    drop_job j = {run, tile, out, in, site};
+    emb_team_run(run->team, drop_part, &j);
+    return out;
+}
+
+static void drop_embedding(const emb_train_run *run, float *x, const emb_tile *tile) {
+    emb_train_drop(run, x, x, tile, EMB_DROP_EMBEDDING);
 }
 
 /* ---- norm ------------------------------------------------------------------------------------ */
@@ -230,6 +270,7 @@ const emb_train_ops emb_train_cpu_ops = {
     .layout = layout,
     .embed = embed,
     .embed_back = embed_back,
+    .drop_embedding = drop_embedding,
     .norm = norm,
     .norm_back = norm_back,
     .attention = emb_train_cpu_attention,

@@ -5,6 +5,7 @@
 #define EMB_TRAIN_CPU_BLOCKS_H
 
 #include "train/cpu/kernels.h"
+#include "train/cpu/random.h"
 #include "train/ops.h"
 
 /* Queries of a head that are worked on at once. */
@@ -14,6 +15,7 @@ enum { EMB_TRAIN_QUERIES = 64 };
  * they are never at work together. */
 typedef struct emb_train_buffers {
     float *moments; /* [tokens, 2] of a norm */
+    float *dropped; /* [tokens, hidden] of a gradient */
     /* attention */
     float *qkv, *d_qkv;         /* [tokens, 3 * context] */
     float *context, *d_context; /* [tokens, context] */
@@ -22,7 +24,7 @@ typedef struct emb_train_buffers {
     float *before, *after; /* [tokens, intermediate]: of the activation, and its gradient */
     /* each thread's own */
     float *work;               /* [threads, EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL] */
-    float *scores, *d_scores;  /* [threads, EMB_TRAIN_QUERIES, longest chunk] */
+    float *scores, *d_scores, *dropped_scores; /* [threads, EMB_TRAIN_QUERIES, longest] */
     float *row;                /* [threads, 2 * hidden] */
     uint32_t longest;          /* chunk, rounded up to whole cache lines */
     uint64_t bytes;
@@ -54,6 +56,11 @@ void emb_train_linear_gradients(const emb_train_run *run, float *d_weight, float
                                 const float *d_out, const float *in, uint32_t tokens,
                                 uint32_t rows, uint32_t cols);
 
+/* out [tokens, hidden] = in, of which dropout leaves out its share at that site; in itself where
+ * that is nothing. Gives where the result is: out, or in. */
+const float *emb_train_drop(const emb_train_run *run, float *out, const float *in,
+                            const emb_tile *tile, emb_drop_site site);
+
 /* out += a, [tokens, cols] */
 void emb_train_add(const emb_train_run *run, float *out, const float *a, uint32_t tokens,
                    uint32_t cols);
@@ -65,9 +72,10 @@ void emb_train_cpu_attention(const emb_train_run *run, float *sum, const float *
 void emb_train_cpu_attention_back(const emb_train_run *run, const emb_layer_params *gradients,
                                   float *d, const float *in, const emb_tile *tile,
                                   const emb_layer_params *weights);
-void emb_train_cpu_ffn(const emb_train_run *run, float *sum, const float *in, uint32_t tokens,
+void emb_train_cpu_ffn(const emb_train_run *run, float *sum, const float *in, const emb_tile *tile,
                        const emb_layer_params *weights);
 void emb_train_cpu_ffn_back(const emb_train_run *run, const emb_layer_params *gradients, float *d,
-                            const float *in, uint32_t tokens, const emb_layer_params *weights);
+                            const float *in, const emb_tile *tile,
+                            const emb_layer_params *weights);
 
 #endif

@@ -69,6 +69,9 @@ typedef struct emb_train_kernels {
      * and dout. `moments` are the row's, the others the same `count` columns of all. */
     void (*norm_gains)(float *d_gain, float *d_shift, const float *dout, const float *z,
                        const float *moments, uint32_t count);
+    /* out = in, of which a share is dropped and the rest grows by as much; the places of the row
+     * are numbered from 0 on. out may equal in. */
+    void (*drop)(float *out, const float *in, uint32_t count, uint64_t key, float share);
     /* Moves values along their gradients; first and second moments are kept in m and v. */
     void (*adamw)(float *values, float *m, float *v, const float *gradients, size_t count,
                   const emb_adamw *step);

@@ -5,6 +5,7 @@
 
 #include "backend/backend.h"
 #include "train/cpu/kernels.h"
+#include "train/cpu/random.h"
 
 static void matmul(const emb_matmul *product) {
     for (uint32_t i = 0; i < product->m; i++) {
@@ -118,6 +119,13 @@ static void adamw(float *values, float *m, float *v, const float *gradients, siz
     }
 }
 
+static void drop(float *out, const float *in, uint32_t count, uint64_t key, float share) {
+    uint32_t limit = emb_random_limit(share);
+    float scale = 1 / (1 - share);
+    for (uint32_t i = 0; i < count; i++)
+        out[i] = emb_random_bits(key, i) < limit ? 0.0f : in[i] * scale;
+}
+
 static void add(float *out, const float *a, size_t count) {
     for (size_t i = 0; i < count; i++) out[i] += a[i];
 }
@@ -135,6 +143,7 @@ const emb_train_kernels emb_train_ref = {
     .norm_back = norm_back,
     .norm_gains = norm_gains,
     .adamw = adamw,
+    .drop = drop,
     .add = add,
 };
 

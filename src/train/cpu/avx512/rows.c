@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "backend/cpu/avx512/avx512.h"
+#include "train/cpu/random.h"
 
 EMB_INLINE __m512 load(const float *in, size_t i, size_t count) {
     return _mm512_maskz_loadu_ps(emb_avx512_lanes(i, count), in + i);
@@ -163,6 +164,28 @@ static void adamw(float *values, float *m, float *v, const float *gradients, siz
     }
 }
 
+/* As emb_random_bits. */
+EMB_INLINE __m512i random_bits(__m512i low, __m512i high, __m512i i) {
+    __m512i x = _mm512_xor_si512(low, _mm512_mullo_epi32(i, _mm512_set1_epi32((int)0x9e3779b9u)));
+    x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
+    x = _mm512_mullo_epi32(x, _mm512_set1_epi32((int)0x85ebca6bu));
+    x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 13));
+    x = _mm512_mullo_epi32(_mm512_add_epi32(x, high), _mm512_set1_epi32((int)0xc2b2ae35u));
+    return _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
+}
+
+static void drop(float *out, const float *in, uint32_t count, uint64_t key, float share) {
+    const __m512i low = _mm512_set1_epi32((int)(uint32_t)key);
+    const __m512i high = _mm512_set1_epi32((int)(uint32_t)(key >> 32));
+    const __m512i limit = _mm512_set1_epi32((int)emb_random_limit(share));
+    const __m512 scale = _mm512_set1_ps(1 / (1 - share));
+    __m512i i = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (size_t at = 0; at < count; at += 16, i = _mm512_add_epi32(i, _mm512_set1_epi32(16))) {
+        __mmask16 stays = _mm512_cmpge_epu32_mask(random_bits(low, high, i), limit);
+        store(out, at, count, _mm512_maskz_mul_ps(stays, load(in, at, count), scale));
+    }
+}
+
 static void add(float *out, const float *a, size_t count) {
     for (size_t i = 0; i < count; i += 16)
         store(out, i, count, _mm512_add_ps(load(out, i, count), load(a, i, count)));
@@ -181,5 +204,6 @@ const emb_train_kernels emb_train_avx512 = {
     .norm_back = norm_back,
     .norm_gains = norm_gains,
     .adamw = adamw,
+    .drop = drop,
     .add = add,
 };
