@@ -82,7 +82,6 @@ typedef struct emb_train_kernels {
 /* The fastest of them that a CPU with these features (a set of emb_cpu_feature) has. */
 const emb_train_kernels *emb_train_kernels_of(uint32_t features);
 
-extern const emb_train_kernels emb_train_ref;
-extern const emb_train_kernels emb_train_avx512;
+extern const emb_train_kernels emb_train_ref, emb_train_avx2, emb_train_avx512;
 
 #endif

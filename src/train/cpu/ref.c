@@ -150,6 +150,7 @@ const emb_train_kernels emb_train_ref = {
 const emb_train_kernels *emb_train_kernels_of(uint32_t features) {
 #ifdef EMB_X86
     if (features & EMB_CPU_AVX512) return &emb_train_avx512;
+    if (features & EMB_CPU_AVX2) return &emb_train_avx2;
 #endif
     (void)features;
     return &emb_train_ref;

@@ -87,11 +87,10 @@ EMB_INLINE __m256 emb_avx2_exp(__m256 x) {
     return emb_avx2_scale(_mm256_add_ps(p, _mm256_set1_ps(1.0f)), n);
 }
 
-/* x * Phi(x). With a = |x|, the upper tail 1 - Phi(a) is 2^-g(a) and g is nearly a parabola: own
- * minimax fit, weighted by the error that it causes (1.4e-8), monotonic beyond. 2^r on [-0.5, 0.5]:
+/* The upper tail 1 - Phi(a) of GELU for a >= 0: 2^-g(a), where g is nearly a parabola. Own minimax
+ * fit, weighted by the error that it causes in GELU (1.4e-8), monotonic beyond. 2^r on [-0.5, 0.5]:
  * another, relative (1.2e-7); tools/minimax.py. */
-EMB_INLINE __m256 emb_avx2_gelu(__m256 x) {
-    __m256 a = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+EMB_INLINE __m256 emb_avx2_gelu_tail(__m256 a) {
     __m256 g = _mm256_set1_ps(1.9020430e-06f);
     g = _mm256_fmadd_ps(g, a, _mm256_set1_ps(-2.80566273e-05f));
     g = _mm256_fmadd_ps(g, a, _mm256_set1_ps(0.000131471493f));
@@ -110,7 +109,12 @@ EMB_INLINE __m256 emb_avx2_gelu(__m256 x) {
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.24022226f));
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.69314697f));
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-    __m256 tail = emb_avx2_scale(p, _mm256_sub_ps(_mm256_setzero_ps(), n));
+    return emb_avx2_scale(p, _mm256_sub_ps(_mm256_setzero_ps(), n));
+}
+
+/* x * Phi(x) */
+EMB_INLINE __m256 emb_avx2_gelu(__m256 x) {
+    __m256 a = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x), tail = emb_avx2_gelu_tail(a);
     __m256 upper = _mm256_max_ps(_mm256_setzero_ps(), x);
     return _mm256_fnmadd_ps(a, tail, upper); /* x - x tail, or x tail */
 }
