@@ -67,6 +67,7 @@ typedef struct emb_trainer emb_trainer;
 typedef struct emb_train_plan {
     uint32_t struct_bytes;
     uint32_t tokens_per_tile;
+    uint32_t tiles_kept; /* whose activations wait for the loss; others are computed again */
     uint32_t threads;
     emb_region region;
     uint64_t host_bytes;     /* of the whole process */

@@ -20,6 +20,7 @@ void emb_train_batch_layout(emb_train_batch *b, const emb_model *model, uint32_t
     b->starts = emb_ledger_take(ledger, (uint64_t)texts + 1, sizeof *b->starts);
     b->order = emb_ledger_take(ledger, texts, sizeof *b->order);
     b->counts = emb_ledger_take(ledger, (uint64_t)length + 1, sizeof *b->counts);
+    b->cuts = emb_ledger_take(ledger, (uint64_t)texts + 1, sizeof *b->cuts);
     b->tile_ids = emb_ledger_take(ledger, tile_tokens, sizeof *b->tile_ids);
     b->tile_starts = emb_ledger_take(ledger, (uint64_t)tile_tokens + 1, sizeof *b->tile_starts);
 }
@@ -71,7 +72,7 @@ static uint32_t length_of(const emb_train_batch *b, uint32_t row) {
 }
 
 /* A counting sort: stable, so that the order is the same wherever it runs. */
-void emb_train_batch_end(emb_train_batch *b) {
+static void order_by_length(emb_train_batch *b) {
     uint32_t before = 0;
     memset(b->counts, 0, ((size_t)b->length_max + 1) * sizeof *b->counts);
     for (uint32_t r = 0; r < b->texts; r++) b->counts[length_of(b, r)]++;
@@ -83,20 +84,37 @@ void emb_train_batch_end(emb_train_batch *b) {
     for (uint32_t r = 0; r < b->texts; r++) b->order[b->counts[length_of(b, r)]++] = r;
 }
 
-bool emb_train_batch_tile(emb_train_batch *b, emb_tile *tile, const uint32_t **targets,
-                          uint32_t *next) {
-    uint32_t first = *next, tokens = 0, chunks = 0;
+void emb_train_batch_end(emb_train_batch *b) {
+    uint32_t tokens = 0;
+    order_by_length(b);
+    b->tiles = 0;
+    for (uint32_t i = 0; i < b->texts; i++) {
+        uint32_t length = length_of(b, b->order[i]);
+        if (i == 0 || tokens + length > b->tile_tokens) {
+            b->cuts[b->tiles++] = i;
+            tokens = 0;
+        }
+        tokens += length;
+    }
+    b->cuts[b->tiles] = b->texts;
+}
+
+void emb_train_batch_tile(emb_train_batch *b, emb_tile *tile, const uint32_t **targets,
+                          uint32_t index) {
+    uint32_t first = b->cuts[index], chunks = b->cuts[index + 1] - first, tokens = 0;
     b->tile_starts[0] = 0;
-    for (; first + chunks < b->texts; chunks++) {
-        uint32_t row = b->order[first + chunks], length = length_of(b, row);
-        if (tokens + length > b->tile_tokens) break;
+    for (uint32_t c = 0; c < chunks; c++) {
+        uint32_t row = b->order[first + c], length = length_of(b, row);
         memcpy(b->tile_ids + tokens, b->ids + b->starts[row], length * sizeof *b->ids);
         tokens += length;
-        b->tile_starts[chunks + 1] = tokens;
+        b->tile_starts[c + 1] = tokens;
     }
     *tile = (emb_tile){
         .tokens = tokens, .chunks = chunks, .ids = b->tile_ids, .starts = b->tile_starts};
     *targets = b->order + first;
-    *next = first + chunks;
-    return chunks > 0;
+}
+
+uint32_t emb_train_batch_tiles(uint32_t texts, uint32_t length, uint32_t tile_tokens) {
+    uint32_t per_tile = tile_tokens / length; /* texts that always fit */
+    return (texts + per_tile - 1) / per_tile;
 }

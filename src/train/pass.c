@@ -8,19 +8,26 @@
 
 #include "encoder/walk.h"
 
+/* Values of a slab. */
+static uint64_t slab_values(const emb_shape *shape, uint32_t tokens) {
+    return (1 + 2 * (uint64_t)shape->layers) * tokens * shape->spec.hidden;
+}
+
 void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const emb_train_ops *ops,
-                           uint32_t tokens, uint32_t chunk_tokens_max, uint32_t threads,
-                           emb_ledger *ledger) {
+                           const emb_train_sizes *sizes, emb_ledger *ledger) {
     const emb_shape *shape = params->shape;
-    uint64_t relative = (uint64_t)shape->spec.heads * (2 * (uint64_t)chunk_tokens_max - 1);
+    uint32_t tokens = sizes->tokens;
+    uint64_t relative = (uint64_t)shape->spec.heads * (2 * (uint64_t)sizes->chunk_tokens_max - 1);
     memset(lane, 0, sizeof *lane);
     lane->params = params;
     lane->spec = shape->spec;
-    lane->spec.chunk_tokens_max = chunk_tokens_max;
+    lane->spec.chunk_tokens_max = sizes->chunk_tokens_max;
     lane->tokens_max = tokens;
     emb_ledger_item(ledger, "activations");
     uint64_t values = (uint64_t)tokens * shape->spec.hidden;
-    lane->sums = emb_ledger_take(ledger, (1 + 2 * (uint64_t)shape->layers) * values, sizeof(float));
+    lane->slabs = sizes->slabs;
+    lane->kept = lane->sums = emb_ledger_take(
+        ledger, sizes->slabs * slab_values(shape, tokens), sizeof(float));
     lane->x = emb_ledger_take(ledger, values, sizeof(float));
     lane->d = emb_ledger_take(ledger, values, sizeof(float));
     if (shape->relative_buckets) {
@@ -30,7 +37,11 @@ void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const
     emb_ledger_item(ledger, "block scratch");
     lane->run.ops = ops;
     lane->run.position_offset = shape->position_offset;
-    ops->layout(&lane->run.scratch, &lane->spec, tokens, threads, ledger);
+    ops->layout(&lane->run.scratch, &lane->spec, tokens, sizes->threads, ledger);
+}
+
+void emb_train_lane_select(emb_train_lane *lane, uint32_t slab) {
+    lane->sums = lane->kept + slab * slab_values(lane->params->shape, lane->tokens_max);
 }
 
 void emb_train_lane_refresh(emb_train_lane *lane) {

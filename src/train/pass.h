@@ -18,16 +18,28 @@ typedef struct emb_train_lane {
     float *gradients; /* of the same order */
     emb_pool_rule pool;
     uint32_t tokens_max;
-    float *sums;       /* [1 + 2 * layers, tokens_max, hidden]: what goes into each norm */
+    uint32_t slabs;    /* tiles whose sums are kept at the same time */
+    float *kept;       /* [slabs, 1 + 2 * layers, tokens_max, hidden] */
+    float *sums;       /* the slab at hand: what goes into each norm */
     float *x, *d;      /* [tokens_max, hidden] a block's input; the gradient on its way */
     float *relative;   /* [heads, 2 * chunk_tokens_max - 1], or NULL */
     float *d_relative; /* the same */
 } emb_train_lane;
 
-/* Books a lane for tiles of at most `tokens`. Neither values nor gradients. */
+/* What a lane is booked for. */
+typedef struct emb_train_sizes {
+    uint32_t tokens; /* of a tile, at most */
+    uint32_t slabs;
+    uint32_t chunk_tokens_max;
+    uint32_t threads;
+} emb_train_sizes;
+
+/* Books a lane. Neither values nor gradients. */
 void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const emb_train_ops *ops,
-                           uint32_t tokens, uint32_t chunk_tokens_max, uint32_t threads,
-                           emb_ledger *ledger);
+                           const emb_train_sizes *sizes, emb_ledger *ledger);
+
+/* Which slab the passes that follow keep their sums in, or have kept them in. */
+void emb_train_lane_select(emb_train_lane *lane, uint32_t slab);
 
 /* After the parameters changed: what the lane keeps of them. */
 void emb_train_lane_refresh(emb_train_lane *lane);
@@ -36,7 +48,8 @@ void emb_train_lane_refresh(emb_train_lane *lane);
 void emb_train_forward(emb_train_lane *lane, float *vectors, const uint32_t *targets,
                        const emb_tile *tile);
 
-/* Adds to the gradients what d_vectors[targets[c]] gives; the last forward was of this tile. */
+/* Adds to the gradients what d_vectors[targets[c]] gives; the last forward into the slab at hand
+ * was of this tile. */
 void emb_train_backward(emb_train_lane *lane, const float *d_vectors, const uint32_t *targets,
                         const emb_tile *tile);
 

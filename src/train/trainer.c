@@ -19,7 +19,8 @@
 /* What threads and the system's libraries take beside our own memory. */
 #define GROWTH_BYTES (1u << 20)
 
-/* Tokens of a tile where the memory is there; the least is one text. */
+/* Tokens of a tile where the memory is there; the least is one text. Larger ones leave the cache.
+ */
 #define TILE_TOKENS 2048
 
 /* ---- options and memory ---------------------------------------------------------------------- */
@@ -68,7 +69,7 @@ static emb_status check_options(const emb_train_options *o, const emb_model *mod
     return EMB_OK;
 }
 
-static void layout(emb_trainer *t, uint32_t tile_tokens, emb_ledger *ledger) {
+static void layout(emb_trainer *t, uint32_t tile_tokens, uint32_t slabs, emb_ledger *ledger) {
     const emb_model *model = t->model;
     const emb_train_options *o = &t->options;
     uint32_t texts = o->batch_examples * o->example_texts, width = model->shape.spec.hidden;
@@ -78,8 +79,8 @@ static void layout(emb_trainer *t, uint32_t tile_tokens, emb_ledger *ledger) {
     emb_ledger_item(ledger, "gradients");
     float *gradients = emb_ledger_take(ledger, t->params.values, sizeof(float));
     emb_optimizer_layout(&t->optimizer, &t->params, ledger);
-    emb_train_lane_layout(&t->lane, &t->params, &emb_train_cpu_ops, tile_tokens, t->length_max,
-                          o->threads, ledger);
+    emb_train_sizes sizes = {tile_tokens, slabs, t->length_max, o->threads};
+    emb_train_lane_layout(&t->lane, &t->params, &emb_train_cpu_ops, &sizes, ledger);
     t->lane.values = values;
     t->lane.gradients = gradients;
     emb_train_batch_layout(&t->batch, model, texts, t->length_max, tile_tokens, ledger);
@@ -94,9 +95,10 @@ static void layout(emb_trainer *t, uint32_t tile_tokens, emb_ledger *ledger) {
     emb_team_layout(&t->team, o->threads, ledger);
 }
 
-static uint64_t bytes_with(emb_trainer *t, uint32_t tile_tokens, emb_ledger *ledger) {
+static uint64_t bytes_with(emb_trainer *t, uint32_t tile_tokens, uint32_t slabs,
+                           emb_ledger *ledger) {
     emb_ledger_init(ledger, NULL, 0);
-    layout(t, tile_tokens, ledger);
+    layout(t, tile_tokens, slabs, ledger);
     return ledger->overflow ? UINT64_MAX / 2 : ledger->bytes;
 }
 
@@ -110,28 +112,42 @@ static void describe_plan(emb_train_plan *plan, const emb_ledger *ledger, uint64
         region->items[region->items_count++] = ledger->items[i];
 }
 
-/* The largest tiles that the budget allows. */
+/* Without a stated budget: what is there, but never more than half of it for what is kept of a
+ * batch to save time. */
+static uint64_t budget_of(const emb_trainer *t, uint64_t base) {
+    emb_machine machine = {0};
+    if (t->options.host_bytes_max) return t->options.host_bytes_max;
+    emb_process_host(&machine);
+    return base + machine.memory_bytes / 2;
+}
+
+/* The largest tiles that the budget allows, and then as many tiles kept as it allows: each spares
+ * its second way through the encoder. */
 static emb_status choose(emb_trainer *t, emb_error *error) {
     emb_train_options *o = &t->options;
     emb_ledger ledger;
-    uint64_t now, peak, most = o->host_bytes_max ? o->host_bytes_max : UINT64_MAX;
+    uint64_t now, peak;
     emb_process_memory(&now, &peak);
-    uint64_t base = peak + GROWTH_BYTES;
-    uint64_t all = (uint64_t)o->batch_examples * o->example_texts * t->length_max;
+    uint64_t base = peak + GROWTH_BYTES, most = budget_of(t, base);
+    uint32_t texts = o->batch_examples * o->example_texts;
+    uint64_t all = (uint64_t)texts * t->length_max;
     uint32_t tile = o->tokens_per_tile ? o->tokens_per_tile : TILE_TOKENS;
     if (tile > all) tile = (uint32_t)all;
     if (tile < t->length_max) tile = t->length_max;
-    t->plan.host_bytes_min = base + bytes_with(t, t->length_max, &ledger);
-    while (tile > t->length_max && base + bytes_with(t, tile, &ledger) > most) {
+    t->plan.host_bytes_min = base + bytes_with(t, t->length_max, 1, &ledger);
+    while (tile > t->length_max && base + bytes_with(t, tile, 1, &ledger) > most)
         tile = tile / 2 > t->length_max ? tile / 2 : t->length_max;
-    }
-    t->bytes = bytes_with(t, tile, &ledger);
+    uint64_t one = bytes_with(t, tile, 1, &ledger), slab = bytes_with(t, tile, 2, &ledger) - one;
+    uint64_t slabs = base + one < most ? 1 + (most - base - one) / slab : 1;
+    uint32_t tiles = emb_train_batch_tiles(texts, t->length_max, tile);
+    t->bytes = bytes_with(t, tile, slabs < tiles ? (uint32_t)slabs : tiles, &ledger);
     t->plan.struct_bytes = sizeof t->plan;
     t->plan.tokens_per_tile = tile;
+    t->plan.tiles_kept = slabs < tiles ? (uint32_t)slabs : tiles;
     t->plan.threads = o->threads;
     t->plan.host_bytes = base + t->bytes;
     describe_plan(&t->plan, &ledger, base, t->bytes);
-    if (t->plan.host_bytes <= most) return EMB_OK;
+    if (!o->host_bytes_max || t->plan.host_bytes <= most) return EMB_OK;
     if (error) {
         error->bytes_min = t->plan.host_bytes_min;
         error->region = EMB_REGION_HOST;
@@ -149,7 +165,7 @@ static emb_status take_memory(emb_trainer *t, emb_error *error) {
         return emb_error_set(error, EMB_NO_MEMORY, "no memory for the %llu bytes of training",
                              (unsigned long long)t->bytes);
     emb_ledger_init(&ledger, t->arena, t->bytes);
-    layout(t, t->plan.tokens_per_tile, &ledger);
+    layout(t, t->plan.tokens_per_tile, t->plan.tiles_kept, &ledger);
     return EMB_OK;
 }
 
@@ -209,22 +225,32 @@ void emb_trainer_plan(emb_train_plan *out, const emb_trainer *t) {
 
 /* ---- a step ---------------------------------------------------------------------------------- */
 
-/* Vectors of all texts; gives the number of tiles. */
-static uint32_t embed_batch(emb_trainer *t) {
-    emb_tile tile;
-    const uint32_t *targets;
-    uint32_t tiles = 0;
-    for (uint32_t next = 0; emb_train_batch_tile(&t->batch, &tile, &targets, &next); tiles++)
-        emb_train_forward(&t->lane, t->vectors, targets, &tile);
-    return tiles;
+/* The slab that tile number `index` has: the last one is shared by those that are too many. */
+static void select_slab(emb_trainer *t, uint32_t index) {
+    emb_train_lane_select(&t->lane, index < t->lane.slabs ? index : t->lane.slabs - 1);
 }
 
-static void gather_gradients(emb_trainer *t, uint32_t tiles) {
+/* Vectors of all texts. */
+static void embed_batch(emb_trainer *t) {
+    emb_tile tile;
+    const uint32_t *targets;
+    for (uint32_t i = 0; i < t->batch.tiles; i++) {
+        emb_train_batch_tile(&t->batch, &tile, &targets, i);
+        select_slab(t, i);
+        emb_train_forward(&t->lane, t->vectors, targets, &tile);
+    }
+}
+
+/* From the last tile to the first: the last still has its sums in the shared slab. */
+static void gather_gradients(emb_trainer *t) {
     emb_tile tile;
     const uint32_t *targets;
     memset(t->lane.gradients, 0, t->params.values * sizeof(float));
-    for (uint32_t next = 0; emb_train_batch_tile(&t->batch, &tile, &targets, &next);) {
-        if (tiles > 1) emb_train_forward(&t->lane, t->vectors, targets, &tile);
+    for (uint32_t i = t->batch.tiles; i-- > 0;) {
+        emb_train_batch_tile(&t->batch, &tile, &targets, i);
+        select_slab(t, i);
+        bool gone = i + 1 < t->batch.tiles && i + 1 >= t->lane.slabs;
+        if (gone) emb_train_forward(&t->lane, t->vectors, targets, &tile);
         emb_train_backward(&t->lane, t->d_vectors, targets, &tile);
     }
 }
@@ -267,7 +293,7 @@ emb_status emb_trainer_step(emb_train_step *out, emb_trainer *t, const emb_text 
     emb_train_lane_refresh(&t->lane);
     t->lane.run.dropout = (emb_dropout){t->options.dropout, t->options.attention_dropout,
                                         emb_random_mix(t->options.seed, t->optimizer.step)};
-    uint32_t tiles = embed_batch(t);
+    embed_batch(t);
     emb_loss_batch batch = {examples, t->options.example_texts, t->vectors, labels, t->d_vectors};
     t->loss.width = t->model->shape.spec.hidden;
     double loss = emb_loss_run(&t->loss, &t->options.loss, &batch);
@@ -275,7 +301,7 @@ emb_status emb_trainer_step(emb_train_step *out, emb_trainer *t, const emb_text 
         return emb_error_set(error, EMB_NOT_FINITE,
                              "step %llu: the loss is not finite; nothing was changed",
                              (unsigned long long)t->optimizer.step + 1);
-    gather_gradients(t, tiles);
+    gather_gradients(t);
     double norm = emb_optimizer_norm(&t->optimizer, t->lane.gradients);
     if (!isfinite(norm))
         return emb_error_set(error, EMB_NOT_FINITE,

@@ -1,7 +1,7 @@
 /* steps.c - trains on a table of texts in its own order and prints a JSON line a step: for
  * comparison with another implementation (models_training.py).
  *
- *   steps MODEL TABLE LOSS BATCH STEPS RATE WARMUP TILE [DIR]
+ *   steps MODEL TABLE LOSS BATCH STEPS RATE WARMUP TILE LENGTH [DIR]
  *
  * TABLE: lines of texts with tabs between; for LOSS cosent or cosine the last is a score.
  *
@@ -60,7 +60,7 @@ static void read_table(table *t, const char *path, bool scored) {
 }
 
 int main(int argc, char **argv) {
-    need(argc >= 9, "usage: steps MODEL TABLE LOSS BATCH STEPS RATE WARMUP TILE [DIR]");
+    need(argc >= 10, "usage: steps MODEL TABLE LOSS BATCH STEPS RATE WARMUP TILE LENGTH [DIR]");
     const char *const names[] = {"ranking", "cosent", "cosine"};
     emb_train_options options = {.struct_bytes = sizeof options, .clip_norm = 1};
     for (uint32_t i = 0; i < 3; i++)
@@ -73,6 +73,7 @@ int main(int argc, char **argv) {
     options.learning_rate = strtof(argv[6], NULL);
     options.warmup_steps = strtoul(argv[7], NULL, 10);
     options.tokens_per_tile = (uint32_t)strtoul(argv[8], NULL, 10);
+    options.max_length = (uint32_t)strtoul(argv[9], NULL, 10);
     emb_error error = {0};
     emb_model *model;
     emb_trainer *trainer;
@@ -92,7 +93,7 @@ int main(int argc, char **argv) {
         fflush(stdout);
         row = row + count == t.rows ? 0 : row + count;
     }
-    if (argc > 9) need(emb_trainer_save(trainer, argv[9], 1, &error) == EMB_OK, error.message);
+    if (argc > 10) need(emb_trainer_save(trainer, argv[10], 1, &error) == EMB_OK, error.message);
     emb_trainer_close(trainer);
     emb_model_close(model);
     free(t.bytes), free(t.texts), free(t.labels);
