@@ -42,6 +42,7 @@ typedef struct emb_train_options {
     float dropout;            /* share of the embedding's and the blocks' outputs */
     float attention_dropout;  /* of the weights of the softmax */
     float learning_rate;
+    uint32_t optimizer_bits;     /* of AdamW's moments: 32 (also 0) or 8, in blocks of 256 */
     float beta1, beta2, epsilon; /* AdamW's; all 0: 0.9, 0.999, 1e-8 */
     float weight_decay;          /* of matrices and tables; not of biases and norms */
     float clip_norm;             /* of all gradients together; 0: none */

@@ -9,10 +9,18 @@
 /* Values whose squares are summed in f32, before the sum of such sums in f64. */
 enum { NORM_VALUES = 4096 };
 
-void emb_optimizer_layout(emb_optimizer *o, const emb_params *params, emb_ledger *ledger) {
+void emb_optimizer_layout(emb_optimizer *o, const emb_params *params, bool eight,
+                          emb_ledger *ledger) {
     memset(o, 0, sizeof *o);
     o->params = params;
+    o->eight = eight;
     emb_ledger_item(ledger, "optimizer");
+    if (eight) {
+        o->m8 = emb_ledger_take(ledger, params->values, sizeof *o->m8);
+        o->v8 = emb_ledger_take(ledger, params->values, sizeof *o->v8);
+        o->scales = emb_ledger_take(ledger, params->values / EMB_PARAM_BLOCK, 2 * sizeof(float));
+        return;
+    }
     o->m = emb_ledger_take(ledger, params->values, sizeof(float));
     o->v = emb_ledger_take(ledger, params->values, sizeof(float));
 }
@@ -59,23 +67,32 @@ typedef struct job {
     float keep; /* of what decays */
 } job;
 
-/* Biases and norms do not decay. */
-static bool decays(const emb_param *tensor) {
-    return tensor->rank == 2;
+static void update_range(const job *j, uint64_t first, uint64_t end, const emb_adamw *step) {
+    const emb_optimizer *o = j->optimizer;
+    if (!o->eight) {
+        o->kernels->adamw(j->values + first, o->m + first, o->v + first, j->gradients + first,
+                          end - first, step);
+        return;
+    }
+    for (uint64_t at = first; at < end; at += EMB_PARAM_BLOCK)
+        o->kernels->adamw8(j->values + at, o->m8 + at, o->v8 + at,
+                           o->scales + 2 * (at / EMB_PARAM_BLOCK), j->gradients + at,
+                           EMB_PARAM_BLOCK, step);
 }
 
+/* A thread's share of each range; biases and norms do not decay. */
 static void update_part(void *user, uint32_t index, uint32_t count) {
     const job *j = user;
-    const emb_optimizer *o = j->optimizer;
-    for (uint32_t i = 0; i < o->params->count; i++) {
-        const emb_param *t = &o->params->tensors[i];
-        uint32_t first = emb_team_begin(t->rows * t->cols, 16, index, count);
-        uint32_t end = emb_team_begin(t->rows * t->cols, 16, index + 1, count);
-        uint64_t at = t->first + first;
+    const emb_params *params = j->optimizer->params;
+    for (uint32_t i = 0; i < params->ranges_count; i++) {
+        const emb_param_range *range = &params->ranges[i];
+        uint32_t blocks = (uint32_t)(range->values / EMB_PARAM_BLOCK);
+        uint64_t first = emb_team_begin(blocks, 1, index, count);
+        uint64_t end = emb_team_begin(blocks, 1, index + 1, count);
         emb_adamw step = j->step;
-        step.keep = decays(t) ? j->keep : 1.0f;
-        o->kernels->adamw(j->values + at, o->m + at, o->v + at, j->gradients + at, end - first,
-                          &step);
+        step.keep = range->matrix ? j->keep : 1.0f;
+        update_range(j, range->first + first * EMB_PARAM_BLOCK,
+                     range->first + end * EMB_PARAM_BLOCK, &step);
     }
 }
 

@@ -12,7 +12,11 @@ typedef struct emb_optimizer {
     const emb_train_kernels *kernels;
     emb_team *team;
     const emb_params *params;
+    bool eight;    /* moments are in 8 bits, else in f32 */
     float *m, *v;  /* moments, in the parameters' order */
+    int8_t *m8;    /* in place of m and v, with two scales a block of EMB_PARAM_BLOCK */
+    uint8_t *v8;
+    float *scales;
     uint64_t step; /* done so far */
     float beta1, beta2, epsilon, weight_decay, clip_norm;
     float learning_rate;
@@ -20,7 +24,8 @@ typedef struct emb_optimizer {
     uint64_t steps, warmup_steps;
 } emb_optimizer;
 
-void emb_optimizer_layout(emb_optimizer *optimizer, const emb_params *params, emb_ledger *ledger);
+void emb_optimizer_layout(emb_optimizer *optimizer, const emb_params *params, bool eight,
+                          emb_ledger *ledger);
 
 /* What the options say, with the defaults of what they leave open. */
 void emb_optimizer_init(emb_optimizer *optimizer, const emb_train_options *options);

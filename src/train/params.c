@@ -8,9 +8,6 @@
 #include "base/error.h"
 #include "encoder/positions.h"
 
-/* Values that a tensor begins at a multiple of. */
-enum { ALIGNED = EMB_ALIGN / sizeof(float) };
-
 /* The order inside a layer: queries, keys and values lie side by side, as one matrix. */
 static const emb_tensor_role layer_order[] = {
     EMB_TENSOR_QUERY,          EMB_TENSOR_KEY,
@@ -38,7 +35,13 @@ static void place(emb_params *params, emb_tensor_role role, uint32_t layer) {
     if (params->tensors) params->tensors[params->count] = tensor;
     params->count++;
     params->values += (uint64_t)tensor.rows * tensor.cols;
-    if (!continues(role)) params->values = (params->values + ALIGNED - 1) / ALIGNED * ALIGNED;
+    if (continues(role)) return;
+    uint64_t first = params->ranges_end;
+    params->values += (EMB_PARAM_BLOCK - params->values % EMB_PARAM_BLOCK) % EMB_PARAM_BLOCK;
+    params->ranges_end = params->values;
+    emb_param_range range = {first, params->values - first, tensor.rank == 2};
+    if (params->ranges) params->ranges[params->ranges_count] = range;
+    params->ranges_count++;
 }
 
 void emb_params_layout(emb_params *params, const emb_shape *shape, const emb_model_files *files,
@@ -46,6 +49,7 @@ void emb_params_layout(emb_params *params, const emb_shape *shape, const emb_mod
     uint64_t most = EMB_TENSOR_QUERY + (uint64_t)shape->layers * LAYER_TENSORS;
     *params = (emb_params){.shape = shape, .files = files};
     params->tensors = emb_ledger_take(ledger, most, sizeof *params->tensors);
+    params->ranges = emb_ledger_take(ledger, most, sizeof *params->ranges);
     for (uint32_t role = 0; role < EMB_TENSOR_QUERY; role++)
         place(params, (emb_tensor_role)role, 0);
     for (uint32_t i = 0; i < shape->layers * LAYER_TENSORS; i++)

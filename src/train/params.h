@@ -17,13 +17,25 @@ typedef struct emb_param {
     uint64_t first; /* value */
 } emb_param;
 
+/* Tensors side by side that are updated alike: whole blocks of EMB_PARAM_BLOCK. */
+typedef struct emb_param_range {
+    uint64_t first, values; /* values: with what fills the last block, which is always 0 */
+    bool matrix;            /* or a table; else biases or norms */
+} emb_param_range;
+
+/* Values that an 8-bit optimiser keeps one scale for, and that ranges begin at a multiple of. */
+enum { EMB_PARAM_BLOCK = 256 };
+
 /* The tensors in the order of their place: those outside the layers, then layer by layer. */
 typedef struct emb_params {
     const emb_shape *shape;
     const emb_model_files *files;
     emb_param *tensors; /* [count] */
     uint32_t count;
-    uint64_t values; /* of all, with what aligns them */
+    emb_param_range *ranges; /* [ranges_count] */
+    uint32_t ranges_count;
+    uint64_t ranges_end; /* of the last range */
+    uint64_t values; /* of all, with what fills the blocks */
 } emb_params;
 
 /* Books the table and fills it where it is bound; `values` is known either way. */

@@ -51,6 +51,9 @@ static emb_status check_options(const emb_train_options *o, const emb_model *mod
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "this loss is of two texts and a score, not of %u texts",
                              o->example_texts);
+    if (o->optimizer_bits != 0 && o->optimizer_bits != 8 && o->optimizer_bits != 32)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "an optimizer of %u bits: 32 and 8 are possible", o->optimizer_bits);
     if (!(o->dropout >= 0 && o->dropout < 1) ||
         !(o->attention_dropout >= 0 && o->attention_dropout < 1))
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "dropout is a share from 0 to below 1");
@@ -78,7 +81,7 @@ static void layout(emb_trainer *t, uint32_t tile_tokens, uint32_t slabs, emb_led
     float *values = emb_ledger_take(ledger, t->params.values, sizeof(float));
     emb_ledger_item(ledger, "gradients");
     float *gradients = emb_ledger_take(ledger, t->params.values, sizeof(float));
-    emb_optimizer_layout(&t->optimizer, &t->params, ledger);
+    emb_optimizer_layout(&t->optimizer, &t->params, o->optimizer_bits == 8, ledger);
     emb_train_sizes sizes = {tile_tokens, slabs, t->length_max, o->threads};
     emb_train_lane_layout(&t->lane, &t->params, &emb_train_cpu_ops, &sizes, ledger);
     t->lane.values = values;

@@ -16,6 +16,9 @@
  * side: bounds emb_product.work. */
 enum { EMB_TRAIN_DEPTH = 256, EMB_TRAIN_PANEL = 64 };
 
+/* Values of a block of moments in 8 bits, at most. */
+enum { EMB_TRAIN_BLOCK = 256 };
+
 /* c [m, n] = a [m, k] * b [k, n] + bias, or c += a * b. Any of a and b may be given transposed:
  * a's element (i, p) is a[i * a_row + p * a_col], one of the two steps being 1. */
 typedef struct emb_matmul {
@@ -75,6 +78,10 @@ typedef struct emb_train_kernels {
     /* Moves values along their gradients; first and second moments are kept in m and v. */
     void (*adamw)(float *values, float *m, float *v, const float *gradients, size_t count,
                   const emb_adamw *step);
+    /* The same with moments of 8 bits, for one block: m [count] is scale * sign * (|code| / 127)^4,
+     * v [count] is scale * (code / 255)^4, scales [2] are those of m and v. */
+    void (*adamw8)(float *values, int8_t *m, uint8_t *v, float *scales, const float *gradients,
+                   size_t count, const emb_adamw *step);
     /* out += a */
     void (*add)(float *out, const float *a, size_t count);
 } emb_train_kernels;

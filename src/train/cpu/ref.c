@@ -119,6 +119,30 @@ static void adamw(float *values, float *m, float *v, const float *gradients, siz
     }
 }
 
+static void adamw8(float *values, int8_t *m, uint8_t *v, float *scales, const float *gradients,
+                   size_t count, const emb_adamw *s) {
+    float first[EMB_TRAIN_BLOCK], second[EMB_TRAIN_BLOCK], most_m = 0, most_v = 0;
+    for (size_t i = 0; i < count; i++) {
+        float a = (float)m[i] / 127, b = (float)v[i] / 255;
+        first[i] = scales[0] * a * fabsf(a) * (a * a);
+        second[i] = scales[1] * (b * b) * (b * b);
+    }
+    adamw(values, first, second, gradients, count, s);
+    for (size_t i = 0; i < count; i++) {
+        most_m = fmaxf(most_m, fabsf(first[i]));
+        most_v = fmaxf(most_v, second[i]);
+    }
+    scales[0] = most_m;
+    scales[1] = most_v;
+    float to_m = most_m > 0 ? 1 / most_m : 0, to_v = most_v > 0 ? 1 / most_v : 0;
+    for (size_t i = 0; i < count; i++) {
+        float a = sqrtf(sqrtf(fabsf(first[i]) * to_m)) * 127;
+        m[i] = (int8_t)rintf(copysignf(a, first[i]));
+        /* upwards: a moment that became 0 would make the next step huge */
+        v[i] = (uint8_t)ceilf(sqrtf(sqrtf(second[i] * to_v)) * 254.99f);
+    }
+}
+
 static void drop(float *out, const float *in, uint32_t count, uint64_t key, float share) {
     uint32_t limit = emb_random_limit(share);
     float scale = 1 / (1 - share);
@@ -143,6 +167,7 @@ const emb_train_kernels emb_train_ref = {
     .norm_back = norm_back,
     .norm_gains = norm_gains,
     .adamw = adamw,
+    .adamw8 = adamw8,
     .drop = drop,
     .add = add,
 };

@@ -141,6 +141,35 @@ static void adamw(float *values, float *m, float *v, const float *gradients, siz
     }
 }
 
+static void adamw8(float *values, int8_t *m, uint8_t *v, float *scales, const float *gradients,
+                   size_t count, const emb_adamw *s) {
+    float first[EMB_TRAIN_BLOCK], second[EMB_TRAIN_BLOCK];
+    const vec scale_m = v_all(scales[0]), scale_v = v_all(scales[1]);
+    for (size_t i = 0; i < count; i += LANES) {
+        vec a = v_load_s8(m + i, count - i) * v_all(1.0f / 127);
+        vec b = v_load_u8(v + i, count - i) * v_all(1.0f / 255);
+        v_store(first + i, count - i, scale_m * a * v_abs(a) * (a * a));
+        v_store(second + i, count - i, scale_v * (b * b) * (b * b));
+    }
+    adamw(values, first, second, gradients, count, s);
+    vec most_m = v_all(0.0f), most_v = v_all(0.0f);
+    for (size_t i = 0; i < count; i += LANES) {
+        most_m = v_max(most_m, v_abs(v_load(first + i, count - i)));
+        most_v = v_max(most_v, v_load(second + i, count - i));
+    }
+    scales[0] = v_highest(most_m);
+    scales[1] = v_highest(most_v);
+    const vec to_m = v_all(scales[0] > 0 ? 1 / scales[0] : 0);
+    const vec to_v = v_all(scales[1] > 0 ? 1 / scales[1] : 0);
+    for (size_t i = 0; i < count; i += LANES) {
+        vec a = v_load(first + i, count - i), b = v_load(second + i, count - i);
+        vec code = v_sqrt(v_sqrt(v_abs(a) * to_m)) * v_all(127.0f);
+        v_store_s8(m + i, count - i, v_above(a, code, v_all(0.0f) - code));
+        /* upwards: a moment that became 0 would make the next step huge */
+        v_store_u8(v + i, count - i, v_ceil(v_sqrt(v_sqrt(b * to_v)) * v_all(254.99f)));
+    }
+}
+
 /* As emb_random_bits. */
 EMB_INLINE vec_bits random_bits(vec_bits low, vec_bits high, vec_bits i) {
     vec_bits x = v_bits_xor(low, v_bits_mul(i, v_bits_all(0x9e3779b9u)));
@@ -172,6 +201,7 @@ static void add(float *out, const float *a, size_t count) {
         .name = (its_name), .matmul = matmul, .softmax = softmax, .softmax_again = softmax_again,  \
         .softmax_back = softmax_back, .dot = dot, .gelu = gelu, .gelu_back = gelu_back,            \
         .norm = norm, .norm_back = norm_back, .norm_gains = norm_gains, .adamw = adamw,            \
+        .adamw8 = adamw8,                                                                          \
         .drop = drop, .add = add                                                                   \
     }
 

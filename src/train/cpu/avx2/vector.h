@@ -17,6 +17,7 @@ enum { LANES = 8, TILE_VECTORS = 2, TILE_ROWS = 6, TILE_ROWS_SLIM = 6 };
 #define v_max(a, b)         _mm256_max_ps(a, b)
 #define v_sqrt(a)           _mm256_sqrt_ps(a)
 #define v_abs(a)            _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
+#define v_ceil(a)           _mm256_ceil_ps(a)
 #define v_exp(a)            emb_avx2_exp(a)
 #define v_gelu(a)           emb_avx2_gelu(a)
 #define v_gelu_tail(a)      emb_avx2_gelu_tail(a)
@@ -50,6 +51,33 @@ EMB_INLINE void v_store(float *out, size_t count, vec values) {
         _mm256_storeu_ps(out, values);
     else
         _mm256_maskstore_ps(out, v_mask(count), values);
+}
+
+EMB_INLINE vec v_load_s8(const int8_t *in, size_t count) {
+    int64_t bytes = 0;
+    memcpy(&bytes, in, count >= LANES ? LANES : count);
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(bytes)));
+}
+
+EMB_INLINE vec v_load_u8(const uint8_t *in, size_t count) {
+    int64_t bytes = 0;
+    memcpy(&bytes, in, count >= LANES ? LANES : count);
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes)));
+}
+
+/* Rounded to the nearest; the values fit. */
+EMB_INLINE void v_store_u8(uint8_t *out, size_t count, vec values) {
+    __m256i whole = _mm256_cvtps_epi32(values);
+    __m256i bytes = _mm256_shuffle_epi8(
+        whole, _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4,
+                                8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1));
+    uint64_t low = (uint32_t)_mm256_extract_epi32(bytes, 0);
+    low |= (uint64_t)(uint32_t)_mm256_extract_epi32(bytes, 4) << 32;
+    memcpy(out, &low, count >= LANES ? LANES : count);
+}
+
+EMB_INLINE void v_store_s8(int8_t *out, size_t count, vec values) {
+    v_store_u8((uint8_t *)out, count, values);
 }
 
 /* The first `count` of a, and b behind them. */

@@ -17,6 +17,7 @@ enum { LANES = 16, TILE_VECTORS = 4, TILE_ROWS = 6, TILE_ROWS_SLIM = 12 };
 #define v_max(a, b)         _mm512_max_ps(a, b)
 #define v_sqrt(a)           _mm512_sqrt_ps(a)
 #define v_abs(a)            _mm512_abs_ps(a)
+#define v_ceil(a)           _mm512_roundscale_ps(a, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)
 #define v_exp(a)            emb_avx512_exp(a)
 #define v_gelu(a)           emb_avx512_gelu(a)
 #define v_gelu_tail(a)      emb_avx512_gelu_tail(a)
@@ -41,6 +42,26 @@ EMB_INLINE void v_store(float *out, size_t count, vec values) {
         _mm512_storeu_ps(out, values);
     else
         _mm512_mask_storeu_ps(out, (__mmask16)((1u << count) - 1), values);
+}
+
+EMB_INLINE vec v_load_s8(const int8_t *in, size_t count) {
+    __mmask16 mask = (__mmask16)(count >= LANES ? 0xffffu : (1u << count) - 1);
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, in)));
+}
+
+EMB_INLINE vec v_load_u8(const uint8_t *in, size_t count) {
+    __mmask16 mask = (__mmask16)(count >= LANES ? 0xffffu : (1u << count) - 1);
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, in)));
+}
+
+/* Rounded to the nearest; the values fit. */
+EMB_INLINE void v_store_s8(int8_t *out, size_t count, vec values) {
+    __mmask16 mask = (__mmask16)(count >= LANES ? 0xffffu : (1u << count) - 1);
+    _mm512_mask_cvtepi32_storeu_epi8(out, mask, _mm512_cvtps_epi32(values));
+}
+
+EMB_INLINE void v_store_u8(uint8_t *out, size_t count, vec values) {
+    v_store_s8((int8_t *)out, count, values);
 }
 
 /* The first `count` of a, and b behind them. */
