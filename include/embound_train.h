@@ -100,6 +100,25 @@ EMB_API emb_status emb_trainer_step(emb_train_step *out, emb_trainer *trainer,
 EMB_API emb_status emb_trainer_save(emb_trainer *trainer, const char *directory,
                                     uint32_t overwrite, emb_error *error);
 
+/* What a caller keeps with a checkpoint: where it is in its data, its best score. */
+typedef struct emb_train_mark {
+    uint64_t numbers[8];
+    double values[4];
+} emb_train_mark;
+
+/* Writes parameters, moments, step and seed as one file, in place of the one before once it is on
+ * the disk. mark may be NULL. Fails: EMB_IO (the one before stays). */
+EMB_API emb_status emb_trainer_store(const emb_trainer *trainer, const char *path,
+                                     const emb_train_mark *mark, emb_error *error);
+
+/* Goes on where a trainer of the same model and optimizer was stored: with the same batches and
+ * tokens per tile the bits are those of a training that was never stopped, for any number of
+ * threads. mark may be NULL. On failure the trainer is as it was, but for a file that changes while
+ * it is read. Fails: EMB_NOT_FOUND, EMB_BAD_FILE (another model's, cut, damaged),
+ * EMB_INVALID_ARGUMENT (another optimizer), EMB_IO. */
+EMB_API emb_status emb_trainer_resume(emb_train_mark *mark, emb_trainer *trainer, const char *path,
+                                      emb_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,201 @@
+/* checkpoint.c - a trainer's whole state as one file, and back: training goes on with the same bits.
+ *
+ * The file is written beside its place and gets its name when it is on the disk, so that at every
+ * instant there is a whole one. A header of fixed size, then the parameters, then the moments. It
+ * is read twice: its checksum is known to be right before any of it counts.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "train/trainer.h"
+
+#define FORMAT 1
+
+typedef struct header {
+    char magic[8]; /* "EMBTRAIN" */
+    uint32_t format, bytes;
+    uint64_t shape; /* of the model: a checksum of its table of parameters */
+    uint64_t values, step, seed;
+    uint32_t optimizer_bits, unused;
+    emb_train_mark mark;
+    uint64_t data;  /* checksum of all that follows */
+    uint64_t whole; /* checksum of this header up to here */
+} header;
+
+/* An array of the state. */
+typedef struct part {
+    void *bytes;
+    uint64_t count;
+} part;
+
+enum { PARTS = 4 };
+
+/* FNV-1a over words of 8 bytes (Fowler, Noll, Vo), and the bytes that are left. */
+static uint64_t checksum(uint64_t sum, const void *bytes, uint64_t count) {
+    const unsigned char *at = bytes;
+    for (; count >= 8; count -= 8, at += 8) {
+        uint64_t word;
+        memcpy(&word, at, sizeof word);
+        sum = (sum ^ word) * 0x100000001b3u;
+        sum ^= sum >> 29;
+    }
+    for (; count; count--, at++) sum = (sum ^ *at) * 0x100000001b3u;
+    return sum;
+}
+
+#define CHECKSUM_START 0xcbf29ce484222325u
+
+static void list_parts(part *parts, const emb_trainer *t) {
+    const emb_optimizer *o = &t->optimizer;
+    uint64_t values = t->params.values, blocks = values / EMB_PARAM_BLOCK;
+    uint64_t bytes = values * sizeof(float);
+    parts[0] = (part){t->lane.values, bytes};
+    parts[1] = o->eight ? (part){o->m8, values} : (part){o->m, bytes};
+    parts[2] = o->eight ? (part){o->v8, values} : (part){o->v, bytes};
+    parts[3] = o->eight ? (part){o->scales, blocks * 2 * sizeof(float)} : (part){NULL, 0};
+}
+
+static uint64_t shape_of(const emb_trainer *t) {
+    uint64_t sum = CHECKSUM_START;
+    for (uint32_t i = 0; i < t->params.count; i++) {
+        const emb_param *p = &t->params.tensors[i];
+        uint64_t words[] = {(uint64_t)p->role, p->layer, p->rows, p->cols, p->first};
+        sum = checksum(sum, words, sizeof words);
+    }
+    return sum;
+}
+
+static header make_header(const emb_trainer *t, const emb_train_mark *mark, const part *parts) {
+    header h = {.magic = "EMBTRAIN", .format = FORMAT, .bytes = sizeof h};
+    h.shape = shape_of(t);
+    h.values = t->params.values;
+    h.step = t->optimizer.step;
+    h.seed = t->options.seed;
+    h.optimizer_bits = t->optimizer.eight ? 8 : 32;
+    if (mark) h.mark = *mark;
+    h.data = CHECKSUM_START;
+    for (uint32_t i = 0; i < PARTS; i++) h.data = checksum(h.data, parts[i].bytes, parts[i].count);
+    h.whole = checksum(CHECKSUM_START, &h, offsetof(header, whole));
+    return h;
+}
+
+static emb_status write_state(int descriptor, const emb_trainer *t, const emb_train_mark *mark,
+                              const char *path, emb_error *error) {
+    part parts[PARTS];
+    list_parts(parts, t);
+    header h = make_header(t, mark, parts);
+    uint64_t at = sizeof h;
+    EMB_TRY(emb_file_write_at(descriptor, &h, sizeof h, 0, path, error));
+    for (uint32_t i = 0; i < PARTS; i++) {
+        EMB_TRY(emb_file_write_at(descriptor, parts[i].bytes, parts[i].count, at, path, error));
+        at += parts[i].count;
+    }
+    return EMB_OK;
+}
+
+emb_status emb_trainer_store(const emb_trainer *t, const char *path, const emb_train_mark *mark,
+                             emb_error *error) {
+    char temporary[EMB_DIRECTORY_PATH];
+    int descriptor;
+    if (!t || !path || !*path)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "trainer and path must not be NULL, the path not empty");
+    int length = snprintf(temporary, sizeof temporary, "%s.tmp-%ld", path, (long)getpid());
+    if (length <= 0 || (size_t)length >= sizeof temporary)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "%.60s...: the path is too long", path);
+    EMB_TRY(emb_file_create(&descriptor, temporary, error));
+    emb_status status = write_state(descriptor, t, mark, temporary, error);
+    int failed = status == EMB_OK ? emb_file_publish(AT_FDCWD, descriptor, temporary, path) : 0;
+    if (failed)
+        status = emb_error_set(error, EMB_IO, "%s: cannot be written: %s; the one before stays",
+                               path, strerror(failed));
+    emb_file_close(descriptor);
+    if (status != EMB_OK) unlink(temporary);
+    return status;
+}
+
+static emb_status check_header(const header *h, const emb_trainer *t, const char *path,
+                               emb_error *error) {
+    uint32_t bits = t->optimizer.eight ? 8 : 32;
+    if (memcmp(h->magic, "EMBTRAIN", 8) != 0 || h->bytes != sizeof *h)
+        return emb_error_set(error, EMB_BAD_FILE, "%s: is no checkpoint of a training", path);
+    if (h->format != FORMAT)
+        return emb_error_set(error, EMB_UNSUPPORTED, "%s: is of format %u; this version reads %u",
+                             path, h->format, FORMAT);
+    if (h->whole != checksum(CHECKSUM_START, h, offsetof(header, whole)))
+        return emb_error_set(error, EMB_BAD_FILE, "%s: its header is damaged", path);
+    if (h->shape != shape_of(t) || h->values != t->params.values)
+        return emb_error_set(error, EMB_BAD_FILE,
+                             "%s: is of a model of another shape; state the one that was trained",
+                             path);
+    if (h->optimizer_bits != bits)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "%s: its optimizer has %u bits, this one %u: state the same", path,
+                             h->optimizer_bits, bits);
+    return EMB_OK;
+}
+
+/* Reads all parts: to their places, or each into `elsewhere`, which has room for any. */
+static emb_status read_parts(int descriptor, const part *parts, void *elsewhere, uint64_t *sum,
+                             const char *path, emb_error *error) {
+    uint64_t at = sizeof(header);
+    *sum = CHECKSUM_START;
+    for (uint32_t i = 0; i < PARTS; i++) {
+        void *to = elsewhere ? elsewhere : parts[i].bytes;
+        EMB_TRY(emb_file_read_at(descriptor, to, parts[i].count, at, path, error));
+        *sum = checksum(*sum, to, parts[i].count);
+        at += parts[i].count;
+    }
+    return EMB_OK;
+}
+
+/* What a whole file of this trainer has. */
+static uint64_t state_bytes(const part *parts) {
+    uint64_t bytes = sizeof(header);
+    for (uint32_t i = 0; i < PARTS; i++) bytes += parts[i].count;
+    return bytes;
+}
+
+static emb_status read_state(int descriptor, uint64_t bytes, emb_trainer *t, emb_train_mark *mark,
+                             const char *path, emb_error *error) {
+    header h;
+    part parts[PARTS];
+    uint64_t sum;
+    list_parts(parts, t);
+    if (bytes < sizeof h)
+        return emb_error_set(error, EMB_BAD_FILE, "%s: is no checkpoint of a training", path);
+    EMB_TRY(emb_file_read_at(descriptor, &h, sizeof h, 0, path, error));
+    EMB_TRY(check_header(&h, t, path, error));
+    if (bytes != state_bytes(parts))
+        return emb_error_set(error, EMB_BAD_FILE, "%s: was cut: %llu bytes of %llu", path,
+                             (unsigned long long)bytes, (unsigned long long)state_bytes(parts));
+    /* gradients are not at work between two steps */
+    EMB_TRY(read_parts(descriptor, parts, t->lane.gradients, &sum, path, error));
+    if (sum != h.data)
+        return emb_error_set(error, EMB_BAD_FILE, "%s: is damaged: its checksum is another", path);
+    EMB_TRY(read_parts(descriptor, parts, NULL, &sum, path, error));
+    if (sum != h.data)
+        return emb_error_set(error, EMB_IO, "%s: changed while it was read", path);
+    t->optimizer.step = h.step;
+    t->options.seed = h.seed;
+    if (mark) *mark = h.mark;
+    return EMB_OK;
+}
+
+emb_status emb_trainer_resume(emb_train_mark *mark, emb_trainer *t, const char *path,
+                              emb_error *error) {
+    int descriptor;
+    uint64_t bytes;
+    if (!t || !path)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "trainer and path must not be NULL");
+    EMB_TRY(emb_file_open(&descriptor, &bytes, path, error));
+    emb_status status = read_state(descriptor, bytes, t, mark, path, error);
+    emb_file_close(descriptor);
+    return status;
+}
