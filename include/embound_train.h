@@ -38,6 +38,7 @@ typedef struct emb_train_options {
     uint32_t max_length;      /* tokens of a text, the rest is cut; 0: the model's */
     uint32_t tokens_per_tile; /* at work at once; 0: chosen */
     uint32_t threads;         /* 0: one per core */
+    emb_dtype dtype;          /* of products: f32 (the default), or bf16 with all else in f32 */
     uint64_t seed;            /* of what dropout leaves out */
     float dropout;            /* share of the embedding's and the blocks' outputs */
     float attention_dropout;  /* of the weights of the softmax */

@@ -51,6 +51,9 @@ static emb_status check_options(const emb_train_options *o, const emb_model *mod
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "this loss is of two texts and a score, not of %u texts",
                              o->example_texts);
+    if (o->dtype != EMB_DTYPE_DEFAULT && o->dtype != EMB_DTYPE_F32 && o->dtype != EMB_DTYPE_BF16)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "training in %s: f32 and bf16 are possible", emb_dtype_name(o->dtype));
     if (o->optimizer_bits != 0 && o->optimizer_bits != 8 && o->optimizer_bits != 32)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "an optimizer of %u bits: 32 and 8 are possible", o->optimizer_bits);
@@ -175,12 +178,18 @@ static emb_status take_memory(emb_trainer *t, emb_error *error) {
 static emb_status start(emb_trainer *t, emb_error *error) {
     uint32_t features;
     EMB_TRY(emb_cpu_detect(&features, error));
-    const emb_train_kernels *kernels = emb_train_kernels_of(features);
+    const emb_train_kernels *kernels = emb_train_kernels_of(features, t->options.dtype);
+    const emb_train_kernels *exact = emb_train_kernels_of(features, EMB_DTYPE_F32);
+    if (!kernels)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "this CPU has no fast products of %s; train in f32",
+                             emb_dtype_name(t->options.dtype));
     EMB_TRY(emb_params_load(t->lane.values, &t->params, t->scratch, error));
     EMB_TRY(emb_text_load(&t->batch.tokenizer, &t->model->text, error));
     EMB_TRY(emb_team_open(&t->team, error));
     t->lane.run.team = t->loss.team = t->optimizer.team = &t->team;
-    t->lane.run.kernels = t->loss.kernels = t->optimizer.kernels = kernels;
+    t->lane.run.kernels = kernels;
+    t->loss.kernels = t->optimizer.kernels = exact;
     t->lane.pool = (emb_pool_rule){t->model->shape.pooling, t->model->shape.normalizes};
     emb_optimizer_init(&t->optimizer, &t->options);
     return EMB_OK;
@@ -202,6 +211,7 @@ emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
         emb_process_host(&machine);
         t->options.threads = machine.cores ? machine.cores : 1;
     }
+    if (t->options.dtype == EMB_DTYPE_DEFAULT) t->options.dtype = EMB_DTYPE_F32;
     if (t->options.loss.scale == 0) t->options.loss.scale = 20;
     t->length_max = options->max_length ? options->max_length : model->shape.default_tokens;
     emb_status status = choose(t, error);

@@ -55,7 +55,8 @@ static const emb_train_kernels *kernels_named(const char *name) {
     uint32_t features;
     emb_error error;
     need(emb_cpu_detect(&features, &error) == EMB_OK, error.message);
-    const emb_train_kernels *kernels = emb_train_kernels_of(features);
+    if (!strcmp(name, "bf16")) return emb_train_kernels_of(features, EMB_DTYPE_BF16);
+    const emb_train_kernels *kernels = emb_train_kernels_of(features, EMB_DTYPE_F32);
     return !strcmp(name, "best") || !strcmp(name, kernels->name) ? kernels : NULL;
 }
 

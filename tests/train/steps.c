@@ -74,6 +74,7 @@ int main(int argc, char **argv) {
     options.warmup_steps = strtoul(argv[7], NULL, 10);
     options.tokens_per_tile = (uint32_t)strtoul(argv[8], NULL, 10);
     options.max_length = (uint32_t)strtoul(argv[9], NULL, 10);
+    if (getenv("STEPS_BF16")) options.dtype = EMB_DTYPE_BF16;
     if (getenv("STEPS_BITS")) options.optimizer_bits = (uint32_t)atoi(getenv("STEPS_BITS"));
     emb_error error = {0};
     emb_model *model;

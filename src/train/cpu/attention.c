@@ -65,7 +65,8 @@ static void gather(const head *h, float *out, size_t out_row, const float *p, co
                           .b = b,
                           .b_row = b_row,
                           .c = out,
-                          .c_row = out_row};
+                          .c_row = out_row,
+                          .work = h->work};
     h->kernels->matmul(&product);
 }
 
@@ -82,7 +83,8 @@ static void scatter(const head *h, float *out, const float *p, const float *b, s
                           .b_row = b_row,
                           .c = out,
                           .c_row = h->stride,
-                          .add = true};
+                          .add = true,
+                          .work = h->work};
     h->kernels->matmul(&product);
 }
 
@@ -178,7 +180,7 @@ static head head_of(const pass *p, uint32_t index, uint32_t number, uint32_t chu
         .context = b->context + start * context + column,
         .d_context = b->d_context + start * context + column,
         .log_sums = b->log_sums + (size_t)number * p->run->scratch.tokens_max + start,
-        .work = b->work + (size_t)index * EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL,
+        .work = b->work + (size_t)index * EMB_TRAIN_WORK,
         .scores = b->scores + scores,
         .d_scores = b->d_scores + scores,
         .dropped_scores = b->dropped_scores + scores,

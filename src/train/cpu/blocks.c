@@ -21,7 +21,7 @@ emb_train_buffers emb_train_cut(const emb_layer_spec *spec, uint32_t tokens, uin
     uint32_t longest = tokens < spec->chunk_tokens_max ? tokens : spec->chunk_tokens_max;
     emb_train_buffers b = {.longest = (longest + 15) / 16 * 16};
     b.moments = cut(&end, tokens, 2);
-    b.work = cut(&end, threads, (size_t)EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL);
+    b.work = cut(&end, threads, EMB_TRAIN_WORK);
     b.scores = cut(&end, threads, (size_t)EMB_TRAIN_QUERIES * b.longest);
     b.d_scores = cut(&end, threads, (size_t)EMB_TRAIN_QUERIES * b.longest);
     b.dropped_scores = cut(&end, threads, (size_t)EMB_TRAIN_QUERIES * b.longest);

@@ -23,7 +23,7 @@ typedef struct emb_train_buffers {
     /* feed-forward */
     float *before, *after; /* [tokens, intermediate]: of the activation, and its gradient */
     /* each thread's own */
-    float *work;               /* [threads, EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL] */
+    float *work;               /* [threads, EMB_TRAIN_WORK] */
     float *scores, *d_scores, *dropped_scores; /* [threads, EMB_TRAIN_QUERIES, longest] */
     float *row;                /* [threads, 2 * hidden] */
     uint32_t longest;          /* chunk, rounded up to whole cache lines */

@@ -12,9 +12,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "embound.h"
+
 /* Terms of a product that are summed in registers before they are added to c, and outputs side by
  * side: bounds emb_product.work. */
 enum { EMB_TRAIN_DEPTH = 256, EMB_TRAIN_PANEL = 64 };
+
+/* f32 values of a thread's own memory for products: a panel of b, turned; or a panel and a block of
+ * a's rows, in bf16. */
+enum { EMB_TRAIN_BLOCK_ROWS = 192 };
+enum { EMB_TRAIN_WORK = EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL + EMB_TRAIN_DEPTH * EMB_TRAIN_BLOCK_ROWS / 2 };
 
 /* Values of a block of moments in 8 bits, at most. */
 enum { EMB_TRAIN_BLOCK = 256 };
@@ -32,7 +39,7 @@ typedef struct emb_matmul {
     size_t c_row;
     bool add;          /* to what c holds */
     const float *bias; /* NULL, or [n] */
-    float *work;       /* [EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL] on a cache line, if b_transposed */
+    float *work;       /* [EMB_TRAIN_WORK] on a cache line */
 } emb_matmul;
 
 /* What one step of AdamW (Loshchilov and Hutter 2019) does to every value. */
@@ -86,9 +93,11 @@ typedef struct emb_train_kernels {
     void (*add)(float *out, const float *a, size_t count);
 } emb_train_kernels;
 
-/* The fastest of them that a CPU with these features (a set of emb_cpu_feature) has. */
-const emb_train_kernels *emb_train_kernels_of(uint32_t features);
+/* The fastest of them that a CPU with these features (a set of emb_cpu_feature) has, with products
+ * of f32 or, rounded to bf16, summed in f32. NULL: it has none of that dtype. */
+const emb_train_kernels *emb_train_kernels_of(uint32_t features, emb_dtype dtype);
 
 extern const emb_train_kernels emb_train_ref, emb_train_avx2, emb_train_avx512;
+extern const emb_train_kernels emb_train_avx512_bf16;
 
 #endif

@@ -25,7 +25,7 @@ static void multiply_part(void *user, uint32_t index, uint32_t count) {
     part.a += first * part.a_row;
     part.c += first * part.c_row;
     part.work =
-        emb_train_buffers_of(j->run).work + (size_t)index * EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL;
+        emb_train_buffers_of(j->run).work + (size_t)index * EMB_TRAIN_WORK;
     emb_train_kernels_in(j->run)->matmul(&part);
 }
 

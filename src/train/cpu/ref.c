@@ -172,11 +172,13 @@ const emb_train_kernels emb_train_ref = {
     .add = add,
 };
 
-const emb_train_kernels *emb_train_kernels_of(uint32_t features) {
+const emb_train_kernels *emb_train_kernels_of(uint32_t features, emb_dtype dtype) {
 #ifdef EMB_X86
-    if (features & EMB_CPU_AVX512) return &emb_train_avx512;
-    if (features & EMB_CPU_AVX2) return &emb_train_avx2;
+    const uint32_t bf16 = EMB_CPU_AVX512 | EMB_CPU_BF16 | EMB_CPU_BF16_FAST;
+    if (dtype == EMB_DTYPE_BF16 && !(bf16 & ~features)) return &emb_train_avx512_bf16;
+    if (dtype == EMB_DTYPE_F32 && features & EMB_CPU_AVX512) return &emb_train_avx512;
+    if (dtype == EMB_DTYPE_F32 && features & EMB_CPU_AVX2) return &emb_train_avx2;
 #endif
     (void)features;
-    return &emb_train_ref;
+    return dtype == EMB_DTYPE_F32 ? &emb_train_ref : NULL;
 }

@@ -195,14 +195,13 @@ static void add(float *out, const float *a, size_t count) {
         v_store(out + i, count - i, v_load(out + i, count - i) + v_load(a + i, count - i));
 }
 
-/* The table of what this file and matmul_template.h make. */
-#define EMB_TRAIN_KERNELS(its_name)                                                                \
+/* The table of what this file makes, with products by that function. */
+#define EMB_TRAIN_KERNELS(its_name, its_matmul)                                                    \
     {                                                                                              \
-        .name = (its_name), .matmul = matmul, .softmax = softmax, .softmax_again = softmax_again,  \
-        .softmax_back = softmax_back, .dot = dot, .gelu = gelu, .gelu_back = gelu_back,            \
-        .norm = norm, .norm_back = norm_back, .norm_gains = norm_gains, .adamw = adamw,            \
-        .adamw8 = adamw8,                                                                          \
-        .drop = drop, .add = add                                                                   \
+        .name = (its_name), .matmul = (its_matmul), .softmax = softmax,                            \
+        .softmax_again = softmax_again, .softmax_back = softmax_back, .dot = dot, .gelu = gelu,    \
+        .gelu_back = gelu_back, .norm = norm, .norm_back = norm_back, .norm_gains = norm_gains,    \
+        .adamw = adamw, .adamw8 = adamw8, .drop = drop, .add = add                                 \
     }
 
 #endif

@@ -18,7 +18,7 @@ void emb_loss_layout(emb_loss_room *room, uint32_t examples, uint32_t columns, u
     room->losses = emb_ledger_take(ledger, rows, sizeof(float));
     room->scores =
         emb_ledger_take(ledger, (uint64_t)threads * EMB_LOSS_ROWS * EMB_LOSS_COLUMNS, sizeof(float));
-    room->work = emb_ledger_take(ledger, (uint64_t)threads * EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL,
+    room->work = emb_ledger_take(ledger, (uint64_t)threads * EMB_TRAIN_WORK,
                                  sizeof(float));
 }
 

@@ -25,7 +25,7 @@ typedef struct emb_loss_room {
     float *log_sums; /* [rows] */
     float *losses;   /* [rows] an anchor's */
     float *scores;   /* [threads, EMB_LOSS_ROWS, EMB_LOSS_COLUMNS] */
-    float *work;     /* [threads, EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL] */
+    float *work;     /* [threads, EMB_TRAIN_WORK] */
 } emb_loss_room;
 
 typedef struct emb_loss_batch {

@@ -27,7 +27,7 @@ typedef struct tile {
 static tile tile_of(const ranking *r, uint32_t index) {
     return (tile){
         .scores = r->room->scores + (size_t)index * EMB_LOSS_ROWS * EMB_LOSS_COLUMNS,
-        .work = r->room->work + (size_t)index * EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL,
+        .work = r->room->work + (size_t)index * EMB_TRAIN_WORK,
     };
 }
 
@@ -115,7 +115,8 @@ static void anchors_part(void *user, uint32_t index, uint32_t count) {
                                   .b_row = width,
                                   .c = r->d_a + (size_t)t.row * width,
                                   .c_row = width,
-                                  .add = true};
+                                  .add = true,
+                                  .work = t.work};
             r->room->kernels->matmul(&product);
         }
     }
@@ -143,7 +144,8 @@ static void candidates_part(void *user, uint32_t index, uint32_t count) {
                                   .b_row = width,
                                   .c = r->d_b + (size_t)t.column * width,
                                   .c_row = width,
-                                  .add = true};
+                                  .add = true,
+                                  .work = t.work};
             r->room->kernels->matmul(&product);
         }
     }

@@ -9,4 +9,4 @@
 #include "train/cpu/matmul_template.h"
 #include "train/cpu/rows_template.h"
 
-const emb_train_kernels emb_train_avx2 = EMB_TRAIN_KERNELS("avx2");
+const emb_train_kernels emb_train_avx2 = EMB_TRAIN_KERNELS("avx2", matmul);
