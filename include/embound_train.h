@@ -13,7 +13,7 @@ extern "C" {
 #endif
 
 typedef enum emb_loss_kind {
-    EMB_LOSS_RANKING = 0, /* anchor, positive and any hard negatives: in-batch negatives (InfoNCE) */
+    EMB_LOSS_RANKING = 0, /* anchor, positive, hard negatives: in-batch negatives (InfoNCE) */
     EMB_LOSS_COSENT = 1,  /* two texts and a score: their order alone counts */
     EMB_LOSS_COSINE = 2   /* two texts and a score: (cosine - score)^2 */
 } emb_loss_kind;
@@ -50,6 +50,7 @@ typedef struct emb_train_options {
     emb_schedule schedule;
     uint64_t steps, warmup_steps; /* of the schedule */
     uint64_t host_bytes_max;      /* of the whole process; 0: as much as the work takes */
+    uint64_t caller_bytes; /* host bytes that the caller takes after open, beside the trainer */
 } emb_train_options;
 
 /* One step's outcome. */
@@ -76,30 +77,58 @@ typedef struct emb_train_plan {
     uint64_t host_bytes_min; /* with the smallest tiles */
 } emb_train_plan;
 
-/* Loads the model's parameters as f32 and takes all memory. The model may be closed after the
- * trainer.
+/* Counters since open. */
+typedef struct emb_train_stats {
+    uint32_t struct_bytes;
+    uint64_t steps, examples, tokens, truncated; /* of steps that changed the parameters */
+    double seconds;                              /* in those steps */
+    uint64_t host_bytes_planned;
+    uint64_t host_bytes_now, host_bytes_peak; /* of the process, as the system counts them */
+} emb_train_stats;
+
+/* Loads the model's parameters as f32 and takes all memory. The process base is the most that the
+ * process has held so far; what the caller takes afterwards it states as caller_bytes.
+ * The model may be closed after the trainer.
  * Fails: EMB_INVALID_ARGUMENT (options), EMB_UNSUPPORTED (a quantized model; layers that are not
  * BERT's), EMB_BUDGET (error->bytes_min is the smallest that works), EMB_NO_MEMORY, EMB_IO,
  * EMB_BAD_FILE. Threads: any; a trainer is one caller's at a time. */
 EMB_API emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
                                     const emb_train_options *options, emb_error *error);
+
+/* Gives back what open took. trainer may be NULL. Threads: one, after every other use. */
 EMB_API void emb_trainer_close(emb_trainer *trainer);
 
+/* Threads: any. */
 EMB_API void emb_trainer_plan(emb_train_plan *out, const emb_trainer *trainer);
+
+/* Threads: one, the trainer's caller. */
+EMB_API void emb_trainer_stats(emb_train_stats *out, const emb_trainer *trainer);
 
 /* One step over `examples` groups of example_texts texts, one group behind the other; labels
  * [examples] for the losses that have them, else NULL. On failure the parameters are as before.
  * Fails: EMB_INVALID_ARGUMENT (counts; a label that is not finite), EMB_BAD_TEXT (naming the
- * text), EMB_NOT_FINITE (loss or gradient). */
+ * text), EMB_NOT_FINITE (loss or gradient). Threads: one, the trainer's caller. */
 EMB_API emb_status emb_trainer_step(emb_train_step *out, emb_trainer *trainer,
                                     const emb_text *texts, const float *labels, uint32_t examples,
                                     emb_error *error);
 
+/* Encodes up to batch_examples * example_texts texts with the parameters as they are now, without
+ * dropout: as an engine does with the saved model, but for rounding. *vectors [count, dim of the
+ * model] stay in the trainer until its next call. Longer texts are cut as in a step. Fails:
+ * EMB_INVALID_ARGUMENT (count), EMB_BAD_TEXT. Threads: one, the trainer's caller. */
+EMB_API emb_status emb_trainer_encode(const float **vectors, emb_trainer *trainer,
+                                      const emb_text *texts, uint32_t count, emb_error *error);
+
 /* Writes the model as it is now into a new directory, as sentence-transformers reads it; built
- * beside its place, and moved there when whole. overwrite:
- * 1 replaces one that a trainer wrote. Fails: EMB_INVALID_ARGUMENT (it exists), EMB_IO. */
-EMB_API emb_status emb_trainer_save(emb_trainer *trainer, const char *directory,
-                                    uint32_t overwrite, emb_error *error);
+ * beside its place, and moved there when whole. overwrite: 1 replaces one that a trainer wrote.
+ * Fails: EMB_INVALID_ARGUMENT (it exists), EMB_IO. Threads: one, the trainer's caller. */
+EMB_API emb_status emb_trainer_save(emb_trainer *trainer, const char *directory, uint32_t overwrite,
+                                    emb_error *error);
+
+/* Says before the work whether save could write there, and leaves nothing.
+ * Fails: as emb_trainer_save. Threads: one, the trainer's caller. */
+EMB_API emb_status emb_trainer_try_save(emb_trainer *trainer, const char *directory,
+                                        uint32_t overwrite, emb_error *error);
 
 /* What a caller keeps with a checkpoint: where it is in its data, its best score. */
 typedef struct emb_train_mark {
@@ -108,7 +137,8 @@ typedef struct emb_train_mark {
 } emb_train_mark;
 
 /* Writes parameters, moments, step and seed as one file, in place of the one before once it is on
- * the disk. mark may be NULL. Fails: EMB_IO (the one before stays). */
+ * the disk. mark may be NULL. Fails: EMB_IO (the one before stays).
+ * Threads: one, the trainer's caller. */
 EMB_API emb_status emb_trainer_store(const emb_trainer *trainer, const char *path,
                                      const emb_train_mark *mark, emb_error *error);
 
@@ -116,7 +146,7 @@ EMB_API emb_status emb_trainer_store(const emb_trainer *trainer, const char *pat
  * tokens per tile the bits are those of a training that was never stopped, for any number of
  * threads. mark may be NULL. On failure the trainer is as it was, but for a file that changes while
  * it is read. Fails: EMB_NOT_FOUND, EMB_BAD_FILE (another model's, cut, damaged),
- * EMB_INVALID_ARGUMENT (another optimizer), EMB_IO. */
+ * EMB_INVALID_ARGUMENT (another optimizer), EMB_IO. Threads: one, the trainer's caller. */
 EMB_API emb_status emb_trainer_resume(emb_train_mark *mark, emb_trainer *trainer, const char *path,
                                       emb_error *error);
 

@@ -14,7 +14,7 @@ import tempfile
 
 from c_source import ROOT, read, strip
 
-PUBLIC = ("embound.h", "embound_experimental.h")
+PUBLIC = ("embound.h", "embound_experimental.h", "embound_train.h")
 LIST = ROOT / "tools" / "abi.txt"
 ENTRY = re.compile(r"^ <(\d+)><[0-9a-f]+>: Abbrev Number: \d+(?: \((DW_TAG_\w+)\))?")
 VALUE = re.compile(r"^    <[0-9a-f]+>   (DW_AT_\w+)\s*: (?:\(indirect\w* string, [^)]*\): |"

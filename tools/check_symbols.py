@@ -11,7 +11,7 @@ import sys
 
 from c_source import ROOT, read, strip
 
-PUBLIC = ("include/embound.h", "include/embound_experimental.h")
+PUBLIC = ("include/embound.h", "include/embound_experimental.h", "include/embound_train.h")
 DECLARED = re.compile(r"EMB_API\s+[\w\s*]*?\b(emb_\w+)\s*\(")
 COMMENTED = re.compile(r"(/\*(?:(?!\*/).)*\*/)?\s*\bEMB_API\s+[\w\s*]*?\b(emb_\w+)\s*\(", re.S)
 WRITABLE = re.compile(r"\s(\.t?(?:data|bss)(?:\.\S+)?)\s+[0-9a-f]+\s+(?:\.hidden\s+)?(\S+)$")

@@ -92,11 +92,11 @@ typedef struct emb_package {
     emb_dtype dtype;
     uint32_t group;
     bool smooth, overwrite;
-    bool balanced;                     /* matrices of emb_int4_balances have factors */
-    uint64_t *offsets;                 /* [slots, EMB_PACKAGE_PARTS] of the file */
-    uint64_t bytes;                    /* of the weights' file */
-    int descriptor;                    /* -1: none */
-    unsigned char *packed;             /* [EMB_QUANTIZER_ROWS * cols / 2] */
+    bool balanced;         /* matrices of emb_int4_balances have factors */
+    uint64_t *offsets;     /* [slots, EMB_PACKAGE_PARTS] of the file */
+    uint64_t bytes;        /* of the weights' file */
+    int descriptor;        /* -1: none */
+    unsigned char *packed; /* [EMB_QUANTIZER_ROWS * cols / 2] */
     emb_directory directory;
     char weights[EMB_DIRECTORY_PATH];
 } emb_package;

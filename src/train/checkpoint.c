@@ -1,4 +1,5 @@
-/* checkpoint.c - a trainer's whole state as one file, and back: training goes on with the same bits.
+/* checkpoint.c - a trainer's whole state as one file, and back: training goes on with the same
+ * bits.
  *
  * The file is written beside its place and gets its name when it is on the disk, so that at every
  * instant there is a whole one. A header of fixed size, then the parameters, then the moments. It
@@ -180,8 +181,7 @@ static emb_status read_state(int descriptor, uint64_t bytes, emb_trainer *t, emb
     if (sum != h.data)
         return emb_error_set(error, EMB_BAD_FILE, "%s: is damaged: its checksum is another", path);
     EMB_TRY(read_parts(descriptor, parts, NULL, &sum, path, error));
-    if (sum != h.data)
-        return emb_error_set(error, EMB_IO, "%s: changed while it was read", path);
+    if (sum != h.data) return emb_error_set(error, EMB_IO, "%s: changed while it was read", path);
     t->optimizer.step = h.step;
     t->options.seed = h.seed;
     if (mark) *mark = h.mark;

@@ -26,11 +26,11 @@ typedef struct emb_layer_params {
 
 /* The weights outside the layers, or their gradients. */
 typedef struct emb_embed_params {
-    float *words;       /* [vocabulary, hidden] */
-    float *positions;   /* [positions, hidden] */
-    float *token_types; /* NULL, or [types, hidden], of which row 0 is added everywhere */
+    float *words;        /* [vocabulary, hidden] */
+    float *positions;    /* [positions, hidden] */
+    float *token_types;  /* NULL, or [types, hidden], of which row 0 is added everywhere */
     float *gain, *shift; /* [hidden] */
-    float *relative; /* NULL, or [buckets, heads] */
+    float *relative;     /* NULL, or [buckets, heads] */
 } emb_embed_params;
 
 /* What one tile needs between the operations: cut from a training lane's memory. */
@@ -53,8 +53,8 @@ typedef struct emb_train_run {
     const emb_train_ops *ops;
     const void *kernels; /* the device's own */
     emb_team *team;
-    const emb_layer_spec *spec;   /* `relative`: of the longest chunk, as for a backend */
-    float *d_relative;            /* NULL, or the gradient of spec->relative, of the same shape */
+    const emb_layer_spec *spec; /* `relative`: of the longest chunk, as for a backend */
+    float *d_relative;          /* NULL, or the gradient of spec->relative, of the same shape */
     uint32_t position_offset;
     emb_dropout dropout;
     uint32_t layer;       /* at work */
@@ -88,8 +88,7 @@ struct emb_train_ops {
                       const emb_layer_params *weights);
     /* Turns d, the gradient of sum, into that of in. */
     void (*attention_back)(const emb_train_run *run, const emb_layer_params *gradients, float *d,
-                           const float *in, const emb_tile *tile,
-                           const emb_layer_params *weights);
+                           const float *in, const emb_tile *tile, const emb_layer_params *weights);
 
     /* sum = in + ffn_out(gelu(ffn_in(in))) */
     void (*ffn)(const emb_train_run *run, float *sum, const float *in, const emb_tile *tile,
@@ -97,7 +96,8 @@ struct emb_train_ops {
     void (*ffn_back)(const emb_train_run *run, const emb_layer_params *gradients, float *d,
                      const float *in, const emb_tile *tile, const emb_layer_params *weights);
 
-    /* vectors[targets[c]] [hidden] = the pooled tokens of chunk c, of the length one if so asked. */
+    /* vectors[targets[c]] [hidden] = the pooled tokens of chunk c, of the length one if so asked.
+     */
     void (*pool)(const emb_train_run *run, float *vectors, const uint32_t *targets, const float *in,
                  const emb_tile *tile, const emb_pool_rule *rule);
     /* d [tokens, hidden] = the gradient of `in`, given d_vectors. */

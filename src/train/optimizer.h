@@ -12,9 +12,9 @@ typedef struct emb_optimizer {
     const emb_train_kernels *kernels;
     emb_team *team;
     const emb_params *params;
-    bool eight;    /* moments are in 8 bits, else in f32 */
-    float *m, *v;  /* moments, in the parameters' order */
-    int8_t *m8;    /* in place of m and v, with two scales a block of EMB_PARAM_BLOCK */
+    bool eight;   /* moments are in 8 bits, else in f32 */
+    float *m, *v; /* moments, in the parameters' order */
+    int8_t *m8;   /* in place of m and v, with two scales a block of EMB_PARAM_BLOCK */
     uint8_t *v8;
     float *scales;
     uint64_t step; /* done so far */

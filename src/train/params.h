@@ -35,7 +35,7 @@ typedef struct emb_params {
     emb_param_range *ranges; /* [ranges_count] */
     uint32_t ranges_count;
     uint64_t ranges_end; /* of the last range */
-    uint64_t values; /* of all, with what fills the blocks */
+    uint64_t values;     /* of all, with what fills the blocks */
 } emb_params;
 
 /* Books the table and fills it where it is bound; `values` is known either way. */

@@ -26,8 +26,8 @@ void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const
     emb_ledger_item(ledger, "activations");
     uint64_t values = (uint64_t)tokens * shape->spec.hidden;
     lane->slabs = sizes->slabs;
-    lane->kept = lane->sums = emb_ledger_take(
-        ledger, sizes->slabs * slab_values(shape, tokens), sizeof(float));
+    lane->kept = lane->sums =
+        emb_ledger_take(ledger, sizes->slabs * slab_values(shape, tokens), sizeof(float));
     lane->x = emb_ledger_take(ledger, values, sizeof(float));
     lane->d = emb_ledger_take(ledger, values, sizeof(float));
     if (shape->relative_buckets) {
@@ -140,7 +140,8 @@ void emb_train_backward(emb_train_lane *lane, const float *d_vectors, const uint
     const emb_train_ops *ops = lane->run.ops;
     const emb_shape *shape = lane->params->shape;
     emb_embed_params gradients = emb_params_embed(lane->params, lane->gradients);
-    uint64_t relative = (uint64_t)lane->spec.heads * (2 * (uint64_t)lane->spec.chunk_tokens_max - 1);
+    uint64_t relative =
+        (uint64_t)lane->spec.heads * (2 * (uint64_t)lane->spec.chunk_tokens_max - 1);
     journey j = {lane, tile};
     emb_visitor visitor = {.user = &j, .back = true, .visit = visit_back};
     emb_error none;

@@ -1,5 +1,5 @@
-/* save.c - the trained model's directory: f32 weights in safetensors, a model card, and the files of
- * the model that was trained.
+/* save.c - the trained model's directory: f32 weights in safetensors, a model card, and the files
+ * of the model that was trained.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
@@ -118,14 +118,16 @@ static emb_status write_all(emb_trainer *t, const char *directory, emb_error *er
     snprintf(name, sizeof name, "%s%s%s", folder, *folder ? "/" : "", "model.safetensors");
     EMB_TRY(write_file(t, name, write_weights, error));
     EMB_TRY(write_file(t, "README.md", write_card, error));
-    snprintf(marker, sizeof marker, "{\n \"format\": 1,\n \"steps\": %llu,\n"
+    snprintf(marker, sizeof marker,
+             "{\n \"format\": 1,\n \"steps\": %llu,\n"
              " \"written_by\": \"embound %s\"\n}\n",
              (unsigned long long)t->optimizer.step, emb_version());
     return emb_directory_commit(&t->directory, marker, error);
 }
 
-emb_status emb_trainer_save(emb_trainer *t, const char *directory, uint32_t overwrite,
-                            emb_error *error) {
+/* Whose directory it is to be. */
+static emb_status begin(emb_trainer *t, const char *directory, uint32_t overwrite,
+                        emb_error *error) {
     static const emb_directory_maker maker = {"train", "embound_training.json"};
     if (!t || !directory || !*directory)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
@@ -133,6 +135,20 @@ emb_status emb_trainer_save(emb_trainer *t, const char *directory, uint32_t over
     t->directory.maker = &maker;
     t->directory.files = t->model->files;
     t->directory.overwrite = overwrite;
+    return EMB_OK;
+}
+
+emb_status emb_trainer_try_save(emb_trainer *t, const char *directory, uint32_t overwrite,
+                                emb_error *error) {
+    EMB_TRY(begin(t, directory, overwrite, error));
+    emb_status status = emb_directory_open(&t->directory, directory, error);
+    emb_directory_abort(&t->directory);
+    return status;
+}
+
+emb_status emb_trainer_save(emb_trainer *t, const char *directory, uint32_t overwrite,
+                            emb_error *error) {
+    EMB_TRY(begin(t, directory, overwrite, error));
     emb_status status = write_all(t, directory, error);
     emb_directory_abort(&t->directory);
     return status;

@@ -108,12 +108,15 @@ static uint64_t bytes_with(emb_trainer *t, uint32_t tile_tokens, uint32_t slabs,
     return ledger->overflow ? UINT64_MAX / 2 : ledger->bytes;
 }
 
-static void describe_plan(emb_train_plan *plan, const emb_ledger *ledger, uint64_t base,
-                          uint64_t bytes) {
+static void describe_plan(emb_train_plan *plan, const emb_ledger *ledger, uint64_t process,
+                          uint64_t caller, uint64_t bytes) {
     emb_region *region = &plan->region;
-    *region = (emb_region){
-        .kind = EMB_REGION_HOST, .devices = 1, .bytes = base + bytes, .arena_bytes = bytes};
-    region->items[region->items_count++] = (emb_item){"process", base};
+    *region = (emb_region){.kind = EMB_REGION_HOST,
+                           .devices = 1,
+                           .bytes = process + caller + bytes,
+                           .arena_bytes = bytes};
+    region->items[region->items_count++] = (emb_item){"process", process};
+    if (caller) region->items[region->items_count++] = (emb_item){"caller's buffers", caller};
     for (uint32_t i = 0; i < ledger->items_count; i++)
         region->items[region->items_count++] = ledger->items[i];
 }
@@ -134,7 +137,8 @@ static emb_status choose(emb_trainer *t, emb_error *error) {
     emb_ledger ledger;
     uint64_t now, peak;
     emb_process_memory(&now, &peak);
-    uint64_t base = peak + GROWTH_BYTES, most = budget_of(t, base);
+    uint64_t process = peak + GROWTH_BYTES, base = process + o->caller_bytes;
+    uint64_t most = budget_of(t, base);
     uint32_t texts = o->batch_examples * o->example_texts;
     uint64_t all = (uint64_t)texts * t->length_max;
     uint32_t tile = o->tokens_per_tile ? o->tokens_per_tile : TILE_TOKENS;
@@ -152,16 +156,14 @@ static emb_status choose(emb_trainer *t, emb_error *error) {
     t->plan.tiles_kept = slabs < tiles ? (uint32_t)slabs : tiles;
     t->plan.threads = o->threads;
     t->plan.host_bytes = base + t->bytes;
-    describe_plan(&t->plan, &ledger, base, t->bytes);
+    describe_plan(&t->plan, &ledger, process, o->caller_bytes, t->bytes);
     if (!o->host_bytes_max || t->plan.host_bytes <= most) return EMB_OK;
-    if (error) {
-        error->bytes_min = t->plan.host_bytes_min;
-        error->region = EMB_REGION_HOST;
-    }
-    return emb_error_set(error, EMB_BUDGET,
-                         "a host budget of %llu bytes is too small to train this model so; the "
-                         "smallest that works is %llu bytes",
-                         (unsigned long long)most, (unsigned long long)t->plan.host_bytes_min);
+    emb_error_set(error, EMB_BUDGET,
+                  "a host budget of %llu bytes is too small to train this model so; the smallest "
+                  "that works is %llu bytes",
+                  (unsigned long long)most, (unsigned long long)t->plan.host_bytes_min);
+    if (error) error->bytes_min = t->plan.host_bytes_min;
+    return EMB_BUDGET;
 }
 
 static emb_status take_memory(emb_trainer *t, emb_error *error) {
@@ -234,6 +236,13 @@ void emb_trainer_close(emb_trainer *t) {
 
 void emb_trainer_plan(emb_train_plan *out, const emb_trainer *t) {
     *out = t->plan;
+}
+
+void emb_trainer_stats(emb_train_stats *out, const emb_trainer *t) {
+    *out = t->stats;
+    out->struct_bytes = sizeof *out;
+    out->host_bytes_planned = t->plan.host_bytes;
+    emb_process_memory(&out->host_bytes_now, &out->host_bytes_peak);
 }
 
 /* ---- a step ---------------------------------------------------------------------------------- */
@@ -331,5 +340,28 @@ emb_status emb_trainer_step(emb_train_step *out, emb_trainer *t, const emb_text 
         .truncated = t->batch.truncated,
         .seconds = emb_process_seconds() - before,
     };
+    t->stats.steps++;
+    t->stats.examples += examples;
+    t->stats.tokens += out->tokens;
+    t->stats.truncated += out->truncated;
+    t->stats.seconds += out->seconds;
+    return EMB_OK;
+}
+
+/* ---- vectors --------------------------------------------------------------------------------- */
+
+emb_status emb_trainer_encode(const float **vectors, emb_trainer *t, const emb_text *texts,
+                              uint32_t count, emb_error *error) {
+    uint32_t most = t->options.batch_examples * t->options.example_texts;
+    if (!vectors || !texts || count < 1 || count > most)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "encode takes 1 to %u texts (those of a batch), not %u", most, count);
+    emb_train_batch_begin(&t->batch);
+    for (uint32_t i = 0; i < count; i++) EMB_TRY(emb_train_batch_add(&t->batch, &texts[i], error));
+    emb_train_batch_end(&t->batch);
+    emb_train_lane_refresh(&t->lane);
+    t->lane.run.dropout = (emb_dropout){0};
+    embed_batch(t);
+    *vectors = t->vectors;
     return EMB_OK;
 }

@@ -25,6 +25,7 @@ struct emb_trainer {
     emb_optimizer optimizer;
     float *vectors, *d_vectors; /* [texts of a batch, width] */
     void *scratch;              /* of reading parameters */
+    emb_train_stats stats;      /* its counters */
     emb_directory directory;    /* being written */
 };
 

@@ -44,10 +44,10 @@ static void layout(bench *b, const emb_model *model, const emb_tile *tile, uint3
     emb_train_lane_layout(&b->lane, &b->params, &emb_train_cpu_ops, &sizes, ledger);
     b->lane.values = emb_ledger_take(ledger, b->params.values, sizeof(float));
     b->lane.gradients = emb_ledger_take(ledger, b->params.values, sizeof(float));
-    b->scratch = emb_ledger_take(
-        ledger, emb_model_scratch_bytes(emb_params_cols_max(&b->params)), 1);
-    b->vectors = emb_ledger_take(ledger, tile->chunks * (uint64_t)model->shape.spec.hidden,
-                                 sizeof(float));
+    b->scratch =
+        emb_ledger_take(ledger, emb_model_scratch_bytes(emb_params_cols_max(&b->params)), 1);
+    b->vectors =
+        emb_ledger_take(ledger, tile->chunks * (uint64_t)model->shape.spec.hidden, sizeof(float));
 }
 
 static const emb_train_kernels *kernels_named(const char *name) {
@@ -107,7 +107,8 @@ int main(int argc, char **argv) {
     emb_team_close(&b.team);
     FILE *out = fopen(argv[5], "wb");
     need(out && fwrite(b.vectors, sizeof(float), (size_t)chunks * hidden, out) ==
-                    (size_t)chunks * hidden, "cannot write");
+                    (size_t)chunks * hidden,
+         "cannot write");
     need(fwrite(b.lane.gradients, sizeof(float), b.params.values, out) == b.params.values,
          "cannot write");
     fclose(out);

@@ -16,8 +16,8 @@
 #include "embound_train.h"
 
 enum { EXAMPLES = 4 };
-static const char *const words[] = {"a cat sleeps",  "a cat is asleep", "rain in the north",
-                                    "it rains there", "bread and butter", "butter on bread",
+static const char *const words[] = {"a cat sleeps",    "a cat is asleep",    "rain in the north",
+                                    "it rains there",  "bread and butter",   "butter on bread",
                                     "two trains left", "the trains departed"};
 
 static emb_trainer *open_trainer(emb_model **model, const char *path, uint32_t bits,

@@ -42,8 +42,8 @@ static void layout(rig *r, emb_ledger *ledger) {
     r->first = emb_ledger_take(ledger, r->params.values, sizeof(float));
     r->vectors = emb_ledger_take(ledger, width, sizeof(float));
     r->d_vectors = emb_ledger_take(ledger, width, sizeof(float));
-    r->scratch = emb_ledger_take(
-        ledger, emb_model_scratch_bytes(emb_params_cols_max(&r->params)), 1);
+    r->scratch =
+        emb_ledger_take(ledger, emb_model_scratch_bytes(emb_params_cols_max(&r->params)), 1);
 }
 
 static float random_value(uint64_t place) {
@@ -217,7 +217,8 @@ static void dropout(void **state) {
     for (uint32_t i = 0; i < COUNT; i++) dropped += out[i] == 0;
     assert_true(dropped > 0.28 * COUNT && dropped < 0.32 * COUNT);
     assert_int_equal(emb_cpu_detect(&features, &error), EMB_OK);
-    emb_train_kernels_of(features, EMB_DTYPE_F32)->drop(other, in, COUNT, emb_random_mix(1, 2), 0.3f);
+    emb_train_kernels_of(features, EMB_DTYPE_F32)
+        ->drop(other, in, COUNT, emb_random_mix(1, 2), 0.3f);
     assert_memory_equal(out, other, sizeof out);
 }
 

@@ -100,7 +100,8 @@ static const float *drop(const head *h, uint32_t i0, uint32_t queries) {
 
 static void forward(const head *h) {
     for (uint32_t i0 = 0; i0 < h->tokens; i0 += EMB_TRAIN_QUERIES) {
-        uint32_t left = h->tokens - i0, queries = left < EMB_TRAIN_QUERIES ? left : EMB_TRAIN_QUERIES;
+        uint32_t left = h->tokens - i0,
+                 queries = left < EMB_TRAIN_QUERIES ? left : EMB_TRAIN_QUERIES;
         scores_of(h, h->scores, h->q + i0 * h->stride, h->stride, h->k, h->stride, queries);
         for (uint32_t i = 0; i < queries; i++) {
             float *row = h->scores + (size_t)i * h->longest;
@@ -121,8 +122,7 @@ static void scores_back(const head *h, uint32_t i0, uint32_t queries) {
         size_t at = (i0 + i) * h->context_stride;
         float along = h->kernels->dot(h->context + at, h->d_context + at, h->dim);
         h->kernels->softmax_again(p, p, relative, h->tokens, h->scale, h->log_sums[i0 + i]);
-        if (h->drop > 0)
-            h->kernels->drop(d, d, h->tokens, emb_random_mix(h->key, i0 + i), h->drop);
+        if (h->drop > 0) h->kernels->drop(d, d, h->tokens, emb_random_mix(h->key, i0 + i), h->drop);
         h->kernels->softmax_back(d, p, d, h->tokens, along);
         if (h->d_relative) h->kernels->add(h->d_relative - (i0 + i), d, h->tokens);
         for (uint32_t j = 0; j < h->tokens; j++) d[j] *= h->scale;
@@ -135,7 +135,8 @@ static void backward(const head *h) {
         memset(h->d_v + t * h->stride, 0, h->dim * sizeof *h->d_v);
     }
     for (uint32_t i0 = 0; i0 < h->tokens; i0 += EMB_TRAIN_QUERIES) {
-        uint32_t left = h->tokens - i0, queries = left < EMB_TRAIN_QUERIES ? left : EMB_TRAIN_QUERIES;
+        uint32_t left = h->tokens - i0,
+                 queries = left < EMB_TRAIN_QUERIES ? left : EMB_TRAIN_QUERIES;
         const float *q = h->q + i0 * h->stride;
         const float *d_context = h->d_context + i0 * h->context_stride;
         scores_of(h, h->scores, q, h->stride, h->k, h->stride, queries);
@@ -159,8 +160,8 @@ static head head_of(const pass *p, uint32_t index, uint32_t number, uint32_t chu
     size_t context = emb_spec_context(spec), stride = 3 * context, start = p->tile->starts[chunk];
     size_t column = (size_t)number * spec->head_dim, from = start * stride + column;
     size_t scores = (size_t)index * EMB_TRAIN_QUERIES * b->longest;
-    size_t relative = (size_t)number * (2 * (size_t)spec->chunk_tokens_max - 1) +
-                      spec->chunk_tokens_max - 1;
+    size_t relative =
+        (size_t)number * (2 * (size_t)spec->chunk_tokens_max - 1) + spec->chunk_tokens_max - 1;
     return (head){
         .kernels = emb_train_kernels_in(p->run),
         .tokens = p->tile->starts[chunk + 1] - p->tile->starts[chunk],
@@ -233,7 +234,8 @@ void emb_train_cpu_attention_back(const emb_train_run *run, const emb_layer_para
     const float *d_out = emb_train_drop(run, p.b.dropped, d, tile, EMB_DROP_ATTENTION);
     emb_train_linear_gradients(run, g->attention_out, g->attention_out_bias, d_out, p.b.context,
                                tokens, hidden, context);
-    emb_train_linear_back(run, p.b.d_context, d_out, w->attention_out, tokens, hidden, context, false);
+    emb_train_linear_back(run, p.b.d_context, d_out, w->attention_out, tokens, hidden, context,
+                          false);
     p.back = true;
     emb_team_run(run->team, heads_part, &p);
     emb_train_linear_gradients(run, g->qkv, g->qkv_bias, p.b.d_qkv, in, tokens, 3 * context,

@@ -43,8 +43,7 @@ static void layout(emb_train_scratch *scratch, const emb_layer_spec *spec, uint3
                    uint32_t threads, emb_ledger *ledger) {
     scratch->tokens_max = tokens;
     scratch->threads = threads;
-    scratch->memory =
-        emb_ledger_take(ledger, emb_train_cut(spec, tokens, threads, NULL).bytes, 1);
+    scratch->memory = emb_ledger_take(ledger, emb_train_cut(spec, tokens, threads, NULL).bytes, 1);
 }
 
 /* ---- embedding ------------------------------------------------------------------------------- */

@@ -23,10 +23,10 @@ typedef struct emb_train_buffers {
     /* feed-forward */
     float *before, *after; /* [tokens, intermediate]: of the activation, and its gradient */
     /* each thread's own */
-    float *work;               /* [threads, EMB_TRAIN_WORK] */
+    float *work;                               /* [threads, EMB_TRAIN_WORK] */
     float *scores, *d_scores, *dropped_scores; /* [threads, EMB_TRAIN_QUERIES, longest] */
-    float *row;                /* [threads, 2 * hidden] */
-    uint32_t longest;          /* chunk, rounded up to whole cache lines */
+    float *row;                                /* [threads, 2 * hidden] */
+    uint32_t longest;                          /* chunk, rounded up to whole cache lines */
     uint64_t bytes;
 } emb_train_buffers;
 
@@ -53,8 +53,8 @@ void emb_train_linear_back(const emb_train_run *run, float *d_in, const float *d
 
 /* d_weight [rows, cols] += d_out^T * in; d_bias [rows] += the sum of d_out's tokens. */
 void emb_train_linear_gradients(const emb_train_run *run, float *d_weight, float *d_bias,
-                                const float *d_out, const float *in, uint32_t tokens,
-                                uint32_t rows, uint32_t cols);
+                                const float *d_out, const float *in, uint32_t tokens, uint32_t rows,
+                                uint32_t cols);
 
 /* out [tokens, hidden] = in, of which dropout leaves out its share at that site; in itself where
  * that is nothing. Gives where the result is: out, or in. */
@@ -75,7 +75,6 @@ void emb_train_cpu_attention_back(const emb_train_run *run, const emb_layer_para
 void emb_train_cpu_ffn(const emb_train_run *run, float *sum, const float *in, const emb_tile *tile,
                        const emb_layer_params *weights);
 void emb_train_cpu_ffn_back(const emb_train_run *run, const emb_layer_params *gradients, float *d,
-                            const float *in, const emb_tile *tile,
-                            const emb_layer_params *weights);
+                            const float *in, const emb_tile *tile, const emb_layer_params *weights);
 
 #endif

@@ -21,7 +21,9 @@ enum { EMB_TRAIN_DEPTH = 256, EMB_TRAIN_PANEL = 64 };
 /* f32 values of a thread's own memory for products: a panel of b, turned; or a panel and a block of
  * a's rows, in bf16. */
 enum { EMB_TRAIN_BLOCK_ROWS = 192 };
-enum { EMB_TRAIN_WORK = EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL + EMB_TRAIN_DEPTH * EMB_TRAIN_BLOCK_ROWS / 2 };
+enum {
+    EMB_TRAIN_WORK = EMB_TRAIN_DEPTH * EMB_TRAIN_PANEL + EMB_TRAIN_DEPTH * EMB_TRAIN_BLOCK_ROWS / 2
+};
 
 /* Values of a block of moments in 8 bits, at most. */
 enum { EMB_TRAIN_BLOCK = 256 };

@@ -24,8 +24,7 @@ static void multiply_part(void *user, uint32_t index, uint32_t count) {
     part.m = end - first;
     part.a += first * part.a_row;
     part.c += first * part.c_row;
-    part.work =
-        emb_train_buffers_of(j->run).work + (size_t)index * EMB_TRAIN_WORK;
+    part.work = emb_train_buffers_of(j->run).work + (size_t)index * EMB_TRAIN_WORK;
     emb_train_kernels_in(j->run)->matmul(&part);
 }
 
@@ -75,8 +74,8 @@ static void sum_part(void *user, uint32_t index, uint32_t count) {
 }
 
 void emb_train_linear_gradients(const emb_train_run *run, float *d_weight, float *d_bias,
-                                const float *d_out, const float *in, uint32_t tokens,
-                                uint32_t rows, uint32_t cols) {
+                                const float *d_out, const float *in, uint32_t tokens, uint32_t rows,
+                                uint32_t cols) {
     job j = {.run = run,
              .product = {.m = rows,
                          .n = cols,

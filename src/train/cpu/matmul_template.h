@@ -86,11 +86,12 @@ SLIM(1)
 SLIM(2)
 WIDE(3)
 WIDE(4)
-static const tile_call tiles[TILE_VECTORS + 1][TILE_ROWS_SLIM + 1] = {{NULL},
-                                                                      {WIDE_CALLS(1), SLIM_CALLS(1)},
-                                                                      {WIDE_CALLS(2), SLIM_CALLS(2)},
-                                                                      {WIDE_CALLS(3)},
-                                                                      {WIDE_CALLS(4)}};
+static const tile_call tiles[TILE_VECTORS + 1][TILE_ROWS_SLIM + 1] = {
+    {NULL},
+    {WIDE_CALLS(1), SLIM_CALLS(1)},
+    {WIDE_CALLS(2), SLIM_CALLS(2)},
+    {WIDE_CALLS(3)},
+    {WIDE_CALLS(4)}};
 #else
 static const tile_call tiles[TILE_VECTORS + 1][TILE_ROWS_SLIM + 1] = {
     {NULL}, {WIDE_CALLS(1)}, {WIDE_CALLS(2)}};

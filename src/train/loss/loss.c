@@ -16,10 +16,9 @@ void emb_loss_layout(emb_loss_room *room, uint32_t examples, uint32_t columns, u
     room->lengths = emb_ledger_take(ledger, rows, sizeof(float));
     room->log_sums = emb_ledger_take(ledger, rows, sizeof(float));
     room->losses = emb_ledger_take(ledger, rows, sizeof(float));
-    room->scores =
-        emb_ledger_take(ledger, (uint64_t)threads * EMB_LOSS_ROWS * EMB_LOSS_COLUMNS, sizeof(float));
-    room->work = emb_ledger_take(ledger, (uint64_t)threads * EMB_TRAIN_WORK,
-                                 sizeof(float));
+    room->scores = emb_ledger_take(ledger, (uint64_t)threads * EMB_LOSS_ROWS * EMB_LOSS_COLUMNS,
+                                   sizeof(float));
+    room->work = emb_ledger_take(ledger, (uint64_t)threads * EMB_TRAIN_WORK, sizeof(float));
 }
 
 static void make_units(emb_loss_room *room, const emb_loss_batch *batch) {
@@ -40,7 +39,8 @@ static void units_back(const emb_loss_room *room, const emb_loss_batch *batch) {
         const float *unit = room->units + (size_t)r * room->width;
         float *d = batch->d_vectors + (size_t)r * room->width;
         float along = room->kernels->dot(unit, d, room->width);
-        for (uint32_t i = 0; i < room->width; i++) d[i] = (d[i] - along * unit[i]) / room->lengths[r];
+        for (uint32_t i = 0; i < room->width; i++)
+            d[i] = (d[i] - along * unit[i]) / room->lengths[r];
     }
 }
 

@@ -42,7 +42,8 @@ void emb_loss_layout(emb_loss_room *room, uint32_t examples, uint32_t columns, u
 /* Gives the loss, and fills batch->d_vectors with its gradient. */
 double emb_loss_run(emb_loss_room *room, const emb_train_loss *loss, const emb_loss_batch *batch);
 
-/* ---- what the losses' files give loss.c ------------------------------------------------------- */
+/* ---- what the losses' files give loss.c -------------------------------------------------------
+ */
 
 /* The multiple-negatives ranking loss (InfoNCE): the mean over anchors of the cross-entropy of
  * scale * cosine to all positives and negatives, where its own positive is the right one. Adds to d

@@ -37,8 +37,7 @@ EMB_INLINE void add_tile(const step *s, const int rows) {
             __m512i x = _mm512_set1_epi32((int)a[(size_t)r * s->a_row]);
             EMB_CPU_UNROLL
             for (int v = 0; v < 4; v++)
-                sums[4 * r + v] =
-                    _mm512_dpbf16_ps(sums[4 * r + v], (__m512bh)x, (__m512bh)w[v]);
+                sums[4 * r + v] = _mm512_dpbf16_ps(sums[4 * r + v], (__m512bh)x, (__m512bh)w[v]);
         }
     }
     EMB_CPU_UNROLL
@@ -162,7 +161,8 @@ void emb_train_avx512_matmul_bf16(const emb_matmul *m) {
             uint32_t rows = m->m - row < EMB_TRAIN_BLOCK_ROWS ? m->m - row : EMB_TRAIN_BLOCK_ROWS;
             pair_a(&s, block, m, row, rows, p, depth);
             for (uint32_t column = 0; column < m->n; column += EMB_TRAIN_PANEL) {
-                uint32_t columns = m->n - column < EMB_TRAIN_PANEL ? m->n - column : EMB_TRAIN_PANEL;
+                uint32_t columns =
+                    m->n - column < EMB_TRAIN_PANEL ? m->n - column : EMB_TRAIN_PANEL;
                 pair_b(panel, m, column, columns, p, depth);
                 for (uint32_t v = 0; v < 4; v++) s.masks[v] = emb_avx512_lanes(16 * v, columns);
                 s.start = NULL;
