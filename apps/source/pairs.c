@@ -3,43 +3,12 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "source/pairs.h"
 
-#include <ctype.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "fail.h"
 #include "source/content.h"
 #include "suffix.h"
-
-#define NO_COLUMN UINT32_MAX
-
-static bool is_number(const char *text, double *value) {
-    char *end;
-    double parsed = strtod(text, &end);
-    if (value) *value = parsed;
-    return end != text && end[strspn(end, " \t\r")] == '\0' && isfinite(parsed);
-}
-
-/* Tabs in the first line mean tab separated; then quotes are ordinary characters, as in the STS
- * benchmark. */
-static void guess_dialect(emb_pairs *pairs, const char *bytes, size_t length,
-                          const emb_source_options *options) {
-    const char *newline = memchr(bytes, '\n', length);
-    size_t line = newline ? (size_t)(newline - bytes) : length;
-    bool tabs = !options->delimiter && memchr(bytes, '\t', line) != NULL;
-    pairs->delimiter = tabs ? '\t' : options->delimiter ? options->delimiter : ',';
-    pairs->quotes = !tabs && !options->no_quotes;
-}
-
-static void note_cell(emb_pairs *pairs, const emb_csv *csv) {
-    if (pairs->cells_count > 0 || csv->column >= EMB_PAIRS_CELLS) return;
-    char *cell = pairs->cells[csv->column];
-    size_t used = strlen(cell), room = EMB_PAIRS_CELL_TEXT - 1 - used;
-    size_t length = csv->text_length < room ? csv->text_length : room;
-    memcpy(cell + used, csv->text, length);
-    cell[used + length] = '\0';
-}
 
 /* Counts the rows and keeps the cells of the first that is not blank. */
 static emb_status count_rows(emb_pairs *pairs, emb_input *input, emb_csv *csv, emb_error *error) {
@@ -52,11 +21,12 @@ static emb_status count_rows(emb_pairs *pairs, emb_input *input, emb_csv *csv, e
             break;
         }
         case EMB_CSV_CELL:
-            note_cell(pairs, csv);
+            emb_heading_add(&pairs->heading, csv);
             break;
         case EMB_CSV_ROW_END:
-            if (pairs->cells_count == 0 && !csv->blank) pairs->cells_count = csv->cells;
-            csv->width = pairs->cells_count;
+            if (pairs->heading.cells_count == 0 && !csv->blank)
+                pairs->heading.cells_count = csv->cells;
+            csv->width = pairs->heading.cells_count;
             pairs->rows_max++;
             if (pairs->rows_max == UINT32_MAX) {
                 return emb_app_fail(error, EMB_BAD_FILE, "%s: too many rows", pairs->path);
@@ -72,45 +42,25 @@ static emb_status count_rows(emb_pairs *pairs, emb_input *input, emb_csv *csv, e
     }
 }
 
-/* A name or a 1-based number, `length` characters long. */
-static uint32_t find_column(const emb_pairs *pairs, const char *name, size_t length) {
-    uint32_t cells = pairs->cells_count < EMB_PAIRS_CELLS ? pairs->cells_count : EMB_PAIRS_CELLS;
-    for (uint32_t i = 0; i < cells && pairs->header; i++) {
-        if (strlen(pairs->cells[i]) == length && memcmp(pairs->cells[i], name, length) == 0) {
-            return i;
-        }
-    }
-    char *end;
-    unsigned long number = isdigit((unsigned char)*name) ? strtoul(name, &end, 10) : 0;
-    bool whole = number > 0 && end == name + length;
-    return whole && number <= pairs->cells_count ? (uint32_t)number - 1 : NO_COLUMN;
-}
-
-/* Resolves "A,B,C". False if one of them is missing. */
+/* Resolves "SCORE,FIRST,SECOND". False if one of them is missing. */
 static bool resolve(emb_pairs *pairs, const char *columns) {
-    uint32_t found[3];
-    for (int i = 0; i < 3; i++) {
-        size_t length = strcspn(columns, ",");
-        bool at_end = columns[length] == '\0';
-        found[i] = length ? find_column(pairs, columns, length) : NO_COLUMN;
-        if (found[i] == NO_COLUMN || at_end != (i == 2)) return false;
-        columns += length + 1;
-    }
+    uint32_t found[3] = {0};
+    bool there = emb_heading_resolve(&pairs->heading, columns, found, 3);
     pairs->score_column = found[0];
     pairs->first_column = found[1];
     pairs->second_column = found[2];
-    return found[0] != found[1] && found[0] != found[2] && found[1] != found[2];
+    return there;
+}
+
+/* Whether the first row holds a number where the score is. */
+static bool begins_with_score(const emb_pairs *pairs) {
+    return pairs->score_column < EMB_HEADING_CELLS &&
+           emb_heading_number(pairs->heading.cells[pairs->score_column], NULL);
 }
 
 static emb_status no_columns(const emb_pairs *pairs, const char *wanted, emb_error *error) {
     emb_source_names names = {0};
-    emb_csv_others others = {0};
-    for (uint32_t i = 0; i < pairs->cells_count && i < EMB_PAIRS_CELLS; i++) {
-        size_t length = strlen(pairs->cells[i]);
-        emb_source_names_add(&names, pairs->cells[i], length);
-        emb_csv_others_add(&others, pairs->cells[i], length);
-    }
-    const char *hint = emb_csv_others_hint(&others, pairs->delimiter, pairs->cells_count);
+    const char *hint = emb_heading_describe(&pairs->heading, &names);
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                         "%s: %.*s are not a score and two sentences in its first row: %s; "
                         "state --columns SCORE,FIRST,SECOND%s",
@@ -120,16 +70,14 @@ static emb_status no_columns(const emb_pairs *pairs, const char *wanted, emb_err
 static emb_status choose_columns(emb_pairs *pairs, const char *columns, bool no_header,
                                  emb_error *error) {
     const char *usual = "score,sentence1,sentence2";
-    pairs->header = !no_header;
-    bool found = pairs->header && resolve(pairs, columns ? columns : usual);
+    pairs->heading.names = !no_header;
+    bool found = pairs->heading.names && resolve(pairs, columns ? columns : usual);
     /* numbers fit with and without a header: then the first score decides which it is */
-    if (found && is_number(pairs->cells[pairs->score_column], NULL)) found = false;
+    if (found && begins_with_score(pairs)) found = false;
     if (!found) {
-        pairs->header = false;
+        pairs->heading.names = false;
         found = resolve(pairs, columns ? columns : "5,6,7");
-        if (found && !no_header && !is_number(pairs->cells[pairs->score_column], NULL)) {
-            found = false;
-        }
+        if (found && !no_header && !begins_with_score(pairs)) found = false;
     }
     return found ? EMB_OK : no_columns(pairs, columns ? columns : usual, error);
 }
@@ -155,9 +103,9 @@ emb_status emb_pairs_inspect(emb_pairs *pairs, const char *path, const char *col
         emb_input_close(&input);
         return emb_input_fail(&input, error);
     }
-    guess_dialect(pairs, buffer, (size_t)got, options);
+    emb_heading_guess(&pairs->heading, buffer, (size_t)got, options);
     emb_csv csv;
-    emb_csv_init(&csv, buffer, EMB_SOURCE_BYTES, pairs->delimiter, pairs->quotes);
+    emb_csv_init(&csv, buffer, EMB_SOURCE_BYTES, pairs->heading.delimiter, pairs->heading.quotes);
     emb_csv_fill(&csv, (size_t)got);
     emb_status status = count_rows(pairs, &input, &csv, error);
     emb_input_close(&input);
@@ -174,10 +122,10 @@ static void end_text(emb_pairs *pairs, emb_piece_list *list) {
  * later text ends only with its row, so that a failing row has a text to fail. */
 static void take_cell(emb_pairs *pairs, emb_piece_list *list) {
     const emb_csv *csv = &pairs->csv;
-    if (pairs->header && csv->column >= pairs->cells_count && csv->text_length)
+    if (pairs->heading.names && csv->column >= pairs->heading.cells_count && csv->text_length)
         pairs->row_excess = true;
     if (csv->column == pairs->score_column) {
-        size_t room = EMB_PAIRS_CELL_TEXT - 1 - pairs->score_length;
+        size_t room = EMB_HEADING_CELL_TEXT - 1 - pairs->score_length;
         size_t length = csv->text_length < room ? csv->text_length : room;
         memcpy(pairs->score_text + pairs->score_length, csv->text, length);
         pairs->score_length += (uint32_t)length;
@@ -199,7 +147,7 @@ static const char *find_fault(const emb_pairs *pairs, double *score) {
     if (pairs->row_excess)
         return "it has more cells than the header row; put quotes around a cell that holds a "
                "delimiter";
-    return is_number(pairs->score_text, score) ? NULL : "the score is not a number";
+    return emb_heading_number(pairs->score_text, score) ? NULL : "the score is not a number";
 }
 
 /* Every row gives two texts, whatever it lacks, so that rows and texts stay in step. */
@@ -229,7 +177,7 @@ static emb_status next_pairs(emb_source *source, emb_piece *pieces, uint32_t cap
     bool done = false;
     while (status == EMB_OK && !done && list.count + 6 <= list.capacity) {
         emb_csv_event event = emb_csv_next(csv);
-        bool skip = pairs->header && !pairs->header_passed;
+        bool skip = pairs->heading.names && !pairs->header_passed;
         source->line = csv->row_line;
         if (event == EMB_CSV_MORE) {
             if (list.count) break;
@@ -273,8 +221,9 @@ emb_status emb_pairs_open(emb_pairs *pairs, const emb_source_options *options, d
     source->texts_per_row = 2;
     EMB_APP_TRY(emb_input_open(&source->input, &pairs->path, 1, stop_descriptor, error));
     EMB_APP_TRY(emb_input_advance(&source->input, &more, error));
-    emb_csv_init(&pairs->csv, memory, EMB_SOURCE_BYTES, pairs->delimiter, pairs->quotes);
-    pairs->csv.width = pairs->header ? pairs->cells_count : 0;
+    emb_csv_init(&pairs->csv, memory, EMB_SOURCE_BYTES, pairs->heading.delimiter,
+                 pairs->heading.quotes);
+    pairs->csv.width = pairs->heading.names ? pairs->heading.cells_count : 0;
     pairs->scores = scores;
     pairs->pairs = 0;
     pairs->score_length = pairs->cells_done = 0;

@@ -7,25 +7,18 @@
 #ifndef EMB_SOURCE_PAIRS_H
 #define EMB_SOURCE_PAIRS_H
 
-#include "source/csv.h"
-#include "source/pieces.h"
-
-#define EMB_PAIRS_CELLS     64 /* columns that are looked at */
-#define EMB_PAIRS_CELL_TEXT 40
+#include "source/heading.h"
 
 typedef struct emb_pairs {
     emb_source source;
     emb_csv csv;
     const char *path;
-    char delimiter;
-    bool quotes, header;
-    uint32_t rows_max;                                  /* rows of the table, its header included */
+    emb_heading heading;
+    uint32_t rows_max; /* rows of the table, its header included */
     uint32_t score_column, first_column, second_column; /* 0-based */
-    char cells[EMB_PAIRS_CELLS][EMB_PAIRS_CELL_TEXT];   /* of the first row */
-    uint32_t cells_count;
     double *scores; /* [rows_max], the caller's; NaN: the row is invalid */
     uint32_t pairs; /* rows given so far */
-    char score_text[EMB_PAIRS_CELL_TEXT];
+    char score_text[EMB_HEADING_CELL_TEXT];
     uint32_t score_length, cells_done;
     bool row_bad, row_excess, header_passed;
     bool cell_bad; /* the row fails, for the reason in cell_error */
