@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "source/examples.h"
 #include "source/open.h"
 #include "source/pairs.h"
 
@@ -84,6 +85,48 @@ static void read_pairs(const char *path, size_t size) {
     free(scores);
 }
 
+/* Examples to train on: what was counted must be what is read, and lie in its memory. */
+static void read_examples(const char *path, emb_examples_kind kind, emb_source_options options,
+                          const char *columns) {
+    const char *const paths[] = {path};
+    emb_error error = {0};
+    emb_examples examples = {.kind = kind,
+                             .paths = paths,
+                             .paths_count = 1,
+                             .columns = columns,
+                             .options = options,
+                             .stop_descriptor = -1};
+    if (emb_examples_inspect(&examples, memory, &error) != EMB_OK) {
+        if (!error.message[0]) abort();
+        return;
+    }
+    void *room = malloc(emb_examples_bytes(&examples));
+    if (!room || emb_examples_read(&examples, room, memory, &error) != EMB_OK) abort();
+    uint64_t bytes = 0;
+    for (uint32_t row = 0; row < examples.count; row++) {
+        for (uint32_t k = 0; k < examples.texts; k++) {
+            emb_text text = emb_examples_text(&examples, row, k);
+            if (text.length == 0) abort();
+            mix(0, text.data, text.length); /* reads all of it */
+            bytes += text.length;
+        }
+    }
+    if (bytes != examples.bytes) abort();
+    free(room);
+}
+
+static void read_all_examples(const char *path) {
+    for (emb_examples_kind kind = EMB_EXAMPLES_GROUPS; kind <= EMB_EXAMPLES_COSINES; kind++) {
+        const char *columns = kind == EMB_EXAMPLES_GROUPS ? "1,2" : "3,1,2";
+        const char *keys = kind == EMB_EXAMPLES_GROUPS ? "a,text" : "n,a,text";
+        read_examples(path, kind, (emb_source_options){.format = EMB_SOURCE_JSONL}, NULL);
+        read_examples(path, kind, (emb_source_options){.format = EMB_SOURCE_JSONL}, keys);
+        read_examples(path, kind, (emb_source_options){.invalid = 1}, NULL);
+        read_examples(path, kind, (emb_source_options){.no_header = true}, columns);
+        read_examples(path, kind, (emb_source_options){.format = EMB_SOURCE_TSV}, columns);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const emb_source_options forms[] = {
         {.format = EMB_SOURCE_TXT},
@@ -107,6 +150,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (digest(path, &forms[i], size, 71) != whole) abort();
     }
     read_pairs(path, size);
+    read_all_examples(path);
     close(file);
     return 0;
 }
