@@ -42,6 +42,13 @@ const emb_command_entry emb_command_list[] = {
      "Writes a directory that stands for the model, with its matrices and word embeddings in fewer "
      "bits, and shows how far each matrix moved. The directory appears when it is complete. The "
      "input options are those of --calibrate."},
+    {"train", EMB_CLI_TRAIN, emb_command_train, "MODEL -i FILE... -o DIR [options]",
+     "fine-tune a model on examples (csv, tsv, jsonl), inside the budget",
+     "Trains the whole model on a CPU in f32 and writes it anew, as a directory that embound and "
+     "sentence-transformers read. Examples are an anchor, a positive and any number of negatives, "
+     "or two sentences and a score. The bits do not depend on the number of threads. Ctrl-C ends "
+     "it "
+     "after the step at hand, and writes what is there."},
     {"monitor", EMB_CLI_MONITOR, emb_command_monitor, "[options]",
      "show GPUs and running engines, a line a second",
      "Shows, once a second until it is stopped, a line for each GPU (share of time in use, memory, "

@@ -39,7 +39,7 @@ void emb_help_print_usage(emb_writer *writer) {
     }
     emb_writer_text(
         writer,
-        "  serve, train  are programs of their own (embound-serve, ...)\n"
+        "  serve     is a program of its own, embound-serve\n"
         "\n"
         "MODEL is a sentence-transformers directory, a .safetensors file beside its\n"
         "config.json, or the name of a model that embound pull has put into the hub cache.\n"

@@ -23,7 +23,7 @@
 #define STACK_BYTES_MIN (1u << 20)
 
 /* Programs of their own, and what is planned but not there yet. */
-static const char *const programs[] = {"serve", "train"};
+static const char *const programs[] = {"serve"};
 
 static const emb_command_entry *find_command(const char *name) {
     for (size_t i = 0; i < emb_command_list_count; i++) {
@@ -68,16 +68,17 @@ static bool stack_is_too_small(void) {
 }
 
 static emb_status check_outputs(const emb_options *options, emb_error *error) {
-    const char *outputs[] = {options->output, options->stats_path, options->save_machine_path};
+    const char *outputs[] = {options->output, options->stats_path, options->save_machine_path,
+                             options->train.log_path};
     emb_status status = EMB_OK;
-    for (size_t i = 0; i < 3 && status == EMB_OK; i++) {
+    for (size_t i = 0; i < 4 && status == EMB_OK; i++) {
         status = emb_cli_check_model(outputs[i], options->model, error);
     }
     return status;
 }
 
 static emb_status probe(emb_session *session, emb_options *options, emb_error *error) {
-    const unsigned without = EMB_CLI_TOKENIZE | EMB_CLI_QUANTIZE;
+    const unsigned without = EMB_CLI_TOKENIZE | EMB_CLI_QUANTIZE | EMB_CLI_TRAIN;
     if (options->command == EMB_CLI_INFO) return emb_info_probe(&session->machine, options, error);
     /* a plan for another machine does not ask what this one has */
     bool looks = !options->machine_path && !(options->command & without);

@@ -23,7 +23,8 @@
 #define TABLE (READS | EMB_CLI_SEARCH | EMB_CLI_QUANTIZE)
 #define LOOKS (EMB_CLI_PLAN | EMB_CLI_INFO | EMB_CLI_QUANTIZE | EMB_CLI_TUNE)
 #define ALL                                                                                        \
-    (PLANS | EMB_CLI_TOKENIZE | EMB_CLI_INFO | EMB_CLI_MONITOR | EMB_CLI_PULL | EMB_CLI_QUANTIZE)
+    (PLANS | EMB_CLI_TOKENIZE | EMB_CLI_INFO | EMB_CLI_MONITOR | EMB_CLI_PULL | EMB_CLI_QUANTIZE | \
+     EMB_CLI_TRAIN)
 
 #define AT(field)                  .offset = offsetof(emb_options, field)
 #define FLAG(field)                .kind = EMB_OPTION_FLAG, AT(field)
@@ -31,6 +32,7 @@
 #define TEXT(field)                .kind = EMB_OPTION_TEXT, AT(field)
 #define PATH(field)                TEXT(field), .words = EMB_WORDS_FILES
 #define NUMBER(field, low, high)   .kind = EMB_OPTION_NUMBER, AT(field), .min = low, .max = high
+#define REAL(field, high)          .kind = EMB_OPTION_REAL, AT(field), .max = high
 #define CHOICE(field, first, list) .kind = EMB_OPTION_CHOICE, AT(field), .min = first, .words = list
 #define MANUAL_FIRST(name, NAME)   ".Cm " #name
 #define MANUAL_OR(name, NAME)      "\nor\n.Cm " #name
@@ -101,6 +103,95 @@ const emb_option_entry emb_option_list[] = {
      .help = "replace DIR and all in it, if quantize wrote it",
      MANUAL(".Cm quantize :\nreplace the output and all that is in it, if\n.Cm quantize\nwrote "
             "it.")},
+    {"--loss", 0, "L", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
+     CHOICE(train.loss, 0, "ranking cosent cosine"),
+     .help = "ranking (anchor, positive, negatives; default), cosent or cosine (two texts and a "
+             "score)",
+     MANUAL(".Cm train :\n.Cm ranking\n(default): each anchor is to be nearest to its positive "
+            "among all positives and negatives of the batch.\n.Cm cosent :\nthe cosines of two "
+            "sentences are to have the order of the scores.\n.Cm cosine :\nthey are to be the "
+            "scores, from \\-1 to 1.")},
+    {"--scale", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, REAL(train.scale, 1000000),
+     .help = "ranking, cosent: what cosines are multiplied by, default 20",
+     MANUAL(".Cm train :\nwhat the losses\n.Cm ranking\nand\n.Cm cosent\nmultiply cosines by, "
+            "default 20: one over the temperature.")},
+    {"--symmetric", 0, NULL, EMB_CLI_TRAIN, EMB_GROUP_COMMAND, FLAG(train.symmetric),
+     .help = "ranking: positives find their anchors, too",
+     MANUAL(".Cm train :\nwith the loss\n.Cm ranking ,\neach positive is also to be nearest to "
+            "its anchor among all anchors.")},
+    {"--columns", 0, "A,B...", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, TEXT(columns),
+     .help = "the texts, as names (keys) or numbers; default anchor,positive and all negative...; "
+             "cosent, cosine: as in eval",
+     MANUAL(".Cm train :\nanchor, positive and negatives, as names of columns or keys, or as "
+            "numbers.\nThe default is\n.Li anchor,positive\nand all whose names begin with\n.Li "
+            "negative ;\nof a table with\n.Fl -no-header\nall columns.\nWith the losses\n.Cm "
+            "cosent\nand\n.Cm cosine\nit is that of\n.Cm eval .")},
+    {"--batch-size", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
+     NUMBER(train.batch_size, 1, 1u << 20),
+     .help = "examples of a step, default 32; ranking learns from the whole batch",
+     MANUAL(".Cm train :\nexamples of a step; the default is 32.\nThe loss\n.Cm ranking\nlearns "
+            "from all texts of a batch, and a larger one takes little more memory.")},
+    {"--epochs", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, NUMBER(train.epochs, 1, 100000),
+     .help = "times through the examples, default 1",
+     MANUAL(".Cm train :\ntimes through the examples; the default is 1.")},
+    {"--steps", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, NUMBER(train.steps, 1, UINT32_MAX),
+     .help = "so many steps, instead of epochs",
+     MANUAL(".Cm train :\nso many steps, instead of epochs.")},
+    {"--learning-rate", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, REAL(train.learning_rate, 10),
+     .help = "the highest, default 2e-5",
+     MANUAL(".Cm train :\nthe highest learning rate; the default is 2e-5.")},
+    {"--schedule", 0, "S", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
+     CHOICE(train.schedule, 0, "linear cosine constant"),
+     .help = "of the learning rate after the warm-up: linear (to 0; default), cosine, constant",
+     MANUAL(".Cm train :\nthe learning rate after the warm-up:\n.Cm linear\n(default) and\n.Cm "
+            "cosine\ngo down to 0,\n.Cm constant\nstays.")},
+    {"--warmup-ratio", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, REAL(train.warmup_ratio, 1),
+     .help = "share of the steps in which the learning rate rises, default 0",
+     MANUAL(".Cm train :\nshare of the steps in which the learning rate rises; the default is 0.")},
+    {"--warmup-steps", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
+     NUMBER(train.warmup_steps, 1, UINT32_MAX), .help = "the same as a number of steps",
+     MANUAL(".Cm train :\nthe same as a number of steps.")},
+    {"--weight-decay", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, REAL(train.weight_decay, 1),
+     .help = "AdamW's, of matrices and tables, default 0",
+     MANUAL(".Cm train :\nAdamW's, of matrices and tables, not of biases and norms; the default is "
+            "0.")},
+    {"--max-grad-norm", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
+     REAL(train.max_grad_norm, 1000000), .help = "clip gradients at this norm, default 1; 0: never",
+     MANUAL(".Cm train :\nclip all gradients together at this norm; the default is 1, and 0 never "
+            "does.")},
+    {"--dropout", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, REAL(train.dropout, 1),
+     .help = "share of activations and attention weights left out in training, default 0",
+     MANUAL(".Cm train :\nshare of the embedding's and the blocks' outputs and of the attention's "
+            "weights that a step leaves\nout; the default is 0.")},
+    {"--seed", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, NUMBER(train.seed, 0, UINT32_MAX),
+     .help = "of the order of examples and of dropout, default 0",
+     MANUAL(
+         ".Cm train :\nof the order of the examples, which follows from it and the epoch, and of "
+         "dropout; the default is\n0.")},
+    {"--no-shuffle", 0, NULL, EMB_CLI_TRAIN, EMB_GROUP_COMMAND, FLAG(train.no_shuffle),
+     .help = "take examples in the order of the files",
+     MANUAL(".Cm train :\ntake the examples in the order of the files.")},
+    {"--no-duplicates", 0, NULL, EMB_CLI_TRAIN, EMB_GROUP_COMMAND, FLAG(train.no_duplicates),
+     .help = "no text twice in a batch, which would be its own negative",
+     MANUAL(".Cm train :\nno two examples of a batch share a text, which would be a negative of "
+            "itself.\nExamples that do wait for another batch of the epoch.")},
+    {"--eval", 0, "FILE", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, PATH(train.eval_path),
+     .help = "scored pairs, as for eval, or jsonl; Spearman before and after",
+     MANUAL(".Cm train :\nscored pairs, as for\n.Cm eval ,\nor JSON Lines with the keys\n.Li "
+            "score , sentence1 , sentence2 .\nTheir Spearman correlation is shown before and "
+            "after.")},
+    {"--eval-columns", 0, "S,A,B", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, TEXT(train.eval_columns),
+     .help = "of them: score and sentences, as names or numbers",
+     MANUAL(".Cm train :\nits score and sentences, as names or numbers.")},
+    {"--eval-steps", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
+     NUMBER(train.eval_steps, 1, UINT32_MAX), .help = "also after every N steps",
+     MANUAL(".Cm train :\nevaluate also after every\n.Ar N\nsteps.")},
+    {"--log", 0, "FILE", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, PATH(train.log_path),
+     .help = "write a JSON object a step: loss, gradient norm, learning rate, tokens/s, memory",
+     MANUAL(".Cm train :\nwrite a JSON object a line for each step (loss, gradient norm, learning "
+            "rate, tokens a second, memory)\nand each evaluation, as they come.")},
+    {"--force", 0, NULL, EMB_CLI_TRAIN, EMB_GROUP_COMMAND, FLAG(force),
+     .help = "replace DIR and all in it, if train wrote it", ONLY_HELP},
     {"--interval", 0, "S", EMB_CLI_MONITOR, EMB_GROUP_COMMAND, SPECIAL(SECONDS),
      .help = "seconds from one report to the next, default 1",
      MANUAL(".Cm monitor :\nseconds from one report to the next, 0.05 to 86400; the default is "
@@ -123,6 +214,13 @@ const emb_option_entry emb_option_list[] = {
      MANUAL("May be repeated; the files are read one after another.\n.Sq -\nis standard input.")},
     {"--input", 'i', "FILE", EMB_CLI_EVAL, EMB_GROUP_INPUT, SPECIAL(INPUT),
      .words = EMB_WORDS_FILES, .help = "csv, or tab separated (then without quoting)", ONLY_HELP},
+    {"--input", 'i', "FILE", EMB_CLI_TRAIN, EMB_GROUP_INPUT, SPECIAL(INPUT),
+     .words = EMB_WORDS_FILES,
+     .help = "examples: csv, tab separated (then without quoting), or jsonl; may be repeated",
+     ONLY_HELP},
+    {"--input-format", 0, "F", EMB_CLI_TRAIN, EMB_GROUP_INPUT,
+     CHOICE(source.format, EMB_SOURCE_JSONL, "jsonl csv tsv"),
+     .help = "jsonl, csv, tsv (these with quoting); default: by suffix and first line", ONLY_HELP},
     {"--input-format", 0, "F", TABLE, EMB_GROUP_INPUT, CHOICE(source.format, 1, EMB_SOURCE_WORDS),
      .help = "format: " EMB_SOURCE_LIST "; default: by suffix, else txt",
      MANUAL(".Cm txt :\none text a line, ending in LF or CRLF; an empty line is an empty text.\n"
@@ -146,12 +244,14 @@ const emb_option_entry emb_option_list[] = {
      .help = "csv, tsv: the first line is data", MANUAL("The first line is data.")},
     {"--no-header", 0, NULL, EMB_CLI_EVAL, EMB_GROUP_INPUT, FLAG(source.no_header),
      .help = "the first line is data (default: seen from its score)", ONLY_HELP},
-    {"--no-quotes", 0, NULL, TABLE | EMB_CLI_EVAL, EMB_GROUP_INPUT, FLAG(source.no_quotes),
-     .help = "csv, tsv: a quote is a character like any other",
+    {"--no-header", 0, NULL, EMB_CLI_TRAIN, EMB_GROUP_INPUT, FLAG(source.no_header),
+     .help = "the first line is an example (cosent, cosine: seen from its score)", ONLY_HELP},
+    {"--no-quotes", 0, NULL, TABLE | EMB_CLI_EVAL | EMB_CLI_TRAIN, EMB_GROUP_INPUT,
+     FLAG(source.no_quotes), .help = "csv, tsv: a quote is a character like any other",
      MANUAL("A quote is a character like any other.")},
 
-    {"--delimiter", 0, "C", TABLE | EMB_CLI_EVAL, EMB_GROUP_INPUT, SPECIAL(DELIMITER),
-     .help = "csv: the character between cells, or tab; default a comma",
+    {"--delimiter", 0, "C", TABLE | EMB_CLI_EVAL | EMB_CLI_TRAIN, EMB_GROUP_INPUT,
+     SPECIAL(DELIMITER), .help = "csv: the character between cells, or tab; default a comma",
      MANUAL("csv: the character between cells, or\n.Cm tab ;\nthe default is a comma.")},
     {"--invalid", 0, "HOW", TABLE | EMB_CLI_EVAL, EMB_GROUP_INPUT,
      CHOICE(source.invalid, 0, "replace error"),
@@ -160,6 +260,10 @@ const emb_option_entry emb_option_list[] = {
      MANUAL("What happens to bytes that are not UTF-8.\n.Cm replace\n(default): they become "
             "U+FFFD, and the end of the run says how many there were and where the first "
             "is.\n.Cm error :\ntheir texts are failed rows.")},
+    {"--invalid", 0, "HOW", EMB_CLI_TRAIN, EMB_GROUP_INPUT,
+     CHOICE(source.invalid, 0, "replace error"),
+     .help = "bytes that are not UTF-8: replace (by U+FFFD, and say so; default), error",
+     ONLY_HELP},
 
     /* output */
     {"--output", 'o', "FILE", EMB_CLI_ENCODE, EMB_GROUP_OUTPUT, SPECIAL(OUTPUT),
@@ -170,7 +274,7 @@ const emb_option_entry emb_option_list[] = {
             "standard output, as jsonl.")},
     {"--output", 'o', "FILE", EMB_CLI_TOKENIZE, EMB_GROUP_OUTPUT, SPECIAL(OUTPUT),
      .words = EMB_WORDS_FILES, .help = "default: standard output", ONLY_HELP},
-    {"--output", 'o', "DIR", EMB_CLI_QUANTIZE, EMB_GROUP_OUTPUT, SPECIAL(OUTPUT),
+    {"--output", 'o', "DIR", EMB_CLI_QUANTIZE | EMB_CLI_TRAIN, EMB_GROUP_OUTPUT, SPECIAL(OUTPUT),
      .words = EMB_WORDS_FILES, .help = "the directory to write; what is there must be empty",
      ONLY_HELP},
     {"--output-format", 0, "F", EMB_CLI_ENCODE, EMB_GROUP_OUTPUT,
@@ -179,7 +283,7 @@ const emb_option_entry emb_option_list[] = {
      MANUAL(EMB_SINKS(MANUAL_FIRST, MANUAL_OR) " ,\ninstead of the suffix.")},
 
     /* memory and machine */
-    {"--memory", 'm', "SIZE", PLANS | EMB_CLI_QUANTIZE, EMB_GROUP_MEMORY,
+    {"--memory", 'm', "SIZE", PLANS | EMB_CLI_QUANTIZE | EMB_CLI_TRAIN, EMB_GROUP_MEMORY,
      SIZE(settings.limits.host_bytes_max),
      .help = "hard cap on the whole process; 96MiB, 1.5GB, 64M; default auto, as much as full "
              "speed needs",
@@ -234,8 +338,8 @@ const emb_option_entry emb_option_list[] = {
      MANUAL("Whether a GPU's work is recorded once as CUDA graphs and replayed: fewer launches, "
             "the same bits.\n.Cm auto ,\nthe default, does so while the layers are resident and "
             "the device can;\n.Cm on\nfails where that is not so.")},
-    {"--threads", 't', "N", PLANS, EMB_GROUP_MEMORY, NUMBER(settings.limits.threads, 1, 1024),
-     .help = "compute threads at most",
+    {"--threads", 't', "N", PLANS | EMB_CLI_TRAIN, EMB_GROUP_MEMORY,
+     NUMBER(settings.limits.threads, 1, 1024), .help = "compute threads at most",
      MANUAL("Compute threads at most; the default is one a core.")},
 
     /* vectors */
@@ -244,6 +348,9 @@ const emb_option_entry emb_option_list[] = {
      .help = "longest chunk in tokens, special tokens included",
      MANUAL("The longest chunk in tokens, special tokens included.\nIt may exceed the\n.Li "
             "max_seq_length\nthat the model's files state, up to the model's window.")},
+    {"--max-length", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_VECTORS,
+     NUMBER(settings.limits.chunk_tokens_max, 1, 1u << 20),
+     .help = "tokens of a text, special tokens included; the rest is cut off", ONLY_HELP},
     {"--chunk-tokens", 0, "N", PLANS, EMB_GROUP_VECTORS,
      NUMBER(settings.limits.chunk_tokens_max, 1, 1u << 20), .help = "the same as --max-length",
      MANUAL("The same.")},
@@ -279,7 +386,7 @@ const emb_option_entry emb_option_list[] = {
      FLAG(status), .help = "let embound monitor see this run",
      MANUAL(".Cm encode , eval , bench :\nkeep a small file about this run, renewed every second "
             "while work goes on, for\n.Cm monitor .")},
-    {"--progress", 0, "WHEN", RUNS | EMB_CLI_PULL | EMB_CLI_QUANTIZE, EMB_GROUP_RUN,
+    {"--progress", 0, "WHEN", RUNS | EMB_CLI_PULL | EMB_CLI_QUANTIZE | EMB_CLI_TRAIN, EMB_GROUP_RUN,
      CHOICE(progress, 0, "auto always never"), .help = "auto (on a terminal), always, never",
      MANUAL("A moving line on standard error:\n.Cm always , never\nor\n.Cm auto ,\nif that is a "
             "terminal.")},
@@ -290,8 +397,8 @@ const emb_option_entry emb_option_list[] = {
             "failed rows is refused.")},
     {"--json", 0, NULL, RUNS, EMB_GROUP_RUN, FLAG(json),
      .help = "results as JSON on standard output", MANUAL("Results as JSON on standard output.")},
-    {"--json", 0, NULL, LOOKS | EMB_CLI_PULL, EMB_GROUP_RUN, FLAG(json), .help = "one JSON object",
-     ONLY_HELP},
+    {"--json", 0, NULL, LOOKS | EMB_CLI_PULL | EMB_CLI_TRAIN, EMB_GROUP_RUN, FLAG(json),
+     .help = "one JSON object", ONLY_HELP},
     {"--json", 0, NULL, EMB_CLI_TOKENIZE, EMB_GROUP_RUN, FLAG(json),
      .help = "{\"index\":0,\"ids\":[...]} a line", ONLY_HELP},
     {"--json", 0, NULL, EMB_CLI_MONITOR, EMB_GROUP_RUN, FLAG(json),

@@ -14,6 +14,7 @@ typedef enum emb_option_kind {
     EMB_OPTION_TEXT,     /* const char *: the argument as it is */
     EMB_OPTION_NUMBER,   /* uint32_t from min to max */
     EMB_OPTION_CHOICE,   /* uint32_t or enum: min + place in words */
+    EMB_OPTION_REAL,     /* double from 0 to max */
     EMB_OPTION_SIZE,     /* uint64_t bytes */
     /* each with a function of its own in options.c */
     EMB_OPTION_INPUT,

@@ -5,6 +5,7 @@
 #define EMB_CLI_OPTIONS_H
 
 #include "common/session.h"
+#include "embound_train.h"
 #include "sink/registry.h"
 #include "source/source.h"
 
@@ -19,7 +20,8 @@ typedef enum emb_cli_command {
     EMB_CLI_MONITOR = 1 << 7,
     EMB_CLI_PULL = 1 << 8,
     EMB_CLI_TUNE = 1 << 9,
-    EMB_CLI_QUANTIZE = 1 << 10
+    EMB_CLI_QUANTIZE = 1 << 10,
+    EMB_CLI_TRAIN = 1 << 11
 } emb_cli_command;
 
 typedef enum emb_cli_progress { EMB_CLI_AUTO, EMB_CLI_ALWAYS, EMB_CLI_NEVER } emb_cli_progress;
@@ -27,6 +29,16 @@ typedef enum emb_cli_progress { EMB_CLI_AUTO, EMB_CLI_ALWAYS, EMB_CLI_NEVER } em
 #define EMB_CLI_INPUTS_MAX  1024
 #define EMB_CLI_QUERIES_MAX 64
 #define EMB_CLI_K_MAX       1000
+
+/* Of train alone. */
+typedef struct emb_train_settings {
+    emb_loss_kind loss;
+    emb_schedule schedule;
+    bool symmetric, no_shuffle, no_duplicates;
+    uint32_t batch_size, epochs, steps, warmup_steps, eval_steps, seed; /* 0: not stated */
+    double scale, learning_rate, weight_decay, max_grad_norm, warmup_ratio, dropout;
+    const char *eval_path, *eval_columns, *log_path;
+} emb_train_settings;
 
 typedef struct emb_options {
     emb_cli_command command;
@@ -54,6 +66,7 @@ typedef struct emb_options {
     uint32_t reports_max; /* 0: until it is stopped */
     const char *revision;
     bool offline;
+    emb_train_settings train;
 } emb_options;
 
 #endif

@@ -65,6 +65,19 @@ static emb_status parse_number(uint32_t *out, const char *option, const char *va
     return EMB_OK;
 }
 
+static emb_status parse_real(double *out, const char *option, const char *value, uint32_t max,
+                             emb_error *error) {
+    char *end = NULL;
+    bool begins = isdigit((unsigned char)*value) || *value == '.';
+    double number = begins ? strtod(value, &end) : -1;
+    if (!begins || *end != '\0' || !(number >= 0 && number <= max)) {
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT, "%s '%s': a number from 0 to %u", option,
+                            value, max);
+    }
+    *out = number;
+    return EMB_OK;
+}
+
 static emb_status parse_seconds(double *out, const char *option, const char *value,
                                 emb_error *error) {
     char *end;
@@ -227,6 +240,8 @@ static emb_status set_option(emb_options *options, const emb_option_entry *which
         EMB_APP_TRY(emb_size_parse(&bytes, value, name, error));
         memcpy(place, &bytes, sizeof bytes);
         return EMB_OK;
+    case EMB_OPTION_REAL:
+        return parse_real(place, name, value, which->max, error);
     case EMB_OPTION_NUMBER:
         EMB_APP_TRY(parse_number(&number, name, value, which->min, which->max, error));
         break;
@@ -330,6 +345,10 @@ emb_cli_parse emb_options_parse(emb_options *options, emb_cli_command command, i
     options->settings.devices.struct_bytes = sizeof options->settings.devices;
     options->k = 3;
     options->interval = 1;
+    options->train.batch_size = 32;
+    options->train.scale = 20;
+    options->train.learning_rate = 2e-5;
+    options->train.max_grad_norm = 1;
     bool only_words = false;
     for (int at = 0; at < count; at++) {
         const char *word = arguments[at];
