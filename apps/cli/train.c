@@ -68,12 +68,14 @@ static void name_files(emb_train_job *job) {
         .stop_descriptor = emb_signals_descriptor(),
     };
     if (!options->train.eval_path) return;
+    bool json = emb_examples_is_json(EMB_SOURCE_AUTO, options->train.eval_path);
     job->pairs = (emb_examples){
         .kind = EMB_EXAMPLES_SCORED,
         .paths = &options->train.eval_path,
         .paths_count = 1,
         .columns = options->train.eval_columns,
-        .options = {.delimiter = options->source.delimiter, .invalid = options->source.invalid},
+        .options = {.delimiter = json ? 0 : options->source.delimiter,
+                    .invalid = options->source.invalid},
         .stop_descriptor = emb_signals_descriptor(),
     };
 }
@@ -289,6 +291,7 @@ static int finish(emb_train_job *job, const emb_session *session, emb_status sta
     job->seconds = emb_app_seconds() - job->started;
     job->interrupted = job->last.step < job->steps;
     if (status == EMB_OK && !signal) status = evaluate(job, session, &job->spearman_after, error);
+    if (job->interrupted) job->spearman_after = NAN; /* of an earlier step */
     if (job->progress) emb_line_show("");
     if (status != EMB_OK) code = emb_exit_say(status, error);
     signal = emb_signals_received();

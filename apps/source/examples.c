@@ -179,9 +179,22 @@ emb_status emb_example_reopen(emb_example_rows *rows, emb_error *error) {
     return emb_input_advance(&rows->input, &more, error);
 }
 
-static bool is_json(const emb_examples *examples, const char *path) {
-    if (examples->options.format) return examples->options.format == EMB_SOURCE_JSONL;
+bool emb_examples_is_json(emb_source_format stated, const char *path) {
+    if (stated) return stated == EMB_SOURCE_JSONL;
     return emb_app_has_suffix(path, ".jsonl") || emb_app_has_suffix(path, ".ndjson");
+}
+
+/* An option of another format would change nothing, and the user believes it does. */
+static emb_status check_options(const emb_example_rows *rows, bool json, emb_error *error) {
+    const emb_source_options *options = &rows->out->options;
+    const char *option = NULL;
+    if (options->delimiter && (json || options->format == EMB_SOURCE_TSV)) option = "--delimiter";
+    if (options->no_header && json) option = "--no-header";
+    if (options->no_quotes && json) option = "--no-quotes";
+    if (!option) return EMB_OK;
+    return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                        "%s has no meaning for %s; state its format with --input-format", option,
+                        emb_app_path_tail(rows->path));
 }
 
 static emb_status read_file(emb_example_rows *rows, emb_error *error) {
@@ -189,13 +202,14 @@ static emb_status read_file(emb_example_rows *rows, emb_error *error) {
     if (strcmp(rows->path, "-") == 0)
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                             "train reads its examples twice: name a file, not standard input");
+    bool json = emb_examples_is_json(out->options.format, rows->path);
     EMB_APP_TRY(emb_content_check_name(rows->path, error));
+    EMB_APP_TRY(check_options(rows, json, error));
     EMB_APP_TRY(emb_example_reopen(rows, error));
     if (rows->input.bytes_total == 0)
         return emb_app_fail(error, EMB_BAD_FILE, "%s: empty, or not a regular file", rows->path);
     uint32_t before = rows->count;
-    EMB_APP_TRY(is_json(out, rows->path) ? emb_example_read_json(rows, error)
-                                         : emb_example_read_table(rows, error));
+    EMB_APP_TRY(json ? emb_example_read_json(rows, error) : emb_example_read_table(rows, error));
     if (rows->count == before)
         return emb_app_fail(error, EMB_BAD_FILE, "%s: it holds no example",
                             emb_app_path_tail(rows->path));

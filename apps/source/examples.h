@@ -40,6 +40,9 @@ typedef struct emb_examples {
     char replaced_place[96]; /* "FILE line 3" of the first of these */
 } emb_examples;
 
+/* Whether a file is JSON Lines: as stated, else by its suffix. */
+bool emb_examples_is_json(emb_source_format stated, const char *path);
+
 /* Looks all files through; kind to stop_descriptor are set. Needs: buffer of EMB_SOURCE_BYTES, for
  * this call. Fails: EMB_NOT_FOUND, EMB_BAD_FILE (a row that is no example, naming file and line;
  * no row at all), EMB_INVALID_ARGUMENT (columns that are not there), EMB_CANCELLED. */

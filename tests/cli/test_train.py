@@ -246,6 +246,10 @@ def check_bad_files(tally, folder):
     expect_exit(tally, train(BERT, folder / "none", "-i", latin, "--invalid", "error"), 65, "0xE9",
                 "line 2")
     expect_exit(tally, train(BERT, folder / "latin", "-i", latin), 0, "U+FFFD", "line 2")
+    lines = write_jsonl(folder / "lines.jsonl", [{"anchor": "a", "positive": "b"}] * 2)
+    for option in [["--no-header"], ["--no-quotes"], ["--delimiter", ";"]]:
+        expect_exit(tally, train(BERT, folder / "none", "-i", lines, *option), 64, option[0],
+                    "no meaning for", "lines.jsonl")
     same = write(folder / "same.csv", [["one", "two"], ["one", "three"]], ["anchor", "positive"])
     expect_exit(tally, train(BERT, folder / "none", "-i", same, "--no-duplicates"), 65,
                 "--no-duplicates")

@@ -5,7 +5,7 @@ For n = 1, 2, 3, ... until a run is left untouched, the n-th call fails (once, a
 ever), or is interrupted, or moves one byte. Each run has to end with a documented exit code and a
 message, leave no file under the final name and no temporary one, or give the right result; and the
 next ordinary run gives the right result. Prints N of N. Without --full: every n up to 40, then
-every 29th, of two command lines; with it each n of six.
+every 29th, of three command lines; with it each n of eight.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -46,9 +46,11 @@ class Case:
         (self.folder / "in.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
         lines = [json.dumps({"text": t}) for t in TEXTS]
         (self.folder / "in.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        pairs = [f"0.{i},{TEXTS[0]},text {i}\n" for i in range(8)]
+        (self.folder / "pairs.csv").write_text("score,sentence1,sentence2\n" + "".join(pairs))
         self.state = self.folder / "state"
         program.run("info", "--quiet", "--save-machine", self.folder / "machine.json")
-        self.inputs = {"in.txt", "in.jsonl", "state", "machine.json"}
+        self.inputs = {"in.txt", "in.jsonl", "pairs.csv", "state", "machine.json"}
         self.expected = None
 
     def run(self, mode=0, which=0, at=0, preload=True):
@@ -141,6 +143,9 @@ def cases(full):
                                               "--dtype", "bf16"], "out.jsonl"),
                  ("encode two threads", ["encode", bert, "-i", "in.txt", "-i", "in.txt", "-o",
                                          "out.npy", "--threads", "2"], "out.npy"),
+                 ("train", ["train", bert, "-i", "pairs.csv", "-o", "out", "--loss", "cosent",
+                            "--eval", "pairs.csv", "--batch-size", "4", "--quiet"],
+                  "out/model.safetensors"),
                  ("tokenize", ["tokenize", bert, "-i", "in.txt"], None),
                  ("plan", ["plan", bert, "--json", "--machine", "machine.json"], None)]
     return [Case(name, [str(a) for a in arguments], output) for name, arguments, output in rows]
