@@ -22,6 +22,7 @@ ALLOCATION = "memory is taken at open, from the plan, through emb_arena_open"
 OPEN_TIME = (
     "src/model/files.c",     # one block for an open model's description
     "src/engine/model.c",    # the handle of an open model
+    "src/train/trainer.c",   # the handle of a trainer
 )
 BANNED = {
     "malloc": (OPEN_TIME, ALLOCATION), "calloc": (OPEN_TIME, ALLOCATION),

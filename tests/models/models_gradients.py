@@ -90,7 +90,8 @@ def compare(name, path, program):
     good = True
     first_bits = {}
     small = config.hidden_size < 256  # plain C takes minutes for the others
-    for kernels, threads in (("ref", 2),) * small + (("best", 1), ("best", 2), ("best", 3), ("bf16", 2)):
+    runs = (("best", 1), ("best", 2), ("best", 3), ("bf16", 2))
+    for kernels, threads in (("ref", 2),) * small + runs:
         found = ours(program, path, kernels, threads, chunks, d_vectors)
         if found is None:
             print(f"{name} {kernels}: skipped, not on this CPU")

@@ -233,7 +233,8 @@ static void test_best_kernels(void **state) {
     uint32_t features;
     emb_error error;
     assert_int_equal(emb_cpu_detect(&features, &error), EMB_OK);
-    for (size_t i = 0; i < CASES; i++) check_case(&cases[i], emb_train_kernels_of(features));
+    for (size_t i = 0; i < CASES; i++)
+        check_case(&cases[i], emb_train_kernels_of(features, EMB_DTYPE_F32));
 }
 
 /* The sums above are right themselves: their gradients against differences of their losses. */
