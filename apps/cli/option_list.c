@@ -159,6 +159,26 @@ const emb_option_entry emb_option_list[] = {
      REAL(train.max_grad_norm, 1000000), .help = "clip gradients at this norm, default 1; 0: never",
      MANUAL(".Cm train :\nclip all gradients together at this norm; the default is 1, and 0 never "
             "does.")},
+    {"--optimizer", 0, "O", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
+     CHOICE(train.optimizer, 0, "adamw adamw8"),
+     .help = "adamw (default), or adamw8: its moments in 8 bits, a quarter of the memory",
+     MANUAL(".Cm train :\n.Cm adamw ,\nthe default, or\n.Cm adamw8 ,\nwhich keeps AdamW's moments "
+            "in 8 bits with two scales a block of 256:\na quarter of their memory.")},
+    {"--dtype", 0, "T", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
+     CHOICE(settings.limits.dtype, EMB_DTYPE_F32, "f32 bf16"),
+     .help = "of products: f32 (default), or bf16 on a CPU that multiplies it fast", ONLY_HELP},
+    {"--checkpoint", 0, "FILE", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, PATH(train.checkpoint_path),
+     .help = "keep the state of the training in FILE, to go on with --resume",
+     MANUAL(".Cm train :\nkeep the whole state of the training in\n.Ar FILE ,\nwhich holds a "
+            "complete one at every instant.")},
+    {"--checkpoint-steps", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
+     NUMBER(train.checkpoint_steps, 1, UINT32_MAX), .help = "after every N steps, default 100",
+     MANUAL(".Cm train :\nwrite it after every\n.Ar N\nsteps, 100 by default, and at the end.")},
+    {"--resume", 0, NULL, EMB_CLI_TRAIN, EMB_GROUP_COMMAND, FLAG(train.resume),
+     .help = "go on where the checkpoint was written, with the same bits",
+     MANUAL(".Cm train :\ngo on where the file of\n.Fl -checkpoint\nwas written, if it is there.\n"
+            "With the same options and examples the model comes out with the same bits as if the\n"
+            "training had not been stopped.")},
     {"--dropout", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, REAL(train.dropout, 1),
      .help = "share of activations and attention weights left out in training, default 0",
      MANUAL(".Cm train :\nshare of the embedding's and the blocks' outputs and of the attention's "

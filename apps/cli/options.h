@@ -34,10 +34,12 @@ typedef enum emb_cli_progress { EMB_CLI_AUTO, EMB_CLI_ALWAYS, EMB_CLI_NEVER } em
 typedef struct emb_train_settings {
     emb_loss_kind loss;
     emb_schedule schedule;
-    bool symmetric, no_shuffle, no_duplicates;
+    bool symmetric, no_shuffle, no_duplicates, resume;
+    uint32_t optimizer;                                                 /* 0: AdamW; 1: of 8 bits */
+    uint32_t checkpoint_steps;                                          /* 0: not stated */
     uint32_t batch_size, epochs, steps, warmup_steps, eval_steps, seed; /* 0: not stated */
     double scale, learning_rate, weight_decay, max_grad_norm, warmup_ratio, dropout;
-    const char *eval_path, *eval_columns, *log_path;
+    const char *eval_path, *eval_columns, *log_path, *checkpoint_path;
 } emb_train_settings;
 
 typedef struct emb_options {

@@ -40,6 +40,9 @@ static const char *find_fault(const emb_options *options) {
         return "--batch-size 1: this loss compares the examples of a batch; state 2 or more";
     if (train->eval_columns && !train->eval_path) return "--eval-columns needs --eval FILE";
     if (train->eval_steps && !train->eval_path) return "--eval-steps needs --eval FILE";
+    if (train->checkpoint_steps && !train->checkpoint_path)
+        return "--checkpoint-steps needs --checkpoint FILE";
+    if (train->resume && !train->checkpoint_path) return "--resume needs --checkpoint FILE";
     return NULL;
 }
 
@@ -159,6 +162,8 @@ static emb_train_options trainer_options(const emb_train_job *job, uint64_t call
         .example_texts = job->examples.texts,
         .max_length = options->settings.limits.chunk_tokens_max,
         .threads = options->settings.limits.threads,
+        .dtype = options->settings.limits.dtype,
+        .optimizer_bits = train->optimizer ? 8 : 32,
         .seed = train->seed,
         .dropout = (float)train->dropout,
         .attention_dropout = (float)train->dropout,
@@ -172,6 +177,45 @@ static emb_train_options trainer_options(const emb_train_job *job, uint64_t call
         .caller_bytes = caller_bytes,
     };
 }
+
+/* ---- checkpoints ----------------------------------------------------------------------------- */
+
+/* What must be the same for batches to come as they did. */
+static emb_train_mark mark_of(const emb_train_job *job) {
+    const emb_batches *b = &job->batches;
+    uint64_t how = (uint64_t)b->shuffles << 1 | (uint64_t)b->no_duplicates;
+    return (emb_train_mark){
+        .numbers = {job->last.step, job->examples.count, b->size, how, b->seed, job->steps}};
+}
+
+static emb_status store(emb_train_job *job, emb_error *error) {
+    const char *path = job->options->train.checkpoint_path;
+    emb_train_mark mark = mark_of(job);
+    if (!path || job->stored == job->last.step) return EMB_OK;
+    job->stored = job->last.step;
+    return emb_trainer_store(job->trainer, path, &mark, error);
+}
+
+/* Goes on where the checkpoint was written: batches that were taken are passed by. */
+static emb_status resume(emb_train_job *job, emb_error *error) {
+    const char *path = job->options->train.checkpoint_path;
+    emb_train_mark found, mine;
+    if (!job->options->train.resume) return EMB_OK;
+    emb_status status = emb_trainer_resume(&found, job->trainer, path, error);
+    if (status == EMB_NOT_FOUND) return EMB_OK; /* the first run of a job that resumes */
+    if (status != EMB_OK) return status;
+    job->last.step = found.numbers[0];
+    mine = mark_of(job);
+    if (memcmp(&mine, &found, sizeof mine) != 0)
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                            "%.*s: is of other examples, batches, seed or steps; state the same",
+                            EMB_APP_CUT(path, 150));
+    for (uint64_t n = 0; n < job->last.step; n++) emb_batches_next(&job->batches);
+    job->stored = job->resumed = job->last.step;
+    return EMB_OK;
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
 
 /* Opens what can fail quickly before what takes long; the output among it, which is written last.
  */
@@ -191,7 +235,7 @@ static emb_status open_job(emb_train_job *job, emb_session *session, emb_error *
     if (job->pairs.paths_count)
         EMB_APP_TRY(emb_examples_read(&job->pairs, job->pairs.memory, job->buffer, error));
     emb_batches_begin(&job->batches, 0);
-    return EMB_OK;
+    return resume(job, error);
 }
 
 /* The model is written last: whether it can be is seen before the work. */
@@ -263,7 +307,7 @@ static emb_status take_step(emb_train_job *job, emb_error *error) {
     }
     EMB_APP_TRY(emb_trainer_step(&job->last, job->trainer, job->texts,
                                  examples->scores ? job->labels : NULL, count, error));
-    if (job->last.step == 1) job->first = job->last;
+    if (job->first.step == 0) job->first = job->last;
     emb_train_show_step(job);
     return EMB_OK;
 }
@@ -271,11 +315,13 @@ static emb_status take_step(emb_train_job *job, emb_error *error) {
 /* All steps, until a signal comes. */
 static emb_status take_steps(emb_train_job *job, const emb_session *session, emb_error *error) {
     uint32_t every = job->options->train.eval_steps;
+    uint32_t stated = job->options->train.checkpoint_steps, often = stated ? stated : 100;
     job->started = emb_app_seconds();
     while (job->last.step < job->steps && !emb_signals_received()) {
         EMB_APP_TRY(take_step(job, error));
         bool now = every && job->last.step % every == 0 && job->last.step < job->steps;
         if (now) EMB_APP_TRY(evaluate(job, session, &job->spearman_after, error));
+        if (job->last.step % often == 0) EMB_APP_TRY(store(job, error));
     }
     return EMB_OK;
 }
@@ -290,13 +336,14 @@ static int finish(emb_train_job *job, const emb_session *session, emb_status sta
     emb_output_set_stop(-1); /* what is left to say is short, whatever signal has come */
     job->seconds = emb_app_seconds() - job->started;
     job->interrupted = job->last.step < job->steps;
+    if (status == EMB_OK && job->last.step > job->resumed) status = store(job, error);
     if (status == EMB_OK && !signal) status = evaluate(job, session, &job->spearman_after, error);
     if (job->interrupted) job->spearman_after = NAN; /* of an earlier step */
     if (job->progress) emb_line_show("");
     if (status != EMB_OK) code = emb_exit_say(status, error);
     signal = emb_signals_received();
     if (job->interrupted && signal) code = 128 + signal;
-    if (job->last.step == 0) {
+    if (job->last.step == job->resumed && job->interrupted) {
         if (signal) emb_app_say("interrupted before the first step: nothing was written");
         return code;
     }

@@ -14,7 +14,7 @@ typedef struct emb_pairs {
     emb_csv csv;
     const char *path;
     emb_heading heading;
-    uint32_t rows_max; /* rows of the table, its header included */
+    uint32_t rows_max;                                  /* rows of the table, its header included */
     uint32_t score_column, first_column, second_column; /* 0-based */
     double *scores; /* [rows_max], the caller's; NaN: the row is invalid */
     uint32_t pairs; /* rows given so far */

@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "encoder/positions.h"
 
+enum { LOAD_ROWS = 64 }; /* that are read at once */
+
 /* The order inside a layer: queries, keys and values lie side by side, as one matrix. */
 static const emb_tensor_role layer_order[] = {
     EMB_TENSOR_QUERY,          EMB_TENSOR_KEY,
@@ -60,16 +62,19 @@ emb_status emb_params_load(float *values, const emb_params *params, void *scratc
                            emb_error *error) {
     for (uint32_t i = 0; i < params->count; i++) {
         const emb_param *t = &params->tensors[i];
-        for (uint32_t row = 0; row < t->rows; row++)
-            EMB_TRY(emb_model_read_rows(params->files, t->role, t->layer, row, 1,
+        for (uint32_t row = 0; row < t->rows; row += LOAD_ROWS) {
+            uint32_t rows = t->rows - row < LOAD_ROWS ? t->rows - row : LOAD_ROWS;
+            EMB_TRY(emb_model_read_rows(params->files, t->role, t->layer, row, rows,
                                         values + t->first + (size_t)row * t->cols, scratch, error));
+        }
     }
     return EMB_OK;
 }
 
-uint32_t emb_params_cols_max(const emb_params *params) {
+size_t emb_params_scratch_bytes(const emb_params *params) {
     const emb_layer_spec *spec = &params->shape->spec;
-    return spec->intermediate > spec->hidden ? spec->intermediate : spec->hidden;
+    uint32_t cols = spec->intermediate > spec->hidden ? spec->intermediate : spec->hidden;
+    return emb_model_scratch_bytes((uint64_t)LOAD_ROWS * cols);
 }
 
 const emb_param *emb_params_find(const emb_params *params, emb_tensor_role role, uint32_t layer) {

@@ -42,13 +42,12 @@ typedef struct emb_params {
 void emb_params_layout(emb_params *params, const emb_shape *shape, const emb_model_files *files,
                        emb_ledger *ledger);
 
-/* Reads all tensors into values [params->values]. scratch: emb_model_scratch_bytes of the longest
- * row. Fails: as emb_model_read_rows. */
+/* Reads all tensors into values [params->values]. Needs scratch of emb_params_scratch_bytes.
+ * Fails: as emb_model_read_rows. */
 emb_status emb_params_load(float *values, const emb_params *params, void *scratch,
                            emb_error *error);
 
-/* Values of a tensor's row, at most: what the scratch of loading is for. */
-uint32_t emb_params_cols_max(const emb_params *params);
+size_t emb_params_scratch_bytes(const emb_params *params);
 
 /* The tensor, or NULL if the family has none such. */
 const emb_param *emb_params_find(const emb_params *params, emb_tensor_role role, uint32_t layer);

@@ -23,6 +23,10 @@
  */
 #define TILE_TOKENS 2048
 
+/* What is kept of a batch to save time, where no budget is stated: 50,000 tokens of six layers that
+ * are 384 wide. */
+#define KEPT_BYTES (1ull << 30)
+
 /* ---- options and memory ---------------------------------------------------------------------- */
 
 static emb_status check_options(const emb_train_options *o, const emb_model *model,
@@ -96,8 +100,7 @@ static void layout(emb_trainer *t, uint32_t tile_tokens, uint32_t slabs, emb_led
     emb_loss_layout(&t->loss, o->batch_examples, o->example_texts, width, o->threads, ledger);
     emb_ledger_item(ledger, "reading and saving");
     emb_directory_layout(&t->directory, ledger);
-    t->scratch =
-        emb_ledger_take(ledger, emb_model_scratch_bytes(emb_params_cols_max(&t->params)), 1);
+    t->scratch = emb_ledger_take(ledger, emb_params_scratch_bytes(&t->params), 1);
     emb_team_layout(&t->team, o->threads, ledger);
 }
 
@@ -121,13 +124,11 @@ static void describe_plan(emb_train_plan *plan, const emb_ledger *ledger, uint64
         region->items[region->items_count++] = ledger->items[i];
 }
 
-/* Without a stated budget: what is there, but never more than half of it for what is kept of a
- * batch to save time. */
-static uint64_t budget_of(const emb_trainer *t, uint64_t base) {
-    emb_machine machine = {0};
-    if (t->options.host_bytes_max) return t->options.host_bytes_max;
-    emb_process_host(&machine);
-    return base + machine.memory_bytes / 2;
+/* How many tiles to keep: as many as the budget allows, or without one as fit KEPT_BYTES. */
+static uint32_t slabs_of(const emb_trainer *t, uint64_t rest, uint64_t slab, uint32_t tiles) {
+    if (!t->options.host_bytes_max) rest = KEPT_BYTES;
+    uint64_t slabs = 1 + rest / slab;
+    return slabs < tiles ? (uint32_t)slabs : tiles;
 }
 
 /* The largest tiles that the budget allows, and then as many tiles kept as it allows: each spares
@@ -138,7 +139,7 @@ static emb_status choose(emb_trainer *t, emb_error *error) {
     uint64_t now, peak;
     emb_process_memory(&now, &peak);
     uint64_t process = peak + GROWTH_BYTES, base = process + o->caller_bytes;
-    uint64_t most = budget_of(t, base);
+    uint64_t most = o->host_bytes_max ? o->host_bytes_max : UINT64_MAX;
     uint32_t texts = o->batch_examples * o->example_texts;
     uint64_t all = (uint64_t)texts * t->length_max;
     uint32_t tile = o->tokens_per_tile ? o->tokens_per_tile : TILE_TOKENS;
@@ -148,12 +149,12 @@ static emb_status choose(emb_trainer *t, emb_error *error) {
     while (tile > t->length_max && base + bytes_with(t, tile, 1, &ledger) > most)
         tile = tile / 2 > t->length_max ? tile / 2 : t->length_max;
     uint64_t one = bytes_with(t, tile, 1, &ledger), slab = bytes_with(t, tile, 2, &ledger) - one;
-    uint64_t slabs = base + one < most ? 1 + (most - base - one) / slab : 1;
+    uint64_t rest = base + one < most ? most - base - one : 0;
     uint32_t tiles = emb_train_batch_tiles(texts, t->length_max, tile);
-    t->bytes = bytes_with(t, tile, slabs < tiles ? (uint32_t)slabs : tiles, &ledger);
+    t->plan.tiles_kept = slabs_of(t, rest, slab, tiles);
+    t->bytes = bytes_with(t, tile, t->plan.tiles_kept, &ledger);
     t->plan.struct_bytes = sizeof t->plan;
     t->plan.tokens_per_tile = tile;
-    t->plan.tiles_kept = slabs < tiles ? (uint32_t)slabs : tiles;
     t->plan.threads = o->threads;
     t->plan.host_bytes = base + t->bytes;
     describe_plan(&t->plan, &ledger, process, o->caller_bytes, t->bytes);

@@ -44,8 +44,7 @@ static void layout(bench *b, const emb_model *model, const emb_tile *tile, uint3
     emb_train_lane_layout(&b->lane, &b->params, &emb_train_cpu_ops, &sizes, ledger);
     b->lane.values = emb_ledger_take(ledger, b->params.values, sizeof(float));
     b->lane.gradients = emb_ledger_take(ledger, b->params.values, sizeof(float));
-    b->scratch =
-        emb_ledger_take(ledger, emb_model_scratch_bytes(emb_params_cols_max(&b->params)), 1);
+    b->scratch = emb_ledger_take(ledger, emb_params_scratch_bytes(&b->params), 1);
     b->vectors =
         emb_ledger_take(ledger, tile->chunks * (uint64_t)model->shape.spec.hidden, sizeof(float));
 }

@@ -42,8 +42,7 @@ static void layout(rig *r, emb_ledger *ledger) {
     r->first = emb_ledger_take(ledger, r->params.values, sizeof(float));
     r->vectors = emb_ledger_take(ledger, width, sizeof(float));
     r->d_vectors = emb_ledger_take(ledger, width, sizeof(float));
-    r->scratch =
-        emb_ledger_take(ledger, emb_model_scratch_bytes(emb_params_cols_max(&r->params)), 1);
+    r->scratch = emb_ledger_take(ledger, emb_params_scratch_bytes(&r->params), 1);
 }
 
 static float random_value(uint64_t place) {

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""train --checkpoint, --resume: killed at random instants and resumed, it ends with the bits
+of one that was not; checkpoints of something else are refused and stay; --optimizer, --dtype.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+import pathlib
+import random
+import subprocess
+import tempfile
+import time
+
+from common import BERT, MPNET, expect_exit, leftovers, program, ready, run
+from test_train import groups, weights, write
+
+KILLS = 12
+BASE = ("--batch-size", 8, "--dropout", "0.1", "--learning-rate", "1e-3", "-q")
+
+
+def check_killed(tally, folder, source):
+    """SIGKILL at random instants, and on again until it ends by itself."""
+    how = (*BASE, "--steps", 600, "--optimizer", "adamw8")
+    started = time.monotonic()
+    expect_exit(tally, run("train", BERT, "-i", source, "-o", folder / "whole", *how), 0)
+    lasted = time.monotonic() - started
+    draw = random.Random(4)
+    arguments = ["train", BERT, "-i", source, "-o", folder / "parts", *how, "--checkpoint",
+                 folder / "state", "--checkpoint-steps", 3, "--resume", "--force"]
+    kills = 0
+    for _ in range(KILLS):
+        process = subprocess.Popen([program.PROGRAM, *map(str, arguments)])
+        try:
+            process.wait(draw.uniform(0.02, 0.5) * lasted)
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+    expect_exit(tally, run(*arguments), 0, what=f"after {kills} kills")
+    tally.expect(kills > 0 and weights(folder / "parts") == weights(folder / "whole"),
+                 f"the same bits after {kills} kills")
+
+
+def check_refused(tally, folder, source):
+    """Checkpoints that do not belong to what is asked for; options that need one."""
+    state = folder / "state"
+    how = (*BASE, "--steps", 6, "--checkpoint", state)
+    expect_exit(tally, run("train", BERT, "-i", source, "-o", folder / "a", *how), 0)
+    before = state.read_bytes()
+    for model, options, code, words in [
+            (BERT, ("--steps", 7), 64, "state the same"), (BERT, ("--seed", 3), 64, "the same"),
+            (BERT, ("--batch-size", 4), 64, "state the same"),
+            (BERT, ("--optimizer", "adamw8"), 64, "32 bits"),
+            (MPNET, (), 65, "another shape")]:
+        done = run("train", model, "-i", source, "-o", folder / "b", *how, *options, "--resume")
+        expect_exit(tally, done, code, words, what=str(options))
+        tally.expect(state.read_bytes() == before and not (folder / "b").exists(),
+                     f"{options}: the checkpoint stays, nothing is written")
+    state.write_bytes(before[:-40])
+    done = run("train", BERT, "-i", source, "-o", folder / "b", *how, "--resume")
+    expect_exit(tally, done, 65, "cut")
+    state.write_bytes(before[:5000] + bytes([before[5000] ^ 1]) + before[5001:])
+    done = run("train", BERT, "-i", source, "-o", folder / "b", *how, "--resume")
+    expect_exit(tally, done, 65, "damaged")
+    for options, words in [(("--resume",), "--checkpoint FILE"),
+                           (("--checkpoint-steps", 5), "--checkpoint FILE"),
+                           (("--optimizer", "sgd"), "adamw"), (("--dtype", "f16"), "bf16")]:
+        done = run("train", BERT, "-i", source, "-o", folder / "b", *BASE, *options)
+        expect_exit(tally, done, 64, words, what=str(options))
+    tally.expect(not leftovers(folder), "files are left")
+
+
+def check_no_room(tally, folder, source):
+    """A checkpoint that cannot be written ends the training; what was trained is kept."""
+    done = run("train", BERT, "-i", source, "-o", folder / "c", *BASE, "--steps", 4, "--checkpoint",
+               folder / "no/such/folder/state", "--checkpoint-steps", 2)
+    expect_exit(tally, done, 74, "no/such/folder", "ended after step 2 of 4")
+    tally.expect((folder / "c/model.safetensors").exists(), "the model is kept")
+
+
+def main():
+    """All of it, in a folder of its own."""
+    tally = program.Tally()
+    if ready(tally):
+        for check in (check_killed, check_refused, check_no_room):
+            with tempfile.TemporaryDirectory(prefix="embound-train-") as name:
+                folder = pathlib.Path(name)
+                source = write(folder / "groups.csv", groups(60, 2), ["anchor", "positive"])
+                check(tally, folder, source)
+    tally.end()
+
+
+if __name__ == "__main__":
+    main()
