@@ -63,16 +63,6 @@ static void bind_job(eval_job *job, emb_session *session, bool against) {
     job->vectors = against ? emb_session_take(session, 2 * job->pairs_max * vector) : NULL;
 }
 
-static double cosine(const float *a, const float *b, uint32_t dim) {
-    double ab = 0, aa = 0, bb = 0;
-    for (uint32_t i = 0; i < dim; i++) {
-        ab += (double)a[i] * b[i];
-        aa += (double)a[i] * a[i];
-        bb += (double)b[i] * b[i];
-    }
-    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : NAN;
-}
-
 /* Two rows make a pair; the first one's vector must be kept, for it is gone with the next rows. */
 static void take_half(eval_job *job, const emb_row *row, uint64_t text) {
     bool good = row->status == EMB_OK;
@@ -81,7 +71,7 @@ static void take_half(eval_job *job, const emb_row *row, uint64_t text) {
         if (good) memcpy(job->first, row->values, job->dim * sizeof(float));
     } else {
         bool both = good && job->first_good;
-        job->cosines[text / 2] = both ? cosine(job->first, row->values, job->dim) : NAN;
+        job->cosines[text / 2] = both ? emb_scores_cosine(job->first, row->values, job->dim) : NAN;
     }
 }
 
@@ -109,7 +99,7 @@ static emb_status compare_rows(void *user, const emb_row *rows, uint32_t count, 
         const float *kept = job->vectors + text * job->dim;
         take_half(job, &rows[i], text);
         if (rows[i].status != EMB_OK) continue;
-        double value = cosine(kept, rows[i].values, job->dim);
+        double value = emb_scores_cosine(kept, rows[i].values, job->dim);
         if (!isfinite(value)) continue;
         job->against_sum += value;
         job->against_min =

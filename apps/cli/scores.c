@@ -5,6 +5,16 @@
 
 #include <math.h>
 
+double emb_scores_cosine(const float *a, const float *b, uint32_t dim) {
+    double ab = 0, aa = 0, bb = 0;
+    for (uint32_t i = 0; i < dim; i++) {
+        ab += (double)a[i] * b[i];
+        aa += (double)a[i] * a[i];
+        bb += (double)b[i] * b[i];
+    }
+    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : NAN;
+}
+
 double emb_scores_pearson(const double *a, const double *b, uint32_t count) {
     double mean_a = 0, mean_b = 0, ab = 0, aa = 0, bb = 0;
     for (uint32_t i = 0; i < count; i++) {

@@ -247,16 +247,6 @@ static emb_status open_outputs(emb_train_job *job, emb_error *error) {
 
 /* ---- evaluation ------------------------------------------------------------------------------ */
 
-static double cosine(const float *a, const float *b, uint32_t dim) {
-    double ab = 0, aa = 0, bb = 0;
-    for (uint32_t i = 0; i < dim; i++) {
-        ab += (double)a[i] * b[i];
-        aa += (double)a[i] * a[i];
-        bb += (double)b[i] * b[i];
-    }
-    return aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : 0;
-}
-
 /* As many pairs at once as a batch has texts for. */
 static emb_status take_cosines(emb_train_job *job, uint32_t begin, uint32_t count, uint32_t width,
                                emb_error *error) {
@@ -266,7 +256,8 @@ static emb_status take_cosines(emb_train_job *job, uint32_t begin, uint32_t coun
     EMB_APP_TRY(emb_trainer_encode(&vectors, job->trainer, job->texts, 2 * count, error));
     for (uint32_t i = 0; i < count; i++) {
         const float *first = vectors + (size_t)2 * i * width;
-        job->cosines[begin + i] = cosine(first, first + width, job->dim);
+        double value = emb_scores_cosine(first, first + width, job->dim);
+        job->cosines[begin + i] = isnan(value) ? 0 : value; /* of a text without any token */
     }
     return EMB_OK;
 }

@@ -5,16 +5,15 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "package/growing.h"
 #include "quantizer/quantizer.h"
 
 #define LAYER_ROLES (EMB_TENSOR_ROLES - EMB_TENSOR_QUERY)
-#define ENTRY_BYTES 512
 
 /* ---- the weights' file ----------------------------------------------------------------------- */
 
@@ -74,35 +73,17 @@ static bool describe(entry *e, const emb_package *out, emb_tensor_role role, uin
     return part == EMB_PACKAGE_SCALES || four;
 }
 
-/* Writes header text at *place; while the descriptor is -1 it only advances *place. */
-static emb_status put(emb_package *out, uint64_t *place, emb_error *error, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-static emb_status put(emb_package *out, uint64_t *place, emb_error *error, const char *format,
-                      ...) {
-    char text[ENTRY_BYTES];
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    if (length < 0 || (size_t)length >= sizeof text)
-        return emb_error_set(error, EMB_INTERNAL, "an entry of the header is too long");
-    uint64_t at = *place;
-    *place += (uint64_t)length;
-    if (out->descriptor < 0) return EMB_OK;
-    return emb_file_write_at(out->descriptor, text, (size_t)length, at, out->weights, error);
-}
-
-static emb_status put_tensor(emb_package *out, uint64_t *place, emb_tensor_role role,
+static emb_status put_tensor(emb_package *out, emb_growing *file, emb_tensor_role role,
                              uint32_t layer, uint32_t part, const entry *e, uint64_t data,
                              emb_error *error) {
     static const char *const suffixes[EMB_PACKAGE_PARTS] = {"", ".scales", ".zeros", ".smooth"};
     char name[256], dims[32];
     emb_model_tensor_name(name, sizeof name, out->model->files, role, layer);
     snprintf(dims, sizeof dims, e->rank == 2 ? "%u,%u" : "%u", e->dims[0], e->dims[1]);
-    return put(out, place, error,
-               ",\"%s%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%" PRIu64 ",%" PRIu64
-               "]}",
-               name, suffixes[part], e->dtype, dims, data, data + e->bytes);
+    return emb_growing_put(file, error,
+                           ",\"%s%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%" PRIu64
+                           ",%" PRIu64 "]}",
+                           name, suffixes[part], e->dtype, dims, data, data + e->bytes);
 }
 
 /* The dtype's order in the file: the widest first, so that all are aligned. */
@@ -111,7 +92,8 @@ static uint32_t turn_of(const char *dtype) {
 }
 
 /* Writes the header's entries of every tensor, in the file's order. */
-static emb_status put_tensors(emb_package *out, uint64_t *place, uint64_t *data, emb_error *error) {
+static emb_status put_tensors(emb_package *out, emb_growing *file, uint64_t *data,
+                              emb_error *error) {
     uint32_t slots = slots_of(&out->model->shape);
     for (uint32_t i = 0; i < 3 * slots * EMB_PACKAGE_PARTS; i++) {
         uint32_t turn = i / (slots * EMB_PACKAGE_PARTS);
@@ -121,36 +103,34 @@ static emb_status put_tensors(emb_package *out, uint64_t *place, uint64_t *data,
         entry e;
         if (!describe(&e, out, role, layer, part)) continue;
         if (turn != turn_of(e.dtype)) continue;
-        EMB_TRY(put_tensor(out, place, role, layer, part, &e, *data, error));
+        EMB_TRY(put_tensor(out, file, role, layer, part, &e, *data, error));
         *offset_of(out, role, layer, part) = *data;
         *data += e.bytes;
     }
     return EMB_OK;
 }
 
-static emb_status put_header(emb_package *out, uint64_t *place, uint64_t *data, emb_error *error) {
-    EMB_TRY(put(out, place, error, "{\"__metadata__\":{\"format\":\"pt\",\"quantized\":\"%s\"}",
-                emb_dtype_name(out->dtype)));
-    EMB_TRY(put_tensors(out, place, data, error));
-    return put(out, place, error, "}");
+static emb_status put_header(emb_package *out, emb_growing *file, uint64_t *data,
+                             emb_error *error) {
+    EMB_TRY(emb_growing_put(file, error,
+                            "{\"__metadata__\":{\"format\":\"pt\",\"quantized\":\"%s\"}",
+                            emb_dtype_name(out->dtype)));
+    EMB_TRY(put_tensors(out, file, data, error));
+    return emb_growing_put(file, error, "}");
 }
 
 /* Makes the tensors' offsets relative to the file. */
 static emb_status write_header(emb_package *out, emb_error *error) {
     unsigned char head[8];
-    uint64_t place = 8, data = 0;
-    int descriptor = out->descriptor;
-    out->descriptor = -1;
-    emb_status status = put_header(out, &place, &data, error); /* to measure it */
-    out->descriptor = descriptor;
-    EMB_TRY(status);
-    uint64_t padded = (place + 7) / 8 * 8;
+    uint64_t data = 0;
+    emb_growing measured = {-1, out->weights, 8}, file = {out->descriptor, out->weights, 8};
+    EMB_TRY(put_header(out, &measured, &data, error));
+    uint64_t padded = (measured.at + 7) / 8 * 8;
     for (uint32_t i = 0; i < 8; i++) head[i] = (unsigned char)((padded - 8) >> 8 * i);
-    EMB_TRY(emb_file_write_at(descriptor, head, sizeof head, 0, out->weights, error));
-    place = 8;
+    EMB_TRY(emb_file_write_at(file.descriptor, head, sizeof head, 0, out->weights, error));
     data = 0;
-    EMB_TRY(put_header(out, &place, &data, error));
-    EMB_TRY(put(out, &place, error, "%*s", (int)(padded - place), ""));
+    EMB_TRY(put_header(out, &file, &data, error));
+    EMB_TRY(emb_growing_put(&file, error, "%*s", (int)(padded - file.at), ""));
     for (uint32_t i = 0; i < slots_of(&out->model->shape) * EMB_PACKAGE_PARTS; i++)
         out->offsets[i] += padded;
     out->bytes = padded + data;

@@ -3,47 +3,24 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "package/growing.h"
 #include "train/trainer.h"
 
 #define ENTRY_BYTES 512
-
-/* A file as it grows; with a descriptor of -1 it is only measured. */
-typedef struct growing {
-    int descriptor;
-    const char *path;
-    uint64_t at;
-} growing;
-
-static emb_status put(growing *file, emb_error *error, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static emb_status put(growing *file, emb_error *error, const char *format, ...) {
-    char text[ENTRY_BYTES];
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    if (length < 0 || (size_t)length >= sizeof text)
-        return emb_error_set(error, EMB_INTERNAL, "an entry of the header is too long");
-    uint64_t at = file->at;
-    file->at += (uint64_t)length;
-    if (file->descriptor < 0) return EMB_OK;
-    return emb_file_write_at(file->descriptor, text, (size_t)length, at, file->path, error);
-}
 
 static uint64_t bytes_of(const emb_param *tensor) {
     return (uint64_t)tensor->rows * tensor->cols * sizeof(float);
 }
 
 /* The header's JSON: tensors lie in the file as in the table, without what aligns them there. */
-static emb_status put_header(growing *file, const emb_params *params, emb_error *error) {
+static emb_status put_header(emb_growing *file, const emb_params *params, emb_error *error) {
     uint64_t data = 0;
-    EMB_TRY(put(file, error, "{\"__metadata__\":{\"format\":\"pt\"}"));
+    EMB_TRY(emb_growing_put(file, error, "{\"__metadata__\":{\"format\":\"pt\"}"));
     for (uint32_t i = 0; i < params->count; i++) {
         const emb_param *t = &params->tensors[i];
         char name[256], dims[32];
@@ -52,17 +29,17 @@ static emb_status put_header(growing *file, const emb_params *params, emb_error 
             snprintf(dims, sizeof dims, "%u,%u", t->rows, t->cols);
         else
             snprintf(dims, sizeof dims, "%u", t->cols);
-        EMB_TRY(put(file, error,
-                    ",\"%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":[%" PRIu64
-                    ",%" PRIu64 "]}",
-                    name, dims, data, data + bytes_of(t)));
+        EMB_TRY(emb_growing_put(
+            file, error,
+            ",\"%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}",
+            name, dims, data, data + bytes_of(t)));
         data += bytes_of(t);
     }
-    return put(file, error, "}");
+    return emb_growing_put(file, error, "}");
 }
 
-static emb_status write_weights(growing *file, const emb_trainer *t, emb_error *error) {
-    growing measured = {-1, file->path, 8};
+static emb_status write_weights(emb_growing *file, const emb_trainer *t, emb_error *error) {
+    emb_growing measured = {-1, file->path, 8};
     unsigned char head[8];
     EMB_TRY(put_header(&measured, &t->params, error));
     uint64_t data = (measured.at + 7) / 8 * 8;
@@ -70,7 +47,7 @@ static emb_status write_weights(growing *file, const emb_trainer *t, emb_error *
     EMB_TRY(emb_file_write_at(file->descriptor, head, sizeof head, 0, file->path, error));
     file->at = 8;
     EMB_TRY(put_header(file, &t->params, error));
-    EMB_TRY(put(file, error, "%*s", (int)(data - file->at), ""));
+    EMB_TRY(emb_growing_put(file, error, "%*s", (int)(data - file->at), ""));
     for (uint32_t i = 0; i < t->params.count; i++) {
         const emb_param *tensor = &t->params.tensors[i];
         EMB_TRY(emb_file_write_at(file->descriptor, t->lane.values + tensor->first,
@@ -80,31 +57,34 @@ static emb_status write_weights(growing *file, const emb_trainer *t, emb_error *
     return EMB_OK;
 }
 
-static emb_status write_card(growing *file, const emb_trainer *t, emb_error *error) {
+static emb_status write_card(emb_growing *file, const emb_trainer *t, emb_error *error) {
     static const char *const losses[] = {"multiple negatives ranking", "CoSENT",
                                          "squared error of the cosine"};
     const emb_train_options *o = &t->options;
-    EMB_TRY(put(file, error,
-                "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n"
-                "tags:\n- sentence-transformers\n- sentence-similarity\n- feature-extraction\n"
-                "---\n\n# %.200s, fine-tuned\n\n",
-                t->model->info.name));
-    EMB_TRY(put(file, error,
-                "Trained by embound %s from %.200s: %llu steps of up to %u examples of %u texts, "
-                "loss: %s, scale %g.\n",
-                emb_version(), t->model->info.name, (unsigned long long)t->optimizer.step,
-                o->batch_examples, o->example_texts, losses[o->loss.kind], o->loss.scale));
-    return put(file, error,
-               "AdamW with a learning rate of %g, weight decay %g, gradients clipped at %g; texts "
-               "cut at %u tokens.\n",
-               o->learning_rate, o->weight_decay, o->clip_norm, t->length_max);
+    EMB_TRY(emb_growing_put(
+        file, error,
+        "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n"
+        "tags:\n- sentence-transformers\n- sentence-similarity\n- feature-extraction\n"
+        "---\n\n# %.200s, fine-tuned\n\n",
+        t->model->info.name));
+    EMB_TRY(emb_growing_put(
+        file, error,
+        "Trained by embound %s from %.200s: %llu steps of up to %u examples of %u texts, "
+        "loss: %s, scale %g.\n",
+        emb_version(), t->model->info.name, (unsigned long long)t->optimizer.step,
+        o->batch_examples, o->example_texts, losses[o->loss.kind], o->loss.scale));
+    return emb_growing_put(
+        file, error,
+        "AdamW with a learning rate of %g, weight decay %g, gradients clipped at %g; texts "
+        "cut at %u tokens.\n",
+        o->learning_rate, o->weight_decay, o->clip_norm, t->length_max);
 }
 
-typedef emb_status (*writer)(growing *file, const emb_trainer *trainer, emb_error *error);
+typedef emb_status (*writer)(emb_growing *file, const emb_trainer *trainer, emb_error *error);
 
 static emb_status write_file(emb_trainer *t, const char *name, writer write, emb_error *error) {
     char path[EMB_DIRECTORY_PATH];
-    growing file = {-1, path, 0};
+    emb_growing file = {-1, path, 0};
     EMB_TRY(emb_directory_create(&t->directory, &file.descriptor, path, name, error));
     emb_status status = write(&file, t, error);
     emb_status finished = emb_file_finish(file.descriptor, path, status == EMB_OK ? error : NULL);

@@ -93,9 +93,26 @@ static void scores_back(const ranking *r, const tile *t) {
     }
 }
 
+/* Adds to d_a, or to d_b, what a tile's similarities give. */
+static void add_gradient(const ranking *r, const tile *t, bool of_anchors) {
+    uint32_t width = r->room->width;
+    multiply(r, t);
+    scores_back(r, t);
+    emb_matmul product = {.n = width, .a = t->scores, .b_row = width, .c_row = width};
+    size_t anchors = (size_t)t->row * width, candidates = (size_t)t->column * width;
+    product.m = of_anchors ? t->rows : t->columns;
+    product.k = of_anchors ? t->columns : t->rows;
+    product.a_row = of_anchors ? EMB_LOSS_COLUMNS : 1;
+    product.a_col = of_anchors ? 1 : EMB_LOSS_COLUMNS;
+    product.b = of_anchors ? r->b + candidates : r->a + anchors;
+    product.c = of_anchors ? r->d_a + anchors : r->d_b + candidates;
+    product.add = true;
+    product.work = t->work;
+    r->room->kernels->matmul(&product);
+}
+
 static void anchors_part(void *user, uint32_t index, uint32_t count) {
     const ranking *r = user;
-    uint32_t width = r->room->width;
     tile t = tile_of(r, index);
     uint32_t end = emb_team_begin(r->anchors, EMB_LOSS_ROWS, index + 1, count);
     for (t.row = emb_team_begin(r->anchors, EMB_LOSS_ROWS, index, count); t.row < end;
@@ -103,28 +120,13 @@ static void anchors_part(void *user, uint32_t index, uint32_t count) {
         t.rows = least(EMB_LOSS_ROWS, r->anchors - t.row);
         for (t.column = 0; t.column < r->candidates; t.column += EMB_LOSS_COLUMNS) {
             t.columns = least(EMB_LOSS_COLUMNS, r->candidates - t.column);
-            multiply(r, &t);
-            scores_back(r, &t);
-            emb_matmul product = {.m = t.rows,
-                                  .n = width,
-                                  .k = t.columns,
-                                  .a = t.scores,
-                                  .a_row = EMB_LOSS_COLUMNS,
-                                  .a_col = 1,
-                                  .b = r->b + (size_t)t.column * width,
-                                  .b_row = width,
-                                  .c = r->d_a + (size_t)t.row * width,
-                                  .c_row = width,
-                                  .add = true,
-                                  .work = t.work};
-            r->room->kernels->matmul(&product);
+            add_gradient(r, &t, true);
         }
     }
 }
 
 static void candidates_part(void *user, uint32_t index, uint32_t count) {
     const ranking *r = user;
-    uint32_t width = r->room->width;
     tile t = tile_of(r, index);
     uint32_t end = emb_team_begin(r->candidates, EMB_LOSS_COLUMNS, index + 1, count);
     for (t.column = emb_team_begin(r->candidates, EMB_LOSS_COLUMNS, index, count); t.column < end;
@@ -132,21 +134,7 @@ static void candidates_part(void *user, uint32_t index, uint32_t count) {
         t.columns = least(EMB_LOSS_COLUMNS, r->candidates - t.column);
         for (t.row = 0; t.row < r->anchors; t.row += EMB_LOSS_ROWS) {
             t.rows = least(EMB_LOSS_ROWS, r->anchors - t.row);
-            multiply(r, &t);
-            scores_back(r, &t);
-            emb_matmul product = {.m = t.columns,
-                                  .n = width,
-                                  .k = t.rows,
-                                  .a = t.scores,
-                                  .a_row = 1,
-                                  .a_col = EMB_LOSS_COLUMNS,
-                                  .b = r->a + (size_t)t.row * width,
-                                  .b_row = width,
-                                  .c = r->d_b + (size_t)t.column * width,
-                                  .c_row = width,
-                                  .add = true,
-                                  .work = t.work};
-            r->room->kernels->matmul(&product);
+            add_gradient(r, &t, false);
         }
     }
 }
