@@ -44,7 +44,7 @@ const emb_command_entry emb_command_list[] = {
      "input options are those of --calibrate."},
     {"train", EMB_CLI_TRAIN, emb_command_train, "MODEL -i FILE... -o DIR [options]",
      "fine-tune a model on examples (csv, tsv, jsonl), inside the budget",
-     "Trains the whole model on a CPU in f32 and writes it anew, as a directory that embound and "
+     "Trains the whole model on a CPU and writes it anew, as a directory that embound and "
      "sentence-transformers read. Examples are an anchor, a positive and any number of negatives, "
      "or two sentences and a score. The bits do not depend on the number of threads. Ctrl-C ends "
      "it "

@@ -35,6 +35,7 @@ static const char *find_fault(const emb_options *options) {
     if (train->warmup_steps && train->warmup_ratio > 0)
         return "--warmup-steps and --warmup-ratio: state one of them";
     if (train->symmetric && !is_ranking(options)) return "--symmetric is of --loss ranking alone";
+    if (!(train->scale > 0)) return "--scale must be above 0";
     if (!(train->learning_rate > 0)) return "--learning-rate must be above 0";
     if (compares && train->batch_size < 2)
         return "--batch-size 1: this loss compares the examples of a batch; state 2 or more";
@@ -50,9 +51,15 @@ static emb_status check_options(const emb_options *options, emb_error *error) {
     const emb_train_settings *train = &options->train;
     const char *fault = find_fault(options), *paths[] = {train->eval_path};
     if (fault) return emb_app_fail(error, EMB_INVALID_ARGUMENT, "%s", fault);
+    const char *checkpoint = train->checkpoint_path;
     EMB_APP_TRY(
         emb_cli_check_output(train->log_path, options->inputs, options->inputs_count, error));
+    EMB_APP_TRY(emb_cli_check_output(checkpoint, options->inputs, options->inputs_count, error));
+    if (checkpoint && train->log_path && emb_output_is_same(checkpoint, train->log_path))
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                            "--checkpoint and --log are the same file; choose another name");
     if (!train->eval_path) return EMB_OK;
+    EMB_APP_TRY(emb_cli_check_output(checkpoint, paths, 1, error));
     return emb_cli_check_output(train->log_path, paths, 1, error);
 }
 
@@ -184,8 +191,36 @@ static emb_train_options trainer_options(const emb_train_job *job, uint64_t call
 static emb_train_mark mark_of(const emb_train_job *job) {
     const emb_batches *b = &job->batches;
     uint64_t how = (uint64_t)b->shuffles << 1 | (uint64_t)b->no_duplicates;
-    return (emb_train_mark){
-        .numbers = {job->last.step, job->examples.count, b->size, how, b->seed, job->steps}};
+    return (emb_train_mark){.numbers = {job->last.step, job->examples.count, b->size, how, b->seed,
+                                        job->steps, job->digest}};
+}
+
+/* FNV-1a (Fowler, Noll, Vo). */
+static uint64_t digest(uint64_t sum, const void *bytes, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        sum = (sum ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u;
+    return sum;
+}
+
+/* Of the examples, and of the options that change what is learnt from them. */
+static uint64_t digest_job(const emb_train_job *job) {
+    const emb_examples *e = &job->examples;
+    const emb_train_settings *t = &job->options->train;
+    const emb_limits *limits = &job->options->settings.limits;
+    const double numbers[] = {
+        (double)t->loss,  (double)t->schedule,   (double)t->symmetric,
+        t->scale,         t->learning_rate,      t->weight_decay,
+        t->max_grad_norm, t->warmup_ratio,       (double)t->warmup_steps,
+        t->dropout,       (double)limits->dtype, (double)limits->chunk_tokens_max};
+    uint64_t sum = digest(0xcbf29ce484222325u, numbers, sizeof numbers);
+    for (uint32_t row = 0; row < e->count; row++) {
+        for (uint32_t k = 0; k < e->texts; k++) {
+            emb_text text = emb_examples_text(e, row, k);
+            sum = digest(digest(sum, &text.length, sizeof text.length), text.data, text.length);
+        }
+        if (e->scores) sum = digest(sum, &e->scores[row], sizeof e->scores[row]);
+    }
+    return sum;
 }
 
 static emb_status store(emb_train_job *job, emb_error *error) {
@@ -208,7 +243,7 @@ static emb_status resume(emb_train_job *job, emb_error *error) {
     mine = mark_of(job);
     if (memcmp(&mine, &found, sizeof mine) != 0)
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "%.*s: is of other examples, batches, seed or steps; state the same",
+                            "%.*s: is of other examples or options; state the same",
                             EMB_APP_CUT(path, 150));
     for (uint64_t n = 0; n < job->last.step; n++) emb_batches_next(&job->batches);
     job->stored = job->resumed = job->last.step;
@@ -235,6 +270,7 @@ static emb_status open_job(emb_train_job *job, emb_session *session, emb_error *
     if (job->pairs.paths_count)
         EMB_APP_TRY(emb_examples_read(&job->pairs, job->pairs.memory, job->buffer, error));
     emb_batches_begin(&job->batches, 0);
+    job->digest = digest_job(job);
     return resume(job, error);
 }
 
@@ -242,6 +278,10 @@ static emb_status open_job(emb_train_job *job, emb_session *session, emb_error *
 static emb_status open_outputs(emb_train_job *job, emb_error *error) {
     const emb_options *options = job->options;
     EMB_APP_TRY(emb_trainer_try_save(job->trainer, options->output, options->force, error));
+    if (job->resumed == 0) { /* shows whether it can be written */
+        job->stored = UINT64_MAX;
+        EMB_APP_TRY(store(job, error));
+    }
     return emb_train_log_open(job, error);
 }
 
@@ -338,6 +378,7 @@ static int finish(emb_train_job *job, const emb_session *session, emb_status sta
         if (signal) emb_app_say("interrupted before the first step: nothing was written");
         return code;
     }
+    if (job->first.step == 0) emb_app_say("all steps had been taken already");
     status = emb_trainer_save(job->trainer, options->output, options->force, &again);
     if (status != EMB_OK) return emb_exit_say(status, &again);
     if (job->interrupted)

@@ -94,6 +94,9 @@ static emb_status copy_bytes(int from, const char *from_path, int to, const char
 
 static emb_status copy_companion(void *user, const char *name, emb_error *error) {
     emb_directory *out = user;
+    /* a file that the maker has written itself, such as a model card, stands */
+    for (uint32_t i = 0; i < out->written_count; i++)
+        if (strcmp(out->written[i], name) == 0) return EMB_OK;
     char root[EMB_MODEL_PATH_MAX], from_path[EMB_DIRECTORY_PATH], to_path[EMB_DIRECTORY_PATH];
     int from, to;
     uint64_t bytes;

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -100,6 +101,25 @@ static emb_status write_state(int descriptor, const emb_trainer *t, const emb_tr
     return EMB_OK;
 }
 
+/* What is at the place may be replaced if it is empty or a checkpoint. */
+static emb_status check_place(const char *path, emb_error *error) {
+    struct stat about;
+    char magic[8] = "";
+    int descriptor;
+    uint64_t bytes;
+    if (lstat(path, &about) != 0) return EMB_OK;
+    if (S_ISREG(about.st_mode) && about.st_size == 0) return EMB_OK;
+    if (S_ISREG(about.st_mode)) {
+        EMB_TRY(emb_file_open(&descriptor, &bytes, path, error));
+        bool read = bytes >= sizeof magic &&
+                    emb_file_read_at(descriptor, magic, sizeof magic, 0, path, NULL) == EMB_OK;
+        emb_file_close(descriptor);
+        if (read && memcmp(magic, "EMBTRAIN", sizeof magic) == 0) return EMB_OK;
+    }
+    return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                         "%s: is there and is no checkpoint; name another file", path);
+}
+
 emb_status emb_trainer_store(const emb_trainer *t, const char *path, const emb_train_mark *mark,
                              emb_error *error) {
     char temporary[EMB_DIRECTORY_PATH];
@@ -110,6 +130,7 @@ emb_status emb_trainer_store(const emb_trainer *t, const char *path, const emb_t
     int length = snprintf(temporary, sizeof temporary, "%s.tmp-%ld", path, (long)getpid());
     if (length <= 0 || (size_t)length >= sizeof temporary)
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "%.60s...: the path is too long", path);
+    EMB_TRY(check_place(path, error));
     EMB_TRY(emb_file_create(&descriptor, temporary, error));
     emb_status status = write_state(descriptor, t, mark, temporary, error);
     int failed = status == EMB_OK ? emb_file_publish(AT_FDCWD, descriptor, temporary, path) : 0;

@@ -49,6 +49,7 @@ def check_refused(tally, folder, source):
     before = state.read_bytes()
     for model, options, code, words in [
             (BERT, ("--steps", 7), 64, "state the same"), (BERT, ("--seed", 3), 64, "the same"),
+            (BERT, ("--scale", 3), 64, "other examples or options"),
             (BERT, ("--batch-size", 4), 64, "state the same"),
             (BERT, ("--optimizer", "adamw8"), 64, "32 bits"),
             (MPNET, (), 65, "another shape")]:
@@ -70,19 +71,35 @@ def check_refused(tally, folder, source):
     tally.expect(not leftovers(folder), "files are left")
 
 
-def check_no_room(tally, folder, source):
-    """A checkpoint that cannot be written ends the training; what was trained is kept."""
-    done = run("train", BERT, "-i", source, "-o", folder / "c", *BASE, "--steps", 4, "--checkpoint",
-               folder / "no/such/folder/state", "--checkpoint-steps", 2)
-    expect_exit(tally, done, 74, "no/such/folder", "ended after step 2 of 4")
-    tally.expect((folder / "c/model.safetensors").exists(), "the model is kept")
+def check_places(tally, folder, source):
+    """A checkpoint that cannot be written, or would replace something else, is refused at once."""
+    other = folder / "other.txt"
+    other.write_text("of the user")
+    for place, code in [(folder / "no/such/folder/state", 73), (other, 64), (source, 64),
+                        (folder, 64), ("/dev/null", 64)]:
+        before = source.read_bytes()
+        done = run("train", BERT, "-i", source, "-o", folder / "c", *BASE, "--steps", 4,
+                   "--checkpoint", place)
+        tally.expect(done.returncode in (code, 74) and not (folder / "c").exists(),
+                     f"{place}: exit {done.returncode}: {done.stderr}")
+        tally.expect(other.read_text() == "of the user" and source.read_bytes() == before and
+                     pathlib.Path("/dev/null").is_char_device(), f"{place}: stays as it was")
+
+
+def check_card(tally, folder, source):
+    """A model with a README, such as one that train wrote, gets a new one."""
+    how = ("-i", source, *BASE, "--steps", 2)
+    expect_exit(tally, run("train", BERT, "-o", folder / "first", *how), 0)
+    expect_exit(tally, run("train", folder / "first", "-o", folder / "second", *how), 0)
+    card = (folder / "second/README.md").read_text()
+    tally.expect("# first, fine-tuned" in card, card[:200])
 
 
 def main():
     """All of it, in a folder of its own."""
     tally = program.Tally()
     if ready(tally):
-        for check in (check_killed, check_refused, check_no_room):
+        for check in (check_killed, check_refused, check_places, check_card):
             with tempfile.TemporaryDirectory(prefix="embound-train-") as name:
                 folder = pathlib.Path(name)
                 source = write(folder / "groups.csv", groups(60, 2), ["anchor", "positive"])
