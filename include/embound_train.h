@@ -137,7 +137,8 @@ typedef struct emb_train_mark {
 } emb_train_mark;
 
 /* Writes parameters, moments, step and seed as one file, in place of the one before once it is on
- * the disk. mark may be NULL. Fails: EMB_IO (the one before stays).
+ * the disk. mark may be NULL.
+ * Fails: EMB_IO (the one before stays), EMB_INVALID_ARGUMENT (what is there is no checkpoint).
  * Threads: one, the trainer's caller. */
 EMB_API emb_status emb_trainer_store(const emb_trainer *trainer, const char *path,
                                      const emb_train_mark *mark, emb_error *error);
