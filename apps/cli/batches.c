@@ -6,18 +6,11 @@
 
 #include <string.h>
 
-/* SplitMix64 (Steele, Lea and Flood 2014): random number `at` of a stream, whichever came before.
- */
-static uint64_t random_at(uint64_t stream, uint64_t at) {
-    uint64_t z = stream + (at + 1) * UINT64_C(0x9E3779B97F4A7C15);
-    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
-    return z ^ z >> 31;
-}
+#include "base/hash.h"
 
 /* From 0 to below - 1; some are likelier than others by at most `below` in 2^32. */
 static uint32_t random_below(uint64_t stream, uint64_t at, uint32_t below) {
-    return (uint32_t)((random_at(stream, at) >> 32) * below >> 32);
+    return (uint32_t)((emb_hash_mix(stream, at) >> 32) * below >> 32);
 }
 
 static uint64_t round_up(uint64_t bytes) {
@@ -51,7 +44,7 @@ uint64_t emb_batches_per_epoch(const emb_batches *b) {
 /* Fisher and Yates's shuffle. */
 void emb_batches_begin(emb_batches *b, uint32_t epoch) {
     uint32_t count = b->examples->count;
-    uint64_t stream = random_at(b->seed, epoch);
+    uint64_t stream = emb_hash_mix(b->seed, epoch);
     b->epoch = epoch;
     b->next = 0;
     for (uint32_t i = 0; i < count; i++) b->order[i] = i;
@@ -64,18 +57,16 @@ void emb_batches_begin(emb_batches *b, uint32_t epoch) {
 
 /* ---- no text twice --------------------------------------------------------------------------- */
 
-/* FNV-1a. Two texts of one hash are taken for the same: their examples only wait for another
+/* Two texts of one hash are taken for the same: their examples only wait for another
  * batch. */
 static uint64_t hash_of(emb_text text) {
-    const unsigned char *bytes = text.data;
-    uint64_t hash = UINT64_C(0xCBF29CE484222325);
-    for (size_t i = 0; i < text.length; i++) hash = (hash ^ bytes[i]) * UINT64_C(0x100000001B3);
-    return hash ? hash : 1;
+    uint64_t hash = emb_hash_bytes(EMB_HASH_START, text.data, text.length);
+    return hash ? hash : 1; /* 0 is a free place */
 }
 
 /* The place of a hash in the table, or the free one where it belongs. */
 static uint64_t *find(const emb_batches *b, uint64_t hash) {
-    uint64_t at = random_at(hash, 0);
+    uint64_t at = emb_hash_mix(hash, 0);
     while (b->texts[at & (b->table - 1)] && b->texts[at & (b->table - 1)] != hash) at++;
     return &b->texts[at & (b->table - 1)];
 }

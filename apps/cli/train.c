@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "cli/command.h"
 #include "cli/line.h"
 #include "cli/paths.h"
@@ -195,13 +196,6 @@ static emb_train_mark mark_of(const emb_train_job *job) {
                                         job->steps, job->digest}};
 }
 
-/* FNV-1a (Fowler, Noll, Vo). */
-static uint64_t digest(uint64_t sum, const void *bytes, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        sum = (sum ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u;
-    return sum;
-}
-
 /* Of the examples, and of the options that change what is learnt from them. */
 static uint64_t digest_job(const emb_train_job *job) {
     const emb_examples *e = &job->examples;
@@ -212,13 +206,14 @@ static uint64_t digest_job(const emb_train_job *job) {
         t->scale,         t->learning_rate,      t->weight_decay,
         t->max_grad_norm, t->warmup_ratio,       (double)t->warmup_steps,
         t->dropout,       (double)limits->dtype, (double)limits->chunk_tokens_max};
-    uint64_t sum = digest(0xcbf29ce484222325u, numbers, sizeof numbers);
+    uint64_t sum = emb_hash_bytes(EMB_HASH_START, numbers, sizeof numbers);
     for (uint32_t row = 0; row < e->count; row++) {
         for (uint32_t k = 0; k < e->texts; k++) {
             emb_text text = emb_examples_text(e, row, k);
-            sum = digest(digest(sum, &text.length, sizeof text.length), text.data, text.length);
+            sum = emb_hash_bytes(sum, &text.length, sizeof text.length);
+            sum = emb_hash_bytes(sum, text.data, text.length);
         }
-        if (e->scores) sum = digest(sum, &e->scores[row], sizeof e->scores[row]);
+        if (e->scores) sum = emb_hash_bytes(sum, &e->scores[row], sizeof e->scores[row]);
     }
     return sum;
 }
@@ -270,7 +265,7 @@ static emb_status open_job(emb_train_job *job, emb_session *session, emb_error *
     if (job->pairs.paths_count)
         EMB_APP_TRY(emb_examples_read(&job->pairs, job->pairs.memory, job->buffer, error));
     emb_batches_begin(&job->batches, 0);
-    job->digest = digest_job(job);
+    if (job->options->train.checkpoint_path) job->digest = digest_job(job);
     return resume(job, error);
 }
 

@@ -26,7 +26,7 @@ typedef struct emb_train_job {
     emb_train_step first, last;             /* step 0: none was done */
     double spearman_before, spearman_after; /* times 100; NaN: not evaluated */
     double started, seconds;
-    uint64_t digest;          /* of examples and options */
+    uint64_t digest;          /* of examples and options; 0: no checkpoint */
     uint64_t resumed, stored; /* step of the checkpoint: gone on from, last written */
     bool interrupted;
     /* how it is shown */

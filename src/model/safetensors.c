@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/ledger.h"
 #include "base/sort.h"
 #include "model/files.h"
@@ -199,9 +200,7 @@ static bool by_hash(const void *a, const void *b) {
 }
 
 static uint64_t hash_name(const char *name) {
-    uint64_t hash = UINT64_C(0xCBF29CE484222325); /* FNV-1a */
-    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * UINT64_C(0x100000001B3);
-    return hash;
+    return emb_hash_bytes(EMB_HASH_START, name, strlen(name));
 }
 
 typedef struct collecting {

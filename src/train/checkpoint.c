@@ -15,12 +15,14 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "train/trainer.h"
 
 #define FORMAT 1
+#define MAGIC  "EMBTRAIN" /* without its NUL */
 
 typedef struct header {
-    char magic[8]; /* "EMBTRAIN" */
+    char magic[8]; /* MAGIC */
     uint32_t format, bytes;
     uint64_t shape; /* of the model: a checksum of its table of parameters */
     uint64_t values, step, seed;
@@ -38,7 +40,8 @@ typedef struct part {
 
 enum { PARTS = 4 };
 
-/* FNV-1a over words of 8 bytes (Fowler, Noll, Vo), and the bytes that are left. */
+/* As emb_hash_bytes, but over words of 8 bytes: states are large. The bytes that are left follow
+ * one by one. */
 static uint64_t checksum(uint64_t sum, const void *bytes, uint64_t count) {
     const unsigned char *at = bytes;
     for (; count >= 8; count -= 8, at += 8) {
@@ -47,11 +50,8 @@ static uint64_t checksum(uint64_t sum, const void *bytes, uint64_t count) {
         sum = (sum ^ word) * 0x100000001b3u;
         sum ^= sum >> 29;
     }
-    for (; count; count--, at++) sum = (sum ^ *at) * 0x100000001b3u;
-    return sum;
+    return emb_hash_bytes(sum, at, count);
 }
-
-#define CHECKSUM_START 0xcbf29ce484222325u
 
 static void list_parts(part *parts, const emb_trainer *t) {
     const emb_optimizer *o = &t->optimizer;
@@ -64,7 +64,7 @@ static void list_parts(part *parts, const emb_trainer *t) {
 }
 
 static uint64_t shape_of(const emb_trainer *t) {
-    uint64_t sum = CHECKSUM_START;
+    uint64_t sum = EMB_HASH_START;
     for (uint32_t i = 0; i < t->params.count; i++) {
         const emb_param *p = &t->params.tensors[i];
         uint64_t words[] = {(uint64_t)p->role, p->layer, p->rows, p->cols, p->first};
@@ -74,16 +74,16 @@ static uint64_t shape_of(const emb_trainer *t) {
 }
 
 static header make_header(const emb_trainer *t, const emb_train_mark *mark, const part *parts) {
-    header h = {.magic = "EMBTRAIN", .format = FORMAT, .bytes = sizeof h};
+    header h = {.magic = MAGIC, .format = FORMAT, .bytes = sizeof h};
     h.shape = shape_of(t);
     h.values = t->params.values;
     h.step = t->optimizer.step;
     h.seed = t->options.seed;
     h.optimizer_bits = t->optimizer.eight ? 8 : 32;
     if (mark) h.mark = *mark;
-    h.data = CHECKSUM_START;
+    h.data = EMB_HASH_START;
     for (uint32_t i = 0; i < PARTS; i++) h.data = checksum(h.data, parts[i].bytes, parts[i].count);
-    h.whole = checksum(CHECKSUM_START, &h, offsetof(header, whole));
+    h.whole = checksum(EMB_HASH_START, &h, offsetof(header, whole));
     return h;
 }
 
@@ -114,7 +114,7 @@ static emb_status check_place(const char *path, emb_error *error) {
         bool read = bytes >= sizeof magic &&
                     emb_file_read_at(descriptor, magic, sizeof magic, 0, path, NULL) == EMB_OK;
         emb_file_close(descriptor);
-        if (read && memcmp(magic, "EMBTRAIN", sizeof magic) == 0) return EMB_OK;
+        if (read && memcmp(magic, MAGIC, sizeof magic) == 0) return EMB_OK;
     }
     return emb_error_set(error, EMB_INVALID_ARGUMENT,
                          "%s: is there and is no checkpoint; name another file", path);
@@ -145,12 +145,12 @@ emb_status emb_trainer_store(const emb_trainer *t, const char *path, const emb_t
 static emb_status check_header(const header *h, const emb_trainer *t, const char *path,
                                emb_error *error) {
     uint32_t bits = t->optimizer.eight ? 8 : 32;
-    if (memcmp(h->magic, "EMBTRAIN", 8) != 0 || h->bytes != sizeof *h)
+    if (memcmp(h->magic, MAGIC, sizeof h->magic) != 0 || h->bytes != sizeof *h)
         return emb_error_set(error, EMB_BAD_FILE, "%s: is no checkpoint of a training", path);
     if (h->format != FORMAT)
         return emb_error_set(error, EMB_UNSUPPORTED, "%s: is of format %u; this version reads %u",
                              path, h->format, FORMAT);
-    if (h->whole != checksum(CHECKSUM_START, h, offsetof(header, whole)))
+    if (h->whole != checksum(EMB_HASH_START, h, offsetof(header, whole)))
         return emb_error_set(error, EMB_BAD_FILE, "%s: its header is damaged", path);
     if (h->shape != shape_of(t) || h->values != t->params.values)
         return emb_error_set(error, EMB_BAD_FILE,
@@ -167,7 +167,7 @@ static emb_status check_header(const header *h, const emb_trainer *t, const char
 static emb_status read_parts(int descriptor, const part *parts, void *elsewhere, uint64_t *sum,
                              const char *path, emb_error *error) {
     uint64_t at = sizeof(header);
-    *sum = CHECKSUM_START;
+    *sum = EMB_HASH_START;
     for (uint32_t i = 0; i < PARTS; i++) {
         void *to = elsewhere ? elsewhere : parts[i].bytes;
         EMB_TRY(emb_file_read_at(descriptor, to, parts[i].count, at, path, error));

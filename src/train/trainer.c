@@ -315,7 +315,7 @@ emb_status emb_trainer_step(emb_train_step *out, emb_trainer *t, const emb_text 
     EMB_TRY(read_examples(t, texts, examples, error));
     emb_train_lane_refresh(&t->lane);
     t->lane.run.dropout = (emb_dropout){t->options.dropout, t->options.attention_dropout,
-                                        emb_random_mix(t->options.seed, t->optimizer.step)};
+                                        emb_hash_mix(t->options.seed, t->optimizer.step)};
     embed_batch(t);
     emb_loss_batch batch = {examples, t->options.example_texts, t->vectors, labels, t->d_vectors};
     t->loss.width = t->model->shape.spec.hidden;

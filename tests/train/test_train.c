@@ -46,7 +46,7 @@ static void layout(rig *r, emb_ledger *ledger) {
 }
 
 static float random_value(uint64_t place) {
-    return (float)emb_random_bits(emb_random_mix(7, place), 0) * (2.0f / 4294967296.0f) - 1.0f;
+    return (float)emb_random_bits(emb_hash_mix(7, place), 0) * (2.0f / 4294967296.0f) - 1.0f;
 }
 
 static void rig_open(rig *r, const char *path) {
@@ -212,12 +212,11 @@ static void dropout(void **state) {
     emb_error error;
     (void)state;
     for (uint32_t i = 0; i < COUNT; i++) in[i] = 1;
-    emb_train_ref.drop(out, in, COUNT, emb_random_mix(1, 2), 0.3f);
+    emb_train_ref.drop(out, in, COUNT, emb_hash_mix(1, 2), 0.3f);
     for (uint32_t i = 0; i < COUNT; i++) dropped += out[i] == 0;
     assert_true(dropped > 0.28 * COUNT && dropped < 0.32 * COUNT);
     assert_int_equal(emb_cpu_detect(&features, &error), EMB_OK);
-    emb_train_kernels_of(features, EMB_DTYPE_F32)
-        ->drop(other, in, COUNT, emb_random_mix(1, 2), 0.3f);
+    emb_train_kernels_of(features, EMB_DTYPE_F32)->drop(other, in, COUNT, emb_hash_mix(1, 2), 0.3f);
     assert_memory_equal(out, other, sizeof out);
 }
 

@@ -94,7 +94,7 @@ static const float *drop(const head *h, uint32_t i0, uint32_t queries) {
     for (uint32_t i = 0; i < queries; i++)
         h->kernels->drop(h->dropped_scores + (size_t)i * h->longest,
                          h->scores + (size_t)i * h->longest, h->tokens,
-                         emb_random_mix(h->key, i0 + i), h->drop);
+                         emb_hash_mix(h->key, i0 + i), h->drop);
     return h->dropped_scores;
 }
 
@@ -122,7 +122,7 @@ static void scores_back(const head *h, uint32_t i0, uint32_t queries) {
         size_t at = (i0 + i) * h->context_stride;
         float along = h->kernels->dot(h->context + at, h->d_context + at, h->dim);
         h->kernels->softmax_again(p, p, relative, h->tokens, h->scale, h->log_sums[i0 + i]);
-        if (h->drop > 0) h->kernels->drop(d, d, h->tokens, emb_random_mix(h->key, i0 + i), h->drop);
+        if (h->drop > 0) h->kernels->drop(d, d, h->tokens, emb_hash_mix(h->key, i0 + i), h->drop);
         h->kernels->softmax_back(d, p, d, h->tokens, along);
         if (h->d_relative) h->kernels->add(h->d_relative - (i0 + i), d, h->tokens);
         for (uint32_t j = 0; j < h->tokens; j++) d[j] *= h->scale;
@@ -150,8 +150,8 @@ static void backward(const head *h) {
 
 static uint64_t key_of(const emb_train_run *run, uint32_t number, uint32_t chunk) {
     if (!(run->dropout.attention > 0)) return 0;
-    uint64_t key = emb_random_mix(run->dropout.key, 4 * (uint64_t)run->layer + EMB_DROP_WEIGHTS);
-    return emb_random_mix(emb_random_mix(key, run->rows[chunk]), number);
+    uint64_t key = emb_hash_mix(run->dropout.key, 4 * (uint64_t)run->layer + EMB_DROP_WEIGHTS);
+    return emb_hash_mix(emb_hash_mix(key, run->rows[chunk]), number);
 }
 
 static head head_of(const pass *p, uint32_t index, uint32_t number, uint32_t chunk) {

@@ -92,13 +92,13 @@ static void drop_part(void *user, uint32_t index, uint32_t count) {
     const drop_job *j = user;
     const emb_train_run *run = j->run;
     uint32_t hidden = run->spec->hidden, end = emb_team_begin(j->tile->chunks, 1, index + 1, count);
-    uint64_t key = emb_random_mix(run->dropout.key, 4 * (uint64_t)run->layer + j->site);
+    uint64_t key = emb_hash_mix(run->dropout.key, 4 * (uint64_t)run->layer + j->site);
     for (uint32_t c = emb_team_begin(j->tile->chunks, 1, index, count); c < end; c++) {
-        uint64_t text = emb_random_mix(key, run->rows[c]);
+        uint64_t text = emb_hash_mix(key, run->rows[c]);
         for (uint32_t t = j->tile->starts[c]; t < j->tile->starts[c + 1]; t++) {
             size_t at = (size_t)t * hidden;
             emb_train_kernels_in(run)->drop(j->out + at, j->in + at, hidden,
-                                            emb_random_mix(text, t - j->tile->starts[c]),
+                                            emb_hash_mix(text, t - j->tile->starts[c]),
                                             run->dropout.hidden);
         }
     }

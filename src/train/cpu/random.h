@@ -6,7 +6,7 @@
 #ifndef EMB_TRAIN_CPU_RANDOM_H
 #define EMB_TRAIN_CPU_RANDOM_H
 
-#include <stdint.h>
+#include "base/hash.h"
 
 /* Where dropout is at work. */
 typedef enum emb_drop_site {
@@ -15,14 +15,6 @@ typedef enum emb_drop_site {
     EMB_DROP_ATTENTION,
     EMB_DROP_FFN
 } emb_drop_site;
-
-/* Mixes a value into a key (the finalizer of splitmix64, Steele et al. 2014). */
-static inline uint64_t emb_random_mix(uint64_t key, uint64_t value) {
-    uint64_t z = key + 0x9e3779b97f4a7c15u * (value + 1);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
 
 /* 32 random bits for place i of a key's row: the finalizer of MurmurHash3 over both halves. */
 static inline uint32_t emb_random_bits(uint64_t key, uint32_t i) {
