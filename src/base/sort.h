@@ -1,4 +1,5 @@
-/* sort.h - sorts an array in place, without extra memory, in O(n log n) for any input.
+/* sort.h - sorts an array in place, without extra memory, in O(n log n) for any input; and orders
+ * ranges by their length, in O(n).
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BASE_SORT_H
@@ -6,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define EMB_SORT_ITEM_MAX 256 /* bytes */
 
@@ -20,5 +22,11 @@ typedef bool (*emb_sort_before)(const void *a, const void *b);
         emb_sort_items(items, count, size, before);                                                \
     } while (0)
 void emb_sort_items(void *items, size_t count, size_t size, emb_sort_before before);
+
+/* Fills order [count] with the numbers of the ranges [starts[i], starts[i + 1]), the longest first,
+ * those of one length as they came: a counting sort, linear, with counts [longest + 1] to work in.
+ * Needs: no range is longer than `longest`. */
+void emb_sort_by_length(uint32_t *order, uint32_t *counts, const uint32_t *starts, uint32_t count,
+                        uint32_t longest);
 
 #endif

@@ -1,28 +1,12 @@
 /* batches.c - orders the chunks of a window by length and cuts them into tiles.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include <string.h>
-
 #include "base/assert.h"
+#include "base/sort.h"
 #include "engine/memory.h"
 
 static uint32_t chunk_length(const emb_token_table *table, uint32_t chunk) {
     return table->starts[chunk + 1] - table->starts[chunk];
-}
-
-/* A counting sort: linear, stable, no memory beyond the counts. */
-static void order_by_length(emb_window *window, uint32_t *counts, uint32_t chunk_tokens_max) {
-    const emb_token_table *table = &window->table;
-    memset(counts, 0, ((size_t)chunk_tokens_max + 1) * sizeof *counts);
-    for (uint32_t c = 0; c < table->chunks; c++) counts[chunk_length(table, c)]++;
-    uint32_t before = 0;
-    for (uint32_t length = chunk_tokens_max + 1; length-- > 0;) {
-        uint32_t count = counts[length];
-        counts[length] = before;
-        before += count;
-    }
-    for (uint32_t c = 0; c < table->chunks; c++)
-        window->order[counts[chunk_length(table, c)]++] = c;
 }
 
 /* Cuts the first `chunks` of the order, less those of withdrawn texts. */
@@ -47,7 +31,8 @@ static void cut_order(emb_window *window, uint32_t chunks, uint32_t tokens_per_t
 
 void emb_engine_cut_window(emb_window *window, uint32_t *counts, uint32_t chunk_tokens_max,
                            uint32_t tokens_per_tile) {
-    order_by_length(window, counts, chunk_tokens_max);
+    emb_sort_by_length(window->order, counts, window->table.starts, window->table.chunks,
+                       chunk_tokens_max);
     cut_order(window, window->table.chunks, tokens_per_tile);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/sort.h"
 
 void emb_train_batch_layout(emb_train_batch *b, const emb_model *model, uint32_t texts,
                             uint32_t length, uint32_t tile_tokens, emb_ledger *ledger) {
@@ -71,22 +72,9 @@ static uint32_t length_of(const emb_train_batch *b, uint32_t row) {
     return b->starts[row + 1] - b->starts[row];
 }
 
-/* A counting sort: stable, so that the order is the same wherever it runs. */
-static void order_by_length(emb_train_batch *b) {
-    uint32_t before = 0;
-    memset(b->counts, 0, ((size_t)b->length_max + 1) * sizeof *b->counts);
-    for (uint32_t r = 0; r < b->texts; r++) b->counts[length_of(b, r)]++;
-    for (uint32_t length = b->length_max + 1; length-- > 0;) {
-        uint32_t count = b->counts[length];
-        b->counts[length] = before;
-        before += count;
-    }
-    for (uint32_t r = 0; r < b->texts; r++) b->order[b->counts[length_of(b, r)]++] = r;
-}
-
 void emb_train_batch_end(emb_train_batch *b) {
     uint32_t tokens = 0;
-    order_by_length(b);
+    emb_sort_by_length(b->order, b->counts, b->starts, b->texts, b->length_max);
     b->tiles = 0;
     for (uint32_t i = 0; i < b->texts; i++) {
         uint32_t length = length_of(b, b->order[i]);

@@ -59,6 +59,9 @@ double emb_optimizer_norm(const emb_optimizer *o, const float *gradients) {
     return sqrt(sum);
 }
 
+_Static_assert((int)EMB_PARAM_BLOCK <= (int)EMB_TRAIN_BLOCK,
+               "a block of moments fits the kernels' own");
+
 typedef struct job {
     const emb_optimizer *optimizer;
     float *values;

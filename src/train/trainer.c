@@ -318,7 +318,6 @@ emb_status emb_trainer_step(emb_train_step *out, emb_trainer *t, const emb_text 
                                         emb_hash_mix(t->options.seed, t->optimizer.step)};
     embed_batch(t);
     emb_loss_batch batch = {examples, t->options.example_texts, t->vectors, labels, t->d_vectors};
-    t->loss.width = t->model->shape.spec.hidden;
     double loss = emb_loss_run(&t->loss, &t->options.loss, &batch);
     if (!isfinite(loss))
         return emb_error_set(error, EMB_NOT_FINITE,
