@@ -1,9 +1,13 @@
 /* ops.h - the blocks of an encoder, forwards and back, over plain f32 weights.
  *
+ * x, sum, d, kept, vectors and d_vectors are the device's own: f32 on a CPU, 16 bits on a GPU, and
+ * activation_bytes says which.
+ *
  * A block is cut at its norm. `sum` is what goes into the norm: the block's input plus what the
  * block adds to it. The sums of all blocks are all that a backward pass needs: a block's input is
  * the norm of the sum before, and everything inside is computed again. So neither the projection
- * behind the attention nor the one behind the feed-forward is ever multiplied twice.
+ * behind the attention nor the one behind the feed-forward is ever multiplied twice. Where there is
+ * memory, `kept` spares the rest, too.
  *
  * Tokens of a tile are packed; legend as in backend/ops.h. Gradients are added to what is there.
  * Operations allocate nothing and never fail; scratch is booked by emb_train_ops.layout.
@@ -64,45 +68,54 @@ typedef struct emb_train_run {
 
 struct emb_train_ops {
     const char *name;
+    uint32_t activation_bytes; /* of one value */
     void (*layout)(emb_train_scratch *scratch, const emb_layer_spec *spec, uint32_t tokens,
                    uint32_t threads, emb_ledger *ledger);
 
-    /* sum [tokens, hidden] = words[id] + positions[offset + place in chunk] + token_types[0] */
-    void (*embed)(const emb_train_run *run, float *sum, const emb_tile *tile,
+    /* Bytes of what attention, or ffn, can keep for its way back, of so many tokens. */
+    uint64_t (*attention_kept)(const emb_layer_spec *spec, uint32_t tokens);
+    uint64_t (*ffn_kept)(const emb_layer_spec *spec, uint32_t tokens);
+
+    /* sum [tokens, hidden] = words[id] + positions[offset + place in chunk] + token_types[0];
+     * x = norm(sum), less what dropout leaves out. */
+    void (*embed)(const emb_train_run *run, void *x, void *sum, const emb_tile *tile,
                   const emb_embed_params *weights);
     void (*embed_back)(const emb_train_run *run, const emb_embed_params *gradients,
-                       const float *d_sum, const emb_tile *tile);
+                       const void *d_sum, const emb_tile *tile);
 
     /* In place: leaves out what dropout says of the embedding; of a gradient, the same places. */
-    void (*drop_embedding)(const emb_train_run *run, float *x, const emb_tile *tile);
+    void (*drop_embedding)(const emb_train_run *run, void *x, const emb_tile *tile);
 
     /* out [tokens, hidden] = norm(sum). */
-    void (*norm)(const emb_train_run *run, float *out, const float *sum, uint32_t tokens,
+    void (*norm)(const emb_train_run *run, void *out, const void *sum, uint32_t tokens,
                  const float *gain, const float *shift);
     /* Turns d, the gradient of norm(sum), into that of sum. */
-    void (*norm_back)(const emb_train_run *run, float *d_gain, float *d_shift, float *d,
-                      const float *sum, uint32_t tokens, const float *gain);
+    void (*norm_back)(const emb_train_run *run, float *d_gain, float *d_shift, void *d,
+                      const void *sum, uint32_t tokens, const float *gain);
 
-    /* sum = in + attention_out(attention(qkv(in))) */
-    void (*attention)(const emb_train_run *run, float *sum, const float *in, const emb_tile *tile,
-                      const emb_layer_params *weights);
-    /* Turns d, the gradient of sum, into that of in. */
-    void (*attention_back)(const emb_train_run *run, const emb_layer_params *gradients, float *d,
-                           const float *in, const emb_tile *tile, const emb_layer_params *weights);
+    /* sum = x + attention_out(attention(qkv(x))); x = norm(sum). kept: NULL, or where it keeps what
+     * its way back would compute again. */
+    void (*attention)(const emb_train_run *run, void *x, void *sum, void *kept,
+                      const emb_tile *tile, const emb_layer_params *weights);
+    /* Turns d, the gradient of sum, into that of the input `in`. */
+    void (*attention_back)(const emb_train_run *run, const emb_layer_params *gradients, void *d,
+                           const void *in, const void *kept, const emb_tile *tile,
+                           const emb_layer_params *weights);
 
-    /* sum = in + ffn_out(gelu(ffn_in(in))) */
-    void (*ffn)(const emb_train_run *run, float *sum, const float *in, const emb_tile *tile,
+    /* sum = x + ffn_out(gelu(ffn_in(x))); x = norm(sum) */
+    void (*ffn)(const emb_train_run *run, void *x, void *sum, void *kept, const emb_tile *tile,
                 const emb_layer_params *weights);
-    void (*ffn_back)(const emb_train_run *run, const emb_layer_params *gradients, float *d,
-                     const float *in, const emb_tile *tile, const emb_layer_params *weights);
+    void (*ffn_back)(const emb_train_run *run, const emb_layer_params *gradients, void *d,
+                     const void *in, const void *kept, const emb_tile *tile,
+                     const emb_layer_params *weights);
 
     /* vectors[targets[c]] [hidden] = the pooled tokens of chunk c, of the length one if so asked.
      */
-    void (*pool)(const emb_train_run *run, float *vectors, const uint32_t *targets, const float *in,
+    void (*pool)(const emb_train_run *run, void *vectors, const uint32_t *targets, const void *in,
                  const emb_tile *tile, const emb_pool_rule *rule);
     /* d [tokens, hidden] = the gradient of `in`, given d_vectors. */
-    void (*pool_back)(const emb_train_run *run, float *d, const float *d_vectors,
-                      const uint32_t *targets, const float *in, const emb_tile *tile,
+    void (*pool_back)(const emb_train_run *run, void *d, const void *d_vectors,
+                      const uint32_t *targets, const void *in, const emb_tile *tile,
                       const emb_pool_rule *rule);
 };
 

@@ -8,9 +8,24 @@
 
 #include "encoder/walk.h"
 
-/* Values of a slab. */
-static uint64_t slab_values(const emb_shape *shape, uint32_t tokens) {
-    return (1 + 2 * (uint64_t)shape->layers) * tokens * shape->spec.hidden;
+/* Bytes of a row of sums, of one norm. */
+static uint64_t sum_bytes(const emb_train_lane *lane) {
+    return (uint64_t)lane->tokens_max * lane->spec.hidden * lane->run.ops->activation_bytes;
+}
+
+static uint64_t aligned(uint64_t bytes) {
+    return (bytes + EMB_ALIGN - 1) / EMB_ALIGN * EMB_ALIGN;
+}
+
+static void measure_slab(emb_train_lane *lane, uint32_t keeps) {
+    const emb_train_ops *ops = lane->run.ops;
+    uint64_t layers = lane->params->shape->layers;
+    lane->keeps = keeps;
+    lane->attention_bytes = aligned(ops->attention_kept(&lane->spec, lane->tokens_max));
+    lane->ffn_bytes = aligned(ops->ffn_kept(&lane->spec, lane->tokens_max));
+    lane->slab_bytes = aligned((1 + 2 * layers) * sum_bytes(lane));
+    if (keeps & EMB_KEEP_ATTENTION) lane->slab_bytes += layers * lane->attention_bytes;
+    if (keeps & EMB_KEEP_FFN) lane->slab_bytes += layers * lane->ffn_bytes;
 }
 
 void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const emb_train_ops *ops,
@@ -23,25 +38,24 @@ void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const
     lane->spec = shape->spec;
     lane->spec.chunk_tokens_max = sizes->chunk_tokens_max;
     lane->tokens_max = tokens;
+    lane->run.ops = ops;
     emb_ledger_item(ledger, "activations");
-    uint64_t values = (uint64_t)tokens * shape->spec.hidden;
+    measure_slab(lane, sizes->keeps);
     lane->slabs = sizes->slabs;
-    lane->kept = lane->sums =
-        emb_ledger_take(ledger, sizes->slabs * slab_values(shape, tokens), sizeof(float));
-    lane->x = emb_ledger_take(ledger, values, sizeof(float));
-    lane->d = emb_ledger_take(ledger, values, sizeof(float));
+    lane->kept = lane->slab = emb_ledger_take(ledger, sizes->slabs, lane->slab_bytes);
+    lane->x = emb_ledger_take(ledger, sum_bytes(lane), 1);
+    lane->d = emb_ledger_take(ledger, sum_bytes(lane), 1);
     if (shape->relative_buckets) {
         lane->relative = emb_ledger_take(ledger, relative, sizeof(float));
         lane->d_relative = emb_ledger_take(ledger, relative, sizeof(float));
     }
     emb_ledger_item(ledger, "block scratch");
-    lane->run.ops = ops;
     lane->run.position_offset = shape->position_offset;
     ops->layout(&lane->run.scratch, &lane->spec, tokens, sizes->threads, ledger);
 }
 
 void emb_train_lane_select(emb_train_lane *lane, uint32_t slab) {
-    lane->sums = lane->kept + slab * slab_values(lane->params->shape, lane->tokens_max);
+    lane->slab = lane->kept + slab * lane->slab_bytes;
 }
 
 void emb_train_lane_refresh(emb_train_lane *lane) {
@@ -61,8 +75,18 @@ typedef struct journey {
 } journey;
 
 /* The sum that goes into norm number n: 0 is the embedding's, 2 l + 1 and 2 l + 2 are layer l's. */
-static float *sum_at(const emb_train_lane *lane, uint32_t n) {
-    return lane->sums + (size_t)n * lane->tokens_max * lane->spec.hidden;
+static void *sum_at(const emb_train_lane *lane, uint32_t n) {
+    return lane->slab + n * sum_bytes(lane);
+}
+
+/* Where a layer's attention, or feed-forward, keeps its inside; NULL: it does not. */
+static void *kept_at(const emb_train_lane *lane, uint32_t layer, uint32_t keep) {
+    uint64_t layers = lane->params->shape->layers;
+    bool attention = keep == EMB_KEEP_ATTENTION;
+    if (!(lane->keeps & keep)) return NULL;
+    uint64_t at = aligned((1 + 2 * layers) * sum_bytes(lane));
+    if (!attention && lane->keeps & EMB_KEEP_ATTENTION) at += layers * lane->attention_bytes;
+    return lane->slab + at + layer * (attention ? lane->attention_bytes : lane->ffn_bytes);
 }
 
 /* The gain (0) or shift (1) of norm number n, in an array of the parameters' order. */
@@ -96,10 +120,10 @@ static emb_status visit(void *user, uint32_t n, emb_error *error) {
     emb_layer_params layer = emb_params_layer(lane->params, lane->values, n);
     (void)error;
     lane->run.layer = n;
-    norm(lane, 2 * n, j->tile);
-    lane->run.ops->attention(&lane->run, sum_at(lane, 2 * n + 1), lane->x, j->tile, &layer);
-    norm(lane, 2 * n + 1, j->tile);
-    lane->run.ops->ffn(&lane->run, sum_at(lane, 2 * n + 2), lane->x, j->tile, &layer);
+    lane->run.ops->attention(&lane->run, lane->x, sum_at(lane, 2 * n + 1),
+                             kept_at(lane, n, EMB_KEEP_ATTENTION), j->tile, &layer);
+    lane->run.ops->ffn(&lane->run, lane->x, sum_at(lane, 2 * n + 2), kept_at(lane, n, EMB_KEEP_FFN),
+                       j->tile, &layer);
     return EMB_OK;
 }
 
@@ -112,14 +136,16 @@ static emb_status visit_back(void *user, uint32_t n, emb_error *error) {
     lane->run.layer = n;
     norm_back(lane, 2 * n + 2, j->tile);
     norm(lane, 2 * n + 1, j->tile);
-    lane->run.ops->ffn_back(&lane->run, &gradients, lane->d, lane->x, j->tile, &layer);
+    lane->run.ops->ffn_back(&lane->run, &gradients, lane->d, lane->x,
+                            kept_at(lane, n, EMB_KEEP_FFN), j->tile, &layer);
     norm_back(lane, 2 * n + 1, j->tile);
     norm(lane, 2 * n, j->tile);
-    lane->run.ops->attention_back(&lane->run, &gradients, lane->d, lane->x, j->tile, &layer);
+    lane->run.ops->attention_back(&lane->run, &gradients, lane->d, lane->x,
+                                  kept_at(lane, n, EMB_KEEP_ATTENTION), j->tile, &layer);
     return EMB_OK;
 }
 
-void emb_train_forward(emb_train_lane *lane, float *vectors, const uint32_t *targets,
+void emb_train_forward(emb_train_lane *lane, void *vectors, const uint32_t *targets,
                        const emb_tile *tile) {
     const emb_train_ops *ops = lane->run.ops;
     uint32_t layers = lane->params->shape->layers;
@@ -129,13 +155,12 @@ void emb_train_forward(emb_train_lane *lane, float *vectors, const uint32_t *tar
     emb_error none;
     lane->run.layer = 0;
     lane->run.rows = targets;
-    ops->embed(&lane->run, sum_at(lane, 0), tile, &weights);
+    ops->embed(&lane->run, lane->x, sum_at(lane, 0), tile, &weights);
     emb_walk(&visitor, layers, &none);
-    norm(lane, 2 * layers, tile);
     ops->pool(&lane->run, vectors, targets, lane->x, tile, &lane->pool);
 }
 
-void emb_train_backward(emb_train_lane *lane, const float *d_vectors, const uint32_t *targets,
+void emb_train_backward(emb_train_lane *lane, const void *d_vectors, const uint32_t *targets,
                         const emb_tile *tile) {
     const emb_train_ops *ops = lane->run.ops;
     const emb_shape *shape = lane->params->shape;

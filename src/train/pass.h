@@ -18,13 +18,19 @@ typedef struct emb_train_lane {
     float *gradients; /* of the same order */
     emb_pool_rule pool;
     uint32_t tokens_max;
-    uint32_t slabs;    /* tiles whose sums are kept at the same time */
-    float *kept;       /* [slabs, 1 + 2 * layers, tokens_max, hidden] */
-    float *sums;       /* the slab at hand: what goes into each norm */
-    float *x, *d;      /* [tokens_max, hidden] a block's input; the gradient on its way */
-    float *relative;   /* [heads, 2 * chunk_tokens_max - 1], or NULL */
-    float *d_relative; /* the same */
+    uint32_t slabs; /* tiles whose sums are kept at the same time */
+    uint32_t keeps; /* a set of emb_keep */
+    uint64_t slab_bytes, attention_bytes, ffn_bytes; /* of a slab; of what a layer keeps in it */
+    unsigned char *kept;                             /* [slabs, slab_bytes] */
+    unsigned char *slab; /* at hand: [1 + 2 * layers, tokens_max, hidden] what goes into each norm,
+                            then what each layer's attention keeps, then each feed-forward */
+    void *x, *d;         /* [tokens_max, hidden] a block's input; the gradient on its way */
+    float *relative;     /* [heads, 2 * chunk_tokens_max - 1], or NULL */
+    float *d_relative;   /* the same */
 } emb_train_lane;
+
+/* What of a block's inside a slab keeps beside the sums. */
+enum emb_keep { EMB_KEEP_ATTENTION = 1, EMB_KEEP_FFN = 2 };
 
 /* What a lane is booked for. */
 typedef struct emb_train_sizes {
@@ -32,6 +38,7 @@ typedef struct emb_train_sizes {
     uint32_t slabs;
     uint32_t chunk_tokens_max;
     uint32_t threads;
+    uint32_t keeps; /* a set of emb_keep */
 } emb_train_sizes;
 
 /* Books a lane. Neither values nor gradients. */
@@ -45,12 +52,12 @@ void emb_train_lane_select(emb_train_lane *lane, uint32_t slab);
 void emb_train_lane_refresh(emb_train_lane *lane);
 
 /* vectors[targets[c]] = the pooled vector of chunk c. Keeps what back needs. */
-void emb_train_forward(emb_train_lane *lane, float *vectors, const uint32_t *targets,
+void emb_train_forward(emb_train_lane *lane, void *vectors, const uint32_t *targets,
                        const emb_tile *tile);
 
 /* Adds to the gradients what d_vectors[targets[c]] gives; the last forward into the slab at hand
  * was of this tile. */
-void emb_train_backward(emb_train_lane *lane, const float *d_vectors, const uint32_t *targets,
+void emb_train_backward(emb_train_lane *lane, const void *d_vectors, const uint32_t *targets,
                         const emb_tile *tile);
 
 #endif

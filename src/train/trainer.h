@@ -17,6 +17,7 @@ struct emb_trainer {
     uint64_t bytes;      /* of the arena */
     void *arena;
     emb_train_plan plan;
+    emb_train_sizes sizes; /* that the plan comes to */
     emb_params params;
     emb_team team;
     emb_train_lane lane;
@@ -28,5 +29,13 @@ struct emb_trainer {
     emb_train_stats stats;      /* its counters */
     emb_directory directory;    /* being written */
 };
+
+/* ---- plan.c ---------------------------------------------------------------------------------- */
+
+/* Books all memory of a trainer of these sizes. */
+void emb_trainer_layout(emb_trainer *trainer, const emb_train_sizes *sizes, emb_ledger *ledger);
+
+/* Fills plan, sizes and bytes. Fails: EMB_BUDGET. */
+emb_status emb_trainer_choose(emb_trainer *trainer, emb_error *error);
 
 #endif

@@ -215,21 +215,24 @@ static pass attend(const emb_train_run *run, const float *in, const emb_tile *ti
     return p;
 }
 
-void emb_train_cpu_attention(const emb_train_run *run, float *sum, const float *in,
+void emb_train_cpu_attention(const emb_train_run *run, void *x, void *sum, void *kept,
                              const emb_tile *tile, const emb_layer_params *w) {
     uint32_t hidden = run->spec->hidden, context = emb_spec_context(run->spec);
-    pass p = attend(run, in, tile, w);
+    (void)kept;
+    pass p = attend(run, x, tile, w);
     emb_train_linear(run, sum, p.b.context, w->attention_out, w->attention_out_bias, tile->tokens,
                      hidden, context);
     emb_train_drop(run, sum, sum, tile, EMB_DROP_ATTENTION);
-    emb_train_add(run, sum, in, tile->tokens, hidden);
+    emb_train_add(run, sum, x, tile->tokens, hidden);
+    emb_train_cpu_norm(run, x, sum, tile->tokens, w->attention_gain, w->attention_shift);
 }
 
-void emb_train_cpu_attention_back(const emb_train_run *run, const emb_layer_params *g, float *d,
-                                  const float *in, const emb_tile *tile,
+void emb_train_cpu_attention_back(const emb_train_run *run, const emb_layer_params *g, void *d,
+                                  const void *in, const void *kept, const emb_tile *tile,
                                   const emb_layer_params *w) {
     uint32_t hidden = run->spec->hidden, context = emb_spec_context(run->spec);
     uint32_t tokens = tile->tokens;
+    (void)kept;
     pass p = attend(run, in, tile, w);
     const float *d_out = emb_train_drop(run, p.b.dropped, d, tile, EMB_DROP_ATTENTION);
     emb_train_linear_gradients(run, g->attention_out, g->attention_out_bias, d_out, p.b.context,

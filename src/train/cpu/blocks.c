@@ -46,38 +46,6 @@ static void layout(emb_train_scratch *scratch, const emb_layer_spec *spec, uint3
     scratch->memory = emb_ledger_take(ledger, emb_train_cut(spec, tokens, threads, NULL).bytes, 1);
 }
 
-/* ---- embedding ------------------------------------------------------------------------------- */
-
-static void embed(const emb_train_run *run, float *sum, const emb_tile *tile,
-                  const emb_embed_params *w) {
-    uint32_t hidden = run->spec->hidden;
-    for (uint32_t c = 0; c < tile->chunks; c++) {
-        for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++) {
-            const float *word = w->words + (size_t)tile->ids[t] * hidden;
-            size_t place = run->position_offset + t - tile->starts[c];
-            const float *position = w->positions + place * hidden;
-            float *out = sum + (size_t)t * hidden;
-            for (uint32_t i = 0; i < hidden; i++)
-                out[i] = word[i] + (w->token_types ? position[i] + w->token_types[i] : position[i]);
-        }
-    }
-}
-
-static void embed_back(const emb_train_run *run, const emb_embed_params *g, const float *d_sum,
-                       const emb_tile *tile) {
-    const emb_train_kernels *kernels = emb_train_kernels_in(run);
-    uint32_t hidden = run->spec->hidden;
-    for (uint32_t c = 0; c < tile->chunks; c++) {
-        for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++) {
-            const float *d = d_sum + (size_t)t * hidden;
-            size_t place = run->position_offset + t - tile->starts[c];
-            kernels->add(g->words + (size_t)tile->ids[t] * hidden, d, hidden);
-            kernels->add(g->positions + place * hidden, d, hidden);
-            if (g->token_types) kernels->add(g->token_types, d, hidden);
-        }
-    }
-}
-
 /* ---- dropout --------------------------------------------------------------------------------- */
 
 typedef struct drop_job {
@@ -112,7 +80,7 @@ const float *emb_train_drop(const emb_train_run *run, float *out, const float *i
     return out;
 }
 
-static void drop_embedding(const emb_train_run *run, float *x, const emb_tile *tile) {
+static void drop_embedding(const emb_train_run *run, void *x, const emb_tile *tile) {
     emb_train_drop(run, x, x, tile, EMB_DROP_EMBEDDING);
 }
 
@@ -138,8 +106,8 @@ static void norm_rows(void *user, uint32_t index, uint32_t count) {
     }
 }
 
-static void norm(const emb_train_run *run, float *out, const float *sum, uint32_t tokens,
-                 const float *gain, const float *shift) {
+void emb_train_cpu_norm(const emb_train_run *run, void *out, const void *sum, uint32_t tokens,
+                        const float *gain, const float *shift) {
     norm_job j = {.run = run,
                   .b = emb_train_buffers_of(run),
                   .out = out,
@@ -173,8 +141,8 @@ static void norm_rows_back(void *user, uint32_t index, uint32_t count) {
     }
 }
 
-static void norm_back(const emb_train_run *run, float *d_gain, float *d_shift, float *d,
-                      const float *sum, uint32_t tokens, const float *gain) {
+static void norm_back(const emb_train_run *run, float *d_gain, float *d_shift, void *d,
+                      const void *sum, uint32_t tokens, const float *gain) {
     norm_job j = {.run = run,
                   .b = emb_train_buffers_of(run),
                   .sum = sum,
@@ -187,6 +155,41 @@ static void norm_back(const emb_train_run *run, float *d_gain, float *d_shift, f
     j.d_shift = d_shift;
     emb_team_run(run->team, gains_columns, &j);
     emb_team_run(run->team, norm_rows_back, &j);
+}
+
+/* ---- embedding ------------------------------------------------------------------------------- */
+
+static void embed(const emb_train_run *run, void *x, void *to, const emb_tile *tile,
+                  const emb_embed_params *w) {
+    float *sum = to;
+    uint32_t hidden = run->spec->hidden;
+    for (uint32_t c = 0; c < tile->chunks; c++) {
+        for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++) {
+            const float *word = w->words + (size_t)tile->ids[t] * hidden;
+            size_t place = run->position_offset + t - tile->starts[c];
+            const float *position = w->positions + place * hidden;
+            float *out = sum + (size_t)t * hidden;
+            for (uint32_t i = 0; i < hidden; i++)
+                out[i] = word[i] + (w->token_types ? position[i] + w->token_types[i] : position[i]);
+        }
+    }
+    emb_train_cpu_norm(run, x, sum, tile->tokens, w->gain, w->shift);
+    drop_embedding(run, x, tile);
+}
+
+static void embed_back(const emb_train_run *run, const emb_embed_params *g, const void *d_sum,
+                       const emb_tile *tile) {
+    const emb_train_kernels *kernels = emb_train_kernels_in(run);
+    uint32_t hidden = run->spec->hidden;
+    for (uint32_t c = 0; c < tile->chunks; c++) {
+        for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++) {
+            const float *d = (const float *)d_sum + (size_t)t * hidden;
+            size_t place = run->position_offset + t - tile->starts[c];
+            kernels->add(g->words + (size_t)tile->ids[t] * hidden, d, hidden);
+            kernels->add(g->positions + place * hidden, d, hidden);
+            if (g->token_types) kernels->add(g->token_types, d, hidden);
+        }
+    }
 }
 
 /* ---- pooling --------------------------------------------------------------------------------- */
@@ -219,11 +222,11 @@ static float length_of(const emb_train_run *run, const float *vector) {
     return fmaxf(sqrtf(emb_train_kernels_in(run)->dot(vector, vector, hidden)), 1e-12f);
 }
 
-static void pool(const emb_train_run *run, float *vectors, const uint32_t *targets, const float *in,
+static void pool(const emb_train_run *run, void *vectors, const uint32_t *targets, const void *in,
                  const emb_tile *tile, const emb_pool_rule *rule) {
     uint32_t hidden = run->spec->hidden;
     for (uint32_t c = 0; c < tile->chunks; c++) {
-        float *out = vectors + (size_t)targets[c] * hidden;
+        float *out = (float *)vectors + (size_t)targets[c] * hidden;
         pool_chunk(run, out, in, tile, c, rule->pooling);
         float length = rule->normalize ? length_of(run, out) : 1.0f;
         for (uint32_t i = 0; i < hidden; i++) out[i] /= length;
@@ -239,15 +242,16 @@ static void length_back(const emb_train_run *run, float *d, const float *vector,
     for (uint32_t i = 0; i < hidden; i++) d[i] = (d_vector[i] - along * vector[i]) / length;
 }
 
-static void pool_back(const emb_train_run *run, float *d, const float *d_vectors,
-                      const uint32_t *targets, const float *in, const emb_tile *tile,
+static void pool_back(const emb_train_run *run, void *to, const void *d_vectors,
+                      const uint32_t *targets, const void *in, const emb_tile *tile,
                       const emb_pool_rule *rule) {
+    float *d = to;
     uint32_t hidden = run->spec->hidden;
     emb_train_buffers b = emb_train_buffers_of(run);
     float *pooled = b.row, *d_pooled = b.row + hidden;
     for (uint32_t c = 0; c < tile->chunks; c++) {
         uint32_t start = tile->starts[c], end = tile->starts[c + 1];
-        const float *given = d_vectors + (size_t)targets[c] * hidden;
+        const float *given = (const float *)d_vectors + (size_t)targets[c] * hidden;
         if (rule->normalize) {
             pool_chunk(run, pooled, in, tile, c, rule->pooling);
             length_back(run, d_pooled, pooled, given);
@@ -264,13 +268,22 @@ static void pool_back(const emb_train_run *run, float *d, const float *d_vectors
     }
 }
 
+/* Nothing yet of a block's inside. */
+static uint64_t kept_none(const emb_layer_spec *spec, uint32_t tokens) {
+    (void)spec, (void)tokens;
+    return 0;
+}
+
 const emb_train_ops emb_train_cpu_ops = {
     .name = "cpu",
+    .activation_bytes = sizeof(float),
     .layout = layout,
+    .attention_kept = kept_none,
+    .ffn_kept = kept_none,
     .embed = embed,
     .embed_back = embed_back,
     .drop_embedding = drop_embedding,
-    .norm = norm,
+    .norm = emb_train_cpu_norm,
     .norm_back = norm_back,
     .attention = emb_train_cpu_attention,
     .attention_back = emb_train_cpu_attention_back,

@@ -65,16 +65,19 @@ const float *emb_train_drop(const emb_train_run *run, float *out, const float *i
 void emb_train_add(const emb_train_run *run, float *out, const float *a, uint32_t tokens,
                    uint32_t cols);
 
-/* ---- attention.c, ffn.c: as in ops.h --------------------------------------------------------- */
+/* ---- as in ops.h ----------------------------------------------------------------------------- */
 
-void emb_train_cpu_attention(const emb_train_run *run, float *sum, const float *in,
+void emb_train_cpu_norm(const emb_train_run *run, void *out, const void *sum, uint32_t tokens,
+                        const float *gain, const float *shift);
+void emb_train_cpu_attention(const emb_train_run *run, void *x, void *sum, void *kept,
                              const emb_tile *tile, const emb_layer_params *weights);
 void emb_train_cpu_attention_back(const emb_train_run *run, const emb_layer_params *gradients,
-                                  float *d, const float *in, const emb_tile *tile,
+                                  void *d, const void *in, const void *kept, const emb_tile *tile,
                                   const emb_layer_params *weights);
-void emb_train_cpu_ffn(const emb_train_run *run, float *sum, const float *in, const emb_tile *tile,
-                       const emb_layer_params *weights);
-void emb_train_cpu_ffn_back(const emb_train_run *run, const emb_layer_params *gradients, float *d,
-                            const float *in, const emb_tile *tile, const emb_layer_params *weights);
+void emb_train_cpu_ffn(const emb_train_run *run, void *x, void *sum, void *kept,
+                       const emb_tile *tile, const emb_layer_params *weights);
+void emb_train_cpu_ffn_back(const emb_train_run *run, const emb_layer_params *gradients, void *d,
+                            const void *in, const void *kept, const emb_tile *tile,
+                            const emb_layer_params *weights);
 
 #endif

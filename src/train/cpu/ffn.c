@@ -22,22 +22,26 @@ static void activate_part(void *user, uint32_t index, uint32_t count) {
     (a->back ? kernels->gelu_back : kernels->gelu)(a->out + at, a->in + at, values);
 }
 
-void emb_train_cpu_ffn(const emb_train_run *run, float *sum, const float *in, const emb_tile *tile,
-                       const emb_layer_params *w) {
+void emb_train_cpu_ffn(const emb_train_run *run, void *x, void *sum, void *kept,
+                       const emb_tile *tile, const emb_layer_params *w) {
     emb_train_buffers b = emb_train_buffers_of(run);
     uint32_t hidden = run->spec->hidden, wide = run->spec->intermediate, tokens = tile->tokens;
-    emb_train_linear(run, b.before, in, w->ffn_in, w->ffn_in_bias, tokens, wide, hidden);
+    (void)kept;
+    emb_train_linear(run, b.before, x, w->ffn_in, w->ffn_in_bias, tokens, wide, hidden);
     activation a = {run, b.before, b.before, tokens, wide, false};
     emb_team_run(run->team, activate_part, &a);
     emb_train_linear(run, sum, b.before, w->ffn_out, w->ffn_out_bias, tokens, hidden, wide);
     emb_train_drop(run, sum, sum, tile, EMB_DROP_FFN);
-    emb_train_add(run, sum, in, tokens, hidden);
+    emb_train_add(run, sum, x, tokens, hidden);
+    emb_train_cpu_norm(run, x, sum, tokens, w->ffn_gain, w->ffn_shift);
 }
 
-void emb_train_cpu_ffn_back(const emb_train_run *run, const emb_layer_params *g, float *d,
-                            const float *in, const emb_tile *tile, const emb_layer_params *w) {
+void emb_train_cpu_ffn_back(const emb_train_run *run, const emb_layer_params *g, void *d,
+                            const void *in, const void *kept, const emb_tile *tile,
+                            const emb_layer_params *w) {
     emb_train_buffers b = emb_train_buffers_of(run);
     uint32_t hidden = run->spec->hidden, wide = run->spec->intermediate, tokens = tile->tokens;
+    (void)kept;
     const float *d_out = emb_train_drop(run, b.dropped, d, tile, EMB_DROP_FFN);
     emb_train_linear(run, b.before, in, w->ffn_in, w->ffn_in_bias, tokens, wide, hidden);
     activation a = {run, b.after, b.before, tokens, wide, false};
