@@ -1,16 +1,10 @@
 /* ops.h - the blocks of an encoder, forwards and back, over plain f32 weights.
  *
- * x, sum, d, kept, vectors and d_vectors are the device's own: f32 on a CPU, 16 bits on a GPU, and
- * activation_bytes says which.
- *
  * A block is cut at its norm. `sum` is what goes into the norm: the block's input plus what the
  * block adds to it. The sums of all blocks are all that a backward pass needs: a block's input is
- * the norm of the sum before, and everything inside is computed again. So neither the projection
- * behind the attention nor the one behind the feed-forward is ever multiplied twice. Where there is
- * memory, `kept` spares the rest, too.
- *
- * Tokens of a tile are packed; legend as in backend/ops.h. Gradients are added to what is there.
- * Operations allocate nothing and never fail; scratch is booked by emb_train_ops.layout.
+ * the norm of the sum before, and the inside is computed again unless it was kept. Tokens of a tile
+ * are packed; legend as in backend/ops.h. void *: activation_bytes a value. Gradients are added to
+ * what is there. Operations allocate nothing, never fail; scratch is booked by layout.
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_TRAIN_OPS_H
 #define EMB_TRAIN_OPS_H
