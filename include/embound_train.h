@@ -51,6 +51,10 @@ typedef struct emb_train_options {
     uint64_t steps, warmup_steps; /* of the schedule */
     uint64_t host_bytes_max;      /* of the whole process; 0: as much as the work takes */
     uint64_t caller_bytes; /* host bytes that the caller takes after open, beside the trainer */
+    /* NULL, or with devices_count 0: the CPU. Else its first GPU trains, in bf16 with all sums, the
+     * parameters and their moments in f32. */
+    const emb_machine *machine;
+    uint64_t device_bytes_max; /* of the whole process on the GPU; 0: as much as is free there */
 } emb_train_options;
 
 /* One step's outcome. */
@@ -71,10 +75,13 @@ typedef struct emb_train_plan {
     uint32_t struct_bytes;
     uint32_t tokens_per_tile;
     uint32_t tiles_kept; /* whose activations wait for the loss; others are computed again */
+    uint32_t keeps;      /* of their insides: 1 the attention's, 2 the feed-forward's, 3 both */
     uint32_t threads;
     emb_region region;
-    uint64_t host_bytes;     /* of the whole process */
-    uint64_t host_bytes_min; /* with the smallest tiles */
+    emb_region pinned, device;               /* with a GPU; else their bytes are 0 */
+    uint64_t host_bytes;                     /* of the whole process */
+    uint64_t host_bytes_min;                 /* with the smallest tiles */
+    uint64_t device_bytes, device_bytes_min; /* of the whole process on the GPU */
 } emb_train_plan;
 
 /* Counters since open. */

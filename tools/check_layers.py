@@ -25,6 +25,8 @@ ARROWS = {
     "src/package": ["base/", "model/"],
     "src/quantizer": ["base/", "text/", "model/", "backend/backend.h", "encoder/", "package/",
                       "plan/"],
+    # a part of the CUDA module, on the kernels of the backend's
+    "src/train/cuda": ["base/", "backend/", "train/"],
     # its kernels use the vector functions of the backend's
     "src/train": ["base/", "text/", "model/", "backend/backend.h", "backend/cpu/avx2/avx2.h",
                   "backend/cpu/avx512/avx512.h", "encoder/", "package/", "plan/"],
@@ -59,7 +61,7 @@ def judge(name, folder, quote, header):
         if folder.startswith("src/") and stem not in SYSTEM:
             if stem in VECTORS and name.startswith(VECTOR_FOLDERS):
                 return None
-            if stem in CUDA and name.startswith("src/backend/cuda/"):
+            if stem in CUDA and name.startswith(("src/backend/cuda/", "src/train/cuda/")):
                 return None
             return f"system header <{header}> is not libc or POSIX"
         return None

@@ -18,7 +18,7 @@ const char *emb_cpu_isa(uint32_t features);
 
 /* ---- CUDA ------------------------------------------------------------------------------------ */
 
-#define EMB_CUDA_ABI 13
+#define EMB_CUDA_ABI 14
 
 /* What the module, a shared object of its own, gives under the name emb_cuda_query. */
 typedef struct emb_cuda_module {
@@ -35,6 +35,7 @@ typedef struct emb_cuda_module {
                         emb_error *error);
     /* The operations for a device, or NULL if it lacks the dtype. */
     const emb_backend *(*backend)(uint32_t compute_capability, emb_dtype dtype, emb_gemm gemm);
+    const struct emb_train_ops *train; /* train/ops.h: its blocks of training, or NULL */
 } emb_cuda_module;
 typedef const emb_cuda_module *(*emb_cuda_query_call)(void);
 

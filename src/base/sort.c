@@ -1,4 +1,4 @@
-/* sort.c - heap sort, and a counting sort of ranges by their length.
+/* sort.c - heap sort, a counting sort of ranges by their length, a radix sort by keys.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/sort.h"
@@ -35,4 +35,34 @@ void emb_sort_by_length(uint32_t *order, uint32_t *counts, const uint32_t *start
         before += some;
     }
     for (uint32_t i = 0; i < count; i++) order[counts[starts[i + 1] - starts[i]]++] = i;
+}
+
+/* One digit: to = from in the order of bits [shift, shift + DIGIT_BITS) of the keys. */
+enum { DIGIT_BITS = 9, DIGITS = 1 << DIGIT_BITS };
+static void sort_digit(uint32_t *to, const uint32_t *from, const uint32_t *keys, uint32_t count,
+                       uint32_t shift) {
+    uint32_t places[DIGITS] = {0}, before = 0;
+    for (uint32_t i = 0; i < count; i++) places[keys[i] >> shift & (DIGITS - 1)]++;
+    for (uint32_t d = 0; d < DIGITS; d++) {
+        uint32_t some = places[d];
+        places[d] = before;
+        before += some;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t number = from ? from[i] : i;
+        to[places[keys[number] >> shift & (DIGITS - 1)]++] = number;
+    }
+}
+
+void emb_sort_by_key(uint32_t *order, uint32_t *work, const uint32_t *keys, uint32_t count) {
+    uint32_t bits = 0;
+    for (uint32_t i = 0; i < count; i++) bits |= keys[i];
+    /* an even number of digits, so that the last one ends in `order` */
+    for (uint32_t shift = 0; shift == 0 || (shift < 32 && bits >> shift); shift += 2 * DIGIT_BITS) {
+        sort_digit(work, shift ? order : NULL, keys, count, shift);
+        if (shift + DIGIT_BITS < 32)
+            sort_digit(order, work, keys, count, shift + DIGIT_BITS);
+        else
+            memcpy(order, work, count * sizeof *order);
+    }
 }

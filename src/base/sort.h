@@ -1,5 +1,5 @@
 /* sort.h - sorts an array in place, without extra memory, in O(n log n) for any input; and orders
- * ranges by their length, in O(n).
+ * ranges by their length, or numbers by keys, in O(n).
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BASE_SORT_H
@@ -28,5 +28,9 @@ void emb_sort_items(void *items, size_t count, size_t size, emb_sort_before befo
  * Needs: no range is longer than `longest`. */
 void emb_sort_by_length(uint32_t *order, uint32_t *counts, const uint32_t *starts, uint32_t count,
                         uint32_t longest);
+
+/* Fills order [count] with the numbers 0 .. count - 1, the least keys[number] first, those of one
+ * key as they came: a radix sort, linear, with work [count]. */
+void emb_sort_by_key(uint32_t *order, uint32_t *work, const uint32_t *keys, uint32_t count);
 
 #endif

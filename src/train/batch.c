@@ -51,17 +51,36 @@ void emb_train_batch_begin(emb_train_batch *b) {
     b->starts[0] = 0;
 }
 
+/* Ids as they are, cut if there are too many. Gives the count with what was before them. */
+static emb_status copy_ids(uint32_t *count, const emb_train_batch *b, const emb_text *text,
+                           uint32_t *ids, uint32_t most, bool *cut, emb_error *error) {
+    const uint32_t *from = text->data;
+    for (size_t i = 0; i < text->length && *count < most; i++) {
+        if (from[i] >= b->model->shape.vocabulary)
+            return emb_error_set(error, EMB_BAD_TEXT,
+                                 "a text's id %u is not below the vocabulary's %u", from[i],
+                                 b->model->shape.vocabulary);
+        ids[(*count)++] = from[i];
+    }
+    *cut = *count - b->model->text.specials.before < text->length;
+    return EMB_OK;
+}
+
 emb_status emb_train_batch_add(emb_train_batch *b, const emb_text *text, emb_error *error) {
     const emb_specials *specials = &b->model->text.specials;
     uint32_t *ids = b->ids + b->tokens, most = b->length_max - specials->after;
     bool cut = false;
     uint32_t count = specials->before;
-    if (text->is_ids || (!text->data && text->length))
-        return emb_error_set(error, EMB_BAD_TEXT, "a text of the batch is not text in memory");
+    if ((!text->data && text->length) || (text->is_ids && text->prompt))
+        return emb_error_set(error, EMB_BAD_TEXT,
+                             "a text of the batch has no data, or ids with a prompt");
     emb_text_begin(&b->tokenizer);
     if (text->prompt)
         count = feed(b, text->prompt, strlen(text->prompt), false, ids, count, most, &cut);
-    if (!cut) count = feed(b, text->data, text->length, true, ids, count, most, &cut);
+    if (text->is_ids)
+        EMB_TRY(copy_ids(&count, b, text, ids, most, &cut, error));
+    else if (!cut)
+        count = feed(b, text->data, text->length, true, ids, count, most, &cut);
     b->truncated += cut;
     b->tokens += emb_text_wrap(specials, ids, count - specials->before);
     b->starts[++b->texts] = b->tokens;

@@ -53,6 +53,11 @@ static uint64_t checksum(uint64_t sum, const void *bytes, uint64_t count) {
     return emb_hash_bytes(sum, at, count);
 }
 
+/* How much of what is left goes at once: whole words of the checksum. */
+static uint64_t piece(uint64_t left) {
+    return left < EMB_TRAIN_STAGING ? left : EMB_TRAIN_STAGING;
+}
+
 static void list_parts(part *parts, const emb_trainer *t) {
     const emb_optimizer *o = &t->optimizer;
     uint64_t values = t->params.values, blocks = values / EMB_PARAM_BLOCK;
@@ -82,7 +87,13 @@ static header make_header(const emb_trainer *t, const emb_train_mark *mark, cons
     h.optimizer_bits = t->optimizer.eight ? 8 : 32;
     if (mark) h.mark = *mark;
     h.data = EMB_HASH_START;
-    for (uint32_t i = 0; i < PARTS; i++) h.data = checksum(h.data, parts[i].bytes, parts[i].count);
+    for (uint32_t i = 0; i < PARTS; i++) {
+        const unsigned char *from = parts[i].bytes;
+        for (uint64_t left = parts[i].count, some; left; left -= some, from += some) {
+            some = piece(left);
+            h.data = checksum(h.data, emb_trainer_see(t, from, some), some);
+        }
+    }
     h.whole = checksum(EMB_HASH_START, &h, offsetof(header, whole));
     return h;
 }
@@ -95,8 +106,13 @@ static emb_status write_state(int descriptor, const emb_trainer *t, const emb_tr
     uint64_t at = sizeof h;
     EMB_TRY(emb_file_write_at(descriptor, &h, sizeof h, 0, path, error));
     for (uint32_t i = 0; i < PARTS; i++) {
-        EMB_TRY(emb_file_write_at(descriptor, parts[i].bytes, parts[i].count, at, path, error));
-        at += parts[i].count;
+        const unsigned char *from = parts[i].bytes;
+        for (uint64_t left = parts[i].count, some; left; left -= some, from += some) {
+            some = piece(left);
+            EMB_TRY(emb_file_write_at(descriptor, emb_trainer_see(t, from, some), some, at, path,
+                                      error));
+            at += some;
+        }
     }
     return EMB_OK;
 }
@@ -163,16 +179,20 @@ static emb_status check_header(const header *h, const emb_trainer *t, const char
     return EMB_OK;
 }
 
-/* Reads all parts: to their places, or each into `elsewhere`, which has room for any. */
-static emb_status read_parts(int descriptor, const part *parts, void *elsewhere, uint64_t *sum,
-                             const char *path, emb_error *error) {
+/* Reads all parts: to their places, or a piece after the other into `elsewhere`. */
+static emb_status read_parts(const emb_trainer *t, int descriptor, const part *parts,
+                             void *elsewhere, uint64_t *sum, const char *path, emb_error *error) {
     uint64_t at = sizeof(header);
     *sum = EMB_HASH_START;
     for (uint32_t i = 0; i < PARTS; i++) {
-        void *to = elsewhere ? elsewhere : parts[i].bytes;
-        EMB_TRY(emb_file_read_at(descriptor, to, parts[i].count, at, path, error));
-        *sum = checksum(*sum, to, parts[i].count);
-        at += parts[i].count;
+        unsigned char *to = parts[i].bytes;
+        for (uint64_t left = parts[i].count, some; left; left -= some, to += some, at += some) {
+            some = piece(left);
+            void *room = emb_trainer_room(t, elsewhere ? elsewhere : to);
+            EMB_TRY(emb_file_read_at(descriptor, room, some, at, path, error));
+            *sum = checksum(*sum, room, some);
+            if (!elsewhere) emb_trainer_put(t, to, some);
+        }
     }
     return EMB_OK;
 }
@@ -198,10 +218,10 @@ static emb_status read_state(int descriptor, uint64_t bytes, emb_trainer *t, emb
         return emb_error_set(error, EMB_BAD_FILE, "%s: was cut: %llu bytes of %llu", path,
                              (unsigned long long)bytes, (unsigned long long)state_bytes(parts));
     /* gradients are not at work between two steps */
-    EMB_TRY(read_parts(descriptor, parts, t->lane.gradients, &sum, path, error));
+    EMB_TRY(read_parts(t, descriptor, parts, t->lane.gradients, &sum, path, error));
     if (sum != h.data)
         return emb_error_set(error, EMB_BAD_FILE, "%s: is damaged: its checksum is another", path);
-    EMB_TRY(read_parts(descriptor, parts, NULL, &sum, path, error));
+    EMB_TRY(read_parts(t, descriptor, parts, NULL, &sum, path, error));
     if (sum != h.data) return emb_error_set(error, EMB_IO, "%s: changed while it was read", path);
     t->optimizer.step = h.step;
     t->options.seed = h.seed;

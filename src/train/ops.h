@@ -45,11 +45,13 @@ typedef struct emb_dropout {
 } emb_dropout;
 
 typedef struct emb_train_ops emb_train_ops;
+typedef struct emb_train_device emb_train_device; /* train/device.h */
 
 /* What every operation is given. */
 typedef struct emb_train_run {
     const emb_train_ops *ops;
-    const void *kernels; /* the device's own */
+    const void *kernels; /* a CPU's */
+    void *state;         /* a device's own; NULL on a CPU */
     emb_team *team;
     const emb_layer_spec *spec; /* `relative`: of the longest chunk, as for a backend */
     float *d_relative;          /* NULL, or the gradient of spec->relative, of the same shape */
@@ -62,8 +64,10 @@ typedef struct emb_train_run {
 
 struct emb_train_ops {
     const char *name;
-    uint32_t activation_bytes; /* of one value */
-    void (*layout)(emb_train_scratch *scratch, const emb_layer_spec *spec, uint32_t tokens,
+    uint32_t activation_bytes;      /* of one value */
+    const emb_train_device *device; /* NULL on a CPU */
+    /* Books run->scratch. */
+    void (*layout)(emb_train_run *run, const emb_layer_spec *spec, uint32_t tokens,
                    uint32_t threads, emb_ledger *ledger);
 
     /* Bytes of what attention, or ffn, can keep for its way back, of so many tokens. */

@@ -6,6 +6,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "train/device.h"
+
 /* Values whose squares are summed in f32, before the sum of such sums in f64. */
 enum { NORM_VALUES = 4096 };
 
@@ -51,6 +53,7 @@ double emb_optimizer_rate(const emb_optimizer *o, uint64_t step) {
 
 double emb_optimizer_norm(const emb_optimizer *o, const float *gradients) {
     double sum = 0;
+    if (o->run) return o->run->ops->device->norm(o->run, gradients, o->params->values);
     for (uint64_t at = 0; at < o->params->values; at += NORM_VALUES) {
         uint64_t left = o->params->values - at;
         uint32_t count = left < NORM_VALUES ? (uint32_t)left : NORM_VALUES;
@@ -70,8 +73,25 @@ typedef struct job {
     float keep; /* of what decays */
 } job;
 
+static void update_remote(const job *j, uint64_t first, uint64_t end, const emb_adamw *step) {
+    const emb_optimizer *o = j->optimizer;
+    const emb_train_device *device = o->run->ops->device;
+    float *values = j->values + first;
+    if (o->eight)
+        device->adamw8(o->run, values, o->m8 + first, o->v8 + first,
+                       o->scales + 2 * (first / EMB_PARAM_BLOCK), j->gradients + first, end - first,
+                       step);
+    else
+        device->adamw(o->run, values, o->m + first, o->v + first, j->gradients + first, end - first,
+                      step);
+}
+
 static void update_range(const job *j, uint64_t first, uint64_t end, const emb_adamw *step) {
     const emb_optimizer *o = j->optimizer;
+    if (o->run) {
+        update_remote(j, first, end, step);
+        return;
+    }
     if (!o->eight) {
         o->kernels->adamw(j->values + first, o->m + first, o->v + first, j->gradients + first,
                           end - first, step);
@@ -114,5 +134,8 @@ void emb_optimizer_update(emb_optimizer *o, float *values, const float *gradient
                  .epsilon = o->epsilon},
         .keep = (float)(1 - rate * o->weight_decay),
     };
-    emb_team_run(o->team, update_part, &j);
+    if (o->run)
+        update_part(&j, 0, 1);
+    else
+        emb_team_run(o->team, update_part, &j);
 }

@@ -11,6 +11,7 @@
 typedef struct emb_optimizer {
     const emb_train_kernels *kernels;
     emb_team *team;
+    const emb_train_run *run; /* on a device; NULL on a CPU */
     const emb_params *params;
     bool eight;   /* moments are in 8 bits, else in f32 */
     float *m, *v; /* moments, in the parameters' order */

@@ -8,8 +8,6 @@
 #include "base/error.h"
 #include "encoder/positions.h"
 
-enum { LOAD_ROWS = 64 }; /* that are read at once */
-
 /* The order inside a layer: queries, keys and values lie side by side, as one matrix. */
 static const emb_tensor_role layer_order[] = {
     EMB_TENSOR_QUERY,          EMB_TENSOR_KEY,
@@ -54,6 +52,7 @@ void emb_params_layout(emb_params *params, const emb_shape *shape, const emb_mod
     params->ranges = emb_ledger_take(ledger, most, sizeof *params->ranges);
     for (uint32_t role = 0; role < EMB_TENSOR_QUERY; role++)
         place(params, (emb_tensor_role)role, 0);
+    params->layers_first = params->values;
     for (uint32_t i = 0; i < shape->layers * LAYER_TENSORS; i++)
         place(params, layer_order[i % LAYER_TENSORS], i / LAYER_TENSORS);
 }
@@ -62,8 +61,8 @@ emb_status emb_params_load(float *values, const emb_params *params, void *scratc
                            emb_error *error) {
     for (uint32_t i = 0; i < params->count; i++) {
         const emb_param *t = &params->tensors[i];
-        for (uint32_t row = 0; row < t->rows; row += LOAD_ROWS) {
-            uint32_t rows = t->rows - row < LOAD_ROWS ? t->rows - row : LOAD_ROWS;
+        for (uint32_t row = 0; row < t->rows; row += EMB_PARAM_ROWS) {
+            uint32_t rows = t->rows - row < EMB_PARAM_ROWS ? t->rows - row : EMB_PARAM_ROWS;
             EMB_TRY(emb_model_read_rows(params->files, t->role, t->layer, row, rows,
                                         values + t->first + (size_t)row * t->cols, scratch, error));
         }
@@ -74,7 +73,7 @@ emb_status emb_params_load(float *values, const emb_params *params, void *scratc
 size_t emb_params_scratch_bytes(const emb_params *params) {
     const emb_layer_spec *spec = &params->shape->spec;
     uint32_t cols = spec->intermediate > spec->hidden ? spec->intermediate : spec->hidden;
-    return emb_model_scratch_bytes((uint64_t)LOAD_ROWS * cols);
+    return emb_model_scratch_bytes((uint64_t)EMB_PARAM_ROWS * cols);
 }
 
 const emb_param *emb_params_find(const emb_params *params, emb_tensor_role role, uint32_t layer) {

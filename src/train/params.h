@@ -26,6 +26,9 @@ typedef struct emb_param_range {
 /* Values that an 8-bit optimiser keeps one scale for, and that ranges begin at a multiple of. */
 enum { EMB_PARAM_BLOCK = 256 };
 
+/* Rows of a tensor that are read at once, at most. */
+enum { EMB_PARAM_ROWS = 64 };
+
 /* The tensors in the order of their place: those outside the layers, then layer by layer. */
 typedef struct emb_params {
     const emb_shape *shape;
@@ -34,8 +37,9 @@ typedef struct emb_params {
     uint32_t count;
     emb_param_range *ranges; /* [ranges_count] */
     uint32_t ranges_count;
-    uint64_t ranges_end; /* of the last range */
-    uint64_t values;     /* of all, with what fills the blocks */
+    uint64_t ranges_end;   /* of the last range */
+    uint64_t layers_first; /* value of the first layer */
+    uint64_t values;       /* of all, with what fills the blocks */
 } emb_params;
 
 /* Books the table and fills it where it is bound; `values` is known either way. */

@@ -39,6 +39,7 @@ void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const
     lane->spec.chunk_tokens_max = sizes->chunk_tokens_max;
     lane->tokens_max = tokens;
     lane->run.ops = ops;
+    lane->run.state = sizes->state;
     emb_ledger_item(ledger, "activations");
     measure_slab(lane, sizes->keeps);
     lane->slabs = sizes->slabs;
@@ -51,7 +52,12 @@ void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const
     }
     emb_ledger_item(ledger, "block scratch");
     lane->run.position_offset = shape->position_offset;
-    ops->layout(&lane->run.scratch, &lane->spec, tokens, sizes->threads, ledger);
+    ops->layout(&lane->run, &lane->spec, tokens, sizes->threads, ledger);
+}
+
+bool emb_train_keeps_possible(const emb_train_lane *lane, uint32_t keeps) {
+    if (keeps & EMB_KEEP_ATTENTION && !lane->attention_bytes) return false;
+    return !(keeps & EMB_KEEP_FFN) || lane->ffn_bytes;
 }
 
 void emb_train_lane_select(emb_train_lane *lane, uint32_t slab) {

@@ -39,11 +39,15 @@ typedef struct emb_train_sizes {
     uint32_t chunk_tokens_max;
     uint32_t threads;
     uint32_t keeps; /* a set of emb_keep */
+    void *state;    /* the device's, or NULL */
 } emb_train_sizes;
 
 /* Books a lane. Neither values nor gradients. */
 void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const emb_train_ops *ops,
                            const emb_train_sizes *sizes, emb_ledger *ledger);
+
+/* Whether these operations keep anything of that (a set of emb_keep, not 0). */
+bool emb_train_keeps_possible(const emb_train_lane *lane, uint32_t keeps);
 
 /* Which slab the passes that follow keep their sums in, or have kept them in. */
 void emb_train_lane_select(emb_train_lane *lane, uint32_t slab);

@@ -2,110 +2,270 @@
  * activations that the budget allows.
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/process.h"
 #include "train/trainer.h"
 
-/* What threads and the system's libraries take beside our own memory. */
-#define GROWTH_BYTES (1u << 20)
+/* What threads and the system's libraries take beside our own memory; what a GPU's context grows by
+ * when kernels run for the first time. */
+#define GROWTH_BYTES        (1u << 20)
+#define DEVICE_GROWTH_BYTES (32u << 20)
 
-/* Tokens of a tile where the memory is there; the least is one text. Larger ones leave the cache.
- */
-#define TILE_TOKENS 2048
+/* Tokens of a tile where the memory is there; the least is one text. On a CPU larger ones leave the
+ * cache; a GPU has more processors to give work to. */
+#define TILE_TOKENS        2048
+#define DEVICE_TILE_TOKENS 32768
 
 /* What is kept of a batch to save time, where no budget is stated: 50,000 tokens of six layers that
  * are 384 wide. */
 #define KEPT_BYTES (1ull << 30)
 
-void emb_trainer_layout(emb_trainer *t, const emb_train_sizes *sizes, emb_ledger *ledger) {
+/* ---- booking --------------------------------------------------------------------------------- */
+
+/* The host's part of vectors and loss: a device has the ranking loss to itself. */
+static void layout_vectors(emb_trainer *t, const emb_books *books) {
+    const emb_train_options *o = &t->options;
+    uint32_t texts = o->batch_examples * o->example_texts, width = t->model->shape.spec.hidden;
+    uint64_t values = (uint64_t)texts * width, bytes = t->ops->activation_bytes;
+    bool host_loss = !t->device || !emb_trainer_loss_on_device(t);
+    emb_ledger_item(books->host, "vectors");
+    t->vectors = emb_ledger_take(books->host, values, sizeof(float));
+    t->d_vectors = host_loss ? emb_ledger_take(books->host, values, sizeof(float)) : NULL;
+    t->tile_vectors = t->vectors;
+    t->d_tile_vectors = t->d_vectors;
+    if (host_loss)
+        emb_loss_layout(&t->loss, o->batch_examples, o->example_texts, width, o->threads,
+                        books->host);
+    if (!t->device) return;
+    emb_ledger_item(books->device, "vectors");
+    t->tile_vectors = emb_ledger_take(books->device, values, bytes);
+    t->d_tile_vectors = emb_ledger_take(books->device, values, bytes);
+}
+
+static void layout_device(emb_trainer *t, const emb_train_sizes *sizes, const emb_books *books) {
+    const emb_train_options *o = &t->options;
+    const emb_layer_spec *spec = &t->model->shape.spec;
+    uint32_t qkv = emb_spec_qkv_rows(spec), ffn = emb_spec_ffn_rows(spec);
+    uint64_t begin = t->params.layers_first;
+    emb_train_device_sizes device = {
+        .tokens = sizes->tokens,
+        .texts = o->batch_examples * o->example_texts,
+        .width = spec->hidden,
+        .cols_max = qkv > ffn ? qkv : ffn,
+        .matrices_first = begin,
+        .matrices_values = t->params.values - begin,
+    };
+    t->device->layout(&t->lane.run, &device, books->pinned, books->device);
+    emb_ledger_item(books->host, "reading and saving");
+    t->staging = emb_ledger_take(books->host, EMB_TRAIN_STAGING, 1);
+}
+
+void emb_trainer_layout(emb_trainer *t, const emb_train_sizes *sizes, const emb_books *books) {
     const emb_model *model = t->model;
     const emb_train_options *o = &t->options;
-    uint32_t texts = o->batch_examples * o->example_texts, width = model->shape.spec.hidden;
-    emb_ledger_item(ledger, "parameters");
-    emb_params_layout(&t->params, &model->shape, model->files, ledger);
-    float *values = emb_ledger_take(ledger, t->params.values, sizeof(float));
-    emb_ledger_item(ledger, "gradients");
-    float *gradients = emb_ledger_take(ledger, t->params.values, sizeof(float));
-    emb_optimizer_layout(&t->optimizer, &t->params, o->optimizer_bits == 8, ledger);
-    emb_train_lane_layout(&t->lane, &t->params, &emb_train_cpu_ops, sizes, ledger);
+    uint32_t texts = o->batch_examples * o->example_texts;
+    emb_ledger_item(books->host, "parameters");
+    emb_params_layout(&t->params, &model->shape, model->files, books->host);
+    emb_ledger_item(books->device, "parameters");
+    float *values = emb_ledger_take(books->device, t->params.values, sizeof(float));
+    emb_ledger_item(books->device, "gradients");
+    float *gradients = emb_ledger_take(books->device, t->params.values, sizeof(float));
+    emb_optimizer_layout(&t->optimizer, &t->params, o->optimizer_bits == 8, books->device);
+    emb_train_lane_layout(&t->lane, &t->params, t->ops, sizes, books->device);
     t->lane.values = values;
     t->lane.gradients = gradients;
-    emb_train_batch_layout(&t->batch, model, texts, t->length_max, sizes->tokens, ledger);
-    emb_ledger_item(ledger, "vectors");
-    t->vectors = emb_ledger_take(ledger, (uint64_t)texts * width, sizeof(float));
-    t->d_vectors = emb_ledger_take(ledger, (uint64_t)texts * width, sizeof(float));
-    emb_loss_layout(&t->loss, o->batch_examples, o->example_texts, width, o->threads, ledger);
-    emb_ledger_item(ledger, "reading and saving");
-    emb_directory_layout(&t->directory, ledger);
-    t->scratch = emb_ledger_take(ledger, emb_params_scratch_bytes(&t->params), 1);
-    emb_team_layout(&t->team, o->threads, ledger);
+    emb_train_batch_layout(&t->batch, model, texts, t->length_max, sizes->tokens, books->host);
+    layout_vectors(t, books);
+    if (t->device) layout_device(t, sizes, books);
+    emb_ledger_item(books->host, "reading and saving");
+    emb_directory_layout(&t->directory, books->host);
+    t->scratch = emb_ledger_take(books->host, emb_params_scratch_bytes(&t->params), 1);
+    emb_team_layout(&t->team, o->threads, books->host);
 }
 
-static uint64_t bytes_with(emb_trainer *t, uint32_t tile_tokens, uint32_t slabs,
-                           emb_ledger *ledger) {
-    t->sizes = (emb_train_sizes){.tokens = tile_tokens,
-                                 .slabs = slabs,
-                                 .chunk_tokens_max = t->length_max,
-                                 .threads = t->options.threads};
-    emb_ledger_init(ledger, NULL, 0);
-    emb_trainer_layout(t, &t->sizes, ledger);
-    return ledger->overflow ? UINT64_MAX / 2 : ledger->bytes;
+/* ---- weighing -------------------------------------------------------------------------------- */
+
+/* What sizes come to. */
+typedef struct weight {
+    emb_ledger host, pinned, device;
+    uint64_t host_bytes, device_bytes; /* of the whole process */
+} weight;
+
+/* What is taken besides, and the most that may be. */
+typedef struct limits {
+    uint64_t process, host_base, device_base, host_most, device_most;
+} limits;
+
+static void weigh(weight *w, emb_trainer *t, const limits *l, const emb_train_sizes *sizes) {
+    bool device = t->device != NULL;
+    emb_books books = {&w->host, device ? &w->pinned : &w->host, device ? &w->device : &w->host};
+    emb_ledger_init(&w->host, NULL, 0);
+    emb_ledger_init(&w->pinned, NULL, 0);
+    emb_ledger_init_foreign(&w->device, NULL, 0);
+    t->sizes = *sizes;
+    emb_trainer_layout(t, sizes, &books);
+    bool overflow = w->host.overflow || w->pinned.overflow || w->device.overflow;
+    w->host_bytes = overflow ? UINT64_MAX : l->host_base + w->host.bytes + w->pinned.bytes;
+    w->device_bytes = l->device_base + w->device.bytes;
 }
 
-static void describe_plan(emb_train_plan *plan, const emb_ledger *ledger, uint64_t process,
-                          uint64_t caller, uint64_t bytes) {
-    emb_region *region = &plan->region;
-    *region = (emb_region){.kind = EMB_REGION_HOST,
-                           .devices = 1,
-                           .bytes = process + caller + bytes,
-                           .arena_bytes = bytes};
-    region->items[region->items_count++] = (emb_item){"process", process};
-    if (caller) region->items[region->items_count++] = (emb_item){"caller's buffers", caller};
+static bool fits(emb_trainer *t, const limits *l, const emb_train_sizes *sizes) {
+    weight w;
+    weigh(&w, t, l, sizes);
+    return w.host_bytes <= l->host_most && w.device_bytes <= l->device_most;
+}
+
+static limits limits_of(const emb_trainer *t) {
+    const emb_train_options *o = &t->options;
+    uint64_t now, peak;
+    emb_process_memory(&now, &peak);
+    limits l = {.process = peak + GROWTH_BYTES, .host_most = UINT64_MAX, .device_most = UINT64_MAX};
+    l.host_base = l.process + o->caller_bytes;
+    if (o->host_bytes_max) l.host_most = o->host_bytes_max;
+    if (!t->device) return l;
+    l.device_base = t->gpu.context_bytes + t->gpu.held_bytes + DEVICE_GROWTH_BYTES;
+    if (t->gpu.free_bytes)
+        l.device_most = t->gpu.held_bytes + t->gpu.context_bytes + t->gpu.free_bytes;
+    if (o->device_bytes_max) l.device_most = o->device_bytes_max;
+    return l;
+}
+
+/* ---- choosing -------------------------------------------------------------------------------- */
+
+/* What a step costs beside two passes forwards' worth of gradients, in forward passes of a tile:
+ * a pass for each tile, another for each that is not kept, and what of the insides is computed
+ * again. */
+static double cost_of(const emb_train_sizes *sizes, uint32_t tiles) {
+    double again =
+        (sizes->keeps & EMB_KEEP_ATTENTION ? 0 : 0.3) + (sizes->keeps & EMB_KEEP_FFN ? 0 : 0.3);
+    uint32_t slabs = sizes->slabs < tiles ? sizes->slabs : tiles;
+    return tiles * (3 + again) + (tiles - slabs);
+}
+
+/* The most slabs that fit, up to the number of tiles; one is known to. */
+static uint32_t most_slabs(emb_trainer *t, const limits *l, emb_train_sizes sizes, uint32_t tiles) {
+    uint32_t low = 1, high = tiles;
+    while (low < high) {
+        sizes.slabs = low + (high - low + 1) / 2;
+        if (fits(t, l, &sizes))
+            low = sizes.slabs;
+        else
+            high = sizes.slabs - 1;
+    }
+    return low;
+}
+
+/* Of what can be kept of tiles of this size, what makes a step the cheapest. */
+static emb_train_sizes cheapest(emb_trainer *t, const limits *l, const emb_train_sizes *one,
+                                uint32_t tiles) {
+    emb_train_sizes best = *one;
+    best.slabs = most_slabs(t, l, best, tiles);
+    for (uint32_t keeps = 1; keeps <= (EMB_KEEP_ATTENTION | EMB_KEEP_FFN); keeps++) {
+        emb_train_sizes sizes = *one;
+        sizes.keeps = keeps;
+        if (!emb_train_keeps_possible(&t->lane, keeps) || !fits(t, l, &sizes)) continue;
+        sizes.slabs = most_slabs(t, l, sizes, tiles);
+        if (cost_of(&sizes, tiles) < cost_of(&best, tiles)) best = sizes;
+    }
+    return best;
+}
+
+static void describe(emb_region *region, emb_region_kind kind, const emb_ledger *ledger,
+                     uint64_t bytes) {
+    region->kind = kind;
+    region->devices = 1;
+    region->bytes = bytes;
+    region->arena_bytes = ledger->bytes;
     for (uint32_t i = 0; i < ledger->items_count; i++)
         region->items[region->items_count++] = ledger->items[i];
 }
 
-/* How many tiles to keep: as many as the budget allows, or without one as fit KEPT_BYTES. */
-static uint32_t slabs_of(const emb_trainer *t, uint64_t rest, uint64_t slab, uint32_t tiles) {
-    if (!t->options.host_bytes_max) rest = KEPT_BYTES;
-    uint64_t slabs = 1 + rest / slab;
-    return slabs < tiles ? (uint32_t)slabs : tiles;
+static void add_item(emb_region *region, const char *name, uint64_t bytes) {
+    emb_item item = {.bytes = bytes};
+    if (!bytes) return;
+    snprintf(item.name, sizeof item.name, "%s", name);
+    region->items[region->items_count++] = item;
 }
 
-/* The largest tiles that the budget allows, and then as many tiles kept as it allows: each spares
- * its second way through the encoder. */
-emb_status emb_trainer_choose(emb_trainer *t, emb_error *error) {
-    emb_train_options *o = &t->options;
-    emb_ledger ledger;
-    uint64_t now, peak;
-    emb_process_memory(&now, &peak);
-    uint64_t process = peak + GROWTH_BYTES, base = process + o->caller_bytes;
-    uint64_t most = o->host_bytes_max ? o->host_bytes_max : UINT64_MAX;
-    uint32_t texts = o->batch_examples * o->example_texts;
-    uint64_t all = (uint64_t)texts * t->length_max;
-    uint32_t tile = o->tokens_per_tile ? o->tokens_per_tile : TILE_TOKENS;
-    if (tile > all) tile = (uint32_t)all;
-    if (tile < t->length_max) tile = t->length_max;
-    t->plan.host_bytes_min = base + bytes_with(t, t->length_max, 1, &ledger);
-    while (tile > t->length_max && base + bytes_with(t, tile, 1, &ledger) > most)
-        tile = tile / 2 > t->length_max ? tile / 2 : t->length_max;
-    uint64_t one = bytes_with(t, tile, 1, &ledger), slab = bytes_with(t, tile, 2, &ledger) - one;
-    uint64_t rest = base + one < most ? most - base - one : 0;
-    uint32_t tiles = emb_train_batch_tiles(texts, t->length_max, tile);
-    t->plan.tiles_kept = slabs_of(t, rest, slab, tiles);
-    t->bytes = bytes_with(t, tile, t->plan.tiles_kept, &ledger);
-    t->plan.struct_bytes = sizeof t->plan;
-    t->plan.tokens_per_tile = tile;
-    t->plan.threads = o->threads;
-    t->plan.host_bytes = base + t->bytes;
-    describe_plan(&t->plan, &ledger, process, o->caller_bytes, t->bytes);
-    if (!o->host_bytes_max || t->plan.host_bytes <= most) return EMB_OK;
+static void describe_plan(emb_trainer *t, const limits *l, const weight *w) {
+    emb_train_plan *plan = &t->plan;
+    plan->struct_bytes = sizeof *plan;
+    plan->tokens_per_tile = t->sizes.tokens;
+    plan->tiles_kept = t->sizes.slabs;
+    plan->keeps = t->sizes.keeps;
+    plan->threads = t->options.threads;
+    plan->host_bytes = w->host_bytes;
+    add_item(&plan->region, "process", l->process);
+    add_item(&plan->region, "caller's buffers", t->options.caller_bytes);
+    describe(&plan->region, EMB_REGION_HOST, &w->host, w->host_bytes - w->pinned.bytes);
+    t->bytes = w->host.bytes;
+    if (!t->device) return;
+    plan->device_bytes = w->device_bytes;
+    describe(&plan->pinned, EMB_REGION_PINNED, &w->pinned, w->pinned.bytes);
+    add_item(&plan->device, "CUDA context", t->gpu.context_bytes + DEVICE_GROWTH_BYTES);
+    add_item(&plan->device, "held by this process", t->gpu.held_bytes);
+    describe(&plan->device, EMB_REGION_DEVICE, &w->device, w->device_bytes);
+    t->pinned_bytes = w->pinned.bytes;
+    t->region_bytes = w->device.bytes;
+}
+
+static emb_status refuse(const emb_trainer *t, const limits *l, emb_error *error) {
+    bool host = t->plan.host_bytes > l->host_most;
+    uint64_t most = host ? l->host_most : l->device_most;
+    uint64_t least = host ? t->plan.host_bytes_min : t->plan.device_bytes_min;
+    bool stated = host || t->options.device_bytes_max;
     emb_error_set(error, EMB_BUDGET,
-                  "a host budget of %llu bytes is too small to train this model so; the smallest "
-                  "that works is %llu bytes",
-                  (unsigned long long)most, (unsigned long long)t->plan.host_bytes_min);
-    if (error) error->bytes_min = t->plan.host_bytes_min;
+                  "%s of %llu bytes is too small to train this model so; the smallest that works "
+                  "is %llu bytes",
+                  host     ? "a host budget"
+                  : stated ? "a budget on the GPU"
+                           : "the GPU's free memory",
+                  (unsigned long long)most, (unsigned long long)least);
+    if (!error) return EMB_BUDGET;
+    error->bytes_min = least;
+    error->region = host ? EMB_REGION_HOST : EMB_REGION_DEVICE;
     return EMB_BUDGET;
+}
+
+static uint32_t first_tile(const emb_trainer *t) {
+    const emb_train_options *o = &t->options;
+    uint64_t all = (uint64_t)o->batch_examples * o->example_texts * t->length_max;
+    uint32_t tile = t->device ? DEVICE_TILE_TOKENS : TILE_TOKENS;
+    if (o->tokens_per_tile) tile = o->tokens_per_tile;
+    if (tile > all) tile = (uint32_t)all;
+    return tile > t->length_max ? tile : t->length_max;
+}
+
+/* The largest tiles that fit, and then what is kept of them. */
+emb_status emb_trainer_choose(emb_trainer *t, emb_error *error) {
+    const emb_train_options *o = &t->options;
+    limits l = limits_of(t);
+    weight w;
+    emb_train_sizes sizes = {.tokens = t->length_max,
+                             .slabs = 1,
+                             .chunk_tokens_max = t->length_max,
+                             .threads = o->threads,
+                             .state = t->state};
+    weigh(&w, t, &l, &sizes);
+    t->plan.host_bytes_min = w.host_bytes;
+    t->plan.device_bytes_min = w.device_bytes;
+    for (sizes.tokens = first_tile(t); sizes.tokens > t->length_max && !fits(t, &l, &sizes);) {
+        uint32_t half = sizes.tokens / 2;
+        sizes.tokens = half > t->length_max ? half : t->length_max;
+    }
+    uint32_t texts = o->batch_examples * o->example_texts;
+    uint32_t tiles = emb_train_batch_tiles(texts, t->length_max, sizes.tokens);
+    limits within = l;
+    if (!t->device && !o->host_bytes_max) {
+        weigh(&w, t, &l, &sizes);
+        within.host_most = w.host_bytes + KEPT_BYTES;
+    }
+    if (fits(t, &within, &sizes)) sizes = cheapest(t, &within, &sizes, tiles);
+    weigh(&w, t, &l, &sizes);
+    describe_plan(t, &l, &w);
+    if (w.host_bytes <= l.host_most && w.device_bytes <= l.device_most) return EMB_OK;
+    return refuse(t, &l, error);
 }

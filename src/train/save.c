@@ -50,9 +50,13 @@ static emb_status write_weights(emb_growing *file, const emb_trainer *t, emb_err
     EMB_TRY(emb_growing_put(file, error, "%*s", (int)(data - file->at), ""));
     for (uint32_t i = 0; i < t->params.count; i++) {
         const emb_param *tensor = &t->params.tensors[i];
-        EMB_TRY(emb_file_write_at(file->descriptor, t->lane.values + tensor->first,
-                                  bytes_of(tensor), file->at, file->path, error));
-        file->at += bytes_of(tensor);
+        const unsigned char *from = (const void *)(t->lane.values + tensor->first);
+        for (uint64_t left = bytes_of(tensor), some; left; left -= some, from += some) {
+            some = left < EMB_TRAIN_STAGING ? left : EMB_TRAIN_STAGING;
+            EMB_TRY(emb_file_write_at(file->descriptor, emb_trainer_see(t, from, some), some,
+                                      file->at, file->path, error));
+            file->at += some;
+        }
     }
     return EMB_OK;
 }

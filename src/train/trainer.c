@@ -69,14 +69,50 @@ static emb_status check_options(const emb_train_options *o, const emb_model *mod
     return EMB_OK;
 }
 
+/* The GPU that the machine has, and its operations; none: the CPU's. */
+static emb_status choose_device(emb_trainer *t, emb_error *error) {
+    const emb_machine *machine = t->options.machine;
+    const emb_cuda_module *module;
+    t->ops = &emb_train_cpu_ops;
+    if (!machine || !machine->devices_count) return EMB_OK;
+    EMB_TRY(emb_cuda_open(&module, error));
+    if (!module->train)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "this CUDA module does not train; train on the CPU");
+    if (t->model->shape.relative_buckets)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "on a GPU, training does not compute a relative position bias; train "
+                             "on the CPU");
+    t->ops = module->train;
+    t->device = t->ops->device;
+    t->gpu = machine->devices[0];
+    t->state = calloc(1, t->device->state_bytes);
+    if (!t->state) return emb_error_set(error, EMB_NO_MEMORY, "no memory for a trainer");
+    return t->device->attach(t->state, t->gpu.index, error);
+}
+
+static emb_status refused(const char *what, uint64_t bytes, emb_error *error) {
+    return emb_error_set(error, EMB_NO_MEMORY, "no %s memory for the %llu bytes of training", what,
+                         (unsigned long long)bytes);
+}
+
 static emb_status take_memory(emb_trainer *t, emb_error *error) {
-    emb_ledger ledger;
+    emb_ledger host, pinned, device;
     t->arena = emb_arena_open(t->bytes);
-    if (!t->arena)
-        return emb_error_set(error, EMB_NO_MEMORY, "no memory for the %llu bytes of training",
-                             (unsigned long long)t->bytes);
-    emb_ledger_init(&ledger, t->arena, t->bytes);
-    emb_trainer_layout(t, &t->sizes, &ledger);
+    if (!t->arena) return refused("host", t->bytes, error);
+    if (t->device) {
+        t->pinned = emb_arena_open(t->pinned_bytes);
+        if (!t->pinned) return refused("host", t->pinned_bytes, error);
+        t->is_pinned = t->device->calls->pin(t->pinned, t->pinned_bytes);
+        t->region = t->device->calls->take(t->gpu.index, t->region_bytes);
+        if (!t->region || !t->is_pinned) return refused("GPU", t->region_bytes, error);
+    }
+    emb_ledger_init(&host, t->arena, t->bytes);
+    emb_ledger_init(&pinned, t->pinned, t->pinned_bytes);
+    emb_ledger_init_foreign(&device, t->region, t->region_bytes);
+    emb_books books = {&host, t->device ? &pinned : &host, t->device ? &device : &host};
+    emb_train_sizes sizes = t->sizes;
+    emb_trainer_layout(t, &sizes, &books);
     return EMB_OK;
 }
 
@@ -85,11 +121,10 @@ static emb_status start(emb_trainer *t, emb_error *error) {
     EMB_TRY(emb_cpu_detect(&features, error));
     const emb_train_kernels *kernels = emb_train_kernels_of(features, t->options.dtype);
     const emb_train_kernels *exact = emb_train_kernels_of(features, EMB_DTYPE_F32);
-    if (!kernels)
+    if (!kernels && !t->device)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "this CPU has no fast products of %s; train in f32",
                              emb_dtype_name(t->options.dtype));
-    EMB_TRY(emb_params_load(t->lane.values, &t->params, t->scratch, error));
     EMB_TRY(emb_text_load(&t->batch.tokenizer, &t->model->text, error));
     EMB_TRY(emb_team_open(&t->team, error));
     t->lane.run.team = t->loss.team = t->optimizer.team = &t->team;
@@ -97,7 +132,36 @@ static emb_status start(emb_trainer *t, emb_error *error) {
     t->loss.kernels = t->optimizer.kernels = exact;
     t->lane.pool = (emb_pool_rule){t->model->shape.pooling, t->model->shape.normalizes};
     emb_optimizer_init(&t->optimizer, &t->options);
-    return EMB_OK;
+    if (t->device) {
+        EMB_TRY(t->device->open(&t->lane.run, error));
+        t->optimizer.run = &t->lane.run;
+    }
+    return emb_trainer_load(t, error);
+}
+
+/* Between these the device is current on the caller's thread, who may use it himself. */
+static void enter(const emb_trainer *t, emb_device_thread *before) {
+    if (t->device) t->device->calls->enter(before, t->gpu.index);
+}
+
+static void leave(const emb_trainer *t, const emb_device_thread *before) {
+    if (t->device) t->device->calls->leave(before);
+}
+
+static emb_status open_trainer(emb_trainer *t, emb_error *error) {
+    emb_device_thread before = {0};
+    EMB_TRY(choose_device(t, error));
+    enter(t, &before);
+    emb_status status = emb_trainer_choose(t, error);
+    if (status == EMB_OK) status = take_memory(t, error);
+    if (status == EMB_OK) status = start(t, error);
+    leave(t, &before);
+    return status;
+}
+
+bool emb_trainer_loss_on_device(const emb_trainer *t) {
+    uint32_t width = t->model->shape.spec.hidden;
+    return t->options.loss.kind == EMB_LOSS_RANKING && width % 64 == 0 && width <= 1024;
 }
 
 emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
@@ -119,9 +183,7 @@ emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
     if (t->options.dtype == EMB_DTYPE_DEFAULT) t->options.dtype = EMB_DTYPE_F32;
     if (t->options.loss.scale == 0) t->options.loss.scale = 20;
     t->length_max = options->max_length ? options->max_length : model->shape.default_tokens;
-    emb_status status = emb_trainer_choose(t, error);
-    if (status == EMB_OK) status = take_memory(t, error);
-    if (status == EMB_OK) status = start(t, error);
+    emb_status status = open_trainer(t, error);
     if (status != EMB_OK) {
         emb_trainer_close(t);
         return status;
@@ -132,8 +194,18 @@ emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
 
 void emb_trainer_close(emb_trainer *t) {
     if (!t) return;
+    emb_device_thread before = {0};
     emb_team_close(&t->team);
+    if (t->device) {
+        enter(t, &before);
+        t->device->close(&t->lane.run);
+        if (t->region) t->device->calls->give(t->region);
+        if (t->is_pinned) t->device->calls->unpin(t->pinned);
+        leave(t, &before);
+    }
+    if (t->pinned) emb_arena_close(t->pinned, t->pinned_bytes);
     if (t->arena) emb_arena_close(t->arena, t->bytes);
+    free(t->state);
     free(t);
 }
 
@@ -155,29 +227,53 @@ static void select_slab(emb_trainer *t, uint32_t index) {
     emb_train_lane_select(&t->lane, index < t->lane.slabs ? index : t->lane.slabs - 1);
 }
 
+/* Tile number `index` of the batch, where the passes read it. */
+static const uint32_t *begin_tile(emb_trainer *t, emb_tile *tile, uint32_t index) {
+    const uint32_t *targets;
+    emb_train_batch_tile(&t->batch, tile, &targets, index);
+    if (t->device) t->device->begin(&t->lane.run, tile, &targets);
+    select_slab(t, index);
+    return targets;
+}
+
 /* Vectors of all texts. */
 static void embed_batch(emb_trainer *t) {
     emb_tile tile;
-    const uint32_t *targets;
     for (uint32_t i = 0; i < t->batch.tiles; i++) {
-        emb_train_batch_tile(&t->batch, &tile, &targets, i);
-        select_slab(t, i);
-        emb_train_forward(&t->lane, t->vectors, targets, &tile);
+        const uint32_t *targets = begin_tile(t, &tile, i);
+        emb_train_forward(&t->lane, t->tile_vectors, targets, &tile);
     }
 }
 
 /* From the last tile to the first: the last still has its sums in the shared slab. */
 static void gather_gradients(emb_trainer *t) {
     emb_tile tile;
-    const uint32_t *targets;
-    memset(t->lane.gradients, 0, t->params.values * sizeof(float));
+    uint64_t bytes = t->params.values * sizeof(float);
+    if (t->device)
+        t->device->clear(&t->lane.run, t->lane.gradients, bytes);
+    else
+        memset(t->lane.gradients, 0, bytes);
     for (uint32_t i = t->batch.tiles; i-- > 0;) {
-        emb_train_batch_tile(&t->batch, &tile, &targets, i);
-        select_slab(t, i);
+        const uint32_t *targets = begin_tile(t, &tile, i);
         bool gone = i + 1 < t->batch.tiles && i + 1 >= t->lane.slabs;
-        if (gone) emb_train_forward(&t->lane, t->vectors, targets, &tile);
-        emb_train_backward(&t->lane, t->d_vectors, targets, &tile);
+        if (gone) emb_train_forward(&t->lane, t->tile_vectors, targets, &tile);
+        emb_train_backward(&t->lane, t->d_tile_vectors, targets, &tile);
     }
+}
+
+/* The loss, and the gradient of the vectors where the passes read it. */
+static double find_loss(emb_trainer *t, const float *labels, uint32_t examples) {
+    uint32_t columns = t->options.example_texts;
+    uint64_t values = (uint64_t)examples * columns * t->model->shape.spec.hidden;
+    if (t->device && emb_trainer_loss_on_device(t)) {
+        emb_train_vectors batch = {examples, columns, t->tile_vectors, t->d_tile_vectors};
+        return t->device->ranking(&t->lane.run, &t->options.loss, &batch);
+    }
+    emb_loss_batch batch = {examples, columns, t->vectors, labels, t->d_vectors};
+    if (t->device) t->device->read_vectors(&t->lane.run, t->vectors, t->tile_vectors, values);
+    double loss = emb_loss_run(&t->loss, &t->options.loss, &batch);
+    if (t->device) t->device->write_vectors(&t->lane.run, t->d_tile_vectors, t->d_vectors, values);
+    return loss;
 }
 
 static emb_status check_step(const emb_trainer *t, const emb_text *texts, const float *labels,
@@ -210,38 +306,43 @@ static emb_status read_examples(emb_trainer *t, const emb_text *texts, uint32_t 
     return EMB_OK;
 }
 
-emb_status emb_trainer_step(emb_train_step *out, emb_trainer *t, const emb_text *texts,
-                            const float *labels, uint32_t examples, emb_error *error) {
-    double before = emb_process_seconds();
-    EMB_TRY(check_step(t, texts, labels, examples, error));
-    EMB_TRY(read_examples(t, texts, examples, error));
-    emb_train_lane_refresh(&t->lane);
+static emb_status not_finite(const emb_trainer *t, const char *what, emb_error *error) {
+    if (t->device) EMB_TRY(t->device->finish(&t->lane.run, error));
+    return emb_error_set(error, EMB_NOT_FINITE, "step %llu: %s is not finite; nothing was changed",
+                         (unsigned long long)t->optimizer.step + 1, what);
+}
+
+static emb_status compute_step(emb_train_step *out, emb_trainer *t, const float *labels,
+                               uint32_t examples, emb_error *error) {
+    emb_trainer_refresh(t);
     t->lane.run.dropout = (emb_dropout){t->options.dropout, t->options.attention_dropout,
                                         emb_hash_mix(t->options.seed, t->optimizer.step)};
     embed_batch(t);
-    emb_loss_batch batch = {examples, t->options.example_texts, t->vectors, labels, t->d_vectors};
-    double loss = emb_loss_run(&t->loss, &t->options.loss, &batch);
-    if (!isfinite(loss))
-        return emb_error_set(error, EMB_NOT_FINITE,
-                             "step %llu: the loss is not finite; nothing was changed",
-                             (unsigned long long)t->optimizer.step + 1);
+    out->loss = find_loss(t, labels, examples);
+    if (!isfinite(out->loss)) return not_finite(t, "the loss", error);
     gather_gradients(t);
-    double norm = emb_optimizer_norm(&t->optimizer, t->lane.gradients);
-    if (!isfinite(norm))
-        return emb_error_set(error, EMB_NOT_FINITE,
-                             "step %llu: a gradient is not finite; nothing was changed",
-                             (unsigned long long)t->optimizer.step + 1);
-    double rate = emb_optimizer_rate(&t->optimizer, t->optimizer.step + 1);
-    emb_optimizer_update(&t->optimizer, t->lane.values, t->lane.gradients, norm);
-    *out = (emb_train_step){
-        .loss = loss,
-        .gradient_norm = norm,
-        .learning_rate = rate,
-        .step = t->optimizer.step,
-        .tokens = t->batch.tokens,
-        .truncated = t->batch.truncated,
-        .seconds = emb_process_seconds() - before,
-    };
+    out->gradient_norm = emb_optimizer_norm(&t->optimizer, t->lane.gradients);
+    if (!isfinite(out->gradient_norm)) return not_finite(t, "a gradient", error);
+    out->learning_rate = emb_optimizer_rate(&t->optimizer, t->optimizer.step + 1);
+    emb_optimizer_update(&t->optimizer, t->lane.values, t->lane.gradients, out->gradient_norm);
+    return t->device ? t->device->finish(&t->lane.run, error) : EMB_OK;
+}
+
+emb_status emb_trainer_step(emb_train_step *out, emb_trainer *t, const emb_text *texts,
+                            const float *labels, uint32_t examples, emb_error *error) {
+    double started = emb_process_seconds();
+    emb_device_thread before = {0};
+    EMB_TRY(check_step(t, texts, labels, examples, error));
+    EMB_TRY(read_examples(t, texts, examples, error));
+    *out = (emb_train_step){0};
+    enter(t, &before);
+    emb_status status = compute_step(out, t, labels, examples, error);
+    leave(t, &before);
+    if (status != EMB_OK) return status;
+    out->step = t->optimizer.step;
+    out->tokens = t->batch.tokens;
+    out->truncated = t->batch.truncated;
+    out->seconds = emb_process_seconds() - started;
     t->stats.steps++;
     t->stats.examples += examples;
     t->stats.tokens += out->tokens;
@@ -261,9 +362,18 @@ emb_status emb_trainer_encode(const float **vectors, emb_trainer *t, const emb_t
     emb_train_batch_begin(&t->batch);
     for (uint32_t i = 0; i < count; i++) EMB_TRY(emb_train_batch_add(&t->batch, &texts[i], error));
     emb_train_batch_end(&t->batch);
-    emb_train_lane_refresh(&t->lane);
+    emb_device_thread before = {0};
+    emb_status status = EMB_OK;
+    enter(t, &before);
+    emb_trainer_refresh(t);
     t->lane.run.dropout = (emb_dropout){0};
     embed_batch(t);
+    if (t->device) {
+        uint64_t values = (uint64_t)count * t->model->shape.spec.hidden;
+        t->device->read_vectors(&t->lane.run, t->vectors, t->tile_vectors, values);
+        status = t->device->finish(&t->lane.run, error);
+    }
+    leave(t, &before);
     *vectors = t->vectors;
-    return EMB_OK;
+    return status;
 }

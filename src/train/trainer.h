@@ -6,6 +6,7 @@
 
 #include "package/directory.h"
 #include "train/batch.h"
+#include "train/device.h"
 #include "train/loss/loss.h"
 #include "train/optimizer.h"
 #include "train/pass.h"
@@ -16,6 +17,13 @@ struct emb_trainer {
     uint32_t length_max; /* tokens of a text */
     uint64_t bytes;      /* of the arena */
     void *arena;
+    const emb_train_ops *ops;
+    const emb_train_device *device; /* NULL: the CPU trains */
+    emb_device_info gpu;            /* that trains */
+    void *state;                    /* the device's */
+    void *pinned, *region;          /* NULL, or a device's arenas */
+    uint64_t pinned_bytes, region_bytes;
+    bool is_pinned;
     emb_train_plan plan;
     emb_train_sizes sizes; /* that the plan comes to */
     emb_params params;
@@ -24,18 +32,43 @@ struct emb_trainer {
     emb_train_batch batch;
     emb_loss_room loss;
     emb_optimizer optimizer;
-    float *vectors, *d_vectors; /* [texts of a batch, width] */
-    void *scratch;              /* of reading parameters */
-    emb_train_stats stats;      /* its counters */
-    emb_directory directory;    /* being written */
+    float *vectors, *d_vectors;          /* [texts of a batch, width] */
+    void *tile_vectors, *d_tile_vectors; /* the same where passes write and read: on the device */
+    void *scratch;                       /* of reading parameters */
+    unsigned char *staging;              /* [EMB_TRAIN_STAGING] with a device, else NULL */
+    emb_train_stats stats;               /* its counters */
+    emb_directory directory;             /* being written */
 };
 
 /* ---- plan.c ---------------------------------------------------------------------------------- */
 
-/* Books all memory of a trainer of these sizes. */
-void emb_trainer_layout(emb_trainer *trainer, const emb_train_sizes *sizes, emb_ledger *ledger);
+/* Books all memory of a trainer of these sizes. On a CPU the three ledgers are one. */
+void emb_trainer_layout(emb_trainer *trainer, const emb_train_sizes *sizes, const emb_books *books);
+
+/* Whether the loss that was asked for is computed there, without the host. */
+bool emb_trainer_loss_on_device(const emb_trainer *trainer);
 
 /* Fills plan, sizes and bytes. Fails: EMB_BUDGET. */
 emb_status emb_trainer_choose(emb_trainer *trainer, emb_error *error);
+
+/* ---- remote.c: parameters where a device may have them ----------------------------------------
+ */
+
+/* Bytes that are on their way to a device, or from it, at once. */
+enum { EMB_TRAIN_STAGING = 1 << 20 };
+
+/* Reads the model's parameters. Fails: as emb_model_read_rows. */
+emb_status emb_trainer_load(emb_trainer *trainer, emb_error *error);
+
+/* Bytes of the trainer's arrays, at most EMB_TRAIN_STAGING: where the host sees them until the next
+ * call. */
+const void *emb_trainer_see(const emb_trainer *trainer, const void *from, uint64_t bytes);
+
+/* Where the host may write so many bytes that emb_trainer_put then brings to `to`. */
+void *emb_trainer_room(const emb_trainer *trainer, void *to);
+void emb_trainer_put(const emb_trainer *trainer, void *to, uint64_t bytes);
+
+/* What has to be made anew after the parameters changed. */
+void emb_trainer_refresh(emb_trainer *trainer);
 
 #endif

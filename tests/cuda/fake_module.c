@@ -571,7 +571,7 @@ static const emb_backend *backend(uint32_t compute_capability, emb_dtype dtype, 
                          gemm);
 }
 
-static const emb_cuda_module module_table = {EMB_CUDA_ABI, 12000, supports, probe, backend};
+static const emb_cuda_module module_table = {EMB_CUDA_ABI, 12000, supports, probe, backend, NULL};
 
 __attribute__((visibility("default"))) const emb_cuda_module *emb_cuda_query(void);
 const emb_cuda_module *emb_cuda_query(void) {

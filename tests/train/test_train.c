@@ -33,7 +33,7 @@ typedef struct rig {
 
 static void layout(rig *r, emb_ledger *ledger) {
     uint64_t width = (uint64_t)CHUNKS * r->model->shape.spec.hidden;
-    const emb_train_sizes sizes = {TOKENS, 2, 40, THREADS, 0};
+    const emb_train_sizes sizes = {TOKENS, 2, 40, THREADS, 0, NULL};
     emb_params_layout(&r->params, &r->model->shape, r->model->files, ledger);
     emb_team_layout(&r->team, THREADS, ledger);
     emb_train_lane_layout(&r->lane, &r->params, &emb_train_cpu_ops, &sizes, ledger);

@@ -39,8 +39,9 @@ emb_train_buffers emb_train_cut(const emb_layer_spec *spec, uint32_t tokens, uin
     return b;
 }
 
-static void layout(emb_train_scratch *scratch, const emb_layer_spec *spec, uint32_t tokens,
+static void layout(emb_train_run *run, const emb_layer_spec *spec, uint32_t tokens,
                    uint32_t threads, emb_ledger *ledger) {
+    emb_train_scratch *scratch = &run->scratch;
     scratch->tokens_max = tokens;
     scratch->threads = threads;
     scratch->memory = emb_ledger_take(ledger, emb_train_cut(spec, tokens, threads, NULL).bytes, 1);
