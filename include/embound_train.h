@@ -15,13 +15,39 @@ extern "C" {
 typedef enum emb_loss_kind {
     EMB_LOSS_RANKING = 0, /* anchor, positive, hard negatives: in-batch negatives (InfoNCE) */
     EMB_LOSS_COSENT = 1,  /* two texts and a score: their order alone counts */
-    EMB_LOSS_COSINE = 2   /* two texts and a score: (cosine - score)^2 */
+    EMB_LOSS_COSINE = 2,  /* two texts and a score: (cosine - score)^2 */
+    /* anchor, positive, negatives: by how much the positive is not nearer by the margin */
+    EMB_LOSS_TRIPLET = 3,
+    /* a text and its class: the same for the farthest text of its class in the batch, and the
+     * nearest of another; texts that lack one of the two do not count */
+    EMB_LOSS_BATCH_HARD = 4,
+    /* any texts and a teacher's vectors: (cosine - teacher's cosine)^2, the mean over all pairs of
+     * texts in the batch, so that the teacher's vectors may be of any width */
+    EMB_LOSS_DISTILL = 5
 } emb_loss_kind;
+
+/* SimCSE is the ranking loss of examples that hold one text twice, with dropout: each of the two
+ * has its own. */
+
+typedef enum emb_distance {
+    EMB_DISTANCE_EUCLIDEAN = 0, /* of vectors as the model gives them; Matryoshka: of length one */
+    EMB_DISTANCE_COSINE = 1     /* 1 - cosine */
+} emb_distance;
+
+#define EMB_TRAIN_WIDTHS 8
 
 typedef struct emb_train_loss {
     emb_loss_kind kind;
-    float scale;        /* of cosines: 1 / temperature; 0: 20 */
-    uint32_t symmetric; /* ranking: positives find their anchors, too; half of each */
+    float scale;            /* of cosines: 1 / temperature; 0: 20. ranking, cosent */
+    uint32_t symmetric;     /* ranking: positives find their anchors, too; half of each */
+    emb_distance distance;  /* triplet, batch hard */
+    float margin;           /* the same; 0: 5, of cosines 0.5 */
+    uint32_t teacher_width; /* distillation: values of a teacher's vector */
+    /* Matryoshka: the sum over the first values of each vector, so many, of weight times loss; the
+     * full width is one of them only if it is stated. 0: the loss of the whole vectors. */
+    uint32_t widths_count;
+    uint32_t widths[EMB_TRAIN_WIDTHS];
+    float width_weights[EMB_TRAIN_WIDTHS]; /* all 0: 1 each */
 } emb_train_loss;
 
 typedef enum emb_schedule {
@@ -34,7 +60,7 @@ typedef struct emb_train_options {
     uint32_t struct_bytes;
     emb_train_loss loss;
     uint32_t batch_examples;  /* of one step, at most */
-    uint32_t example_texts;   /* of each: 2, or more with hard negatives */
+    uint32_t example_texts;   /* of each: 2, or more with hard negatives; batch hard: 1 */
     uint32_t max_length;      /* tokens of a text, the rest is cut; 0: the model's */
     uint32_t tokens_per_tile; /* at work at once; 0: chosen */
     uint32_t threads;         /* 0: one per core */
@@ -49,6 +75,7 @@ typedef struct emb_train_options {
     float clip_norm;             /* of all gradients together; 0: none */
     emb_schedule schedule;
     uint64_t steps, warmup_steps; /* of the schedule */
+    uint32_t accumulate;          /* calls whose mean gradient makes one step; 0: 1 */
     uint64_t host_bytes_max;      /* of the whole process; 0: as much as the work takes */
     uint64_t caller_bytes; /* host bytes that the caller takes after open, beside the trainer */
     /* NULL, or with devices_count 0: the CPU. Else its first GPU trains, in bf16 with all sums, the
@@ -60,10 +87,11 @@ typedef struct emb_train_options {
 /* One step's outcome. */
 typedef struct emb_train_step {
     double loss;
-    double gradient_norm;
+    double gradient_norm; /* 0 unless updated */
     double learning_rate;
-    uint64_t step;   /* that this was, from 1 on */
-    uint64_t tokens; /* of its texts */
+    uint64_t step;    /* that this was, or was a part of, from 1 on */
+    uint32_t updated; /* 1: the parameters have changed; 0: more calls come to this step */
+    uint64_t tokens;  /* of its texts */
     uint64_t truncated;
     double seconds;
 } emb_train_step;
@@ -111,12 +139,16 @@ EMB_API void emb_trainer_plan(emb_train_plan *out, const emb_trainer *trainer);
 /* Threads: one, the trainer's caller. */
 EMB_API void emb_trainer_stats(emb_train_stats *out, const emb_trainer *trainer);
 
-/* One step over `examples` groups of example_texts texts, one group behind the other; labels
- * [examples] for the losses that have them, else NULL. On failure the parameters are as before.
- * Fails: EMB_INVALID_ARGUMENT (counts; a label that is not finite), EMB_BAD_TEXT (naming the
- * text), EMB_NOT_FINITE (loss or gradient). Threads: one, the trainer's caller. */
+/* One step over `examples` groups of example_texts texts, one group behind the other; with
+ * `accumulate` every so many calls are one. targets: of cosent and cosine a score an example
+ * [examples], of batch hard its class as a whole number [examples], of distillation the teacher's
+ * vectors [examples, example_texts, teacher_width]; else NULL. On failure the parameters are as
+ * before, and a call adds nothing to its step.
+ * Fails: EMB_INVALID_ARGUMENT (counts; a target that is not finite), EMB_BAD_TEXT (naming the
+ * text), EMB_NOT_FINITE (loss; or gradient, and then a step's earlier calls are dropped, too).
+ * Threads: one, the trainer's caller. */
 EMB_API emb_status emb_trainer_step(emb_train_step *out, emb_trainer *trainer,
-                                    const emb_text *texts, const float *labels, uint32_t examples,
+                                    const emb_text *texts, const float *targets, uint32_t examples,
                                     emb_error *error);
 
 /* Encodes up to batch_examples * example_texts texts with the parameters as they are now, without
@@ -128,7 +160,8 @@ EMB_API emb_status emb_trainer_encode(const float **vectors, emb_trainer *traine
 
 /* Writes the model as it is now into a new directory, as sentence-transformers reads it; built
  * beside its place, and moved there when whole. overwrite: 1 replaces one that a trainer wrote.
- * Fails: EMB_INVALID_ARGUMENT (it exists), EMB_IO. Threads: one, the trainer's caller. */
+ * Fails: EMB_INVALID_ARGUMENT (it exists), EMB_NOT_FINITE (a parameter), EMB_IO.
+ * Threads: one, the trainer's caller. */
 EMB_API emb_status emb_trainer_save(emb_trainer *trainer, const char *directory, uint32_t overwrite,
                                     emb_error *error);
 
@@ -144,9 +177,9 @@ typedef struct emb_train_mark {
 } emb_train_mark;
 
 /* Writes parameters, moments, step and seed as one file, in place of the one before once it is on
- * the disk. mark may be NULL.
- * Fails: EMB_IO (the one before stays), EMB_INVALID_ARGUMENT (what is there is no checkpoint).
- * Threads: one, the trainer's caller. */
+ * the disk; calls that have not come to a step are not in it. mark may be NULL.
+ * Fails: EMB_IO, EMB_NOT_FINITE (a parameter; the one before stays), EMB_INVALID_ARGUMENT (what is
+ * there is no checkpoint). Threads: one, the trainer's caller. */
 EMB_API emb_status emb_trainer_store(const emb_trainer *trainer, const char *path,
                                      const emb_train_mark *mark, emb_error *error);
 

@@ -147,6 +147,7 @@ emb_status emb_trainer_store(const emb_trainer *t, const char *path, const emb_t
     if (length <= 0 || (size_t)length >= sizeof temporary)
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "%.60s...: the path is too long", path);
     EMB_TRY(check_place(path, error));
+    EMB_TRY(emb_trainer_check_finite(t, error));
     EMB_TRY(emb_file_create(&descriptor, temporary, error));
     emb_status status = write_state(descriptor, t, mark, temporary, error);
     int failed = status == EMB_OK ? emb_file_publish(AT_FDCWD, descriptor, temporary, path) : 0;
@@ -224,6 +225,7 @@ static emb_status read_state(int descriptor, uint64_t bytes, emb_trainer *t, emb
     EMB_TRY(read_parts(t, descriptor, parts, NULL, &sum, path, error));
     if (sum != h.data) return emb_error_set(error, EMB_IO, "%s: changed while it was read", path);
     t->optimizer.step = h.step;
+    t->part = 0;
     t->options.seed = h.seed;
     if (mark) *mark = h.mark;
     return EMB_OK;

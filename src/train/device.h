@@ -25,6 +25,7 @@ typedef struct emb_train_device_sizes {
 /* The vectors of a batch on their way through a loss, as in loss/loss.h. */
 typedef struct emb_train_vectors {
     uint32_t examples, columns;
+    float share;   /* of the loss's gradient */
     void *vectors; /* [columns * examples, width]; overwritten */
     void *d_vectors;
 } emb_train_vectors;

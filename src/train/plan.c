@@ -37,7 +37,7 @@ static void layout_vectors(emb_trainer *t, const emb_books *books) {
     t->tile_vectors = t->vectors;
     t->d_tile_vectors = t->d_vectors;
     if (host_loss)
-        emb_loss_layout(&t->loss, o->batch_examples, o->example_texts, width, o->threads,
+        emb_loss_layout(&t->loss, &o->loss, o->batch_examples, o->example_texts, width, o->threads,
                         books->host);
     if (!t->device) return;
     emb_ledger_item(books->device, "vectors");

@@ -61,10 +61,31 @@ static emb_status write_weights(emb_growing *file, const emb_trainer *t, emb_err
     return EMB_OK;
 }
 
+/* What of the loss its kind has. */
+static void describe_loss(char *out, size_t capacity, const emb_train_loss *loss) {
+    static const char *const kinds[] = {"multiple negatives ranking",
+                                        "CoSENT",
+                                        "squared error of the cosine",
+                                        "triplets",
+                                        "hardest triplets",
+                                        "distillation of a teacher's cosines"};
+    bool scaled = loss->kind == EMB_LOSS_RANKING || loss->kind == EMB_LOSS_COSENT;
+    bool distances = loss->kind == EMB_LOSS_TRIPLET || loss->kind == EMB_LOSS_BATCH_HARD;
+    const char *measure = loss->distance == EMB_DISTANCE_COSINE ? "cosine" : "Euclidean";
+    int used = snprintf(out, capacity, "%s", kinds[loss->kind]);
+    if (scaled) used += snprintf(out + used, capacity - (size_t)used, ", scale %g", loss->scale);
+    if (distances)
+        used += snprintf(out + used, capacity - (size_t)used, " by %s distance, margin %g", measure,
+                         loss->margin);
+    for (uint32_t i = 0; i < loss->widths_count; i++)
+        used += snprintf(out + used, capacity - (size_t)used, "%s%u",
+                         i ? ", " : "; Matryoshka: ", loss->widths[i]);
+}
+
 static emb_status write_card(emb_growing *file, const emb_trainer *t, emb_error *error) {
-    static const char *const losses[] = {"multiple negatives ranking", "CoSENT",
-                                         "squared error of the cosine"};
     const emb_train_options *o = &t->options;
+    char loss[256];
+    describe_loss(loss, sizeof loss, &o->loss);
     EMB_TRY(emb_growing_put(
         file, error,
         "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n"
@@ -73,10 +94,11 @@ static emb_status write_card(emb_growing *file, const emb_trainer *t, emb_error 
         t->model->info.name));
     EMB_TRY(emb_growing_put(
         file, error,
-        "Trained by embound %s from %.200s: %llu steps of up to %u examples of %u texts, "
-        "loss: %s, scale %g.\n",
+        "Trained by embound %s from %.200s: %llu steps of up to %u examples of %u text%s.\n"
+        "Loss: %s.\n",
         emb_version(), t->model->info.name, (unsigned long long)t->optimizer.step,
-        o->batch_examples, o->example_texts, losses[o->loss.kind], o->loss.scale));
+        o->batch_examples * o->accumulate, o->example_texts, o->example_texts == 1 ? "" : "s",
+        loss));
     return emb_growing_put(
         file, error,
         "AdamW with a learning rate of %g, weight decay %g, gradients clipped at %g; texts "
@@ -133,6 +155,7 @@ emb_status emb_trainer_try_save(emb_trainer *t, const char *directory, uint32_t 
 emb_status emb_trainer_save(emb_trainer *t, const char *directory, uint32_t overwrite,
                             emb_error *error) {
     EMB_TRY(begin(t, directory, overwrite, error));
+    EMB_TRY(emb_trainer_check_finite(t, error));
     emb_status status = write_all(t, directory, error);
     emb_directory_abort(&t->directory);
     return status;

@@ -19,6 +19,54 @@
 /* ---- opening ----------------------------------------------------------------------------------
  */
 
+/* What the texts of an example must be, by loss. */
+static emb_status check_texts(const emb_train_options *o, emb_error *error) {
+    static const struct {
+        uint32_t least, most;
+        const char *what;
+    } takes[] = {{2, UINT32_MAX, "an anchor, a positive and negatives, if any"},
+                 {2, 2, "two texts and a score"},
+                 {2, 2, "two texts and a score"},
+                 {3, UINT32_MAX, "an anchor, a positive and negatives"},
+                 {1, 1, "a text and its class"},
+                 {1, UINT32_MAX, "any texts"}};
+    if ((uint32_t)o->loss.kind >= sizeof takes / sizeof takes[0])
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "no loss has the number %d",
+                             (int)o->loss.kind);
+    if (o->example_texts < takes[o->loss.kind].least || o->example_texts > takes[o->loss.kind].most)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "this loss is of %s, not of %u text%s an example (example_texts)",
+                             takes[o->loss.kind].what, o->example_texts,
+                             o->example_texts == 1 ? "" : "s");
+    return EMB_OK;
+}
+
+static emb_status check_loss(const emb_train_loss *loss, uint32_t width, emb_error *error) {
+    if (!(loss->scale >= 0) || !(loss->margin >= 0) || !isfinite(loss->scale + loss->margin))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "the loss's scale and margin must be 0 or above");
+    if ((uint32_t)loss->distance > EMB_DISTANCE_COSINE)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "no distance has the number %d",
+                             (int)loss->distance);
+    if (loss->kind == EMB_LOSS_DISTILL && (!loss->teacher_width || loss->teacher_width > 1u << 20))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "teacher_width %u: state the values of a teacher's vector",
+                             loss->teacher_width);
+    if (loss->widths_count > EMB_TRAIN_WIDTHS)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "%u Matryoshka widths: %u at most",
+                             loss->widths_count, EMB_TRAIN_WIDTHS);
+    for (uint32_t i = 0; i < loss->widths_count; i++) {
+        if (loss->widths[i] < 1 || loss->widths[i] > width)
+            return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                                 "Matryoshka width %u: the model's vectors have %u values",
+                                 loss->widths[i], width);
+        if (!(loss->width_weights[i] >= 0) || !isfinite(loss->width_weights[i]))
+            return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                                 "the weight of a Matryoshka width must be 0 or above");
+    }
+    return EMB_OK;
+}
+
 static emb_status check_options(const emb_train_options *o, const emb_model *model,
                                 emb_error *error) {
     const char *beyond = emb_spec_beyond_bert(&model->shape.spec);
@@ -32,19 +80,14 @@ static emb_status check_options(const emb_train_options *o, const emb_model *mod
                              model->info.name);
     if (beyond)
         return emb_error_set(error, EMB_UNSUPPORTED, "training does not compute %s", beyond);
-    if (o->batch_examples < 1 || o->example_texts < 2)
+    if (o->batch_examples < 1 || o->example_texts < 1)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "a batch has one example at least, and an example two texts");
+                             "a batch has one example at least, and an example one text");
     if ((uint64_t)o->batch_examples * o->example_texts > UINT32_MAX / 2)
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "%u examples of %u texts are too many",
                              o->batch_examples, o->example_texts);
-    if (o->loss.kind > EMB_LOSS_COSINE)
-        return emb_error_set(error, EMB_INVALID_ARGUMENT, "no loss has the number %d",
-                             (int)o->loss.kind);
-    if (o->loss.kind != EMB_LOSS_RANKING && o->example_texts != 2)
-        return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "this loss is of two texts and a score, not of %u texts",
-                             o->example_texts);
+    EMB_TRY(check_texts(o, error));
+    EMB_TRY(check_loss(&o->loss, model->shape.spec.hidden, error));
     if (o->dtype != EMB_DTYPE_DEFAULT && o->dtype != EMB_DTYPE_F32 && o->dtype != EMB_DTYPE_BF16)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "training in %s: f32 and bf16 are possible", emb_dtype_name(o->dtype));
@@ -54,9 +97,8 @@ static emb_status check_options(const emb_train_options *o, const emb_model *mod
     if (!(o->dropout >= 0 && o->dropout < 1) ||
         !(o->attention_dropout >= 0 && o->attention_dropout < 1))
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "dropout is a share from 0 to below 1");
-    if (!(o->learning_rate > 0) || !isfinite(o->learning_rate) || !(o->loss.scale >= 0))
-        return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "learning_rate must be above 0, the loss's scale 0 or above");
+    if (!(o->learning_rate > 0) || !isfinite(o->learning_rate))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "learning_rate must be above 0");
     uint32_t specials = model->text.specials.before + model->text.specials.after;
     if (o->max_length && o->max_length <= specials)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
@@ -161,7 +203,8 @@ static emb_status open_trainer(emb_trainer *t, emb_error *error) {
 
 bool emb_trainer_loss_on_device(const emb_trainer *t) {
     uint32_t width = t->model->shape.spec.hidden;
-    return t->options.loss.kind == EMB_LOSS_RANKING && width % 64 == 0 && width <= 1024;
+    bool plain = t->options.loss.kind == EMB_LOSS_RANKING && !t->options.loss.widths_count;
+    return plain && width % 64 == 0 && width <= 1024;
 }
 
 emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
@@ -181,7 +224,10 @@ emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
         t->options.threads = machine.cores ? machine.cores : 1;
     }
     if (t->options.dtype == EMB_DTYPE_DEFAULT) t->options.dtype = EMB_DTYPE_F32;
-    if (t->options.loss.scale == 0) t->options.loss.scale = 20;
+    emb_train_loss *loss = &t->options.loss;
+    if (loss->scale == 0) loss->scale = 20;
+    if (loss->margin == 0) loss->margin = loss->distance == EMB_DISTANCE_COSINE ? 0.5f : 5;
+    if (t->options.accumulate == 0) t->options.accumulate = 1;
     t->length_max = options->max_length ? options->max_length : model->shape.default_tokens;
     emb_status status = open_trainer(t, error);
     if (status != EMB_OK) {
@@ -249,10 +295,8 @@ static void embed_batch(emb_trainer *t) {
 static void gather_gradients(emb_trainer *t) {
     emb_tile tile;
     uint64_t bytes = t->params.values * sizeof(float);
-    if (t->device)
-        t->device->clear(&t->lane.run, t->lane.gradients, bytes);
-    else
-        memset(t->lane.gradients, 0, bytes);
+    if (t->part == 0 && t->device) t->device->clear(&t->lane.run, t->lane.gradients, bytes);
+    if (t->part == 0 && !t->device) memset(t->lane.gradients, 0, bytes);
     for (uint32_t i = t->batch.tiles; i-- > 0;) {
         const uint32_t *targets = begin_tile(t, &tile, i);
         bool gone = i + 1 < t->batch.tiles && i + 1 >= t->lane.slabs;
@@ -261,35 +305,47 @@ static void gather_gradients(emb_trainer *t) {
     }
 }
 
+/* A part's share of the mean. */
+static void share_gradients(const emb_trainer *t, uint64_t values) {
+    float share = 1.0f / (float)t->options.accumulate;
+    for (uint64_t i = 0; t->options.accumulate > 1 && i < values; i++) t->d_vectors[i] *= share;
+}
+
 /* The loss, and the gradient of the vectors where the passes read it. */
-static double find_loss(emb_trainer *t, const float *labels, uint32_t examples) {
+static double find_loss(emb_trainer *t, const float *targets, uint32_t examples) {
     uint32_t columns = t->options.example_texts;
     uint64_t values = (uint64_t)examples * columns * t->model->shape.spec.hidden;
     if (t->device && emb_trainer_loss_on_device(t)) {
-        emb_train_vectors batch = {examples, columns, t->tile_vectors, t->d_tile_vectors};
+        emb_train_vectors batch = {examples, columns, 1.0f / (float)t->options.accumulate,
+                                   t->tile_vectors, t->d_tile_vectors};
         return t->device->ranking(&t->lane.run, &t->options.loss, &batch);
     }
-    emb_loss_batch batch = {examples, columns, t->vectors, labels, t->d_vectors};
+    emb_loss_batch batch = {examples, columns, t->vectors, targets, t->d_vectors};
     if (t->device) t->device->read_vectors(&t->lane.run, t->vectors, t->tile_vectors, values);
     double loss = emb_loss_run(&t->loss, &t->options.loss, &batch);
+    share_gradients(t, values);
     if (t->device) t->device->write_vectors(&t->lane.run, t->d_tile_vectors, t->d_vectors, values);
     return loss;
 }
 
-static emb_status check_step(const emb_trainer *t, const emb_text *texts, const float *labels,
+static emb_status check_step(const emb_trainer *t, const emb_text *texts, const float *targets,
                              uint32_t examples, emb_error *error) {
     const emb_train_options *o = &t->options;
-    bool scored = o->loss.kind != EMB_LOSS_RANKING;
+    bool distills = o->loss.kind == EMB_LOSS_DISTILL;
+    bool needs = o->loss.kind != EMB_LOSS_RANKING && o->loss.kind != EMB_LOSS_TRIPLET;
     if (!texts || examples < 1 || examples > o->batch_examples)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "a step takes 1 to %u examples (batch_examples), not %u",
                              o->batch_examples, examples);
-    if (scored && !labels)
-        return emb_error_set(error, EMB_INVALID_ARGUMENT, "this loss needs a score per example");
-    for (uint32_t i = 0; scored && i < examples; i++) {
-        if (isfinite(labels[i])) continue;
-        return emb_error_set(error, EMB_INVALID_ARGUMENT, "the score of example %u is not finite",
-                             i);
+    if (!needs) return EMB_OK;
+    if (!targets)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "this loss needs %s (targets)",
+                             distills ? "a teacher's vectors" : "a score or class per example");
+    size_t each = distills ? (size_t)o->example_texts * o->loss.teacher_width : 1;
+    for (size_t i = 0; i < examples * each; i++) {
+        if (isfinite(targets[i])) continue;
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "%s of example %zu is not finite",
+                             distills ? "the teacher's vector" : "the score or class", i / each);
     }
     return EMB_OK;
 }
@@ -306,49 +362,71 @@ static emb_status read_examples(emb_trainer *t, const emb_text *texts, uint32_t 
     return EMB_OK;
 }
 
-static emb_status not_finite(const emb_trainer *t, const char *what, emb_error *error) {
+/* Nothing was changed; with `dropped` the step begins anew. */
+static emb_status not_finite(emb_trainer *t, bool dropped, const char *what, emb_error *error) {
+    if (dropped) t->part = 0;
     if (t->device) EMB_TRY(t->device->finish(&t->lane.run, error));
     return emb_error_set(error, EMB_NOT_FINITE, "step %llu: %s is not finite; nothing was changed",
                          (unsigned long long)t->optimizer.step + 1, what);
 }
 
-static emb_status compute_step(emb_train_step *out, emb_trainer *t, const float *labels,
+/* Each part of a step has dropout of its own. */
+static uint64_t dropout_key(const emb_trainer *t) {
+    uint64_t key = emb_hash_mix(t->options.seed, t->optimizer.step);
+    return t->part ? emb_hash_mix(key, t->part) : key;
+}
+
+static void count_step(emb_trainer *t, const emb_train_step *step, uint32_t examples) {
+    t->stats.steps += step->updated;
+    t->stats.examples += examples;
+    t->stats.tokens += step->tokens;
+    t->stats.truncated += step->truncated;
+    t->stats.seconds += step->seconds;
+}
+
+static emb_status compute_step(emb_train_step *out, emb_trainer *t, const float *targets,
                                uint32_t examples, emb_error *error) {
     emb_trainer_refresh(t);
-    t->lane.run.dropout = (emb_dropout){t->options.dropout, t->options.attention_dropout,
-                                        emb_hash_mix(t->options.seed, t->optimizer.step)};
+    t->lane.run.dropout =
+        (emb_dropout){t->options.dropout, t->options.attention_dropout, dropout_key(t)};
     embed_batch(t);
-    out->loss = find_loss(t, labels, examples);
-    if (!isfinite(out->loss)) return not_finite(t, "the loss", error);
+    out->loss = find_loss(t, targets, examples);
+    if (!isfinite(out->loss)) return not_finite(t, false, "the loss", error);
     gather_gradients(t);
-    out->gradient_norm = emb_optimizer_norm(&t->optimizer, t->lane.gradients);
-    if (!isfinite(out->gradient_norm)) return not_finite(t, "a gradient", error);
     out->learning_rate = emb_optimizer_rate(&t->optimizer, t->optimizer.step + 1);
-    emb_optimizer_update(&t->optimizer, t->lane.values, t->lane.gradients, out->gradient_norm);
+    out->step = t->optimizer.step + 1;
+    out->updated = ++t->part == t->options.accumulate;
+    if (out->updated) {
+        out->gradient_norm = emb_optimizer_norm(&t->optimizer, t->lane.gradients);
+        if (!isfinite(out->gradient_norm)) return not_finite(t, true, "a gradient", error);
+        emb_optimizer_update(&t->optimizer, t->lane.values, t->lane.gradients, out->gradient_norm);
+        t->part = 0;
+    }
     return t->device ? t->device->finish(&t->lane.run, error) : EMB_OK;
 }
 
 emb_status emb_trainer_step(emb_train_step *out, emb_trainer *t, const emb_text *texts,
-                            const float *labels, uint32_t examples, emb_error *error) {
+                            const float *targets, uint32_t examples, emb_error *error) {
     double started = emb_process_seconds();
     emb_device_thread before = {0};
-    EMB_TRY(check_step(t, texts, labels, examples, error));
+    EMB_TRY(check_step(t, texts, targets, examples, error));
     EMB_TRY(read_examples(t, texts, examples, error));
-    *out = (emb_train_step){0};
+    *out = (emb_train_step){.tokens = t->batch.tokens, .truncated = t->batch.truncated};
     enter(t, &before);
-    emb_status status = compute_step(out, t, labels, examples, error);
+    emb_status status = compute_step(out, t, targets, examples, error);
     leave(t, &before);
     if (status != EMB_OK) return status;
-    out->step = t->optimizer.step;
-    out->tokens = t->batch.tokens;
-    out->truncated = t->batch.truncated;
     out->seconds = emb_process_seconds() - started;
-    t->stats.steps++;
-    t->stats.examples += examples;
-    t->stats.tokens += out->tokens;
-    t->stats.truncated += out->truncated;
-    t->stats.seconds += out->seconds;
+    count_step(t, out, examples);
     return EMB_OK;
+}
+
+emb_status emb_trainer_check_finite(const emb_trainer *t, emb_error *error) {
+    if (isfinite(emb_optimizer_norm(&t->optimizer, t->lane.values))) return EMB_OK;
+    return emb_error_set(error, EMB_NOT_FINITE,
+                         "after step %llu a parameter is not finite: nothing was written; train "
+                         "with a lower learning rate",
+                         (unsigned long long)t->optimizer.step);
 }
 
 /* ---- vectors --------------------------------------------------------------------------------- */

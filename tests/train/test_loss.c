@@ -20,47 +20,82 @@ typedef struct loss_case {
     uint32_t examples, columns, width;
 } loss_case;
 
+#define WIDTHS(a, b, c)  .widths_count = 3, .widths = {a, b, c}
+#define WEIGHTS(a, b, c) .width_weights = {a, b, c}
+
 static const loss_case cases[] = {
-    {{EMB_LOSS_RANKING, 20, 0}, 2, 2, 8},
-    {{EMB_LOSS_RANKING, 20, 1}, 5, 3, 16},
-    {{EMB_LOSS_RANKING, 7.5f, 0}, EMB_LOSS_ROWS + 6, 2, 24},
-    {{EMB_LOSS_RANKING, 20, 1}, EMB_LOSS_ROWS * 2 + 1, 2, 32},
-    {{EMB_LOSS_RANKING, 20, 0}, 200, 4, 32}, /* 600 candidates: three tiles, the last in part */
-    {{EMB_LOSS_RANKING, 20, 1}, EMB_LOSS_COLUMNS + 44, 3, 48},
-    {{EMB_LOSS_RANKING, 20, 1}, 1, 2, 8},
-    {{EMB_LOSS_COSENT, 20, 0}, 3, 2, 8},
-    {{EMB_LOSS_COSENT, 20, 0}, 150, 2, 40},
-    {{EMB_LOSS_COSENT, 1, 0}, 2, 2, 16},
-    {{EMB_LOSS_COSINE, 20, 0}, 1, 2, 8},
-    {{EMB_LOSS_COSINE, 20, 0}, 150, 2, 40},
+    {{.kind = EMB_LOSS_RANKING, .scale = 20}, 2, 2, 8},
+    {{.kind = EMB_LOSS_RANKING, .scale = 20, .symmetric = 1}, 5, 3, 16},
+    {{.kind = EMB_LOSS_RANKING, .scale = 7.5f}, EMB_LOSS_ROWS + 6, 2, 24},
+    {{.kind = EMB_LOSS_RANKING, .scale = 20, .symmetric = 1}, EMB_LOSS_ROWS * 2 + 1, 2, 32},
+    {{.kind = EMB_LOSS_RANKING, .scale = 20},
+     200,
+     4,
+     32}, /* 600 candidates: three tiles, the last in part */
+    {{.kind = EMB_LOSS_RANKING, .scale = 20, .symmetric = 1}, EMB_LOSS_COLUMNS + 44, 3, 48},
+    {{.kind = EMB_LOSS_RANKING, .scale = 20, .symmetric = 1}, 1, 2, 8},
+    {{.kind = EMB_LOSS_COSENT, .scale = 20}, 3, 2, 8},
+    {{.kind = EMB_LOSS_COSENT, .scale = 20}, 150, 2, 40},
+    {{.kind = EMB_LOSS_COSENT, .scale = 1}, 2, 2, 16},
+    {{.kind = EMB_LOSS_COSINE, .scale = 20}, 1, 2, 8},
+    {{.kind = EMB_LOSS_COSINE, .scale = 20}, 150, 2, 40},
+    {{.kind = EMB_LOSS_TRIPLET, .margin = 5}, 1, 3, 8},
+    {{.kind = EMB_LOSS_TRIPLET, .margin = 0.02f}, 90, 3, 40}, /* some are far enough away */
+    {{.kind = EMB_LOSS_TRIPLET, .margin = 5}, 4, 5, 16},
+    {{.kind = EMB_LOSS_TRIPLET, .distance = EMB_DISTANCE_COSINE, .margin = 0.5f}, 5, 4, 16},
+    {{.kind = EMB_LOSS_TRIPLET, .distance = EMB_DISTANCE_COSINE, .margin = 0.01f}, 90, 3, 40},
+    {{.kind = EMB_LOSS_BATCH_HARD, .margin = 5}, 5, 1, 8},
+    {{.kind = EMB_LOSS_BATCH_HARD, .margin = 0.6f}, EMB_LOSS_COLUMNS + 44, 1, 24},
+    {{.kind = EMB_LOSS_BATCH_HARD, .distance = EMB_DISTANCE_COSINE, .margin = 0.1f}, 150, 1, 24},
+    {{.kind = EMB_LOSS_DISTILL, .teacher_width = 24}, 5, 1, 8},
+    {{.kind = EMB_LOSS_DISTILL, .teacher_width = 40}, EMB_LOSS_COLUMNS + 44, 1, 24},
+    {{.kind = EMB_LOSS_DISTILL, .teacher_width = 9}, 70, 2, 16},
+    {{.kind = EMB_LOSS_RANKING, .scale = 20, WIDTHS(24, 7, 3), WEIGHTS(1, 0.5f, 2)}, 5, 3, 24},
+    {{.kind = EMB_LOSS_RANKING, .scale = 20, .symmetric = 1, WIDTHS(40, 24, 10)}, 90, 2, 40},
+    {{.kind = EMB_LOSS_COSENT, .scale = 20, WIDTHS(16, 8, 5)}, 40, 2, 40},
+    {{.kind = EMB_LOSS_COSINE, WIDTHS(40, 13, 1), WEIGHTS(1, 0, 3)}, 40, 2, 40},
+    {{.kind = EMB_LOSS_TRIPLET, .margin = 0.3f, WIDTHS(16, 8, 4)}, 5, 3, 16},
+    {{.kind = EMB_LOSS_BATCH_HARD, .margin = 0.3f, WIDTHS(24, 12, 6)}, 70, 1, 24},
+    {{.kind = EMB_LOSS_DISTILL, .teacher_width = 40, WIDTHS(24, 12, 6)}, 70, 1, 24},
 };
 #define CASES (sizeof cases / sizeof cases[0])
 
 typedef struct inputs {
-    float *vectors, *labels;
+    float *vectors, *targets;
     size_t values;
 } inputs;
+
+/* A score; a class, of which the first text has one of its own; a teacher's value. */
+static float target(const loss_case *c, size_t i) {
+    if (c->loss.kind == EMB_LOSS_BATCH_HARD) return i ? (float)(i * 7 % 3) : 9;
+    if (c->loss.kind == EMB_LOSS_DISTILL) return 0.2f + (float)(i * i * 31 % 97) / 97;
+    return (float)(i * 7 % 5) / 5; /* with ties */
+}
 
 /* Vectors near enough to one another that no softmax is all but one. */
 static inputs make_inputs(const loss_case *c) {
     inputs in = {.values = (size_t)c->examples * c->columns * c->width};
     uint32_t state = 12345 + c->examples;
+    size_t targets = c->examples;
+    if (c->loss.kind == EMB_LOSS_DISTILL) targets *= c->columns * c->loss.teacher_width;
     in.vectors = malloc(in.values * sizeof *in.vectors);
-    in.labels = malloc(c->examples * sizeof *in.labels);
+    in.targets = malloc(targets * sizeof *in.targets);
     for (size_t i = 0; i < in.values; i++) {
         state = state * 1664525u + 1013904223u;
         in.vectors[i] = 0.3f + (float)(state >> 8) / (1 << 24);
     }
-    for (uint32_t i = 0; i < c->examples; i++)
-        in.labels[i] = (float)(i * 7 % 5) / 5; /* with ties */
+    for (size_t i = 0; i < targets; i++) in.targets[i] = target(c, i);
     return in;
 }
 
 /* ---- in double precision --------------------------------------------------------------------- */
 
+/* The first `width` values of all vectors. points: the units, or for distances of vectors as they
+ * are the vectors; d_points is their gradient, d that of the vectors. */
 typedef struct plain {
     const loss_case *c;
-    double *units, *lengths, *d; /* d: of the units, then of the vectors */
+    uint32_t width;
+    double *points, *lengths, *d_points, *d;
 } plain;
 
 static double dot(const double *a, const double *b, uint32_t width) {
@@ -70,14 +105,14 @@ static double dot(const double *a, const double *b, uint32_t width) {
 }
 
 static double cosine(const plain *p, uint32_t a, uint32_t b) {
-    return dot(p->units + (size_t)a * p->c->width, p->units + (size_t)b * p->c->width, p->c->width);
+    return dot(p->points + (size_t)a * p->width, p->points + (size_t)b * p->width, p->width);
 }
 
 static void add_gradient(plain *p, uint32_t a, uint32_t b, double d_cosine) {
-    uint32_t width = p->c->width;
+    uint32_t width = p->width;
     for (uint32_t i = 0; i < width; i++) {
-        p->d[(size_t)a * width + i] += d_cosine * p->units[(size_t)b * width + i];
-        p->d[(size_t)b * width + i] += d_cosine * p->units[(size_t)a * width + i];
+        p->d_points[(size_t)a * width + i] += d_cosine * p->points[(size_t)b * width + i];
+        p->d_points[(size_t)b * width + i] += d_cosine * p->points[(size_t)a * width + i];
     }
 }
 
@@ -126,45 +161,158 @@ static double plain_cosine(plain *p, const float *labels) {
     return loss;
 }
 
+/* The distance of two rows; adds weight times its gradient. */
+static double distance(plain *p, uint32_t a, uint32_t b, double weight) {
+    uint32_t width = p->width;
+    const double *x = p->points + (size_t)a * width, *y = p->points + (size_t)b * width;
+    double sum = 0;
+    if (p->c->loss.distance == EMB_DISTANCE_COSINE) {
+        add_gradient(p, a, b, -weight);
+        return 1 - cosine(p, a, b);
+    }
+    for (uint32_t i = 0; i < width; i++) sum += (x[i] - y[i] + 1e-6) * (x[i] - y[i] + 1e-6);
+    for (uint32_t i = 0; i < width; i++) {
+        double slope = weight * (x[i] - y[i] + 1e-6) / sqrt(sum);
+        p->d_points[(size_t)a * width + i] += slope;
+        p->d_points[(size_t)b * width + i] -= slope;
+    }
+    return sqrt(sum);
+}
+
+static double plain_triplet(plain *p, uint32_t a, uint32_t near, uint32_t far, double weight) {
+    double value = distance(p, a, near, 0) - distance(p, a, far, 0) + p->c->loss.margin;
+    if (value <= 0) return 0;
+    distance(p, a, near, weight);
+    distance(p, a, far, -weight);
+    return weight * value;
+}
+
+static double plain_triplets(plain *p) {
+    uint32_t n = p->c->examples;
+    double loss = 0;
+    for (uint32_t k = 2; k < p->c->columns; k++)
+        for (uint32_t i = 0; i < n; i++)
+            loss += plain_triplet(p, i, n + i, k * n + i, 1.0 / (n * (p->c->columns - 2.0)));
+    return loss;
+}
+
+static double plain_hardest(plain *p, const float *classes) {
+    uint32_t n = p->c->examples, count = 0;
+    double loss = 0;
+    for (int again = 0; again < 2; again++) {
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t alike = n, other = n;
+            for (uint32_t j = 0; j < n; j++) {
+                double far = distance(p, i, j, 0);
+                if (classes[i] != classes[j])
+                    other = other == n || far < distance(p, i, other, 0) ? j : other;
+                else if (i != j)
+                    alike = alike == n || far > distance(p, i, alike, 0) ? j : alike;
+            }
+            if (alike == n || other == n) continue;
+            if (!again) count++;
+            if (again) loss += plain_triplet(p, i, alike, other, 1.0 / count);
+        }
+    }
+    return loss;
+}
+
+static double teacher_cosine(const plain *p, const float *teacher, uint32_t a, uint32_t b) {
+    uint32_t n = p->c->examples, width = p->c->loss.teacher_width, columns = p->c->columns;
+    const float *x = teacher + ((size_t)(a % n) * columns + a / n) * width;
+    const float *y = teacher + ((size_t)(b % n) * columns + b / n) * width;
+    double xy = 0, xx = 0, yy = 0;
+    for (uint32_t i = 0; i < width; i++) {
+        xy += (double)x[i] * y[i];
+        xx += (double)x[i] * x[i];
+        yy += (double)y[i] * y[i];
+    }
+    return xy / sqrt(xx * yy);
+}
+
+static double plain_distill(plain *p, const float *teacher) {
+    uint32_t rows = p->c->examples * p->c->columns;
+    double loss = 0, weight = 1.0 / rows / (rows - 1.0);
+    for (uint32_t i = 0; i < rows; i++) {
+        for (uint32_t j = 0; j < rows; j++) {
+            if (i == j) continue;
+            double away = cosine(p, i, j) - teacher_cosine(p, teacher, i, j);
+            loss += weight * away * away;
+            add_gradient(p, i, j, 2 * weight * away);
+        }
+    }
+    return loss;
+}
+
+static double run_kind(plain *p, const inputs *in) {
+    uint32_t n = p->c->examples, rows = n * p->c->columns;
+    double weight = (p->c->loss.symmetric ? 0.5 : 1.0) / n;
+    switch (p->c->loss.kind) {
+    case EMB_LOSS_COSENT:
+        return plain_cosent(p, in->targets);
+    case EMB_LOSS_COSINE:
+        return plain_cosine(p, in->targets);
+    case EMB_LOSS_TRIPLET:
+        return plain_triplets(p);
+    case EMB_LOSS_BATCH_HARD:
+        return plain_hardest(p, in->targets);
+    case EMB_LOSS_DISTILL:
+        return plain_distill(p, in->targets);
+    default:
+        return plain_ranking(p, 0, n, rows - n, weight) +
+               (p->c->loss.symmetric ? plain_ranking(p, n, 0, n, weight) : 0);
+    }
+}
+
+/* Adds `weight` times the gradient of the loss of the first `width` values. */
+static double run_width(plain *p, const inputs *in, uint32_t width, double weight) {
+    const loss_case *c = p->c;
+    uint32_t rows = c->examples * c->columns;
+    bool distances = c->loss.kind == EMB_LOSS_TRIPLET || c->loss.kind == EMB_LOSS_BATCH_HARD;
+    bool as_they_are = distances && !c->loss.distance && !c->loss.widths_count;
+    p->width = width;
+    memset(p->d_points, 0, in->values * sizeof *p->d_points);
+    for (uint32_t r = 0; r < rows; r++) {
+        double *point = p->points + (size_t)r * width;
+        for (uint32_t i = 0; i < width; i++) point[i] = in->vectors[(size_t)r * c->width + i];
+        p->lengths[r] = as_they_are ? 1 : sqrt(dot(point, point, width));
+        for (uint32_t i = 0; i < width; i++) point[i] /= p->lengths[r];
+    }
+    double loss = run_kind(p, in);
+    for (uint32_t r = 0; r < rows; r++) {
+        double *d = p->d_points + (size_t)r * width, *point = p->points + (size_t)r * width;
+        double along = as_they_are ? 0 : dot(d, point, width);
+        for (uint32_t i = 0; i < width; i++)
+            p->d[(size_t)r * c->width + i] += weight * (d[i] - along * point[i]) / p->lengths[r];
+    }
+    return weight * loss;
+}
+
 /* Gives the loss; p->d becomes the gradient of the vectors. */
 static double run_plain(plain *p, const inputs *in) {
-    uint32_t n = p->c->examples, width = p->c->width, rows = n * p->c->columns;
-    double loss;
+    const emb_train_loss *l = &p->c->loss;
+    double loss = 0, weights = 0;
     memset(p->d, 0, in->values * sizeof *p->d);
-    for (uint32_t r = 0; r < rows; r++) {
-        double *unit = p->units + (size_t)r * width;
-        for (uint32_t i = 0; i < width; i++) unit[i] = in->vectors[(size_t)r * width + i];
-        p->lengths[r] = sqrt(dot(unit, unit, width));
-        for (uint32_t i = 0; i < width; i++) unit[i] /= p->lengths[r];
-    }
-    if (p->c->loss.kind == EMB_LOSS_COSENT) {
-        loss = plain_cosent(p, in->labels);
-    } else if (p->c->loss.kind == EMB_LOSS_COSINE) {
-        loss = plain_cosine(p, in->labels);
-    } else {
-        double weight = (p->c->loss.symmetric ? 0.5 : 1.0) / n;
-        loss = plain_ranking(p, 0, n, rows - n, weight);
-        if (p->c->loss.symmetric) loss += plain_ranking(p, n, 0, n, weight);
-    }
-    for (uint32_t r = 0; r < rows; r++) {
-        double *d = p->d + (size_t)r * width, *unit = p->units + (size_t)r * width;
-        double along = dot(d, unit, width);
-        for (uint32_t i = 0; i < width; i++) d[i] = (d[i] - along * unit[i]) / p->lengths[r];
-    }
+    if (!l->widths_count) return run_width(p, in, p->c->width, 1);
+    for (uint32_t w = 0; w < l->widths_count; w++) weights += l->width_weights[w];
+    for (uint32_t w = 0; w < l->widths_count; w++)
+        loss += run_width(p, in, l->widths[w], weights > 0 ? l->width_weights[w] : 1);
     return loss;
 }
 
 static plain open_plain(const loss_case *c, size_t values) {
     plain p = {.c = c};
-    p.units = malloc(values * sizeof *p.units);
+    p.points = malloc(values * sizeof *p.points);
     p.lengths = malloc((size_t)c->examples * c->columns * sizeof *p.lengths);
+    p.d_points = malloc(values * sizeof *p.d_points);
     p.d = malloc(values * sizeof *p.d);
     return p;
 }
 
 static void close_plain(plain *p) {
-    free(p->units);
+    free(p->points);
     free(p->lengths);
+    free(p->d_points);
     free(p->d);
 }
 
@@ -172,7 +320,7 @@ static void close_plain(plain *p) {
 
 static void layout(emb_loss_room *room, emb_team *team, const loss_case *c, uint32_t threads,
                    emb_ledger *ledger) {
-    emb_loss_layout(room, c->examples, c->columns, c->width, threads, ledger);
+    emb_loss_layout(room, &c->loss, c->examples, c->columns, c->width, threads, ledger);
     emb_team_layout(team, threads, ledger);
 }
 
@@ -192,7 +340,7 @@ static double run_ours(const loss_case *c, const inputs *in, const emb_train_ker
     assert_int_equal(emb_team_open(&team, &error), EMB_OK);
     room.kernels = kernels;
     room.team = &team;
-    emb_loss_batch batch = {c->examples, c->columns, in->vectors, in->labels, gradients};
+    emb_loss_batch batch = {c->examples, c->columns, in->vectors, in->targets, gradients};
     double loss = emb_loss_run(&room, &c->loss, &batch);
     emb_team_close(&team);
     emb_arena_close(memory, bytes);
@@ -219,7 +367,7 @@ static void check_case(const loss_case *c, const emb_train_kernels *kernels) {
         assert_true(run_ours(c, &in, kernels, threads, again) == loss);
         assert_memory_equal(again, ours, in.values * sizeof *ours);
     }
-    free(ours), free(again), free(in.vectors), free(in.labels);
+    free(ours), free(again), free(in.vectors), free(in.targets);
     close_plain(&p);
 }
 
@@ -255,7 +403,7 @@ static void test_plain_sums(void **state) {
             in.vectors[v] = kept;
             assert_true(fabs(slope - p.d[v]) <= 1e-4 * fmax(1, fabs(slope)));
         }
-        free(in.vectors), free(in.labels);
+        free(in.vectors), free(in.targets);
         close_plain(&p);
         close_plain(&other);
     }
@@ -264,21 +412,54 @@ static void test_plain_sums(void **state) {
 /* All labels alike: no pair is to be above another, so there is nothing to learn. */
 static void test_equal_labels(void **state) {
     (void)state;
-    loss_case c = {{EMB_LOSS_COSENT, 20, 0}, 6, 2, 8};
+    loss_case c = {{.kind = EMB_LOSS_COSENT, .scale = 20}, 6, 2, 8};
     inputs in = make_inputs(&c);
     float gradients[6 * 2 * 8];
-    for (uint32_t i = 0; i < c.examples; i++) in.labels[i] = 0.5f;
+    for (uint32_t i = 0; i < c.examples; i++) in.targets[i] = 0.5f;
     assert_true(run_ours(&c, &in, &emb_train_ref, 1, gradients) == 0);
     for (size_t i = 0; i < in.values; i++) assert_true(gradients[i] == 0);
-    free(in.vectors), free(in.labels);
+    free(in.vectors), free(in.targets);
+}
+
+/* The whole width with the weight 1 is the loss itself, bit for bit. */
+static void test_one_width(void **state) {
+    (void)state;
+    for (size_t i = 0; i < CASES; i++) {
+        loss_case c = cases[i], wide = c;
+        bool euclidean = c.loss.kind >= EMB_LOSS_TRIPLET && c.loss.kind <= EMB_LOSS_BATCH_HARD &&
+                         c.loss.distance == EMB_DISTANCE_EUCLIDEAN;
+        if (c.loss.widths_count || euclidean) continue; /* those are of units then */
+        inputs in = make_inputs(&c);
+        float *first = malloc(in.values * sizeof *first),
+              *other = malloc(in.values * sizeof *other);
+        wide.loss.widths_count = 1;
+        wide.loss.widths[0] = c.width;
+        double loss = run_ours(&c, &in, &emb_train_ref, 2, first);
+        assert_true(run_ours(&wide, &in, &emb_train_ref, 2, other) == loss);
+        assert_memory_equal(first, other, in.values * sizeof *first);
+        free(first), free(other), free(in.vectors), free(in.targets);
+    }
+}
+
+/* Where no text has one of its class beside it, or all are of one class, nothing is learnt. */
+static void test_lone_classes(void **state) {
+    (void)state;
+    loss_case c = {{.kind = EMB_LOSS_BATCH_HARD, .margin = 5}, 6, 1, 8};
+    inputs in = make_inputs(&c);
+    float gradients[6 * 8];
+    for (int alike = 0; alike < 2; alike++) {
+        for (uint32_t i = 0; i < c.examples; i++) in.targets[i] = alike ? 3 : (float)i;
+        assert_true(run_ours(&c, &in, &emb_train_ref, 1, gradients) == 0);
+        for (size_t i = 0; i < in.values; i++) assert_true(gradients[i] == 0);
+    }
+    free(in.vectors), free(in.targets);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain_sums),
-        cmocka_unit_test(test_plain_kernels),
-        cmocka_unit_test(test_best_kernels),
-        cmocka_unit_test(test_equal_labels),
+        cmocka_unit_test(test_plain_sums),   cmocka_unit_test(test_plain_kernels),
+        cmocka_unit_test(test_best_kernels), cmocka_unit_test(test_equal_labels),
+        cmocka_unit_test(test_one_width),    cmocka_unit_test(test_lone_classes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -225,12 +225,130 @@ static void test_refusals(void **state) {
     emb_model_close(model);
 }
 
+/* Two calls of half a batch are one step of the whole; each has dropout of its own. */
+static void test_accumulate(void **state) {
+    (void)state;
+    emb_model *model = open_model(models[0]);
+    emb_train_options options = usual_options();
+    emb_train_step whole, part;
+    emb_train_stats stats;
+    emb_error error;
+    options.loss = (emb_train_loss){.kind = EMB_LOSS_TRIPLET};
+    emb_trainer *one = open_trainer(model, &options);
+    options.accumulate = 2;
+    emb_trainer *two = open_trainer(model, &options);
+    for (int round = 0; round < 2; round++) {
+        whole = step(one);
+        for (uint32_t half = 0; half < 2; half++) {
+            assert_int_equal(
+                emb_trainer_step(&part, two, texts + half * TEXTS / 2, NULL, EXAMPLES / 2, &error),
+                EMB_OK);
+            assert_true(part.updated == half && part.step == whole.step);
+        }
+        assert_true(whole.updated == 1 && part.learning_rate == whole.learning_rate);
+        assert_true(fabs(part.gradient_norm - whole.gradient_norm) < 1e-4 * whole.gradient_norm);
+    }
+    emb_trainer_stats(&stats, two);
+    assert_true(stats.steps == 2 && stats.examples == 2 * EXAMPLES);
+    emb_trainer_close(one);
+    emb_trainer_close(two);
+    options.dropout = 0.1f;
+    two = open_trainer(model, &options);
+    double first = step(two).loss;
+    assert_true(step(two).loss != first);
+    emb_trainer_close(two);
+    emb_model_close(model);
+}
+
+/* What has gone beyond all bounds is not written over what is good. */
+static void test_not_finite(void **state) {
+    (void)state;
+    emb_model *model = open_model(models[0]);
+    emb_train_options options = usual_options();
+    char folder[] = "/tmp/embound-trainer-XXXXXX", place[64], model_place[64];
+    emb_train_step out = {.updated = 0};
+    emb_error error = {0};
+    struct stat about;
+    assert_non_null(mkdtemp(folder));
+    snprintf(place, sizeof place, "%s/state", folder);
+    snprintf(model_place, sizeof model_place, "%s/out", folder);
+    options.schedule = EMB_SCHEDULE_CONSTANT;
+    options.learning_rate = 1e38f;
+    emb_trainer *trainer = open_trainer(model, &options);
+    assert_int_equal(emb_trainer_store(trainer, place, NULL, &error), EMB_OK);
+    emb_status status = EMB_OK;
+    for (int i = 0; i < 5 && status == EMB_OK; i++)
+        status = emb_trainer_step(&out, trainer, texts, NULL, EXAMPLES, &error);
+    assert_int_equal(status, EMB_NOT_FINITE);
+    assert_non_null(strstr(error.message, "step 2: "));
+    assert_int_equal(emb_trainer_store(trainer, place, NULL, &error), EMB_NOT_FINITE);
+    assert_int_equal(emb_trainer_save(trainer, model_place, 0, &error), EMB_NOT_FINITE);
+    assert_non_null(strstr(error.message, "learning rate"));
+    assert_true(stat(model_place, &about) != 0);
+    assert_int_equal(emb_trainer_resume(NULL, trainer, place, &error), EMB_OK);
+    assert_int_equal(emb_trainer_save(trainer, model_place, 0, &error), EMB_OK);
+    emb_trainer_close(trainer);
+    emb_model_close(model);
+    unlink(place);
+    emb_tree_remove(folder);
+}
+
+static void refuse(const emb_model *model, const emb_train_options *options, const char *word) {
+    emb_trainer *none = NULL;
+    emb_error error = {0};
+    assert_int_equal(emb_trainer_open(&none, model, options, &error), EMB_INVALID_ARGUMENT);
+    if (none || !strstr(error.message, word)) fail_msg("%s: %s", word, error.message);
+}
+
+/* Losses that their options or targets do not fit. */
+static void test_losses_refused(void **state) {
+    (void)state;
+    emb_model *model = open_model(models[0]);
+    emb_train_options options = usual_options(), bad;
+    const emb_train_loss losses[] = {{.kind = EMB_LOSS_DISTILL},
+                                     {.kind = (emb_loss_kind)6},
+                                     {.margin = -1},
+                                     {.distance = (emb_distance)2},
+                                     {.widths_count = 9},
+                                     {.widths_count = 1, .widths = {0}},
+                                     {.widths_count = 1, .widths = {4000}}};
+    const char *const said[] = {"teacher_width", "number 6", "margin",    "distance",
+                                "9 Matryoshka",  "width 0",  "width 4000"};
+    for (uint32_t i = 0; i < sizeof losses / sizeof losses[0]; i++) {
+        bad = options;
+        bad.loss = losses[i];
+        refuse(model, &bad, said[i]);
+    }
+    const uint32_t counts[] = {1, 3, 1, 2, 2, 0}; /* of each loss, not its number of texts */
+    for (uint32_t kind = 0; kind < 6; kind++) {
+        bad = options;
+        bad.loss = (emb_train_loss){.kind = (emb_loss_kind)kind, .teacher_width = 8};
+        bad.example_texts = counts[kind];
+        refuse(model, &bad, kind < 5 ? "example_texts" : "one text");
+    }
+    options.loss = (emb_train_loss){.kind = EMB_LOSS_DISTILL, .teacher_width = 2};
+    emb_trainer *trainer = open_trainer(model, &options);
+    float teacher[TEXTS * 2];
+    emb_train_step out;
+    emb_error error;
+    for (uint32_t i = 0; i < TEXTS * 2; i++) teacher[i] = (float)(i % 7) + 1;
+    assert_int_equal(emb_trainer_step(&out, trainer, texts, NULL, EXAMPLES, &error),
+                     EMB_INVALID_ARGUMENT);
+    assert_int_equal(emb_trainer_step(&out, trainer, texts, teacher, EXAMPLES, &error), EMB_OK);
+    teacher[TEXTS * 2 - 1] = NAN;
+    assert_int_equal(emb_trainer_step(&out, trainer, texts, teacher, EXAMPLES, &error),
+                     EMB_INVALID_ARGUMENT);
+    assert_non_null(strstr(error.message, "of example 23 is not finite"));
+    emb_trainer_close(trainer);
+    emb_model_close(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tiles),
-        cmocka_unit_test(test_encode),
-        cmocka_unit_test(test_counters),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_tiles),          cmocka_unit_test(test_encode),
+        cmocka_unit_test(test_counters),       cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_accumulate),     cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_losses_refused),
     };
     make_texts();
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,51 +18,21 @@ typedef struct ranking {
     float scale, weight; /* of similarities; of an anchor's loss */
 } ranking;
 
-/* A thread's tile: some anchors against some candidates. */
-typedef struct tile {
-    uint32_t row, rows, column, columns;
-    float *scores, *work; /* [EMB_LOSS_ROWS, EMB_LOSS_COLUMNS] */
-} tile;
-
-static tile tile_of(const ranking *r, uint32_t index) {
-    return (tile){
-        .scores = r->room->scores + (size_t)index * EMB_LOSS_ROWS * EMB_LOSS_COLUMNS,
-        .work = r->room->work + (size_t)index * EMB_TRAIN_WORK,
-    };
-}
-
-static uint32_t least(uint32_t a, uint32_t b) {
-    return a < b ? a : b;
-}
-
-static void multiply(const ranking *r, const tile *t) {
-    uint32_t width = r->room->width;
-    emb_matmul product = {.m = t->rows,
-                          .n = t->columns,
-                          .k = width,
-                          .a = r->a + (size_t)t->row * width,
-                          .a_row = width,
-                          .a_col = 1,
-                          .b = r->b + (size_t)t->column * width,
-                          .b_row = width,
-                          .b_transposed = true,
-                          .c = t->scores,
-                          .c_row = EMB_LOSS_COLUMNS,
-                          .work = t->work};
-    r->room->kernels->matmul(&product);
+static void multiply(const ranking *r, const emb_loss_tile *t) {
+    emb_loss_multiply(r->room, t, t->scores, r->a, r->b, r->room->width);
 }
 
 /* The logarithm of the sum of e^(scale * similarity) of each anchor, with the running maximum of
  * an online softmax; and its loss. */
 static void sums_part(void *user, uint32_t index, uint32_t count) {
     const ranking *r = user;
-    tile t = tile_of(r, index);
+    emb_loss_tile t = emb_loss_tile_of(r->room, index);
     uint32_t end = emb_team_begin(r->anchors, EMB_LOSS_ROWS, index + 1, count);
     for (t.row = emb_team_begin(r->anchors, EMB_LOSS_ROWS, index, count); t.row < end;
          t.row += EMB_LOSS_ROWS) {
-        t.rows = least(EMB_LOSS_ROWS, r->anchors - t.row);
+        t.rows = emb_loss_least(EMB_LOSS_ROWS, r->anchors - t.row);
         for (t.column = 0; t.column < r->candidates; t.column += EMB_LOSS_COLUMNS) {
-            t.columns = least(EMB_LOSS_COLUMNS, r->candidates - t.column);
+            t.columns = emb_loss_least(EMB_LOSS_COLUMNS, r->candidates - t.column);
             multiply(r, &t);
             for (uint32_t i = 0; i < t.rows; i++) {
                 float *row = t.scores + (size_t)i * EMB_LOSS_COLUMNS;
@@ -82,7 +52,7 @@ static void sums_part(void *user, uint32_t index, uint32_t count) {
 }
 
 /* Turns a tile's similarities into the gradient of the loss by them. */
-static void scores_back(const ranking *r, const tile *t) {
+static void scores_back(const ranking *r, const emb_loss_tile *t) {
     for (uint32_t i = 0; i < t->rows; i++) {
         float *row = t->scores + (size_t)i * EMB_LOSS_COLUMNS;
         uint32_t anchor = t->row + i, right = anchor - t->column;
@@ -94,7 +64,7 @@ static void scores_back(const ranking *r, const tile *t) {
 }
 
 /* Adds to d_a, or to d_b, what a tile's similarities give. */
-static void add_gradient(const ranking *r, const tile *t, bool of_anchors) {
+static void add_gradient(const ranking *r, const emb_loss_tile *t, bool of_anchors) {
     uint32_t width = r->room->width;
     multiply(r, t);
     scores_back(r, t);
@@ -113,13 +83,13 @@ static void add_gradient(const ranking *r, const tile *t, bool of_anchors) {
 
 static void anchors_part(void *user, uint32_t index, uint32_t count) {
     const ranking *r = user;
-    tile t = tile_of(r, index);
+    emb_loss_tile t = emb_loss_tile_of(r->room, index);
     uint32_t end = emb_team_begin(r->anchors, EMB_LOSS_ROWS, index + 1, count);
     for (t.row = emb_team_begin(r->anchors, EMB_LOSS_ROWS, index, count); t.row < end;
          t.row += EMB_LOSS_ROWS) {
-        t.rows = least(EMB_LOSS_ROWS, r->anchors - t.row);
+        t.rows = emb_loss_least(EMB_LOSS_ROWS, r->anchors - t.row);
         for (t.column = 0; t.column < r->candidates; t.column += EMB_LOSS_COLUMNS) {
-            t.columns = least(EMB_LOSS_COLUMNS, r->candidates - t.column);
+            t.columns = emb_loss_least(EMB_LOSS_COLUMNS, r->candidates - t.column);
             add_gradient(r, &t, true);
         }
     }
@@ -127,13 +97,13 @@ static void anchors_part(void *user, uint32_t index, uint32_t count) {
 
 static void candidates_part(void *user, uint32_t index, uint32_t count) {
     const ranking *r = user;
-    tile t = tile_of(r, index);
+    emb_loss_tile t = emb_loss_tile_of(r->room, index);
     uint32_t end = emb_team_begin(r->candidates, EMB_LOSS_COLUMNS, index + 1, count);
     for (t.column = emb_team_begin(r->candidates, EMB_LOSS_COLUMNS, index, count); t.column < end;
          t.column += EMB_LOSS_COLUMNS) {
-        t.columns = least(EMB_LOSS_COLUMNS, r->candidates - t.column);
+        t.columns = emb_loss_least(EMB_LOSS_COLUMNS, r->candidates - t.column);
         for (t.row = 0; t.row < r->anchors; t.row += EMB_LOSS_ROWS) {
-            t.rows = least(EMB_LOSS_ROWS, r->anchors - t.row);
+            t.rows = emb_loss_least(EMB_LOSS_ROWS, r->anchors - t.row);
             add_gradient(r, &t, false);
         }
     }

@@ -23,7 +23,7 @@ static void cosine_back(const emb_loss_room *room, const emb_loss_batch *batch, 
 double emb_loss_cosine(emb_loss_room *room, const emb_loss_batch *batch, float *d) {
     double sum = 0;
     for (uint32_t i = 0; i < batch->examples; i++) {
-        float away = cosine(room, batch, i) - batch->labels[i];
+        float away = cosine(room, batch, i) - batch->targets[i];
         sum += (double)away * away;
         cosine_back(room, batch, d, i, 2 * away / (float)batch->examples);
     }
@@ -41,19 +41,19 @@ double emb_loss_cosent(emb_loss_room *room, const emb_train_loss *loss, const em
     for (uint32_t i = 0; i < n; i++) cosines[i] = loss->scale * cosine(room, batch, i);
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t j = 0; j < n; j++)
-            if (batch->labels[i] > batch->labels[j])
+            if (batch->targets[i] > batch->targets[j])
                 highest = fmax(highest, (double)cosines[j] - cosines[i]);
     sum = exp(-highest);
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t j = 0; j < n; j++)
-            if (batch->labels[i] > batch->labels[j])
+            if (batch->targets[i] > batch->targets[j])
                 sum += exp((double)cosines[j] - cosines[i] - highest);
     for (uint32_t i = 0; i < n; i++) {
         double d_cosine = 0;
         for (uint32_t j = 0; j < n; j++) {
             double away = (double)cosines[j] - cosines[i];
-            if (batch->labels[i] > batch->labels[j]) d_cosine -= exp(away - highest) / sum;
-            if (batch->labels[i] < batch->labels[j]) d_cosine += exp(-away - highest) / sum;
+            if (batch->targets[i] > batch->targets[j]) d_cosine -= exp(away - highest) / sum;
+            if (batch->targets[i] < batch->targets[j]) d_cosine += exp(-away - highest) / sum;
         }
         d_cosines[i] = (float)d_cosine;
     }
