@@ -56,6 +56,11 @@ typedef enum emb_schedule {
     EMB_SCHEDULE_CONSTANT = 2
 } emb_schedule;
 
+typedef enum emb_optimizer_kind {
+    EMB_OPTIMIZER_ADAMW = 0,
+    EMB_OPTIMIZER_SGD = 1 /* with momentum, as torch has it */
+} emb_optimizer_kind;
+
 typedef struct emb_train_options {
     uint32_t struct_bytes;
     emb_train_loss loss;
@@ -72,7 +77,12 @@ typedef struct emb_train_options {
     uint32_t optimizer_bits;     /* of AdamW's moments: 32 (also 0) or 8, in blocks of 256 */
     float beta1, beta2, epsilon; /* AdamW's; all 0: 0.9, 0.999, 1e-8 */
     float weight_decay;          /* of matrices and tables; not of biases and norms */
-    float clip_norm;             /* of all gradients together; 0: none */
+    emb_optimizer_kind optimizer;
+    float momentum;    /* SGD's; 0: none, and no memory for it */
+    uint32_t nesterov; /* 1: SGD looks ahead by its momentum */
+    float layer_decay; /* a layer's rate is that of the one behind it times this, the embeddings'
+                          that of the first layer likewise; 0: 1 */
+    float clip_norm;   /* of all gradients together; 0: none */
     emb_schedule schedule;
     uint64_t steps, warmup_steps; /* of the schedule */
     uint32_t accumulate;          /* calls whose mean gradient makes one step; 0: 1 */

@@ -152,18 +152,30 @@ const emb_option_entry emb_option_list[] = {
      NUMBER(train.warmup_steps, 1, UINT32_MAX), .help = "the same as a number of steps",
      MANUAL(".Cm train :\nthe same as a number of steps.")},
     {"--weight-decay", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, REAL(train.weight_decay, 1),
-     .help = "AdamW's, of matrices and tables, default 0",
-     MANUAL(".Cm train :\nAdamW's, of matrices and tables, not of biases and norms; the default is "
+     .help = "of matrices and tables, default 0",
+     MANUAL(".Cm train :\nof matrices and tables, not of biases and norms; the default is "
             "0.")},
     {"--max-grad-norm", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
      REAL(train.max_grad_norm, 1000000), .help = "clip gradients at this norm, default 1; 0: never",
      MANUAL(".Cm train :\nclip all gradients together at this norm; the default is 1, and 0 never "
             "does.")},
     {"--optimizer", 0, "O", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
-     CHOICE(train.optimizer, 0, "adamw adamw8"),
-     .help = "adamw (default), or adamw8: its moments in 8 bits, a quarter of the memory",
-     MANUAL(".Cm train :\n.Cm adamw ,\nthe default, or\n.Cm adamw8 ,\nwhich keeps AdamW's moments "
-            "in 8 bits with two scales a block of 256:\na quarter of their memory.")},
+     CHOICE(train.optimizer, 0, "adamw adamw8 sgd"),
+     .help = "adamw (default); adamw8: its moments in 8 bits, a quarter of the memory; or sgd",
+     MANUAL(".Cm train :\n.Cm adamw ,\nthe default;\n.Cm adamw8 ,\nwhich keeps AdamW's moments "
+            "in 8 bits with two scales a block of 256:\na quarter of their memory; or\n.Cm sgd ,\n"
+            "which keeps one moment, and without momentum none.")},
+    {"--momentum", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, REAL(train.momentum, 1),
+     .help = "of sgd, default 0",
+     MANUAL(".Cm train :\nthe momentum of\n.Cm sgd ,\nbelow 1; the default is 0.")},
+    {"--nesterov", 0, NULL, EMB_CLI_TRAIN, EMB_GROUP_COMMAND, FLAG(train.nesterov),
+     .help = "sgd looks ahead by its momentum",
+     MANUAL(".Cm train :\n.Cm sgd\nlooks ahead by its momentum, after Nesterov.")},
+    {"--layer-decay", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, REAL(train.layer_decay, 1),
+     .help = "each layer's learning rate is that of the one behind it times X, default 1",
+     MANUAL(
+         ".Cm train :\nthe learning rate of each layer is that of the one behind it times\n.Ar X "
+         ",\nand that of the embeddings the first layer's times\n.Ar X ;\nthe default is 1.")},
     {"--dtype", 0, "T", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
      CHOICE(settings.limits.dtype, EMB_DTYPE_F32, "f32 bf16"),
      .help = "of products: f32 (default), or bf16 on a CPU that multiplies it fast", ONLY_HELP},

@@ -30,15 +30,22 @@ typedef enum emb_cli_progress { EMB_CLI_AUTO, EMB_CLI_ALWAYS, EMB_CLI_NEVER } em
 #define EMB_CLI_QUERIES_MAX 64
 #define EMB_CLI_K_MAX       1000
 
+typedef enum emb_cli_optimizer {
+    EMB_CLI_ADAMW,
+    EMB_CLI_ADAMW8, /* moments in 8 bits */
+    EMB_CLI_SGD
+} emb_cli_optimizer;
+
 /* Of train alone. */
 typedef struct emb_train_settings {
     emb_loss_kind loss;
     emb_schedule schedule;
-    bool symmetric, no_shuffle, no_duplicates, resume;
-    uint32_t optimizer;                                                 /* 0: AdamW; 1: of 8 bits */
+    bool symmetric, no_shuffle, no_duplicates, resume, nesterov;
+    uint32_t optimizer;                                                 /* emb_cli_optimizer */
     uint32_t checkpoint_steps;                                          /* 0: not stated */
     uint32_t batch_size, epochs, steps, warmup_steps, eval_steps, seed; /* 0: not stated */
     double scale, learning_rate, weight_decay, max_grad_norm, warmup_ratio, dropout;
+    double momentum, layer_decay;
     const char *eval_path, *eval_columns, *log_path, *checkpoint_path;
 } emb_train_settings;
 

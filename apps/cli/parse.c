@@ -349,6 +349,7 @@ emb_cli_parse emb_options_parse(emb_options *options, emb_cli_command command, i
     options->train.scale = 20;
     options->train.learning_rate = 2e-5;
     options->train.max_grad_norm = 1;
+    options->train.layer_decay = 1;
     bool only_words = false;
     for (int at = 0; at < count; at++) {
         const char *word = arguments[at];

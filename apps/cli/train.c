@@ -38,8 +38,12 @@ static const char *find_fault(const emb_options *options) {
     if (train->symmetric && !is_ranking(options)) return "--symmetric is of --loss ranking alone";
     if (!(train->scale > 0)) return "--scale must be above 0";
     if (!(train->learning_rate > 0)) return "--learning-rate must be above 0";
+    if (!(train->layer_decay > 0)) return "--layer-decay must be above 0";
     if (compares && train->batch_size < 2)
         return "--batch-size 1: this loss compares the examples of a batch; state 2 or more";
+    bool sgd = train->optimizer == EMB_CLI_SGD;
+    if (train->momentum > 0 && !sgd) return "--momentum needs --optimizer sgd";
+    if (train->nesterov && !(train->momentum > 0)) return "--nesterov needs --momentum";
     if (train->eval_columns && !train->eval_path) return "--eval-columns needs --eval FILE";
     if (train->eval_steps && !train->eval_path) return "--eval-steps needs --eval FILE";
     if (train->checkpoint_steps && !train->checkpoint_path)
@@ -171,7 +175,11 @@ static emb_train_options trainer_options(const emb_train_job *job, uint64_t call
         .max_length = options->settings.limits.chunk_tokens_max,
         .threads = options->settings.limits.threads,
         .dtype = options->settings.limits.dtype,
-        .optimizer_bits = train->optimizer ? 8 : 32,
+        .optimizer = train->optimizer == EMB_CLI_SGD ? EMB_OPTIMIZER_SGD : EMB_OPTIMIZER_ADAMW,
+        .optimizer_bits = train->optimizer == EMB_CLI_ADAMW8 ? 8 : 32,
+        .momentum = (float)train->momentum,
+        .nesterov = train->nesterov,
+        .layer_decay = (float)train->layer_decay,
         .seed = train->seed,
         .dropout = (float)train->dropout,
         .attention_dropout = (float)train->dropout,
@@ -205,7 +213,8 @@ static uint64_t digest_job(const emb_train_job *job) {
         (double)t->loss,  (double)t->schedule,   (double)t->symmetric,
         t->scale,         t->learning_rate,      t->weight_decay,
         t->max_grad_norm, t->warmup_ratio,       (double)t->warmup_steps,
-        t->dropout,       (double)limits->dtype, (double)limits->chunk_tokens_max};
+        t->dropout,       (double)limits->dtype, (double)limits->chunk_tokens_max,
+        t->momentum,      (double)t->nesterov,   t->layer_decay};
     uint64_t sum = emb_hash_bytes(EMB_HASH_START, numbers, sizeof numbers);
     for (uint32_t row = 0; row < e->count; row++) {
         for (uint32_t k = 0; k < e->texts; k++) {

@@ -26,19 +26,15 @@ typedef struct header {
     uint32_t format, bytes;
     uint64_t shape; /* of the model: a checksum of its table of parameters */
     uint64_t values, step, seed;
-    uint32_t optimizer_bits, unused;
+    uint32_t optimizer_bits, optimizer; /* optimizer: as optimizer_of */
     emb_train_mark mark;
     uint64_t data;  /* checksum of all that follows */
     uint64_t whole; /* checksum of this header up to here */
 } header;
 
-/* An array of the state. */
-typedef struct part {
-    void *bytes;
-    uint64_t count;
-} part;
+typedef emb_optimizer_part part;
 
-enum { PARTS = 4 };
+enum { PARTS = 1 + EMB_OPTIMIZER_PARTS };
 
 /* As emb_hash_bytes, but over words of 8 bytes: states are large. The bytes that are left follow
  * one by one. */
@@ -59,13 +55,14 @@ static uint64_t piece(uint64_t left) {
 }
 
 static void list_parts(part *parts, const emb_trainer *t) {
-    const emb_optimizer *o = &t->optimizer;
-    uint64_t values = t->params.values, blocks = values / EMB_PARAM_BLOCK;
-    uint64_t bytes = values * sizeof(float);
-    parts[0] = (part){t->lane.values, bytes};
-    parts[1] = o->eight ? (part){o->m8, values} : (part){o->m, bytes};
-    parts[2] = o->eight ? (part){o->v8, values} : (part){o->v, bytes};
-    parts[3] = o->eight ? (part){o->scales, blocks * 2 * sizeof(float)} : (part){NULL, 0};
+    parts[0] = (part){t->lane.values, t->optimizer.params->values * sizeof(float)};
+    emb_optimizer_list(parts + 1, &t->optimizer);
+}
+
+/* 0: AdamW; 1: SGD; 2: with momentum. */
+static uint32_t optimizer_of(const emb_trainer *t) {
+    if (t->optimizer.kind == EMB_OPTIMIZER_ADAMW) return 0;
+    return t->optimizer.m ? 2 : 1;
 }
 
 static uint64_t shape_of(const emb_trainer *t) {
@@ -81,10 +78,11 @@ static uint64_t shape_of(const emb_trainer *t) {
 static header make_header(const emb_trainer *t, const emb_train_mark *mark, const part *parts) {
     header h = {.magic = MAGIC, .format = FORMAT, .bytes = sizeof h};
     h.shape = shape_of(t);
-    h.values = t->params.values;
+    h.values = t->optimizer.params->values;
     h.step = t->optimizer.step;
     h.seed = t->options.seed;
     h.optimizer_bits = t->optimizer.eight ? 8 : 32;
+    h.optimizer = optimizer_of(t);
     if (mark) h.mark = *mark;
     h.data = EMB_HASH_START;
     for (uint32_t i = 0; i < PARTS; i++) {
@@ -169,9 +167,14 @@ static emb_status check_header(const header *h, const emb_trainer *t, const char
                              path, h->format, FORMAT);
     if (h->whole != checksum(EMB_HASH_START, h, offsetof(header, whole)))
         return emb_error_set(error, EMB_BAD_FILE, "%s: its header is damaged", path);
-    if (h->shape != shape_of(t) || h->values != t->params.values)
+    if (h->shape != shape_of(t) || h->values != t->optimizer.params->values)
         return emb_error_set(error, EMB_BAD_FILE,
                              "%s: is of a model of another shape; state the one that was trained",
+                             path);
+    if (h->optimizer != optimizer_of(t))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "%s: is of another optimizer, or of another with momentum: state the "
+                             "same",
                              path);
     if (h->optimizer_bits != bits)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,

@@ -66,6 +66,9 @@ struct emb_train_device {
                   const float *gradients, uint64_t count, const emb_adamw *step);
     void (*adamw8)(const emb_train_run *run, float *values, int8_t *m, uint8_t *v, float *scales,
                    const float *gradients, uint64_t count, const emb_adamw *step);
+    /* m: NULL without momentum. */
+    void (*sgd)(const emb_train_run *run, float *values, float *m, const float *gradients,
+                uint64_t count, const emb_sgd *step);
     /* Waits. Fails: EMB_DEVICE. */
     emb_status (*finish)(const emb_train_run *run, emb_error *error);
 };

@@ -1,4 +1,4 @@
-/* optimizer.c - one step of AdamW: each thread takes a part of every tensor.
+/* optimizer.c - one step of AdamW or SGD: each thread takes a part of every tensor.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "train/optimizer.h"
@@ -11,20 +11,33 @@
 /* Values whose squares are summed in f32, before the sum of such sums in f64. */
 enum { NORM_VALUES = 4096 };
 
-void emb_optimizer_layout(emb_optimizer *o, const emb_params *params, bool eight,
-                          emb_ledger *ledger) {
+void emb_optimizer_layout(emb_optimizer *o, const emb_params *params,
+                          const emb_train_options *options, emb_ledger *ledger) {
+    bool sgd = options->optimizer == EMB_OPTIMIZER_SGD;
     memset(o, 0, sizeof *o);
     o->params = params;
-    o->eight = eight;
+    o->kind = options->optimizer;
+    o->eight = options->optimizer_bits == 8;
     emb_ledger_item(ledger, "optimizer");
-    if (eight) {
+    if (o->eight) {
         o->m8 = emb_ledger_take(ledger, params->values, sizeof *o->m8);
         o->v8 = emb_ledger_take(ledger, params->values, sizeof *o->v8);
         o->scales = emb_ledger_take(ledger, params->values / EMB_PARAM_BLOCK, 2 * sizeof(float));
         return;
     }
-    o->m = emb_ledger_take(ledger, params->values, sizeof(float));
-    o->v = emb_ledger_take(ledger, params->values, sizeof(float));
+    if (!sgd || options->momentum > 0)
+        o->m = emb_ledger_take(ledger, params->values, sizeof(float));
+    if (!sgd) o->v = emb_ledger_take(ledger, params->values, sizeof(float));
+}
+
+void emb_optimizer_list(emb_optimizer_part *parts, const emb_optimizer *o) {
+    uint64_t values = o->params->values, blocks = values / EMB_PARAM_BLOCK;
+    uint64_t bytes = values * sizeof(float);
+    parts[0] = o->eight ? (emb_optimizer_part){o->m8, values}
+                        : (emb_optimizer_part){o->m, o->m ? bytes : 0};
+    parts[1] = o->eight ? (emb_optimizer_part){o->v8, values}
+                        : (emb_optimizer_part){o->v, o->v ? bytes : 0};
+    parts[2] = (emb_optimizer_part){o->scales, o->eight ? blocks * 2 * sizeof(float) : 0};
 }
 
 void emb_optimizer_init(emb_optimizer *o, const emb_train_options *options) {
@@ -32,9 +45,12 @@ void emb_optimizer_init(emb_optimizer *o, const emb_train_options *options) {
     o->beta1 = given ? options->beta1 : 0.9f;
     o->beta2 = given ? options->beta2 : 0.999f;
     o->epsilon = given ? options->epsilon : 1e-8f;
+    o->momentum = options->momentum;
+    o->nesterov = options->nesterov;
     o->weight_decay = options->weight_decay;
     o->clip_norm = options->clip_norm;
     o->learning_rate = options->learning_rate;
+    o->layer_decay = options->layer_decay > 0 ? options->layer_decay : 1.0f;
     o->schedule = options->schedule;
     o->steps = options->steps;
     o->warmup_steps = options->warmup_steps;
@@ -69,38 +85,62 @@ typedef struct job {
     const emb_optimizer *optimizer;
     float *values;
     const float *gradients;
-    emb_adamw step;
-    float keep; /* of what decays */
+    double rate;
+    float factor; /* of gradients: clipping */
 } job;
 
-static void update_remote(const job *j, uint64_t first, uint64_t end, const emb_adamw *step) {
-    const emb_optimizer *o = j->optimizer;
-    const emb_train_device *device = o->run->ops->device;
-    float *values = j->values + first;
-    if (o->eight)
-        device->adamw8(o->run, values, o->m8 + first, o->v8 + first,
-                       o->scales + 2 * (first / EMB_PARAM_BLOCK), j->gradients + first, end - first,
-                       step);
-    else
-        device->adamw(o->run, values, o->m + first, o->v + first, j->gradients + first, end - first,
-                      step);
+/* The rate of a layer is that of the one behind it, less the decay; outside the layers it is one
+ * layer more. */
+static double rate_of(const job *j, const emb_param_range *range) {
+    uint32_t behind = j->optimizer->params->shape->layers - range->depth;
+    return j->rate * pow(j->optimizer->layer_decay, behind);
 }
 
-static void update_range(const job *j, uint64_t first, uint64_t end, const emb_adamw *step) {
+static void adamw(const job *j, const emb_param_range *range, uint64_t first, uint64_t end) {
     const emb_optimizer *o = j->optimizer;
+    double rate = rate_of(j, range), n = (double)o->step;
+    const emb_adamw step = {.factor = j->factor,
+                            .beta1 = o->beta1,
+                            .beta2 = o->beta2,
+                            .keep = range->matrix ? (float)(1 - rate * o->weight_decay) : 1.0f,
+                            .rate = (float)(rate / (1 - pow(o->beta1, n))),
+                            .spread = (float)(1 / sqrt(1 - pow(o->beta2, n))),
+                            .epsilon = o->epsilon};
     if (o->run) {
-        update_remote(j, first, end, step);
+        const emb_train_device *device = o->run->ops->device;
+        if (o->eight)
+            device->adamw8(o->run, j->values + first, o->m8 + first, o->v8 + first,
+                           o->scales + 2 * (first / EMB_PARAM_BLOCK), j->gradients + first,
+                           end - first, &step);
+        else
+            device->adamw(o->run, j->values + first, o->m + first, o->v + first,
+                          j->gradients + first, end - first, &step);
         return;
     }
     if (!o->eight) {
         o->kernels->adamw(j->values + first, o->m + first, o->v + first, j->gradients + first,
-                          end - first, step);
+                          end - first, &step);
         return;
     }
     for (uint64_t at = first; at < end; at += EMB_PARAM_BLOCK)
         o->kernels->adamw8(j->values + at, o->m8 + at, o->v8 + at,
                            o->scales + 2 * (at / EMB_PARAM_BLOCK), j->gradients + at,
-                           EMB_PARAM_BLOCK, step);
+                           EMB_PARAM_BLOCK, &step);
+}
+
+static void sgd(const job *j, const emb_param_range *range, uint64_t first, uint64_t end) {
+    const emb_optimizer *o = j->optimizer;
+    const emb_sgd step = {.factor = j->factor,
+                          .decay = range->matrix ? o->weight_decay : 0.0f,
+                          .momentum = o->momentum,
+                          .rate = (float)rate_of(j, range),
+                          .nesterov = o->nesterov};
+    if (o->run)
+        o->run->ops->device->sgd(o->run, j->values + first, o->m ? o->m + first : NULL,
+                                 j->gradients + first, end - first, &step);
+    else
+        o->kernels->sgd(j->values + first, o->m ? o->m + first : NULL, j->gradients + first,
+                        end - first, &step);
 }
 
 /* A thread's share of each range; biases and norms do not decay. */
@@ -110,29 +150,21 @@ static void update_part(void *user, uint32_t index, uint32_t count) {
     for (uint32_t i = 0; i < params->ranges_count; i++) {
         const emb_param_range *range = &params->ranges[i];
         uint32_t blocks = (uint32_t)(range->values / EMB_PARAM_BLOCK);
-        uint64_t first = emb_team_begin(blocks, 1, index, count);
-        uint64_t end = emb_team_begin(blocks, 1, index + 1, count);
-        emb_adamw step = j->step;
-        step.keep = range->matrix ? j->keep : 1.0f;
-        update_range(j, range->first + first * EMB_PARAM_BLOCK,
-                     range->first + end * EMB_PARAM_BLOCK, &step);
+        uint64_t from = emb_team_begin(blocks, 1, index, count);
+        uint64_t to = emb_team_begin(blocks, 1, index + 1, count);
+        (j->optimizer->kind == EMB_OPTIMIZER_SGD ? sgd : adamw)(
+            j, range, range->first + from * EMB_PARAM_BLOCK, range->first + to * EMB_PARAM_BLOCK);
     }
 }
 
 void emb_optimizer_update(emb_optimizer *o, float *values, const float *gradients, double norm) {
-    double rate = emb_optimizer_rate(o, ++o->step), step = (double)o->step;
     bool clips = o->clip_norm > 0 && norm > o->clip_norm;
     job j = {
         .optimizer = o,
         .values = values,
         .gradients = gradients,
-        .step = {.factor = clips ? (float)(o->clip_norm / (norm + 1e-6)) : 1.0f,
-                 .beta1 = o->beta1,
-                 .beta2 = o->beta2,
-                 .rate = (float)(rate / (1 - pow(o->beta1, step))),
-                 .spread = (float)(1 / sqrt(1 - pow(o->beta2, step))),
-                 .epsilon = o->epsilon},
-        .keep = (float)(1 - rate * o->weight_decay),
+        .rate = emb_optimizer_rate(o, ++o->step),
+        .factor = clips ? (float)(o->clip_norm / (norm + 1e-6)) : 1.0f,
     };
     if (o->run)
         update_part(&j, 0, 1);

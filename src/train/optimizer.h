@@ -1,4 +1,4 @@
-/* optimizer.h - AdamW over all parameters, the learning rate's schedule, and clipping.
+/* optimizer.h - AdamW or SGD over all parameters, the learning rate's schedule, and clipping.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_TRAIN_OPTIMIZER_H
@@ -13,20 +13,33 @@ typedef struct emb_optimizer {
     emb_team *team;
     const emb_train_run *run; /* on a device; NULL on a CPU */
     const emb_params *params;
-    bool eight;   /* moments are in 8 bits, else in f32 */
-    float *m, *v; /* moments, in the parameters' order */
+    emb_optimizer_kind kind;
+    bool eight;   /* AdamW's moments are in 8 bits, else in f32 */
+    float *m, *v; /* moments, in the parameters' order; SGD: m with momentum alone, else NULL */
     int8_t *m8;   /* in place of m and v, with two scales a block of EMB_PARAM_BLOCK */
     uint8_t *v8;
     float *scales;
     uint64_t step; /* done so far */
-    float beta1, beta2, epsilon, weight_decay, clip_norm;
+    float beta1, beta2, epsilon, momentum, weight_decay, clip_norm;
+    bool nesterov;
     float learning_rate;
+    float layer_decay; /* of the rate, from a layer to the one before it */
     emb_schedule schedule;
     uint64_t steps, warmup_steps;
 } emb_optimizer;
 
-void emb_optimizer_layout(emb_optimizer *optimizer, const emb_params *params, bool eight,
-                          emb_ledger *ledger);
+void emb_optimizer_layout(emb_optimizer *optimizer, const emb_params *params,
+                          const emb_train_options *options, emb_ledger *ledger);
+
+/* An array of the state beside the parameters. */
+typedef struct emb_optimizer_part {
+    void *bytes;
+    uint64_t count;
+} emb_optimizer_part;
+
+/* Lists all of it; those that this optimizer does not have are of no bytes. */
+enum { EMB_OPTIMIZER_PARTS = 3 };
+void emb_optimizer_list(emb_optimizer_part *parts, const emb_optimizer *optimizer);
 
 /* What the options say, with the defaults of what they leave open. */
 void emb_optimizer_init(emb_optimizer *optimizer, const emb_train_options *options);

@@ -39,7 +39,10 @@ static void place(emb_params *params, emb_tensor_role role, uint32_t layer) {
     uint64_t first = params->ranges_end;
     params->values += (EMB_PARAM_BLOCK - params->values % EMB_PARAM_BLOCK) % EMB_PARAM_BLOCK;
     params->ranges_end = params->values;
-    emb_param_range range = {first, params->values - first, tensor.rank == 2};
+    emb_param_range range = {.first = first,
+                             .values = params->values - first,
+                             .depth = role < EMB_TENSOR_QUERY ? 0 : layer + 1,
+                             .matrix = tensor.rank == 2};
     if (params->ranges) params->ranges[params->ranges_count] = range;
     params->ranges_count++;
 }

@@ -20,6 +20,7 @@ typedef struct emb_param {
 /* Tensors side by side that are updated alike: whole blocks of EMB_PARAM_BLOCK. */
 typedef struct emb_param_range {
     uint64_t first, values; /* values: with what fills the last block, which is always 0 */
+    uint32_t depth;         /* 0: outside the layers; else 1 + its layer */
     bool matrix;            /* or a table; else biases or norms */
 } emb_param_range;
 

@@ -73,7 +73,7 @@ void emb_trainer_layout(emb_trainer *t, const emb_train_sizes *sizes, const emb_
     float *values = emb_ledger_take(books->device, t->params.values, sizeof(float));
     emb_ledger_item(books->device, "gradients");
     float *gradients = emb_ledger_take(books->device, t->params.values, sizeof(float));
-    emb_optimizer_layout(&t->optimizer, &t->params, o->optimizer_bits == 8, books->device);
+    emb_optimizer_layout(&t->optimizer, &t->params, o, books->device);
     emb_train_lane_layout(&t->lane, &t->params, t->ops, sizes, books->device);
     t->lane.values = values;
     t->lane.gradients = gradients;

@@ -99,11 +99,12 @@ static emb_status write_card(emb_growing *file, const emb_trainer *t, emb_error 
         emb_version(), t->model->info.name, (unsigned long long)t->optimizer.step,
         o->batch_examples * o->accumulate, o->example_texts, o->example_texts == 1 ? "" : "s",
         loss));
+    const char *optimizer = o->optimizer == EMB_OPTIMIZER_SGD ? "SGD" : "AdamW";
     return emb_growing_put(
         file, error,
-        "AdamW with a learning rate of %g, weight decay %g, gradients clipped at %g; texts "
+        "%s with a learning rate of %g, weight decay %g, gradients clipped at %g; texts "
         "cut at %u tokens.\n",
-        o->learning_rate, o->weight_decay, o->clip_norm, t->length_max);
+        optimizer, o->learning_rate, o->weight_decay, o->clip_norm, t->length_max);
 }
 
 typedef emb_status (*writer)(emb_growing *file, const emb_trainer *trainer, emb_error *error);

@@ -67,6 +67,26 @@ static emb_status check_loss(const emb_train_loss *loss, uint32_t width, emb_err
     return EMB_OK;
 }
 
+static emb_status check_optimizer(const emb_train_options *o, emb_error *error) {
+    if (o->optimizer_bits != 0 && o->optimizer_bits != 8 && o->optimizer_bits != 32)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "an optimizer of %u bits: 32 and 8 are possible", o->optimizer_bits);
+    if (o->optimizer > EMB_OPTIMIZER_SGD)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "no optimizer has the number %d",
+                             (int)o->optimizer);
+    if (o->optimizer == EMB_OPTIMIZER_SGD && o->optimizer_bits == 8)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "SGD has no 8-bit state; state 32");
+    if (!(o->momentum >= 0 && o->momentum < 1))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "momentum is from 0 to below 1");
+    if (o->optimizer != EMB_OPTIMIZER_SGD && (o->momentum > 0 || o->nesterov))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "momentum and nesterov are SGD's alone");
+    if (o->nesterov && !(o->momentum > 0))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "nesterov needs a momentum");
+    if (!(o->layer_decay >= 0 && o->layer_decay <= 1))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "layer_decay is above 0, and at most 1");
+    return EMB_OK;
+}
+
 static emb_status check_options(const emb_train_options *o, const emb_model *model,
                                 emb_error *error) {
     const char *beyond = emb_spec_beyond_bert(&model->shape.spec);
@@ -91,9 +111,7 @@ static emb_status check_options(const emb_train_options *o, const emb_model *mod
     if (o->dtype != EMB_DTYPE_DEFAULT && o->dtype != EMB_DTYPE_F32 && o->dtype != EMB_DTYPE_BF16)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "training in %s: f32 and bf16 are possible", emb_dtype_name(o->dtype));
-    if (o->optimizer_bits != 0 && o->optimizer_bits != 8 && o->optimizer_bits != 32)
-        return emb_error_set(error, EMB_INVALID_ARGUMENT,
-                             "an optimizer of %u bits: 32 and 8 are possible", o->optimizer_bits);
+    EMB_TRY(check_optimizer(o, error));
     if (!(o->dropout >= 0 && o->dropout < 1) ||
         !(o->attention_dropout >= 0 && o->attention_dropout < 1))
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "dropout is a share from 0 to below 1");

@@ -52,6 +52,8 @@ def check_refused(tally, folder, source):
             (BERT, ("--scale", 3), 64, "other examples or options"),
             (BERT, ("--batch-size", 4), 64, "state the same"),
             (BERT, ("--optimizer", "adamw8"), 64, "32 bits"),
+            (BERT, ("--optimizer", "sgd"), 64, "another optimizer"),
+            (BERT, ("--layer-decay", "0.9"), 64, "state the same"),
             (MPNET, (), 65, "another shape")]:
         done = run("train", model, "-i", source, "-o", folder / "b", *how, *options, "--resume")
         expect_exit(tally, done, code, words, what=str(options))
@@ -65,7 +67,11 @@ def check_refused(tally, folder, source):
     expect_exit(tally, done, 65, "damaged")
     for options, words in [(("--resume",), "--checkpoint FILE"),
                            (("--checkpoint-steps", 5), "--checkpoint FILE"),
-                           (("--optimizer", "sgd"), "adamw"), (("--dtype", "f16"), "bf16")]:
+                           (("--optimizer", "adam"), "adamw"),
+                           (("--momentum", "0.9"), "--optimizer sgd"),
+                           (("--optimizer", "sgd", "--nesterov"), "--momentum"),
+                           (("--optimizer", "sgd", "--momentum", 1), "below 1"),
+                           (("--layer-decay", 0), "above 0"), (("--dtype", "f16"), "bf16")]:
         done = run("train", BERT, "-i", source, "-o", folder / "b", *BASE, *options)
         expect_exit(tally, done, 64, words, what=str(options))
     tally.expect(not leftovers(folder), "files are left")

@@ -54,6 +54,13 @@ typedef struct emb_adamw {
     float epsilon;
 } emb_adamw;
 
+/* What one step of SGD does to every value, as torch has it: g = factor * gradient + decay * value;
+ * m = momentum * m + g; the value moves by rate times m, or by rate times (g + momentum * m). */
+typedef struct emb_sgd {
+    float factor, decay, momentum, rate;
+    bool nesterov;
+} emb_sgd;
+
 typedef struct emb_train_kernels {
     const char *name;
     void (*matmul)(const emb_matmul *product);
@@ -91,6 +98,8 @@ typedef struct emb_train_kernels {
      * v [count] is scale * (code / 255)^4, scales [2] are those of m and v. */
     void (*adamw8)(float *values, int8_t *m, uint8_t *v, float *scales, const float *gradients,
                    size_t count, const emb_adamw *step);
+    /* Moves values against their gradients; m is NULL where there is no momentum. */
+    void (*sgd)(float *values, float *m, const float *gradients, size_t count, const emb_sgd *step);
     /* out += a */
     void (*add)(float *out, const float *a, size_t count);
 } emb_train_kernels;

@@ -143,6 +143,17 @@ static void adamw8(float *values, int8_t *m, uint8_t *v, float *scales, const fl
     }
 }
 
+static void sgd(float *values, float *m, const float *gradients, size_t count, const emb_sgd *s) {
+    for (size_t i = 0; i < count; i++) {
+        float g = gradients[i] * s->factor + s->decay * values[i];
+        if (m) {
+            m[i] = s->momentum * m[i] + g;
+            g = s->nesterov ? g + s->momentum * m[i] : m[i];
+        }
+        values[i] -= s->rate * g;
+    }
+}
+
 static void drop(float *out, const float *in, uint32_t count, uint64_t key, float share) {
     uint32_t limit = emb_random_limit(share);
     float scale = 1 / (1 - share);
@@ -168,6 +179,7 @@ const emb_train_kernels emb_train_ref = {
     .norm_gains = norm_gains,
     .adamw = adamw,
     .adamw8 = adamw8,
+    .sgd = sgd,
     .drop = drop,
     .add = add,
 };

@@ -1,5 +1,5 @@
 /* rows_template.h - passes over rows, for the vectors that the including file names: softmax, GELU
- * and the norm with their gradients, dropout, AdamW.
+ * and the norm with their gradients, dropout, AdamW, SGD.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_TRAIN_CPU_ROWS_TEMPLATE_H
@@ -170,6 +170,22 @@ static void adamw8(float *values, int8_t *m, uint8_t *v, float *scales, const fl
     }
 }
 
+static void sgd(float *values, float *m, const float *gradients, size_t count, const emb_sgd *s) {
+    const vec factor = v_all(s->factor), decay = v_all(s->decay), back = v_all(-s->rate);
+    const vec momentum = v_all(s->momentum);
+    for (size_t i = 0; i < count; i += LANES) {
+        size_t left = count - i;
+        vec value = v_load(values + i, left);
+        vec g = v_fma(decay, value, v_load(gradients + i, left) * factor);
+        if (m) {
+            vec moved = v_fma(momentum, v_load(m + i, left), g);
+            v_store(m + i, left, moved);
+            g = s->nesterov ? v_fma(momentum, moved, g) : moved;
+        }
+        v_store(values + i, left, v_fma(back, g, value));
+    }
+}
+
 /* As emb_random_bits. */
 EMB_INLINE vec_bits random_bits(vec_bits low, vec_bits high, vec_bits i) {
     vec_bits x = v_bits_xor(low, v_bits_mul(i, v_bits_all(0x9e3779b9u)));
@@ -201,7 +217,7 @@ static void add(float *out, const float *a, size_t count) {
         .name = (its_name), .matmul = (its_matmul), .softmax = softmax,                            \
         .softmax_again = softmax_again, .softmax_back = softmax_back, .dot = dot, .gelu = gelu,    \
         .gelu_back = gelu_back, .norm = norm, .norm_back = norm_back, .norm_gains = norm_gains,    \
-        .adamw = adamw, .adamw8 = adamw8, .drop = drop, .add = add                                 \
+        .adamw = adamw, .adamw8 = adamw8, .sgd = sgd, .drop = drop, .add = add                     \
     }
 
 #endif
