@@ -66,6 +66,7 @@ emb_status emb_directory_create(emb_directory *out, int *descriptor, char *path,
 }
 
 emb_status emb_directory_open(emb_directory *out, const char *path, emb_error *error) {
+    out->written_count = 0; /* of a directory before */
     EMB_TRY(join(out->final, path, "", error));
     for (size_t length = strlen(out->final); length > 1 && out->final[length - 1] == '/';)
         out->final[--length] = 0;

@@ -197,6 +197,25 @@ static void test_counters(void **state) {
     emb_model_close(model);
 }
 
+/* A second directory of one trainer is as whole as the first: it opens as a model. */
+static void test_saves(void **state) {
+    (void)state;
+    emb_model *model = open_model(models[0]);
+    emb_train_options options = usual_options();
+    emb_trainer *trainer = open_trainer(model, &options);
+    char folder[] = "/tmp/embound-trainer-XXXXXX", place[64];
+    emb_error error = {0};
+    assert_non_null(mkdtemp(folder));
+    for (uint32_t i = 0; i < 2; i++) {
+        snprintf(place, sizeof place, "%s/%u", folder, i);
+        assert_int_equal(emb_trainer_save(trainer, place, 0, &error), EMB_OK);
+        emb_model_close(open_model(place));
+    }
+    emb_tree_remove(folder);
+    emb_trainer_close(trainer);
+    emb_model_close(model);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     emb_model *model = open_model(models[0]);
@@ -348,7 +367,7 @@ int main(void) {
         cmocka_unit_test(test_tiles),          cmocka_unit_test(test_encode),
         cmocka_unit_test(test_counters),       cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_accumulate),     cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_losses_refused),
+        cmocka_unit_test(test_losses_refused), cmocka_unit_test(test_saves),
     };
     make_texts();
     return cmocka_run_group_tests(tests, NULL, NULL);
