@@ -112,8 +112,12 @@ typedef struct emb_trainer emb_trainer;
 typedef struct emb_train_plan {
     uint32_t struct_bytes;
     uint32_t tokens_per_tile;
-    uint32_t tiles_kept; /* whose activations wait for the loss; others are computed again */
-    uint32_t keeps;      /* of their insides: 1 the attention's, 2 the feed-forward's, 3 both */
+    uint32_t tiles;          /* of a batch of the longest texts */
+    uint32_t tiles_kept;     /* whose activations wait for the loss; others are computed again */
+    uint32_t attention_kept; /* of those, whose way back computes no attention again */
+    uint32_t ffn_kept;       /* and no first half of the feed-forward */
+    uint32_t layers;
+    uint32_t layers_apart; /* that keep their sums; those between are computed once more */
     uint32_t threads;
     emb_region region;
     emb_region pinned, device;               /* with a GPU; else their bytes are 0 */

@@ -77,6 +77,18 @@ static void log_step(emb_train_job *job) {
 
 /* ---- while it runs --------------------------------------------------------------------------- */
 
+/* What waits in memory for the way back, and so is not computed again. */
+static void say_kept(const emb_train_plan *plan) {
+    if (plan->layers_apart < plan->layers)
+        emb_app_say("kept for the way back: the sums of every %u layers of one tile",
+                    plan->layers_apart);
+    else
+        emb_app_say(
+            "kept for the way back: the sums of %u of %u tiles; of these %u with attention, "
+            "%u with feed-forward",
+            plan->tiles_kept, plan->tiles, plan->attention_kept, plan->ffn_kept);
+}
+
 void emb_train_say_plan(const emb_train_job *job) {
     const emb_examples *examples = &job->examples;
     emb_app_say("%u examples of %u texts, %.2f MiB in memory; %llu step%s of up to %u",
@@ -85,6 +97,7 @@ void emb_train_say_plan(const emb_train_job *job) {
     emb_app_say("memory: %.2f MiB planned; %u tokens at work at once, %u thread%s",
                 MIB(job->plan.host_bytes), job->plan.tokens_per_tile, job->plan.threads,
                 emb_app_plural(job->plan.threads));
+    say_kept(&job->plan);
 }
 
 static void draw(emb_train_job *job) {
@@ -144,6 +157,10 @@ static void print_json(const emb_train_job *job, const emb_train_stats *stats) {
     print_score(out, "spearman_before", job->spearman_before);
     emb_writer_text(out, ",");
     print_score(out, "spearman_after", job->spearman_after);
+    emb_writer_format(out, ",\"tokens_per_tile\":%u,\"tiles\":%u,\"tiles_kept\":%u",
+                      job->plan.tokens_per_tile, job->plan.tiles, job->plan.tiles_kept);
+    emb_writer_format(out, ",\"attention_kept\":%u,\"ffn_kept\":%u,\"layers_apart\":%u",
+                      job->plan.attention_kept, job->plan.ffn_kept, job->plan.layers_apart);
     emb_writer_format(out, ",\"examples_bytes\":%llu,\"host_bytes_planned\":%llu",
                       (ull)emb_examples_bytes(&job->examples), (ull)stats->host_bytes_planned);
     emb_writer_format(out, ",\"host_bytes_peak\":%llu}\n", (ull)stats->host_bytes_peak);

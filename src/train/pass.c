@@ -1,12 +1,18 @@
 /* pass.c - the two visitors of the walk over layers: one keeps the sums that go into the norms,
  * the other comes back over them.
  *
+ * A slab that keeps the sum of every k-th layer alone (Chen et al. 2016) shares the place of those
+ * between with the others: the way back fills it again, segment by segment.
+ *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "train/pass.h"
 
 #include <string.h>
 
 #include "encoder/walk.h"
+
+/* No segment is in its place. */
+#define HELD_NONE UINT32_MAX
 
 /* Bytes of a row of sums, of one norm. */
 static uint64_t sum_bytes(const emb_train_lane *lane) {
@@ -17,15 +23,31 @@ static uint64_t aligned(uint64_t bytes) {
     return (bytes + EMB_ALIGN - 1) / EMB_ALIGN * EMB_ALIGN;
 }
 
-static void measure_slab(emb_train_lane *lane, uint32_t keeps) {
+/* Sums between two that a slab keeps. */
+static uint64_t segment_bytes(const emb_train_lane *lane) {
+    return (2 * (uint64_t)lane->every - 1) * sum_bytes(lane);
+}
+
+static bool segmented(const emb_train_lane *lane) {
+    return lane->every < lane->params->shape->layers;
+}
+
+static void layout_slabs(emb_train_lane *lane, const emb_train_sizes *sizes, emb_ledger *ledger) {
     const emb_train_ops *ops = lane->run.ops;
     uint64_t layers = lane->params->shape->layers;
-    lane->keeps = keeps;
+    lane->slabs = sizes->slabs;
+    lane->attention_slabs = sizes->attention_slabs;
+    lane->ffn_slabs = sizes->ffn_slabs;
+    lane->every = sizes->every ? sizes->every : (uint32_t)layers;
     lane->attention_bytes = aligned(ops->attention_kept(&lane->spec, lane->tokens_max));
     lane->ffn_bytes = aligned(ops->ffn_kept(&lane->spec, lane->tokens_max));
-    lane->slab_bytes = aligned((1 + 2 * layers) * sum_bytes(lane));
-    if (keeps & EMB_KEEP_ATTENTION) lane->slab_bytes += layers * lane->attention_bytes;
-    if (keeps & EMB_KEEP_FFN) lane->slab_bytes += layers * lane->ffn_bytes;
+    uint64_t kept = (layers / lane->every + 1) * sum_bytes(lane);
+    lane->slab_bytes = aligned(segmented(lane) ? kept : kept + segment_bytes(lane));
+    lane->kept = emb_ledger_take(ledger, lane->slabs, lane->slab_bytes);
+    lane->segment = segmented(lane) ? emb_ledger_take(ledger, segment_bytes(lane), 1) : NULL;
+    lane->attentions =
+        emb_ledger_take(ledger, lane->attention_slabs * layers, lane->attention_bytes);
+    lane->ffns = emb_ledger_take(ledger, lane->ffn_slabs * layers, lane->ffn_bytes);
 }
 
 void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const emb_train_ops *ops,
@@ -41,9 +63,7 @@ void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const
     lane->run.ops = ops;
     lane->run.state = sizes->state;
     emb_ledger_item(ledger, "activations");
-    measure_slab(lane, sizes->keeps);
-    lane->slabs = sizes->slabs;
-    lane->kept = lane->slab = emb_ledger_take(ledger, sizes->slabs, lane->slab_bytes);
+    layout_slabs(lane, sizes, ledger);
     lane->x = emb_ledger_take(ledger, sum_bytes(lane), 1);
     lane->d = emb_ledger_take(ledger, sum_bytes(lane), 1);
     if (shape->relative_buckets) {
@@ -55,13 +75,9 @@ void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const
     ops->layout(&lane->run, &lane->spec, tokens, sizes->threads, ledger);
 }
 
-bool emb_train_keeps_possible(const emb_train_lane *lane, uint32_t keeps) {
-    if (keeps & EMB_KEEP_ATTENTION && !lane->attention_bytes) return false;
-    return !(keeps & EMB_KEEP_FFN) || lane->ffn_bytes;
-}
-
 void emb_train_lane_select(emb_train_lane *lane, uint32_t slab) {
-    lane->slab = lane->kept + slab * lane->slab_bytes;
+    if (slab != lane->slab) lane->held = HELD_NONE;
+    lane->slab = slab;
 }
 
 void emb_train_lane_refresh(emb_train_lane *lane) {
@@ -82,17 +98,26 @@ typedef struct journey {
 
 /* The sum that goes into norm number n: 0 is the embedding's, 2 l + 1 and 2 l + 2 are layer l's. */
 static void *sum_at(const emb_train_lane *lane, uint32_t n) {
-    return lane->slab + n * sum_bytes(lane);
+    uint32_t step = 2 * lane->every, within = n % step;
+    unsigned char *slab = lane->kept + lane->slab * lane->slab_bytes;
+    unsigned char *segment = lane->segment ? lane->segment : slab + 2 * sum_bytes(lane);
+    return within ? segment + (within - 1) * sum_bytes(lane) : slab + n / step * sum_bytes(lane);
 }
 
-/* Where a layer's attention, or feed-forward, keeps its inside; NULL: it does not. */
-static void *kept_at(const emb_train_lane *lane, uint32_t layer, uint32_t keep) {
+/* Where the slab at hand keeps the inside of a layer's block: `slabs` at the end do. NULL: not. */
+static void *inside_at(const emb_train_lane *lane, unsigned char *insides, uint32_t slabs,
+                       uint64_t bytes, uint32_t layer) {
     uint64_t layers = lane->params->shape->layers;
-    bool attention = keep == EMB_KEEP_ATTENTION;
-    if (!(lane->keeps & keep)) return NULL;
-    uint64_t at = aligned((1 + 2 * layers) * sum_bytes(lane));
-    if (!attention && lane->keeps & EMB_KEEP_ATTENTION) at += layers * lane->attention_bytes;
-    return lane->slab + at + layer * (attention ? lane->attention_bytes : lane->ffn_bytes);
+    if (lane->slab + slabs < lane->slabs) return NULL;
+    return insides + ((lane->slab + slabs - lane->slabs) * layers + layer) * bytes;
+}
+
+static void *attention_at(const emb_train_lane *lane, uint32_t layer) {
+    return inside_at(lane, lane->attentions, lane->attention_slabs, lane->attention_bytes, layer);
+}
+
+static void *ffn_at(const emb_train_lane *lane, uint32_t layer) {
+    return inside_at(lane, lane->ffns, lane->ffn_slabs, lane->ffn_bytes, layer);
 }
 
 /* The gain (0) or shift (1) of norm number n, in an array of the parameters' order. */
@@ -126,28 +151,41 @@ static emb_status visit(void *user, uint32_t n, emb_error *error) {
     emb_layer_params layer = emb_params_layer(lane->params, lane->values, n);
     (void)error;
     lane->run.layer = n;
-    lane->run.ops->attention(&lane->run, lane->x, sum_at(lane, 2 * n + 1),
-                             kept_at(lane, n, EMB_KEEP_ATTENTION), j->tile, &layer);
-    lane->run.ops->ffn(&lane->run, lane->x, sum_at(lane, 2 * n + 2), kept_at(lane, n, EMB_KEEP_FFN),
-                       j->tile, &layer);
+    lane->run.ops->attention(&lane->run, lane->x, sum_at(lane, 2 * n + 1), attention_at(lane, n),
+                             j->tile, &layer);
+    lane->run.ops->ffn(&lane->run, lane->x, sum_at(lane, 2 * n + 2), ffn_at(lane, n), j->tile,
+                       &layer);
+    lane->held = n / lane->every;
     return EMB_OK;
 }
 
+/* Fills the place of the sums between: those of the layers up to number n. */
+static void fill_segment(journey *j, uint32_t n) {
+    emb_train_lane *lane = j->lane;
+    uint32_t first = n - n % lane->every;
+    emb_error none;
+    if (!segmented(lane) || lane->held == n / lane->every) return;
+    lane->run.layer = first;
+    norm(lane, 2 * first, j->tile);
+    for (uint32_t layer = first; layer <= n; layer++) visit(j, layer, &none);
+}
+
 static emb_status visit_back(void *user, uint32_t n, emb_error *error) {
-    const journey *j = user;
+    journey *j = user;
     emb_train_lane *lane = j->lane;
     emb_layer_params layer = emb_params_layer(lane->params, lane->values, n);
     emb_layer_params gradients = emb_params_layer(lane->params, lane->gradients, n);
     (void)error;
+    fill_segment(j, n);
     lane->run.layer = n;
     norm_back(lane, 2 * n + 2, j->tile);
     norm(lane, 2 * n + 1, j->tile);
-    lane->run.ops->ffn_back(&lane->run, &gradients, lane->d, lane->x,
-                            kept_at(lane, n, EMB_KEEP_FFN), j->tile, &layer);
+    lane->run.ops->ffn_back(&lane->run, &gradients, lane->d, lane->x, ffn_at(lane, n), j->tile,
+                            &layer);
     norm_back(lane, 2 * n + 1, j->tile);
     norm(lane, 2 * n, j->tile);
-    lane->run.ops->attention_back(&lane->run, &gradients, lane->d, lane->x,
-                                  kept_at(lane, n, EMB_KEEP_ATTENTION), j->tile, &layer);
+    lane->run.ops->attention_back(&lane->run, &gradients, lane->d, lane->x, attention_at(lane, n),
+                                  j->tile, &layer);
     return EMB_OK;
 }
 
@@ -178,6 +216,7 @@ void emb_train_backward(emb_train_lane *lane, const void *d_vectors, const uint3
     emb_error none;
     lane->run.rows = targets;
     if (lane->d_relative) memset(lane->d_relative, 0, relative * sizeof(float));
+    fill_segment(&j, shape->layers - 1);
     norm(lane, 2 * shape->layers, tile);
     ops->pool_back(&lane->run, lane->d, d_vectors, targets, lane->x, tile, &lane->pool);
     emb_walk(&visitor, shape->layers, &none);

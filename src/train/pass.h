@@ -18,19 +18,21 @@ typedef struct emb_train_lane {
     float *gradients; /* of the same order */
     emb_pool_rule pool;
     uint32_t tokens_max;
-    uint32_t slabs; /* tiles whose sums are kept at the same time */
-    uint32_t keeps; /* a set of emb_keep */
-    uint64_t slab_bytes, attention_bytes, ffn_bytes; /* of a slab; of what a layer keeps in it */
+    uint32_t slabs;                      /* tiles whose sums are kept at the same time */
+    uint32_t attention_slabs, ffn_slabs; /* the last so many keep the insides of these blocks */
+    uint32_t every; /* layers from one sum that a slab keeps to the next: fewer than all, and those
+                       between are computed again a segment at a time */
+    uint64_t slab_bytes, attention_bytes, ffn_bytes; /* of a slab; of a layer's inside */
     unsigned char *kept;                             /* [slabs, slab_bytes] */
-    unsigned char *slab; /* at hand: [1 + 2 * layers, tokens_max, hidden] what goes into each norm,
-                            then what each layer's attention keeps, then each feed-forward */
-    void *x, *d;         /* [tokens_max, hidden] a block's input; the gradient on its way */
-    float *relative;     /* [heads, 2 * chunk_tokens_max - 1], or NULL */
-    float *d_relative;   /* the same */
+    unsigned char *attentions, *ffns; /* [attention_slabs or ffn_slabs, layers], or NULL */
+    uint32_t slab;                    /* at hand */
+    unsigned char *segment; /* [2 * every - 1, tokens_max, hidden] sums between those of the slab:
+                               its own if it keeps all, else one of all slabs */
+    uint32_t held;          /* number of the segment in it; those of other tiles: none */
+    void *x, *d;            /* [tokens_max, hidden] a block's input; the gradient on its way */
+    float *relative;        /* [heads, 2 * chunk_tokens_max - 1], or NULL */
+    float *d_relative;      /* the same */
 } emb_train_lane;
-
-/* What of a block's inside a slab keeps beside the sums. */
-enum emb_keep { EMB_KEEP_ATTENTION = 1, EMB_KEEP_FFN = 2 };
 
 /* What a lane is booked for. */
 typedef struct emb_train_sizes {
@@ -38,16 +40,14 @@ typedef struct emb_train_sizes {
     uint32_t slabs;
     uint32_t chunk_tokens_max;
     uint32_t threads;
-    uint32_t keeps; /* a set of emb_keep */
-    void *state;    /* the device's, or NULL */
+    uint32_t attention_slabs, ffn_slabs; /* of these, that keep insides */
+    uint32_t every;                      /* layers; 0: all. Fewer, and no slab keeps insides */
+    void *state;                         /* the device's, or NULL */
 } emb_train_sizes;
 
 /* Books a lane. Neither values nor gradients. */
 void emb_train_lane_layout(emb_train_lane *lane, const emb_params *params, const emb_train_ops *ops,
                            const emb_train_sizes *sizes, emb_ledger *ledger);
-
-/* Whether these operations keep anything of that (a set of emb_keep, not 0). */
-bool emb_train_keeps_possible(const emb_train_lane *lane, uint32_t keeps);
 
 /* Which slab the passes that follow keep their sums in, or have kept them in. */
 void emb_train_lane_select(emb_train_lane *lane, uint32_t slab);

@@ -1,5 +1,5 @@
-/* plan.c - what a trainer books, and how much of it: the largest tiles and the most kept
- * activations that the budget allows.
+/* plan.c - what a trainer books, and how much of it: the largest tiles and, of the activations,
+ * those kept that the budget allows.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/process.h"
+#include "train/keep.h"
 #include "train/trainer.h"
 
 /* What threads and the system's libraries take beside our own memory; what a GPU's context grows by
@@ -19,9 +20,9 @@
 #define TILE_TOKENS        2048
 #define DEVICE_TILE_TOKENS 32768
 
-/* What is kept of a batch to save time, where no budget is stated: 50,000 tokens of six layers that
- * are 384 wide. */
-#define KEPT_BYTES (1ull << 30)
+/* What is kept of a batch to save time, where no budget is stated. With it, 64 pairs of 128 tokens
+ * take less than a quarter of what PyTorch holds for them (bench/training_cpu.py). */
+#define KEPT_BYTES (512ull << 20)
 
 /* ---- booking --------------------------------------------------------------------------------- */
 
@@ -112,12 +113,6 @@ static void weigh(weight *w, emb_trainer *t, const limits *l, const emb_train_si
     w->device_bytes = l->device_base + w->device.bytes;
 }
 
-static bool fits(emb_trainer *t, const limits *l, const emb_train_sizes *sizes) {
-    weight w;
-    weigh(&w, t, l, sizes);
-    return w.host_bytes <= l->host_most && w.device_bytes <= l->device_most;
-}
-
 static limits limits_of(const emb_trainer *t) {
     const emb_train_options *o = &t->options;
     uint64_t now, peak;
@@ -135,42 +130,77 @@ static limits limits_of(const emb_trainer *t) {
 
 /* ---- choosing -------------------------------------------------------------------------------- */
 
-/* What a step costs beside two passes forwards' worth of gradients, in forward passes of a tile:
- * a pass for each tile, another for each that is not kept, and what of the insides is computed
- * again. */
-static double cost_of(const emb_train_sizes *sizes, uint32_t tiles) {
-    double again =
-        (sizes->keeps & EMB_KEEP_ATTENTION ? 0 : 0.3) + (sizes->keeps & EMB_KEEP_FFN ? 0 : 0.3);
-    uint32_t slabs = sizes->slabs < tiles ? sizes->slabs : tiles;
-    return tiles * (3 + again) + (tiles - slabs);
+/* Bytes of the region that activations are in. */
+static uint64_t bytes_of(const emb_trainer *t, const weight *w) {
+    return t->device ? w->device_bytes : w->host_bytes;
 }
 
-/* The most slabs that fit, up to the number of tiles; one is known to. */
-static uint32_t most_slabs(emb_trainer *t, const limits *l, emb_train_sizes sizes, uint32_t tiles) {
-    uint32_t low = 1, high = tiles;
-    while (low < high) {
-        sizes.slabs = low + (high - low + 1) / 2;
-        if (fits(t, l, &sizes))
-            low = sizes.slabs;
-        else
-            high = sizes.slabs - 1;
-    }
-    return low;
+static bool fits(const limits *l, const weight *w) {
+    return w->host_bytes <= l->host_most && w->device_bytes <= l->device_most;
 }
 
-/* Of what can be kept of tiles of this size, what makes a step the cheapest. */
-static emb_train_sizes cheapest(emb_trainer *t, const limits *l, const emb_train_sizes *one,
-                                uint32_t tiles) {
-    emb_train_sizes best = *one;
-    best.slabs = most_slabs(t, l, best, tiles);
-    for (uint32_t keeps = 1; keeps <= (EMB_KEEP_ATTENTION | EMB_KEEP_FFN); keeps++) {
-        emb_train_sizes sizes = *one;
-        sizes.keeps = keeps;
-        if (!emb_train_keeps_possible(&t->lane, keeps) || !fits(t, l, &sizes)) continue;
-        sizes.slabs = most_slabs(t, l, sizes, tiles);
-        if (cost_of(&sizes, tiles) < cost_of(&best, tiles)) best = sizes;
+static bool sizes_fit(emb_trainer *t, const limits *l, const emb_train_sizes *sizes) {
+    weight w;
+    weigh(&w, t, l, sizes);
+    return fits(l, &w);
+}
+
+/* With tiles of one text: every how many layers a sum is kept. The most that fits, else what takes
+ * least. */
+static void thin_out(emb_trainer *t, emb_train_sizes *sizes, const limits *l) {
+    emb_train_sizes with = *sizes;
+    uint64_t least = UINT64_MAX;
+    for (with.every = t->model->shape.layers; with.every >= 1; with.every--) {
+        weight w;
+        weigh(&w, t, l, &with);
+        if (bytes_of(t, &w) < least) {
+            least = bytes_of(t, &w);
+            *sizes = with;
+        }
+        if (fits(l, &w)) return;
     }
-    return best;
+}
+
+static uint32_t first_tile(const emb_trainer *t) {
+    const emb_train_options *o = &t->options;
+    uint64_t all = (uint64_t)o->batch_examples * o->example_texts * t->length_max;
+    uint32_t tile = t->device ? DEVICE_TILE_TOKENS : TILE_TOKENS;
+    if (o->tokens_per_tile) tile = o->tokens_per_tile;
+    if (tile > all) tile = (uint32_t)all;
+    return tile > t->length_max ? tile : t->length_max;
+}
+
+/* Bytes for what is kept, beside sizes of one slab. */
+static uint64_t rest_of(emb_trainer *t, const limits *l, const emb_train_sizes *sizes) {
+    weight w;
+    weigh(&w, t, l, sizes);
+    if (t->device) return l->device_most - w.device_bytes;
+    return t->options.host_bytes_max ? l->host_most - w.host_bytes : KEPT_BYTES;
+}
+
+static uint32_t tiles_of(const emb_trainer *t, uint32_t tile_tokens) {
+    uint32_t texts = t->options.batch_examples * t->options.example_texts;
+    return emb_train_batch_tiles(texts, t->length_max, tile_tokens);
+}
+
+/* The largest tiles that fit, and what is kept of them. */
+static emb_train_sizes choose_sizes(emb_trainer *t, const limits *l) {
+    uint32_t layers = t->model->shape.layers;
+    emb_train_sizes sizes = {.tokens = first_tile(t),
+                             .slabs = 1,
+                             .chunk_tokens_max = t->length_max,
+                             .threads = t->options.threads,
+                             .every = layers,
+                             .state = t->state};
+    while (sizes.tokens > t->length_max && !sizes_fit(t, l, &sizes)) {
+        uint32_t half = sizes.tokens / 2;
+        sizes.tokens = half > t->length_max ? half : t->length_max;
+    }
+    if (sizes.tokens == t->length_max) thin_out(t, &sizes, l);
+    if (!sizes_fit(t, l, &sizes) || sizes.every < layers) return sizes;
+    emb_keep_costs costs = emb_train_keep_costs(&t->lane, tiles_of(t, sizes.tokens));
+    emb_train_keep_choose(&sizes, &costs, rest_of(t, l, &sizes));
+    return sizes;
 }
 
 static void describe(emb_region *region, emb_region_kind kind, const emb_ledger *ledger,
@@ -194,8 +224,12 @@ static void describe_plan(emb_trainer *t, const limits *l, const weight *w) {
     emb_train_plan *plan = &t->plan;
     plan->struct_bytes = sizeof *plan;
     plan->tokens_per_tile = t->sizes.tokens;
+    plan->tiles = tiles_of(t, t->sizes.tokens);
     plan->tiles_kept = t->sizes.slabs;
-    plan->keeps = t->sizes.keeps;
+    plan->attention_kept = t->sizes.attention_slabs;
+    plan->ffn_kept = t->sizes.ffn_slabs;
+    plan->layers = t->model->shape.layers;
+    plan->layers_apart = t->sizes.every;
     plan->threads = t->options.threads;
     plan->host_bytes = w->host_bytes;
     add_item(&plan->region, "process", l->process);
@@ -230,42 +264,16 @@ static emb_status refuse(const emb_trainer *t, const limits *l, emb_error *error
     return EMB_BUDGET;
 }
 
-static uint32_t first_tile(const emb_trainer *t) {
-    const emb_train_options *o = &t->options;
-    uint64_t all = (uint64_t)o->batch_examples * o->example_texts * t->length_max;
-    uint32_t tile = t->device ? DEVICE_TILE_TOKENS : TILE_TOKENS;
-    if (o->tokens_per_tile) tile = o->tokens_per_tile;
-    if (tile > all) tile = (uint32_t)all;
-    return tile > t->length_max ? tile : t->length_max;
-}
-
-/* The largest tiles that fit, and then what is kept of them. */
 emb_status emb_trainer_choose(emb_trainer *t, emb_error *error) {
-    const emb_train_options *o = &t->options;
-    limits l = limits_of(t);
+    limits l = limits_of(t), none = l;
     weight w;
-    emb_train_sizes sizes = {.tokens = t->length_max,
-                             .slabs = 1,
-                             .chunk_tokens_max = t->length_max,
-                             .threads = o->threads,
-                             .state = t->state};
+    none.host_most = none.device_most = 0;
+    emb_train_sizes sizes = choose_sizes(t, &none); /* the smallest */
     weigh(&w, t, &l, &sizes);
     t->plan.host_bytes_min = w.host_bytes;
     t->plan.device_bytes_min = w.device_bytes;
-    for (sizes.tokens = first_tile(t); sizes.tokens > t->length_max && !fits(t, &l, &sizes);) {
-        uint32_t half = sizes.tokens / 2;
-        sizes.tokens = half > t->length_max ? half : t->length_max;
-    }
-    uint32_t texts = o->batch_examples * o->example_texts;
-    uint32_t tiles = emb_train_batch_tiles(texts, t->length_max, sizes.tokens);
-    limits within = l;
-    if (!t->device && !o->host_bytes_max) {
-        weigh(&w, t, &l, &sizes);
-        within.host_most = w.host_bytes + KEPT_BYTES;
-    }
-    if (fits(t, &within, &sizes)) sizes = cheapest(t, &within, &sizes, tiles);
+    sizes = choose_sizes(t, &l);
     weigh(&w, t, &l, &sizes);
     describe_plan(t, &l, &w);
-    if (w.host_bytes <= l.host_most && w.device_bytes <= l.device_most) return EMB_OK;
-    return refuse(t, &l, error);
+    return fits(&l, &w) ? EMB_OK : refuse(t, &l, error);
 }

@@ -40,7 +40,10 @@ static void layout(bench *b, const emb_model *model, const emb_tile *tile, uint3
                    emb_ledger *ledger) {
     emb_params_layout(&b->params, &model->shape, model->files, ledger);
     emb_team_layout(&b->team, threads, ledger);
-    const emb_train_sizes sizes = {tile->tokens, 1, model->shape.window_tokens, threads, 0, NULL};
+    const emb_train_sizes sizes = {.tokens = tile->tokens,
+                                   .slabs = 1,
+                                   .chunk_tokens_max = model->shape.window_tokens,
+                                   .threads = threads};
     emb_train_lane_layout(&b->lane, &b->params, &emb_train_cpu_ops, &sizes, ledger);
     b->lane.values = emb_ledger_take(ledger, b->params.values, sizeof(float));
     b->lane.gradients = emb_ledger_take(ledger, b->params.values, sizeof(float));

@@ -1,5 +1,5 @@
 /* test_train.c - gradients of a tiny encoder: against differences of the loss, of every set of
- * kernels, with dropout, in one tile and in several.
+ * kernels, with dropout, in one tile and in several, whatever is kept for the way back.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
@@ -20,7 +20,12 @@
 enum { CHUNKS = 6, TOKENS = 75, THREADS = 2 };
 static const uint32_t starts[CHUNKS + 1] = {0, 7, 10, 30, 31, 63, 75};
 
+/* What of a tile is kept: nothing but the sums. */
+static const emb_train_sizes sums_alone = {
+    .tokens = TOKENS, .slabs = 2, .chunk_tokens_max = 40, .threads = THREADS};
+
 typedef struct rig {
+    emb_train_sizes sizes;
     emb_model *model;
     emb_params params;
     emb_team team;
@@ -33,10 +38,9 @@ typedef struct rig {
 
 static void layout(rig *r, emb_ledger *ledger) {
     uint64_t width = (uint64_t)CHUNKS * r->model->shape.spec.hidden;
-    const emb_train_sizes sizes = {TOKENS, 2, 40, THREADS, 0, NULL};
     emb_params_layout(&r->params, &r->model->shape, r->model->files, ledger);
     emb_team_layout(&r->team, THREADS, ledger);
-    emb_train_lane_layout(&r->lane, &r->params, &emb_train_cpu_ops, &sizes, ledger);
+    emb_train_lane_layout(&r->lane, &r->params, &emb_train_cpu_ops, &r->sizes, ledger);
     r->lane.values = emb_ledger_take(ledger, r->params.values, sizeof(float));
     r->lane.gradients = emb_ledger_take(ledger, r->params.values, sizeof(float));
     r->first = emb_ledger_take(ledger, r->params.values, sizeof(float));
@@ -49,10 +53,11 @@ static float random_value(uint64_t place) {
     return (float)emb_random_bits(emb_hash_mix(7, place), 0) * (2.0f / 4294967296.0f) - 1.0f;
 }
 
-static void rig_open(rig *r, const char *path) {
+static void rig_open(rig *r, const char *path, const emb_train_sizes *sizes) {
     emb_error error;
     emb_ledger ledger;
     memset(r, 0, sizeof *r);
+    r->sizes = *sizes;
     assert_int_equal(emb_model_open(&r->model, path, &error), EMB_OK);
     emb_ledger_init(&ledger, NULL, 0);
     layout(r, &ledger);
@@ -139,11 +144,12 @@ static void check_differences(rig *r) {
     assert_true(fabs((above - below) / (2 * step) - length) < 1e-2 * length);
 }
 
+static const char *const paths[] = {"tests/data/tiny-bert", "tests/data/tiny-mpnet"};
+
 static void each_model(void (*check)(rig *r)) {
-    static const char *const paths[] = {"tests/data/tiny-bert", "tests/data/tiny-mpnet"};
     for (uint32_t i = 0; i < 2; i++) {
         rig r;
-        rig_open(&r, paths[i]);
+        rig_open(&r, paths[i], &sums_alone);
         check(&r);
         r.lane.run.dropout = (emb_dropout){0.1f, 0.2f, 42};
         check(&r);
@@ -174,9 +180,7 @@ static void check_kernels(rig *r) {
 
 /* Three tiles, of which the first keeps a slab and the last two share the other, from the last to
  * the first: as the trainer goes. */
-static void check_tiles(rig *r) {
-    gradients(r);
-    keep(r);
+static void shared_slabs(rig *r) {
     memset(r->lane.gradients, 0, r->params.values * sizeof(float));
     emb_train_lane_select(&r->lane, 0);
     run(r, 0, 2, true, false);
@@ -186,7 +190,68 @@ static void check_tiles(rig *r) {
     run(r, 2, 4, true, true);
     emb_train_lane_select(&r->lane, 0);
     run(r, 0, 2, false, true);
+}
+
+static void check_tiles(rig *r) {
+    gradients(r);
+    keep(r);
+    shared_slabs(r);
     assert_true(away(r) < 1e-5);
+}
+
+/* The gradients of r->first, bit for bit, whatever is kept. */
+static void check_kept(const rig *r, const char *path, const emb_train_sizes *sizes) {
+    rig other;
+    rig_open(&other, path, sizes);
+    other.lane.run.kernels = r->lane.run.kernels;
+    other.lane.run.dropout = r->lane.run.dropout;
+    emb_train_lane_refresh(&other.lane);
+    shared_slabs(&other);
+    assert_memory_equal(other.lane.gradients, r->first, r->params.values * sizeof(float));
+    rig_close(&other);
+}
+
+static void kept(void **state) {
+    uint32_t features;
+    emb_error error;
+    (void)state;
+    assert_int_equal(emb_cpu_detect(&features, &error), EMB_OK);
+    for (uint32_t i = 0; i < 8; i++) {
+        rig r;
+        const char *path = paths[i % 2];
+        rig_open(&r, path, &sums_alone);
+        if (i & 2) r.lane.run.kernels = emb_train_kernels_of(features, EMB_DTYPE_F32);
+        if (i & 4) r.lane.run.dropout = (emb_dropout){0.2f, 0.3f, 5};
+        emb_train_lane_refresh(&r.lane);
+        shared_slabs(&r);
+        keep(&r);
+        for (uint32_t n = 0; n < 9; n++) {
+            emb_train_sizes sizes = sums_alone;
+            sizes.attention_slabs = n % 3;
+            sizes.ffn_slabs = n / 3;
+            check_kept(&r, path, &sizes);
+        }
+        rig_close(&r);
+    }
+}
+
+/* Sums of every so many layers, whether the last segment is whole or not. */
+static void segments(void **state) {
+    const char *all[] = {paths[0], paths[1], *state};
+    for (uint32_t i = 0; i < 3 && all[i]; i++) {
+        rig r;
+        rig_open(&r, all[i], &sums_alone);
+        r.lane.run.dropout = (emb_dropout){0.2f, 0.3f, 5};
+        emb_train_lane_refresh(&r.lane);
+        shared_slabs(&r);
+        keep(&r);
+        for (uint32_t every = 1; every < r.model->shape.layers && every < 6; every++) {
+            emb_train_sizes sizes = sums_alone;
+            sizes.every = every;
+            check_kept(&r, all[i], &sizes);
+        }
+        rig_close(&r);
+    }
 }
 
 static void differences(void **state) {
@@ -220,11 +285,13 @@ static void dropout(void **state) {
     assert_memory_equal(out, other, sizeof out);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(differences),
         cmocka_unit_test(kernels),
         cmocka_unit_test(tiles),
+        cmocka_unit_test(kept),
+        cmocka_unit_test_prestate(segments, argc > 1 ? argv[1] : NULL),
         cmocka_unit_test(dropout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,7 @@ typedef struct pass {
     const emb_train_run *run;
     const emb_tile *tile;
     emb_train_buffers b;
+    emb_train_attended a; /* the buffers' own, or what is kept */
     bool back;
 } pass;
 
@@ -172,15 +173,15 @@ static head head_of(const pass *p, uint32_t index, uint32_t number, uint32_t chu
         .scale = 1.0f / sqrtf((float)spec->head_dim),
         .relative = spec->relative ? spec->relative + relative : NULL,
         .d_relative = p->run->d_relative ? p->run->d_relative + relative : NULL,
-        .q = b->qkv + from,
-        .k = b->qkv + from + context,
-        .v = b->qkv + from + 2 * context,
+        .q = p->a.qkv + from,
+        .k = p->a.qkv + from + context,
+        .v = p->a.qkv + from + 2 * context,
         .d_q = b->d_qkv + from,
         .d_k = b->d_qkv + from + context,
         .d_v = b->d_qkv + from + 2 * context,
-        .context = b->context + start * context + column,
+        .context = p->a.context + start * context + column,
         .d_context = b->d_context + start * context + column,
-        .log_sums = b->log_sums + (size_t)number * p->run->scratch.tokens_max + start,
+        .log_sums = p->a.log_sums + (size_t)number * p->run->scratch.tokens_max + start,
         .work = b->work + (size_t)index * EMB_TRAIN_WORK,
         .scores = b->scores + scores,
         .d_scores = b->d_scores + scores,
@@ -205,22 +206,27 @@ static void heads_part(void *user, uint32_t index, uint32_t count) {
     }
 }
 
-/* Queries, keys and values, and the context. */
-static pass attend(const emb_train_run *run, const float *in, const emb_tile *tile,
-                   const emb_layer_params *w) {
-    pass p = {run, tile, emb_train_buffers_of(run), false};
-    uint32_t hidden = run->spec->hidden, context = emb_spec_context(run->spec);
-    emb_train_linear(run, p.b.qkv, in, w->qkv, w->qkv_bias, tile->tokens, 3 * context, hidden);
-    emb_team_run(run->team, heads_part, &p);
+static pass begin(const emb_train_run *run, const emb_tile *tile, const void *kept) {
+    pass p = {.run = run, .tile = tile, .b = emb_train_buffers_of(run)};
+    p.a = p.b.attended;
+    if (kept) p.a = emb_train_cut_attended(run->spec, run->scratch.tokens_max, kept);
     return p;
+}
+
+/* Queries, keys and values, and the context. */
+static void attend(pass *p, const float *in, const emb_layer_params *w) {
+    uint32_t hidden = p->run->spec->hidden, context = emb_spec_context(p->run->spec);
+    emb_train_linear(p->run, p->a.qkv, in, w->qkv, w->qkv_bias, p->tile->tokens, 3 * context,
+                     hidden);
+    emb_team_run(p->run->team, heads_part, p);
 }
 
 void emb_train_cpu_attention(const emb_train_run *run, void *x, void *sum, void *kept,
                              const emb_tile *tile, const emb_layer_params *w) {
     uint32_t hidden = run->spec->hidden, context = emb_spec_context(run->spec);
-    (void)kept;
-    pass p = attend(run, x, tile, w);
-    emb_train_linear(run, sum, p.b.context, w->attention_out, w->attention_out_bias, tile->tokens,
+    pass p = begin(run, tile, kept);
+    attend(&p, x, w);
+    emb_train_linear(run, sum, p.a.context, w->attention_out, w->attention_out_bias, tile->tokens,
                      hidden, context);
     emb_train_drop(run, sum, sum, tile, EMB_DROP_ATTENTION);
     emb_train_add(run, sum, x, tile->tokens, hidden);
@@ -232,10 +238,10 @@ void emb_train_cpu_attention_back(const emb_train_run *run, const emb_layer_para
                                   const emb_layer_params *w) {
     uint32_t hidden = run->spec->hidden, context = emb_spec_context(run->spec);
     uint32_t tokens = tile->tokens;
-    (void)kept;
-    pass p = attend(run, in, tile, w);
+    pass p = begin(run, tile, kept);
+    if (!kept) attend(&p, in, w);
     const float *d_out = emb_train_drop(run, p.b.dropped, d, tile, EMB_DROP_ATTENTION);
-    emb_train_linear_gradients(run, g->attention_out, g->attention_out_bias, d_out, p.b.context,
+    emb_train_linear_gradients(run, g->attention_out, g->attention_out_bias, d_out, p.a.context,
                                tokens, hidden, context);
     emb_train_linear_back(run, p.b.d_context, d_out, w->attention_out, tokens, hidden, context,
                           false);

@@ -14,6 +14,18 @@ static float *cut(uintptr_t *end, size_t rows, size_t cols) {
     return (float *)start;
 }
 
+emb_train_attended emb_train_cut_attended(const emb_layer_spec *spec, uint32_t tokens,
+                                          const void *memory) {
+    uintptr_t end = (uintptr_t)memory;
+    uint32_t context = emb_spec_context(spec);
+    emb_train_attended a;
+    a.qkv = cut(&end, tokens, 3 * (size_t)context);
+    a.context = cut(&end, tokens, context);
+    a.log_sums = cut(&end, spec->heads, tokens);
+    a.bytes = end - (uintptr_t)memory;
+    return a;
+}
+
 emb_train_buffers emb_train_cut(const emb_layer_spec *spec, uint32_t tokens, uint32_t threads,
                                 void *memory) {
     uintptr_t end = (uintptr_t)memory;
@@ -30,11 +42,10 @@ emb_train_buffers emb_train_cut(const emb_layer_spec *spec, uint32_t tokens, uin
     uintptr_t ffn = end;
     b.before = cut(&ffn, tokens, spec->intermediate);
     b.after = cut(&ffn, tokens, spec->intermediate);
-    b.qkv = cut(&end, tokens, 3 * (size_t)context);
+    b.attended = emb_train_cut_attended(spec, tokens, (void *)end);
+    end += b.attended.bytes;
     b.d_qkv = cut(&end, tokens, 3 * (size_t)context);
-    b.context = cut(&end, tokens, context);
     b.d_context = cut(&end, tokens, context);
-    b.log_sums = cut(&end, spec->heads, tokens);
     b.bytes = (ffn > end ? ffn : end) - (uintptr_t)memory;
     return b;
 }
@@ -269,18 +280,21 @@ static void pool_back(const emb_train_run *run, void *to, const void *d_vectors,
     }
 }
 
-/* Nothing yet of a block's inside. */
-static uint64_t kept_none(const emb_layer_spec *spec, uint32_t tokens) {
-    (void)spec, (void)tokens;
-    return 0;
+static uint64_t attention_kept(const emb_layer_spec *spec, uint32_t tokens) {
+    return emb_train_cut_attended(spec, tokens, NULL).bytes;
+}
+
+/* What stands before the activation. */
+static uint64_t ffn_kept(const emb_layer_spec *spec, uint32_t tokens) {
+    return (uint64_t)tokens * spec->intermediate * sizeof(float);
 }
 
 const emb_train_ops emb_train_cpu_ops = {
     .name = "cpu",
     .activation_bytes = sizeof(float),
     .layout = layout,
-    .attention_kept = kept_none,
-    .ffn_kept = kept_none,
+    .attention_kept = attention_kept,
+    .ffn_kept = ffn_kept,
     .embed = embed,
     .embed_back = embed_back,
     .drop_embedding = drop_embedding,

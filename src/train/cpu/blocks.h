@@ -11,15 +11,23 @@
 /* Queries of a head that are worked on at once. */
 enum { EMB_TRAIN_QUERIES = 64 };
 
+/* The inside of attention, which its way back needs. */
+typedef struct emb_train_attended {
+    float *qkv;      /* [tokens, 3 * context] */
+    float *context;  /* [tokens, context] */
+    float *log_sums; /* [heads, tokens] of the softmax */
+    uint64_t bytes;
+} emb_train_attended;
+
 /* What a tile's operations work in. The attention's and the feed-forward's lie in the same place:
  * they are never at work together. */
 typedef struct emb_train_buffers {
     float *moments; /* [tokens, 2] of a norm */
     float *dropped; /* [tokens, hidden] of a gradient */
     /* attention */
-    float *qkv, *d_qkv;         /* [tokens, 3 * context] */
-    float *context, *d_context; /* [tokens, context] */
-    float *log_sums;            /* [heads, tokens] of the softmax */
+    emb_train_attended attended; /* if nothing keeps it */
+    float *d_qkv;                /* [tokens, 3 * context] */
+    float *d_context;            /* [tokens, context] */
     /* feed-forward */
     float *before, *after; /* [tokens, intermediate]: of the activation, and its gradient */
     /* each thread's own */
@@ -30,6 +38,9 @@ typedef struct emb_train_buffers {
     uint64_t bytes;
 } emb_train_buffers;
 
+/* Cut for so many tokens from memory; the same bytes for NULL. */
+emb_train_attended emb_train_cut_attended(const emb_layer_spec *spec, uint32_t tokens,
+                                          const void *memory);
 emb_train_buffers emb_train_cut(const emb_layer_spec *spec, uint32_t tokens, uint32_t threads,
                                 void *memory);
 

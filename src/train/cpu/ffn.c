@@ -26,11 +26,11 @@ void emb_train_cpu_ffn(const emb_train_run *run, void *x, void *sum, void *kept,
                        const emb_tile *tile, const emb_layer_params *w) {
     emb_train_buffers b = emb_train_buffers_of(run);
     uint32_t hidden = run->spec->hidden, wide = run->spec->intermediate, tokens = tile->tokens;
-    (void)kept;
-    emb_train_linear(run, b.before, x, w->ffn_in, w->ffn_in_bias, tokens, wide, hidden);
-    activation a = {run, b.before, b.before, tokens, wide, false};
+    float *before = kept ? kept : b.before;
+    emb_train_linear(run, before, x, w->ffn_in, w->ffn_in_bias, tokens, wide, hidden);
+    activation a = {run, b.after, before, tokens, wide, false};
     emb_team_run(run->team, activate_part, &a);
-    emb_train_linear(run, sum, b.before, w->ffn_out, w->ffn_out_bias, tokens, hidden, wide);
+    emb_train_linear(run, sum, b.after, w->ffn_out, w->ffn_out_bias, tokens, hidden, wide);
     emb_train_drop(run, sum, sum, tile, EMB_DROP_FFN);
     emb_train_add(run, sum, x, tokens, hidden);
     emb_train_cpu_norm(run, x, sum, tokens, w->ffn_gain, w->ffn_shift);
@@ -41,10 +41,10 @@ void emb_train_cpu_ffn_back(const emb_train_run *run, const emb_layer_params *g,
                             const emb_layer_params *w) {
     emb_train_buffers b = emb_train_buffers_of(run);
     uint32_t hidden = run->spec->hidden, wide = run->spec->intermediate, tokens = tile->tokens;
-    (void)kept;
+    const float *before = kept ? kept : b.before;
     const float *d_out = emb_train_drop(run, b.dropped, d, tile, EMB_DROP_FFN);
-    emb_train_linear(run, b.before, in, w->ffn_in, w->ffn_in_bias, tokens, wide, hidden);
-    activation a = {run, b.after, b.before, tokens, wide, false};
+    if (!kept) emb_train_linear(run, b.before, in, w->ffn_in, w->ffn_in_bias, tokens, wide, hidden);
+    activation a = {run, b.after, before, tokens, wide, false};
     emb_team_run(run->team, activate_part, &a);
     emb_train_linear_gradients(run, g->ffn_out, g->ffn_out_bias, d_out, b.after, tokens, hidden,
                                wide);
