@@ -49,10 +49,13 @@ static const emb_backend *backend_of(uint32_t compute_capability, emb_dtype dtyp
                          gemm);
 }
 
+/* The module's blocks of training: src/train/cuda/. */
+extern const struct emb_train_ops emb_cuda_train_ops;
+
 /* Any driver of the toolkit's major version runs what it built, whatever the minor version. */
 static const emb_cuda_module module_table = {EMB_CUDA_ABI,      CUDART_VERSION / 1000 * 1000,
                                              emb_cuda_supports, emb_cuda_probe,
-                                             backend_of,        NULL};
+                                             backend_of,        &emb_cuda_train_ops};
 
 EMB_API const emb_cuda_module *emb_cuda_query(void);
 const emb_cuda_module *emb_cuda_query(void) {

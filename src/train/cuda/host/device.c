@@ -1,0 +1,300 @@
+/* device.c - what training needs of a GPU beside the blocks: its memory, uploads, and what is done
+ * with all parameters and all vectors of a batch.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <string.h>
+
+#include "backend/cuda/kernels/kernels.h"
+#include "base/error.h"
+#include "base/sort.h"
+#include "train/cuda/host/train.h"
+
+/* A tile's indices in a slot; an id may have a group of its own. */
+static emb_cuda_train_places places_of(uint32_t tokens, uint32_t chunks) {
+    emb_cuda_train_places p = {.starts = 4};
+    p.ids = p.starts + chunks + 1;
+    p.targets = p.ids + tokens;
+    p.order = p.targets + chunks;
+    p.groups = p.order + tokens;
+    p.group_ids = p.groups + tokens + 1;
+    p.words = p.group_ids + tokens;
+    return p;
+}
+
+static uint64_t slot_words(uint32_t tokens) {
+    return places_of(tokens, emb_chunks_max(tokens, 1)).words;
+}
+
+static emb_status attach(void *state, uint32_t device, emb_error *error) {
+    emb_cuda_train *t = state;
+    t->launch = &emb_cuda_kernels;
+    t->index = device;
+    t->type = EMB_DTYPE_BF16;
+    cudaError_t reason = cudaSetDevice((int)device);
+    if (reason == cudaSuccess) reason = (cudaError_t)emb_cuda_device_read(&t->device);
+    if (reason != cudaSuccess) return emb_cuda_failed(error, device, "cannot be examined", reason);
+    if (t->device.capability >= 80) return EMB_OK;
+    return emb_error_set(error, EMB_UNSUPPORTED,
+                         "CUDA device %u has compute capability %u.%u; training needs 8.0: train "
+                         "on the CPU",
+                         device, t->device.capability / 10, t->device.capability % 10);
+}
+
+static void layout(emb_train_run *run, const emb_train_device_sizes *sizes, emb_ledger *pinned,
+                   emb_ledger *device) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    uint32_t chunks = emb_chunks_max(sizes->tokens, 1);
+    t->sizes = *sizes;
+    emb_ledger_item(device, "matrices in 16 bits");
+    t->narrow = emb_ledger_take(device, sizes->matrices_values, sizeof *t->narrow);
+    t->transposed = emb_ledger_take(device, sizes->matrices_values, sizeof *t->transposed);
+    t->zeros = emb_ledger_take(device, sizes->cols_max, sizeof *t->zeros);
+    emb_ledger_item(device, "tokens of a tile");
+    t->indices = emb_ledger_take(device, slot_words(sizes->tokens), sizeof *t->indices);
+    t->positions = emb_ledger_take(device, sizes->tokens, sizeof *t->positions);
+    t->query_tiles = emb_ledger_take(device, emb_cuda_query_tiles_words(sizes->tokens, chunks),
+                                     sizeof *t->query_tiles);
+    emb_ledger_item(device, "loss");
+    t->lengths = emb_ledger_take(device, sizes->texts, sizeof *t->lengths);
+    t->log_sums = emb_ledger_take(device, 2 * (uint64_t)sizes->texts, sizeof *t->log_sums);
+    t->losses = emb_ledger_take(device, 2 * (uint64_t)sizes->texts, sizeof *t->losses);
+    t->sums = emb_ledger_take(device, 2 + EMB_CUDA_TRAIN_PARTIALS, sizeof *t->sums);
+    emb_ledger_item(pinned, "tokens of a tile");
+    for (uint32_t i = 0; i < EMB_CUDA_TRAIN_SLOTS; i++)
+        t->slots[i] = emb_ledger_take(pinned, slot_words(sizes->tokens), sizeof **t->slots);
+    t->result = emb_ledger_take(pinned, 2, sizeof *t->result);
+}
+
+static emb_status open_queue(emb_train_run *run, emb_error *error) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    cudaError_t reason = cudaSetDevice((int)t->index);
+    if (reason == cudaSuccess)
+        reason = cudaStreamCreateWithFlags(&t->stream, cudaStreamNonBlocking);
+    for (uint32_t i = 0; i < EMB_CUDA_TRAIN_SLOTS && reason == cudaSuccess; i++)
+        reason = cudaEventCreateWithFlags(&t->free[i], cudaEventDisableTiming);
+    if (reason == cudaSuccess)
+        reason = cudaMemsetAsync(t->zeros, 0, t->sizes.cols_max * sizeof *t->zeros, t->stream);
+    if (reason != cudaSuccess) return emb_cuda_failed(error, t->index, "no stream", reason);
+    return EMB_OK;
+}
+
+static void close_queue(emb_train_run *run) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    if (t->stream) cudaStreamSynchronize(t->stream);
+    for (uint32_t i = 0; i < EMB_CUDA_TRAIN_SLOTS; i++)
+        if (t->free[i]) cudaEventDestroy(t->free[i]);
+    if (t->stream) cudaStreamDestroy(t->stream);
+    t->stream = NULL;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static void copy(emb_cuda_train *t, void *to, const void *from, uint64_t bytes,
+                 enum cudaMemcpyKind kind) {
+    if (t->failure) return;
+    emb_cuda_train_note(t, cudaMemcpyAsync(to, from, bytes, kind, t->stream));
+    emb_cuda_train_note(t, cudaStreamSynchronize(t->stream));
+}
+
+static void write_bytes(const emb_train_run *run, void *to, const void *from, uint64_t bytes) {
+    copy(emb_cuda_train_of(run), to, from, bytes, cudaMemcpyHostToDevice);
+}
+
+static void read_bytes(const emb_train_run *run, void *to, const void *from, uint64_t bytes) {
+    copy(emb_cuda_train_of(run), to, from, bytes, cudaMemcpyDeviceToHost);
+}
+
+static void clear(const emb_train_run *run, void *at, uint64_t bytes) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    emb_cuda_train_note(t, cudaMemsetAsync(at, 0, bytes, t->stream));
+}
+
+/* Values that the scratch has room for as f32. */
+static uint64_t piece_of(const emb_train_run *run) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    uint32_t tokens = run->scratch.tokens_max;
+    return emb_cuda_train_cut(t, run->spec, tokens, NULL).bytes / sizeof(float);
+}
+
+static void read_vectors(const emb_train_run *run, float *to, const void *from, uint64_t values) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    float *wide = run->scratch.memory;
+    for (uint64_t at = 0, count; at < values; at += count) {
+        count = values - at < piece_of(run) ? values - at : piece_of(run);
+        emb_cuda_train_note(
+            t, emb_cuda_train_widen(wide, (const uint16_t *)from + at, count, t->type, t->stream));
+        read_bytes(run, to + at, wide, count * sizeof *to);
+    }
+}
+
+static void write_vectors(const emb_train_run *run, void *to, const float *from, uint64_t values) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    float *wide = run->scratch.memory;
+    for (uint64_t at = 0, count; at < values; at += count) {
+        count = values - at < piece_of(run) ? values - at : piece_of(run);
+        write_bytes(run, wide, from + at, count * sizeof *from);
+        emb_cuda_train_note(
+            t, emb_cuda_train_narrow_values((uint16_t *)to + at, wide, count, t->type, t->stream));
+    }
+}
+
+static void narrow(const emb_train_run *run, const float *values, const float *weight,
+                   uint32_t rows, uint32_t cols) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    uint64_t at = (uint64_t)(weight - values) - t->sizes.matrices_first;
+    t->values = values;
+    emb_cuda_train_note(t, emb_cuda_train_narrow(t->narrow + at, t->transposed + at, weight, rows,
+                                                 cols, t->type, t->stream));
+}
+
+/* ---- a tile ---------------------------------------------------------------------------------- */
+
+/* Orders the tokens by id, and gives how many ids there are. */
+static uint32_t group_tokens(uint32_t *slot, const emb_cuda_train_places *p, const emb_tile *tile) {
+    uint32_t *order = slot + p->order, *groups = slot + p->groups, *ids = slot + p->group_ids;
+    const uint32_t *id = tile->ids;
+    uint32_t count = 0;
+    emb_sort_by_key(order, groups, id, tile->tokens);
+    for (uint32_t i = 0; i < tile->tokens; i++) {
+        if (i && id[order[i]] == ids[count - 1]) continue;
+        groups[count] = i;
+        ids[count++] = id[order[i]];
+    }
+    groups[count] = tile->tokens;
+    return count;
+}
+
+static void set_batch(emb_cuda_train *t, const emb_cuda_train_places *p, const emb_tile *tile) {
+    t->batch = (emb_cuda_batch){
+        .tokens_max = tile->tokens,
+        .chunks_max = tile->chunks,
+        .counts = t->indices,
+        .ids = t->indices + p->ids,
+        .starts = t->indices + p->starts,
+        .targets = t->indices + p->targets,
+        .positions = t->positions,
+        .query_tiles = t->query_tiles,
+    };
+    t->words = (emb_train_cuda_words){.tokens = t->indices + p->order,
+                                      .groups = t->indices + p->groups,
+                                      .ids = t->indices + p->group_ids,
+                                      .groups_count = t->indices + 2};
+}
+
+static void begin(const emb_train_run *run, emb_tile *tile, const uint32_t **targets) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    emb_cuda_train_places p = places_of(tile->tokens, tile->chunks);
+    uint32_t *slot = t->slots[t->slot];
+    emb_cuda_train_note(t, cudaSetDevice((int)t->index));
+    emb_cuda_train_note(t, cudaEventSynchronize(t->free[t->slot]));
+    memcpy(slot + p.starts, tile->starts, ((uint64_t)tile->chunks + 1) * sizeof *slot);
+    memcpy(slot + p.ids, tile->ids, (uint64_t)tile->tokens * sizeof *slot);
+    memcpy(slot + p.targets, *targets, (uint64_t)tile->chunks * sizeof *slot);
+    slot[0] = tile->tokens;
+    slot[1] = tile->chunks;
+    slot[2] = group_tokens(slot, &p, tile);
+    emb_cuda_train_note(t, cudaMemcpyAsync(t->indices, slot, p.words * sizeof *slot,
+                                           cudaMemcpyHostToDevice, t->stream));
+    emb_cuda_train_note(t, cudaEventRecord(t->free[t->slot], t->stream));
+    t->slot = (t->slot + 1) % EMB_CUDA_TRAIN_SLOTS;
+    set_batch(t, &p, tile);
+    emb_cuda_train_note(t, t->launch->prepare(&t->batch, t->stream));
+    tile->ids = t->batch.ids;
+    tile->starts = t->batch.starts;
+    *targets = t->batch.targets;
+}
+
+/* ---- the loss, and all parameters ------------------------------------------------------------ */
+
+/* Waits for sums[0 .. count). */
+static bool read_sums(emb_cuda_train *t, uint32_t count) {
+    copy(t, t->result, t->sums, count * sizeof *t->sums, cudaMemcpyDeviceToHost);
+    return !t->failure;
+}
+
+static double ranking(const emb_train_run *run, const emb_train_loss *loss,
+                      const emb_train_vectors *batch) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    uint32_t n = batch->examples, others = n * (batch->columns - 1), width = t->sizes.width;
+    const uint16_t *a = batch->vectors, *b = a + (uint64_t)n * width;
+    uint16_t *d_a = batch->d_vectors, *d_b = d_a + (uint64_t)n * width;
+    float *back = loss->symmetric ? t->log_sums + n : NULL;
+    float weight = (loss->symmetric ? 0.5f : 1.0f) / (float)n;
+    emb_cuda_train_note(
+        t, emb_cuda_train_units(batch->vectors, t->lengths, n + others, width, t->type, t->stream));
+    emb_cuda_train_note(t, emb_cuda_train_ranking(t->losses, t->log_sums, a, b, n, others, width,
+                                                  loss->scale, t->type, &t->device, t->stream));
+    if (back)
+        emb_cuda_train_note(t, emb_cuda_train_ranking(t->losses + n, back, b, a, n, n, width,
+                                                      loss->scale, t->type, &t->device, t->stream));
+    emb_cuda_train_note(t, emb_cuda_train_sum(t->sums, t->losses, back ? 2 * n : n, t->stream));
+    for (int of_b = 0; of_b < 2; of_b++)
+        emb_cuda_train_note(t,
+                            emb_cuda_train_ranking_back(of_b ? d_b : d_a, of_b, a, b, t->log_sums,
+                                                        back, n, others, width, loss->scale, weight,
+                                                        1.0f, t->type, &t->device, t->stream));
+    emb_cuda_train_note(t, emb_cuda_train_units_back(batch->d_vectors, a, t->lengths, n + others,
+                                                     width, t->type, t->stream));
+    return read_sums(t, 1) ? t->result[0] * weight : NAN;
+}
+
+static double norm(const emb_train_run *run, const float *gradients, uint64_t values) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    emb_cuda_train_note(
+        t, emb_cuda_train_square_sum(t->sums, t->sums + 2, gradients, values, t->stream));
+    return read_sums(t, 1) ? sqrt(t->result[0]) : NAN;
+}
+
+static void adamw(const emb_train_run *run, float *values, float *m, float *v,
+                  const float *gradients, uint64_t count, const emb_adamw *step) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    emb_cuda_train_note(t, emb_cuda_train_adamw(values, m, v, gradients, count, step, t->stream));
+}
+
+static void adamw8(const emb_train_run *run, float *values, int8_t *m, uint8_t *v, float *scales,
+                   const float *gradients, uint64_t count, const emb_adamw *step) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    emb_cuda_train_note(
+        t, emb_cuda_train_adamw8(values, m, v, scales, gradients, count, step, t->stream));
+}
+
+static emb_status finish(const emb_train_run *run, emb_error *error) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    cudaError_t reason = cudaStreamSynchronize(t->stream);
+    if (t->failure) reason = (cudaError_t)t->failure;
+    if (reason == cudaSuccess) return EMB_OK;
+    return emb_cuda_failed(error, t->index, "a kernel failed; the last checkpoint is valid",
+                           reason);
+}
+
+static const emb_device_calls calls = {
+    .enter = emb_cuda_enter,
+    .leave = emb_cuda_leave,
+    .open = emb_cuda_open_device,
+    .take = emb_cuda_take,
+    .give = emb_cuda_give,
+    .pin = emb_cuda_pin,
+    .unpin = emb_cuda_unpin,
+};
+
+const emb_train_device emb_cuda_train_device = {
+    .calls = &calls,
+    .state_bytes = sizeof(emb_cuda_train),
+    .attach = attach,
+    .layout = layout,
+    .open = open_queue,
+    .close = close_queue,
+    .write = write_bytes,
+    .read = read_bytes,
+    .clear = clear,
+    .read_vectors = read_vectors,
+    .write_vectors = write_vectors,
+    .narrow = narrow,
+    .begin = begin,
+    .ranking = ranking,
+    .norm = norm,
+    .adamw = adamw,
+    .adamw8 = adamw8,
+    .finish = finish,
+};
