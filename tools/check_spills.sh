@@ -21,7 +21,7 @@ compile() { # source, architecture
 rm -f "$objects"/*.failed
 running=0
 for arch in $archs; do
-    for source in src/backend/cuda/kernels/*/*.cu; do
+    for source in src/backend/cuda/kernels/*/*.cu src/train/cuda/kernels/*.cu; do
         compile "$source" "$arch" &
         running=$((running + 1))
         if [ "$running" -ge "$jobs" ]; then
@@ -35,7 +35,7 @@ if ls "$objects"/*.failed >/dev/null 2>&1; then exit 1; fi
 
 spilling=0 kernels=0
 for arch in $archs; do
-    for source in src/backend/cuda/kernels/*/*.cu; do
+    for source in src/backend/cuda/kernels/*/*.cu src/train/cuda/kernels/*.cu; do
         log=$objects/$(basename "$source" .cu).$arch.log
         kernels=$((kernels + $(grep -c "Compiling entry function" "$log" || true)))
         if grep -B 1 "bytes spill" "$log" | grep -B 1 -E "[1-9][0-9]* bytes spill"; then

@@ -195,6 +195,10 @@ static __device__ __forceinline__ void emb_wgmma(float (&d)[EMB_WGMMA_SUMS], uin
 template <typename T>
 static __device__ __forceinline__ void emb_wgmma(int32_t (&d)[EMB_WGMMA_SUMS], uint64_t a,
                                                  uint64_t b, int add);
+/* sums [64, 192] = a [16, 64]^T * b [16, 192], plus what they were if `add`: rows of K. */
+template <typename T>
+static __device__ __forceinline__ void emb_wgmma_turned(float (&d)[EMB_WGMMA_SUMS], uint64_t a,
+                                                        uint64_t b, int add);
 
 #define EMB_SUMS_F(v) "+f"(v)
 #define EMB_SUMS_R(v) "+r"(v)
@@ -205,10 +209,10 @@ static __device__ __forceinline__ void emb_wgmma(int32_t (&d)[EMB_WGMMA_SUMS], u
     EMB_SUMS8(C, d, i), EMB_SUMS8(C, d, i + 8), EMB_SUMS8(C, d, i + 16), EMB_SUMS8(C, d, i + 24)
 
 /* T's product: NAME of the shape and types, sums of type S and constraint C, followed by FLAGS. */
-#define EMB_WGMMA(T, S, C, NAME, FLAGS)                                                            \
+#define EMB_WGMMA(CALL, T, S, C, NAME, FLAGS)                                                      \
     template <>                                                                                    \
-    __device__ __forceinline__ void emb_wgmma<T>(S(&d)[EMB_WGMMA_SUMS], uint64_t a, uint64_t b,    \
-                                                 int add) {                                        \
+    __device__ __forceinline__ void CALL<T>(S(&d)[EMB_WGMMA_SUMS], uint64_t a, uint64_t b,         \
+                                            int add) {                                             \
         asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"                                  \
                      "wgmma.mma_async.sync.aligned.m64n192" NAME " {"                              \
                      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, " \
@@ -223,10 +227,12 @@ static __device__ __forceinline__ void emb_wgmma(int32_t (&d)[EMB_WGMMA_SUMS], u
                      : "l"(a), "l"(b), "r"(add));                                                  \
     }
 
-EMB_WGMMA(emb_f16, float, EMB_SUMS_F, "k16.f32.f16.f16", ", 1, 1, 0, 0")
-EMB_WGMMA(emb_bf16, float, EMB_SUMS_F, "k16.f32.bf16.bf16", ", 1, 1, 0, 0")
-EMB_WGMMA(emb_u8, int32_t, EMB_SUMS_R, "k32.s32.u8.s8", "")
-EMB_WGMMA(emb_e4m3, float, EMB_SUMS_F, "k32.f32.e4m3.e4m3", ", 1, 1")
+EMB_WGMMA(emb_wgmma, emb_f16, float, EMB_SUMS_F, "k16.f32.f16.f16", ", 1, 1, 0, 0")
+EMB_WGMMA(emb_wgmma, emb_bf16, float, EMB_SUMS_F, "k16.f32.bf16.bf16", ", 1, 1, 0, 0")
+EMB_WGMMA(emb_wgmma, emb_u8, int32_t, EMB_SUMS_R, "k32.s32.u8.s8", "")
+EMB_WGMMA(emb_wgmma, emb_e4m3, float, EMB_SUMS_F, "k32.f32.e4m3.e4m3", ", 1, 1")
+EMB_WGMMA(emb_wgmma_turned, emb_f16, float, EMB_SUMS_F, "k16.f32.f16.f16", ", 1, 1, 1, 1")
+EMB_WGMMA(emb_wgmma_turned, emb_bf16, float, EMB_SUMS_F, "k16.f32.bf16.bf16", ", 1, 1, 1, 1")
 
 #define EMB_SUMS4(d, i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
 #define EMB_SUMS16(d, i)                                                                           \

@@ -1,0 +1,326 @@
+/* norm_back.cu - the norm behind a block, forwards and back: one warp per token, one pass over the
+ * activations.
+ *
+ * Back, a warp goes through every ROWS-th token and keeps its sums for gain and shift in registers;
+ * a block leaves its warps' sums as one partial, and a second kernel adds those in order.
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cuda/kernels/device.cuh"
+#include "train/cuda/kernels/gradients.h"
+
+#define WARPS      8
+#define THREADS    (32 * WARPS)
+#define BLOCKS     256 /* the same on every device: they decide the order of the sums */
+#define ROWS       (BLOCKS * WARPS)
+#define ADD_COLS   32
+#define NORM_WARPS 4
+
+/* ---- forwards -------------------------------------------------------------------------------- */
+
+template <typename T, int VECTORS>
+static __global__ void __launch_bounds__(32 * NORM_WARPS)
+    norm_kernel(T *out, const T *in, const uint32_t *counts, emb_cuda_norm norm, uint32_t hidden) {
+    emb_kernel_begin();
+    uint32_t lane = threadIdx.x & 31, token = blockIdx.x * NORM_WARPS + (threadIdx.x >> 5);
+    if (token >= counts[0]) return;
+    uint64_t row = (uint64_t)token * hidden;
+    float x[VECTORS][8] = {}, sum = 0;
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        uint32_t col = (v * 32 + lane) * 8;
+        if (col < hidden) emb_load8(x[v], in + row + col);
+        for (int i = 0; i < 8; i++) sum += x[v][i];
+    }
+    emb_norm_row<T, VECTORS>(out + row, x, emb_warp_sum(sum), norm, hidden);
+}
+
+template <typename T>
+static int norm_run(void *out, const void *in, const emb_cuda_norm *norm, uint32_t hidden,
+                    const emb_cuda_batch *batch, cudaStream_t stream) {
+    void (*kernel)(T *, const T *, const uint32_t *, emb_cuda_norm, uint32_t) =
+        hidden <= 512    ? norm_kernel<T, 2>
+        : hidden <= 1024 ? norm_kernel<T, 4>
+                         : norm_kernel<T, 6>;
+    return emb_launch(kernel, dim3((batch->tokens_max + NORM_WARPS - 1) / NORM_WARPS),
+                      32 * NORM_WARPS, 0, batch, stream, (T *)out, (const T *)in, batch->counts,
+                      *norm, hidden);
+}
+
+/* ---- back ------------------------------------------------------------------------------------ */
+
+/* WIDTH neighbouring values, 4 or 8, as they lie in memory. */
+template <typename T, int WIDTH> struct raw_values { uint32_t words[WIDTH * sizeof(T) / 4]; };
+
+template <typename T, int WIDTH>
+static __device__ __forceinline__ void load_raw(raw_values<T, WIDTH> &v, const T *from) {
+    constexpr int WORDS = WIDTH * sizeof(T) / 4;
+    if constexpr (WORDS == 2) {
+        uint2 raw = *reinterpret_cast<const uint2 *>(from);
+        v.words[0] = raw.x, v.words[1] = raw.y;
+    } else {
+#pragma unroll
+        for (int i = 0; i < WORDS; i += 4) {
+            uint4 raw =
+                *reinterpret_cast<const uint4 *>(reinterpret_cast<const uint32_t *>(from) + i);
+            v.words[i] = raw.x, v.words[i + 1] = raw.y;
+            v.words[i + 2] = raw.z, v.words[i + 3] = raw.w;
+        }
+    }
+}
+
+template <typename T, int WIDTH>
+static __device__ __forceinline__ void store_raw(T *to, const raw_values<T, WIDTH> &v) {
+    constexpr int WORDS = WIDTH * sizeof(T) / 4;
+    if constexpr (WORDS == 2) {
+        *reinterpret_cast<uint2 *>(to) = make_uint2(v.words[0], v.words[1]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < WORDS; i += 4) {
+            *reinterpret_cast<uint4 *>(reinterpret_cast<uint32_t *>(to) + i) =
+                make_uint4(v.words[i], v.words[i + 1], v.words[i + 2], v.words[i + 3]);
+        }
+    }
+}
+
+/* Two neighbouring values; `pair` is constant. */
+template <typename T, int WIDTH>
+static __device__ __forceinline__ float2 pair_of(const raw_values<T, WIDTH> &v, int pair) {
+    if constexpr (sizeof(T) == 4) {
+        return make_float2(__uint_as_float(v.words[2 * pair]),
+                           __uint_as_float(v.words[2 * pair + 1]));
+    } else {
+        return emb_unpack<T>(v.words[pair]);
+    }
+}
+template <typename T, int WIDTH>
+static __device__ __forceinline__ void set_pair(raw_values<T, WIDTH> &v, int pair, float2 to) {
+    if constexpr (sizeof(T) == 4) {
+        v.words[2 * pair] = __float_as_uint(to.x), v.words[2 * pair + 1] = __float_as_uint(to.y);
+    } else {
+        v.words[pair] = emb_pack<T>(to.x, to.y);
+    }
+}
+
+struct norm_back_task {
+    float *partials;   /* [BLOCKS, 2, hidden] */
+    const float *gain; /* [hidden] */
+    const uint32_t *counts;
+    float epsilon;
+    uint32_t hidden;
+};
+
+/* A warp's row: VECTORS times WIDTH columns a lane. */
+template <typename T, int VECTORS, int WIDTH> struct norm_row {
+    raw_values<T, WIDTH> x[VECTORS], d[VECTORS];
+};
+
+template <typename T, int VECTORS, int WIDTH>
+static __device__ __forceinline__ void load_row(norm_row<T, VECTORS, WIDTH> &row, const T *d,
+                                                const T *sum, uint64_t at, uint32_t hidden) {
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        uint32_t col = (v * 32 + (threadIdx.x & 31)) * WIDTH;
+        row.x[v] = {}, row.d[v] = {};
+        if (col >= hidden) continue;
+        load_raw<T, WIDTH>(row.x[v], sum + at + col);
+        load_raw<T, WIDTH>(row.d[v], d + at + col);
+    }
+}
+
+/* Mean of a row, and one over its deviation. */
+template <typename T, int VECTORS, int WIDTH>
+static __device__ __forceinline__ float2 moments(const norm_row<T, VECTORS, WIDTH> &row,
+                                                 const norm_back_task &task) {
+    float sum = 0, squares = 0;
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+#pragma unroll
+        for (int i = 0; i < WIDTH / 2; i++) {
+            float2 x = pair_of<T, WIDTH>(row.x[v], i);
+            sum += x.x + x.y;
+        }
+    }
+    float mean = emb_warp_sum(sum) / (float)task.hidden;
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        if ((v * 32 + (threadIdx.x & 31)) * WIDTH >= task.hidden) continue;
+#pragma unroll
+        for (int i = 0; i < WIDTH / 2; i++) {
+            float2 x = pair_of<T, WIDTH>(row.x[v], i);
+            squares = fmaf(x.x - mean, x.x - mean, squares);
+            squares = fmaf(x.y - mean, x.y - mean, squares);
+        }
+    }
+    float variance = emb_warp_sum(squares) / (float)task.hidden;
+    return make_float2(mean, 1.0f / sqrtf(variance + task.epsilon) + emb_not_overflown(variance));
+}
+
+/* With y = (x - mean) * factor and g = d * gain: d = (g - mean(g) - y * mean(g * y)) * factor. What
+ * d was, times y and by itself, is added to the gradients of gain and shift. */
+template <typename T, int VECTORS, int WIDTH>
+static __device__ __forceinline__ void
+back_row(T *out, norm_row<T, VECTORS, WIDTH> &row, float2 (&d_gain)[VECTORS][WIDTH / 2],
+         float2 (&d_shift)[VECTORS][WIDTH / 2], const norm_back_task &task) {
+    float2 moment = moments<T, VECTORS, WIDTH>(row, task);
+    float away = -moment.x * moment.y, sum = 0, along = 0;
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        uint32_t col = (v * 32 + (threadIdx.x & 31)) * WIDTH;
+        if (col >= task.hidden) continue;
+#pragma unroll
+        for (int i = 0; i < WIDTH / 2; i++) {
+            float2 x = pair_of<T, WIDTH>(row.x[v], i), d = pair_of<T, WIDTH>(row.d[v], i);
+            float2 gain = *reinterpret_cast<const float2 *>(task.gain + col + 2 * i);
+            float2 y = make_float2(fmaf(x.x, moment.y, away), fmaf(x.y, moment.y, away));
+            d_gain[v][i].x = fmaf(d.x, y.x, d_gain[v][i].x);
+            d_gain[v][i].y = fmaf(d.y, y.y, d_gain[v][i].y);
+            d_shift[v][i].x += d.x, d_shift[v][i].y += d.y;
+            sum = fmaf(d.x, gain.x, sum), sum = fmaf(d.y, gain.y, sum);
+            along = fmaf(d.x * gain.x, y.x, along), along = fmaf(d.y * gain.y, y.y, along);
+        }
+    }
+    sum = emb_warp_sum(sum) / (float)task.hidden;
+    along = emb_warp_sum(along) / (float)task.hidden;
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        uint32_t col = (v * 32 + (threadIdx.x & 31)) * WIDTH;
+        if (col >= task.hidden) continue;
+#pragma unroll
+        for (int i = 0; i < WIDTH / 2; i++) {
+            float2 x = pair_of<T, WIDTH>(row.x[v], i), d = pair_of<T, WIDTH>(row.d[v], i);
+            float2 gain = *reinterpret_cast<const float2 *>(task.gain + col + 2 * i);
+            float2 y = make_float2(fmaf(x.x, moment.y, away), fmaf(x.y, moment.y, away));
+            d.x = (fmaf(d.x, gain.x, -sum) - y.x * along) * moment.y;
+            d.y = (fmaf(d.y, gain.y, -sum) - y.y * along) * moment.y;
+            set_pair<T, WIDTH>(row.d[v], i, d);
+        }
+        store_raw<T, WIDTH>(out + col, row.d[v]);
+    }
+}
+
+/* Adds the warps' sums in order, through `shared` [hidden], and writes them to `out`. */
+template <int VECTORS, int WIDTH>
+static __device__ __forceinline__ void
+add_warps(float *out, const float2 (&sums)[VECTORS][WIDTH / 2], float *shared, uint32_t hidden) {
+    uint32_t warp = threadIdx.x >> 5;
+    for (uint32_t turn = 0; turn < WARPS; turn++) {
+        __syncthreads();
+#pragma unroll
+        for (int v = 0; v < VECTORS; v++) {
+            uint32_t col = (v * 32 + (threadIdx.x & 31)) * WIDTH;
+            if (turn != warp || col >= hidden) continue;
+#pragma unroll
+            for (int i = 0; i < WIDTH / 2; i++) {
+                float2 *to = reinterpret_cast<float2 *>(shared + col + 2 * i);
+                float2 old = turn ? *to : make_float2(0, 0);
+                *to = make_float2(old.x + sums[v][i].x, old.y + sums[v][i].y);
+            }
+        }
+    }
+    __syncthreads();
+    for (uint32_t col = threadIdx.x; col < hidden; col += THREADS) out[col] = shared[col];
+}
+
+template <typename T, int VECTORS, int WIDTH>
+static __global__ void __launch_bounds__(THREADS)
+    norm_back_kernel(T *d, const T *sum, norm_back_task task) {
+    /* the next row is loaded before this one is waited for, if registers hold both */
+    constexpr bool AHEAD = sizeof(T) == 2 || VECTORS * WIDTH <= 24;
+    __shared__ float shared[VECTORS * WIDTH * 32];
+    emb_kernel_begin();
+    uint32_t tokens = task.counts[0], token = blockIdx.x * WARPS + (threadIdx.x >> 5);
+    float2 d_gain[VECTORS][WIDTH / 2] = {}, d_shift[VECTORS][WIDTH / 2] = {};
+    norm_row<T, VECTORS, WIDTH> next;
+    if (AHEAD && token < tokens) {
+        load_row<T, VECTORS, WIDTH>(next, d, sum, (uint64_t)token * task.hidden, task.hidden);
+    }
+    for (; token < tokens; token += ROWS) {
+        uint64_t at = (uint64_t)token * task.hidden, after = at + (uint64_t)ROWS * task.hidden;
+        norm_row<T, VECTORS, WIDTH> row = next;
+        if (!AHEAD) {
+            load_row<T, VECTORS, WIDTH>(row, d, sum, at, task.hidden);
+        } else if (token + ROWS < tokens) {
+            load_row<T, VECTORS, WIDTH>(next, d, sum, after, task.hidden);
+        }
+        back_row<T, VECTORS, WIDTH>(d + at, row, d_gain, d_shift, task);
+    }
+    float *out = task.partials + (uint64_t)blockIdx.x * 2 * task.hidden;
+    add_warps<VECTORS, WIDTH>(out, d_gain, shared, task.hidden);
+    add_warps<VECTORS, WIDTH>(out + task.hidden, d_shift, shared, task.hidden);
+}
+
+/* Adds the blocks' partials of ADD_COLS columns; a warp takes every eighth block. */
+static __global__ void __launch_bounds__(THREADS)
+    add_kernel(float *d_gain, float *d_shift, const float *partials, uint32_t hidden) {
+    __shared__ float sums[WARPS][ADD_COLS];
+    emb_kernel_begin();
+    uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    uint32_t col = blockIdx.x * ADD_COLS + lane; /* of gain and shift side by side */
+    float sum = 0;
+    if (col < 2 * hidden) {
+#pragma unroll 8
+        for (uint32_t b = warp; b < BLOCKS; b += WARPS) {
+            sum += partials[(uint64_t)b * 2 * hidden + col];
+        }
+    }
+    sums[warp][lane] = sum;
+    __syncthreads();
+    if (warp || col >= 2 * hidden) return;
+    for (int i = 1; i < WARPS; i++) sum += sums[i][lane];
+    *(col < hidden ? d_gain + col : d_shift + col - hidden) += sum;
+}
+
+template <typename T>
+static int norm_back_run(void *d, float *d_gain, float *d_shift, const void *sum,
+                         const norm_back_task &task, const emb_cuda_batch *batch,
+                         cudaStream_t stream) {
+    uint32_t hidden = task.hidden;
+    void (*kernel)(T *, const T *, norm_back_task) = hidden <= 256    ? norm_back_kernel<T, 2, 4>
+                                                     : hidden <= 384  ? norm_back_kernel<T, 3, 4>
+                                                     : hidden <= 512  ? norm_back_kernel<T, 4, 4>
+                                                     : hidden <= 768  ? norm_back_kernel<T, 3, 8>
+                                                     : hidden <= 1024 ? norm_back_kernel<T, 4, 8>
+                                                                      : norm_back_kernel<T, 6, 8>;
+    int status =
+        emb_launch(kernel, dim3(BLOCKS), THREADS, 0, batch, stream, (T *)d, (const T *)sum, task);
+    if (status) return status;
+    return emb_launch(add_kernel, dim3((2 * hidden + ADD_COLS - 1) / ADD_COLS), THREADS, 0, batch,
+                      stream, d_gain, d_shift, (const float *)task.partials, hidden);
+}
+
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+static bool takes(uint32_t hidden) {
+    return hidden && hidden % 8 == 0 && hidden <= EMB_CUDA_HIDDEN_MAX;
+}
+
+int emb_cuda_train_norm(void *out, const void *sum, const emb_cuda_norm *norm, uint32_t hidden,
+                        const emb_cuda_batch *batch, emb_dtype type, void *stream) {
+    cudaStream_t s = (cudaStream_t)stream;
+    if (!takes(hidden)) return cudaErrorInvalidValue;
+    if (!batch->tokens_max) return 0;
+    if (type == EMB_DTYPE_F32) return norm_run<float>(out, sum, norm, hidden, batch, s);
+    if (type == EMB_DTYPE_BF16) return norm_run<emb_bf16>(out, sum, norm, hidden, batch, s);
+    if (type == EMB_DTYPE_F16) return norm_run<emb_f16>(out, sum, norm, hidden, batch, s);
+    return cudaErrorNotSupported;
+}
+
+uint64_t emb_cuda_train_norm_bytes(uint32_t hidden) {
+    return (uint64_t)BLOCKS * 2 * hidden * sizeof(float);
+}
+
+int emb_cuda_train_norm_back(void *d, float *d_gain, float *d_shift, float *partials,
+                             const void *sum, const float *gain, float epsilon, uint32_t hidden,
+                             const emb_cuda_batch *batch, emb_dtype type, void *stream) {
+    cudaStream_t s = (cudaStream_t)stream;
+    norm_back_task task = {partials, gain, batch->counts, epsilon, hidden};
+    if (!takes(hidden)) return cudaErrorInvalidValue;
+    if (type == EMB_DTYPE_F32) return norm_back_run<float>(d, d_gain, d_shift, sum, task, batch, s);
+    if (type == EMB_DTYPE_BF16) {
+        return norm_back_run<emb_bf16>(d, d_gain, d_shift, sum, task, batch, s);
+    }
+    if (type == EMB_DTYPE_F16) {
+        return norm_back_run<emb_f16>(d, d_gain, d_shift, sum, task, batch, s);
+    }
+    return cudaErrorNotSupported;
+}
