@@ -56,6 +56,7 @@ if(NOT CMAKE_CUDA_ARCHITECTURES OR CMAKE_CUDA_ARCHITECTURES STREQUAL every)
 endif()
 enable_language(CUDA)
 file(GLOB cuda_files CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/kernels/*/*.cu
+     ${CMAKE_SOURCE_DIR}/src/train/cuda/kernels/*.cu
      ${CMAKE_CURRENT_LIST_DIR}/kernels/*.c
      ${CMAKE_CURRENT_LIST_DIR}/host/*.c ${CMAKE_CURRENT_LIST_DIR}/sizes/*.c
      src/train/cuda/kernels/*.cu src/train/cuda/host/*.c)
