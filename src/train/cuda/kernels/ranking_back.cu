@@ -374,9 +374,9 @@ template <typename T> static int choose(const job<T> &p, cudaStream_t stream) {
 }
 
 template <typename T>
-static int back_run(void *d, int of_candidates, const void *a, const void *b, const float *log_sums,
-                    const float *back_sums, uint32_t anchors, uint32_t candidates, uint32_t width,
-                    float scale, float factor, cudaStream_t stream) {
+static job<T> job_make(void *d, int of_candidates, const void *a, const void *b,
+                       const float *log_sums, const float *back_sums, uint32_t anchors,
+                       uint32_t candidates, uint32_t width, float scale, float factor) {
     job<T> p = {};
     p.d = (T *)d, p.width = width;
     p.own = (const T *)(of_candidates ? b : a), p.stream = (const T *)(of_candidates ? a : b);
@@ -386,7 +386,7 @@ static int back_run(void *d, int of_candidates, const void *a, const void *b, co
     p.own_count = of_candidates ? candidates : anchors;
     p.stream_count = of_candidates ? anchors : candidates;
     p.scale = scale * LOG2E, p.factor = factor * scale / (1 << SPREAD);
-    return choose(p, stream);
+    return p;
 }
 
 int emb_cuda_train_ranking_back(void *d, int of_candidates, const void *a, const void *b,
@@ -399,12 +399,14 @@ int emb_cuda_train_ranking_back(void *d, int of_candidates, const void *a, const
     if (type == EMB_DTYPE_BF16 && device->capability < 80) return cudaErrorNotSupported;
     if (!anchors || !candidates) return cudaErrorInvalidValue;
     if (type == EMB_DTYPE_F16) {
-        return back_run<emb_f16>(d, of_candidates, a, b, log_sums, back_sums, anchors, candidates,
-                                 width, scale, weight * grow, s);
+        return choose(job_make<emb_f16>(d, of_candidates, a, b, log_sums, back_sums, anchors,
+                                        candidates, width, scale, weight * grow),
+                      s);
     }
     if (type == EMB_DTYPE_BF16) {
-        return back_run<emb_bf16>(d, of_candidates, a, b, log_sums, back_sums, anchors, candidates,
-                                  width, scale, weight * grow, s);
+        return choose(job_make<emb_bf16>(d, of_candidates, a, b, log_sums, back_sums, anchors,
+                                         candidates, width, scale, weight * grow),
+                      s);
     }
     return cudaErrorInvalidValue;
 }
