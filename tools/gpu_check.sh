@@ -16,6 +16,7 @@ has() { case " $steps " in *" $1 "*) ;; *) return 1 ;; esac }
 
 ARCHS=$arch OBJECTS=$objects JOBS=${JOBS:-$(nproc)} tools/check_spills.sh
 for program in check_kernels check_quantized check_gradients check_graph bench_forward \
+for program in check_kernels check_quantized check_train_attention check_graph bench_forward \
     bench_quantized; do
     "$nvcc" -O2 -std=c++17 -Isrc -Iinclude -Itests -gencode "arch=compute_$arch,code=sm_$arch" \
         -o "build/gpu/$program" "tests/cuda/$program.cu" "$objects"/*."$arch".o -ldl &
@@ -29,6 +30,7 @@ if has check; then
     tail -n 1 "$OUT/quantized.jsonl" | grep -q '"check": "all", "failed": 0}' || failed=1
     build/gpu/check_gradients | tee "$OUT/gradients.jsonl" || true
     tail -n 1 "$OUT/gradients.jsonl" | grep -q '"check": "all".*"failed": 0}' || failed=1
+    build/gpu/check_train_attention | tee "$OUT/train_attention.jsonl" || failed=1
 fi
 if has sanitize; then
     for tool in memcheck racecheck synccheck; do
@@ -38,6 +40,7 @@ if has sanitize; then
                 build/gpu/check_quantized small >>"$OUT/$tool.log" 2>&1 &&
             timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 \
                 build/gpu/check_gradients small >>"$OUT/$tool.log" 2>&1; then
+                build/gpu/check_train_attention small >>"$OUT/$tool.log" 2>&1; then
             echo "{\"sanitizer\": \"$tool\", \"failed\": 0}"
         else
             echo "{\"sanitizer\": \"$tool\", \"failed\": 1}"
@@ -52,6 +55,7 @@ if has bench; then
     build/gpu/bench_forward >"$OUT/forward.jsonl" || failed=1
     cat "$OUT/forward.jsonl"
     build/gpu/check_gradients bench | tee "$OUT/gradients_bench.jsonl" || failed=1
+    build/gpu/check_train_attention bench | grep '"bench"' | tee "$OUT/train_attention_bench.jsonl"
     build/gpu/bench_quantized ops | tee "$OUT/quantized_forward.jsonl" || failed=1
 fi
 exit "$failed"

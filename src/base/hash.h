@@ -12,7 +12,7 @@
 
 /* Continues a hash, or EMB_HASH_START, over more bytes: FNV-1a (Fowler, Noll, Vo). */
 static inline uint64_t emb_hash_bytes(uint64_t hash, const void *bytes, size_t count) {
-    const unsigned char *at = bytes;
+    const unsigned char *at = (const unsigned char *)bytes; /* C++ wants it */
     for (size_t i = 0; i < count; i++) hash = (hash ^ at[i]) * UINT64_C(0x100000001B3);
     return hash;
 }

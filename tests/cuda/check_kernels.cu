@@ -148,7 +148,7 @@ static void check_prepare() {
                 bad = bad || at[b.starts[c] + i] != i;
                 if (i % EMB_CUDA_QUERY_ROWS) continue;
                 const uint32_t *t = &tiles[4 * ++item];
-                bad = bad || t[0] != b.starts[c] || t[1] != lengths[c] || t[2] != i;
+                bad = bad || t[0] != b.starts[c] || t[1] != lengths[c] || t[2] != i || t[3] != c;
             }
         }
         v.cases++, v.bad += bad || tiles[0] != item;

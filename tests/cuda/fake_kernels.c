@@ -97,7 +97,7 @@ static void do_prepare(void *arguments) {
         for (uint32_t i = 0; i < length; i++) batch->positions[start + i] = i;
         for (uint32_t row = 0; row < length; row += EMB_CUDA_QUERY_ROWS) {
             uint32_t *item = batch->query_tiles + (size_t)ITEM * ++items;
-            item[0] = start, item[1] = length, item[2] = row, item[3] = 0;
+            item[0] = start, item[1] = length, item[2] = row, item[3] = c;
         }
     }
     batch->query_tiles[0] = items;

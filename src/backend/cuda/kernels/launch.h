@@ -41,9 +41,8 @@ typedef struct emb_cuda_batch {
 } emb_cuda_batch;
 
 /* 32-bit words of batch->query_tiles, four per tile: [0] and [1] are the first token and the length
- * of its chunk, [2] is where its query rows begin in the chunk. Tile 0 holds the number of the
- * others.
- * The address is a multiple of 16. */
+ * of its chunk, [2] is where its query rows begin in the chunk, [3] is the chunk's number. Tile 0
+ * holds the number of the others. The address is a multiple of 16. */
 static inline uint64_t emb_cuda_query_tiles_words(uint32_t tokens_max, uint32_t chunks_max) {
     return 4 * (1 + (uint64_t)tokens_max / EMB_CUDA_QUERY_ROWS + chunks_max);
 }

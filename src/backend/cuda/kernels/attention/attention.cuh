@@ -1,7 +1,8 @@
 /* attention.cuh - what the tensor-core attentions share: parameters, mask, online softmax, output.
  *
- * Feeds attention_mma.cu and attention_wgmma.cu, whose products leave 16 query rows of a warp in
+ * Feeds attention_mma.cuh and attention_wgmma.cuh, whose products leave 16 query rows of a warp in
  * the same registers; the arithmetic between the products is here only, so their bits agree.
+ * Legend: X what training adds to the work on an item, or emb_attention_alone.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_BACKEND_CUDA_KERNELS_ATTENTION_ATTENTION_CUH
@@ -30,6 +31,23 @@ static emb_attention<T> emb_attention_make(void *out, const void *qkv, const emb
             heads->relative, heads->hidden,          heads->heads,
             heads->head_dim, heads->relative_tokens, LOG2E / sqrtf((float)heads->head_dim)};
 }
+
+/* Nothing is added. X::params is a kernel's parameter; an X is a thread's, and knows its item. */
+struct emb_attention_alone {
+    struct params {};
+    /* blocks fewer on a multiprocessor, for their registers, where head_dim is up to 32 */
+    static constexpr int FEWER_MMA = 0, FEWER_WGMMA = 0;
+    /* Of an item, whose warp begins at that query row of the tile. */
+    __device__ void begin(const params &, const uint4 & /* tile */, uint32_t /* head */,
+                          uint32_t /* warp_row */) {}
+    /* Of a block of keys: changes the weights, of which the sums were taken. */
+    __device__ void change(const params &, float (&)[KEYS / 8][4] /* weights */,
+                           uint32_t /* first_key */) const {}
+    /* Of an item's end: scores are powers of 2 if multiplied by `scale`. */
+    __device__ void end(const params &, const float (&)[2] /* largest */,
+                        const float (&)[2] /* sums */, float /* scale */,
+                        uint32_t /* rows */) const {}
+};
 
 /* Adds the bias to the scaled scores and hides keys past the chunk. A thread holds columns
  * 2 * (lane % 4) + {0, 1} of each group of 8, of rows lane / 4 and lane / 4 + 8. */
@@ -85,19 +103,25 @@ emb_attention_update_softmax(float (&scores)[KEYS / 8][4], float (&context)[D / 
     }
 }
 
+/* Adds up what the four threads of a row hold of its sum. */
+static __device__ __forceinline__ void emb_attention_sums(float (&sums)[2]) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        sums[half] += __shfl_xor_sync(EMB_FULL_WARP, sums[half], 1);
+        sums[half] += __shfl_xor_sync(EMB_FULL_WARP, sums[half], 2);
+    }
+}
+
 /* Divides by the sums and writes a warp's 16 rows, staged in its rows of the query tile. */
 template <typename T, int D>
 static __device__ __forceinline__ void
-emb_attention_finish(const emb_attention<T> &p, float (&context)[D / 8][4], float (&sums)[2],
+emb_attention_finish(const emb_attention<T> &p, float (&context)[D / 8][4], const float (&sums)[2],
                      unsigned char *tile, T *out, uint32_t warp_row, uint32_t rows) {
     uint32_t lane = threadIdx.x & 31, row = warp_row + (lane >> 2);
     __syncwarp(); /* all lanes have read the queries that were here */
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        float sum = sums[half];
-        sum += __shfl_xor_sync(EMB_FULL_WARP, sum, 1);
-        sum += __shfl_xor_sync(EMB_FULL_WARP, sum, 2);
-        float factor = 1.0f / sum;
+        float factor = 1.0f / sums[half];
 #pragma unroll
         for (int d = 0; d < D / 8; d++) {
             *reinterpret_cast<uint32_t *>(tile + emb_swizzle<D / 8>(row + half * 8, d) +

@@ -59,7 +59,7 @@ static __device__ void make_tiles(uint4 *tiles, const uint32_t *starts, uint32_t
         uint32_t count = (length + EMB_CUDA_QUERY_ROWS - 1) / EMB_CUDA_QUERY_ROWS;
         uint32_t place = made + block_scan(count, warp_sums, &total);
         for (uint32_t i = 0; i < count; i++) {
-            tiles[1 + place + i] = make_uint4(start, length, i * EMB_CUDA_QUERY_ROWS, 0);
+            tiles[1 + place + i] = make_uint4(start, length, i * EMB_CUDA_QUERY_ROWS, chunk);
         }
         made += total;
     }

@@ -1,0 +1,335 @@
+/* back.cuh - what the kernels of the attention's backward pass share: parameters, tiles of rows,
+ * and the products with them on tensor cores.
+ *
+ * A warp owns 16 rows, keys or queries, and walks rows of the other kind 16 at a time; what it
+ * makes of 16 x 16 pairs stays in registers, as an operand of the products that follow.
+ * Legend: T f16 or bf16, D head_dim rounded up to 32, 64 or 128 (columns past head_dim are zeros).
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EMB_TRAIN_CUDA_KERNELS_BACK_CUH
+#define EMB_TRAIN_CUDA_KERNELS_BACK_CUH
+
+#include "train/cuda/kernels/drop.cuh"
+
+#define LOG2E 1.4426950408889634f
+
+/* Of the kernels for longer chunks: a block's rows and threads, blocks of a multiprocessor, and
+ * whether a warp's rows are held in registers. */
+template <int D> constexpr int EMB_BACK_ROWS = D == 128 ? 64 : 128;
+template <int D> constexpr int EMB_BACK_THREADS = 2 * EMB_BACK_ROWS<D>;
+#if __CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890 /* 100 KB of shared memory hold one */
+template <int D> constexpr int EMB_BACK_RESIDENT = D == 32 ? 2 : 1;
+#else
+template <int D> constexpr int EMB_BACK_RESIDENT = 2;
+#endif
+template <int D> constexpr bool EMB_BACK_HELD = D == 32;
+
+/* A kernel's parameters. */
+template <typename T> struct emb_attention_back {
+    T *d_qkv;                   /* [tokens, 3 * hidden] */
+    const T *d_out, *out, *qkv; /* [tokens, hidden], twice, and [tokens, 3 * hidden] */
+    const float *log_sums;      /* [heads, tokens_max] */
+    float *dots;                /* [heads, tokens_max]: of out and d_out */
+    float *partial;             /* NULL, or [groups, heads, 2 * L - 1] of d_relative */
+    const uint32_t *counts, *starts;
+    const uint4 *tiles;
+    const float *relative;
+    uint32_t hidden, heads, head_dim, relative_tokens, tokens_max;
+    uint32_t groups;    /* with `partial`: blocks that share a head's tiles */
+    uint32_t whole_max; /* longer chunks are worked on in parts */
+    float scale;        /* of a score */
+    emb_drop_rule drop;
+};
+
+/* One head of one chunk. */
+template <typename T> struct emb_head_back {
+    const T *queries, *d_out, *out; /* of its first token */
+    const float *log_sums, *bias;   /* bias[key - query], or NULL */
+    float *dots;
+    uint64_t drop;
+    uint32_t count; /* tokens */
+};
+
+template <typename T>
+static __device__ __forceinline__ emb_head_back<T>
+emb_head_back_make(const emb_attention_back<T> &p, uint32_t start, uint32_t count, uint32_t chunk,
+                   uint32_t head, bool drop) {
+    emb_head_back<T> h;
+    uint64_t at = (uint64_t)start * p.hidden, column = (uint64_t)head * p.head_dim;
+    uint64_t row = (uint64_t)head * p.tokens_max + start;
+    h.queries = p.qkv + 3 * at + column;
+    h.out = p.out + at + column, h.d_out = p.d_out + at + column;
+    h.log_sums = p.log_sums + row, h.dots = p.dots + row;
+    h.bias = NULL;
+    if (p.relative) {
+        h.bias = p.relative + (uint64_t)head * (2 * p.relative_tokens - 1) + p.relative_tokens - 1;
+    }
+    h.drop = drop ? emb_drop_key(p.drop, chunk, head) : 0;
+    h.count = count;
+    return h;
+}
+
+/* Where the gradient of a head's queries goes. Made of what is there anyway: registers are few. */
+template <typename T>
+static __device__ __forceinline__ T *emb_head_gradient(const emb_attention_back<T> &p,
+                                                       const emb_head_back<T> &h) {
+    return p.d_qkv + (h.queries - p.qkv);
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+static __host__ __device__ constexpr uint32_t emb_round16(uint32_t rows) {
+    return (rows + 15) & ~15u;
+}
+
+/* `count` rows from `from`, zeros to a multiple of 16 and past head_dim. */
+template <typename T, int D, int THREADS>
+static __device__ __forceinline__ void emb_load_rows(uint32_t to, const T *from, uint32_t stride,
+                                                     uint32_t count, uint32_t head_dim) {
+    constexpr uint32_t PIECES = D / 8;
+    uint32_t piece = threadIdx.x % PIECES, padded = emb_round16(count);
+    for (uint32_t row = threadIdx.x / PIECES; row < padded; row += THREADS / PIECES) {
+        bool valid = row < count && piece * 8 < head_dim;
+        emb_copy16(to + emb_swizzle<PIECES>(row, piece),
+                   valid ? from + (uint64_t)row * stride + piece * 8 : from, valid);
+    }
+}
+
+/* Four bytes, as emb_copy16. */
+static __device__ __forceinline__ void emb_copy_float(float *to, const float *from, bool valid) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(emb_shared(to)), "l"(from),
+                 "r"(valid ? 4 : 0)
+                 : "memory");
+#else
+    *to = valid ? *from : 0.0f;
+#endif
+}
+
+/* A warp's rows of sums, times `factor`, to its 16 rows of a tile that only it uses. */
+template <typename T, int D>
+static __device__ __forceinline__ void emb_stage_rows(unsigned char *tile,
+                                                      const float (&sums)[D / 8][4], float factor,
+                                                      uint32_t warp_row) {
+    uint32_t lane = threadIdx.x & 31, row = warp_row + (lane >> 2);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+#pragma unroll
+        for (int d = 0; d < D / 8; d++) {
+            *reinterpret_cast<uint32_t *>(tile + emb_swizzle<D / 8>(row + half * 8, d) +
+                                          (lane & 3) * 4) =
+                emb_pack<T>(sums[d][2 * half] * factor, sums[d][2 * half + 1] * factor);
+        }
+    }
+}
+
+/* Writes those of them that are before `count`. */
+template <typename T, int D>
+static __device__ __forceinline__ void emb_write_rows(T *to, uint32_t stride,
+                                                      const unsigned char *tile, uint32_t warp_row,
+                                                      uint32_t count, uint32_t head_dim) {
+    constexpr uint32_t PIECES = D / 8, STEP = 32 / PIECES;
+    uint32_t lane = threadIdx.x & 31, piece = lane % PIECES;
+#pragma unroll
+    for (uint32_t i = 0; i < 16; i += STEP) {
+        uint32_t row = warp_row + i + lane / PIECES;
+        if (row < count && piece * 8 < head_dim) {
+            *reinterpret_cast<uint4 *>(to + (uint64_t)row * stride + piece * 8) =
+                *reinterpret_cast<const uint4 *>(tile + emb_swizzle<PIECES>(row, piece));
+        }
+    }
+}
+
+/* dots[row] = out . d_out of `count` rows, zeros to a multiple of 16. */
+template <typename T, int D, int THREADS>
+static __device__ __forceinline__ void emb_dot_rows(float *dots, const T *out, const T *d_out,
+                                                    uint32_t stride, uint32_t count,
+                                                    uint32_t head_dim) {
+    constexpr uint32_t PIECES = D / 8;
+    uint32_t piece = threadIdx.x % PIECES, padded = emb_round16(count);
+    for (uint32_t row = threadIdx.x / PIECES; row < padded; row += THREADS / PIECES) {
+        float a[8] = {}, b[8] = {}, sum = 0;
+        if (row < count && piece * 8 < head_dim) {
+            uint64_t at = (uint64_t)row * stride + piece * 8;
+            emb_load8(a, out + at);
+            emb_load8(b, d_out + at);
+        }
+#pragma unroll
+        for (int i = 0; i < 8; i++) sum = fmaf(a[i], b[i], sum);
+#pragma unroll
+        for (uint32_t step = PIECES / 2; step > 0; step >>= 1) {
+            sum += __shfl_xor_sync(EMB_FULL_WARP, sum, step);
+        }
+        if (piece == 0) dots[row] = sum;
+    }
+}
+
+/* ---- products -------------------------------------------------------------------------------- */
+
+/* A warp's 16 rows as a left operand: held in registers, or read again from their tile. */
+template <int D, bool HELD> struct emb_operand {
+    uint32_t held[HELD ? D / 16 : 1][4], tile, row;
+
+    __device__ __forceinline__ void load(uint32_t (&a)[4], int d) const {
+        uint32_t lane = threadIdx.x & 31;
+        emb_ldmatrix(a, tile + emb_swizzle<D / 8>(row + (lane & 15), 2 * d + (lane >> 4)));
+    }
+    __device__ __forceinline__ void take(uint32_t from, uint32_t warp_row) {
+        tile = from, row = warp_row;
+        if constexpr (HELD) {
+#pragma unroll
+            for (int d = 0; d < D / 16; d++) load(held[d], d);
+        }
+    }
+    __device__ __forceinline__ void read(uint32_t (&a)[4], int d) const {
+        if constexpr (HELD) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) a[i] = held[d][i];
+        } else {
+            load(a, d);
+        }
+    }
+};
+
+/* sums [16, 16] = own rows [16, D] * rows [16, D]^T of a tile. */
+template <typename T, int D, bool HELD>
+static __device__ __forceinline__ void emb_multiply_rows(float (&sums)[2][4],
+                                                         const emb_operand<D, HELD> &own,
+                                                         uint32_t tile, uint32_t row) {
+    uint32_t lane = threadIdx.x & 31;
+    row += ((lane >> 4) << 3) + (lane & 7);
+#pragma unroll
+    for (int i = 0; i < 4; i++) sums[0][i] = sums[1][i] = 0;
+#pragma unroll
+    for (int d = 0; d < D / 16; d++) {
+        uint32_t a[4], b[4];
+        own.read(a, d);
+        emb_ldmatrix(b, tile + emb_swizzle<D / 8>(row, 2 * d + ((lane >> 3) & 1)));
+        emb_mma<T>(sums[0], a, b[0], b[1]);
+        emb_mma<T>(sums[1], a, b[2], b[3]);
+    }
+}
+
+/* sums [16, D] += a [16, 16] * rows [16, D] of a tile. */
+template <typename T, int D>
+static __device__ __forceinline__ void emb_add_rows(float (&sums)[D / 8][4], const uint32_t (&a)[4],
+                                                    uint32_t tile, uint32_t row) {
+    uint32_t lane = threadIdx.x & 31;
+    row += lane & 15;
+#pragma unroll
+    for (int d = 0; d < D / 16; d++) {
+        uint32_t b[4];
+        emb_ldmatrix_transposed(b, tile + emb_swizzle<D / 8>(row, 2 * d + (lane >> 4)));
+        emb_mma<T>(sums[2 * d], a, b[0], b[1]);
+        emb_mma<T>(sums[2 * d + 1], a, b[2], b[3]);
+    }
+}
+
+/* 16 x 16 sums as a left operand. */
+template <typename T>
+static __device__ __forceinline__ void emb_pack_operand(uint32_t (&a)[4],
+                                                        const float (&sums)[2][4]) {
+    a[0] = emb_pack<T>(sums[0][0], sums[0][1]), a[1] = emb_pack<T>(sums[0][2], sums[0][3]);
+    a[2] = emb_pack<T>(sums[1][0], sums[1][1]), a[3] = emb_pack<T>(sums[1][2], sums[1][3]);
+}
+
+/* Of one pair, a score and the gradient of its weight become the weight that is left by dropout
+ * and the gradient of the scaled score. `kept`: emb_drop_factor. */
+static __device__ __forceinline__ void emb_pair_back(float &score, float &gradient, float scale,
+                                                     float offset, float dot, float kept) {
+    float weight = emb_power2(fmaf(score, scale, offset));
+    gradient = weight * fmaf(gradient, kept, -dot);
+    score = weight * kept;
+}
+
+/* ---- keys and their queries ------------------------------------------------------------------ */
+
+/* What is known of ROWS queries, in shared memory. */
+template <int ROWS> struct emb_query_facts {
+    float log_sums[ROWS], dots[ROWS];
+    uint2 keys[ROWS]; /* of dropout */
+};
+
+/* A warp's 16 keys: what is summed over queries for them. */
+template <int D, bool HELD> struct emb_key_rows {
+    emb_operand<D, HELD> keys, values;
+    float d_keys[D / 8][4], d_values[D / 8][4];
+    uint32_t first; /* key of the chunk */
+
+    __device__ __forceinline__ void begin(uint32_t keys_tile, uint32_t values_tile,
+                                          uint32_t warp_row, uint32_t first_key) {
+        keys.take(keys_tile, warp_row);
+        values.take(values_tile, warp_row);
+        first = first_key + warp_row;
+#pragma unroll
+        for (int d = 0; d < D / 8; d++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) d_keys[d][i] = d_values[d][i] = 0;
+        }
+    }
+};
+
+/* Scores and gradients [16 keys, 16 queries] by emb_pair_back; `row`: of the queries among the
+ * facts, `query`: the first of them in the chunk. Queries past the chunk have rows of zeros, which
+ * add nothing to a key. */
+template <typename T, bool DROP, int ROWS>
+static __device__ __forceinline__ void
+emb_key_pairs(float (&scores)[2][4], float (&gradients)[2][4], const emb_attention_back<T> &p,
+              const emb_head_back<T> &h, const emb_query_facts<ROWS> &facts, uint32_t first_key,
+              uint32_t row, uint32_t query) {
+    uint32_t lane = threadIdx.x & 31, key = first_key + (lane >> 2), column = (lane & 3) * 2;
+#pragma unroll
+    for (int n = 0; n < 2; n++) {
+        uint32_t at = row + n * 8 + column;
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            float offset = -facts.log_sums[at + j] * LOG2E, dot = facts.dots[at + j];
+            uint2 random = DROP ? facts.keys[at + j] : make_uint2(0, 0);
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                uint32_t k = key + half * 8, q = query + n * 8 + column + j;
+                float more = offset;
+                if (h.bias && k < h.count && q < h.count) {
+                    more = fmaf(h.bias[(int)k - (int)q], LOG2E, offset);
+                }
+                if (k >= h.count) more = -INFINITY;
+                float kept = DROP ? emb_drop_factor(p.drop, random, k) : 1.0f;
+                emb_pair_back(scores[n][2 * half + j], gradients[n][2 * half + j], p.scale * LOG2E,
+                              more, dot, kept);
+            }
+        }
+    }
+}
+
+/* Sums up 16 queries for the warp's keys; gives the gradients of their scores, packed. */
+template <typename T, int D, bool DROP, bool HELD, int ROWS>
+static __device__ __forceinline__ void
+emb_key_step(emb_key_rows<D, HELD> &own, uint32_t (&packed)[4], const emb_attention_back<T> &p,
+             const emb_head_back<T> &h, const emb_query_facts<ROWS> &facts, uint32_t queries_tile,
+             uint32_t d_out_tile, uint32_t row, uint32_t query) {
+    float scores[2][4], gradients[2][4];
+    emb_multiply_rows<T, D>(scores, own.keys, queries_tile, row);
+    emb_multiply_rows<T, D>(gradients, own.values, d_out_tile, row);
+    emb_key_pairs<T, DROP>(scores, gradients, p, h, facts, own.first, row, query);
+    emb_pack_operand<T>(packed, scores);
+    emb_add_rows<T, D>(own.d_values, packed, d_out_tile, row);
+    emb_pack_operand<T>(packed, gradients);
+    emb_add_rows<T, D>(own.d_keys, packed, queries_tile, row);
+}
+
+/* ---- launchers ------------------------------------------------------------------------------- */
+
+/* Chunks of up to p.whole_max tokens (at most 128); head_dim up to 64. */
+template <typename T>
+int emb_attention_back_whole(const emb_attention_back<T> &p, const emb_cuda_batch *batch,
+                             cudaStream_t stream);
+
+/* Longer chunks: for the queries and, unless d_relative is NULL, the bias; then for the keys. */
+template <typename T>
+int emb_attention_back_queries(const emb_attention_back<T> &p, float *d_relative,
+                               const emb_cuda_batch *batch, cudaStream_t stream);
+template <typename T>
+int emb_attention_back_keys(const emb_attention_back<T> &p, const emb_cuda_batch *batch,
+                            cudaStream_t stream);
+
+#endif
