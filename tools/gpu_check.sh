@@ -15,9 +15,8 @@ mkdir -p "$OUT" build/gpu
 has() { case " $steps " in *" $1 "*) ;; *) return 1 ;; esac }
 
 ARCHS=$arch OBJECTS=$objects JOBS=${JOBS:-$(nproc)} tools/check_spills.sh
-for program in check_kernels check_quantized check_gradients check_graph bench_forward \
-for program in check_kernels check_quantized check_train_attention check_graph bench_forward \
-    bench_quantized; do
+for program in check_kernels check_quantized check_gradients check_train_attention check_graph \
+    bench_forward bench_quantized; do
     "$nvcc" -O2 -std=c++17 -Isrc -Iinclude -Itests -gencode "arch=compute_$arch,code=sm_$arch" \
         -o "build/gpu/$program" "tests/cuda/$program.cu" "$objects"/*."$arch".o -ldl &
 done
@@ -39,7 +38,8 @@ if has sanitize; then
             timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 \
                 build/gpu/check_quantized small >>"$OUT/$tool.log" 2>&1 &&
             timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-                build/gpu/check_gradients small >>"$OUT/$tool.log" 2>&1; then
+                build/gpu/check_gradients small >>"$OUT/$tool.log" 2>&1 &&
+            timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 \
                 build/gpu/check_train_attention small >>"$OUT/$tool.log" 2>&1; then
             echo "{\"sanitizer\": \"$tool\", \"failed\": 0}"
         else

@@ -56,10 +56,9 @@ if(NOT CMAKE_CUDA_ARCHITECTURES OR CMAKE_CUDA_ARCHITECTURES STREQUAL every)
 endif()
 enable_language(CUDA)
 file(GLOB cuda_files CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/kernels/*/*.cu
-     ${CMAKE_SOURCE_DIR}/src/train/cuda/kernels/*.cu
      ${CMAKE_CURRENT_LIST_DIR}/kernels/*.c
      ${CMAKE_CURRENT_LIST_DIR}/host/*.c ${CMAKE_CURRENT_LIST_DIR}/sizes/*.c
-     src/train/cuda/kernels/*.cu src/train/cuda/host/*.c)
+     ${CMAKE_SOURCE_DIR}/src/train/cuda/kernels/*.cu ${CMAKE_SOURCE_DIR}/src/train/cuda/host/*.c)
 add_library(embound_cuda SHARED ${cuda_files} src/backend/spec.c src/base/error.c
             src/base/ledger.c src/base/process.c src/base/quantize.c src/base/sort.c)
 # not find_package(CUDAToolkit): CMake 3.25's stumbles over libraries that CUDA 13 no longer has

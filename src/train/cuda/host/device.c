@@ -221,6 +221,7 @@ static double ranking(const emb_train_run *run, const emb_train_loss *loss,
     uint16_t *d_a = batch->d_vectors, *d_b = d_a + (uint64_t)n * width;
     float *back = loss->symmetric ? t->log_sums + n : NULL;
     float weight = (loss->symmetric ? 0.5f : 1.0f) / (float)n;
+    float shared = weight * batch->share;
     emb_cuda_train_note(
         t, emb_cuda_train_units(batch->vectors, t->lengths, n + others, width, t->type, t->stream));
     emb_cuda_train_note(t, emb_cuda_train_ranking(t->losses, t->log_sums, a, b, n, others, width,
@@ -232,7 +233,7 @@ static double ranking(const emb_train_run *run, const emb_train_loss *loss,
     for (int of_b = 0; of_b < 2; of_b++)
         emb_cuda_train_note(t,
                             emb_cuda_train_ranking_back(of_b ? d_b : d_a, of_b, a, b, t->log_sums,
-                                                        back, n, others, width, loss->scale, weight,
+                                                        back, n, others, width, loss->scale, shared,
                                                         1.0f, t->type, &t->device, t->stream));
     emb_cuda_train_note(t, emb_cuda_train_units_back(batch->d_vectors, a, t->lengths, n + others,
                                                      width, t->type, t->stream));
@@ -257,6 +258,12 @@ static void adamw8(const emb_train_run *run, float *values, int8_t *m, uint8_t *
     emb_cuda_train *t = emb_cuda_train_of(run);
     emb_cuda_train_note(
         t, emb_cuda_train_adamw8(values, m, v, scales, gradients, count, step, t->stream));
+}
+
+static void sgd(const emb_train_run *run, float *values, float *m, const float *gradients,
+                uint64_t count, const emb_sgd *step) {
+    emb_cuda_train *t = emb_cuda_train_of(run);
+    emb_cuda_train_note(t, emb_cuda_train_sgd(values, m, gradients, count, step, t->stream));
 }
 
 static emb_status finish(const emb_train_run *run, emb_error *error) {
@@ -296,5 +303,6 @@ const emb_train_device emb_cuda_train_device = {
     .norm = norm,
     .adamw = adamw,
     .adamw8 = adamw8,
+    .sgd = sgd,
     .finish = finish,
 };

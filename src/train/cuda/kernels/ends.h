@@ -110,6 +110,10 @@ int emb_cuda_train_adamw8(float *values, int8_t *m, uint8_t *v, float *scales,
                           const float *gradients, uint64_t count, const emb_adamw *step,
                           void *stream);
 
+/* One step as emb_train_kernels.sgd; m NULL: no momentum. `step` is in the host's memory. */
+int emb_cuda_train_sgd(float *values, float *m, const float *gradients, uint64_t count,
+                       const emb_sgd *step, void *stream);
+
 /* out [1] = sum of squares of values [count]; not finite if one of them is not. `partials`
  * [EMB_CUDA_TRAIN_PARTIALS] is scratch. */
 int emb_cuda_train_square_sum(double *out, double *partials, const float *values, uint64_t count,

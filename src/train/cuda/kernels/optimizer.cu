@@ -58,6 +58,27 @@ int emb_cuda_train_adamw(float *values, float *m, float *v, const float *gradien
                       (cudaStream_t)stream, values, m, v, gradients, count, *step);
 }
 
+static __global__ void __launch_bounds__(THREADS)
+    sgd_kernel(float *values, float *m, const float *gradients, uint64_t count, emb_sgd step) {
+    emb_kernel_begin();
+    uint64_t apart = (uint64_t)gridDim.x * THREADS;
+    for (uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x; i < count; i += apart) {
+        float g = gradients[i] * step.factor + step.decay * values[i];
+        if (m) {
+            float first = m[i] = step.momentum * m[i] + g;
+            g = step.nesterov ? g + step.momentum * first : first;
+        }
+        values[i] -= step.rate * g;
+    }
+}
+
+int emb_cuda_train_sgd(float *values, float *m, const float *gradients, uint64_t count,
+                       const emb_sgd *step, void *stream) {
+    if (!count) return 0;
+    return emb_launch(sgd_kernel, blocks_for((count + 3) / 4), THREADS, 0, &none,
+                      (cudaStream_t)stream, values, m, gradients, count, *step);
+}
+
 /* ---- moments in 8 bits ----------------------------------------------------------------------- */
 
 static __device__ __forceinline__ float warp_most(float v) {
