@@ -78,7 +78,7 @@ static emb_status check_outputs(const emb_options *options, emb_error *error) {
 }
 
 static emb_status probe(emb_session *session, emb_options *options, emb_error *error) {
-    const unsigned without = EMB_CLI_TOKENIZE | EMB_CLI_QUANTIZE | EMB_CLI_TRAIN;
+    const unsigned without = EMB_CLI_TOKENIZE | EMB_CLI_QUANTIZE;
     if (options->command == EMB_CLI_INFO) return emb_info_probe(&session->machine, options, error);
     /* a plan for another machine does not ask what this one has */
     bool looks = !options->machine_path && !(options->command & without);

@@ -178,7 +178,7 @@ const emb_option_entry emb_option_list[] = {
          ",\nand that of the embeddings the first layer's times\n.Ar X ;\nthe default is 1.")},
     {"--dtype", 0, "T", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
      CHOICE(settings.limits.dtype, EMB_DTYPE_F32, "f32 bf16"),
-     .help = "of products: f32 (default), or bf16 on a CPU that multiplies it fast", ONLY_HELP},
+     .help = "of products: f32 or, on a CPU that multiplies it fast, bf16; a GPU: bf16", ONLY_HELP},
     {"--checkpoint", 0, "FILE", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, PATH(train.checkpoint_path),
      .help = "keep the state of the training in FILE, to go on with --resume",
      MANUAL(".Cm train :\nkeep the whole state of the training in\n.Ar FILE ,\nwhich holds a "
@@ -323,8 +323,8 @@ const emb_option_entry emb_option_list[] = {
             "with a unit:\n.Li K , M , G , T\nand\n.Li KiB , MiB ...\nare powers of 1024,\n.Li KB "
             ", MB ...\npowers of 1000.\nThe default,\n.Cm auto ,\nis as much as full speed "
             "needs.")},
-    {"--gpu-memory", 0, "SIZE", PLANS, EMB_GROUP_MEMORY, SIZE(settings.limits.device_bytes_max),
-     .help = "the same for each GPU; needs one",
+    {"--gpu-memory", 0, "SIZE", PLANS | EMB_CLI_TRAIN, EMB_GROUP_MEMORY,
+     SIZE(settings.limits.device_bytes_max), .help = "the same for each GPU; needs one",
      MANUAL(
          "The same for each GPU, the context that the driver makes there included.\nNeeds a GPU.\n"
          "The default is as\nmuch as full speed needs, within what is free there.")},
@@ -337,6 +337,9 @@ const emb_option_entry emb_option_list[] = {
          "an error.\nOnly where none can be used it is the CPU, and says why.\n"
          ".Cm cuda\nis the first GPU.\nSeveral share the work, each with all of the weights; "
          "they must be of one compute capability, so\nthat bits do not depend on who worked.")},
+    {"--device", 0, "D", EMB_CLI_TRAIN, EMB_GROUP_MEMORY, SPECIAL(DEVICE),
+     .words = "auto cpu cuda cuda:0",
+     .help = "where to train: auto (a GPU that can, else the CPU), cpu, cuda, cuda:N", ONLY_HELP},
     {"--device", 0, "D", EMB_CLI_INFO, EMB_GROUP_COMMAND, SPECIAL(DEVICE), .words = "auto cpu cuda",
      .help = "devices to look at", ONLY_HELP},
     {"--dtype", 0, "T", PLANS, EMB_GROUP_MEMORY, SPECIAL(DTYPE),

@@ -191,7 +191,29 @@ static emb_train_options trainer_options(const emb_train_job *job, uint64_t call
         .warmup_steps = warmup,
         .host_bytes_max = options->settings.limits.host_bytes_max,
         .caller_bytes = caller_bytes,
+        .device_bytes_max = options->settings.limits.device_bytes_max,
     };
+}
+
+/* On a GPU if one is there; with --device auto the CPU takes over what a GPU cannot do. */
+static emb_status open_trainer(emb_train_job *job, const emb_session *session,
+                               const emb_train_options *how, emb_error *error) {
+    const emb_device_list *devices = &job->options->settings.devices;
+    emb_train_options on_gpu = *how;
+    on_gpu.machine = &session->machine;
+    if (devices->count > 1)
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT, "--device: one GPU trains; state cuda:%u",
+                            devices->indices[0]);
+    if (session->machine.devices_count == 0) {
+        if (session->machine.device_notice)
+            emb_app_say("training on the CPU: %s", session->machine.device_reason);
+        return emb_trainer_open(&job->trainer, session->model, how, error);
+    }
+    emb_status status = emb_trainer_open(&job->trainer, session->model, &on_gpu, error);
+    bool can = status == EMB_UNSUPPORTED && devices->kind == EMB_DEVICE_AUTO;
+    if (!can || how->device_bytes_max) return status;
+    emb_app_say("training on the CPU: %.*s", EMB_APP_CUT(error->message, 300));
+    return emb_trainer_open(&job->trainer, session->model, how, error);
 }
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */
@@ -265,7 +287,7 @@ static emb_status open_job(emb_train_job *job, emb_session *session, emb_error *
     uint64_t bytes = (bind_job(job, NULL) + page - 1) / page * page;
     session->limits.caller_bytes = bytes;
     emb_train_options how = trainer_options(job, bytes);
-    EMB_APP_TRY(emb_trainer_open(&job->trainer, session->model, &how, error));
+    EMB_APP_TRY(open_trainer(job, session, &how, error));
     emb_trainer_plan(&job->plan, job->trainer);
     EMB_APP_TRY(emb_session_open_block(session, error));
     bind_job(job, session);

@@ -97,6 +97,9 @@ void emb_train_say_plan(const emb_train_job *job) {
     emb_app_say("memory: %.2f MiB planned; %u tokens at work at once, %u thread%s",
                 MIB(job->plan.host_bytes), job->plan.tokens_per_tile, job->plan.threads,
                 emb_app_plural(job->plan.threads));
+    if (job->plan.device_bytes)
+        emb_app_say("GPU memory: %.2f MiB planned, %.2f of them beside the CUDA context",
+                    MIB(job->plan.device_bytes), MIB(job->plan.device.arena_bytes));
     say_kept(&job->plan);
 }
 

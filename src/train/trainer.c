@@ -136,6 +136,10 @@ static emb_status choose_device(emb_trainer *t, emb_error *error) {
     t->ops = &emb_train_cpu_ops;
     if (!machine || !machine->devices_count) return EMB_OK;
     EMB_TRY(emb_cuda_open(&module, error));
+    if (t->options.dtype == EMB_DTYPE_F32)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "a GPU trains in bf16, with sums and parameters in f32; state bf16, "
+                             "or train on the CPU");
     if (!module->train)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "this CUDA module does not train; train on the CPU");
@@ -179,6 +183,7 @@ static emb_status take_memory(emb_trainer *t, emb_error *error) {
 static emb_status start(emb_trainer *t, emb_error *error) {
     uint32_t features;
     EMB_TRY(emb_cpu_detect(&features, error));
+    if (t->options.dtype == EMB_DTYPE_DEFAULT) t->options.dtype = EMB_DTYPE_F32;
     const emb_train_kernels *kernels = emb_train_kernels_of(features, t->options.dtype);
     const emb_train_kernels *exact = emb_train_kernels_of(features, EMB_DTYPE_F32);
     if (!kernels && !t->device)
@@ -241,7 +246,6 @@ emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
         emb_process_host(&machine);
         t->options.threads = machine.cores ? machine.cores : 1;
     }
-    if (t->options.dtype == EMB_DTYPE_DEFAULT) t->options.dtype = EMB_DTYPE_F32;
     emb_train_loss *loss = &t->options.loss;
     if (loss->scale == 0) loss->scale = 20;
     if (loss->margin == 0) loss->margin = loss->distance == EMB_DISTANCE_COSINE ? 0.5f : 5;

@@ -175,6 +175,7 @@ static void set_batch(emb_cuda_train *t, const emb_cuda_train_places *p, const e
         .targets = t->indices + p->targets,
         .positions = t->positions,
         .query_tiles = t->query_tiles,
+        .overlap = t->device.capability >= 90,
     };
     t->words = (emb_train_cuda_words){.tokens = t->indices + p->order,
                                       .groups = t->indices + p->groups,
