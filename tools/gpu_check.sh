@@ -15,8 +15,8 @@ mkdir -p "$OUT" build/gpu
 has() { case " $steps " in *" $1 "*) ;; *) return 1 ;; esac }
 
 ARCHS=$arch OBJECTS=$objects JOBS=${JOBS:-$(nproc)} tools/check_spills.sh
-for program in check_kernels check_quantized check_gradients check_train_attention check_graph \
-    bench_forward bench_quantized; do
+training="check_gradients check_train_attention check_train_ends check_train_ranking"
+for program in check_kernels check_quantized $training check_graph bench_forward bench_quantized; do
     "$nvcc" -O2 -std=c++17 -Isrc -Iinclude -Itests -gencode "arch=compute_$arch,code=sm_$arch" \
         -o "build/gpu/$program" "tests/cuda/$program.cu" "$objects"/*."$arch".o -ldl &
 done
@@ -27,20 +27,24 @@ if has check; then
     tail -n 1 "$OUT/check.jsonl" | grep -q '"check": "all".*"failed": 0}' || failed=1
     build/gpu/check_quantized | tee "$OUT/quantized.jsonl" || true
     tail -n 1 "$OUT/quantized.jsonl" | grep -q '"check": "all", "failed": 0}' || failed=1
-    build/gpu/check_gradients | tee "$OUT/gradients.jsonl" || true
-    tail -n 1 "$OUT/gradients.jsonl" | grep -q '"check": "all".*"failed": 0}' || failed=1
-    build/gpu/check_train_attention | tee "$OUT/train_attention.jsonl" || failed=1
+    for program in $training; do
+        build/gpu/"$program" >"$OUT/program.log" || failed=1
+        tee -a "$OUT/training_check.jsonl" <"$OUT/program.log"
+        tail -n 1 "$OUT/program.log" | grep -q '"failed": 0}' || failed=1
+    done
 fi
+small_training() {
+    for program in $training; do
+        timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+            build/gpu/"$program" small >>"$OUT/$tool.log" 2>&1 || return 1
+    done
+}
 if has sanitize; then
     for tool in memcheck racecheck synccheck; do
         if timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 \
             build/gpu/check_kernels small >"$OUT/$tool.log" 2>&1 &&
             timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-                build/gpu/check_quantized small >>"$OUT/$tool.log" 2>&1 &&
-            timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-                build/gpu/check_gradients small >>"$OUT/$tool.log" 2>&1 &&
-            timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-                build/gpu/check_train_attention small >>"$OUT/$tool.log" 2>&1; then
+                build/gpu/check_quantized small >>"$OUT/$tool.log" 2>&1 && small_training; then
             echo "{\"sanitizer\": \"$tool\", \"failed\": 0}"
         else
             echo "{\"sanitizer\": \"$tool\", \"failed\": 1}"
@@ -54,8 +58,9 @@ if has bench; then
     build/gpu/check_graph | tee "$OUT/graph.jsonl" || failed=1
     build/gpu/bench_forward >"$OUT/forward.jsonl" || failed=1
     cat "$OUT/forward.jsonl"
-    build/gpu/check_gradients bench | tee "$OUT/gradients_bench.jsonl" || failed=1
-    build/gpu/check_train_attention bench | grep '"bench"' | tee "$OUT/train_attention_bench.jsonl"
+    for program in $training; do
+        build/gpu/"$program" bench | grep '"bench"' | tee -a "$OUT/training_bench.jsonl" || failed=1
+    done
     build/gpu/bench_quantized ops | tee "$OUT/quantized_forward.jsonl" || failed=1
 fi
 exit "$failed"

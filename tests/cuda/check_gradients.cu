@@ -276,7 +276,7 @@ static void check_norm_case(verdict &v, verdict &sums, uint32_t tokens, uint32_t
         buffer grads = buffer_from(std::vector<float>(2 * hidden, 1.0f), EMB_DTYPE_F32);
         buffer partials = buffer_open(emb_cuda_train_norm_bytes(hidden), EMB_DTYPE_INT8);
         float *at = (float *)inside(grads);
-        REQUIRE(emb_cuda_train_norm_back(inside(d), at, at + hidden, (float *)inside(partials),
+        REQUIRE(emb_cuda_train_norm_back(inside(d), NULL, at, at + hidden, (float *)inside(partials),
                                          inside(x), (float *)inside(gain), 1e-5f, hidden, &b.batch,
                                          type, NULL));
         std::vector<float> dx = buffer_values(d), got = buffer_values(grads);
@@ -400,7 +400,7 @@ static void bench_rows(emb_dtype type, uint32_t cols, uint32_t tokens) {
         print_bytes("norm", type, cols, tokens, us, 2 * bytes);
         us = op_time([&] {
             size_t i = turn++ % sets;
-            REQUIRE(emb_cuda_train_norm_back(inside(d[i]), at + 2 * cols, at + 3 * cols,
+            REQUIRE(emb_cuda_train_norm_back(inside(d[i]), NULL, at + 2 * cols, at + 3 * cols,
                                              (float *)inside(partials), inside(x[i]), at, 1e-5f,
                                              cols, &b.batch, type, stream));
         });

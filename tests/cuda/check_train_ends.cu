@@ -353,6 +353,33 @@ static void check_adamw8() {
     report(values), report(codes);
 }
 
+static void check_sgd() {
+    verdict v = {"sgd", EMB_DTYPE_F32};
+    for (size_t count : {1u, 3u, 4u, 1027u, 300000u}) {
+        for (int kind = 0; kind < 3; kind++) { /* plain, momentum, Nesterov */
+            emb_sgd step = {0.7f, 0.01f, 0.9f, 0.05f, kind == 2};
+            std::vector<float> x = random_values(count, 1, EMB_DTYPE_F32), m = x;
+            std::vector<float> g = random_values(count, 1, EMB_DTYPE_F32);
+            buffer bx = buffer_from(x, EMB_DTYPE_F32), bm = buffer_from(m, EMB_DTYPE_F32);
+            buffer bg = buffer_from(g, EMB_DTYPE_F32);
+            for (size_t i = 0; i < count; i++) { /* as train/cpu/ref.c */
+                float d = g[i] * step.factor + step.decay * x[i];
+                if (kind) {
+                    m[i] = step.momentum * m[i] + d;
+                    d = kind == 2 ? d + step.momentum * m[i] : m[i];
+                }
+                x[i] -= step.rate * d;
+            }
+            REQUIRE(emb_cuda_train_sgd(floats(bx), kind ? floats(bm) : NULL, floats(bg), count,
+                                       &step, NULL));
+            judge(v, bx, std::vector<double>(x.begin(), x.end()), 1e-6, 1e-6);
+            judge(v, bm, std::vector<double>(m.begin(), m.end()), 1e-6, 1e-6);
+            for (buffer *each : {&bx, &bm, &bg}) buffer_close(*each);
+        }
+    }
+    report(v);
+}
+
 static double device_double(const buffer &b) {
     double value = 0;
     std::vector<unsigned char> raw = buffer_bytes(b);
@@ -510,6 +537,7 @@ int main(int argc, char **argv) {
     }
     check_adamw();
     check_adamw8();
+    check_sgd();
     check_sums();
     printf("{\"check\": \"all\", \"failed\": %d}\n", failures);
     return failures ? 1 : 0;

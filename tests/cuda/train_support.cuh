@@ -40,9 +40,10 @@ static inline void judge_true(verdict &v, bool right) {
 }
 
 /* Judges `out` against `wanted`: each value may be off by `relative` of itself and `absolute` of
- * the root mean square; values past `wanted` must be poison, guards as they were. */
+ * the root mean square, and by `floor`; values past `wanted` must be poison, guards as they were.
+ */
 static inline void judge(verdict &v, const buffer &out, const std::vector<double> &wanted,
-                         double relative, double absolute) {
+                         double relative, double absolute, double floor = 0) {
     std::vector<float> got = buffer_values(out);
     double squares = 0;
     bool bad = !buffer_intact(out);
@@ -51,10 +52,11 @@ static inline void judge(verdict &v, const buffer &out, const std::vector<double
     double mean = sqrt(squares / (double)wanted.size()) + 1e-30;
     for (size_t i = 0; i < wanted.size(); i++) {
         double off = fabs(got[i] - wanted[i]);
-        double share = off == 0 ? 0 : off / (relative * fabs(wanted[i]) + absolute * mean + least);
+        double share =
+            off == 0 ? 0 : off / (relative * fabs(wanted[i]) + absolute * mean + floor + least);
         if (!(share <= 1)) bad = true;
         if (share > v.worst || share != share) v.worst = share;
-        v.error = std::max(v.error, off / mean);
+        if (mean > 1e-12) v.error = std::max(v.error, off / mean);
     }
     for (size_t i = wanted.size(); i < got.size(); i++) bad = bad || got[i] == got[i];
     judge_true(v, !bad);

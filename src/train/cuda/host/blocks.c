@@ -107,6 +107,20 @@ static void gradients(emb_cuda_train *t, const emb_cuda_train_buffers *b, float 
                                                     t->stream));
 }
 
+/* What the product behind a block leaves is added to its gradient by whoever reads that next: the
+ * norm before it, else this. */
+static void finish_gradient(emb_cuda_train *t, uint32_t hidden) {
+    if (!t->unfinished) return;
+    emb_cuda_train_note(
+        t, emb_cuda_train_add(t->unfinished, t->more, &t->batch, hidden, t->type, t->stream));
+    t->unfinished = NULL;
+}
+
+static void leave_gradient(emb_cuda_train *t, void *d, const void *more) {
+    t->unfinished = d;
+    t->more = more;
+}
+
 /* ---- dropout, norm --------------------------------------------------------------------------- */
 
 static emb_train_cuda_drop drop_of(const emb_train_run *run, emb_drop_site site) {
@@ -127,6 +141,7 @@ static void drop_embedding(const emb_train_run *run, void *x, const emb_tile *ti
     emb_train_cuda_drop drop = drop_of(run, EMB_DROP_EMBEDDING);
     (void)tile;
     if (!(drop.share > 0)) return;
+    finish_gradient(t, run->spec->hidden);
     emb_cuda_train_note(
         t, emb_cuda_train_drop(x, x, &drop, &t->batch, run->spec->hidden, t->type, t->stream));
 }
@@ -154,8 +169,10 @@ static void norm_back(const emb_train_run *run, float *d_gain, float *d_shift, v
                       const void *sum, uint32_t tokens, const float *gain) {
     emb_cuda_train *t = emb_cuda_train_of(run);
     emb_cuda_train_buffers b = buffers_of(run);
+    const void *more = t->unfinished == d ? t->more : NULL;
     (void)tokens;
-    emb_cuda_train_note(t, emb_cuda_train_norm_back(d, d_gain, d_shift, b.partials, sum, gain,
+    t->unfinished = NULL;
+    emb_cuda_train_note(t, emb_cuda_train_norm_back(d, more, d_gain, d_shift, b.partials, sum, gain,
                                                     run->spec->norm_epsilon, run->spec->hidden,
                                                     &t->batch, t->type, t->stream));
 }
@@ -207,6 +224,7 @@ static void attention(const emb_train_run *run, void *x, void *sum, void *kept,
     emb_cuda_train_buffers b = buffers_of(run);
     uint32_t hidden = run->spec->hidden;
     (void)tile;
+    finish_gradient(t, hidden);
     place_kept(&b, run, kept);
     attend(run, &b, x, w);
     linear(t, b.product, b.context, w->attention_out, w->attention_out_bias, hidden, hidden, 0);
@@ -233,13 +251,15 @@ static void attention_back(const emb_train_run *run, const emb_layer_params *g, 
                                &t->batch, t->type, &t->device, t->stream));
     gradients(t, &b, g->qkv, g->qkv_bias, b.d_qkv, in, 3 * hidden, hidden);
     linear_back(t, b.product, b.d_qkv, w->qkv, 3 * hidden, hidden);
-    emb_cuda_train_note(t, emb_cuda_train_add(d, b.product, &t->batch, hidden, t->type, t->stream));
+    leave_gradient(t, d, b.product);
 }
 
 /* ---- feed-forward ---------------------------------------------------------------------------- */
 
+/* Nothing: to keep what stands before the activation costs as much as its product made again. */
 static uint64_t ffn_kept(const emb_layer_spec *spec, uint32_t tokens) {
-    return (uint64_t)tokens * spec->intermediate * 2;
+    (void)spec, (void)tokens;
+    return 0;
 }
 
 static void ffn(const emb_train_run *run, void *x, void *sum, void *kept, const emb_tile *tile,
@@ -247,14 +267,9 @@ static void ffn(const emb_train_run *run, void *x, void *sum, void *kept, const 
     emb_cuda_train *t = emb_cuda_train_of(run);
     emb_cuda_train_buffers b = buffers_of(run);
     uint32_t hidden = run->spec->hidden, wide = run->spec->intermediate;
-    (void)tile;
-    if (kept) {
-        linear(t, kept, x, w->ffn_in, w->ffn_in_bias, wide, hidden, 0);
-        emb_cuda_train_note(
-            t, emb_cuda_train_gelu(b.after, kept, wide, &t->batch, t->type, t->stream));
-    } else {
-        linear(t, b.after, x, w->ffn_in, w->ffn_in_bias, wide, hidden, 1);
-    }
+    (void)tile, (void)kept;
+    finish_gradient(t, hidden);
+    linear(t, b.after, x, w->ffn_in, w->ffn_in_bias, wide, hidden, 1);
     linear(t, b.product, b.after, w->ffn_out, w->ffn_out_bias, hidden, wide, 0);
     close_block(run, x, sum, b.product, EMB_DROP_FFN, w->ffn_gain, w->ffn_shift);
 }
@@ -264,17 +279,17 @@ static void ffn_back(const emb_train_run *run, const emb_layer_params *g, void *
     emb_cuda_train *t = emb_cuda_train_of(run);
     emb_cuda_train_buffers b = buffers_of(run);
     uint32_t hidden = run->spec->hidden, wide = run->spec->intermediate;
-    (void)tile;
+    (void)tile, (void)kept;
     const void *d_out = drop(run, b.dropped, d, EMB_DROP_FFN);
-    if (!kept) linear(t, b.before, in, w->ffn_in, w->ffn_in_bias, wide, hidden, 0);
+    linear(t, b.before, in, w->ffn_in, w->ffn_in_bias, wide, hidden, 0);
     linear_back(t, b.after, d_out, w->ffn_out, hidden, wide);
     /* before becomes what the activation made of it, after the gradient before it */
-    emb_cuda_train_note(t, emb_cuda_train_gelu_back(b.after, b.before, kept ? kept : b.before, wide,
-                                                    &t->batch, t->type, t->stream));
+    emb_cuda_train_note(t, emb_cuda_train_gelu_back(b.after, b.before, b.before, wide, &t->batch,
+                                                    t->type, t->stream));
     gradients(t, &b, g->ffn_out, g->ffn_out_bias, d_out, b.before, hidden, wide);
     gradients(t, &b, g->ffn_in, g->ffn_in_bias, b.after, in, wide, hidden);
     linear_back(t, b.product, b.after, w->ffn_in, wide, hidden);
-    emb_cuda_train_note(t, emb_cuda_train_add(d, b.product, &t->batch, hidden, t->type, t->stream));
+    leave_gradient(t, d, b.product);
 }
 
 /* ---- before and behind the layers ------------------------------------------------------------ */

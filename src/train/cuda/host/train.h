@@ -45,6 +45,8 @@ typedef struct emb_cuda_train {
     emb_cuda_batch batch;       /* the tile at work */
     emb_train_cuda_words words; /* its tokens by id */
     const float *values;        /* where the parameters begin */
+    void *unfinished;           /* NULL, or a gradient that `more` is still to be added to */
+    const void *more;
 } emb_cuda_train;
 
 /* A tile's scratch. The attention's and the feed-forward's share their place. */

@@ -2,9 +2,10 @@
  * back; the ranking loss; the optimiser; conversions between f32 and 16 bits.
  *
  * All functions give 0 or a cudaError_t, allocate nothing, and enqueue on `stream`; any thread may
- * call them. All pointers are device pointers unless said. `type` is EMB_DTYPE_BF16 or
- * EMB_DTYPE_F16. The order of every sum is fixed by shapes and contents alone: the same input gives
- * the same bits, on any number of multiprocessors.
+ * call them. All pointers are device pointers unless said, matrices and arrays that are as long as
+ * the parameters 16-byte aligned. `type` is EMB_DTYPE_BF16 or EMB_DTYPE_F16. The order of every sum
+ * is fixed by shapes and contents alone: the same input gives the same bits, on any number of
+ * multiprocessors.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_TRAIN_CUDA_KERNELS_ENDS_H
@@ -75,6 +76,7 @@ int emb_cuda_train_units_back(void *d, const void *units, const float *lengths, 
 /* log_sums[i] = log(sum over j of e^(scale * a[i] . b[j])), and losses[i] = log_sums[i] -
  * scale * a[i] . b[i]. a [anchors, width], b [candidates, width]; of the symmetric loss the other
  * half is a call with a and b[0 .. anchors) exchanged, whose log sums are `back_sums` below.
+ * scale: above 0.
  * Fails: cudaErrorNotSupported for a width that is no multiple of 64 or above
  * EMB_CUDA_TRAIN_WIDTH_MAX, for BF16 below sm_80, and where shared memory is too small. */
 int emb_cuda_train_ranking(float *losses, float *log_sums, const void *a, const void *b,
@@ -110,7 +112,7 @@ int emb_cuda_train_adamw8(float *values, int8_t *m, uint8_t *v, float *scales,
                           const float *gradients, uint64_t count, const emb_adamw *step,
                           void *stream);
 
-/* One step as emb_train_kernels.sgd; m NULL: no momentum. `step` is in the host's memory. */
+/* One step of SGD as emb_train_kernels.sgd; m may be NULL. `step` is in the host's memory. */
 int emb_cuda_train_sgd(float *values, float *m, const float *gradients, uint64_t count,
                        const emb_sgd *step, void *stream);
 

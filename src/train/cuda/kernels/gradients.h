@@ -43,11 +43,13 @@ int emb_cuda_train_norm(void *out, const void *sum, const emb_cuda_norm *norm, u
 /* Bytes of the partial sums that emb_cuda_train_norm_back needs. */
 uint64_t emb_cuda_train_norm_bytes(uint32_t hidden);
 
-/* d [tokens, hidden], the gradient of norm(sum), becomes the gradient of sum; d_gain and d_shift
+/* d [tokens, hidden], to which `more` is added first unless it is NULL, the gradient of norm(sum),
+ * becomes the gradient of sum; d_gain and d_shift
  * [hidden] get theirs added. The moments are computed again from `sum`. F32, BF16, F16. */
-int emb_cuda_train_norm_back(void *d, float *d_gain, float *d_shift, float *partials,
-                             const void *sum, const float *gain, float epsilon, uint32_t hidden,
-                             const emb_cuda_batch *batch, emb_dtype type, void *stream);
+int emb_cuda_train_norm_back(void *d, const void *more, float *d_gain, float *d_shift,
+                             float *partials, const void *sum, const float *gain, float epsilon,
+                             uint32_t hidden, const emb_cuda_batch *batch, emb_dtype type,
+                             void *stream);
 
 #ifdef __cplusplus
 }

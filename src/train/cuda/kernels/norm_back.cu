@@ -110,13 +110,14 @@ struct norm_back_task {
 };
 
 /* A warp's row: VECTORS times WIDTH columns a lane. */
-template <typename T, int VECTORS, int WIDTH> struct norm_row {
-    raw_values<T, WIDTH> x[VECTORS], d[VECTORS];
+template <typename T, int VECTORS, int WIDTH, bool ADDS> struct norm_row {
+    raw_values<T, WIDTH> x[VECTORS], d[VECTORS], more[ADDS ? VECTORS : 1];
 };
 
-template <typename T, int VECTORS, int WIDTH>
-static __device__ __forceinline__ void load_row(norm_row<T, VECTORS, WIDTH> &row, const T *d,
-                                                const T *sum, uint64_t at, uint32_t hidden) {
+template <typename T, int VECTORS, int WIDTH, bool ADDS>
+static __device__ __forceinline__ void load_row(norm_row<T, VECTORS, WIDTH, ADDS> &row, const T *d,
+                                                const T *more, const T *sum, uint64_t at,
+                                                uint32_t hidden) {
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) {
         uint32_t col = (v * 32 + (threadIdx.x & 31)) * WIDTH;
@@ -124,12 +125,28 @@ static __device__ __forceinline__ void load_row(norm_row<T, VECTORS, WIDTH> &row
         if (col >= hidden) continue;
         load_raw<T, WIDTH>(row.x[v], sum + at + col);
         load_raw<T, WIDTH>(row.d[v], d + at + col);
+        if (ADDS) load_raw<T, WIDTH>(row.more[v], more + at + col);
+    }
+}
+
+/* d += more, rounded to the type, as what would write it and read it again. */
+template <typename T, int VECTORS, int WIDTH>
+static __device__ __forceinline__ void add_more(norm_row<T, VECTORS, WIDTH, true> &row,
+                                                uint32_t hidden) {
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        if ((v * 32 + (threadIdx.x & 31)) * WIDTH >= hidden) continue;
+#pragma unroll
+        for (int i = 0; i < WIDTH / 2; i++) {
+            float2 d = pair_of<T, WIDTH>(row.d[v], i), more = pair_of<T, WIDTH>(row.more[v], i);
+            set_pair<T, WIDTH>(row.d[v], i, make_float2(d.x + more.x, d.y + more.y));
+        }
     }
 }
 
 /* Mean of a row, and one over its deviation. */
-template <typename T, int VECTORS, int WIDTH>
-static __device__ __forceinline__ float2 moments(const norm_row<T, VECTORS, WIDTH> &row,
+template <typename T, int VECTORS, int WIDTH, bool ADDS>
+static __device__ __forceinline__ float2 moments(const norm_row<T, VECTORS, WIDTH, ADDS> &row,
                                                  const norm_back_task &task) {
     float sum = 0, squares = 0;
 #pragma unroll
@@ -157,11 +174,11 @@ static __device__ __forceinline__ float2 moments(const norm_row<T, VECTORS, WIDT
 
 /* With y = (x - mean) * factor and g = d * gain: d = (g - mean(g) - y * mean(g * y)) * factor. What
  * d was, times y and by itself, is added to the gradients of gain and shift. */
-template <typename T, int VECTORS, int WIDTH>
+template <typename T, int VECTORS, int WIDTH, bool ADDS>
 static __device__ __forceinline__ void
-back_row(T *out, norm_row<T, VECTORS, WIDTH> &row, float2 (&d_gain)[VECTORS][WIDTH / 2],
+back_row(T *out, norm_row<T, VECTORS, WIDTH, ADDS> &row, float2 (&d_gain)[VECTORS][WIDTH / 2],
          float2 (&d_shift)[VECTORS][WIDTH / 2], const norm_back_task &task) {
-    float2 moment = moments<T, VECTORS, WIDTH>(row, task);
+    float2 moment = moments<T, VECTORS, WIDTH, ADDS>(row, task);
     float away = -moment.x * moment.y, sum = 0, along = 0;
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) {
@@ -221,28 +238,30 @@ add_warps(float *out, const float2 (&sums)[VECTORS][WIDTH / 2], float *shared, u
     for (uint32_t col = threadIdx.x; col < hidden; col += THREADS) out[col] = shared[col];
 }
 
-template <typename T, int VECTORS, int WIDTH>
+template <typename T, int VECTORS, int WIDTH, bool ADDS>
 static __global__ void __launch_bounds__(THREADS)
-    norm_back_kernel(T *d, const T *sum, norm_back_task task) {
+    norm_back_kernel(T *d, const T *more, const T *sum, norm_back_task task) {
     /* the next row is loaded before this one is waited for, if registers hold both */
     constexpr bool AHEAD = sizeof(T) == 2 || VECTORS * WIDTH <= 24;
     __shared__ float shared[VECTORS * WIDTH * 32];
     emb_kernel_begin();
     uint32_t tokens = task.counts[0], token = blockIdx.x * WARPS + (threadIdx.x >> 5);
     float2 d_gain[VECTORS][WIDTH / 2] = {}, d_shift[VECTORS][WIDTH / 2] = {};
-    norm_row<T, VECTORS, WIDTH> next;
+    norm_row<T, VECTORS, WIDTH, ADDS> next;
     if (AHEAD && token < tokens) {
-        load_row<T, VECTORS, WIDTH>(next, d, sum, (uint64_t)token * task.hidden, task.hidden);
+        load_row<T, VECTORS, WIDTH, ADDS>(next, d, more, sum, (uint64_t)token * task.hidden,
+                                          task.hidden);
     }
     for (; token < tokens; token += ROWS) {
         uint64_t at = (uint64_t)token * task.hidden, after = at + (uint64_t)ROWS * task.hidden;
-        norm_row<T, VECTORS, WIDTH> row = next;
+        norm_row<T, VECTORS, WIDTH, ADDS> row = next;
         if (!AHEAD) {
-            load_row<T, VECTORS, WIDTH>(row, d, sum, at, task.hidden);
+            load_row<T, VECTORS, WIDTH, ADDS>(row, d, more, sum, at, task.hidden);
         } else if (token + ROWS < tokens) {
-            load_row<T, VECTORS, WIDTH>(next, d, sum, after, task.hidden);
+            load_row<T, VECTORS, WIDTH, ADDS>(next, d, more, sum, after, task.hidden);
         }
-        back_row<T, VECTORS, WIDTH>(d + at, row, d_gain, d_shift, task);
+        if constexpr (ADDS) add_more<T, VECTORS, WIDTH>(row, task.hidden);
+        back_row<T, VECTORS, WIDTH, ADDS>(d + at, row, d_gain, d_shift, task);
     }
     float *out = task.partials + (uint64_t)blockIdx.x * 2 * task.hidden;
     add_warps<VECTORS, WIDTH>(out, d_gain, shared, task.hidden);
@@ -270,19 +289,19 @@ static __global__ void __launch_bounds__(THREADS)
     *(col < hidden ? d_gain + col : d_shift + col - hidden) += sum;
 }
 
-template <typename T>
-static int norm_back_run(void *d, float *d_gain, float *d_shift, const void *sum,
+template <typename T, bool ADDS>
+static int norm_back_run(void *d, const void *more, float *d_gain, float *d_shift, const void *sum,
                          const norm_back_task &task, const emb_cuda_batch *batch,
                          cudaStream_t stream) {
     uint32_t hidden = task.hidden;
-    void (*kernel)(T *, const T *, norm_back_task) = hidden <= 256    ? norm_back_kernel<T, 2, 4>
-                                                     : hidden <= 384  ? norm_back_kernel<T, 3, 4>
-                                                     : hidden <= 512  ? norm_back_kernel<T, 4, 4>
-                                                     : hidden <= 768  ? norm_back_kernel<T, 3, 8>
-                                                     : hidden <= 1024 ? norm_back_kernel<T, 4, 8>
-                                                                      : norm_back_kernel<T, 6, 8>;
-    int status =
-        emb_launch(kernel, dim3(BLOCKS), THREADS, 0, batch, stream, (T *)d, (const T *)sum, task);
+    auto kernel = hidden <= 256    ? norm_back_kernel<T, 2, 4, ADDS>
+                  : hidden <= 384  ? norm_back_kernel<T, 3, 4, ADDS>
+                  : hidden <= 512  ? norm_back_kernel<T, 4, 4, ADDS>
+                  : hidden <= 768  ? norm_back_kernel<T, 3, 8, ADDS>
+                  : hidden <= 1024 ? norm_back_kernel<T, 4, 8, ADDS>
+                                   : norm_back_kernel<T, 6, 8, ADDS>;
+    int status = emb_launch(kernel, dim3(BLOCKS), THREADS, 0, batch, stream, (T *)d,
+                            (const T *)more, (const T *)sum, task);
     if (status) return status;
     return emb_launch(add_kernel, dim3((2 * hidden + ADD_COLS - 1) / ADD_COLS), THREADS, 0, batch,
                       stream, d_gain, d_shift, (const float *)task.partials, hidden);
@@ -309,18 +328,19 @@ uint64_t emb_cuda_train_norm_bytes(uint32_t hidden) {
     return (uint64_t)BLOCKS * 2 * hidden * sizeof(float);
 }
 
-int emb_cuda_train_norm_back(void *d, float *d_gain, float *d_shift, float *partials,
-                             const void *sum, const float *gain, float epsilon, uint32_t hidden,
-                             const emb_cuda_batch *batch, emb_dtype type, void *stream) {
+int emb_cuda_train_norm_back(void *d, const void *more, float *d_gain, float *d_shift,
+                             float *partials, const void *sum, const float *gain, float epsilon,
+                             uint32_t hidden, const emb_cuda_batch *batch, emb_dtype type,
+                             void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     norm_back_task task = {partials, gain, batch->counts, epsilon, hidden};
     if (!takes(hidden)) return cudaErrorInvalidValue;
-    if (type == EMB_DTYPE_F32) return norm_back_run<float>(d, d_gain, d_shift, sum, task, batch, s);
-    if (type == EMB_DTYPE_BF16) {
-        return norm_back_run<emb_bf16>(d, d_gain, d_shift, sum, task, batch, s);
-    }
-    if (type == EMB_DTYPE_F16) {
-        return norm_back_run<emb_f16>(d, d_gain, d_shift, sum, task, batch, s);
-    }
-    return cudaErrorNotSupported;
+    auto run = type == EMB_DTYPE_F32
+                   ? more ? norm_back_run<float, true> : norm_back_run<float, false>
+               : type == EMB_DTYPE_BF16
+                   ? more ? norm_back_run<emb_bf16, true> : norm_back_run<emb_bf16, false>
+               : type == EMB_DTYPE_F16
+                   ? more ? norm_back_run<emb_f16, true> : norm_back_run<emb_f16, false>
+                   : NULL;
+    return run ? run(d, more, d_gain, d_shift, sum, task, batch, s) : cudaErrorNotSupported;
 }

@@ -81,17 +81,6 @@ static __global__ void add_kernel(T *out, const T *a, const uint32_t *counts, ui
     emb_store8(out + at, v);
 }
 
-template <typename T>
-static __global__ void gelu_kernel(T *out, const T *in, const uint32_t *counts, uint32_t cols) {
-    emb_kernel_begin();
-    uint64_t at = ((uint64_t)blockIdx.x * blockDim.x + threadIdx.x) * 8;
-    if (at >= (uint64_t)counts[0] * cols) return;
-    float v[8];
-    emb_load8(v, in + at);
-    emb_gelu_fast(v);
-    emb_store8(out + at, v);
-}
-
 /* ---- host ------------------------------------------------------------------------------------ */
 
 static dim3 rows_grid(const emb_cuda_batch *batch) {
@@ -160,21 +149,4 @@ int emb_cuda_train_add(void *out, const void *a, const emb_cuda_batch *batch, ui
     if (status) return status;
     if (type == EMB_DTYPE_F16) return add_run<emb_f16>(out, a, batch, hidden, s);
     return add_run<emb_bf16>(out, a, batch, hidden, s);
-}
-
-template <typename T>
-static int gelu_run(void *out, const void *in, const emb_cuda_batch *batch, uint32_t cols,
-                    cudaStream_t stream) {
-    uint64_t vectors = (uint64_t)batch->tokens_max * cols / 8;
-    return emb_launch(gelu_kernel<T>, dim3((uint32_t)((vectors + 255) / 256)), 256, 0, batch,
-                      stream, (T *)out, (const T *)in, batch->counts, cols);
-}
-
-int emb_cuda_train_gelu(void *out, const void *in, uint32_t cols, const emb_cuda_batch *batch,
-                        emb_dtype type, void *stream) {
-    cudaStream_t s = (cudaStream_t)stream;
-    if (!cols || cols % 8) return cudaErrorInvalidValue;
-    if (type == EMB_DTYPE_F16) return gelu_run<emb_f16>(out, in, batch, cols, s);
-    if (type == EMB_DTYPE_BF16) return gelu_run<emb_bf16>(out, in, batch, cols, s);
-    return cudaErrorNotSupported;
 }

@@ -26,10 +26,6 @@ int emb_cuda_train_drop(void *out, const void *in, const emb_train_cuda_drop *dr
 int emb_cuda_train_add(void *out, const void *a, const emb_cuda_batch *batch, uint32_t hidden,
                        emb_dtype type, void *stream);
 
-/* out [tokens, cols] = GELU(in), the erf form. cols: a multiple of 8. */
-int emb_cuda_train_gelu(void *out, const void *in, uint32_t cols, const emb_cuda_batch *batch,
-                        emb_dtype type, void *stream);
-
 #ifdef __cplusplus
 }
 #endif

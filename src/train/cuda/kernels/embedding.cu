@@ -1,18 +1,21 @@
-/* embed.cu - embedding of a training batch from the f32 tables, and its gradient back to them.
+/* embedding.cu - embedding of a training batch from the f32 tables, and its gradient back to them.
  *
  * Forwards a warp takes a token. Backwards the tokens come sorted by id, so that each row of a
- * table has one writer and its sum one order: a warp takes a word with few tokens, a block one with
- * many, each for a slice of the columns, and likewise a position of all chunks.
+ * table has one writer and its sum one order: a warp takes a word with few tokens; of a word with
+ * many, and of a position of all chunks, a block takes a slice of the columns.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/kernels/device.cuh"
 #include "train/cuda/kernels/ends.h"
 
 #define EMBED_WARPS 4
-#define BACK_WARPS  8
+#define FEW         32 /* tokens of a word that a warp adds alone */
+#define FEW_WARPS   8
+#define FEW_BLOCKS  1024
+#define BACK_WARPS  16
 #define SLICE       64 /* columns of a block: eight lanes of eight */
-#define WORD_FEW    64 /* tokens of a word that a warp adds alone */
-#define WORD_BLOCKS 1024
+#define BATCH       8  /* rows that a thread waits for at once */
+#define MANY_BLOCKS 96 /* that share a slice of the frequent words */
 
 /* ---- forwards -------------------------------------------------------------------------------- */
 
@@ -23,7 +26,7 @@ struct tables {
 
 /* One warp per token; a lane holds VECTORS groups of eight columns. */
 template <typename T, int VECTORS>
-static __global__ void __launch_bounds__(32 * EMBED_WARPS)
+static __global__ void __launch_bounds__(32 * EMBED_WARPS, 6)
     embed_kernel(T *out, T *sums, const uint32_t *ids, const uint32_t *indices,
                  const uint32_t *counts, tables t, emb_cuda_norm norm, uint32_t hidden) {
     emb_kernel_begin();
@@ -118,6 +121,28 @@ static __device__ __forceinline__ void add_to(float *out, const float (&sums)[8]
     emb_store8(out, x);
 }
 
+/* Eight columns of BATCH rows of d_sum, all of which are on their way before the first is added;
+ * none where `valid` has no bit. */
+template <typename T>
+static __device__ __forceinline__ void add_batch(float (&sums)[8], const T *d_sum,
+                                                 const uint32_t (&tokens)[BATCH], uint32_t valid,
+                                                 uint32_t hidden, uint32_t col) {
+    uint4 raw[BATCH];
+#pragma unroll
+    for (int j = 0; j < BATCH; j++) {
+        raw[j] = make_uint4(0, 0, 0, 0);
+        if (valid >> j & 1) {
+            raw[j] = *reinterpret_cast<const uint4 *>(d_sum + (uint64_t)tokens[j] * hidden + col);
+        }
+    }
+#pragma unroll
+    for (int j = 0; j < BATCH; j++) {
+        float x[8];
+        emb_load8(x, reinterpret_cast<const T *>(&raw[j]));
+        for (int i = 0; i < 8; i++) sums[i] += x[i];
+    }
+}
+
 /* Sums tokens `first`, `first` + step, ... of a group of `count`. */
 template <typename T>
 static __device__ __forceinline__ void
@@ -125,66 +150,105 @@ add_tokens(float (&sums)[8], const T *d_sum, const uint32_t *tokens, uint32_t co
            uint32_t step, uint32_t hidden, uint32_t col) {
     for (int i = 0; i < 8; i++) sums[i] = 0;
     if (col >= hidden) return;
-#pragma unroll 4
-    for (uint32_t k = first; k < count; k += step) {
-        float x[8];
-        emb_load8(x, d_sum + (uint64_t)tokens[k] * hidden + col);
-        for (int i = 0; i < 8; i++) sums[i] += x[i];
+    for (uint32_t k = first; k < count; k += BATCH * step) {
+        uint32_t batch[BATCH], valid = 0;
+#pragma unroll
+        for (int j = 0; j < BATCH; j++) {
+            bool inside = k + j * step < count;
+            batch[j] = inside ? tokens[k + j * step] : 0;
+            valid |= (uint32_t)inside << j;
+        }
+        add_batch<T>(sums, d_sum, batch, valid, hidden, col);
     }
 }
 
-/* Frequent words stand side by side in vocabularies, so the groups of a block lie far apart. */
-template <typename T>
-static __global__ void __launch_bounds__(32 * BACK_WARPS)
-    words_back_kernel(float *d_words, const T *d_sum, emb_train_cuda_words order, uint32_t hidden) {
+/* Words of at most FEW tokens: a warp takes a whole row, onto which it adds the tokens. */
+template <typename T, int VECTORS>
+static __global__ void __launch_bounds__(32 * FEW_WARPS, VECTORS <= 4 ? 4 : 3)
+    few_back_kernel(float *d_words, const T *d_sum, emb_train_cuda_words order, uint32_t hidden) {
     emb_kernel_begin();
-    slice_place at = place_of_thread();
-    uint32_t count = order.groups_count[0], apart = (count + BACK_WARPS - 1) / BACK_WARPS;
-    float sums[8];
-    for (uint32_t first = blockIdx.x; first < apart; first += gridDim.x) {
-        uint32_t group = at.warp * apart + first;
-        uint32_t start = group < count ? order.groups[group] : 0;
-        uint32_t tokens = group < count ? order.groups[group + 1] - start : 0;
-        if (tokens && tokens <= WORD_FEW) {
-            add_tokens<T>(sums, d_sum, order.tokens + start, tokens, at.row, 4, hidden, at.col);
-            add_rows(sums);
-            if (at.row == 0 && at.col < hidden) {
-                add_to(d_words + (uint64_t)order.ids[group] * hidden + at.col, sums);
+    uint32_t count = order.groups_count[0], lane = threadIdx.x & 31;
+    for (uint32_t group = blockIdx.x * FEW_WARPS + (threadIdx.x >> 5); group < count;
+         group += gridDim.x * FEW_WARPS) {
+        uint32_t start = order.groups[group], tokens = order.groups[group + 1] - start;
+        if (tokens > FEW) continue;
+        float *row = d_words + (uint64_t)order.ids[group] * hidden, sums[VECTORS][8];
+#pragma unroll
+        for (int v = 0; v < VECTORS; v++) {
+            uint32_t col = (v * 32 + lane) * 8;
+            if (col < hidden) emb_load8(sums[v], row + col);
+        }
+#pragma unroll(VECTORS <= 2 ? 4 : 2)
+        for (uint32_t k = 0; k < tokens; k++) {
+            const T *from = d_sum + (uint64_t)order.tokens[start + k] * hidden;
+#pragma unroll
+            for (int v = 0; v < VECTORS; v++) {
+                uint32_t col = (v * 32 + lane) * 8;
+                if (col >= hidden) continue;
+                float x[8];
+                emb_load8(x, from + col);
+                for (int i = 0; i < 8; i++) sums[v][i] += x[i];
             }
         }
-        for (int w = 0; w < BACK_WARPS; w++) {
-            group = w * apart + first;
-            if (group >= count) break;
-            start = order.groups[group], tokens = order.groups[group + 1] - start;
-            if (tokens <= WORD_FEW) continue;
+#pragma unroll
+        for (int v = 0; v < VECTORS; v++) {
+            uint32_t col = (v * 32 + lane) * 8;
+            if (col < hidden) emb_store8(row + col, sums[v]);
+        }
+    }
+}
+
+/* The others: a block takes every so many-th group, for frequent words stand side by side in
+ * vocabularies, and looks at one a thread for those that it has to add. */
+template <typename T>
+static __global__ void __launch_bounds__(32 * BACK_WARPS, 2)
+    many_back_kernel(float *d_words, const T *d_sum, emb_train_cuda_words order, uint32_t hidden) {
+    __shared__ uint32_t found[32 * BACK_WARPS], found_count;
+    emb_kernel_begin();
+    slice_place at = place_of_thread();
+    uint32_t count = order.groups_count[0];
+    for (uint32_t first = blockIdx.x; first < count; first += gridDim.x * blockDim.x) {
+        uint32_t group = first + threadIdx.x * gridDim.x;
+        if (threadIdx.x == 0) found_count = 0;
+        __syncthreads();
+        if (group < count && order.groups[group + 1] - order.groups[group] > FEW) {
+            found[atomicAdd(&found_count, 1)] = group; /* in any order: each is a row of its own */
+        }
+        __syncthreads();
+        for (uint32_t i = 0; i < found_count; i++) {
+            uint32_t start = order.groups[found[i]], tokens = order.groups[found[i] + 1] - start;
+            float sums[8];
             add_tokens<T>(sums, d_sum, order.tokens + start, tokens, at.warp * 4 + at.row,
                           4 * BACK_WARPS, hidden, at.col);
             add_warps(sums, at);
             if (threadIdx.x < 8 && at.col < hidden) {
-                add_to(d_words + (uint64_t)order.ids[group] * hidden + at.col, sums);
+                add_to(d_words + (uint64_t)order.ids[found[i]] * hidden + at.col, sums);
             }
         }
+        __syncthreads(); /* all have read what was found */
     }
 }
 
 /* A block takes a position of all chunks that are long enough. */
 template <typename T>
-static __global__ void __launch_bounds__(32 * BACK_WARPS)
+static __global__ void __launch_bounds__(32 * BACK_WARPS, 2)
     positions_back_kernel(float *d_positions, float *partials, const T *d_sum,
                           const uint32_t *counts, const uint32_t *starts, uint32_t hidden) {
     emb_kernel_begin();
     slice_place at = place_of_thread();
     uint32_t position = blockIdx.x, chunks = counts[1];
     float sums[8] = {};
-    if (at.col < hidden) {
-#pragma unroll 4
-        for (uint32_t c = at.warp * 4 + at.row; c < chunks; c += 4 * BACK_WARPS) {
-            uint32_t token = starts[c] + position;
-            if (token >= starts[c + 1]) continue;
-            float x[8];
-            emb_load8(x, d_sum + (uint64_t)token * hidden + at.col);
-            for (int i = 0; i < 8; i++) sums[i] += x[i];
+    for (uint32_t c = at.warp * 4 + at.row; c < chunks && at.col < hidden;
+         c += BATCH * 4 * BACK_WARPS) {
+        uint32_t tokens[BATCH], valid = 0;
+#pragma unroll
+        for (int j = 0; j < BATCH; j++) {
+            uint32_t chunk = c + j * 4 * BACK_WARPS;
+            bool inside = chunk < chunks;
+            tokens[j] = inside ? starts[chunk] + position : 0;
+            valid |= (uint32_t)(inside && tokens[j] < starts[chunk + 1]) << j;
         }
+        add_batch<T>(sums, d_sum, tokens, valid, hidden, at.col);
     }
     add_warps(sums, at);
     if (threadIdx.x >= 8 || at.col >= hidden) return;
@@ -194,7 +258,7 @@ static __global__ void __launch_bounds__(32 * BACK_WARPS)
 }
 
 /* Adds the sums of all positions to row 0 of the token types; a block takes 32 columns. */
-static __global__ void __launch_bounds__(32 * BACK_WARPS)
+static __global__ void __launch_bounds__(32 * BACK_WARPS, 2)
     token_types_back_kernel(float *d_token_types, const float *partials, uint32_t positions,
                             uint32_t hidden) {
     __shared__ float parts[BACK_WARPS][32];
@@ -220,10 +284,17 @@ static int embed_back_run(float *d_words, float *d_positions, float *d_token_typ
                           const emb_train_cuda_words *order, uint32_t positions_max,
                           uint32_t hidden, cudaStream_t stream) {
     uint32_t slices = (hidden + SLICE - 1) / SLICE, threads = 32 * BACK_WARPS;
-    uint32_t blocks = (batch->tokens_max + BACK_WARPS - 1) / BACK_WARPS;
-    if (blocks > WORD_BLOCKS) blocks = WORD_BLOCKS;
-    int status = emb_launch(words_back_kernel<T>, dim3(blocks, slices), threads, 0, batch, stream,
-                            d_words, (const T *)d_sum, *order, hidden);
+    uint32_t blocks = (batch->tokens_max + FEW_WARPS - 1) / FEW_WARPS;
+    void (*few)(float *, const T *, emb_train_cuda_words, uint32_t) =
+        hidden <= 512    ? few_back_kernel<T, 2>
+        : hidden <= 1024 ? few_back_kernel<T, 4>
+                         : few_back_kernel<T, 6>;
+    if (blocks > FEW_BLOCKS) blocks = FEW_BLOCKS;
+    int status = emb_launch(few, dim3(blocks), 32 * FEW_WARPS, 0, batch, stream, d_words,
+                            (const T *)d_sum, *order, hidden);
+    if (status) return status;
+    status = emb_launch(many_back_kernel<T>, dim3(MANY_BLOCKS, slices), threads, 0, batch, stream,
+                        d_words, (const T *)d_sum, *order, hidden);
     if (status) return status;
     status = emb_launch(positions_back_kernel<T>, dim3(positions_max, slices), threads, 0, batch,
                         stream, d_positions, d_token_types ? partials : NULL, (const T *)d_sum,
@@ -238,7 +309,8 @@ int emb_cuda_train_embed_back(float *d_words, float *d_positions, float *d_token
                               const emb_train_cuda_words *order, uint32_t positions_max,
                               uint32_t hidden, emb_dtype type, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
-    if (hidden == 0 || hidden % 8 || !positions_max) return cudaErrorInvalidValue;
+    if (hidden == 0 || hidden % 8 || hidden > EMB_CUDA_HIDDEN_MAX) return cudaErrorInvalidValue;
+    if (!positions_max) return cudaErrorInvalidValue;
     if (d_token_types && !partials) return cudaErrorInvalidValue;
     if (type == EMB_DTYPE_F16) {
         return embed_back_run<emb_f16>(d_words, d_positions, d_token_types, partials, d_sum, batch,

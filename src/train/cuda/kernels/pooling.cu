@@ -1,4 +1,5 @@
-/* pool.cu - training's pooling: vectors of the activations' type, and the gradient of the tokens.
+/* pooling.cu - training's pooling: vectors of the activations' type, and the gradient of the
+ * tokens.
  *
  * Backwards a block takes a chunk and pools it again where the gradient needs its vector or length.
  *
