@@ -241,9 +241,12 @@ EMB_WGMMA(emb_wgmma_turned, emb_bf16, float, EMB_SUMS_F, "k16.f32.bf16.bf16", ",
 #define EMB_NAMES32                                                                                \
     EMB_NAMES16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 
-/* scores [64, 64] = a [64, 16] * b [64, 16]^T, plus what they were if `add`. */
+/* scores [64, 64] = a [64, 16] * b [64, 16]^T, plus what they were if `add`; or 32 columns. */
 template <typename T>
 static __device__ __forceinline__ void emb_wgmma_scores(float (&d)[8][4], uint64_t a, uint64_t b,
+                                                        int add);
+template <typename T>
+static __device__ __forceinline__ void emb_wgmma_scores(float (&d)[4][4], uint64_t a, uint64_t b,
                                                         int add);
 /* context [64, D] += a [64, 16], packed in registers, * b [16, D]. */
 template <typename T>
@@ -261,6 +264,15 @@ static __device__ __forceinline__ void emb_wgmma_values(float (&d)[4][4], const 
                      "wgmma.mma_async.sync.aligned.m64n64k16.f32." NAME "." NAME " {" EMB_NAMES32  \
                      "}, %32, %33, p, 1, 1, 0, 0;\n}\n"                                            \
                      : EMB_SUMS16(d, 0), EMB_SUMS16(d, 4)                                          \
+                     : "l"(a), "l"(b), "r"(add));                                                  \
+    }                                                                                              \
+    template <>                                                                                    \
+    __device__ __forceinline__ void emb_wgmma_scores<T>(float(&d)[4][4], uint64_t a, uint64_t b,   \
+                                                        int add) {                                 \
+        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"                                  \
+                     "wgmma.mma_async.sync.aligned.m64n32k16.f32." NAME "." NAME " {" EMB_NAMES16  \
+                     "}, %16, %17, p, 1, 1, 0, 0;\n}\n"                                            \
+                     : EMB_SUMS16(d, 0)                                                            \
                      : "l"(a), "l"(b), "r"(add));                                                  \
     }                                                                                              \
     template <>                                                                                    \

@@ -28,16 +28,16 @@ uint64_t emb_cuda_train_attention_scratch(const emb_cuda_heads *heads, const emb
 
 template <typename T>
 static int run(emb_attention_back<T> &p, float *d_relative, uint32_t chunk_tokens_max,
-               const emb_cuda_batch *batch, cudaStream_t stream) {
+               const emb_cuda_batch *batch, bool hopper, cudaStream_t stream) {
     p.whole_max = d_relative || p.head_dim > 64 ? 0 : WHOLE_MAX;
     if (p.whole_max) {
-        int status = emb_attention_back_whole(p, batch, stream);
+        int status = emb_attention_back_whole(p, batch, hopper, stream);
         if (status) return status;
     }
     if (chunk_tokens_max <= p.whole_max) return 0;
-    int status = emb_attention_back_queries(p, d_relative, batch, stream);
+    int status = emb_attention_back_queries(p, d_relative, batch, hopper, stream);
     if (status) return status;
-    return emb_attention_back_keys(p, batch, stream);
+    return emb_attention_back_keys(p, batch, hopper, stream);
 }
 
 template <typename T>
@@ -58,7 +58,7 @@ static int typed(void *d_qkv, float *d_relative, void *scratch, const void *d_ou
     p.groups = groups_of(heads, device);
     p.scale = 1.0f / sqrtf((float)heads->head_dim);
     p.drop = emb_drop_rule_make(drop);
-    return run(p, d_relative, chunk_tokens_max, batch, stream);
+    return run(p, d_relative, chunk_tokens_max, batch, device->capability == 90, stream);
 }
 
 int emb_cuda_train_attention_back(void *d_qkv, float *d_relative, void *scratch, const void *d_out,

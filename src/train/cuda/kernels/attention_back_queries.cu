@@ -4,9 +4,11 @@
  * Leaves the dots of out and d_out for attention_back_keys.cu. With a gradient of the bias a block
  * works on a run of tiles and adds up, in their order, the diagonals of the scores' gradients in a
  * row of its own; at the end the rows of all blocks are added in the order of the blocks.
+ * Legend: U the unit that multiplies, emb_back_mma or emb_back_wgmma.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "train/cuda/kernels/back.cuh"
+#include "train/cuda/kernels/back_mma.cuh"
+#include "train/cuda/kernels/back_wgmma.cuh"
 
 #define BLOCK 64 /* keys brought at a time */
 
@@ -18,94 +20,64 @@ template <int D> struct shared {
     unsigned char gradients[QUERIES * BLOCK * 2]; /* [queries, keys], only for those of the bias */
 };
 
-/* A warp's 16 queries. */
-template <int D, bool HELD> struct query_rows {
-    emb_operand<D, HELD> queries, d_out;
-    float d_queries[D / 8][4], offsets[2], dots[2];
-    uint2 keys[2];  /* of dropout */
-    uint32_t first; /* query of the chunk */
-};
+template <typename U, typename T, int D>
+static __device__ __forceinline__ void load_queries(shared<D> &s, const emb_attention_back<T> &p,
+                                                    const emb_head_back<T> &h, uint32_t first) {
+    constexpr int THREADS = EMB_BACK_THREADS<D>, PAD = U::PAD;
+    uint32_t stride = 3 * p.hidden, count = min(h.count - first, (uint32_t)shared<D>::QUERIES);
+    uint64_t at = (uint64_t)first * p.hidden;
+    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.queries), h.queries + 3 * at, stride, count,
+                                      p.head_dim);
+    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.d_out), h.d_out + at, p.hidden, count,
+                                      p.head_dim);
+    emb_dot_rows<T, D, THREADS, PAD>(s.dots, h.out + at, h.d_out + at, p.hidden, count, p.head_dim);
+}
 
-template <typename T, int D>
+template <typename U, typename T, int D>
 static __device__ __forceinline__ void load_keys(shared<D> &s, const emb_attention_back<T> &p,
                                                  const emb_head_back<T> &h, uint32_t first,
                                                  uint32_t stage) {
-    constexpr int THREADS = EMB_BACK_THREADS<D>;
+    constexpr int THREADS = EMB_BACK_THREADS<D>, PAD = U::PAD;
     uint32_t count = min(h.count - first, (uint32_t)BLOCK), stride = 3 * p.hidden;
     const T *from = h.queries + (uint64_t)first * stride + p.hidden;
-    emb_load_rows<T, D, THREADS>(emb_shared(s.keys[stage]), from, stride, count, p.head_dim);
-    emb_load_rows<T, D, THREADS>(emb_shared(s.values[stage]), from + p.hidden, stride, count,
-                                 p.head_dim);
+    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.keys[stage]), from, stride, count, p.head_dim);
+    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.values[stage]), from + p.hidden, stride, count,
+                                      p.head_dim);
 }
 
-template <typename T, int D, bool DROP, bool HELD>
-static __device__ __forceinline__ void begin(query_rows<D, HELD> &own, const shared<D> &s,
+template <typename T, bool DROP>
+static __device__ __forceinline__ void begin(emb_query_rows &own, const float *dots,
                                              const emb_head_back<T> &h, uint32_t warp_row,
                                              uint32_t first_query) {
     uint32_t row = warp_row + ((threadIdx.x & 31) >> 2);
-    own.queries.take(emb_shared(s.queries), warp_row);
-    own.d_out.take(emb_shared(s.d_out), warp_row);
     own.first = first_query + warp_row;
-#pragma unroll
-    for (int d = 0; d < D / 8; d++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) own.d_queries[d][i] = 0;
-    }
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         uint32_t query = first_query + row + half * 8;
         own.offsets[half] = query < h.count ? -h.log_sums[query] * LOG2E : 0.0f;
-        own.dots[half] = s.dots[row + half * 8];
+        own.dots[half] = dots[row + half * 8];
         if (DROP) own.keys[half] = emb_drop_row(h.drop, query);
     }
 }
 
-/* Gradients of scores [16 queries, 16 keys] of queries and keys of the chunk. */
-template <typename T, bool DROP, int D, bool HELD>
+/* Sums over the keys of a block for the warp's queries. */
+template <typename U, typename T, int D, bool DROP>
 static __device__ __forceinline__ void
-pairs(float (&scores)[2][4], float (&gradients)[2][4], const emb_attention_back<T> &p,
-      const emb_head_back<T> &h, const query_rows<D, HELD> &own, uint32_t first_key) {
-    uint32_t lane = threadIdx.x & 31;
-#pragma unroll
-    for (int n = 0; n < 2; n++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint32_t k = first_key + n * 8 + (lane & 3) * 2 + (i & 1), half = i >> 1;
-            uint32_t q = own.first + (lane >> 2) + half * 8;
-            float more = own.offsets[half];
-            if (h.bias && k < h.count && q < h.count) {
-                more = fmaf(h.bias[(int)k - (int)q], LOG2E, more);
-            }
-            if (k >= h.count) more = -INFINITY;
-            float kept = DROP ? emb_drop_factor(p.drop, own.keys[half], k) : 1.0f;
-            emb_pair_back(scores[n][i], gradients[n][i], p.scale * LOG2E, more, own.dots[half],
-                          kept);
-        }
-    }
-}
-
-/* Adds up a block's 64 keys for the warp's queries. */
-template <typename T, int D, bool DROP, bool HELD>
-static __device__ __forceinline__ void
-step(query_rows<D, HELD> &own, shared<D> &s, const emb_attention_back<T> &p,
-     const emb_head_back<T> &h, uint32_t stage, uint32_t warp_row, uint32_t first_key) {
-    uint32_t lane = threadIdx.x & 31, count = min(h.count - first_key, (uint32_t)BLOCK);
+sum_keys(float (&d_queries)[D / 8][4], shared<D> &s, const typename U::template operands<D> &tiles,
+         const emb_query_rows &own, const emb_attention_back<T> &p, const emb_head_back<T> &h,
+         uint32_t stage, uint32_t warp_row, uint32_t first) {
+    constexpr int STEP = U::STEP;
     uint32_t keys = emb_shared(s.keys[stage]), values = emb_shared(s.values[stage]);
-    for (uint32_t key = 0; key < count; key += 16) {
-        float scores[2][4], gradients[2][4];
-        uint32_t packed[4];
-        emb_multiply_rows<T, D>(scores, own.queries, keys, key);
-        emb_multiply_rows<T, D>(gradients, own.d_out, values, key);
-        pairs<T, DROP>(scores, gradients, p, h, own, first_key + key);
-        emb_pack_operand<T>(packed, gradients);
-        emb_add_rows<T, D>(own.d_queries, packed, keys, key);
-        if (!p.partial) continue;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint32_t row = warp_row + (lane >> 2) + (i & 1) * 8, piece = key / 8 + i / 2;
-            *reinterpret_cast<uint32_t *>(s.gradients + emb_swizzle<BLOCK / 8>(row, piece) +
-                                          (lane & 3) * 4) = packed[i];
-        }
+    uint32_t count = min(h.count - first, (uint32_t)BLOCK);
+    for (uint32_t row = 0; row < count; row += STEP) {
+        float scores[STEP / 8][4], gradients[STEP / 8][4];
+        uint32_t packed[STEP / 16][4];
+        U::template multiply<T, D>(scores, gradients, tiles, keys, values, row);
+        emb_query_pairs<T, DROP, STEP>(scores, gradients, p, h, own, first + row);
+        emb_pack_operand<T, STEP>(packed, gradients);
+        U::template add<T, D>(d_queries, packed, keys, row);
+        if (p.partial) emb_store_operand<BLOCK / 8, STEP>(s.gradients, packed, warp_row, row);
+        U::added(d_queries);
     }
 }
 
@@ -126,71 +98,74 @@ add_diagonals(float *sums, const shared<D> &s, uint32_t queries, uint32_t keys, 
     }
 }
 
-template <typename T, int D, bool DROP>
+template <typename U, typename T, int D, bool DROP>
 static __device__ __forceinline__ void work(shared<D> &s, const emb_attention_back<T> &p,
                                             const emb_head_back<T> &h, float *diagonals,
                                             uint32_t first_query) {
-    constexpr int THREADS = EMB_BACK_THREADS<D>;
     uint32_t warp_row = (threadIdx.x >> 5) * 16, stride = 3 * p.hidden, stage = 0;
     uint32_t rows = min(h.count - first_query, (uint32_t)shared<D>::QUERIES);
-    uint64_t at = (uint64_t)first_query * stride, out_at = (uint64_t)first_query * p.hidden;
-    query_rows<D, EMB_BACK_HELD<D>> own;
-    emb_load_rows<T, D, THREADS>(emb_shared(s.queries), h.queries + at, stride, rows, p.head_dim);
-    emb_load_rows<T, D, THREADS>(emb_shared(s.d_out), h.d_out + out_at, p.hidden, rows, p.head_dim);
-    load_keys<T, D>(s, p, h, 0, 0);
+    bool idle = warp_row / U::PAD * U::PAD >= rows; /* none of the unit's rows */
+    float d_queries[D / 8][4] = {};
+    typename U::template operands<D> tiles;
+    emb_query_rows own;
+    load_queries<U, T, D>(s, p, h, first_query);
+    load_keys<U, T, D>(s, p, h, 0, 0);
     emb_copy_commit();
-    emb_dot_rows<T, D, THREADS>(s.dots, h.out + out_at, h.d_out + out_at, p.hidden, rows,
-                                p.head_dim);
     for (uint32_t first = 0; first < h.count; first += BLOCK, stage ^= 1) {
-        if (first + BLOCK < h.count) load_keys<T, D>(s, p, h, first + BLOCK, stage ^ 1);
+        if (first + BLOCK < h.count) load_keys<U, T, D>(s, p, h, first + BLOCK, stage ^ 1);
         emb_copy_commit();
         emb_copy_wait<1>();
+        U::publish();
         __syncthreads();
-        if (warp_row < rows) {
-            if (first == 0) begin<T, D, DROP>(own, s, h, warp_row, first_query);
-            step<T, D, DROP>(own, s, p, h, stage, warp_row, first);
+        if (first == 0) {
+            tiles.take(emb_shared(s.queries), emb_shared(s.d_out), warp_row);
+            begin<T, DROP>(own, s.dots, h, warp_row, first_query);
+        }
+        if (!idle) {
+            sum_keys<U, T, D, DROP>(d_queries, s, tiles, own, p, h, stage, warp_row, first);
         }
         __syncthreads();
         if (!p.partial) continue;
         add_diagonals<T, D>(diagonals, s, rows, min(h.count - first, (uint32_t)BLOCK),
                             (int)first - (int)first_query);
     }
-    for (uint32_t i = threadIdx.x; i < rows; i += THREADS) h.dots[first_query + i] = s.dots[i];
-    if (warp_row < rows) {
-        T *to = emb_head_gradient(p, h);
-        emb_stage_rows<T, D>(s.queries, own.d_queries, p.scale, warp_row);
-        __syncwarp();
-        emb_write_rows<T, D>(to + at, stride, s.queries, warp_row, rows, p.head_dim);
+    rows = min(h.count - first_query, (uint32_t)shared<D>::QUERIES);
+    for (uint32_t i = threadIdx.x; i < rows; i += EMB_BACK_THREADS<D>) {
+        h.dots[first_query + i] = s.dots[i];
     }
+    T *to = emb_head_gradient(p, h) + (uint64_t)first_query * stride;
+    emb_stage_rows<T, D>(s.queries, d_queries, p.scale, warp_row);
+    __syncwarp();
+    emb_write_rows<T, D>(to, stride, s.queries, warp_row, rows, p.head_dim);
     __syncthreads(); /* the next tile's rows may be brought */
 }
 
-template <typename T, int D, bool DROP>
+template <typename U, typename T, int D, bool DROP>
 static __global__ void __launch_bounds__(EMB_BACK_THREADS<D>, EMB_BACK_RESIDENT<D>)
     queries_kernel(emb_attention_back<T> p) {
-#if __CUDA_ARCH__ >= 800
-    extern __shared__ __align__(128) unsigned char memory[];
-    emb_kernel_begin();
-    uint32_t part = blockIdx.x / p.heads, head = blockIdx.x % p.heads, tiles = p.tiles[0].x;
-    uint32_t first = part, end = min(part + 1, tiles), span = 2 * p.relative_tokens - 1;
-    float *diagonals = NULL;
-    if (p.partial) {
-        first = (uint32_t)((uint64_t)tiles * part / p.groups);
-        end = (uint32_t)((uint64_t)tiles * (part + 1) / p.groups);
-        diagonals = p.partial + (uint64_t)blockIdx.x * span;
-        for (uint32_t i = threadIdx.x; i < span; i += EMB_BACK_THREADS<D>) diagonals[i] = 0;
-        diagonals += p.relative_tokens - 1;
-        __syncthreads();
+    if constexpr (U::RUNS) {
+        extern __shared__ __align__(1024) unsigned char memory[];
+        emb_kernel_begin();
+        uint32_t part = blockIdx.x / p.heads, head = blockIdx.x % p.heads, tiles = p.tiles[0].x;
+        uint32_t first = part, end = min(part + 1, tiles), span = 2 * p.relative_tokens - 1;
+        float *diagonals = NULL;
+        if (p.partial) {
+            first = (uint32_t)((uint64_t)tiles * part / p.groups);
+            end = (uint32_t)((uint64_t)tiles * (part + 1) / p.groups);
+            diagonals = p.partial + (uint64_t)blockIdx.x * span;
+            for (uint32_t i = threadIdx.x; i < span; i += EMB_BACK_THREADS<D>) diagonals[i] = 0;
+            diagonals += p.relative_tokens - 1;
+            __syncthreads();
+        }
+        for (uint32_t number = first; number < end; number++) {
+            uint4 tile = p.tiles[1 + number];
+            if (tile.y <= p.whole_max || tile.z % shared<D>::QUERIES) continue;
+            emb_head_back<T> h = emb_head_back_make(p, tile.x, tile.y, tile.w, head, DROP);
+            work<U, T, D, DROP>(*reinterpret_cast<shared<D> *>(memory), p, h, diagonals, tile.z);
+        }
+    } else {
+        __trap(); /* refused before any launch */
     }
-    for (uint32_t number = first; number < end; number++) {
-        uint4 tile = p.tiles[1 + number];
-        if (tile.y <= p.whole_max || tile.z % shared<D>::QUERIES) continue;
-        emb_head_back<T> h = emb_head_back_make(p, tile.x, tile.y, tile.w, head, DROP);
-        work<T, D, DROP>(*reinterpret_cast<shared<D> *>(memory), p, h, diagonals, tile.z);
-    }
-#else
-    __trap(); /* refused before any launch */
-#endif
 }
 
 static __global__ void __launch_bounds__(256)
@@ -203,10 +178,10 @@ static __global__ void __launch_bounds__(256)
     d_relative[i] = sum;
 }
 
-template <typename T, int D>
+template <typename U, typename T, int D>
 static int queries_launch(const emb_attention_back<T> &p, float *d_relative,
                           const emb_cuda_batch *batch, cudaStream_t stream) {
-    auto kernel = p.drop.limit ? queries_kernel<T, D, true> : queries_kernel<T, D, false>;
+    auto kernel = p.drop.limit ? queries_kernel<U, T, D, true> : queries_kernel<U, T, D, false>;
     uint32_t tiles = batch->tokens_max / EMB_CUDA_QUERY_ROWS + batch->chunks_max;
     uint32_t bytes = sizeof(shared<D>), count = p.heads * (2 * p.relative_tokens - 1);
     if (!d_relative) {
@@ -222,13 +197,19 @@ static int queries_launch(const emb_attention_back<T> &p, float *d_relative,
 
 template <typename T>
 int emb_attention_back_queries(const emb_attention_back<T> &p, float *d_relative,
-                               const emb_cuda_batch *batch, cudaStream_t stream) {
-    if (p.head_dim <= 32) return queries_launch<T, 32>(p, d_relative, batch, stream);
-    if (p.head_dim <= 64) return queries_launch<T, 64>(p, d_relative, batch, stream);
-    return queries_launch<T, 128>(p, d_relative, batch, stream);
+                               const emb_cuda_batch *batch, bool hopper, cudaStream_t stream) {
+    if (p.head_dim > 64) return queries_launch<emb_back_mma, T, 128>(p, d_relative, batch, stream);
+    if (hopper) {
+        if (p.head_dim > 32) {
+            return queries_launch<emb_back_wgmma, T, 64>(p, d_relative, batch, stream);
+        }
+        return queries_launch<emb_back_wgmma, T, 32>(p, d_relative, batch, stream);
+    }
+    if (p.head_dim <= 32) return queries_launch<emb_back_mma, T, 32>(p, d_relative, batch, stream);
+    return queries_launch<emb_back_mma, T, 64>(p, d_relative, batch, stream);
 }
 
 template int emb_attention_back_queries(const emb_attention_back<emb_f16> &, float *,
-                                        const emb_cuda_batch *, cudaStream_t);
+                                        const emb_cuda_batch *, bool, cudaStream_t);
 template int emb_attention_back_queries(const emb_attention_back<emb_bf16> &, float *,
-                                        const emb_cuda_batch *, cudaStream_t);
+                                        const emb_cuda_batch *, bool, cudaStream_t);

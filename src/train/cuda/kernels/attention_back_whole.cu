@@ -3,9 +3,11 @@
  *
  * Each of its eight warps sums over all queries for 16 keys, and leaves the gradients of the scores
  * in shared memory; from there each multiplies those of 16 queries with all keys.
+ * Legend: U the unit that multiplies, emb_back_mma or emb_back_wgmma.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "train/cuda/kernels/back.cuh"
+#include "train/cuda/kernels/back_mma.cuh"
+#include "train/cuda/kernels/back_wgmma.cuh"
 
 #define THREADS 256
 #define ROWS    128
@@ -17,66 +19,87 @@ template <int D> struct shared {
     emb_query_facts<ROWS> facts;
 };
 
-template <typename T, int D, bool DROP>
+template <typename U, typename T, int D, bool DROP>
 static __device__ __forceinline__ void load_chunk(shared<D> &s, const emb_attention_back<T> &p,
                                                   const emb_head_back<T> &h) {
-    uint32_t stride = 3 * p.hidden, padded = emb_round16(h.count);
-    emb_load_rows<T, D, THREADS>(emb_shared(s.queries), h.queries, stride, h.count, p.head_dim);
-    emb_load_rows<T, D, THREADS>(emb_shared(s.keys), h.queries + p.hidden, stride, h.count,
-                                 p.head_dim);
-    emb_load_rows<T, D, THREADS>(emb_shared(s.values), h.queries + 2 * p.hidden, stride, h.count,
-                                 p.head_dim);
-    emb_load_rows<T, D, THREADS>(emb_shared(s.d_out), h.d_out, p.hidden, h.count, p.head_dim);
+    constexpr int PAD = U::PAD;
+    uint32_t stride = 3 * p.hidden, padded = emb_round_up(h.count, PAD), dim = p.head_dim;
+    const T *keys = h.queries + p.hidden, *values = keys + p.hidden;
+    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.queries), h.queries, stride, h.count, dim);
+    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.keys), keys, stride, h.count, dim);
+    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.values), values, stride, h.count, dim);
+    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.d_out), h.d_out, p.hidden, h.count, dim);
     emb_copy_commit();
-    emb_dot_rows<T, D, THREADS>(s.facts.dots, h.out, h.d_out, p.hidden, h.count, p.head_dim);
+    emb_dot_rows<T, D, THREADS, PAD>(s.facts.dots, h.out, h.d_out, p.hidden, h.count, dim);
     for (uint32_t i = threadIdx.x; i < padded; i += THREADS) {
         s.facts.log_sums[i] = i < h.count ? h.log_sums[i] : 0.0f;
         if (DROP) s.facts.keys[i] = emb_drop_row(h.drop, i);
     }
     emb_copy_wait<0>();
+    U::publish();
+}
+
+/* Sums over all queries for the warp's keys. */
+template <typename U, typename T, int D, bool DROP>
+static __device__ __forceinline__ void sum_queries(shared<D> &s, const emb_attention_back<T> &p,
+                                                   const emb_head_back<T> &h, uint32_t warp_row) {
+    constexpr int STEP = U::STEP;
+    uint32_t queries = emb_shared(s.queries), d_out = emb_shared(s.d_out);
+    float d_keys[D / 8][4] = {}, d_values[D / 8][4] = {};
+    typename U::template operands<D> own;
+    own.take(emb_shared(s.keys), emb_shared(s.values), warp_row);
+    for (uint32_t query = 0; query < h.count; query += STEP) {
+        float scores[STEP / 8][4], gradients[STEP / 8][4];
+        uint32_t weights[STEP / 16][4], packed[STEP / 16][4];
+        U::template multiply<T, D>(scores, gradients, own, queries, d_out, query);
+        emb_key_pairs<T, DROP, STEP>(scores, gradients, p, h, s.facts, warp_row, query, query);
+        emb_pack_operand<T, STEP>(weights, scores);
+        emb_pack_operand<T, STEP>(packed, gradients);
+        U::template add<T, D>(d_values, weights, d_out, query);
+        U::template add<T, D>(d_keys, packed, queries, query);
+        emb_store_operand<ROWS / 8, STEP>(s.gradients, packed, warp_row, query);
+        U::added(d_values);
+        U::added(d_keys);
+    }
+    U::barrier(); /* warps read one another's values */
+    emb_stage_rows<T, D>(s.values, d_values, 1.0f, warp_row);
+    __syncthreads();
+    emb_stage_rows<T, D>(s.queries, d_keys, p.scale, warp_row);
 }
 
 /* d_queries [16, D] of the warp's queries = gradients^T * keys. */
-template <typename T, int D>
-static __device__ __forceinline__ void
-multiply_gradients(float (&d_queries)[D / 8][4], shared<D> &s, uint32_t warp_row, uint32_t count) {
+template <typename U, typename T, int D>
+static __device__ __forceinline__ void sum_keys(float (&d_queries)[D / 8][4], shared<D> &s,
+                                                uint32_t warp_row, uint32_t count) {
+    constexpr int STEP = U::STEP;
     uint32_t lane = threadIdx.x & 31;
     uint32_t row = ((lane >> 4) << 3) + (lane & 7), piece = warp_row / 8 + ((lane >> 3) & 1);
     uint32_t keys = emb_shared(s.keys), gradients = emb_shared(s.gradients);
-    for (uint32_t k = 0; k < count; k += 16) {
-        uint32_t a[4];
-        emb_ldmatrix_transposed(a, gradients + emb_swizzle<ROWS / 8>(row + k, piece));
-        emb_add_rows<T, D>(d_queries, a, keys, k);
+    for (uint32_t key = 0; key < count; key += STEP) {
+        uint32_t a[STEP / 16][4];
+#pragma unroll
+        for (int n = 0; n < STEP / 16; n++) {
+            emb_ldmatrix_transposed(a[n],
+                                    gradients + emb_swizzle<ROWS / 8>(row + key + n * 16, piece));
+        }
+        U::template add<T, D>(d_queries, a, keys, key);
+        U::added(d_queries);
     }
 }
 
-template <typename T, int D, bool DROP>
+template <typename U, typename T, int D, bool DROP>
 static __device__ __forceinline__ void work(shared<D> &s, const emb_attention_back<T> &p,
                                             const emb_head_back<T> &h) {
-    uint32_t lane = threadIdx.x & 31, warp_row = (threadIdx.x >> 5) * 16, stride = 3 * p.hidden;
-    bool idle = warp_row >= h.count;
-    emb_key_rows<D, EMB_BACK_HELD<D>> own;
-    if (!idle) {
-        own.begin(emb_shared(s.keys), emb_shared(s.values), warp_row, 0);
-        for (uint32_t query = 0; query < h.count; query += 16) {
-            uint32_t packed[4];
-            emb_key_step<T, D, DROP>(own, packed, p, h, s.facts, emb_shared(s.queries),
-                                     emb_shared(s.d_out), query, query);
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                uint32_t key = warp_row + (lane >> 2) + (i & 1) * 8, piece = query / 8 + i / 2;
-                *reinterpret_cast<uint32_t *>(s.gradients + emb_swizzle<ROWS / 8>(key, piece) +
-                                              (lane & 3) * 4) = packed[i];
-            }
-        }
-        emb_stage_rows<T, D>(s.values, own.d_values, 1.0f, warp_row);
+    uint32_t warp_row = (threadIdx.x >> 5) * 16, stride = 3 * p.hidden;
+    if (warp_row / U::PAD * U::PAD >= h.count) { /* none of the unit's rows */
+        U::barrier();
+        __syncthreads();
+        return;
     }
-    __syncthreads();
-    if (idle) return;
+    sum_queries<U, T, D, DROP>(s, p, h, warp_row);
     float d_queries[D / 8][4] = {};
+    sum_keys<U, T, D>(d_queries, s, warp_row, h.count);
     T *to = emb_head_gradient(p, h);
-    emb_stage_rows<T, D>(s.queries, own.d_keys, p.scale, warp_row);
-    multiply_gradients<T, D>(d_queries, s, warp_row, h.count);
     emb_stage_rows<T, D>(s.d_out, d_queries, p.scale, warp_row);
     __syncwarp();
     emb_write_rows<T, D>(to, stride, s.d_out, warp_row, h.count, p.head_dim);
@@ -84,41 +107,45 @@ static __device__ __forceinline__ void work(shared<D> &s, const emb_attention_ba
     emb_write_rows<T, D>(to + 2 * p.hidden, stride, s.values, warp_row, h.count, p.head_dim);
 }
 
-template <typename T, int D, bool DROP>
+template <typename U, typename T, int D, bool DROP>
 static __global__ void __launch_bounds__(THREADS, 2) whole_kernel(emb_attention_back<T> p) {
-#if __CUDA_ARCH__ >= 800
-    extern __shared__ __align__(128) unsigned char memory[];
-    shared<D> &s = *reinterpret_cast<shared<D> *>(memory);
-    emb_kernel_begin();
-    uint32_t chunk = blockIdx.x / p.heads, head = blockIdx.x % p.heads;
-    if (chunk >= p.counts[1]) return;
-    uint32_t start = p.starts[chunk], count = p.starts[chunk + 1] - start;
-    if (count > p.whole_max) return;
-    emb_head_back<T> h = emb_head_back_make(p, start, count, chunk, head, DROP);
-    load_chunk<T, D, DROP>(s, p, h);
-    __syncthreads();
-    work<T, D, DROP>(s, p, h);
-#else
-    __trap(); /* refused before any launch */
-#endif
+    if constexpr (U::RUNS) {
+        extern __shared__ __align__(1024) unsigned char memory[];
+        shared<D> &s = *reinterpret_cast<shared<D> *>(memory);
+        emb_kernel_begin();
+        uint32_t chunk = blockIdx.x / p.heads, head = blockIdx.x % p.heads;
+        if (chunk >= p.counts[1]) return;
+        uint32_t start = p.starts[chunk], count = p.starts[chunk + 1] - start;
+        if (count > p.whole_max) return;
+        emb_head_back<T> h = emb_head_back_make(p, start, count, chunk, head, DROP);
+        load_chunk<U, T, D, DROP>(s, p, h);
+        __syncthreads();
+        work<U, T, D, DROP>(s, p, h);
+    } else {
+        __trap(); /* refused before any launch */
+    }
 }
 
-template <typename T, int D>
+template <typename U, typename T, int D>
 static int whole_launch(const emb_attention_back<T> &p, const emb_cuda_batch *batch,
                         cudaStream_t stream) {
-    auto kernel = p.drop.limit ? whole_kernel<T, D, true> : whole_kernel<T, D, false>;
+    auto kernel = p.drop.limit ? whole_kernel<U, T, D, true> : whole_kernel<U, T, D, false>;
     return emb_launch(kernel, dim3(batch->chunks_max * p.heads), THREADS, sizeof(shared<D>), batch,
                       stream, p);
 }
 
 template <typename T>
 int emb_attention_back_whole(const emb_attention_back<T> &p, const emb_cuda_batch *batch,
-                             cudaStream_t stream) {
-    if (p.head_dim <= 32) return whole_launch<T, 32>(p, batch, stream);
-    return whole_launch<T, 64>(p, batch, stream);
+                             bool hopper, cudaStream_t stream) {
+    if (hopper) {
+        if (p.head_dim <= 32) return whole_launch<emb_back_wgmma, T, 32>(p, batch, stream);
+        return whole_launch<emb_back_wgmma, T, 64>(p, batch, stream);
+    }
+    if (p.head_dim <= 32) return whole_launch<emb_back_mma, T, 32>(p, batch, stream);
+    return whole_launch<emb_back_mma, T, 64>(p, batch, stream);
 }
 
 template int emb_attention_back_whole(const emb_attention_back<emb_f16> &, const emb_cuda_batch *,
-                                      cudaStream_t);
+                                      bool, cudaStream_t);
 template int emb_attention_back_whole(const emb_attention_back<emb_bf16> &, const emb_cuda_batch *,
-                                      cudaStream_t);
+                                      bool, cudaStream_t);

@@ -1,8 +1,9 @@
 /* back.cuh - what the kernels of the attention's backward pass share: parameters, tiles of rows,
- * and the products with them on tensor cores.
+ * and what is done with pairs of keys and queries between the products.
  *
- * A warp owns 16 rows, keys or queries, and walks rows of the other kind 16 at a time; what it
- * makes of 16 x 16 pairs stays in registers, as an operand of the products that follow.
+ * A warp owns 16 rows, keys or queries, and walks rows of the other kind; what it makes of their
+ * pairs stays in registers, as an operand of the products that follow. Those are in back_mma.cuh
+ * and back_wgmma.cuh, which leave the same pairs in the same registers.
  * Legend: T f16 or bf16, D head_dim rounded up to 32, 64 or 128 (columns past head_dim are zeros).
  *
  * SPDX-License-Identifier: Apache-2.0 */
@@ -13,8 +14,7 @@
 
 #define LOG2E 1.4426950408889634f
 
-/* Of the kernels for longer chunks: a block's rows and threads, blocks of a multiprocessor, and
- * whether a warp's rows are held in registers. */
+/* Of the kernels for longer chunks: a block's rows and threads, and blocks of a multiprocessor. */
 template <int D> constexpr int EMB_BACK_ROWS = D == 128 ? 64 : 128;
 template <int D> constexpr int EMB_BACK_THREADS = 2 * EMB_BACK_ROWS<D>;
 #if __CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890 /* 100 KB of shared memory hold one */
@@ -22,7 +22,6 @@ template <int D> constexpr int EMB_BACK_RESIDENT = D == 32 ? 2 : 1;
 #else
 template <int D> constexpr int EMB_BACK_RESIDENT = 2;
 #endif
-template <int D> constexpr bool EMB_BACK_HELD = D == 32;
 
 /* A kernel's parameters. */
 template <typename T> struct emb_attention_back {
@@ -78,16 +77,16 @@ static __device__ __forceinline__ T *emb_head_gradient(const emb_attention_back<
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-static __host__ __device__ constexpr uint32_t emb_round16(uint32_t rows) {
-    return (rows + 15) & ~15u;
+static __device__ __forceinline__ uint32_t emb_round_up(uint32_t rows, uint32_t to) {
+    return (rows + to - 1) / to * to;
 }
 
-/* `count` rows from `from`, zeros to a multiple of 16 and past head_dim. */
-template <typename T, int D, int THREADS>
+/* `count` rows from `from`, zeros to a multiple of PAD and past head_dim. */
+template <typename T, int D, int THREADS, int PAD>
 static __device__ __forceinline__ void emb_load_rows(uint32_t to, const T *from, uint32_t stride,
                                                      uint32_t count, uint32_t head_dim) {
     constexpr uint32_t PIECES = D / 8;
-    uint32_t piece = threadIdx.x % PIECES, padded = emb_round16(count);
+    uint32_t piece = threadIdx.x % PIECES, padded = emb_round_up(count, PAD);
     for (uint32_t row = threadIdx.x / PIECES; row < padded; row += THREADS / PIECES) {
         bool valid = row < count && piece * 8 < head_dim;
         emb_copy16(to + emb_swizzle<PIECES>(row, piece),
@@ -140,13 +139,13 @@ static __device__ __forceinline__ void emb_write_rows(T *to, uint32_t stride,
     }
 }
 
-/* dots[row] = out . d_out of `count` rows, zeros to a multiple of 16. */
-template <typename T, int D, int THREADS>
+/* dots[row] = out . d_out of `count` rows, zeros to a multiple of PAD. */
+template <typename T, int D, int THREADS, int PAD>
 static __device__ __forceinline__ void emb_dot_rows(float *dots, const T *out, const T *d_out,
                                                     uint32_t stride, uint32_t count,
                                                     uint32_t head_dim) {
     constexpr uint32_t PIECES = D / 8;
-    uint32_t piece = threadIdx.x % PIECES, padded = emb_round16(count);
+    uint32_t piece = threadIdx.x % PIECES, padded = emb_round_up(count, PAD);
     for (uint32_t row = threadIdx.x / PIECES; row < padded; row += THREADS / PIECES) {
         float a[8] = {}, b[8] = {}, sum = 0;
         if (row < count && piece * 8 < head_dim) {
@@ -164,73 +163,38 @@ static __device__ __forceinline__ void emb_dot_rows(float *dots, const T *out, c
     }
 }
 
-/* ---- products -------------------------------------------------------------------------------- */
+/* ---- pairs ----------------------------------------------------------------------------------- */
 
-/* A warp's 16 rows as a left operand: held in registers, or read again from their tile. */
-template <int D, bool HELD> struct emb_operand {
-    uint32_t held[HELD ? D / 16 : 1][4], tile, row;
-
-    __device__ __forceinline__ void load(uint32_t (&a)[4], int d) const {
-        uint32_t lane = threadIdx.x & 31;
-        emb_ldmatrix(a, tile + emb_swizzle<D / 8>(row + (lane & 15), 2 * d + (lane >> 4)));
-    }
-    __device__ __forceinline__ void take(uint32_t from, uint32_t warp_row) {
-        tile = from, row = warp_row;
-        if constexpr (HELD) {
+/* Sums [16, STEP] that a warp holds: of rows lane / 4 and lane / 4 + 8 and, in each group of 8
+ * columns, columns 2 * (lane % 4) and the next. As left operands of products: */
+template <typename T, int STEP>
+static __device__ __forceinline__ void emb_pack_operand(uint32_t (&a)[STEP / 16][4],
+                                                        const float (&sums)[STEP / 8][4]) {
 #pragma unroll
-            for (int d = 0; d < D / 16; d++) load(held[d], d);
+    for (int n = 0; n < STEP / 16; n++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float *pair = &sums[2 * n + i / 2][i % 2 * 2];
+            a[n][i] = emb_pack<T>(pair[0], pair[1]);
         }
-    }
-    __device__ __forceinline__ void read(uint32_t (&a)[4], int d) const {
-        if constexpr (HELD) {
-#pragma unroll
-            for (int i = 0; i < 4; i++) a[i] = held[d][i];
-        } else {
-            load(a, d);
-        }
-    }
-};
-
-/* sums [16, 16] = own rows [16, D] * rows [16, D]^T of a tile. */
-template <typename T, int D, bool HELD>
-static __device__ __forceinline__ void emb_multiply_rows(float (&sums)[2][4],
-                                                         const emb_operand<D, HELD> &own,
-                                                         uint32_t tile, uint32_t row) {
-    uint32_t lane = threadIdx.x & 31;
-    row += ((lane >> 4) << 3) + (lane & 7);
-#pragma unroll
-    for (int i = 0; i < 4; i++) sums[0][i] = sums[1][i] = 0;
-#pragma unroll
-    for (int d = 0; d < D / 16; d++) {
-        uint32_t a[4], b[4];
-        own.read(a, d);
-        emb_ldmatrix(b, tile + emb_swizzle<D / 8>(row, 2 * d + ((lane >> 3) & 1)));
-        emb_mma<T>(sums[0], a, b[0], b[1]);
-        emb_mma<T>(sums[1], a, b[2], b[3]);
     }
 }
 
-/* sums [16, D] += a [16, 16] * rows [16, D] of a tile. */
-template <typename T, int D>
-static __device__ __forceinline__ void emb_add_rows(float (&sums)[D / 8][4], const uint32_t (&a)[4],
-                                                    uint32_t tile, uint32_t row) {
+/* Stores them to rows of PIECES * 8 columns, from that column on. */
+template <int PIECES, int STEP>
+static __device__ __forceinline__ void emb_store_operand(unsigned char *tile,
+                                                         const uint32_t (&a)[STEP / 16][4],
+                                                         uint32_t warp_row, uint32_t column) {
     uint32_t lane = threadIdx.x & 31;
-    row += lane & 15;
 #pragma unroll
-    for (int d = 0; d < D / 16; d++) {
-        uint32_t b[4];
-        emb_ldmatrix_transposed(b, tile + emb_swizzle<D / 8>(row, 2 * d + (lane >> 4)));
-        emb_mma<T>(sums[2 * d], a, b[0], b[1]);
-        emb_mma<T>(sums[2 * d + 1], a, b[2], b[3]);
+    for (int n = 0; n < STEP / 16; n++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t row = warp_row + (lane >> 2) + (i & 1) * 8, piece = column / 8 + 2 * n + i / 2;
+            *reinterpret_cast<uint32_t *>(tile + emb_swizzle<PIECES>(row, piece) + (lane & 3) * 4) =
+                a[n][i];
+        }
     }
-}
-
-/* 16 x 16 sums as a left operand. */
-template <typename T>
-static __device__ __forceinline__ void emb_pack_operand(uint32_t (&a)[4],
-                                                        const float (&sums)[2][4]) {
-    a[0] = emb_pack<T>(sums[0][0], sums[0][1]), a[1] = emb_pack<T>(sums[0][2], sums[0][3]);
-    a[2] = emb_pack<T>(sums[1][0], sums[1][1]), a[3] = emb_pack<T>(sums[1][2], sums[1][3]);
 }
 
 /* Of one pair, a score and the gradient of its weight become the weight that is left by dropout
@@ -242,7 +206,15 @@ static __device__ __forceinline__ void emb_pair_back(float &score, float &gradie
     score = weight * kept;
 }
 
-/* ---- keys and their queries ------------------------------------------------------------------ */
+/* What is added to a score, in powers of 2: `offset`, the bias, and minus infinity past the end. */
+template <typename T>
+static __device__ __forceinline__ float emb_pair_offset(const emb_head_back<T> &h, float offset,
+                                                        uint32_t key, uint32_t query) {
+    if (h.bias && key < h.count && query < h.count) {
+        offset = fmaf(h.bias[(int)key - (int)query], LOG2E, offset);
+    }
+    return key < h.count ? offset : -INFINITY;
+}
 
 /* What is known of ROWS queries, in shared memory. */
 template <int ROWS> struct emb_query_facts {
@@ -250,86 +222,76 @@ template <int ROWS> struct emb_query_facts {
     uint2 keys[ROWS]; /* of dropout */
 };
 
-/* A warp's 16 keys: what is summed over queries for them. */
-template <int D, bool HELD> struct emb_key_rows {
-    emb_operand<D, HELD> keys, values;
-    float d_keys[D / 8][4], d_values[D / 8][4];
-    uint32_t first; /* key of the chunk */
-
-    __device__ __forceinline__ void begin(uint32_t keys_tile, uint32_t values_tile,
-                                          uint32_t warp_row, uint32_t first_key) {
-        keys.take(keys_tile, warp_row);
-        values.take(values_tile, warp_row);
-        first = first_key + warp_row;
-#pragma unroll
-        for (int d = 0; d < D / 8; d++) {
-#pragma unroll
-            for (int i = 0; i < 4; i++) d_keys[d][i] = d_values[d][i] = 0;
-        }
-    }
-};
-
-/* Scores and gradients [16 keys, 16 queries] by emb_pair_back; `row`: of the queries among the
- * facts, `query`: the first of them in the chunk. Queries past the chunk have rows of zeros, which
- * add nothing to a key. */
-template <typename T, bool DROP, int ROWS>
+/* emb_pair_back of a warp's 16 keys and STEP queries; `row`: of the queries among the facts,
+ * `query`: the first of them in the chunk. Queries past the chunk have rows of zeros, which add
+ * nothing to a key. */
+template <typename T, bool DROP, int STEP, int ROWS>
 static __device__ __forceinline__ void
-emb_key_pairs(float (&scores)[2][4], float (&gradients)[2][4], const emb_attention_back<T> &p,
-              const emb_head_back<T> &h, const emb_query_facts<ROWS> &facts, uint32_t first_key,
-              uint32_t row, uint32_t query) {
+emb_key_pairs(float (&scores)[STEP / 8][4], float (&gradients)[STEP / 8][4],
+              const emb_attention_back<T> &p, const emb_head_back<T> &h,
+              const emb_query_facts<ROWS> &facts, uint32_t first_key, uint32_t row,
+              uint32_t query) {
     uint32_t lane = threadIdx.x & 31, key = first_key + (lane >> 2), column = (lane & 3) * 2;
 #pragma unroll
-    for (int n = 0; n < 2; n++) {
-        uint32_t at = row + n * 8 + column;
+    for (int n = 0; n < STEP / 8; n++) {
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            float offset = -facts.log_sums[at + j] * LOG2E, dot = facts.dots[at + j];
-            uint2 random = DROP ? facts.keys[at + j] : make_uint2(0, 0);
+            uint32_t at = row + n * 8 + column + j, q = query + n * 8 + column + j;
+            float offset = -facts.log_sums[at] * LOG2E, dot = facts.dots[at];
+            uint2 random = DROP ? facts.keys[at] : make_uint2(0, 0);
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                uint32_t k = key + half * 8, q = query + n * 8 + column + j;
-                float more = offset;
-                if (h.bias && k < h.count && q < h.count) {
-                    more = fmaf(h.bias[(int)k - (int)q], LOG2E, offset);
-                }
-                if (k >= h.count) more = -INFINITY;
+                uint32_t k = key + half * 8;
                 float kept = DROP ? emb_drop_factor(p.drop, random, k) : 1.0f;
                 emb_pair_back(scores[n][2 * half + j], gradients[n][2 * half + j], p.scale * LOG2E,
-                              more, dot, kept);
+                              emb_pair_offset(h, offset, k, q), dot, kept);
             }
         }
     }
 }
 
-/* Sums up 16 queries for the warp's keys; gives the gradients of their scores, packed. */
-template <typename T, int D, bool DROP, bool HELD, int ROWS>
+/* A warp's 16 queries: of rows lane / 4 and lane / 4 + 8. */
+struct emb_query_rows {
+    float offsets[2], dots[2];
+    uint2 keys[2];  /* of dropout */
+    uint32_t first; /* query of the chunk */
+};
+
+/* emb_pair_back of a warp's 16 queries and STEP keys. */
+template <typename T, bool DROP, int STEP>
 static __device__ __forceinline__ void
-emb_key_step(emb_key_rows<D, HELD> &own, uint32_t (&packed)[4], const emb_attention_back<T> &p,
-             const emb_head_back<T> &h, const emb_query_facts<ROWS> &facts, uint32_t queries_tile,
-             uint32_t d_out_tile, uint32_t row, uint32_t query) {
-    float scores[2][4], gradients[2][4];
-    emb_multiply_rows<T, D>(scores, own.keys, queries_tile, row);
-    emb_multiply_rows<T, D>(gradients, own.values, d_out_tile, row);
-    emb_key_pairs<T, DROP>(scores, gradients, p, h, facts, own.first, row, query);
-    emb_pack_operand<T>(packed, scores);
-    emb_add_rows<T, D>(own.d_values, packed, d_out_tile, row);
-    emb_pack_operand<T>(packed, gradients);
-    emb_add_rows<T, D>(own.d_keys, packed, queries_tile, row);
+emb_query_pairs(float (&scores)[STEP / 8][4], float (&gradients)[STEP / 8][4],
+                const emb_attention_back<T> &p, const emb_head_back<T> &h,
+                const emb_query_rows &own, uint32_t first_key) {
+    uint32_t lane = threadIdx.x & 31;
+#pragma unroll
+    for (int n = 0; n < STEP / 8; n++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t k = first_key + n * 8 + (lane & 3) * 2 + (i & 1), half = i >> 1;
+            uint32_t q = own.first + (lane >> 2) + half * 8;
+            float kept = DROP ? emb_drop_factor(p.drop, own.keys[half], k) : 1.0f;
+            emb_pair_back(scores[n][i], gradients[n][i], p.scale * LOG2E,
+                          emb_pair_offset(h, own.offsets[half], k, q), own.dots[half], kept);
+        }
+    }
 }
 
 /* ---- launchers ------------------------------------------------------------------------------- */
 
+/* `hopper`: by warpgroup products where head_dim is up to 64. */
+
 /* Chunks of up to p.whole_max tokens (at most 128); head_dim up to 64. */
 template <typename T>
 int emb_attention_back_whole(const emb_attention_back<T> &p, const emb_cuda_batch *batch,
-                             cudaStream_t stream);
+                             bool hopper, cudaStream_t stream);
 
 /* Longer chunks: for the queries and, unless d_relative is NULL, the bias; then for the keys. */
 template <typename T>
 int emb_attention_back_queries(const emb_attention_back<T> &p, float *d_relative,
-                               const emb_cuda_batch *batch, cudaStream_t stream);
+                               const emb_cuda_batch *batch, bool hopper, cudaStream_t stream);
 template <typename T>
 int emb_attention_back_keys(const emb_attention_back<T> &p, const emb_cuda_batch *batch,
-                            cudaStream_t stream);
+                            bool hopper, cudaStream_t stream);
 
 #endif
