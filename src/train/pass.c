@@ -201,7 +201,7 @@ void emb_train_forward(emb_train_lane *lane, void *vectors, const uint32_t *targ
     lane->run.rows = targets;
     ops->embed(&lane->run, lane->x, sum_at(lane, 0), tile, &weights);
     emb_walk(&visitor, layers, &none);
-    ops->pool(&lane->run, vectors, targets, lane->x, tile, &lane->pool);
+    if (vectors) ops->pool(&lane->run, vectors, targets, lane->x, tile, &lane->pool);
 }
 
 void emb_train_backward(emb_train_lane *lane, const void *d_vectors, const uint32_t *targets,

@@ -55,7 +55,8 @@ void emb_train_lane_select(emb_train_lane *lane, uint32_t slab);
 /* After the parameters changed: what the lane keeps of them. */
 void emb_train_lane_refresh(emb_train_lane *lane);
 
-/* vectors[targets[c]] = the pooled vector of chunk c. Keeps what back needs. */
+/* vectors[targets[c]] = the pooled vector of chunk c; NULL: none is wanted again. Keeps what back
+ * needs. */
 void emb_train_forward(emb_train_lane *lane, void *vectors, const uint32_t *targets,
                        const emb_tile *tile);
 

@@ -42,8 +42,21 @@ static void layout_vectors(emb_trainer *t, const emb_books *books) {
                         books->host);
     if (!t->device) return;
     emb_ledger_item(books->device, "vectors");
-    t->tile_vectors = emb_ledger_take(books->device, values, bytes);
+    t->tile_vectors = t->lane.gradients;
+    if (o->accumulate > 1) t->tile_vectors = emb_ledger_take(books->device, values, bytes);
     t->d_tile_vectors = emb_ledger_take(books->device, values, bytes);
+}
+
+/* On a device vectors lie where gradients will be: the loss is done with them before. Not with
+ * parts of a step, whose gradients stay. */
+static float *layout_gradients(emb_trainer *t, const emb_books *books) {
+    const emb_train_options *o = &t->options;
+    uint64_t bytes = t->params.values * sizeof(float), texts = o->batch_examples;
+    uint64_t vectors = texts * o->example_texts * t->model->shape.spec.hidden;
+    vectors *= t->ops->activation_bytes;
+    emb_ledger_item(books->device, "gradients");
+    if (t->device && o->accumulate <= 1 && vectors > bytes) bytes = vectors;
+    return emb_ledger_take(books->device, bytes, 1);
 }
 
 static void layout_device(emb_trainer *t, const emb_train_sizes *sizes, const emb_books *books) {
@@ -72,8 +85,7 @@ void emb_trainer_layout(emb_trainer *t, const emb_train_sizes *sizes, const emb_
     emb_params_layout(&t->params, &model->shape, model->files, books->host);
     emb_ledger_item(books->device, "parameters");
     float *values = emb_ledger_take(books->device, t->params.values, sizeof(float));
-    emb_ledger_item(books->device, "gradients");
-    float *gradients = emb_ledger_take(books->device, t->params.values, sizeof(float));
+    float *gradients = layout_gradients(t, books);
     emb_optimizer_layout(&t->optimizer, &t->params, o, books->device);
     emb_train_lane_layout(&t->lane, &t->params, t->ops, sizes, books->device);
     t->lane.values = values;

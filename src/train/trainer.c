@@ -322,7 +322,7 @@ static void gather_gradients(emb_trainer *t) {
     for (uint32_t i = t->batch.tiles; i-- > 0;) {
         const uint32_t *targets = begin_tile(t, &tile, i);
         bool gone = i + 1 < t->batch.tiles && i + 1 >= t->lane.slabs;
-        if (gone) emb_train_forward(&t->lane, t->tile_vectors, targets, &tile);
+        if (gone) emb_train_forward(&t->lane, NULL, targets, &tile);
         emb_train_backward(&t->lane, t->d_tile_vectors, targets, &tile);
     }
 }

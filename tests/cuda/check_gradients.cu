@@ -276,9 +276,9 @@ static void check_norm_case(verdict &v, verdict &sums, uint32_t tokens, uint32_t
         buffer grads = buffer_from(std::vector<float>(2 * hidden, 1.0f), EMB_DTYPE_F32);
         buffer partials = buffer_open(emb_cuda_train_norm_bytes(hidden), EMB_DTYPE_INT8);
         float *at = (float *)inside(grads);
-        REQUIRE(emb_cuda_train_norm_back(inside(d), NULL, at, at + hidden, (float *)inside(partials),
-                                         inside(x), (float *)inside(gain), 1e-5f, hidden, &b.batch,
-                                         type, NULL));
+        REQUIRE(emb_cuda_train_norm_back(
+            inside(d), NULL, at, at + hidden, (float *)inside(partials), inside(x),
+            (float *)inside(gain), 1e-5f, hidden, &b.batch, type, NULL));
         std::vector<float> dx = buffer_values(d), got = buffer_values(grads);
         if (turn) {
             judge_same(v, dx, first[0]), judge_same(sums, got, first[1]);
