@@ -3,8 +3,9 @@
  *
  * What lies past a batch is NaNs and must stay as it was; partial sums start as NaNs between
  * guards. Every case runs twice and in a larger bucket: same bits. `small` runs few cases, for
- * compute-sanitizer; `bench` times, over sets of operands that together exceed the L2. Prints JSON
- * lines; exits 1 if a check failed.
+ * compute-sanitizer; `races` so without Hopper's kernels, for racecheck, which does not see that
+ * one block of a cluster waits for another's arrivals. `bench` times, over sets of operands that
+ * exceed the L2 together. Prints JSON lines; exits 1 if a check failed.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "cuda/timing.cuh"
@@ -175,7 +176,8 @@ static void check_weights(emb_dtype type, const char *name, const emb_cuda_devic
             {384, 384, 2048, 16384},   {1152, 384, 16384, 16384}, {1536, 384, 16001, 16384},
             {384, 1536, 40001, 65536}, {768, 768, 5555, 6000},    {2304, 768, 3003, 16384},
             {3072, 768, 4097, 4097},   {768, 3072, 2111, 8192},   {4096, 2048, 1500, 1600},
-            {1536, 384, 65535, 65536}, {3072, 1024, 128, 128}};
+            {1536, 384, 65535, 65536}, {3072, 1024, 128, 128},    {512, 512, 700, 1000},
+            {6144, 192, 3001, 3100}};
         cases.insert(cases.end(), more.begin(), more.end());
     }
     for (const weight_case &c : cases) {
@@ -217,6 +219,77 @@ static void check_gelu(emb_dtype type) {
         got.resize(count), other.resize(count);
         judge_same(v, got, buffer_values(again)), judge_same(v, other, buffer_values(before));
         for (buffer *y : {&before, &grad, &out, &again}) {
+            v.bad += !buffer_intact(*y);
+            buffer_close(*y);
+        }
+        batch_close(b);
+    }
+    report(v);
+}
+
+template <typename T>
+static __global__ void product_kernel(float *out, const T *in, const T *weight, uint32_t rows,
+                                      uint32_t cols, uint32_t tokens) {
+    uint32_t row = blockIdx.x * 32 + threadIdx.x % 32, token = blockIdx.y * 8 + threadIdx.x / 32;
+    if (row >= rows || token >= tokens) return;
+    double sum = 0;
+    for (uint32_t i = 0; i < cols; i++) {
+        sum += (double)(float)in[(uint64_t)token * cols + i] *
+               (double)(float)weight[(uint64_t)row * cols + i];
+    }
+    out[(uint64_t)token * rows + row] = (float)sum;
+}
+
+static std::vector<float> product(const buffer &in, const buffer &weight, uint32_t rows,
+                                  uint32_t cols, uint32_t tokens) {
+    buffer out = buffer_open((size_t)tokens * rows, EMB_DTYPE_F32);
+    dim3 grid((rows + 31) / 32, (tokens + 7) / 8);
+    if (in.type == EMB_DTYPE_F16) {
+        product_kernel<<<grid, 256>>>((float *)inside(out), (const __half *)inside(in),
+                                      (const __half *)inside(weight), rows, cols, tokens);
+    } else {
+        product_kernel<<<grid, 256>>>((float *)inside(out), (const __nv_bfloat16 *)inside(in),
+                                      (const __nv_bfloat16 *)inside(weight), rows, cols, tokens);
+    }
+    REQUIRE(cudaGetLastError());
+    std::vector<float> got = buffer_values(out);
+    buffer_close(out);
+    return got;
+}
+
+/* The product and the way back through GELU. */
+static void check_linear_gelu(emb_dtype type) {
+    verdict v = {"product and gelu back", type, 0, 2e-4, 0, 0};
+    const uint32_t cases[][3] = {{48, 32, 37},      {384, 136, 65},  {1536, 384, 1},
+                                 {1536, 384, 300},  {200, 72, 1000}, {3072, 768, 777},
+                                 {1536, 384, 20000}};
+    for (auto &c : cases) {
+        uint32_t rows = c[0], cols = c[1], tokens = c[2], tokens_max = tokens + 3;
+        if (small && tokens > 1000) continue;
+        size_t count = (size_t)tokens * rows, all = (size_t)tokens_max * rows;
+        batch b = counted(tokens, tokens_max);
+        std::vector<float> x = random_values(count, 1.5f, type);
+        x.resize(all, NAN);
+        buffer before = buffer_from(x, type), d = buffer_open(all, type);
+        buffer out = buffer_open(all, type), d_out = buffer_open((size_t)tokens_max * cols, type);
+        buffer weight =
+            buffer_from(random_values((size_t)rows * cols, 1 / sqrtf((float)cols), type), type);
+        buffer zeros = buffer_from(std::vector<float>(rows, 0), EMB_DTYPE_F32);
+        random_fill(d_out, (uint64_t)tokens * cols, random_bits());
+        emb_cuda_linear linear = {inside(weight), (float *)inside(zeros), rows, cols, type};
+        REQUIRE(emb_cuda_train_linear_gelu_back(inside(d), inside(out), inside(before),
+                                                inside(d_out), &linear, &b.batch, &device, NULL));
+        std::vector<float> sums = product(d_out, weight, rows, cols, tokens);
+        std::vector<double> back(count), after(count);
+        for (size_t i = 0; i < count; i++) {
+            double below = 0.5 * erfc(-x[i] / sqrt(2.0));
+            after[i] = x[i] * below;
+            back[i] = sums[i] * (below + x[i] * exp(-0.5 * x[i] * x[i]) / sqrt(2 * M_PI));
+        }
+        /* elsewhere the product is rounded before it goes back */
+        judge(v, buffer_values(d), back, step_of(type) * (device.capability == 90 ? 1 : 2));
+        judge(v, buffer_values(out), after, step_of(type));
+        for (buffer *y : {&before, &d, &out, &d_out, &weight, &zeros}) {
             v.bad += !buffer_intact(*y);
             buffer_close(*y);
         }
@@ -410,7 +483,44 @@ static void bench_rows(emb_dtype type, uint32_t cols, uint32_t tokens) {
     batch_close(b), sets_close(x), sets_close(d), sets_close(other);
 }
 
+static void bench_linear_gelu(emb_dtype type, uint32_t rows, uint32_t cols, uint32_t tokens) {
+    uint64_t count = (uint64_t)tokens * rows;
+    std::vector<buffer> before = operand_sets(count, type), d = operand_sets(count, type);
+    std::vector<buffer> out = operand_sets(count, type);
+    std::vector<buffer> d_out = operand_sets((uint64_t)tokens * cols, type);
+    buffer weight = buffer_open((size_t)rows * cols, type);
+    random_fill(weight, (uint64_t)rows * cols, 1);
+    buffer zeros = buffer_from(std::vector<float>(rows, 0), EMB_DTYPE_F32);
+    emb_cuda_linear linear = {inside(weight), (float *)inside(zeros), rows, cols, type};
+    batch b = counted(tokens, tokens);
+    size_t turn = 0, sets = before.size();
+    double us[2];
+    us[0] = op_time([&] {
+        size_t i = turn++ % sets;
+        REQUIRE(emb_cuda_train_linear_gelu_back(inside(d[i]), inside(out[i]), inside(before[i]),
+                                                inside(d_out[i]), &linear, &b.batch, &device,
+                                                stream));
+    });
+    us[1] = op_time([&] {
+        size_t i = turn++ % sets;
+        REQUIRE(emb_cuda_linear_run(inside(d[i]), inside(d_out[i]), &linear, 0, EMB_CUDA_TILE_AUTO,
+                                    &b.batch, &device, stream));
+        REQUIRE(emb_cuda_train_gelu_back(inside(d[i]), inside(out[i]), inside(before[i]), rows,
+                                         &b.batch, type, stream));
+    });
+    printf("{\"bench\": \"product and gelu back\", \"type\": \"%s\", \"rows\": %u, \"cols\": %u, "
+           "\"tokens\": %u, \"us\": %.1f, \"apart_us\": %.1f}\n",
+           TYPE_NAMES[type], rows, cols, tokens, us[0], us[1]);
+    fflush(stdout);
+    for (std::vector<buffer> *s : {&before, &d, &out, &d_out}) sets_close(*s);
+    buffer_close(weight), buffer_close(zeros), batch_close(b);
+}
+
 static void bench() {
+    for (uint32_t tokens : {2048u, 16384u, 65536u}) {
+        bench_linear_gelu(EMB_DTYPE_BF16, 1536, 384, tokens);
+        bench_linear_gelu(EMB_DTYPE_BF16, 3072, 768, tokens);
+    }
     const uint32_t shapes[][2] = {{384, 384}, {1152, 384}, {1536, 384}, {384, 1536},
                                   {768, 768}, {2304, 768}, {3072, 768}, {768, 3072}};
     for (uint32_t tokens : {2048u, 16384u, 65536u}) {
@@ -422,8 +532,10 @@ static void bench() {
 }
 
 int main(int argc, char **argv) {
-    small = argc > 1 && !strcmp(argv[1], "small");
+    bool races = argc > 1 && !strcmp(argv[1], "races");
+    small = races || (argc > 1 && !strcmp(argv[1], "small"));
     REQUIRE(emb_cuda_device_read(&device));
+    if (races && device.capability > 80) device.capability = 80;
     REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     if (argc > 1 && !strcmp(argv[1], "bench")) {
         bench();
@@ -435,6 +547,7 @@ int main(int argc, char **argv) {
         if (type == EMB_DTYPE_F32) continue;
         emb_cuda_device portable = {device.multiprocessors, 80};
         if (device.capability > 80) check_weights(type, "gradients, portable", portable);
+        check_linear_gelu(type);
         check_weights(type, "gradients", device);
     }
     REQUIRE(cudaDeviceSynchronize());

@@ -2,33 +2,11 @@
  * it need, from the value before it and the gradient behind it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "backend/cuda/kernels/device.cuh"
+#include "train/cuda/kernels/gelu_back.cuh"
 #include "train/cuda/kernels/gradients.h"
 
 #define THREADS 256
 #define GROUPS  2 /* of eight values, a thread: all are loaded before the first is used */
-
-/* d *= GELU'(x), x = GELU(x); GELU'(x) = Phi(x) + x * phi(x). */
-template <typename T>
-static __device__ __forceinline__ void gelu_back(float (&d)[8], float (&x)[8]) {
-    float tail[8];
-    emb_gelu_tail(tail, x);
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        float density = 0.398942280f * emb_power2(x[i] * x[i] * -0.721347520f);
-        float below = x[i] > 0 ? 1 - tail[i] : tail[i];
-        d[i] *= fmaf(x[i], density, below);
-        x[i] = fmaf(-fabsf(x[i]), tail[i], fmaxf(x[i], 0.0f));
-    }
-}
-template <> __device__ __forceinline__ void gelu_back<float>(float (&d)[8], float (&x)[8]) {
-    for (int i = 0; i < 8; i++) {
-        float density = 0.398942280f * expf(x[i] * x[i] * -0.5f);
-        float below = 0.5f * erfcf(x[i] * -0.70710678118654752f);
-        d[i] *= fmaf(x[i], density, below);
-        x[i] = emb_gelu_exact(x[i]);
-    }
-}
 
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
@@ -48,7 +26,7 @@ static __global__ void __launch_bounds__(THREADS)
     for (int i = 0; i < GROUPS; i++) {
         uint64_t at = place + i * THREADS * 8;
         if (at >= end) continue;
-        gelu_back<T>(back[i], x[i]);
+        emb_gelu_back<T>(back[i], x[i]);
         emb_store8(activated + at, x[i]);
         emb_store8(d + at, back[i]);
     }
@@ -78,4 +56,18 @@ int emb_cuda_train_gelu_back(void *d, void *activated, const void *before, uint3
     default:
         return cudaErrorNotSupported;
     }
+}
+
+int emb_cuda_train_linear_gelu_back(void *d, void *activated, const void *before, const void *d_out,
+                                    const emb_cuda_linear *linear, const emb_cuda_batch *batch,
+                                    const emb_cuda_device *device, void *stream) {
+    if (device->capability == 90 && linear->type != EMB_DTYPE_F32) {
+        return emb_cuda_linear_gelu_back_wgmma(d, activated, before, d_out, linear, batch, device,
+                                               stream);
+    }
+    int status =
+        emb_cuda_linear_run(d, d_out, linear, 0, EMB_CUDA_TILE_AUTO, batch, device, stream);
+    if (status) return status;
+    return emb_cuda_train_gelu_back(d, activated, before, linear->rows, batch, linear->type,
+                                    stream);
 }

@@ -6,6 +6,7 @@
 
 #define THREADS   256
 #define BIAS_ROWS 32
+#define AHEAD     8 /* partials of a sum that are loaded before the first is added */
 
 /* ---- the partials of a tile ------------------------------------------------------------------ */
 
@@ -13,33 +14,32 @@ static __device__ __forceinline__ float4 sum_of(float4 a, float4 b) {
     return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
 }
 
-/* Adds four neighbouring values of one part: the `group`th of it. */
+/* Adds a warp's fragment of one part, the `fragment`th of it. */
 static __device__ __forceinline__ void add_weights(const emb_gradient_plan &p,
                                                    const emb_gradient_split &s, uint32_t part,
-                                                   uint32_t group) {
-    uint32_t parts = p.parts(), tile = part / parts, size = p.part_m * p.part_n;
-    emb_gradient_piece whole = {tile, 0, s.steps};
-    emb_gradient_place at = emb_gradient_place_of(p, s, 0, whole, part % parts);
-    uint32_t m = at.m + group * 4 / p.part_n, n = at.n + group * 4 % p.part_n;
+                                                   uint32_t fragment) {
+    uint32_t parts = p.parts(), tile = part / parts, fragments_n = p.part_n / 8;
+    emb_gradient_place at = emb_gradient_place_of(p, s, 0, {tile, 0, s.steps}, part % parts);
+    uint32_t m = at.m + fragment / fragments_n * 16, n = at.n + fragment % fragments_n * 8;
     uint32_t first = emb_gradient_worker(s, tile * s.steps);
     uint32_t last = emb_gradient_worker(s, (tile + 1) * s.steps - 1);
     if (m >= p.rows || n >= p.cols || first == last) return; /* one worker added it itself */
-    float4 *to = reinterpret_cast<float4 *>(p.d_weight + (uint64_t)m * p.cols + n);
-    const float *from = p.sums + (uint64_t)(part % parts) * size + group * 4;
-    float4 old = *to, sum = make_float4(0, 0, 0, 0);
-    for (uint32_t w = first; w <= last; w += 4) {
-        float4 next[4];
+    const float4 *from = reinterpret_cast<const float4 *>(p.sums) + fragment * 32;
+    uint64_t size = p.part_m * p.part_n / 4;
+    float4 sum = make_float4(0, 0, 0, 0);
+    from += part % parts * size + (threadIdx.x & 31);
+    for (uint32_t w = first; w <= last; w += AHEAD) {
+        float4 next[AHEAD];
 #pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
+        for (uint32_t i = 0; i < AHEAD; i++) {
             next[i] = make_float4(0, 0, 0, 0);
             if (w + i > last) continue;
-            uint64_t slot = emb_gradient_slot(p, s, w + i, tile);
-            next[i] = *reinterpret_cast<const float4 *>(from + slot * parts * size);
+            next[i] = from[emb_gradient_slot(p, s, w + i, tile) * parts * size];
         }
 #pragma unroll
-        for (uint32_t i = 0; i < 4; i++) sum = sum_of(sum, next[i]);
+        for (uint32_t i = 0; i < AHEAD; i++) sum = sum_of(sum, next[i]);
     }
-    *to = sum_of(old, sum);
+    emb_gradient_add(p, m, n, sum);
 }
 
 /* Adds BIAS_ROWS sums of columns. A warp takes every eighth of a tile's partials, of all the tiles
@@ -77,30 +77,46 @@ static __global__ void __launch_bounds__(THREADS)
         add_bias(p, s, blockIdx.x);
         return;
     }
-    uint32_t groups = p.part_m * p.part_n / 4 / THREADS, block = blockIdx.x - bias_blocks;
-    add_weights(p, s, block / groups, block % groups * THREADS + threadIdx.x);
+    uint32_t fragments = p.part_m * p.part_n / 128;
+    uint32_t warp = (blockIdx.x - bias_blocks) * (THREADS / 32) + threadIdx.x / 32;
+    add_weights(p, s, warp / fragments, warp % fragments);
 }
 
 /* ---- host ------------------------------------------------------------------------------------ */
 
-/* The plan but for its pointers. */
+/* A plan for Hopper with parts of this height: beside one another, but where less of the tiles lies
+ * outside the weight if they are above one another. */
+static emb_gradient_plan pair_plan(uint32_t rows, uint32_t cols, uint32_t part_m,
+                                   const emb_cuda_device *device) {
+    emb_gradient_plan beside = {rows, cols, part_m, 192, 1, 2, 64}, above = beside;
+    above.parts_m = 2, above.parts_n = 1;
+    beside.workers_max = above.workers_max = device->multiprocessors / 2;
+    return above.tiles() < beside.tiles() ? above : beside;
+}
+
+static bool divides_evenly(const emb_gradient_plan &p) {
+    uint32_t most = p.workers_max / p.tiles() * p.tiles();
+    return emb_gradient_even(most, p.workers_max);
+}
+
+/* The plan but for its pointers. But for the number of partials it depends on the shape alone, so
+ * the bits do not depend on tokens_max. Low parts leave less to add, high ones need less bandwidth:
+ * seen with `check_gradients bench`. */
 static emb_gradient_plan plan_of(uint32_t rows, uint32_t cols, uint32_t tokens_max,
                                  const emb_cuda_device *device) {
-    emb_gradient_plan p = {};
-    p.rows = rows, p.cols = cols, p.parts_m = p.parts_n = 1;
+    emb_gradient_plan p = {rows, cols, 128, 128, 1, 1, 32};
+    p.workers_max = device->multiprocessors * 2;
     if (device->capability == 90) {
-        p.part_m = EMB_GRADIENT_WGMMA_M, p.part_n = EMB_GRADIENT_WGMMA_N, p.step = 64;
-        p.parts_m = 2, p.workers_max = device->multiprocessors / 2;
-        uint32_t above = p.tiles();
-        p.parts_m = 1, p.parts_n = 2;
-        /* less to load where parts lie above one another */
-        if (above <= p.tiles()) p.parts_m = 2, p.parts_n = 1;
-    } else {
-        p.part_m = EMB_GRADIENT_MMA_M, p.part_n = EMB_GRADIENT_MMA_N, p.step = 32;
-        p.workers_max = device->multiprocessors * 2;
+        emb_gradient_plan high = pair_plan(rows, cols, 192, device);
+        p = pair_plan(rows, cols, 128, device);
+        bool few = high.tiles() <= high.workers_max / 2; /* else high parts need most memory */
+        if (few && !divides_evenly(p) && divides_evenly(high)) p = high;
     }
-    uint32_t most = emb_gradient_divide(p, tokens_max).workers;
-    if (most < p.workers_max) p.workers_max = most;
+    /* as many as fewer tokens can have, too */
+    uint64_t units = (uint64_t)p.tiles() * ((tokens_max + p.step - 1) / p.step);
+    uint64_t most = (uint64_t)sqrt(7.0 * (double)units) + p.tiles();
+    if (most > units) most = units;
+    if (most < p.workers_max) p.workers_max = (uint32_t)most;
     return p;
 }
 
@@ -114,11 +130,23 @@ uint64_t emb_cuda_train_gradients_bytes(uint32_t rows, uint32_t cols, uint32_t t
     return 4 * (sums_of(p) + (uint64_t)(p.workers_max + p.tiles()) * p.parts() * p.part_m);
 }
 
+int emb_cuda_gradients_planned(const emb_gradient_plan &plan, const void *d_out, const void *in,
+                               const emb_cuda_batch *batch, emb_dtype type,
+                               const emb_cuda_device *device, cudaStream_t stream) {
+    int status = device->capability == 90
+                     ? emb_cuda_gradients_wgmma(plan, d_out, in, batch, type, stream)
+                     : emb_cuda_gradients_mma(plan, d_out, in, batch, type, stream);
+    if (status) return status;
+    uint32_t bias_blocks = plan.d_bias ? (plan.rows + BIAS_ROWS - 1) / BIAS_ROWS : 0;
+    uint32_t fragments = plan.tiles() * plan.parts() * (plan.part_m * plan.part_n / 128);
+    return emb_launch(add_kernel, dim3(bias_blocks + fragments / (THREADS / 32)), THREADS, 0, batch,
+                      stream, plan, batch->counts, bias_blocks);
+}
+
 int emb_cuda_train_gradients(float *d_weight, float *d_bias, const void *d_out, const void *in,
                              uint32_t rows, uint32_t cols, float *partials,
                              const emb_cuda_batch *batch, emb_dtype type,
                              const emb_cuda_device *device, void *stream) {
-    cudaStream_t s = (cudaStream_t)stream;
     if (rows % 8 || cols % 8 || !rows || !cols) return cudaErrorInvalidValue;
     if (type != EMB_DTYPE_F16 && (type != EMB_DTYPE_BF16 || device->capability < 80)) {
         return cudaErrorNotSupported;
@@ -129,11 +157,5 @@ int emb_cuda_train_gradients(float *d_weight, float *d_bias, const void *d_out, 
     if ((units + 1) * p.workers_max > UINT32_MAX) return cudaErrorInvalidValue;
     p.d_weight = d_weight, p.d_bias = d_bias;
     p.sums = partials, p.bias = partials + sums_of(p);
-    int status = device->capability == 90 ? emb_cuda_gradients_wgmma(p, d_out, in, batch, type, s)
-                                          : emb_cuda_gradients_mma(p, d_out, in, batch, type, s);
-    if (status) return status;
-    uint32_t bias_blocks = d_bias ? (rows + BIAS_ROWS - 1) / BIAS_ROWS : 0;
-    uint32_t blocks = p.tiles() * p.parts() * (p.part_m * p.part_n / 4 / THREADS);
-    return emb_launch(add_kernel, dim3(bias_blocks + blocks), THREADS, 0, batch, s, p,
-                      batch->counts, bias_blocks);
+    return emb_cuda_gradients_planned(p, d_out, in, batch, type, device, (cudaStream_t)stream);
 }

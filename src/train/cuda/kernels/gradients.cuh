@@ -21,7 +21,7 @@ struct emb_gradient_plan {
     uint32_t step;             /* tokens of a unit */
     uint32_t workers_max;
     float *d_weight, *d_bias;
-    float *sums; /* [slots, parts, part_m, part_n] */
+    float *sums; /* [slots, parts, part_m / 16, part_n / 8, 32, 4]: as products leave them */
     float *bias; /* [workers_max + tiles, parts, part_m] */
 
     __host__ __device__ uint32_t tiles_m() const {
@@ -43,14 +43,30 @@ struct emb_gradient_split {
     uint32_t tiles, steps, units, workers;
 };
 
+/* Whether so few more, or fewer, workers pay to have as many for every tile. */
+static __host__ __device__ __forceinline__ bool emb_gradient_even(uint32_t even, uint32_t workers) {
+    return even * 8 >= workers * 7 && even * 7 <= workers * 8;
+}
+
+/* How many workers pay: to write and read a partial costs about a seventh of a unit. With as many
+ * workers for every tile none has two, and all are at the same tokens at a time, so that one reads
+ * from the L2 what another had read: worth an eighth of the workers. */
+static __host__ __device__ __forceinline__ uint32_t emb_gradient_workers(uint32_t tiles,
+                                                                         uint32_t units,
+                                                                         uint32_t most) {
+    uint32_t workers = (uint32_t)sqrtf(7.0f * (float)units);
+    if (workers > units) workers = units;
+    if (workers > most) workers = most;
+    uint32_t even = (workers + tiles / 2) / tiles * tiles;
+    if (even > most || even > units) even -= tiles;
+    return emb_gradient_even(even, workers) ? even : workers;
+}
+
 static __host__ __device__ __forceinline__ emb_gradient_split
 emb_gradient_divide(const emb_gradient_plan &p, uint32_t tokens) {
     emb_gradient_split s = {p.tiles(), (tokens + p.step - 1) / p.step, 0, 0};
     s.units = s.tiles * s.steps;
-    /* a partial costs about a seventh of a unit to write and read: few units, few workers */
-    s.workers = (uint32_t)sqrtf(7.0f * (float)s.units);
-    if (s.workers > s.units) s.workers = s.units;
-    if (s.workers > p.workers_max) s.workers = p.workers_max;
+    s.workers = emb_gradient_workers(s.tiles, s.units, p.workers_max);
     return s;
 }
 
@@ -102,32 +118,44 @@ emb_gradient_place_of(const emb_gradient_plan &p, const emb_gradient_split &s, u
             p.bias + ((uint64_t)(worker + piece.tile) * p.parts() + part) * p.part_m};
 }
 
-/* Stores two neighbouring sums of a part, row m and column n of it. */
-static __device__ __forceinline__ void emb_gradient_store(const emb_gradient_plan &p,
-                                                          const emb_gradient_place &at, uint32_t m,
-                                                          uint32_t n, float first, float second) {
-    float2 v = make_float2(first, second);
-    if (at.sums) {
-        *reinterpret_cast<float2 *>(at.sums + m * p.part_n + n) = v;
-        return;
-    }
-    if (at.m + m >= p.rows || at.n + n >= p.cols) return;
-    float2 *to = reinterpret_cast<float2 *>(p.d_weight + (uint64_t)(at.m + m) * p.cols + at.n + n);
-    float2 old = *to;
-    *to = make_float2(old.x + v.x, old.y + v.y);
+/* Adds a lane's sums of the fragment, 16 x 8, at row m and column n of the weight to d_weight: two
+ * of one row, two of the eighth after it. */
+static __device__ __forceinline__ void emb_gradient_add(const emb_gradient_plan &p, uint32_t m,
+                                                        uint32_t n, float4 v) {
+    m += (threadIdx.x & 31) / 4, n += threadIdx.x % 4 * 2;
+    if (n >= p.cols) return;
+    float2 *to = reinterpret_cast<float2 *>(p.d_weight + (uint64_t)m * p.cols + n);
+    float2 *below = to + (uint64_t)4 * p.cols, old = {}, old_below = {}; /* eight rows */
+    if (m < p.rows) old = *to;
+    if (m + 8 < p.rows) old_below = *below;
+    if (m < p.rows) *to = make_float2(old.x + v.x, old.y + v.y);
+    if (m + 8 < p.rows) *below = make_float2(old_below.x + v.z, old_below.y + v.w);
 }
 
-/* ---- the kernels that leave partials; their plans have these parts --------------------------- */
+/* Leaves a warp's fragment at row m and column n of a part. */
+static __device__ __forceinline__ void emb_gradient_store(const emb_gradient_plan &p,
+                                                          const emb_gradient_place &at, uint32_t m,
+                                                          uint32_t n, float4 v) {
+    uint32_t fragment = m / 16 * (p.part_n / 8) + n / 8;
+    if (at.sums) {
+        reinterpret_cast<float4 *>(at.sums)[fragment * 32 + (threadIdx.x & 31)] = v;
+    } else {
+        emb_gradient_add(p, at.m + m, at.n + n, v);
+    }
+}
 
+/* ---- the kernels that leave partials --------------------------------------------------------- */
+
+/* Parts of 128 x 128, one a tile, steps of 32. */
 int emb_cuda_gradients_mma(const emb_gradient_plan &plan, const void *d_out, const void *in,
                            const emb_cuda_batch *batch, emb_dtype type, cudaStream_t stream);
-/* Hopper. */
+/* Hopper: parts of 128 or 192 x 192, two a tile, steps of 64. */
 int emb_cuda_gradients_wgmma(const emb_gradient_plan &plan, const void *d_out, const void *in,
                              const emb_cuda_batch *batch, emb_dtype type, cudaStream_t stream);
 
-#define EMB_GRADIENT_MMA_M   128
-#define EMB_GRADIENT_MMA_N   128
-#define EMB_GRADIENT_WGMMA_M 128
-#define EMB_GRADIENT_WGMMA_N 192
+/* The partials of either, and their sums, by this plan; its pointers are set. */
+int emb_cuda_gradients_planned(const emb_gradient_plan &plan, const void *d_out, const void *in,
+                               const emb_cuda_batch *batch, emb_dtype type,
+                               const emb_cuda_device *device, cudaStream_t stream);
 
 #endif

@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 /* Bytes of the partial sums that emb_cuda_train_gradients needs for batches of up to tokens_max
- * tokens; no less for more tokens. Hopper: at most 26 MB. */
+ * tokens; no less for more tokens. H200: at most 30 MB. */
 uint64_t emb_cuda_train_gradients_bytes(uint32_t rows, uint32_t cols, uint32_t tokens_max,
                                         const emb_cuda_device *device);
 
@@ -34,6 +34,14 @@ int emb_cuda_train_gradients(float *d_weight, float *d_bias, const void *d_out, 
  * waits for the other: activated may be `before`. cols: a multiple of 8. F32, BF16, F16. */
 int emb_cuda_train_gelu_back(void *d, void *activated, const void *before, uint32_t cols,
                              const emb_cuda_batch *batch, emb_dtype type, void *stream);
+
+/* The same of what a product gives: d [tokens, rows] = (d_out * W^T) * GELU'(before), activated =
+ * GELU(before); d_out is [tokens, cols]. W [rows, cols] is the weight of the product after GELU,
+ * turned: rows is the width between, cols that of d_out; linear->bias is zeros. On Hopper one
+ * kernel for 16-bit types, which rounds d once. activated may be `before`. */
+int emb_cuda_train_linear_gelu_back(void *d, void *activated, const void *before, const void *d_out,
+                                    const emb_cuda_linear *linear, const emb_cuda_batch *batch,
+                                    const emb_cuda_device *device, void *stream);
 
 /* out [tokens, hidden] = norm(sum). out may be sum. hidden: a multiple of 8, at most
  * EMB_CUDA_HIDDEN_MAX, here and below. F32, BF16, F16. */

@@ -107,7 +107,7 @@ template <typename T>
 static __device__ __forceinline__ void
 compute(const emb_gradient_plan &p, const source<T> &o, const emb_gradient_piece &piece,
         const emb_gradient_place &at, unsigned char *memory) {
-    uint32_t ring = emb_shared(memory), warp = threadIdx.x / 32, lane = threadIdx.x & 31;
+    uint32_t ring = emb_shared(memory), warp = threadIdx.x / 32;
     uint32_t warp_m = warp / 2 * WARP_TILE, warp_n = warp % 2 * WARP_TILE;
     uint32_t columns_n = p.tiles_n();
     float sums[4][8][4] = {}, columns[8] = {};
@@ -129,9 +129,8 @@ compute(const emb_gradient_plan &p, const source<T> &o, const emb_gradient_piece
     for (int m = 0; m < 4; m++) {
 #pragma unroll
         for (int n = 0; n < 8; n++) {
-            uint32_t row = warp_m + m * 16 + lane / 4, col = warp_n + n * 8 + lane % 4 * 2;
-            emb_gradient_store(p, at, row, col, sums[m][n][0], sums[m][n][1]);
-            emb_gradient_store(p, at, row + 8, col, sums[m][n][2], sums[m][n][3]);
+            float4 v = {sums[m][n][0], sums[m][n][1], sums[m][n][2], sums[m][n][3]};
+            emb_gradient_store(p, at, warp_m + m * 16, warp_n + n * 8, v);
         }
     }
 }

@@ -1,8 +1,9 @@
 /* norm_back.cu - the norm behind a block, forwards and back: one warp per token, one pass over the
  * activations.
  *
- * Back, a warp goes through every ROWS-th token and keeps its sums for gain and shift in registers;
- * a block leaves its warps' sums as one partial, and a second kernel adds those in order.
+ * Back, a warp takes tokens in turn with all others and keeps its sums for gain and shift in
+ * registers; a block leaves its warps' sums as one partial, and a second kernel adds those in
+ * order.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/kernels/device.cuh"
@@ -10,9 +11,8 @@
 
 #define WARPS      8
 #define THREADS    (32 * WARPS)
-#define BLOCKS     256 /* the same on every device: they decide the order of the sums */
-#define ROWS       (BLOCKS * WARPS)
 #define ADD_COLS   32
+#define ADD_AHEAD  16 /* partials of a sum that are loaded before the first is added */
 #define NORM_WARPS 4
 
 /* ---- forwards -------------------------------------------------------------------------------- */
@@ -101,8 +101,14 @@ static __device__ __forceinline__ void set_pair(raw_values<T, WIDTH> &v, int pai
     }
 }
 
+/* As many as an H200 holds at once; the same on every device, for they decide the order of the
+ * sums. A multiple of WARPS * ADD_AHEAD. */
+static __host__ __device__ uint32_t blocks_of(uint32_t hidden) {
+    return hidden <= 512 ? 384 : hidden <= 768 ? 256 : 128;
+}
+
 struct norm_back_task {
-    float *partials;   /* [BLOCKS, 2, hidden] */
+    float *partials;   /* [blocks_of(hidden), 2, hidden] */
     const float *gain; /* [hidden] */
     const uint32_t *counts;
     float epsilon;
@@ -172,70 +178,107 @@ static __device__ __forceinline__ float2 moments(const norm_row<T, VECTORS, WIDT
     return make_float2(mean, 1.0f / sqrtf(variance + task.epsilon) + emb_not_overflown(variance));
 }
 
+/* The gain of a block in shared memory, so laid that a warp reads it without bank conflicts. */
+template <int VECTORS, int WIDTH> struct shared_gain { float4 values[VECTORS][WIDTH / 4][32]; };
+
+template <int VECTORS, int WIDTH>
+static __device__ __forceinline__ void load_gain(shared_gain<VECTORS, WIDTH> &gain,
+                                                 const norm_back_task &task) {
+    for (uint32_t i = threadIdx.x; i < VECTORS * WIDTH * 8; i += THREADS) {
+        uint32_t col = i * 4, lane = col / WIDTH % 32;
+        float4 v = make_float4(0, 0, 0, 0);
+        if (col < task.hidden) v = *reinterpret_cast<const float4 *>(task.gain + col);
+        gain.values[col / WIDTH / 32][col % WIDTH / 4][lane] = v;
+    }
+    __syncthreads();
+}
+
+/* One pair of columns of a row; away is minus mean times factor. */
+struct norm_pair {
+    float2 d, y, g;
+
+    __device__ __forceinline__ norm_pair(float2 x, float2 d_, float2 gain, float factor, float away)
+        : d(d_) {
+        y = make_float2(fmaf(x.x, factor, away), fmaf(x.y, factor, away));
+        g = make_float2(d.x * gain.x, d.y * gain.y);
+    }
+};
+
 /* With y = (x - mean) * factor and g = d * gain: d = (g - mean(g) - y * mean(g * y)) * factor. What
  * d was, times y and by itself, is added to the gradients of gain and shift. */
 template <typename T, int VECTORS, int WIDTH, bool ADDS>
 static __device__ __forceinline__ void
 back_row(T *out, norm_row<T, VECTORS, WIDTH, ADDS> &row, float2 (&d_gain)[VECTORS][WIDTH / 2],
-         float2 (&d_shift)[VECTORS][WIDTH / 2], const norm_back_task &task) {
+         float2 (&d_shift)[VECTORS][WIDTH / 2], const shared_gain<VECTORS, WIDTH> &gain,
+         const norm_back_task &task) {
     float2 moment = moments<T, VECTORS, WIDTH, ADDS>(row, task);
     float away = -moment.x * moment.y, sum = 0, along = 0;
+    uint32_t lane = threadIdx.x & 31;
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) {
-        uint32_t col = (v * 32 + (threadIdx.x & 31)) * WIDTH;
-        if (col >= task.hidden) continue;
+        if ((v * 32 + lane) * WIDTH >= task.hidden) continue;
 #pragma unroll
         for (int i = 0; i < WIDTH / 2; i++) {
-            float2 x = pair_of<T, WIDTH>(row.x[v], i), d = pair_of<T, WIDTH>(row.d[v], i);
-            float2 gain = *reinterpret_cast<const float2 *>(task.gain + col + 2 * i);
-            float2 y = make_float2(fmaf(x.x, moment.y, away), fmaf(x.y, moment.y, away));
-            d_gain[v][i].x = fmaf(d.x, y.x, d_gain[v][i].x);
-            d_gain[v][i].y = fmaf(d.y, y.y, d_gain[v][i].y);
-            d_shift[v][i].x += d.x, d_shift[v][i].y += d.y;
-            sum = fmaf(d.x, gain.x, sum), sum = fmaf(d.y, gain.y, sum);
-            along = fmaf(d.x * gain.x, y.x, along), along = fmaf(d.y * gain.y, y.y, along);
+            float4 four = gain.values[v][i / 2][lane];
+            norm_pair p(pair_of<T, WIDTH>(row.x[v], i), pair_of<T, WIDTH>(row.d[v], i),
+                        i % 2 ? make_float2(four.z, four.w) : make_float2(four.x, four.y), moment.y,
+                        away);
+            d_gain[v][i].x = fmaf(p.d.x, p.y.x, d_gain[v][i].x);
+            d_gain[v][i].y = fmaf(p.d.y, p.y.y, d_gain[v][i].y);
+            d_shift[v][i].x += p.d.x, d_shift[v][i].y += p.d.y;
+            sum += p.g.x + p.g.y;
+            along = fmaf(p.g.x, p.y.x, fmaf(p.g.y, p.y.y, along));
         }
     }
     sum = emb_warp_sum(sum) / (float)task.hidden;
     along = emb_warp_sum(along) / (float)task.hidden;
 #pragma unroll
     for (int v = 0; v < VECTORS; v++) {
-        uint32_t col = (v * 32 + (threadIdx.x & 31)) * WIDTH;
+        uint32_t col = (v * 32 + lane) * WIDTH;
         if (col >= task.hidden) continue;
 #pragma unroll
         for (int i = 0; i < WIDTH / 2; i++) {
-            float2 x = pair_of<T, WIDTH>(row.x[v], i), d = pair_of<T, WIDTH>(row.d[v], i);
-            float2 gain = *reinterpret_cast<const float2 *>(task.gain + col + 2 * i);
-            float2 y = make_float2(fmaf(x.x, moment.y, away), fmaf(x.y, moment.y, away));
-            d.x = (fmaf(d.x, gain.x, -sum) - y.x * along) * moment.y;
-            d.y = (fmaf(d.y, gain.y, -sum) - y.y * along) * moment.y;
-            set_pair<T, WIDTH>(row.d[v], i, d);
+            float4 four = gain.values[v][i / 2][lane];
+            norm_pair p(pair_of<T, WIDTH>(row.x[v], i), pair_of<T, WIDTH>(row.d[v], i),
+                        i % 2 ? make_float2(four.z, four.w) : make_float2(four.x, four.y), moment.y,
+                        away);
+            set_pair<T, WIDTH>(row.d[v], i,
+                               make_float2((p.g.x - sum - p.y.x * along) * moment.y,
+                                           (p.g.y - sum - p.y.y * along) * moment.y));
         }
         store_raw<T, WIDTH>(out + col, row.d[v]);
     }
 }
 
-/* Adds the warps' sums in order, through `shared` [hidden], and writes them to `out`. */
+/* Adds the warps' sums in order, a vector of every lane at a time, and writes them to `out` [2,
+ * hidden]. */
 template <int VECTORS, int WIDTH>
 static __device__ __forceinline__ void
-add_warps(float *out, const float2 (&sums)[VECTORS][WIDTH / 2], float *shared, uint32_t hidden) {
-    uint32_t warp = threadIdx.x >> 5;
-    for (uint32_t turn = 0; turn < WARPS; turn++) {
+add_warps(float *out, const float2 (&d_gain)[VECTORS][WIDTH / 2],
+          const float2 (&d_shift)[VECTORS][WIDTH / 2], uint32_t hidden) {
+    constexpr uint32_t COLS = 32 * WIDTH;
+    __shared__ float2 shared[2][WARPS][COLS / 2];
+    uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
         __syncthreads();
 #pragma unroll
-        for (int v = 0; v < VECTORS; v++) {
-            uint32_t col = (v * 32 + (threadIdx.x & 31)) * WIDTH;
-            if (turn != warp || col >= hidden) continue;
-#pragma unroll
-            for (int i = 0; i < WIDTH / 2; i++) {
-                float2 *to = reinterpret_cast<float2 *>(shared + col + 2 * i);
-                float2 old = turn ? *to : make_float2(0, 0);
-                *to = make_float2(old.x + sums[v][i].x, old.y + sums[v][i].y);
+        for (int i = 0; i < WIDTH / 2; i++) {
+            shared[0][warp][lane * (WIDTH / 2) + i] = d_gain[v][i];
+            shared[1][warp][lane * (WIDTH / 2) + i] = d_shift[v][i];
+        }
+        __syncthreads();
+        for (uint32_t i = threadIdx.x; i < COLS; i += THREADS) {
+            uint32_t which = i / (COLS / 2), col = v * COLS + i % (COLS / 2) * 2;
+            float2 sum = make_float2(0, 0);
+            for (int w = 0; w < WARPS; w++) {
+                float2 next = shared[which][w][i % (COLS / 2)];
+                sum.x += next.x, sum.y += next.y;
             }
+            if (col >= hidden) continue;
+            *reinterpret_cast<float2 *>(out + which * hidden + col) = sum;
         }
     }
-    __syncthreads();
-    for (uint32_t col = threadIdx.x; col < hidden; col += THREADS) out[col] = shared[col];
 }
 
 template <typename T, int VECTORS, int WIDTH, bool ADDS>
@@ -243,29 +286,30 @@ static __global__ void __launch_bounds__(THREADS)
     norm_back_kernel(T *d, const T *more, const T *sum, norm_back_task task) {
     /* the next row is loaded before this one is waited for, if registers hold both */
     constexpr bool AHEAD = sizeof(T) == 2 || VECTORS * WIDTH <= 24;
-    __shared__ float shared[VECTORS * WIDTH * 32];
+    __shared__ shared_gain<VECTORS, WIDTH> gain;
     emb_kernel_begin();
     uint32_t tokens = task.counts[0], token = blockIdx.x * WARPS + (threadIdx.x >> 5);
+    uint32_t turn = gridDim.x * WARPS;
     float2 d_gain[VECTORS][WIDTH / 2] = {}, d_shift[VECTORS][WIDTH / 2] = {};
     norm_row<T, VECTORS, WIDTH, ADDS> next;
     if (AHEAD && token < tokens) {
         load_row<T, VECTORS, WIDTH, ADDS>(next, d, more, sum, (uint64_t)token * task.hidden,
                                           task.hidden);
     }
-    for (; token < tokens; token += ROWS) {
-        uint64_t at = (uint64_t)token * task.hidden, after = at + (uint64_t)ROWS * task.hidden;
+    load_gain<VECTORS, WIDTH>(gain, task);
+    for (; token < tokens; token += turn) {
+        uint64_t at = (uint64_t)token * task.hidden, after = at + (uint64_t)turn * task.hidden;
         norm_row<T, VECTORS, WIDTH, ADDS> row = next;
         if (!AHEAD) {
             load_row<T, VECTORS, WIDTH, ADDS>(row, d, more, sum, at, task.hidden);
-        } else if (token + ROWS < tokens) {
+        } else if (token + turn < tokens) {
             load_row<T, VECTORS, WIDTH, ADDS>(next, d, more, sum, after, task.hidden);
         }
         if constexpr (ADDS) add_more<T, VECTORS, WIDTH>(row, task.hidden);
-        back_row<T, VECTORS, WIDTH, ADDS>(d + at, row, d_gain, d_shift, task);
+        back_row<T, VECTORS, WIDTH, ADDS>(d + at, row, d_gain, d_shift, gain, task);
     }
-    float *out = task.partials + (uint64_t)blockIdx.x * 2 * task.hidden;
-    add_warps<VECTORS, WIDTH>(out, d_gain, shared, task.hidden);
-    add_warps<VECTORS, WIDTH>(out + task.hidden, d_shift, shared, task.hidden);
+    add_warps<VECTORS, WIDTH>(task.partials + (uint64_t)blockIdx.x * 2 * task.hidden, d_gain,
+                              d_shift, task.hidden);
 }
 
 /* Adds the blocks' partials of ADD_COLS columns; a warp takes every eighth block. */
@@ -275,12 +319,15 @@ static __global__ void __launch_bounds__(THREADS)
     emb_kernel_begin();
     uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     uint32_t col = blockIdx.x * ADD_COLS + lane; /* of gain and shift side by side */
+    uint32_t blocks = col < 2 * hidden ? blocks_of(hidden) : 0;
     float sum = 0;
-    if (col < 2 * hidden) {
-#pragma unroll 8
-        for (uint32_t b = warp; b < BLOCKS; b += WARPS) {
-            sum += partials[(uint64_t)b * 2 * hidden + col];
-        }
+    for (uint32_t b = warp; b < blocks; b += WARPS * ADD_AHEAD) {
+        const float *from = partials + (uint64_t)b * 2 * hidden + col;
+        float all[ADD_AHEAD];
+#pragma unroll
+        for (int i = 0; i < ADD_AHEAD; i++) all[i] = from[(uint64_t)i * WARPS * 2 * hidden];
+#pragma unroll
+        for (int i = 0; i < ADD_AHEAD; i++) sum += all[i];
     }
     sums[warp][lane] = sum;
     __syncthreads();
@@ -300,7 +347,7 @@ static int norm_back_run(void *d, const void *more, float *d_gain, float *d_shif
                   : hidden <= 768  ? norm_back_kernel<T, 3, 8, ADDS>
                   : hidden <= 1024 ? norm_back_kernel<T, 4, 8, ADDS>
                                    : norm_back_kernel<T, 6, 8, ADDS>;
-    int status = emb_launch(kernel, dim3(BLOCKS), THREADS, 0, batch, stream, (T *)d,
+    int status = emb_launch(kernel, dim3(blocks_of(hidden)), THREADS, 0, batch, stream, (T *)d,
                             (const T *)more, (const T *)sum, task);
     if (status) return status;
     return emb_launch(add_kernel, dim3((2 * hidden + ADD_COLS - 1) / ADD_COLS), THREADS, 0, batch,
@@ -325,7 +372,7 @@ int emb_cuda_train_norm(void *out, const void *sum, const emb_cuda_norm *norm, u
 }
 
 uint64_t emb_cuda_train_norm_bytes(uint32_t hidden) {
-    return (uint64_t)BLOCKS * 2 * hidden * sizeof(float);
+    return (uint64_t)blocks_of(hidden) * 2 * hidden * sizeof(float);
 }
 
 int emb_cuda_train_norm_back(void *d, const void *more, float *d_gain, float *d_shift,
