@@ -90,11 +90,16 @@ static void linear(emb_cuda_train *t, void *out, const void *in, const float *we
                                                  &t->batch, &t->device, t->stream));
 }
 
-/* d_in [tokens, cols] = d_out [tokens, rows] * weight */
+/* What takes d_out [tokens, rows] to d_out * weight [tokens, cols]. */
+static emb_cuda_linear transposed(const emb_cuda_train *t, const float *weight, uint32_t rows,
+                                  uint32_t cols) {
+    uint64_t at = (uint64_t)(weight - t->values) - t->sizes.matrices_first;
+    return (emb_cuda_linear){t->transposed + at, t->zeros, cols, rows, t->type};
+}
+
 static void linear_back(emb_cuda_train *t, void *d_in, const void *d_out, const float *weight,
                         uint32_t rows, uint32_t cols) {
-    uint64_t at = (uint64_t)(weight - t->values) - t->sizes.matrices_first;
-    emb_cuda_linear matrix = {t->transposed + at, t->zeros, cols, rows, t->type};
+    emb_cuda_linear matrix = transposed(t, weight, rows, cols);
     emb_cuda_train_note(t, t->launch->linear_run(d_in, d_out, &matrix, 0, EMB_CUDA_TILE_AUTO,
                                                  &t->batch, &t->device, t->stream));
 }
@@ -282,10 +287,11 @@ static void ffn_back(const emb_train_run *run, const emb_layer_params *g, void *
     (void)tile, (void)kept;
     const void *d_out = drop(run, b.dropped, d, EMB_DROP_FFN);
     linear(t, b.before, in, w->ffn_in, w->ffn_in_bias, wide, hidden, 0);
-    linear_back(t, b.after, d_out, w->ffn_out, hidden, wide);
     /* before becomes what the activation made of it, after the gradient before it */
-    emb_cuda_train_note(t, emb_cuda_train_gelu_back(b.after, b.before, b.before, wide, &t->batch,
-                                                    t->type, t->stream));
+    emb_cuda_linear ffn_out = transposed(t, w->ffn_out, hidden, wide);
+    emb_cuda_train_note(t, emb_cuda_train_linear_gelu_back(b.after, b.before, b.before, d_out,
+                                                           &ffn_out, &t->batch, &t->device,
+                                                           t->stream));
     gradients(t, &b, g->ffn_out, g->ffn_out_bias, d_out, b.before, hidden, wide);
     gradients(t, &b, g->ffn_in, g->ffn_in_bias, b.after, in, wide, hidden);
     linear_back(t, b.product, b.after, w->ffn_in, wide, hidden);
