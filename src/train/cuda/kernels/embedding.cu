@@ -164,7 +164,7 @@ add_tokens(float (&sums)[8], const T *d_sum, const uint32_t *tokens, uint32_t co
 
 /* Words of at most FEW tokens: a warp takes a whole row, onto which it adds the tokens. */
 template <typename T, int VECTORS>
-static __global__ void __launch_bounds__(32 * FEW_WARPS, VECTORS <= 4 ? 4 : 3)
+static __global__ void __launch_bounds__(32 * FEW_WARPS, VECTORS <= 4 ? 4 : 2)
     few_back_kernel(float *d_words, const T *d_sum, emb_train_cuda_words order, uint32_t hidden) {
     emb_kernel_begin();
     uint32_t count = order.groups_count[0], lane = threadIdx.x & 31;

@@ -112,7 +112,7 @@ int emb_cuda_train_adamw8(float *values, int8_t *m, uint8_t *v, float *scales,
                           const float *gradients, uint64_t count, const emb_adamw *step,
                           void *stream);
 
-/* One step of SGD as emb_train_kernels.sgd; m may be NULL. `step` is in the host's memory. */
+/* One step as emb_train_kernels.sgd; m NULL: no momentum. `step` is in the host's memory. */
 int emb_cuda_train_sgd(float *values, float *m, const float *gradients, uint64_t count,
                        const emb_sgd *step, void *stream);
 

@@ -58,6 +58,27 @@ int emb_cuda_train_adamw(float *values, float *m, float *v, const float *gradien
                       (cudaStream_t)stream, values, m, v, gradients, count, *step);
 }
 
+static __global__ void __launch_bounds__(THREADS)
+    sgd_kernel(float *values, float *m, const float *gradients, uint64_t count, emb_sgd step) {
+    emb_kernel_begin();
+    uint64_t apart = (uint64_t)gridDim.x * THREADS;
+    for (uint64_t i = (uint64_t)blockIdx.x * THREADS + threadIdx.x; i < count; i += apart) {
+        float g = gradients[i] * step.factor + step.decay * values[i];
+        if (m) {
+            float first = m[i] = step.momentum * m[i] + g;
+            g = step.nesterov ? g + step.momentum * first : first;
+        }
+        values[i] -= step.rate * g;
+    }
+}
+
+int emb_cuda_train_sgd(float *values, float *m, const float *gradients, uint64_t count,
+                       const emb_sgd *step, void *stream) {
+    if (!count) return 0;
+    return emb_launch(sgd_kernel, blocks_for((count + 3) / 4), THREADS, 0, &none,
+                      (cudaStream_t)stream, values, m, gradients, count, *step);
+}
+
 /* ---- moments in 8 bits ----------------------------------------------------------------------- */
 
 static __device__ __forceinline__ float warp_most(float v) {
@@ -137,49 +158,6 @@ int emb_cuda_train_adamw8(float *values, int8_t *m, uint8_t *v, float *scales,
     if (!count) return 0;
     return emb_launch(adamw8_kernel, blocks_for(count / 8), THREADS, 0, &none, (cudaStream_t)stream,
                       values, m, v, scales, gradients, count / EMB_TRAIN_BLOCK, *step);
-}
-
-/* ---- SGD ------------------------------------------------------------------------------------- */
-
-static __device__ __forceinline__ void sgd(float &value, float &m, float gradient, bool momentum,
-                                           const emb_sgd &s) {
-    float g = gradient * s.factor + s.decay * value;
-    if (momentum) {
-        m = s.momentum * m + g;
-        g = s.nesterov ? g + s.momentum * m : m;
-    }
-    value -= s.rate * g;
-}
-
-static __global__ void __launch_bounds__(THREADS)
-    sgd_kernel(float *values, float *m, const float *gradients, uint64_t count, emb_sgd step) {
-    emb_kernel_begin();
-    uint64_t index = (uint64_t)blockIdx.x * THREADS + threadIdx.x;
-    uint64_t apart = (uint64_t)gridDim.x * THREADS, fours = count / 4;
-    float4 moment = make_float4(0, 0, 0, 0);
-    for (uint64_t i = index; i < fours; i += apart) {
-        float4 value = reinterpret_cast<float4 *>(values)[i];
-        float4 gradient = reinterpret_cast<const float4 *>(gradients)[i];
-        if (m) moment = reinterpret_cast<float4 *>(m)[i];
-        sgd(value.x, moment.x, gradient.x, m, step);
-        sgd(value.y, moment.y, gradient.y, m, step);
-        sgd(value.z, moment.z, gradient.z, m, step);
-        sgd(value.w, moment.w, gradient.w, m, step);
-        reinterpret_cast<float4 *>(values)[i] = value;
-        if (m) reinterpret_cast<float4 *>(m)[i] = moment;
-    }
-    uint64_t rest = 4 * fours + index;
-    if (rest >= count) return;
-    float last = m ? m[rest] : 0;
-    sgd(values[rest], last, gradients[rest], m, step);
-    if (m) m[rest] = last;
-}
-
-int emb_cuda_train_sgd(float *values, float *m, const float *gradients, uint64_t count,
-                       const emb_sgd *step, void *stream) {
-    if (!count) return 0;
-    return emb_launch(sgd_kernel, blocks_for((count + 3) / 4), THREADS, 0, &none,
-                      (cudaStream_t)stream, values, m, gradients, count, *step);
 }
 
 /* ---- the length of all gradients ------------------------------------------------------------- */
