@@ -111,9 +111,9 @@ static void reference(trial &t) {
 /* ---- judging --------------------------------------------------------------------------------- */
 
 /* Root mean square of what is off, by chunk and block of head_dim columns, as a share of that of
- * the wanted values there (and a tenth of that everywhere, where they are next to nothing; all of
- * it in the shortest chunks, whose gradients of scores are what is left of two numbers that are
- * nearly equal). */
+ * the wanted values there (and a tenth of that everywhere, where they are next to nothing; in the
+ * shortest chunks that of d_out, for there the gradients of scores are what is left of numbers of
+ * its size that are nearly equal). */
 static double error_of(const trial &t, const std::vector<float> &got,
                        const std::vector<double> &wanted, uint32_t cols) {
     uint32_t D = t.heads.head_dim;
@@ -123,7 +123,7 @@ static double error_of(const trial &t, const std::vector<float> &got,
     for (size_t c = 0; c < t.b.lengths.size(); c++) {
         for (uint32_t column = 0; column < cols; column += D) {
             double off = 0, size = 0, count = (double)t.b.lengths[c] * D;
-            double floor = all * (t.b.lengths[c] < 4 ? 1 : 0.1) + 1e-9;
+            double floor = t.b.lengths[c] < 4 ? 1 + all : 0.1 * all;
             for (uint32_t i = t.b.starts[c]; i < t.b.starts[c + 1]; i++) {
                 for (uint32_t d = column; d < column + D; d++) {
                     double w = wanted[(size_t)i * cols + d], o = got[(size_t)i * cols + d] - w;

@@ -31,7 +31,7 @@ static int run(emb_attention_back<T> &p, float *d_relative, uint32_t chunk_token
                const emb_cuda_batch *batch, bool hopper, cudaStream_t stream) {
     p.whole_max = d_relative || p.head_dim > 64 ? 0 : WHOLE_MAX;
     if (p.whole_max) {
-        int status = emb_attention_back_whole(p, batch, hopper, stream);
+        int status = emb_attention_back_whole(p, chunk_tokens_max, batch, hopper, stream);
         if (status) return status;
     }
     if (chunk_tokens_max <= p.whole_max) return 0;
@@ -56,7 +56,8 @@ static int typed(void *d_qkv, float *d_relative, void *scratch, const void *d_ou
     p.hidden = heads->hidden, p.heads = heads->heads, p.head_dim = heads->head_dim;
     p.tokens_max = batch->tokens_max;
     p.groups = groups_of(heads, device);
-    p.scale = 1.0f / sqrtf((float)heads->head_dim);
+    p.unscale = sqrtf((float)heads->head_dim);
+    p.scale = 1.0f / p.unscale;
     p.drop = emb_drop_rule_make(drop);
     return run(p, d_relative, chunk_tokens_max, batch, device->capability == 90, stream);
 }

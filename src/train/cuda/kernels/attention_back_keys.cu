@@ -17,30 +17,30 @@ template <int D> struct shared {
     emb_query_facts<BLOCK> facts[2];
 };
 
-template <typename U, typename T, int D>
+template <typename T, int D>
 static __device__ __forceinline__ void load_keys(shared<D> &s, const emb_attention_back<T> &p,
                                                  const emb_head_back<T> &h, uint32_t first) {
-    constexpr int THREADS = EMB_BACK_THREADS<D>;
-    uint32_t stride = 3 * p.hidden, count = min(h.count - first, (uint32_t)shared<D>::KEYS);
+    constexpr int THREADS = EMB_BACK_THREADS<D>, KEYS = shared<D>::KEYS;
+    uint32_t stride = 3 * p.hidden, count = min(h.count - first, (uint32_t)KEYS);
     const T *from = h.queries + (uint64_t)first * stride + p.hidden;
-    emb_load_rows<T, D, THREADS, U::PAD>(emb_shared(s.keys), from, stride, count, p.head_dim);
-    emb_load_rows<T, D, THREADS, U::PAD>(emb_shared(s.values), from + p.hidden, stride, count,
-                                         p.head_dim);
+    emb_load_rows<T, D, THREADS, KEYS>(emb_shared(s.keys), from, stride, count, p.head_dim);
+    emb_load_rows<T, D, THREADS, KEYS>(emb_shared(s.values), from + p.hidden, stride, count,
+                                       p.head_dim);
 }
 
 /* Starts the copies of the queries from `first` on. */
-template <typename U, typename T, int D, bool DROP>
+template <typename T, int D, bool DROP>
 static __device__ __forceinline__ void load_queries(shared<D> &s, const emb_attention_back<T> &p,
                                                     const emb_head_back<T> &h, uint32_t first,
                                                     uint32_t stage) {
-    constexpr int THREADS = EMB_BACK_THREADS<D>, PAD = U::PAD;
+    constexpr int THREADS = EMB_BACK_THREADS<D>;
     uint32_t count = min(h.count - first, (uint32_t)BLOCK), i = threadIdx.x, stride = 3 * p.hidden;
     const T *queries = h.queries + (uint64_t)first * stride;
     const T *d_out = h.d_out + (uint64_t)first * p.hidden;
-    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.queries[stage]), queries, stride, count,
-                                      p.head_dim);
-    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.d_out[stage]), d_out, p.hidden, count,
-                                      p.head_dim);
+    emb_load_rows<T, D, THREADS, BLOCK>(emb_shared(s.queries[stage]), queries, stride, count,
+                                        p.head_dim);
+    emb_load_rows<T, D, THREADS, BLOCK>(emb_shared(s.d_out[stage]), d_out, p.hidden, count,
+                                        p.head_dim);
     if (i >= BLOCK) return;
     uint32_t place = i < count ? first + i : 0;
     emb_copy_float(&s.facts[stage].log_sums[i], h.log_sums + place, i < count);
@@ -79,11 +79,11 @@ static __device__ __forceinline__ void work(shared<D> &s, const emb_attention_ba
     bool idle = first_key + warp_row / U::PAD * U::PAD >= h.count; /* none of the unit's rows */
     float d_keys[D / 8][4] = {}, d_values[D / 8][4] = {};
     typename U::template operands<D> own;
-    load_keys<U, T, D>(s, p, h, first_key);
-    load_queries<U, T, D, DROP>(s, p, h, 0, 0);
+    load_keys<T, D>(s, p, h, first_key);
+    load_queries<T, D, DROP>(s, p, h, 0, 0);
     emb_copy_commit();
     for (uint32_t first = 0; first < h.count; first += BLOCK, stage ^= 1) {
-        if (first + BLOCK < h.count) load_queries<U, T, D, DROP>(s, p, h, first + BLOCK, stage ^ 1);
+        if (first + BLOCK < h.count) load_queries<T, D, DROP>(s, p, h, first + BLOCK, stage ^ 1);
         emb_copy_commit();
         emb_copy_wait<1>();
         U::publish();

@@ -20,29 +20,30 @@ template <int D> struct shared {
     unsigned char gradients[QUERIES * BLOCK * 2]; /* [queries, keys], only for those of the bias */
 };
 
-template <typename U, typename T, int D>
+template <typename T, int D>
 static __device__ __forceinline__ void load_queries(shared<D> &s, const emb_attention_back<T> &p,
                                                     const emb_head_back<T> &h, uint32_t first) {
-    constexpr int THREADS = EMB_BACK_THREADS<D>, PAD = U::PAD;
-    uint32_t stride = 3 * p.hidden, count = min(h.count - first, (uint32_t)shared<D>::QUERIES);
+    constexpr int THREADS = EMB_BACK_THREADS<D>, ROWS = shared<D>::QUERIES;
+    uint32_t stride = 3 * p.hidden, count = min(h.count - first, (uint32_t)ROWS);
     uint64_t at = (uint64_t)first * p.hidden;
-    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.queries), h.queries + 3 * at, stride, count,
+    emb_load_rows<T, D, THREADS, ROWS>(emb_shared(s.queries), h.queries + 3 * at, stride, count,
+                                       p.head_dim);
+    emb_load_rows<T, D, THREADS, ROWS>(emb_shared(s.d_out), h.d_out + at, p.hidden, count,
+                                       p.head_dim);
+    emb_dot_rows<T, D, THREADS, ROWS>(s.dots, h.out + at, h.d_out + at, p.hidden, count,
                                       p.head_dim);
-    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.d_out), h.d_out + at, p.hidden, count,
-                                      p.head_dim);
-    emb_dot_rows<T, D, THREADS, PAD>(s.dots, h.out + at, h.d_out + at, p.hidden, count, p.head_dim);
 }
 
-template <typename U, typename T, int D>
+template <typename T, int D>
 static __device__ __forceinline__ void load_keys(shared<D> &s, const emb_attention_back<T> &p,
                                                  const emb_head_back<T> &h, uint32_t first,
                                                  uint32_t stage) {
-    constexpr int THREADS = EMB_BACK_THREADS<D>, PAD = U::PAD;
+    constexpr int THREADS = EMB_BACK_THREADS<D>;
     uint32_t count = min(h.count - first, (uint32_t)BLOCK), stride = 3 * p.hidden;
     const T *from = h.queries + (uint64_t)first * stride + p.hidden;
-    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.keys[stage]), from, stride, count, p.head_dim);
-    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.values[stage]), from + p.hidden, stride, count,
-                                      p.head_dim);
+    emb_load_rows<T, D, THREADS, BLOCK>(emb_shared(s.keys[stage]), from, stride, count, p.head_dim);
+    emb_load_rows<T, D, THREADS, BLOCK>(emb_shared(s.values[stage]), from + p.hidden, stride, count,
+                                        p.head_dim);
 }
 
 template <typename T, bool DROP>
@@ -86,13 +87,13 @@ template <typename T, int D>
 static __device__ __forceinline__ void
 add_diagonals(float *sums, const shared<D> &s, uint32_t queries, uint32_t keys, int first_apart) {
     for (int i = (int)threadIdx.x; i < shared<D>::QUERIES + BLOCK - 1; i += EMB_BACK_THREADS<D>) {
-        int apart = i - (shared<D>::QUERIES - 1);
+        int apart = i - (shared<D>::QUERIES - 1), end = min((int)queries, (int)keys - apart);
         float sum = 0;
-        for (int q = 0; q < (int)queries; q++) {
-            int k = q + apart;
-            if (k < 0 || k >= (int)keys) continue;
+#pragma unroll 4
+        for (int q = max(0, -apart); q < end; q++) {
+            uint32_t k = (uint32_t)(q + apart);
             sum += emb_from(*reinterpret_cast<const T *>(
-                s.gradients + emb_swizzle<BLOCK / 8>((uint32_t)q, (uint32_t)k / 8) + k % 8 * 2));
+                s.gradients + emb_swizzle<BLOCK / 8>((uint32_t)q, k / 8) + k % 8 * 2));
         }
         if (apart > -(int)queries && apart < (int)keys) sums[first_apart + apart] += sum;
     }
@@ -108,11 +109,11 @@ static __device__ __forceinline__ void work(shared<D> &s, const emb_attention_ba
     float d_queries[D / 8][4] = {};
     typename U::template operands<D> tiles;
     emb_query_rows own;
-    load_queries<U, T, D>(s, p, h, first_query);
-    load_keys<U, T, D>(s, p, h, 0, 0);
+    load_queries<T, D>(s, p, h, first_query);
+    load_keys<T, D>(s, p, h, 0, 0);
     emb_copy_commit();
     for (uint32_t first = 0; first < h.count; first += BLOCK, stage ^= 1) {
-        if (first + BLOCK < h.count) load_keys<U, T, D>(s, p, h, first + BLOCK, stage ^ 1);
+        if (first + BLOCK < h.count) load_keys<T, D>(s, p, h, first + BLOCK, stage ^ 1);
         emb_copy_commit();
         emb_copy_wait<1>();
         U::publish();

@@ -9,39 +9,36 @@
 #include "train/cuda/kernels/back_mma.cuh"
 #include "train/cuda/kernels/back_wgmma.cuh"
 
-#define THREADS 256
-#define ROWS    128
-
-template <int D> struct shared {
+/* ROWS, the most tokens of a chunk, is 64 or 128; a block has twice as many threads. */
+template <int D, int ROWS> struct shared {
     unsigned char queries[ROWS * D * 2], keys[ROWS * D * 2], values[ROWS * D * 2],
         d_out[ROWS * D * 2];
     unsigned char gradients[ROWS * ROWS * 2]; /* [keys, queries] of the scores */
     emb_query_facts<ROWS> facts;
 };
 
-template <typename U, typename T, int D, bool DROP>
-static __device__ __forceinline__ void load_chunk(shared<D> &s, const emb_attention_back<T> &p,
-                                                  const emb_head_back<T> &h) {
-    constexpr int PAD = U::PAD;
-    uint32_t stride = 3 * p.hidden, padded = emb_round_up(h.count, PAD), dim = p.head_dim;
+template <typename T, int D, int ROWS, bool DROP>
+static __device__ __forceinline__ void
+load_chunk(shared<D, ROWS> &s, const emb_attention_back<T> &p, const emb_head_back<T> &h) {
+    constexpr int THREADS = 2 * ROWS;
+    uint32_t stride = 3 * p.hidden, dim = p.head_dim, i = threadIdx.x;
+    float log_sum = i < h.count ? h.log_sums[i] : 0.0f;
     const T *keys = h.queries + p.hidden, *values = keys + p.hidden;
-    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.queries), h.queries, stride, h.count, dim);
-    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.keys), keys, stride, h.count, dim);
-    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.values), values, stride, h.count, dim);
-    emb_load_rows<T, D, THREADS, PAD>(emb_shared(s.d_out), h.d_out, p.hidden, h.count, dim);
+    emb_load_rows<T, D, THREADS, ROWS>(emb_shared(s.queries), h.queries, stride, h.count, dim);
+    emb_load_rows<T, D, THREADS, ROWS>(emb_shared(s.keys), keys, stride, h.count, dim);
+    emb_load_rows<T, D, THREADS, ROWS>(emb_shared(s.values), values, stride, h.count, dim);
+    emb_load_rows<T, D, THREADS, ROWS>(emb_shared(s.d_out), h.d_out, p.hidden, h.count, dim);
     emb_copy_commit();
-    emb_dot_rows<T, D, THREADS, PAD>(s.facts.dots, h.out, h.d_out, p.hidden, h.count, dim);
-    for (uint32_t i = threadIdx.x; i < padded; i += THREADS) {
-        s.facts.log_sums[i] = i < h.count ? h.log_sums[i] : 0.0f;
-        if (DROP) s.facts.keys[i] = emb_drop_row(h.drop, i);
-    }
-    emb_copy_wait<0>();
-    U::publish();
+    emb_dot_rows<T, D, THREADS, ROWS>(s.facts.dots, h.out, h.d_out, p.hidden, h.count, dim);
+    if (i >= ROWS) return;
+    s.facts.log_sums[i] = log_sum;
+    if (DROP) s.facts.keys[i] = emb_drop_row(h.drop, i);
 }
 
 /* Sums over all queries for the warp's keys. */
-template <typename U, typename T, int D, bool DROP>
-static __device__ __forceinline__ void sum_queries(shared<D> &s, const emb_attention_back<T> &p,
+template <typename U, typename T, int D, int ROWS, bool DROP>
+static __device__ __forceinline__ void sum_queries(shared<D, ROWS> &s,
+                                                   const emb_attention_back<T> &p,
                                                    const emb_head_back<T> &h, uint32_t warp_row) {
     constexpr int STEP = U::STEP;
     uint32_t queries = emb_shared(s.queries), d_out = emb_shared(s.d_out);
@@ -68,8 +65,8 @@ static __device__ __forceinline__ void sum_queries(shared<D> &s, const emb_atten
 }
 
 /* d_queries [16, D] of the warp's queries = gradients^T * keys. */
-template <typename U, typename T, int D>
-static __device__ __forceinline__ void sum_keys(float (&d_queries)[D / 8][4], shared<D> &s,
+template <typename U, typename T, int D, int ROWS>
+static __device__ __forceinline__ void sum_keys(float (&d_queries)[D / 8][4], shared<D, ROWS> &s,
                                                 uint32_t warp_row, uint32_t count) {
     constexpr int STEP = U::STEP;
     uint32_t lane = threadIdx.x & 31;
@@ -87,8 +84,8 @@ static __device__ __forceinline__ void sum_keys(float (&d_queries)[D / 8][4], sh
     }
 }
 
-template <typename U, typename T, int D, bool DROP>
-static __device__ __forceinline__ void work(shared<D> &s, const emb_attention_back<T> &p,
+template <typename U, typename T, int D, int ROWS, bool DROP>
+static __device__ __forceinline__ void work(shared<D, ROWS> &s, const emb_attention_back<T> &p,
                                             const emb_head_back<T> &h) {
     uint32_t warp_row = (threadIdx.x >> 5) * 16, stride = 3 * p.hidden;
     if (warp_row / U::PAD * U::PAD >= h.count) { /* none of the unit's rows */
@@ -96,9 +93,9 @@ static __device__ __forceinline__ void work(shared<D> &s, const emb_attention_ba
         __syncthreads();
         return;
     }
-    sum_queries<U, T, D, DROP>(s, p, h, warp_row);
+    sum_queries<U, T, D, ROWS, DROP>(s, p, h, warp_row);
     float d_queries[D / 8][4] = {};
-    sum_keys<U, T, D>(d_queries, s, warp_row, h.count);
+    sum_keys<U, T, D, ROWS>(d_queries, s, warp_row, h.count);
     T *to = emb_head_gradient(p, h);
     emb_stage_rows<T, D>(s.d_out, d_queries, p.scale, warp_row);
     __syncwarp();
@@ -107,45 +104,57 @@ static __device__ __forceinline__ void work(shared<D> &s, const emb_attention_ba
     emb_write_rows<T, D>(to + 2 * p.hidden, stride, s.values, warp_row, h.count, p.head_dim);
 }
 
-template <typename U, typename T, int D, bool DROP>
-static __global__ void __launch_bounds__(THREADS, 2) whole_kernel(emb_attention_back<T> p) {
+template <typename U, typename T, int D, int ROWS, bool DROP>
+static __global__ void __launch_bounds__(2 * ROWS, 256 / ROWS)
+    whole_kernel(emb_attention_back<T> p) {
     if constexpr (U::RUNS) {
         extern __shared__ __align__(1024) unsigned char memory[];
-        shared<D> &s = *reinterpret_cast<shared<D> *>(memory);
+        shared<D, ROWS> &s = *reinterpret_cast<shared<D, ROWS> *>(memory);
         emb_kernel_begin();
         uint32_t chunk = blockIdx.x / p.heads, head = blockIdx.x % p.heads;
-        if (chunk >= p.counts[1]) return;
         uint32_t start = p.starts[chunk], count = p.starts[chunk + 1] - start;
-        if (count > p.whole_max) return;
+        if (chunk >= p.counts[1] || count > ROWS || count <= (ROWS == 64 ? 0 : 64)) return;
         emb_head_back<T> h = emb_head_back_make(p, start, count, chunk, head, DROP);
-        load_chunk<U, T, D, DROP>(s, p, h);
+        load_chunk<T, D, ROWS, DROP>(s, p, h);
+        emb_copy_wait<0>();
+        U::publish();
         __syncthreads();
-        work<U, T, D, DROP>(s, p, h);
+        work<U, T, D, ROWS, DROP>(s, p, h);
     } else {
         __trap(); /* refused before any launch */
     }
 }
 
-template <typename U, typename T, int D>
+template <typename U, typename T, int D, int ROWS>
 static int whole_launch(const emb_attention_back<T> &p, const emb_cuda_batch *batch,
                         cudaStream_t stream) {
-    auto kernel = p.drop.limit ? whole_kernel<U, T, D, true> : whole_kernel<U, T, D, false>;
-    return emb_launch(kernel, dim3(batch->chunks_max * p.heads), THREADS, sizeof(shared<D>), batch,
-                      stream, p);
+    auto kernel =
+        p.drop.limit ? whole_kernel<U, T, D, ROWS, true> : whole_kernel<U, T, D, ROWS, false>;
+    return emb_launch(kernel, dim3(batch->chunks_max * p.heads), 2 * ROWS, sizeof(shared<D, ROWS>),
+                      batch, stream, p);
+}
+
+template <typename U, typename T, int D>
+static int whole_sized(const emb_attention_back<T> &p, uint32_t chunk_tokens_max,
+                       const emb_cuda_batch *batch, cudaStream_t stream) {
+    int status = whole_launch<U, T, D, 64>(p, batch, stream);
+    if (status || chunk_tokens_max <= 64) return status;
+    return whole_launch<U, T, D, 128>(p, batch, stream);
 }
 
 template <typename T>
-int emb_attention_back_whole(const emb_attention_back<T> &p, const emb_cuda_batch *batch,
-                             bool hopper, cudaStream_t stream) {
+int emb_attention_back_whole(const emb_attention_back<T> &p, uint32_t chunk_tokens_max,
+                             const emb_cuda_batch *batch, bool hopper, cudaStream_t stream) {
+    uint32_t longest = chunk_tokens_max;
     if (hopper) {
-        if (p.head_dim <= 32) return whole_launch<emb_back_wgmma, T, 32>(p, batch, stream);
-        return whole_launch<emb_back_wgmma, T, 64>(p, batch, stream);
+        if (p.head_dim <= 32) return whole_sized<emb_back_wgmma, T, 32>(p, longest, batch, stream);
+        return whole_sized<emb_back_wgmma, T, 64>(p, longest, batch, stream);
     }
-    if (p.head_dim <= 32) return whole_launch<emb_back_mma, T, 32>(p, batch, stream);
-    return whole_launch<emb_back_mma, T, 64>(p, batch, stream);
+    if (p.head_dim <= 32) return whole_sized<emb_back_mma, T, 32>(p, longest, batch, stream);
+    return whole_sized<emb_back_mma, T, 64>(p, longest, batch, stream);
 }
 
-template int emb_attention_back_whole(const emb_attention_back<emb_f16> &, const emb_cuda_batch *,
-                                      bool, cudaStream_t);
-template int emb_attention_back_whole(const emb_attention_back<emb_bf16> &, const emb_cuda_batch *,
-                                      bool, cudaStream_t);
+template int emb_attention_back_whole(const emb_attention_back<emb_f16> &, uint32_t,
+                                      const emb_cuda_batch *, bool, cudaStream_t);
+template int emb_attention_back_whole(const emb_attention_back<emb_bf16> &, uint32_t,
+                                      const emb_cuda_batch *, bool, cudaStream_t);

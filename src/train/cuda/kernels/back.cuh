@@ -34,9 +34,9 @@ template <typename T> struct emb_attention_back {
     const uint4 *tiles;
     const float *relative;
     uint32_t hidden, heads, head_dim, relative_tokens, tokens_max;
-    uint32_t groups;    /* with `partial`: blocks that share a head's tiles */
-    uint32_t whole_max; /* longer chunks are worked on in parts */
-    float scale;        /* of a score */
+    uint32_t groups;      /* with `partial`: blocks that share a head's tiles */
+    uint32_t whole_max;   /* longer chunks are worked on in parts */
+    float scale, unscale; /* of a score, and 1 / scale */
     emb_drop_rule drop;
 };
 
@@ -77,20 +77,18 @@ static __device__ __forceinline__ T *emb_head_gradient(const emb_attention_back<
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-static __device__ __forceinline__ uint32_t emb_round_up(uint32_t rows, uint32_t to) {
-    return (rows + to - 1) / to * to;
-}
-
-/* `count` rows from `from`, zeros to a multiple of PAD and past head_dim. */
-template <typename T, int D, int THREADS, int PAD>
+/* ROWS rows from `from`, those past `count` and columns past head_dim zeros. Unrolled, so that all
+ * copies are under way at once. */
+template <typename T, int D, int THREADS, int ROWS>
 static __device__ __forceinline__ void emb_load_rows(uint32_t to, const T *from, uint32_t stride,
                                                      uint32_t count, uint32_t head_dim) {
-    constexpr uint32_t PIECES = D / 8;
-    uint32_t piece = threadIdx.x % PIECES, padded = emb_round_up(count, PAD);
-    for (uint32_t row = threadIdx.x / PIECES; row < padded; row += THREADS / PIECES) {
-        bool valid = row < count && piece * 8 < head_dim;
-        emb_copy16(to + emb_swizzle<PIECES>(row, piece),
-                   valid ? from + (uint64_t)row * stride + piece * 8 : from, valid);
+    constexpr uint32_t PIECES = D / 8, STEP = THREADS / PIECES;
+    uint32_t piece = threadIdx.x % PIECES, row = threadIdx.x / PIECES;
+#pragma unroll
+    for (uint32_t i = 0; i < ROWS; i += STEP) {
+        bool valid = row + i < count && piece * 8 < head_dim;
+        emb_copy16(to + emb_swizzle<PIECES>(row + i, piece),
+                   valid ? from + (uint64_t)(row + i) * stride + piece * 8 : from, valid);
     }
 }
 
@@ -139,27 +137,35 @@ static __device__ __forceinline__ void emb_write_rows(T *to, uint32_t stride,
     }
 }
 
-/* dots[row] = out . d_out of `count` rows, zeros to a multiple of PAD. */
-template <typename T, int D, int THREADS, int PAD>
+/* dots[row] = out . d_out of ROWS rows, zeros past `count`. All loads come first. */
+template <typename T, int D, int THREADS, int ROWS>
 static __device__ __forceinline__ void emb_dot_rows(float *dots, const T *out, const T *d_out,
                                                     uint32_t stride, uint32_t count,
                                                     uint32_t head_dim) {
-    constexpr uint32_t PIECES = D / 8;
-    uint32_t piece = threadIdx.x % PIECES, padded = emb_round_up(count, PAD);
-    for (uint32_t row = threadIdx.x / PIECES; row < padded; row += THREADS / PIECES) {
-        float a[8] = {}, b[8] = {}, sum = 0;
-        if (row < count && piece * 8 < head_dim) {
-            uint64_t at = (uint64_t)row * stride + piece * 8;
-            emb_load8(a, out + at);
-            emb_load8(b, d_out + at);
-        }
+    constexpr uint32_t PIECES = D / 8, STEP = THREADS / PIECES, TURNS = ROWS / STEP;
+    uint32_t piece = threadIdx.x % PIECES, row = threadIdx.x / PIECES;
+    uint4 a[TURNS], b[TURNS];
 #pragma unroll
-        for (int i = 0; i < 8; i++) sum = fmaf(a[i], b[i], sum);
+    for (uint32_t i = 0; i < TURNS; i++) {
+        uint64_t at = (uint64_t)(row + i * STEP) * stride + piece * 8;
+        a[i] = b[i] = make_uint4(0, 0, 0, 0);
+        if (row + i * STEP < count && piece * 8 < head_dim) {
+            a[i] = *reinterpret_cast<const uint4 *>(out + at);
+            b[i] = *reinterpret_cast<const uint4 *>(d_out + at);
+        }
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < TURNS; i++) {
+        float x[8], y[8], sum = 0;
+        emb_load8(x, reinterpret_cast<const T *>(&a[i]));
+        emb_load8(y, reinterpret_cast<const T *>(&b[i]));
+#pragma unroll
+        for (int c = 0; c < 8; c++) sum = fmaf(x[c], y[c], sum);
 #pragma unroll
         for (uint32_t step = PIECES / 2; step > 0; step >>= 1) {
             sum += __shfl_xor_sync(EMB_FULL_WARP, sum, step);
         }
-        if (piece == 0) dots[row] = sum;
+        if (piece == 0) dots[row + i * STEP] = sum;
     }
 }
 
@@ -206,20 +212,20 @@ static __device__ __forceinline__ void emb_pair_back(float &score, float &gradie
     score = weight * kept;
 }
 
-/* What is added to a score, in powers of 2: `offset`, the bias, and minus infinity past the end. */
+/* Adds a pair's bias to the unscaled score. Pairs past the chunk read what the table has: they are
+ * hidden later. */
 template <typename T>
-static __device__ __forceinline__ float emb_pair_offset(const emb_head_back<T> &h, float offset,
-                                                        uint32_t key, uint32_t query) {
-    if (h.bias && key < h.count && query < h.count) {
-        offset = fmaf(h.bias[(int)key - (int)query], LOG2E, offset);
-    }
-    return key < h.count ? offset : -INFINITY;
+static __device__ __forceinline__ void emb_pair_bias(float &score, const emb_attention_back<T> &p,
+                                                     const emb_head_back<T> &h, uint32_t key,
+                                                     uint32_t query) {
+    int last = (int)p.relative_tokens - 1, apart = (int)key - (int)query;
+    score = fmaf(h.bias[min(max(apart, -last), last)], p.unscale, score);
 }
 
 /* What is known of ROWS queries, in shared memory. */
 template <int ROWS> struct emb_query_facts {
-    float log_sums[ROWS], dots[ROWS];
     uint2 keys[ROWS]; /* of dropout */
+    float log_sums[ROWS], dots[ROWS];
 };
 
 /* emb_pair_back of a warp's 16 keys and STEP queries; `row`: of the queries among the facts,
@@ -232,20 +238,31 @@ emb_key_pairs(float (&scores)[STEP / 8][4], float (&gradients)[STEP / 8][4],
               const emb_query_facts<ROWS> &facts, uint32_t first_key, uint32_t row,
               uint32_t query) {
     uint32_t lane = threadIdx.x & 31, key = first_key + (lane >> 2), column = (lane & 3) * 2;
+    if (h.bias) {
+#pragma unroll
+        for (int i = 0; i < STEP / 2; i++) {
+            emb_pair_bias(scores[i / 4][i % 4], p, h, key + (i & 2) * 4,
+                          query + i / 4 * 8 + column + (i & 1));
+        }
+    }
+    bool valid[2] = {key < h.count, key + 8 < h.count};
 #pragma unroll
     for (int n = 0; n < STEP / 8; n++) {
+        uint32_t at = row + n * 8 + column;
+        float2 log_sums = *reinterpret_cast<const float2 *>(&facts.log_sums[at]);
+        float2 dots = *reinterpret_cast<const float2 *>(&facts.dots[at]);
+        uint4 random = make_uint4(0, 0, 0, 0);
+        if (DROP) random = *reinterpret_cast<const uint4 *>(&facts.keys[at]);
 #pragma unroll
-        for (int j = 0; j < 2; j++) {
-            uint32_t at = row + n * 8 + column + j, q = query + n * 8 + column + j;
-            float offset = -facts.log_sums[at] * LOG2E, dot = facts.dots[at];
-            uint2 random = DROP ? facts.keys[at] : make_uint2(0, 0);
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                uint32_t k = key + half * 8;
-                float kept = DROP ? emb_drop_factor(p.drop, random, k) : 1.0f;
-                emb_pair_back(scores[n][2 * half + j], gradients[n][2 * half + j], p.scale * LOG2E,
-                              emb_pair_offset(h, offset, k, q), dot, kept);
+        for (int i = 0; i < 4; i++) {
+            float offset = -(i & 1 ? log_sums.y : log_sums.x) * LOG2E, kept = 1.0f;
+            if (DROP) {
+                uint2 bits =
+                    i & 1 ? make_uint2(random.z, random.w) : make_uint2(random.x, random.y);
+                kept = emb_drop_factor(p.drop, bits, key + (i & 2) * 4);
             }
+            emb_pair_back(scores[n][i], gradients[n][i], p.scale * LOG2E,
+                          valid[i >> 1] ? offset : -INFINITY, i & 1 ? dots.y : dots.x, kept);
         }
     }
 }
@@ -263,16 +280,22 @@ static __device__ __forceinline__ void
 emb_query_pairs(float (&scores)[STEP / 8][4], float (&gradients)[STEP / 8][4],
                 const emb_attention_back<T> &p, const emb_head_back<T> &h,
                 const emb_query_rows &own, uint32_t first_key) {
-    uint32_t lane = threadIdx.x & 31;
+    uint32_t lane = threadIdx.x & 31, key = first_key + (lane & 3) * 2;
+    if (h.bias) {
+#pragma unroll
+        for (int i = 0; i < STEP / 2; i++) {
+            emb_pair_bias(scores[i / 4][i % 4], p, h, key + i / 4 * 8 + (i & 1),
+                          own.first + (lane >> 2) + (i & 2) * 4);
+        }
+    }
 #pragma unroll
     for (int n = 0; n < STEP / 8; n++) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            uint32_t k = first_key + n * 8 + (lane & 3) * 2 + (i & 1), half = i >> 1;
-            uint32_t q = own.first + (lane >> 2) + half * 8;
+            uint32_t k = key + n * 8 + (i & 1), half = i >> 1;
             float kept = DROP ? emb_drop_factor(p.drop, own.keys[half], k) : 1.0f;
             emb_pair_back(scores[n][i], gradients[n][i], p.scale * LOG2E,
-                          emb_pair_offset(h, own.offsets[half], k, q), own.dots[half], kept);
+                          k < h.count ? own.offsets[half] : -INFINITY, own.dots[half], kept);
         }
     }
 }
@@ -283,8 +306,8 @@ emb_query_pairs(float (&scores)[STEP / 8][4], float (&gradients)[STEP / 8][4],
 
 /* Chunks of up to p.whole_max tokens (at most 128); head_dim up to 64. */
 template <typename T>
-int emb_attention_back_whole(const emb_attention_back<T> &p, const emb_cuda_batch *batch,
-                             bool hopper, cudaStream_t stream);
+int emb_attention_back_whole(const emb_attention_back<T> &p, uint32_t chunk_tokens_max,
+                             const emb_cuda_batch *batch, bool hopper, cudaStream_t stream);
 
 /* Longer chunks: for the queries and, unless d_relative is NULL, the bias; then for the keys. */
 template <typename T>

@@ -8,6 +8,8 @@
 #include "backend/cuda/kernels/device.cuh"
 #include "train/cuda/kernels/attention.h"
 
+#define EMB_DROP_LAST 0xc2b2ae35u /* the last factor of emb_random_bits */
+
 /* A kernel's parameter. */
 struct emb_drop_rule {
     uint64_t key;
@@ -36,18 +38,19 @@ static __device__ __forceinline__ uint64_t emb_drop_key(const emb_drop_rule &rul
     return emb_drop_mix(emb_drop_mix(rule.key, rule.rows[chunk]), head);
 }
 
+/* The key of a query's row: its halves, the second as it is added after the last product. */
+static __device__ __forceinline__ uint2 emb_drop_row(uint64_t key, uint32_t query) {
+    uint64_t row = emb_drop_mix(key, query);
+    return make_uint2((uint32_t)row, (uint32_t)(row >> 32) * EMB_DROP_LAST);
+}
+
 /* 0, or the factor of what stays, for place i of a row; as emb_random_bits. */
 static __device__ __forceinline__ float emb_drop_factor(const emb_drop_rule &rule, uint2 row,
                                                         uint32_t i) {
     uint32_t x = row.x ^ (i * 0x9e3779b9u);
     x = (x ^ (x >> 16)) * 0x85ebca6bu;
-    x = ((x ^ (x >> 13)) + row.y) * 0xc2b2ae35u;
+    x = (x ^ (x >> 13)) * EMB_DROP_LAST + row.y;
     return (x ^ (x >> 16)) < rule.limit ? 0.0f : rule.factor;
-}
-
-static __device__ __forceinline__ uint2 emb_drop_row(uint64_t key, uint32_t query) {
-    uint64_t row = emb_drop_mix(key, query);
-    return make_uint2((uint32_t)row, (uint32_t)(row >> 32));
 }
 
 /* 0, or why training's attention does not run. */
