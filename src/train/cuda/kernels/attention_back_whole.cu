@@ -58,7 +58,7 @@ static __device__ __forceinline__ void sum_queries(shared<D, ROWS> &s,
         U::added(d_values);
         U::added(d_keys);
     }
-    U::barrier(); /* warps read one another's values */
+    U::barrier(); /* values are overwritten */
     emb_stage_rows<T, D>(s.values, d_values, 1.0f, warp_row);
     __syncthreads();
     emb_stage_rows<T, D>(s.queries, d_keys, p.scale, warp_row);

@@ -86,8 +86,10 @@ struct emb_back_mma {
     /* What `add` began is there. */
     template <int COUNT> static __device__ __forceinline__ void added(float (&)[COUNT][4]) {}
 
-    /* The warps that multiply one another's rows are here. */
-    static __device__ __forceinline__ void barrier() {}
+    /* The warps, here the lanes of one, that read one another's rows are done with them. */
+    static __device__ __forceinline__ void barrier() {
+        __syncwarp();
+    }
 
     /* After a thread's copies, before the barrier that precedes the products. */
     static __device__ __forceinline__ void publish() {}
