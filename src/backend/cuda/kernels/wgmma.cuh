@@ -1,6 +1,6 @@
 /* wgmma.cuh - what only Hopper has: warpgroup products, bulk tensor copies, cluster barriers.
  *
- * Feeds linear_wgmma.cu and attention_wgmma.cu; sm_90a. A product of 64 rows and 16 of K takes its
+ * Feeds the *_wgmma files, training's too; sm_90a. A product of 64 rows and 16 of K takes its
  * operands from shared memory, in the 128-byte (or 64-byte) swizzle that the tensor copies write,
  * its left one from registers where that saves the way through shared memory.
  *

@@ -121,6 +121,7 @@ static __device__ __forceinline__ void work(shared<D> &s, const emb_attention_ba
         if (first == 0) {
             tiles.take(emb_shared(s.queries), emb_shared(s.d_out), warp_row);
             begin<T, DROP>(own, s.dots, h, warp_row, first_query);
+            if (threadIdx.x < rows) h.dots[first_query + threadIdx.x] = s.dots[threadIdx.x];
         }
         if (!idle) {
             sum_keys<U, T, D, DROP>(d_queries, s, tiles, own, p, h, stage, warp_row, first);
@@ -131,9 +132,6 @@ static __device__ __forceinline__ void work(shared<D> &s, const emb_attention_ba
                             (int)first - (int)first_query);
     }
     rows = min(h.count - first_query, (uint32_t)shared<D>::QUERIES);
-    for (uint32_t i = threadIdx.x; i < rows; i += EMB_BACK_THREADS<D>) {
-        h.dots[first_query + i] = s.dots[i];
-    }
     T *to = emb_head_gradient(p, h) + (uint64_t)first_query * stride;
     emb_stage_rows<T, D>(s.queries, d_queries, p.scale, warp_row);
     __syncwarp();
