@@ -3,7 +3,8 @@
  *
  *   steps MODEL TABLE LOSS BATCH STEPS RATE WARMUP TILE LENGTH [DIR]
  *
- * TABLE: lines of texts with tabs between; for LOSS cosent or cosine the last is a score.
+ * TABLE: lines of texts with tabs between; for LOSS cosent or cosine the last is a score. With
+ * STEPS_WAIT each step waits for a line on standard input.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdbool.h>
@@ -75,6 +76,8 @@ int main(int argc, char **argv) {
     options.tokens_per_tile = (uint32_t)strtoul(argv[8], NULL, 10);
     options.max_length = (uint32_t)strtoul(argv[9], NULL, 10);
     if (getenv("STEPS_BF16")) options.dtype = EMB_DTYPE_BF16;
+    if (getenv("STEPS_THREADS")) options.threads = (uint32_t)atoi(getenv("STEPS_THREADS"));
+    if (getenv("STEPS_BUDGET")) options.host_bytes_max = strtoull(getenv("STEPS_BUDGET"), NULL, 10);
     if (getenv("STEPS_BITS")) options.optimizer_bits = (uint32_t)atoi(getenv("STEPS_BITS"));
     emb_error error = {0};
     emb_model *model;
@@ -85,6 +88,8 @@ int main(int argc, char **argv) {
         uint32_t left = t.rows - (uint32_t)row, count = options.batch_examples;
         if (count > left) count = left;
         emb_train_step step;
+        if (getenv("STEPS_WAIT"))
+            for (int c = 0; c != '\n' && c != EOF;) c = getchar();
         need(emb_trainer_step(&step, trainer, t.texts + row * t.columns, t.labels + row, count,
                               &error) == EMB_OK,
              error.message);
