@@ -131,7 +131,7 @@ def memory(options, folder):
     done, peak, _ = program.run_with_peak(
         "train", options.model, "-i", table, "--no-header", "-o", folder / "out", "--batch-size",
         pairs, "--max-length", tokens, "--no-duplicates", "--steps", 1, "-t", options.threads,
-        "--json", "-m", options.budget)
+        "--json", "-m", options.budget, timeout=3 * 3600)
     said = json.loads(done.stdout)
     planned, texts = said["host_bytes_planned"], said["examples_bytes"]
     say(options, "memory", "at most 1.2 GiB, the plan above the peak by at most 2 %",
