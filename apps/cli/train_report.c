@@ -162,8 +162,9 @@ static void print_json(const emb_train_job *job, const emb_train_stats *stats) {
     print_score(out, "spearman_after", job->spearman_after);
     emb_writer_format(out, ",\"tokens_per_tile\":%u,\"tiles\":%u,\"tiles_kept\":%u",
                       job->plan.tokens_per_tile, job->plan.tiles, job->plan.tiles_kept);
-    emb_writer_format(out, ",\"attention_kept\":%u,\"ffn_kept\":%u,\"layers_apart\":%u",
-                      job->plan.attention_kept, job->plan.ffn_kept, job->plan.layers_apart);
+    emb_writer_format(
+        out, ",\"attention_kept\":%u,\"ffn_kept\":%u,\"layers\":%u,\"layers_apart\":%u",
+        job->plan.attention_kept, job->plan.ffn_kept, job->plan.layers, job->plan.layers_apart);
     emb_writer_format(out, ",\"examples_bytes\":%llu,\"host_bytes_planned\":%llu",
                       (ull)emb_examples_bytes(&job->examples), (ull)stats->host_bytes_planned);
     emb_writer_format(out, ",\"host_bytes_peak\":%llu}\n", (ull)stats->host_bytes_peak);
