@@ -8,6 +8,8 @@
 #ifndef EMB_TRAIN_TEAM_H
 #define EMB_TRAIN_TEAM_H
 
+#include <stdatomic.h>
+
 #include "base/threads.h"
 
 /* A thread's part of an operation: number `index` of `count`. */
@@ -18,9 +20,10 @@ typedef struct emb_team {
     emb_thread_set threads;
     pthread_mutex_t mutex;
     pthread_cond_t begun, ended;
-    uint64_t turn;    /* operations so far */
-    uint32_t running; /* threads that have not ended this one */
-    bool open, stop;
+    atomic_uint_least64_t turn;    /* operations so far; changed under the mutex */
+    atomic_uint_least32_t running; /* threads that have not ended this one */
+    bool open;
+    atomic_bool stop;
     emb_team_part part;
     void *user;
 } emb_team;

@@ -55,7 +55,9 @@ def kept_of(said):
     insides = said["attention_kept"] + said["ffn_kept"]
     if said["tiles_kept"] < said["tiles"]:
         return "some sums" + (", with insides" if insides else "")
-    return "all" if insides == 2 * said["tiles"] else "all sums" + (", some insides" * bool(insides))
+    if insides == 2 * said["tiles"]:
+        return "all"
+    return "all sums" + (", some insides" if insides else "")
 
 
 def holds(tally, options, budget):

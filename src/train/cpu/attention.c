@@ -228,9 +228,8 @@ void emb_train_cpu_attention(const emb_train_run *run, void *x, void *sum, void 
     attend(&p, x, w);
     emb_train_linear(run, sum, p.a.context, w->attention_out, w->attention_out_bias, tile->tokens,
                      hidden, context);
-    emb_train_drop(run, sum, sum, tile, EMB_DROP_ATTENTION);
-    emb_train_add(run, sum, x, tile->tokens, hidden);
-    emb_train_cpu_norm(run, x, sum, tile->tokens, w->attention_gain, w->attention_shift);
+    emb_train_end_block(run, x, sum, tile, EMB_DROP_ATTENTION, w->attention_gain,
+                        w->attention_shift);
 }
 
 void emb_train_cpu_attention_back(const emb_train_run *run, const emb_layer_params *g, void *d,

@@ -58,42 +58,102 @@ static void layout(emb_train_run *run, const emb_layer_spec *spec, uint32_t toke
     scratch->memory = emb_ledger_take(ledger, emb_train_cut(spec, tokens, threads, NULL).bytes, 1);
 }
 
-/* ---- dropout --------------------------------------------------------------------------------- */
+/* ---- rows of a tile -------------------------------------------------------------------------- */
 
-typedef struct drop_job {
+/* What is done with each row of a tile: steps that are NULL, or dropout of nothing, are left out.
+ */
+typedef struct rows_job {
     const emb_train_run *run;
     const emb_tile *tile;
     float *out;
     const float *in;
     emb_drop_site site;
-} drop_job;
+    const float *add;        /* to what dropout leaves */
+    float *normed, *moments; /* the norm of that */
+    const float *gain, *shift;
+    const emb_embed_params *embed; /* makes `out` in the first place */
+} rows_job;
 
-static void drop_part(void *user, uint32_t index, uint32_t count) {
-    const drop_job *j = user;
+static void embed_row(const rows_job *j, float *out, uint32_t token, uint32_t place) {
+    const emb_embed_params *w = j->embed;
+    uint32_t hidden = j->run->spec->hidden;
+    const float *word = w->words + (size_t)j->tile->ids[token] * hidden;
+    const float *position = w->positions + ((size_t)j->run->position_offset + place) * hidden;
+    for (uint32_t i = 0; i < hidden; i++)
+        out[i] = word[i] + (w->token_types ? position[i] + w->token_types[i] : position[i]);
+}
+
+static void do_row(const rows_job *j, uint32_t token, uint32_t place, uint64_t text) {
     const emb_train_run *run = j->run;
-    uint32_t hidden = run->spec->hidden, end = emb_team_begin(j->tile->chunks, 1, index + 1, count);
-    uint64_t key = emb_hash_mix(run->dropout.key, 4 * (uint64_t)run->layer + j->site);
-    for (uint32_t c = emb_team_begin(j->tile->chunks, 1, index, count); c < end; c++) {
-        uint64_t text = emb_hash_mix(key, run->rows[c]);
-        for (uint32_t t = j->tile->starts[c]; t < j->tile->starts[c + 1]; t++) {
-            size_t at = (size_t)t * hidden;
-            emb_train_kernels_in(run)->drop(j->out + at, j->in + at, hidden,
-                                            emb_hash_mix(text, t - j->tile->starts[c]),
-                                            run->dropout.hidden);
-        }
+    const emb_train_kernels *kernels = emb_train_kernels_in(run);
+    uint32_t hidden = run->spec->hidden;
+    size_t at = (size_t)token * hidden;
+    float *out = j->out + at;
+    if (j->embed) embed_row(j, out, token, place);
+    if (!j->embed && run->dropout.hidden > 0)
+        kernels->drop(out, j->in + at, hidden, emb_hash_mix(text, place), run->dropout.hidden);
+    if (j->add) kernels->add(out, j->add + at, hidden);
+    if (!j->normed) return;
+    kernels->norm(j->normed + at, j->moments + 2 * (size_t)token, out, j->gain, j->shift, hidden,
+                  run->spec->norm_epsilon);
+    if (j->embed && run->dropout.hidden > 0)
+        kernels->drop(j->normed + at, j->normed + at, hidden, emb_hash_mix(text, place),
+                      run->dropout.hidden);
+}
+
+static void do_rows(void *user, uint32_t index, uint32_t count) {
+    const rows_job *j = user;
+    const emb_tile *tile = j->tile;
+    uint32_t first = emb_team_begin(tile->tokens, 1, index, count);
+    uint32_t end = emb_team_begin(tile->tokens, 1, index + 1, count);
+    uint64_t key = emb_hash_mix(j->run->dropout.key, 4 * (uint64_t)j->run->layer + j->site);
+    for (uint32_t c = 0; c < tile->chunks; c++) {
+        uint32_t start = tile->starts[c], next = tile->starts[c + 1];
+        uint64_t text = emb_hash_mix(key, j->run->rows[c]);
+        for (uint32_t t = start < first ? first : start; t < next && t < end; t++)
+            do_row(j, t, t - start, text);
     }
 }
 
 const float *emb_train_drop(const emb_train_run *run, float *out, const float *in,
                             const emb_tile *tile, emb_drop_site site) {
     if (!(run->dropout.hidden > 0)) return in;
-    drop_job j = {run, tile, out, in, site};
-    emb_team_run(run->team, drop_part, &j);
+    rows_job j = {.run = run, .tile = tile, .out = out, .in = in, .site = site};
+    emb_team_run(run->team, do_rows, &j);
     return out;
+}
+
+void emb_train_end_block(const emb_train_run *run, float *x, float *sum, const emb_tile *tile,
+                         emb_drop_site site, const float *gain, const float *shift) {
+    rows_job j = {.run = run,
+                  .tile = tile,
+                  .out = sum,
+                  .in = sum,
+                  .site = site,
+                  .add = x,
+                  .normed = x,
+                  .moments = emb_train_buffers_of(run).moments,
+                  .gain = gain,
+                  .shift = shift};
+    emb_team_run(run->team, do_rows, &j);
 }
 
 static void drop_embedding(const emb_train_run *run, void *x, const emb_tile *tile) {
     emb_train_drop(run, x, x, tile, EMB_DROP_EMBEDDING);
+}
+
+static void embed(const emb_train_run *run, void *x, void *sum, const emb_tile *tile,
+                  const emb_embed_params *w) {
+    rows_job j = {.run = run,
+                  .tile = tile,
+                  .out = sum,
+                  .site = EMB_DROP_EMBEDDING,
+                  .normed = x,
+                  .moments = emb_train_buffers_of(run).moments,
+                  .gain = w->gain,
+                  .shift = w->shift,
+                  .embed = w};
+    emb_team_run(run->team, do_rows, &j);
 }
 
 /* ---- norm ------------------------------------------------------------------------------------ */
@@ -171,37 +231,37 @@ static void norm_back(const emb_train_run *run, float *d_gain, float *d_shift, v
 
 /* ---- embedding ------------------------------------------------------------------------------- */
 
-static void embed(const emb_train_run *run, void *x, void *to, const emb_tile *tile,
-                  const emb_embed_params *w) {
-    float *sum = to;
-    uint32_t hidden = run->spec->hidden;
+typedef struct embed_job {
+    const emb_train_run *run;
+    const emb_tile *tile;
+    const emb_embed_params *g;
+    const float *d;
+} embed_job;
+
+/* A thread takes columns: a word may stand anywhere. */
+static void embed_columns(void *user, uint32_t index, uint32_t count) {
+    const embed_job *j = user;
+    const emb_tile *tile = j->tile;
+    const emb_train_kernels *kernels = emb_train_kernels_in(j->run);
+    uint32_t hidden = j->run->spec->hidden, first = emb_team_begin(hidden, 16, index, count);
+    uint32_t columns = emb_team_begin(hidden, 16, index + 1, count) - first;
+    if (!columns) return;
     for (uint32_t c = 0; c < tile->chunks; c++) {
         for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++) {
-            const float *word = w->words + (size_t)tile->ids[t] * hidden;
-            size_t place = run->position_offset + t - tile->starts[c];
-            const float *position = w->positions + place * hidden;
-            float *out = sum + (size_t)t * hidden;
-            for (uint32_t i = 0; i < hidden; i++)
-                out[i] = word[i] + (w->token_types ? position[i] + w->token_types[i] : position[i]);
+            const float *d = j->d + (size_t)t * hidden + first;
+            size_t place = (size_t)j->run->position_offset + t - tile->starts[c];
+            kernels->add(j->g->words + (size_t)tile->ids[t] * hidden + first, d, columns);
+            kernels->add(j->g->positions + place * hidden + first, d, columns);
         }
     }
-    emb_train_cpu_norm(run, x, sum, tile->tokens, w->gain, w->shift);
-    drop_embedding(run, x, tile);
+    if (j->g->token_types)
+        kernels->add_rows(j->g->token_types + first, j->d + first, hidden, tile->tokens, columns);
 }
 
 static void embed_back(const emb_train_run *run, const emb_embed_params *g, const void *d_sum,
                        const emb_tile *tile) {
-    const emb_train_kernels *kernels = emb_train_kernels_in(run);
-    uint32_t hidden = run->spec->hidden;
-    for (uint32_t c = 0; c < tile->chunks; c++) {
-        for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++) {
-            const float *d = (const float *)d_sum + (size_t)t * hidden;
-            size_t place = run->position_offset + t - tile->starts[c];
-            kernels->add(g->words + (size_t)tile->ids[t] * hidden, d, hidden);
-            kernels->add(g->positions + place * hidden, d, hidden);
-            if (g->token_types) kernels->add(g->token_types, d, hidden);
-        }
-    }
+    embed_job j = {run, tile, g, d_sum};
+    emb_team_run(run->team, embed_columns, &j);
 }
 
 /* ---- pooling --------------------------------------------------------------------------------- */
@@ -234,15 +294,33 @@ static float length_of(const emb_train_run *run, const float *vector) {
     return fmaxf(sqrtf(emb_train_kernels_in(run)->dot(vector, vector, hidden)), 1e-12f);
 }
 
-static void pool(const emb_train_run *run, void *vectors, const uint32_t *targets, const void *in,
-                 const emb_tile *tile, const emb_pool_rule *rule) {
-    uint32_t hidden = run->spec->hidden;
-    for (uint32_t c = 0; c < tile->chunks; c++) {
-        float *out = (float *)vectors + (size_t)targets[c] * hidden;
-        pool_chunk(run, out, in, tile, c, rule->pooling);
-        float length = rule->normalize ? length_of(run, out) : 1.0f;
+typedef struct pool_job {
+    const emb_train_run *run;
+    const emb_tile *tile;
+    const uint32_t *targets;
+    const emb_pool_rule *rule;
+    const float *in;
+    float *vectors;
+    float *d; /* of `in`, on the way back */
+    const float *d_vectors;
+} pool_job;
+
+static void pool_part(void *user, uint32_t index, uint32_t count) {
+    const pool_job *j = user;
+    uint32_t hidden = j->run->spec->hidden, chunks = j->tile->chunks;
+    uint32_t end = emb_team_begin(chunks, 1, index + 1, count);
+    for (uint32_t c = emb_team_begin(chunks, 1, index, count); c < end; c++) {
+        float *out = j->vectors + (size_t)j->targets[c] * hidden;
+        pool_chunk(j->run, out, j->in, j->tile, c, j->rule->pooling);
+        float length = j->rule->normalize ? length_of(j->run, out) : 1.0f;
         for (uint32_t i = 0; i < hidden; i++) out[i] /= length;
     }
+}
+
+static void pool(const emb_train_run *run, void *vectors, const uint32_t *targets, const void *in,
+                 const emb_tile *tile, const emb_pool_rule *rule) {
+    pool_job j = {run, tile, targets, rule, in, vectors, NULL, NULL};
+    emb_team_run(run->team, pool_part, &j);
 }
 
 /* The gradient before the length became one: what of it goes along the vector changes nothing. */
@@ -254,30 +332,39 @@ static void length_back(const emb_train_run *run, float *d, const float *vector,
     for (uint32_t i = 0; i < hidden; i++) d[i] = (d_vector[i] - along * vector[i]) / length;
 }
 
-static void pool_back(const emb_train_run *run, void *to, const void *d_vectors,
+static void pool_chunk_back(const pool_job *j, uint32_t c, float *pooled, float *d_pooled) {
+    uint32_t hidden = j->run->spec->hidden, start = j->tile->starts[c],
+             end = j->tile->starts[c + 1];
+    const float *given = j->d_vectors + (size_t)j->targets[c] * hidden;
+    if (j->rule->normalize) {
+        pool_chunk(j->run, pooled, j->in, j->tile, c, j->rule->pooling);
+        length_back(j->run, d_pooled, pooled, given);
+        given = d_pooled;
+    }
+    bool mean = j->rule->pooling == EMB_POOLING_MEAN;
+    float share = mean ? 1.0f / (float)(end - start) : 0.0f;
+    for (uint32_t t = start; t < end; t++)
+        for (uint32_t i = 0; i < hidden; i++) j->d[(size_t)t * hidden + i] = share * given[i];
+    if (j->rule->pooling == EMB_POOLING_CLS)
+        memcpy(j->d + (size_t)start * hidden, given, hidden * sizeof *given);
+    for (uint32_t i = 0; i < hidden && j->rule->pooling == EMB_POOLING_MAX; i++)
+        j->d[(size_t)largest(j->in, j->tile, c, hidden, i) * hidden + i] = given[i];
+}
+
+static void pool_part_back(void *user, uint32_t index, uint32_t count) {
+    const pool_job *j = user;
+    uint32_t hidden = j->run->spec->hidden, chunks = j->tile->chunks;
+    uint32_t end = emb_team_begin(chunks, 1, index + 1, count);
+    float *row = emb_train_buffers_of(j->run).row + 2 * (size_t)index * hidden;
+    for (uint32_t c = emb_team_begin(chunks, 1, index, count); c < end; c++)
+        pool_chunk_back(j, c, row, row + hidden);
+}
+
+static void pool_back(const emb_train_run *run, void *d, const void *d_vectors,
                       const uint32_t *targets, const void *in, const emb_tile *tile,
                       const emb_pool_rule *rule) {
-    float *d = to;
-    uint32_t hidden = run->spec->hidden;
-    emb_train_buffers b = emb_train_buffers_of(run);
-    float *pooled = b.row, *d_pooled = b.row + hidden;
-    for (uint32_t c = 0; c < tile->chunks; c++) {
-        uint32_t start = tile->starts[c], end = tile->starts[c + 1];
-        const float *given = (const float *)d_vectors + (size_t)targets[c] * hidden;
-        if (rule->normalize) {
-            pool_chunk(run, pooled, in, tile, c, rule->pooling);
-            length_back(run, d_pooled, pooled, given);
-            given = d_pooled;
-        }
-        bool mean = rule->pooling == EMB_POOLING_MEAN;
-        float share = mean ? 1.0f / (float)(end - start) : 0.0f;
-        for (uint32_t t = start; t < end; t++)
-            for (uint32_t i = 0; i < hidden; i++) d[(size_t)t * hidden + i] = share * given[i];
-        if (rule->pooling == EMB_POOLING_CLS)
-            memcpy(d + (size_t)start * hidden, given, hidden * sizeof *d);
-        for (uint32_t i = 0; i < hidden && rule->pooling == EMB_POOLING_MAX; i++)
-            d[(size_t)largest(in, tile, c, hidden, i) * hidden + i] = given[i];
-    }
+    pool_job j = {run, tile, targets, rule, in, NULL, d, d_vectors};
+    emb_team_run(run->team, pool_part_back, &j);
 }
 
 static uint64_t attention_kept(const emb_layer_spec *spec, uint32_t tokens) {

@@ -72,9 +72,10 @@ void emb_train_linear_gradients(const emb_train_run *run, float *d_weight, float
 const float *emb_train_drop(const emb_train_run *run, float *out, const float *in,
                             const emb_tile *tile, emb_drop_site site);
 
-/* out += a, [tokens, cols] */
-void emb_train_add(const emb_train_run *run, float *out, const float *a, uint32_t tokens,
-                   uint32_t cols);
+/* The end of a block: sum, of which dropout leaves out its share at that site, += x; x = norm(sum).
+ */
+void emb_train_end_block(const emb_train_run *run, float *x, float *sum, const emb_tile *tile,
+                         emb_drop_site site, const float *gain, const float *shift);
 
 /* ---- as in ops.h ----------------------------------------------------------------------------- */
 

@@ -31,9 +31,7 @@ void emb_train_cpu_ffn(const emb_train_run *run, void *x, void *sum, void *kept,
     activation a = {run, b.after, before, tokens, wide, false};
     emb_team_run(run->team, activate_part, &a);
     emb_train_linear(run, sum, b.after, w->ffn_out, w->ffn_out_bias, tokens, hidden, wide);
-    emb_train_drop(run, sum, sum, tile, EMB_DROP_FFN);
-    emb_train_add(run, sum, x, tokens, hidden);
-    emb_train_cpu_norm(run, x, sum, tokens, w->ffn_gain, w->ffn_shift);
+    emb_train_end_block(run, x, sum, tile, EMB_DROP_FFN, w->ffn_gain, w->ffn_shift);
 }
 
 void emb_train_cpu_ffn_back(const emb_train_run *run, const emb_layer_params *g, void *d,

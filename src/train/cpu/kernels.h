@@ -100,6 +100,8 @@ typedef struct emb_train_kernels {
                    size_t count, const emb_adamw *step);
     /* Moves values against their gradients; m is NULL where there is no momentum. */
     void (*sgd)(float *values, float *m, const float *gradients, size_t count, const emb_sgd *step);
+    /* out [count] += each of so many rows of a, in their order */
+    void (*add_rows)(float *out, const float *a, size_t a_row, uint32_t rows, uint32_t count);
     /* out += a */
     void (*add)(float *out, const float *a, size_t count);
 } emb_train_kernels;

@@ -1,4 +1,4 @@
-/* linear.c - products by a team of threads: each takes rows of what comes out.
+/* linear.c - products by a team of threads: each takes rows or columns of what comes out.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "train/cpu/blocks.h"
@@ -15,16 +15,27 @@ typedef struct job {
     uint32_t tokens, cols;
 } job;
 
+/* A part of the rows; of columns where b is turned first, if all threads get as many panels: then
+ * each turns what the others do not. */
 static void multiply_part(void *user, uint32_t index, uint32_t count) {
     const job *j = user;
     emb_matmul part = j->product;
-    uint32_t first = emb_team_begin(part.m, ROWS_STEP, index, count);
-    uint32_t end = emb_team_begin(part.m, ROWS_STEP, index + 1, count);
+    bool columns = part.b_transposed && part.n % ((uint64_t)EMB_TRAIN_PANEL * count) == 0;
+    uint32_t all = columns ? part.n : part.m, step = columns ? EMB_TRAIN_PANEL : ROWS_STEP;
+    uint32_t first = emb_team_begin(all, step, index, count);
+    uint32_t end = emb_team_begin(all, step, index + 1, count);
     if (first == end) return;
-    part.m = end - first;
-    part.a += first * part.a_row;
-    part.c += first * part.c_row;
     part.work = emb_train_buffers_of(j->run).work + (size_t)index * EMB_TRAIN_WORK;
+    if (columns) {
+        part.n = end - first;
+        part.b += first * part.b_row;
+        part.c += first;
+        if (part.bias) part.bias += first;
+    } else {
+        part.m = end - first;
+        part.a += first * part.a_row;
+        part.c += first * part.c_row;
+    }
     emb_train_kernels_in(j->run)->matmul(&part);
 }
 
@@ -68,9 +79,9 @@ static void sum_part(void *user, uint32_t index, uint32_t count) {
     const job *j = user;
     uint32_t first = emb_team_begin(j->cols, 16, index, count);
     uint32_t end = emb_team_begin(j->cols, 16, index + 1, count);
-    for (uint32_t t = 0; t < j->tokens && first < end; t++)
-        emb_train_kernels_in(j->run)->add(j->total + first, j->in + (size_t)t * j->cols + first,
-                                          end - first);
+    if (first < end)
+        emb_train_kernels_in(j->run)->add_rows(j->total + first, j->in + first, j->cols, j->tokens,
+                                               end - first);
 }
 
 void emb_train_linear_gradients(const emb_train_run *run, float *d_weight, float *d_bias,
@@ -94,18 +105,4 @@ void emb_train_linear_gradients(const emb_train_run *run, float *d_weight, float
              .cols = rows};
     emb_team_run(run->team, multiply_part, &j);
     emb_team_run(run->team, sum_part, &j);
-}
-
-static void add_part(void *user, uint32_t index, uint32_t count) {
-    const job *j = user;
-    uint32_t first = emb_team_begin(j->tokens, 1, index, count);
-    uint32_t end = emb_team_begin(j->tokens, 1, index + 1, count);
-    size_t at = (size_t)first * j->cols;
-    emb_train_kernels_in(j->run)->add(j->total + at, j->in + at, (size_t)(end - first) * j->cols);
-}
-
-void emb_train_add(const emb_train_run *run, float *out, const float *a, uint32_t tokens,
-                   uint32_t cols) {
-    job j = {.run = run, .total = out, .in = a, .tokens = tokens, .cols = cols};
-    emb_team_run(run->team, add_part, &j);
 }

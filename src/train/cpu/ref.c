@@ -161,6 +161,11 @@ static void drop(float *out, const float *in, uint32_t count, uint64_t key, floa
         out[i] = emb_random_bits(key, i) < limit ? 0.0f : in[i] * scale;
 }
 
+static void add_rows(float *out, const float *a, size_t a_row, uint32_t rows, uint32_t count) {
+    for (uint32_t r = 0; r < rows; r++)
+        for (uint32_t i = 0; i < count; i++) out[i] += a[r * a_row + i];
+}
+
 static void add(float *out, const float *a, size_t count) {
     for (size_t i = 0; i < count; i++) out[i] += a[i];
 }
@@ -181,6 +186,7 @@ const emb_train_kernels emb_train_ref = {
     .adamw8 = adamw8,
     .sgd = sgd,
     .drop = drop,
+    .add_rows = add_rows,
     .add = add,
 };
 

@@ -206,6 +206,19 @@ static void drop(float *out, const float *in, uint32_t count, uint64_t key, floa
     }
 }
 
+/* A few rows at a time, side by side: out is loaded and stored once for all of them. */
+static void add_rows(float *out, const float *a, size_t a_row, uint32_t rows, uint32_t count) {
+    enum { ROWS = 8 };
+    for (uint32_t first = 0; first < rows; first += ROWS, a += ROWS * a_row) {
+        uint32_t some = rows - first < ROWS ? rows - first : ROWS;
+        for (size_t i = 0; i < count; i += LANES) {
+            vec sum = v_load(out + i, count - i);
+            for (uint32_t r = 0; r < some; r++) sum = sum + v_load(a + r * a_row + i, count - i);
+            v_store(out + i, count - i, sum);
+        }
+    }
+}
+
 static void add(float *out, const float *a, size_t count) {
     for (size_t i = 0; i < count; i += LANES)
         v_store(out + i, count - i, v_load(out + i, count - i) + v_load(a + i, count - i));
@@ -217,7 +230,8 @@ static void add(float *out, const float *a, size_t count) {
         .name = (its_name), .matmul = (its_matmul), .softmax = softmax,                            \
         .softmax_again = softmax_again, .softmax_back = softmax_back, .dot = dot, .gelu = gelu,    \
         .gelu_back = gelu_back, .norm = norm, .norm_back = norm_back, .norm_gains = norm_gains,    \
-        .adamw = adamw, .adamw8 = adamw8, .sgd = sgd, .drop = drop, .add = add                     \
+        .adamw = adamw, .adamw8 = adamw8, .sgd = sgd, .drop = drop, .add_rows = add_rows,          \
+        .add = add                                                                                 \
     }
 
 #endif
