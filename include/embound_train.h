@@ -61,6 +61,8 @@ typedef enum emb_optimizer_kind {
     EMB_OPTIMIZER_SGD = 1 /* with momentum, as torch has it */
 } emb_optimizer_kind;
 
+/* Gradients are summed tile by tile: another tokens_per_tile, stated or chosen for another budget,
+ * gives other last bits. Nothing else of a budget does, and no number of threads. */
 typedef struct emb_train_options {
     uint32_t struct_bytes;
     emb_train_loss loss;
