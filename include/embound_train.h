@@ -61,6 +61,25 @@ typedef enum emb_optimizer_kind {
     EMB_OPTIMIZER_SGD = 1 /* with momentum, as torch has it */
 } emb_optimizer_kind;
 
+/* The matrices of a layer. */
+enum emb_lora_target {
+    EMB_LORA_QUERY = 1 << 0,
+    EMB_LORA_KEY = 1 << 1,
+    EMB_LORA_VALUE = 1 << 2,
+    EMB_LORA_ATTENTION_OUT = 1 << 3,
+    EMB_LORA_FFN_IN = 1 << 4,
+    EMB_LORA_FFN_OUT = 1 << 5,
+    EMB_LORA_ALL = (1 << 6) - 1
+};
+
+/* Low-rank adapters (Hu et al. 2022): they alone are trained, and the model stays in the dtype that
+ * its files have, quantized or not. */
+typedef struct emb_train_lora {
+    uint32_t rank;    /* 0: none, all parameters are trained */
+    uint32_t targets; /* a set of emb_lora_target; 0: query and value */
+    float alpha;      /* alpha / rank times the adapter is added; 0: twice the rank */
+} emb_train_lora;
+
 /* Gradients are summed tile by tile: another tokens_per_tile, stated or chosen for another budget,
  * gives other last bits. Nothing else of a budget does, and no number of threads. */
 typedef struct emb_train_options {
@@ -85,6 +104,7 @@ typedef struct emb_train_options {
     float layer_decay; /* a layer's rate is that of the one behind it times this, the embeddings'
                           that of the first layer likewise; 0: 1 */
     float clip_norm;   /* of all gradients together; 0: none */
+    emb_train_lora lora;
     emb_schedule schedule;
     uint64_t steps, warmup_steps; /* of the schedule */
     uint32_t accumulate;          /* calls whose mean gradient makes one step; 0: 1 */
@@ -137,12 +157,12 @@ typedef struct emb_train_stats {
     uint64_t host_bytes_now, host_bytes_peak; /* of the process, as the system counts them */
 } emb_train_stats;
 
-/* Loads the model's parameters as f32 and takes all memory. The process base is the most that the
- * process has held so far; what the caller takes afterwards it states as caller_bytes.
- * The model may be closed after the trainer.
- * Fails: EMB_INVALID_ARGUMENT (options), EMB_UNSUPPORTED (a quantized model; layers that are not
- * BERT's), EMB_BUDGET (error->bytes_min is the smallest that works), EMB_NO_MEMORY, EMB_IO,
- * EMB_BAD_FILE. Threads: any; a trainer is one caller's at a time. */
+/* Loads the model's parameters, as f32 unless they are frozen, and takes all memory. The process
+ * base is the most that the process has held so far; what the caller takes afterwards it states as
+ * caller_bytes. The model may be closed after the trainer. Fails: EMB_INVALID_ARGUMENT (options),
+ * EMB_UNSUPPORTED (a quantized model without lora; layers that are not BERT's), EMB_BUDGET
+ * (error->bytes_min is the smallest that works), EMB_NO_MEMORY, EMB_IO, EMB_BAD_FILE. Threads: any;
+ * a trainer is one caller's at a time. */
 EMB_API emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
                                     const emb_train_options *options, emb_error *error);
 
@@ -181,7 +201,13 @@ EMB_API emb_status emb_trainer_encode(const float **vectors, emb_trainer *traine
 EMB_API emb_status emb_trainer_save(emb_trainer *trainer, const char *directory, uint32_t overwrite,
                                     emb_error *error);
 
-/* Says before the work whether save could write there, and leaves nothing.
+/* Writes the adapters alone into a new directory, as PEFT reads them (adapter_config.json); else as
+ * save, which writes the model with them added, in f32 whatever the model's dtype was.
+ * Fails: as save; EMB_INVALID_ARGUMENT also without lora. Threads: one, the trainer's caller. */
+EMB_API emb_status emb_trainer_save_adapter(emb_trainer *trainer, const char *directory,
+                                            uint32_t overwrite, emb_error *error);
+
+/* Says before the work whether save or save_adapter could write there, and leaves nothing.
  * Fails: as emb_trainer_save. Threads: one, the trainer's caller. */
 EMB_API emb_status emb_trainer_try_save(emb_trainer *trainer, const char *directory,
                                         uint32_t overwrite, emb_error *error);
@@ -192,15 +218,15 @@ typedef struct emb_train_mark {
     double values[4];
 } emb_train_mark;
 
-/* Writes parameters, moments, step and seed as one file, in place of the one before once it is on
- * the disk; calls that have not come to a step are not in it. mark may be NULL.
+/* Writes what is trained, moments, step and seed as one file, in place of the one before once it is
+ * on the disk; calls that have not come to a step are not in it. mark may be NULL.
  * Fails: EMB_IO, EMB_NOT_FINITE (a parameter; the one before stays), EMB_INVALID_ARGUMENT (what is
  * there is no checkpoint). Threads: one, the trainer's caller. */
 EMB_API emb_status emb_trainer_store(const emb_trainer *trainer, const char *path,
                                      const emb_train_mark *mark, emb_error *error);
 
-/* Goes on where a trainer of the same model and optimizer was stored: with the same batches and
- * tokens per tile the bits are those of a training that was never stopped, for any number of
+/* Goes on where a trainer of the same model, optimizer and lora was stored: with the same batches
+ * and tokens per tile the bits are those of a training that was never stopped, for any number of
  * threads. mark may be NULL. On failure the trainer is as it was, but for a file that changes while
  * it is read. Fails: EMB_NOT_FOUND, EMB_BAD_FILE (another model's, cut, damaged),
  * EMB_INVALID_ARGUMENT (another optimizer), EMB_IO. Threads: one, the trainer's caller. */

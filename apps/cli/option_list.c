@@ -176,6 +176,26 @@ const emb_option_entry emb_option_list[] = {
      MANUAL(
          ".Cm train :\nthe learning rate of each layer is that of the one behind it times\n.Ar X "
          ",\nand that of the embeddings the first layer's times\n.Ar X ;\nthe default is 1.")},
+    {"--lora", 0, "R", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, NUMBER(train.lora_rank, 1, 65536),
+     .help = "train adapters of rank R alone; MODEL may be quantized, and stays so in memory",
+     MANUAL(".Cm train :\ntrain low-rank adapters of rank\n.Ar R\nalone, and leave the model as it "
+            "is: gradients and moments are theirs, and the model takes\nthe bytes of its files, "
+            "which may be quantized.\n.Ar DIR\ngets the model with them added, in f32.\nLearning "
+            "rates are higher than without: 1e-4 to 1e-3.")},
+    {"--lora-alpha", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, REAL(train.lora_alpha, 1000000),
+     .help = "adapters are added times X / R, default 2 R",
+     MANUAL(
+         ".Cm train :\nadapters are added times\n.Ar X\nover their rank; the default is twice the "
+         "rank.")},
+    {"--lora-targets", 0, "T,T...", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, TEXT(train.lora_targets),
+     .help = "query,key,value,attention.out,ffn.in,ffn.out or all; default query,value",
+     MANUAL(
+         ".Cm train :\nthe matrices of each layer that get one, of\n.Li query , key , value , "
+         "attention.out , ffn.in , ffn.out ,\nor\n.Li all ;\nthe default is\n.Li query,value .")},
+    {"--adapter-only", 0, NULL, EMB_CLI_TRAIN, EMB_GROUP_COMMAND, FLAG(train.adapter_only),
+     .help = "DIR gets the adapters as PEFT reads them, not the model",
+     MANUAL(".Cm train :\n.Ar DIR\ngets the adapters alone, as PEFT and the method\n.Li "
+            "load_adapter\nof sentence-transformers read them.")},
     {"--dtype", 0, "T", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
      CHOICE(settings.limits.dtype, EMB_DTYPE_F32, "f32 bf16"),
      .help = "of products: f32 or, on a CPU that multiplies it fast, bf16; a GPU: bf16", ONLY_HELP},

@@ -40,12 +40,14 @@ typedef enum emb_cli_optimizer {
 typedef struct emb_train_settings {
     emb_loss_kind loss;
     emb_schedule schedule;
-    bool symmetric, no_shuffle, no_duplicates, resume, nesterov;
+    bool symmetric, no_shuffle, no_duplicates, resume, nesterov, adapter_only;
     uint32_t optimizer;                                                 /* emb_cli_optimizer */
     uint32_t checkpoint_steps;                                          /* 0: not stated */
     uint32_t batch_size, epochs, steps, warmup_steps, eval_steps, seed; /* 0: not stated */
     double scale, learning_rate, weight_decay, max_grad_norm, warmup_ratio, dropout;
-    double momentum, layer_decay;
+    double momentum, layer_decay, lora_alpha; /* lora_alpha: 0: not stated */
+    uint32_t lora_rank;                       /* 0: no adapters */
+    const char *lora_targets;
     const char *eval_path, *eval_columns, *log_path, *checkpoint_path;
 } emb_train_settings;
 

@@ -44,6 +44,9 @@ static const char *find_fault(const emb_options *options) {
     bool sgd = train->optimizer == EMB_CLI_SGD;
     if (train->momentum > 0 && !sgd) return "--momentum needs --optimizer sgd";
     if (train->nesterov && !(train->momentum > 0)) return "--nesterov needs --momentum";
+    bool detail = train->lora_alpha > 0 || train->lora_targets || train->adapter_only;
+    if (detail && !train->lora_rank)
+        return "--lora-alpha, --lora-targets and --adapter-only need --lora R";
     if (train->eval_columns && !train->eval_path) return "--eval-columns needs --eval FILE";
     if (train->eval_steps && !train->eval_path) return "--eval-steps needs --eval FILE";
     if (train->checkpoint_steps && !train->checkpoint_path)
@@ -66,6 +69,28 @@ static emb_status check_options(const emb_options *options, emb_error *error) {
     if (!train->eval_path) return EMB_OK;
     EMB_APP_TRY(emb_cli_check_output(checkpoint, paths, 1, error));
     return emb_cli_check_output(train->log_path, paths, 1, error);
+}
+
+/* The set that --lora-targets names. */
+static emb_status read_targets(uint32_t *set, const char *names, emb_error *error) {
+    static const char *const known[] = {"query",  "key",     "value", "attention.out",
+                                        "ffn.in", "ffn.out", "all"};
+    static const uint32_t sets[] = {
+        EMB_LORA_QUERY,  EMB_LORA_KEY,     EMB_LORA_VALUE, EMB_LORA_ATTENTION_OUT,
+        EMB_LORA_FFN_IN, EMB_LORA_FFN_OUT, EMB_LORA_ALL};
+    *set = 0;
+    for (const char *at = names; at;) {
+        size_t length = strcspn(at, ","), i = 0, count = sizeof sets / sizeof *sets;
+        while (i < count && (strlen(known[i]) != length || memcmp(known[i], at, length) != 0)) i++;
+        if (i == count)
+            return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                                "--lora-targets: '%.*s' is none; there are query, key, value, "
+                                "attention.out, ffn.in, ffn.out and all",
+                                (int)(length < 40 ? length : 40), at);
+        *set |= sets[i];
+        at = at[length] ? at + length + 1 : NULL;
+    }
+    return EMB_OK;
 }
 
 /* ---- examples -------------------------------------------------------------------------------- */
@@ -177,6 +202,9 @@ static emb_train_options trainer_options(const emb_train_job *job, uint64_t call
         .dtype = options->settings.limits.dtype,
         .optimizer = train->optimizer == EMB_CLI_SGD ? EMB_OPTIMIZER_SGD : EMB_OPTIMIZER_ADAMW,
         .optimizer_bits = train->optimizer == EMB_CLI_ADAMW8 ? 8 : 32,
+        .lora = {.rank = train->lora_rank,
+                 .targets = job->lora_targets,
+                 .alpha = (float)train->lora_alpha},
         .momentum = (float)train->momentum,
         .nesterov = train->nesterov,
         .layer_decay = (float)train->layer_decay,
@@ -405,7 +433,8 @@ static int finish(emb_train_job *job, const emb_session *session, emb_status sta
         return code;
     }
     if (job->first.step == 0) emb_app_say("all steps had been taken already");
-    status = emb_trainer_save(job->trainer, options->output, options->force, &again);
+    status = (options->train.adapter_only ? emb_trainer_save_adapter : emb_trainer_save)(
+        job->trainer, options->output, options->force, &again);
     if (status != EMB_OK) return emb_exit_say(status, &again);
     if (job->interrupted)
         emb_app_say("%s after step %llu of %llu; %.*s holds the model as it was then",
@@ -435,6 +464,8 @@ int emb_command_train(emb_session *session, emb_options *options) {
     job.spearman_before = job.spearman_after = NAN;
     job.progress = emb_line_is_wanted(options);
     emb_status status = check_options(options, &error), opened = EMB_OK;
+    if (status == EMB_OK)
+        status = read_targets(&job.lora_targets, options->train.lora_targets, &error);
     if (status == EMB_OK) status = inspect(&job, session, &error);
     if (status == EMB_OK) status = open_job(&job, session, &error);
     if (status == EMB_OK) status = opened = open_outputs(&job, &error);

@@ -12,6 +12,7 @@ typedef struct emb_train_job {
     const emb_options *options;
     emb_examples examples, pairs; /* pairs: of --eval; without it paths_count is 0 */
     emb_batches batches;
+    uint32_t lora_targets; /* 0: not stated */
     emb_trainer *trainer;
     emb_train_plan plan;
     uint64_t steps; /* that are to be done */

@@ -116,6 +116,10 @@ void emb_model_tensor_name(char *out, size_t capacity, const emb_model_files *fi
 bool emb_model_tensor_shape(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
                             uint32_t *rank, uint32_t *rows, uint32_t *cols);
 
+/* The dtype in which the file has it; EMB_DTYPE_DEFAULT: there is no such tensor. */
+emb_dtype emb_model_tensor_dtype(const emb_model_files *files, emb_tensor_role role,
+                                 uint32_t layer);
+
 /* Whether a role may be quantized: the matrices of a layer, and the word embedding to int8. */
 bool emb_model_quantizable(emb_tensor_role role);
 

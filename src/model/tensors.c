@@ -387,6 +387,12 @@ bool emb_model_tensor_shape(const emb_model_files *files, emb_tensor_role role, 
     return t != NULL;
 }
 
+emb_dtype emb_model_tensor_dtype(const emb_model_files *files, emb_tensor_role role,
+                                 uint32_t layer) {
+    const emb_tensor *t = emb_tensors_find(files, role, layer);
+    return t ? (emb_dtype)t->dtype : EMB_DTYPE_DEFAULT;
+}
+
 emb_status emb_tensors_blame(const emb_model_files *files, emb_tensor_role role, uint32_t layer,
                              const char *suffix, uint64_t element, const char *what,
                              emb_error *error) {

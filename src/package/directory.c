@@ -146,7 +146,7 @@ static emb_status move(emb_directory *out, emb_error *error) {
 }
 
 emb_status emb_directory_commit(emb_directory *out, const char *marker, emb_error *error) {
-    EMB_TRY(emb_model_companions(out->files, copy_companion, out, error));
+    if (!out->alone) EMB_TRY(emb_model_companions(out->files, copy_companion, out, error));
     EMB_TRY(write_marker(out, marker, error));
     return move(out, error);
 }

@@ -24,6 +24,7 @@ typedef struct emb_directory {
     const emb_directory_maker *maker;
     const emb_model_files *files;
     bool overwrite;                      /* replace a directory with that marker */
+    bool alone;                          /* without the model's other files */
     char (*written)[EMB_DIRECTORY_NAME]; /* [EMB_DIRECTORY_FILES] in the temporary folder */
     uint32_t written_count;
     char final[EMB_DIRECTORY_PATH], temporary[EMB_DIRECTORY_PATH];

@@ -65,10 +65,18 @@ static uint32_t optimizer_of(const emb_trainer *t) {
     return t->optimizer.m ? 2 : 1;
 }
 
+/* Adapters are worth nothing without the parameters that they were trained over. */
 static uint64_t shape_of(const emb_trainer *t) {
+    const emb_params *params = t->optimizer.params;
     uint64_t sum = EMB_HASH_START;
-    for (uint32_t i = 0; i < t->params.count; i++) {
-        const emb_param *p = &t->params.tensors[i];
+    if (t->lane.lora) {
+        const emb_lora *lora = t->lane.lora;
+        sum = checksum(sum, lora->values, lora->base.values * sizeof(float));
+        sum = checksum(sum, lora->stored, lora->base.stored);
+        sum = checksum(sum, &lora->scale, sizeof lora->scale);
+    }
+    for (uint32_t i = 0; i < params->count; i++) {
+        const emb_param *p = &params->tensors[i];
         uint64_t words[] = {(uint64_t)p->role, p->layer, p->rows, p->cols, p->first};
         sum = checksum(sum, words, sizeof words);
     }
@@ -168,9 +176,9 @@ static emb_status check_header(const header *h, const emb_trainer *t, const char
     if (h->whole != checksum(EMB_HASH_START, h, offsetof(header, whole)))
         return emb_error_set(error, EMB_BAD_FILE, "%s: its header is damaged", path);
     if (h->shape != shape_of(t) || h->values != t->optimizer.params->values)
-        return emb_error_set(error, EMB_BAD_FILE,
-                             "%s: is of a model of another shape; state the one that was trained",
-                             path);
+        return emb_error_set(error, EMB_BAD_FILE, "%s: is of %s; state what was trained", path,
+                             t->lane.lora ? "another model or other adapters"
+                                          : "a model of another shape");
     if (h->optimizer != optimizer_of(t))
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "%s: is of another optimizer, or of another with momentum: state the "

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "encoder/positions.h"
+#include "train/stored.h"
 
 /* The order inside a layer: queries, keys and values lie side by side, as one matrix. */
 static const emb_tensor_role layer_order[] = {
@@ -27,13 +28,21 @@ static bool continues(emb_tensor_role role) {
            role == EMB_TENSOR_KEY_BIAS;
 }
 
-static void place(emb_params *params, emb_tensor_role role, uint32_t layer) {
-    emb_param tensor = {.role = role, .layer = layer, .first = params->values};
+static void place(emb_params *params, emb_tensor_role role, uint32_t layer, bool frozen) {
+    emb_param tensor = {
+        .role = role, .layer = layer, .dtype = EMB_DTYPE_F32, .first = params->values};
     if (!emb_model_tensor_shape(params->files, role, layer, &tensor.rank, &tensor.rows,
                                 &tensor.cols))
         return;
+    if (frozen && emb_model_quantizable(role))
+        tensor.dtype = emb_model_tensor_dtype(params->files, role, layer);
+    if (tensor.dtype != EMB_DTYPE_F32) tensor.first = params->stored;
     if (params->tensors) params->tensors[params->count] = tensor;
     params->count++;
+    if (tensor.dtype != EMB_DTYPE_F32) {
+        params->stored += emb_stored_bytes(params->files, &tensor);
+        return;
+    }
     params->values += (uint64_t)tensor.rows * tensor.cols;
     if (continues(role)) return;
     uint64_t first = params->ranges_end;
@@ -47,23 +56,34 @@ static void place(emb_params *params, emb_tensor_role role, uint32_t layer) {
     params->ranges_count++;
 }
 
-void emb_params_layout(emb_params *params, const emb_shape *shape, const emb_model_files *files,
-                       emb_ledger *ledger) {
+static void lay_out(emb_params *params, const emb_shape *shape, const emb_model_files *files,
+                    bool frozen, emb_ledger *ledger) {
     uint64_t most = EMB_TENSOR_QUERY + (uint64_t)shape->layers * LAYER_TENSORS;
     *params = (emb_params){.shape = shape, .files = files};
     params->tensors = emb_ledger_take(ledger, most, sizeof *params->tensors);
     params->ranges = emb_ledger_take(ledger, most, sizeof *params->ranges);
     for (uint32_t role = 0; role < EMB_TENSOR_QUERY; role++)
-        place(params, (emb_tensor_role)role, 0);
+        place(params, (emb_tensor_role)role, 0, frozen);
     params->layers_first = params->values;
     for (uint32_t i = 0; i < shape->layers * LAYER_TENSORS; i++)
-        place(params, layer_order[i % LAYER_TENSORS], i / LAYER_TENSORS);
+        place(params, layer_order[i % LAYER_TENSORS], i / LAYER_TENSORS, frozen);
+}
+
+void emb_params_layout(emb_params *params, const emb_shape *shape, const emb_model_files *files,
+                       emb_ledger *ledger) {
+    lay_out(params, shape, files, false, ledger);
+}
+
+void emb_params_layout_frozen(emb_params *params, const emb_shape *shape,
+                              const emb_model_files *files, emb_ledger *ledger) {
+    lay_out(params, shape, files, true, ledger);
 }
 
 emb_status emb_params_load(float *values, const emb_params *params, void *scratch,
                            emb_error *error) {
     for (uint32_t i = 0; i < params->count; i++) {
         const emb_param *t = &params->tensors[i];
+        if (t->dtype != EMB_DTYPE_F32) continue;
         for (uint32_t row = 0; row < t->rows; row += EMB_PARAM_ROWS) {
             uint32_t rows = t->rows - row < EMB_PARAM_ROWS ? t->rows - row : EMB_PARAM_ROWS;
             EMB_TRY(emb_model_read_rows(params->files, t->role, t->layer, row, rows,
@@ -88,7 +108,7 @@ const emb_param *emb_params_find(const emb_params *params, emb_tensor_role role,
 
 static float *find(const emb_params *params, float *values, emb_tensor_role role, uint32_t layer) {
     const emb_param *tensor = emb_params_find(params, role, layer);
-    return tensor ? values + tensor->first : NULL;
+    return tensor && tensor->dtype == EMB_DTYPE_F32 ? values + tensor->first : NULL;
 }
 
 emb_embed_params emb_params_embed(const emb_params *params, float *values) {

@@ -14,7 +14,8 @@ typedef struct emb_param {
     emb_tensor_role role;
     uint32_t layer; /* 0 outside the layers */
     uint32_t rank, rows, cols;
-    uint64_t first; /* value */
+    emb_dtype dtype; /* f32, or what stored.h keeps it in */
+    uint64_t first;  /* value; of another dtype the first byte in `stored` */
 } emb_param;
 
 /* Tensors side by side that are updated alike: whole blocks of EMB_PARAM_BLOCK. */
@@ -41,13 +42,19 @@ typedef struct emb_params {
     uint64_t ranges_end;   /* of the last range */
     uint64_t layers_first; /* value of the first layer */
     uint64_t values;       /* of all, with what fills the blocks */
+    uint64_t stored;       /* bytes of those that are not f32 */
 } emb_params;
 
 /* Books the table and fills it where it is bound; `values` is known either way. */
 void emb_params_layout(emb_params *params, const emb_shape *shape, const emb_model_files *files,
                        emb_ledger *ledger);
 
-/* Reads all tensors into values [params->values]. Needs scratch of emb_params_scratch_bytes.
+/* The same for parameters that training leaves as they are: matrices and the table of words stay
+ * in the dtype that the files have, and take no place among the values. */
+void emb_params_layout_frozen(emb_params *params, const emb_shape *shape,
+                              const emb_model_files *files, emb_ledger *ledger);
+
+/* Reads all f32 tensors into values [params->values]. Needs scratch of emb_params_scratch_bytes.
  * Fails: as emb_model_read_rows. */
 emb_status emb_params_load(float *values, const emb_params *params, void *scratch,
                            emb_error *error);
@@ -57,7 +64,7 @@ size_t emb_params_scratch_bytes(const emb_params *params);
 /* The tensor, or NULL if the family has none such. */
 const emb_param *emb_params_find(const emb_params *params, emb_tensor_role role, uint32_t layer);
 
-/* Where they lie in an array of that order. */
+/* Where they lie in an array of that order; NULL: not there, or not f32. */
 emb_embed_params emb_params_embed(const emb_params *params, float *values);
 emb_layer_params emb_params_layer(const emb_params *params, float *values, uint32_t layer);
 

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "base/assert.h"
 #include "encoder/walk.h"
 
 /* No segment is in its place. */
@@ -80,12 +81,28 @@ void emb_train_lane_select(emb_train_lane *lane, uint32_t slab) {
     lane->slab = slab;
 }
 
+/* The model's own parameters. */
+static float *model_values(const emb_train_lane *lane) {
+    return lane->lora ? lane->lora->values : lane->values;
+}
+
+static emb_layer_params weights_of(const emb_train_lane *lane, uint32_t layer) {
+    if (lane->lora) return emb_lora_weights(lane->lora, lane->values, layer);
+    return emb_params_layer(lane->params, lane->values, layer);
+}
+
+/* Where the gradients of a layer go; NULL where they are not wanted. */
+static emb_layer_params gradients_of(const emb_train_lane *lane, uint32_t layer) {
+    if (lane->lora) return emb_lora_gradients(lane->lora);
+    return emb_params_layer(lane->params, lane->gradients, layer);
+}
+
 void emb_train_lane_refresh(emb_train_lane *lane) {
     lane->spec.relative = lane->relative;
     lane->run.spec = &lane->spec;
-    lane->run.d_relative = lane->d_relative;
+    lane->run.d_relative = lane->lora ? NULL : lane->d_relative;
     if (!lane->relative) return;
-    emb_embed_params weights = emb_params_embed(lane->params, lane->values);
+    emb_embed_params weights = emb_params_embed(lane->params, model_values(lane));
     emb_params_spread_relative(lane->relative, weights.relative, lane->params->shape,
                                lane->spec.chunk_tokens_max);
 }
@@ -134,21 +151,23 @@ static float *norm_of(const emb_train_lane *lane, float *values, uint32_t n, uin
 /* x = norm number n of its sum: the input of what comes behind it. */
 static void norm(const emb_train_lane *lane, uint32_t n, const emb_tile *tile) {
     lane->run.ops->norm(&lane->run, lane->x, sum_at(lane, n), tile->tokens,
-                        norm_of(lane, lane->values, n, 0), norm_of(lane, lane->values, n, 1));
+                        norm_of(lane, model_values(lane), n, 0),
+                        norm_of(lane, model_values(lane), n, 1));
     if (n == 0) lane->run.ops->drop_embedding(&lane->run, lane->x, tile);
 }
 
 static void norm_back(const emb_train_lane *lane, uint32_t n, const emb_tile *tile) {
     if (n == 0) lane->run.ops->drop_embedding(&lane->run, lane->d, tile);
-    lane->run.ops->norm_back(&lane->run, norm_of(lane, lane->gradients, n, 0),
-                             norm_of(lane, lane->gradients, n, 1), lane->d, sum_at(lane, n),
-                             tile->tokens, norm_of(lane, lane->values, n, 0));
+    float *d_gain = lane->lora ? NULL : norm_of(lane, lane->gradients, n, 0);
+    float *d_shift = lane->lora ? NULL : norm_of(lane, lane->gradients, n, 1);
+    lane->run.ops->norm_back(&lane->run, d_gain, d_shift, lane->d, sum_at(lane, n), tile->tokens,
+                             norm_of(lane, model_values(lane), n, 0));
 }
 
 static emb_status visit(void *user, uint32_t n, emb_error *error) {
     const journey *j = user;
     emb_train_lane *lane = j->lane;
-    emb_layer_params layer = emb_params_layer(lane->params, lane->values, n);
+    emb_layer_params layer = weights_of(lane, n);
     (void)error;
     lane->run.layer = n;
     lane->run.ops->attention(&lane->run, lane->x, sum_at(lane, 2 * n + 1), attention_at(lane, n),
@@ -173,8 +192,7 @@ static void fill_segment(journey *j, uint32_t n) {
 static emb_status visit_back(void *user, uint32_t n, emb_error *error) {
     journey *j = user;
     emb_train_lane *lane = j->lane;
-    emb_layer_params layer = emb_params_layer(lane->params, lane->values, n);
-    emb_layer_params gradients = emb_params_layer(lane->params, lane->gradients, n);
+    emb_layer_params layer = weights_of(lane, n), gradients = gradients_of(lane, n);
     (void)error;
     fill_segment(j, n);
     lane->run.layer = n;
@@ -186,20 +204,29 @@ static emb_status visit_back(void *user, uint32_t n, emb_error *error) {
     norm(lane, 2 * n, j->tile);
     lane->run.ops->attention_back(&lane->run, &gradients, lane->d, lane->x, attention_at(lane, n),
                                   j->tile, &layer);
+    if (lane->lora) emb_lora_project(lane->lora, lane->values, lane->gradients, n);
     return EMB_OK;
+}
+
+/* The tile may get other ids; the gradient's room is free on the way forward. */
+static emb_embed_params embedding_of(const emb_train_lane *lane, emb_tile *tile) {
+    if (!lane->lora) return emb_params_embed(lane->params, lane->values);
+    EMB_ASSERT(lane->run.ops->activation_bytes == sizeof(float));
+    return emb_lora_embed(lane->lora, lane->d, tile);
 }
 
 void emb_train_forward(emb_train_lane *lane, void *vectors, const uint32_t *targets,
                        const emb_tile *tile) {
     const emb_train_ops *ops = lane->run.ops;
     uint32_t layers = lane->params->shape->layers;
-    emb_embed_params weights = emb_params_embed(lane->params, lane->values);
+    emb_tile words = *tile;
+    emb_embed_params weights = embedding_of(lane, &words);
     journey j = {lane, tile};
     emb_visitor visitor = {.user = &j, .visit = visit};
     emb_error none;
     lane->run.layer = 0;
     lane->run.rows = targets;
-    ops->embed(&lane->run, lane->x, sum_at(lane, 0), tile, &weights);
+    ops->embed(&lane->run, lane->x, sum_at(lane, 0), &words, &weights);
     emb_walk(&visitor, layers, &none);
     if (vectors) ops->pool(&lane->run, vectors, targets, lane->x, tile, &lane->pool);
 }
@@ -208,7 +235,6 @@ void emb_train_backward(emb_train_lane *lane, const void *d_vectors, const uint3
                         const emb_tile *tile) {
     const emb_train_ops *ops = lane->run.ops;
     const emb_shape *shape = lane->params->shape;
-    emb_embed_params gradients = emb_params_embed(lane->params, lane->gradients);
     uint64_t relative =
         (uint64_t)lane->spec.heads * (2 * (uint64_t)lane->spec.chunk_tokens_max - 1);
     journey j = {lane, tile};
@@ -220,6 +246,8 @@ void emb_train_backward(emb_train_lane *lane, const void *d_vectors, const uint3
     norm(lane, 2 * shape->layers, tile);
     ops->pool_back(&lane->run, lane->d, d_vectors, targets, lane->x, tile, &lane->pool);
     emb_walk(&visitor, shape->layers, &none);
+    if (lane->lora) return; /* there is nothing to learn before the layers */
+    emb_embed_params gradients = emb_params_embed(lane->params, lane->gradients);
     lane->run.layer = 0;
     norm_back(lane, 0, tile);
     ops->embed_back(&lane->run, &gradients, lane->d, tile);

@@ -7,15 +7,16 @@
 #ifndef EMB_TRAIN_PASS_H
 #define EMB_TRAIN_PASS_H
 
-#include "train/params.h"
+#include "train/lora.h"
 
 /* What a training lane works with: one tile at a time. */
 typedef struct emb_train_lane {
     emb_train_run run; /* its spec is `spec` */
     emb_layer_spec spec;
-    const emb_params *params;
-    float *values;    /* parameters */
-    float *gradients; /* of the same order */
+    const emb_params *params; /* of the model */
+    emb_lora *lora;           /* NULL: all parameters are trained */
+    float *values;            /* that are trained: parameters, or adapters */
+    float *gradients;         /* of the same order */
     emb_pool_rule pool;
     uint32_t tokens_max;
     uint32_t slabs;                      /* tiles whose sums are kept at the same time */

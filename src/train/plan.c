@@ -49,9 +49,9 @@ static void layout_vectors(emb_trainer *t, const emb_books *books) {
 
 /* On a device vectors lie where gradients will be: the loss is done with them before. Not with
  * parts of a step, whose gradients stay. */
-static float *layout_gradients(emb_trainer *t, const emb_books *books) {
+static float *layout_gradients(emb_trainer *t, uint64_t values, const emb_books *books) {
     const emb_train_options *o = &t->options;
-    uint64_t bytes = t->params.values * sizeof(float), texts = o->batch_examples;
+    uint64_t bytes = values * sizeof(float), texts = o->batch_examples;
     uint64_t vectors = texts * o->example_texts * t->model->shape.spec.hidden;
     vectors *= t->ops->activation_bytes;
     emb_ledger_item(books->device, "gradients");
@@ -81,13 +81,22 @@ void emb_trainer_layout(emb_trainer *t, const emb_train_sizes *sizes, const emb_
     const emb_model *model = t->model;
     const emb_train_options *o = &t->options;
     uint32_t texts = o->batch_examples * o->example_texts;
+    bool lora = o->lora.rank > 0;
     emb_ledger_item(books->host, "parameters");
-    emb_params_layout(&t->params, &model->shape, model->files, books->host);
-    emb_ledger_item(books->device, "parameters");
-    float *values = emb_ledger_take(books->device, t->params.values, sizeof(float));
-    float *gradients = layout_gradients(t, books);
-    emb_optimizer_layout(&t->optimizer, &t->params, o, books->device);
+    if (lora) {
+        emb_lora_layout(&t->lora, &model->shape, model->files, &o->lora, sizes->tokens, o->threads,
+                        books->host);
+        t->params = t->lora.base;
+    } else {
+        emb_params_layout(&t->params, &model->shape, model->files, books->host);
+        emb_ledger_item(books->device, "parameters");
+    }
+    const emb_params *trained = lora ? &t->lora.trained : &t->params;
+    float *values = emb_ledger_take(books->device, trained->values, sizeof(float));
+    float *gradients = layout_gradients(t, trained->values, books);
+    emb_optimizer_layout(&t->optimizer, trained, o, books->device);
     emb_train_lane_layout(&t->lane, &t->params, t->ops, sizes, books->device);
+    t->lane.lora = lora ? &t->lora : NULL;
     t->lane.values = values;
     t->lane.gradients = gradients;
     emb_train_batch_layout(&t->batch, model, texts, t->length_max, sizes->tokens, books->host);

@@ -20,6 +20,8 @@ static emb_status load_tensor(emb_trainer *t, const emb_param *tensor, emb_error
 }
 
 emb_status emb_trainer_load(emb_trainer *t, emb_error *error) {
+    if (t->lane.lora)
+        return emb_lora_load(&t->lora, t->lane.values, t->options.seed, t->scratch, error);
     if (!t->device) return emb_params_load(t->lane.values, &t->params, t->scratch, error);
     /* what fills the blocks is 0, and moments begin at 0 */
     t->device->clear(&t->lane.run, t->region, t->region_bytes);

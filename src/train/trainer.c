@@ -87,6 +87,26 @@ static emb_status check_optimizer(const emb_train_options *o, emb_error *error) 
     return EMB_OK;
 }
 
+static emb_status check_lora(const emb_train_lora *lora, const emb_model *model, emb_error *error) {
+    if (!lora->rank && emb_dtype_quantized(model->info.stored_dtype))
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "%s is quantized; train adapters over it (--lora 8), or train the "
+                             "original and quantize the result",
+                             model->info.name);
+    if (!lora->rank && (lora->targets || lora->alpha != 0))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "lora has targets or an alpha, and no rank");
+    if (lora->rank > model->shape.spec.hidden)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "a LoRA rank of %u: at most %u, the model's width", lora->rank,
+                             model->shape.spec.hidden);
+    if (lora->targets & ~(uint32_t)EMB_LORA_ALL)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "lora has a target of no name");
+    if (!(lora->alpha >= 0) || !isfinite(lora->alpha))
+        return emb_error_set(error, EMB_INVALID_ARGUMENT, "lora's alpha must be above 0");
+    return EMB_OK;
+}
+
 static emb_status check_options(const emb_train_options *o, const emb_model *model,
                                 emb_error *error) {
     const char *beyond = emb_spec_beyond_bert(&model->shape.spec);
@@ -94,10 +114,7 @@ static emb_status check_options(const emb_train_options *o, const emb_model *mod
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "struct_bytes differs: state sizeof(emb_train_options), and compile "
                              "against this library's header");
-    if (emb_dtype_quantized(model->info.stored_dtype))
-        return emb_error_set(error, EMB_UNSUPPORTED,
-                             "%s is quantized; train the original, and quantize the result",
-                             model->info.name);
+    EMB_TRY(check_lora(&o->lora, model, error));
     if (beyond)
         return emb_error_set(error, EMB_UNSUPPORTED, "training does not compute %s", beyond);
     if (o->batch_examples < 1 || o->example_texts < 1)
@@ -135,6 +152,9 @@ static emb_status choose_device(emb_trainer *t, emb_error *error) {
     const emb_cuda_module *module;
     t->ops = &emb_train_cpu_ops;
     if (!machine || !machine->devices_count) return EMB_OK;
+    if (t->options.lora.rank)
+        return emb_error_set(error, EMB_UNSUPPORTED,
+                             "adapters (lora) are trained on a CPU alone; leave the GPU out");
     EMB_TRY(emb_cuda_open(&module, error));
     if (t->options.dtype == EMB_DTYPE_F32)
         return emb_error_set(error, EMB_UNSUPPORTED,
@@ -194,7 +214,8 @@ static emb_status start(emb_trainer *t, emb_error *error) {
     EMB_TRY(emb_team_open(&t->team, error));
     t->lane.run.team = t->loss.team = t->optimizer.team = &t->team;
     t->lane.run.kernels = kernels;
-    t->loss.kernels = t->optimizer.kernels = exact;
+    t->loss.kernels = t->optimizer.kernels = t->lora.kernels = exact;
+    t->lora.team = &t->team;
     t->lane.pool = (emb_pool_rule){t->model->shape.pooling, t->model->shape.normalizes};
     emb_optimizer_init(&t->optimizer, &t->options);
     if (t->device) {
@@ -247,8 +268,11 @@ emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
         t->options.threads = machine.cores ? machine.cores : 1;
     }
     emb_train_loss *loss = &t->options.loss;
+    emb_train_lora *lora = &t->options.lora;
     if (loss->scale == 0) loss->scale = 20;
     if (loss->margin == 0) loss->margin = loss->distance == EMB_DISTANCE_COSINE ? 0.5f : 5;
+    if (lora->rank && !lora->targets) lora->targets = EMB_LORA_QUERY | EMB_LORA_VALUE;
+    if (lora->alpha == 0) lora->alpha = 2 * (float)lora->rank;
     if (t->options.accumulate == 0) t->options.accumulate = 1;
     t->length_max = options->max_length ? options->max_length : model->shape.default_tokens;
     emb_status status = open_trainer(t, error);
@@ -316,7 +340,7 @@ static void embed_batch(emb_trainer *t) {
 /* From the last tile to the first: the last still has its sums in the shared slab. */
 static void gather_gradients(emb_trainer *t) {
     emb_tile tile;
-    uint64_t bytes = t->params.values * sizeof(float);
+    uint64_t bytes = t->optimizer.params->values * sizeof(float);
     if (t->part == 0 && t->device) t->device->clear(&t->lane.run, t->lane.gradients, bytes);
     if (t->part == 0 && !t->device) memset(t->lane.gradients, 0, bytes);
     for (uint32_t i = t->batch.tiles; i-- > 0;) {

@@ -26,7 +26,8 @@ struct emb_trainer {
     bool is_pinned;
     emb_train_plan plan;
     emb_train_sizes sizes; /* that the plan comes to */
-    emb_params params;
+    emb_params params;     /* of the model */
+    emb_lora lora;         /* if options.lora.rank is not 0 */
     emb_team team;
     emb_train_lane lane;
     emb_train_batch batch;

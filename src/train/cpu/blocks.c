@@ -225,7 +225,7 @@ static void norm_back(const emb_train_run *run, float *d_gain, float *d_shift, v
     j.out = d;
     j.d_gain = d_gain;
     j.d_shift = d_shift;
-    emb_team_run(run->team, gains_columns, &j);
+    if (d_gain) emb_team_run(run->team, gains_columns, &j);
     emb_team_run(run->team, norm_rows_back, &j);
 }
 

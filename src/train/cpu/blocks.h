@@ -62,7 +62,8 @@ void emb_train_linear_back(const emb_train_run *run, float *d_in, const float *d
                            const float *weight, uint32_t tokens, uint32_t rows, uint32_t cols,
                            bool add);
 
-/* d_weight [rows, cols] += d_out^T * in; d_bias [rows] += the sum of d_out's tokens. */
+/* d_weight [rows, cols] += d_out^T * in; d_bias [rows] += the sum of d_out's tokens. Either
+ * may be NULL. */
 void emb_train_linear_gradients(const emb_train_run *run, float *d_weight, float *d_bias,
                                 const float *d_out, const float *in, uint32_t tokens, uint32_t rows,
                                 uint32_t cols);

@@ -103,6 +103,6 @@ void emb_train_linear_gradients(const emb_train_run *run, float *d_weight, float
              .in = d_out,
              .tokens = tokens,
              .cols = rows};
-    emb_team_run(run->team, multiply_part, &j);
-    emb_team_run(run->team, sum_part, &j);
+    if (d_weight) emb_team_run(run->team, multiply_part, &j);
+    if (d_bias) emb_team_run(run->team, sum_part, &j);
 }
