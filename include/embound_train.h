@@ -141,6 +141,7 @@ typedef struct emb_train_plan {
     uint32_t layers;
     uint32_t layers_apart; /* that keep their sums; those between are computed once more */
     uint32_t threads;
+    double passes; /* multiplications of a step, in passes forward over the texts of its batch */
     emb_region region;
     emb_region pinned, device;               /* with a GPU; else their bytes are 0 */
     uint64_t host_bytes;                     /* of the whole process */
@@ -165,6 +166,11 @@ typedef struct emb_train_stats {
  * a trainer is one caller's at a time. */
 EMB_API emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
                                     const emb_train_options *options, emb_error *error);
+
+/* What open would plan, without taking memory. *out is filled also where the budget is too small.
+ * Fails: as open, without memory and files. Threads: any. */
+EMB_API emb_status emb_train_measure(emb_train_plan *out, const emb_model *model,
+                                     const emb_train_options *options, emb_error *error);
 
 /* Gives back what open took. trainer may be NULL. Threads: one, after every other use. */
 EMB_API void emb_trainer_close(emb_trainer *trainer);

@@ -47,6 +47,11 @@ const emb_option_entry emb_option_list[] = {
     {"--machine", 0, "FILE", EMB_CLI_PLAN, EMB_GROUP_COMMAND, PATH(machine_path),
      .help = "plan for the machine that info --save-machine described",
      MANUAL(".Cm plan :\nplan for the machine described in\n.Ar file .")},
+    {"--train", 0, "N", EMB_CLI_PLAN, EMB_GROUP_COMMAND, NUMBER(plan_train, 1, 1u << 20),
+     .help = "what ways of training would take, by steps of N pairs of texts",
+     MANUAL(".Cm plan :\nwhat\n.Cm train\nwould take by steps of\n.Ar N\npairs of texts, for each "
+            "optimizer and with adapters: kept so that nothing is computed again,\nwithin the "
+            "budget, and in the least memory, with the work of each.\nExits 0.")},
     {"--save-machine", 0, "F", EMB_CLI_INFO, EMB_GROUP_COMMAND, PATH(save_machine_path),
      .help = "write the machine as JSON, for plan --machine",
      MANUAL(".Cm info :\ndescribe this machine in\n.Ar f ,\nas JSON.")},

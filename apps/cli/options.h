@@ -78,6 +78,7 @@ typedef struct emb_options {
     const char *revision;
     bool offline;
     emb_train_settings train;
+    uint32_t plan_train; /* plan: pairs of a step; 0: not stated */
 } emb_options;
 
 #endif

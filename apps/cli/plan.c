@@ -1,4 +1,5 @@
-/* plan.c - `embound plan`: what `encode` with the same options would take, before any work.
+/* plan.c - `embound plan`: what `encode` with the same options would take, before any work; or
+ * `train`, plan_train.c.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
@@ -8,6 +9,7 @@
 
 #include "cli/command.h"
 #include "cli/encode.h"
+#include "cli/plan_train.h"
 #include "cli/print.h"
 #include "cli/report.h"
 #include "common/describe.h"
@@ -90,6 +92,11 @@ int emb_command_plan(emb_session *session, emb_options *options) {
     }
     if (status == EMB_OK) status = emb_session_open_model(session, options->model, &error);
     options->settings.opens_nothing = true;
+    if (status == EMB_OK && options->plan_train) {
+        status = emb_plan_train(session, options, &error);
+        return status == EMB_OK ? EMB_EXIT_OK
+                                : emb_session_fail(session, &options->settings, status, &error);
+    }
     if (status == EMB_OK) {
         uint64_t caller_bytes = emb_encode_bytes(options, session->info.dim);
         status = emb_session_plan(session, &options->settings, caller_bytes, &error);

@@ -7,13 +7,26 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "train/keep.h"
 
+/* Multiplications a token; the softmax costs about as much as the products beside it. */
+static double attention_of(const emb_layer_spec *spec) {
+    return 4.0 * emb_spec_context(spec) * spec->chunk_tokens_max;
+}
+
+static double weights_of(const emb_layer_spec *spec) {
+    double hidden = spec->hidden;
+    return hidden * (4.0 * emb_spec_context(spec) + 2.0 * spec->intermediate);
+}
+
+double emb_train_keep_weights(const emb_layer_spec *spec) {
+    return weights_of(spec) / (weights_of(spec) + attention_of(spec));
+}
+
 emb_keep_costs emb_train_keep_costs(const emb_train_lane *lane, uint32_t tiles) {
     const emb_layer_spec *spec = &lane->spec;
     uint64_t layers = lane->params->shape->layers;
     double hidden = spec->hidden, context = emb_spec_context(spec), wide = spec->intermediate;
-    /* multiplications a token; the softmax costs about as much as the products beside it */
-    double qkv = 3 * hidden * context, attention = 4 * context * spec->chunk_tokens_max;
-    double all = qkv + attention + context * hidden + 2 * hidden * wide;
+    double qkv = 3 * hidden * context, attention = attention_of(spec);
+    double all = attention + weights_of(spec);
     return (emb_keep_costs){
         .tiles = tiles,
         .sums = {lane->slab_bytes, 1},
@@ -60,4 +73,12 @@ void emb_train_keep_choose(emb_train_sizes *sizes, const emb_keep_costs *c, uint
         best = s;
     }
     *sizes = best;
+}
+
+/* With sums of every k-th layer alone, all layers but the last of them are passed once more. */
+double emb_train_keep_passes(const emb_train_sizes *sizes, const emb_keep_costs *costs,
+                             uint32_t layers) {
+    bool segmented = sizes->every && sizes->every < layers;
+    double between = segmented ? 1 - (double)sizes->every / layers : 0;
+    return 3 + between + again(costs, sizes) / costs->tiles;
 }

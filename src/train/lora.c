@@ -228,6 +228,16 @@ emb_layer_params emb_lora_gradients(const emb_lora *lora) {
     return p;
 }
 
+double emb_lora_spares(const emb_lora *lora) {
+    double all = 0, wanted = 0;
+    for (uint32_t k = 0; k < EMB_LORA_LINEARS; k++) {
+        const emb_lora_linear *l = &lora->linears[k];
+        all += (double)l->rows * l->cols;
+        wanted += l->wanted ? (double)l->rows * l->cols : 0;
+    }
+    return 1 - wanted / all;
+}
+
 /* dB += scale * dW * A^T */
 static void b_part(void *user, uint32_t index, uint32_t count) {
     const job *j = user;

@@ -66,6 +66,9 @@ emb_status emb_lora_load(emb_lora *lora, float *adapters, uint64_t seed, void *s
 /* The layer's weights with its adapters, until another's are asked for. */
 emb_layer_params emb_lora_weights(const emb_lora *lora, const float *adapters, uint32_t layer);
 
+/* The share of the layers' weights whose gradients are not computed. */
+double emb_lora_spares(const emb_lora *lora);
+
 /* Where a layer's gradients go: cleared; NULL where they are not wanted. */
 emb_layer_params emb_lora_gradients(const emb_lora *lora);
 

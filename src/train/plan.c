@@ -252,6 +252,10 @@ static void describe_plan(emb_trainer *t, const limits *l, const weight *w) {
     plan->layers = t->model->shape.layers;
     plan->layers_apart = t->sizes.every;
     plan->threads = t->options.threads;
+    emb_keep_costs costs = emb_train_keep_costs(&t->lane, plan->tiles);
+    plan->passes = emb_train_keep_passes(&t->sizes, &costs, plan->layers);
+    if (t->lane.lora)
+        plan->passes -= emb_train_keep_weights(&t->lane.spec) * emb_lora_spares(t->lane.lora);
     plan->host_bytes = w->host_bytes;
     add_item(&plan->region, "process", l->process);
     add_item(&plan->region, "caller's buffers", t->options.caller_bytes);

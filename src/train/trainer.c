@@ -234,13 +234,14 @@ static void leave(const emb_trainer *t, const emb_device_thread *before) {
     if (t->device) t->device->calls->leave(before);
 }
 
-static emb_status open_trainer(emb_trainer *t, emb_error *error) {
+/* With `works`, ready to train; else planned alone. */
+static emb_status open_trainer(emb_trainer *t, bool works, emb_error *error) {
     emb_device_thread before = {0};
     EMB_TRY(choose_device(t, error));
     enter(t, &before);
     emb_status status = emb_trainer_choose(t, error);
-    if (status == EMB_OK) status = take_memory(t, error);
-    if (status == EMB_OK) status = start(t, error);
+    if (works && status == EMB_OK) status = take_memory(t, error);
+    if (works && status == EMB_OK) status = start(t, error);
     leave(t, &before);
     return status;
 }
@@ -251,8 +252,9 @@ bool emb_trainer_loss_on_device(const emb_trainer *t) {
     return plain && width % 64 == 0 && width <= 1024;
 }
 
-emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
-                            const emb_train_options *options, emb_error *error) {
+/* A trainer of these options, with their defaults filled in, that has nothing yet. */
+static emb_status make_trainer(emb_trainer **out, const emb_model *model,
+                               const emb_train_options *options, emb_error *error) {
     if (!out || !model || !options)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "trainer: no parameter but error may be NULL");
@@ -275,13 +277,29 @@ emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
     if (lora->alpha == 0) lora->alpha = 2 * (float)lora->rank;
     if (t->options.accumulate == 0) t->options.accumulate = 1;
     t->length_max = options->max_length ? options->max_length : model->shape.default_tokens;
-    emb_status status = open_trainer(t, error);
-    if (status != EMB_OK) {
-        emb_trainer_close(t);
-        return status;
-    }
     *out = t;
     return EMB_OK;
+}
+
+emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
+                            const emb_train_options *options, emb_error *error) {
+    EMB_TRY(make_trainer(out, model, options, error));
+    emb_status status = open_trainer(*out, true, error);
+    if (status == EMB_OK) return EMB_OK;
+    emb_trainer_close(*out);
+    *out = NULL;
+    return status;
+}
+
+emb_status emb_train_measure(emb_train_plan *out, const emb_model *model,
+                             const emb_train_options *options, emb_error *error) {
+    emb_trainer *t;
+    if (!out) return emb_error_set(error, EMB_INVALID_ARGUMENT, "measure: out must not be NULL");
+    EMB_TRY(make_trainer(&t, model, options, error));
+    emb_status status = open_trainer(t, false, error);
+    *out = t->plan;
+    emb_trainer_close(t);
+    return status;
 }
 
 void emb_trainer_close(emb_trainer *t) {
