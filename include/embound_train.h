@@ -105,6 +105,9 @@ typedef struct emb_train_options {
                           that of the first layer likewise; 0: 1 */
     float clip_norm;   /* of all gradients together; 0: none */
     emb_train_lora lora;
+    uint32_t layerwise; /* 1: a layer moves as soon as its gradients are complete, so that no more
+                           are in memory: with the same bits, but the batch is one tile, clip_norm
+                           is 0, and after EMB_NOT_FINITE for a gradient some have moved */
     emb_schedule schedule;
     uint64_t steps, warmup_steps; /* of the schedule */
     uint32_t accumulate;          /* calls whose mean gradient makes one step; 0: 1 */
@@ -185,7 +188,7 @@ EMB_API void emb_trainer_stats(emb_train_stats *out, const emb_trainer *trainer)
  * `accumulate` every so many calls are one. targets: of cosent and cosine a score an example
  * [examples], of batch hard its class as a whole number [examples], of distillation the teacher's
  * vectors [examples, example_texts, teacher_width]; else NULL. On failure the parameters are as
- * before, and a call adds nothing to its step.
+ * before (but see layerwise), and a call adds nothing to its step.
  * Fails: EMB_INVALID_ARGUMENT (counts; a target that is not finite), EMB_BAD_TEXT (naming the
  * text), EMB_NOT_FINITE (loss; or gradient, and then a step's earlier calls are dropped, too).
  * Threads: one, the trainer's caller. */

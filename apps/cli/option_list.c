@@ -181,6 +181,12 @@ const emb_option_entry emb_option_list[] = {
      MANUAL(
          ".Cm train :\nthe learning rate of each layer is that of the one behind it times\n.Ar X "
          ",\nand that of the embeddings the first layer's times\n.Ar X ;\nthe default is 1.")},
+    {"--layerwise", 0, NULL, EMB_CLI_TRAIN, EMB_GROUP_COMMAND, FLAG(train.layerwise),
+     .help = "move each layer once its gradients are there, and keep none; needs --max-grad-norm 0",
+     MANUAL(
+         ".Cm train :\non the way back, move each layer as soon as its gradients are complete, so "
+         "that those of\none layer are in memory and not of all; the bits are the same.\nThe "
+         "batch is worked on at once, and\n.Fl -max-grad-norm\nmust be 0.")},
     {"--lora", 0, "R", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, NUMBER(train.lora_rank, 1, 65536),
      .help = "train adapters of rank R alone; MODEL may be quantized, and stays so in memory",
      MANUAL(".Cm train :\ntrain low-rank adapters of rank\n.Ar R\nalone, and leave the model as it "

@@ -40,7 +40,7 @@ typedef enum emb_cli_optimizer {
 typedef struct emb_train_settings {
     emb_loss_kind loss;
     emb_schedule schedule;
-    bool symmetric, no_shuffle, no_duplicates, resume, nesterov, adapter_only;
+    bool symmetric, no_shuffle, no_duplicates, resume, nesterov, adapter_only, layerwise;
     uint32_t optimizer;                                                 /* emb_cli_optimizer */
     uint32_t checkpoint_steps;                                          /* 0: not stated */
     uint32_t batch_size, epochs, steps, warmup_steps, eval_steps, seed; /* 0: not stated */

@@ -22,12 +22,14 @@ typedef struct method {
     uint32_t bits;
     float momentum;
     emb_train_lora lora;
+    bool layerwise;
 } method;
 
 static const method methods[] = {
     {.key = "adamw", .words = "AdamW"},
     {.key = "adamw8", .words = "AdamW, moments in 8 bits", .bits = 8},
     {.key = "sgd", .words = "SGD with momentum", .optimizer = EMB_OPTIMIZER_SGD, .momentum = 0.9f},
+    {.key = "layerwise", .words = "AdamW, layer by layer", .layerwise = true},
     {.key = "lora", .words = "LoRA 8: query, value", .lora = {.rank = 8}},
     {.key = "lora-all",
      .words = "LoRA 8: all matrices",
@@ -75,6 +77,7 @@ static emb_train_options options_of(const emb_options *options, const method *m,
         .optimizer_bits = m->bits,
         .momentum = m->momentum,
         .lora = m->lora,
+        .layerwise = m->layerwise,
         .host_bytes_max = bytes,
     };
 }

@@ -44,6 +44,9 @@ static const char *find_fault(const emb_options *options) {
     bool sgd = train->optimizer == EMB_CLI_SGD;
     if (train->momentum > 0 && !sgd) return "--momentum needs --optimizer sgd";
     if (train->nesterov && !(train->momentum > 0)) return "--nesterov needs --momentum";
+    if (train->layerwise && train->max_grad_norm > 0) return "--layerwise needs --max-grad-norm 0";
+    if (train->layerwise && train->lora_rank)
+        return "--layerwise and --lora: state one of them; adapters' gradients are small";
     bool detail = train->lora_alpha > 0 || train->lora_targets || train->adapter_only;
     if (detail && !train->lora_rank)
         return "--lora-alpha, --lora-targets and --adapter-only need --lora R";
@@ -205,6 +208,7 @@ static emb_train_options trainer_options(const emb_train_job *job, uint64_t call
         .lora = {.rank = train->lora_rank,
                  .targets = job->lora_targets,
                  .alpha = (float)train->lora_alpha},
+        .layerwise = train->layerwise,
         .momentum = (float)train->momentum,
         .nesterov = train->nesterov,
         .layer_decay = (float)train->layer_decay,

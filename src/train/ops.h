@@ -4,8 +4,8 @@
  * block adds to it. The sums of all blocks are all that a backward pass needs: a block's input is
  * the norm of the sum before, and the inside is computed again unless it was kept. Tokens of a tile
  * are packed; legend as in backend/ops.h. void *: activation_bytes a value. Gradients are added to
- * what is there; those of a layer and of a norm that are NULL are not wanted. Operations allocate
- * nothing, never fail; scratch is booked by layout. SPDX-License-Identifier: Apache-2.0 */
+ * what is there; those of a layer, of a norm and of words that are NULL are not wanted. Operations
+ * allocate nothing, never fail; scratch is booked by layout. SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_TRAIN_OPS_H
 #define EMB_TRAIN_OPS_H
 

@@ -84,7 +84,8 @@ _Static_assert((int)EMB_PARAM_BLOCK <= (int)EMB_TRAIN_BLOCK,
 typedef struct job {
     const emb_optimizer *optimizer;
     float *values;
-    const float *gradients;
+    const float *gradients; /* of values from `first` on */
+    uint64_t first, end;    /* values that move: whole blocks */
     double rate;
     float factor; /* of gradients: clipping */
 } job;
@@ -110,21 +111,21 @@ static void adamw(const job *j, const emb_param_range *range, uint64_t first, ui
         const emb_train_device *device = o->run->ops->device;
         if (o->eight)
             device->adamw8(o->run, j->values + first, o->m8 + first, o->v8 + first,
-                           o->scales + 2 * (first / EMB_PARAM_BLOCK), j->gradients + first,
-                           end - first, &step);
+                           o->scales + 2 * (first / EMB_PARAM_BLOCK),
+                           j->gradients + (first - j->first), end - first, &step);
         else
             device->adamw(o->run, j->values + first, o->m + first, o->v + first,
-                          j->gradients + first, end - first, &step);
+                          j->gradients + (first - j->first), end - first, &step);
         return;
     }
     if (!o->eight) {
-        o->kernels->adamw(j->values + first, o->m + first, o->v + first, j->gradients + first,
-                          end - first, &step);
+        o->kernels->adamw(j->values + first, o->m + first, o->v + first,
+                          j->gradients + (first - j->first), end - first, &step);
         return;
     }
     for (uint64_t at = first; at < end; at += EMB_PARAM_BLOCK)
         o->kernels->adamw8(j->values + at, o->m8 + at, o->v8 + at,
-                           o->scales + 2 * (at / EMB_PARAM_BLOCK), j->gradients + at,
+                           o->scales + 2 * (at / EMB_PARAM_BLOCK), j->gradients + (at - j->first),
                            EMB_PARAM_BLOCK, &step);
 }
 
@@ -137,10 +138,10 @@ static void sgd(const job *j, const emb_param_range *range, uint64_t first, uint
                           .nesterov = o->nesterov};
     if (o->run)
         o->run->ops->device->sgd(o->run, j->values + first, o->m ? o->m + first : NULL,
-                                 j->gradients + first, end - first, &step);
+                                 j->gradients + (first - j->first), end - first, &step);
     else
-        o->kernels->sgd(j->values + first, o->m ? o->m + first : NULL, j->gradients + first,
-                        end - first, &step);
+        o->kernels->sgd(j->values + first, o->m ? o->m + first : NULL,
+                        j->gradients + (first - j->first), end - first, &step);
 }
 
 /* A thread's share of each range; biases and norms do not decay. */
@@ -149,12 +150,39 @@ static void update_part(void *user, uint32_t index, uint32_t count) {
     const emb_params *params = j->optimizer->params;
     for (uint32_t i = 0; i < params->ranges_count; i++) {
         const emb_param_range *range = &params->ranges[i];
-        uint32_t blocks = (uint32_t)(range->values / EMB_PARAM_BLOCK);
+        uint64_t first = range->first, end = first + range->values;
+        if (first < j->first) first = j->first;
+        if (end > j->end) end = j->end;
+        if (first >= end) continue;
+        uint32_t blocks = (uint32_t)((end - first) / EMB_PARAM_BLOCK);
         uint64_t from = emb_team_begin(blocks, 1, index, count);
         uint64_t to = emb_team_begin(blocks, 1, index + 1, count);
         (j->optimizer->kind == EMB_OPTIMIZER_SGD ? sgd : adamw)(
-            j, range, range->first + from * EMB_PARAM_BLOCK, range->first + to * EMB_PARAM_BLOCK);
+            j, range, first + from * EMB_PARAM_BLOCK, first + to * EMB_PARAM_BLOCK);
     }
+}
+
+static void run(emb_optimizer *o, job *j) {
+    if (o->run)
+        update_part(j, 0, 1);
+    else
+        emb_team_run(o->team, update_part, j);
+}
+
+void emb_optimizer_begin(emb_optimizer *o) {
+    o->step++;
+}
+
+void emb_optimizer_move(emb_optimizer *o, float *values, const float *gradients, uint64_t first,
+                        uint64_t end) {
+    job j = {.optimizer = o,
+             .values = values,
+             .gradients = gradients,
+             .first = first,
+             .end = end,
+             .rate = emb_optimizer_rate(o, o->step),
+             .factor = 1.0f};
+    run(o, &j);
 }
 
 void emb_optimizer_update(emb_optimizer *o, float *values, const float *gradients, double norm) {
@@ -163,11 +191,9 @@ void emb_optimizer_update(emb_optimizer *o, float *values, const float *gradient
         .optimizer = o,
         .values = values,
         .gradients = gradients,
+        .end = o->params->values,
         .rate = emb_optimizer_rate(o, ++o->step),
         .factor = clips ? (float)(o->clip_norm / (norm + 1e-6)) : 1.0f,
     };
-    if (o->run)
-        update_part(&j, 0, 1);
-    else
-        emb_team_run(o->team, update_part, &j);
+    run(o, &j);
 }

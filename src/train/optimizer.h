@@ -50,6 +50,12 @@ double emb_optimizer_rate(const emb_optimizer *optimizer, uint64_t step);
 /* The length of all gradients together; not finite if one of them is not. */
 double emb_optimizer_norm(const emb_optimizer *optimizer, const float *gradients);
 
+/* A step in parts: begins the next step, and moves values [first, end), whole blocks of
+ * EMB_PARAM_BLOCK, along their gradients [end - first], which are not clipped. */
+void emb_optimizer_begin(emb_optimizer *optimizer);
+void emb_optimizer_move(emb_optimizer *optimizer, float *values, const float *gradients,
+                        uint64_t first, uint64_t end);
+
 /* One step. `norm` is the length of the gradients. */
 void emb_optimizer_update(emb_optimizer *optimizer, float *values, const float *gradients,
                           double norm);

@@ -106,37 +106,48 @@ const emb_param *emb_params_find(const emb_params *params, emb_tensor_role role,
     return NULL;
 }
 
-static float *find(const emb_params *params, float *values, emb_tensor_role role, uint32_t layer) {
+static float *find(const emb_params *params, float *part, uint64_t first, emb_tensor_role role,
+                   uint32_t layer) {
     const emb_param *tensor = emb_params_find(params, role, layer);
-    return tensor && tensor->dtype == EMB_DTYPE_F32 ? values + tensor->first : NULL;
+    bool there = tensor && tensor->dtype == EMB_DTYPE_F32 && tensor->first >= first;
+    return there ? part + (tensor->first - first) : NULL;
+}
+
+emb_embed_params emb_params_embed_from(const emb_params *params, float *part, uint64_t first) {
+    return (emb_embed_params){
+        .words = find(params, part, first, EMB_TENSOR_WORDS, 0),
+        .positions = find(params, part, first, EMB_TENSOR_POSITIONS, 0),
+        .token_types = find(params, part, first, EMB_TENSOR_TOKEN_TYPES, 0),
+        .gain = find(params, part, first, EMB_TENSOR_EMBED_GAIN, 0),
+        .shift = find(params, part, first, EMB_TENSOR_EMBED_SHIFT, 0),
+        .relative = find(params, part, first, EMB_TENSOR_RELATIVE, 0),
+    };
+}
+
+emb_layer_params emb_params_layer_from(const emb_params *params, float *part, uint64_t first,
+                                       uint32_t layer) {
+    return (emb_layer_params){
+        .qkv = find(params, part, first, EMB_TENSOR_QUERY, layer),
+        .qkv_bias = find(params, part, first, EMB_TENSOR_QUERY_BIAS, layer),
+        .attention_out = find(params, part, first, EMB_TENSOR_ATTENTION_OUT, layer),
+        .attention_out_bias = find(params, part, first, EMB_TENSOR_ATTENTION_OUT_BIAS, layer),
+        .attention_gain = find(params, part, first, EMB_TENSOR_ATTENTION_GAIN, layer),
+        .attention_shift = find(params, part, first, EMB_TENSOR_ATTENTION_SHIFT, layer),
+        .ffn_in = find(params, part, first, EMB_TENSOR_FFN_IN, layer),
+        .ffn_in_bias = find(params, part, first, EMB_TENSOR_FFN_IN_BIAS, layer),
+        .ffn_out = find(params, part, first, EMB_TENSOR_FFN_OUT, layer),
+        .ffn_out_bias = find(params, part, first, EMB_TENSOR_FFN_OUT_BIAS, layer),
+        .ffn_gain = find(params, part, first, EMB_TENSOR_FFN_GAIN, layer),
+        .ffn_shift = find(params, part, first, EMB_TENSOR_FFN_SHIFT, layer),
+    };
 }
 
 emb_embed_params emb_params_embed(const emb_params *params, float *values) {
-    return (emb_embed_params){
-        .words = find(params, values, EMB_TENSOR_WORDS, 0),
-        .positions = find(params, values, EMB_TENSOR_POSITIONS, 0),
-        .token_types = find(params, values, EMB_TENSOR_TOKEN_TYPES, 0),
-        .gain = find(params, values, EMB_TENSOR_EMBED_GAIN, 0),
-        .shift = find(params, values, EMB_TENSOR_EMBED_SHIFT, 0),
-        .relative = find(params, values, EMB_TENSOR_RELATIVE, 0),
-    };
+    return emb_params_embed_from(params, values, 0);
 }
 
 emb_layer_params emb_params_layer(const emb_params *params, float *values, uint32_t layer) {
-    return (emb_layer_params){
-        .qkv = find(params, values, EMB_TENSOR_QUERY, layer),
-        .qkv_bias = find(params, values, EMB_TENSOR_QUERY_BIAS, layer),
-        .attention_out = find(params, values, EMB_TENSOR_ATTENTION_OUT, layer),
-        .attention_out_bias = find(params, values, EMB_TENSOR_ATTENTION_OUT_BIAS, layer),
-        .attention_gain = find(params, values, EMB_TENSOR_ATTENTION_GAIN, layer),
-        .attention_shift = find(params, values, EMB_TENSOR_ATTENTION_SHIFT, layer),
-        .ffn_in = find(params, values, EMB_TENSOR_FFN_IN, layer),
-        .ffn_in_bias = find(params, values, EMB_TENSOR_FFN_IN_BIAS, layer),
-        .ffn_out = find(params, values, EMB_TENSOR_FFN_OUT, layer),
-        .ffn_out_bias = find(params, values, EMB_TENSOR_FFN_OUT_BIAS, layer),
-        .ffn_gain = find(params, values, EMB_TENSOR_FFN_GAIN, layer),
-        .ffn_shift = find(params, values, EMB_TENSOR_FFN_SHIFT, layer),
-    };
+    return emb_params_layer_from(params, values, 0, layer);
 }
 
 static uint32_t bucket_of(const emb_shape *shape, uint32_t chunk_tokens_max, uint32_t i) {

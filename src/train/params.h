@@ -68,6 +68,11 @@ const emb_param *emb_params_find(const emb_params *params, emb_tensor_role role,
 emb_embed_params emb_params_embed(const emb_params *params, float *values);
 emb_layer_params emb_params_layer(const emb_params *params, float *values, uint32_t layer);
 
+/* The same in a part of such an array, which begins with value `first`; NULL: before it. */
+emb_embed_params emb_params_embed_from(const emb_params *params, float *part, uint64_t first);
+emb_layer_params emb_params_layer_from(const emb_params *params, float *part, uint64_t first,
+                                       uint32_t layer);
+
 /* Fills relative [heads, 2 * chunk_tokens_max - 1] from the buckets [buckets, heads], and adds its
  * gradient to theirs. */
 void emb_params_spread_relative(float *relative, const float *buckets, const emb_shape *shape,

@@ -91,10 +91,16 @@ static emb_layer_params weights_of(const emb_train_lane *lane, uint32_t layer) {
     return emb_params_layer(lane->params, lane->values, layer);
 }
 
+/* The value that the gradients begin with. */
+static uint64_t gradients_first(const emb_train_lane *lane) {
+    return lane->layerwise ? lane->layerwise->first : 0;
+}
+
 /* Where the gradients of a layer go; NULL where they are not wanted. */
 static emb_layer_params gradients_of(const emb_train_lane *lane, uint32_t layer) {
     if (lane->lora) return emb_lora_gradients(lane->lora);
-    return emb_params_layer(lane->params, lane->gradients, layer);
+    if (lane->layerwise) emb_layerwise_begin(lane->layerwise, layer);
+    return emb_params_layer_from(lane->params, lane->gradients, gradients_first(lane), layer);
 }
 
 void emb_train_lane_refresh(emb_train_lane *lane) {
@@ -137,31 +143,38 @@ static void *ffn_at(const emb_train_lane *lane, uint32_t layer) {
     return inside_at(lane, lane->ffns, lane->ffn_slabs, lane->ffn_bytes, layer);
 }
 
-/* The gain (0) or shift (1) of norm number n, in an array of the parameters' order. */
-static float *norm_of(const emb_train_lane *lane, float *values, uint32_t n, uint32_t which) {
+/* The gain (0) or shift (1) of norm number n, in a part of an array of the parameters' order. */
+static float *norm_from(const emb_train_lane *lane, float *part, uint64_t first, uint32_t n,
+                        uint32_t which) {
     if (n == 0) {
-        emb_embed_params embed = emb_params_embed(lane->params, values);
+        emb_embed_params embed = emb_params_embed_from(lane->params, part, first);
         return which ? embed.shift : embed.gain;
     }
-    emb_layer_params layer = emb_params_layer(lane->params, values, (n - 1) / 2);
+    emb_layer_params layer = emb_params_layer_from(lane->params, part, first, (n - 1) / 2);
     if (n % 2) return which ? layer.attention_shift : layer.attention_gain;
     return which ? layer.ffn_shift : layer.ffn_gain;
 }
 
+static float *norm_of(const emb_train_lane *lane, uint32_t n, uint32_t which) {
+    return norm_from(lane, model_values(lane), 0, n, which);
+}
+
+static float *norm_gradient(const emb_train_lane *lane, uint32_t n, uint32_t which) {
+    if (lane->lora) return NULL;
+    return norm_from(lane, lane->gradients, gradients_first(lane), n, which);
+}
+
 /* x = norm number n of its sum: the input of what comes behind it. */
 static void norm(const emb_train_lane *lane, uint32_t n, const emb_tile *tile) {
-    lane->run.ops->norm(&lane->run, lane->x, sum_at(lane, n), tile->tokens,
-                        norm_of(lane, model_values(lane), n, 0),
-                        norm_of(lane, model_values(lane), n, 1));
+    lane->run.ops->norm(&lane->run, lane->x, sum_at(lane, n), tile->tokens, norm_of(lane, n, 0),
+                        norm_of(lane, n, 1));
     if (n == 0) lane->run.ops->drop_embedding(&lane->run, lane->x, tile);
 }
 
 static void norm_back(const emb_train_lane *lane, uint32_t n, const emb_tile *tile) {
     if (n == 0) lane->run.ops->drop_embedding(&lane->run, lane->d, tile);
-    float *d_gain = lane->lora ? NULL : norm_of(lane, lane->gradients, n, 0);
-    float *d_shift = lane->lora ? NULL : norm_of(lane, lane->gradients, n, 1);
-    lane->run.ops->norm_back(&lane->run, d_gain, d_shift, lane->d, sum_at(lane, n), tile->tokens,
-                             norm_of(lane, model_values(lane), n, 0));
+    lane->run.ops->norm_back(&lane->run, norm_gradient(lane, n, 0), norm_gradient(lane, n, 1),
+                             lane->d, sum_at(lane, n), tile->tokens, norm_of(lane, n, 0));
 }
 
 static emb_status visit(void *user, uint32_t n, emb_error *error) {
@@ -192,9 +205,9 @@ static void fill_segment(journey *j, uint32_t n) {
 static emb_status visit_back(void *user, uint32_t n, emb_error *error) {
     journey *j = user;
     emb_train_lane *lane = j->lane;
-    emb_layer_params layer = weights_of(lane, n), gradients = gradients_of(lane, n);
     (void)error;
     fill_segment(j, n);
+    emb_layer_params layer = weights_of(lane, n), gradients = gradients_of(lane, n);
     lane->run.layer = n;
     norm_back(lane, 2 * n + 2, j->tile);
     norm(lane, 2 * n + 1, j->tile);
@@ -205,6 +218,7 @@ static emb_status visit_back(void *user, uint32_t n, emb_error *error) {
     lane->run.ops->attention_back(&lane->run, &gradients, lane->d, lane->x, attention_at(lane, n),
                                   j->tile, &layer);
     if (lane->lora) emb_lora_project(lane->lora, lane->values, lane->gradients, n);
+    if (lane->layerwise) emb_layerwise_end(lane->layerwise);
     return EMB_OK;
 }
 
@@ -247,11 +261,16 @@ void emb_train_backward(emb_train_lane *lane, const void *d_vectors, const uint3
     ops->pool_back(&lane->run, lane->d, d_vectors, targets, lane->x, tile, &lane->pool);
     emb_walk(&visitor, shape->layers, &none);
     if (lane->lora) return; /* there is nothing to learn before the layers */
-    emb_embed_params gradients = emb_params_embed(lane->params, lane->gradients);
+    if (lane->layerwise) emb_layerwise_begin_outside(lane->layerwise);
+    emb_embed_params gradients =
+        emb_params_embed_from(lane->params, lane->gradients, gradients_first(lane));
     lane->run.layer = 0;
     norm_back(lane, 0, tile);
     ops->embed_back(&lane->run, &gradients, lane->d, tile);
     if (lane->d_relative)
         emb_params_gather_relative(gradients.relative, lane->d_relative, shape,
                                    lane->spec.chunk_tokens_max);
+    if (!lane->layerwise) return;
+    emb_layerwise_end(lane->layerwise);
+    emb_layerwise_words(lane->layerwise, lane->d, tile);
 }

@@ -7,6 +7,7 @@
 #ifndef EMB_TRAIN_PASS_H
 #define EMB_TRAIN_PASS_H
 
+#include "train/layerwise.h"
 #include "train/lora.h"
 
 /* What a training lane works with: one tile at a time. */
@@ -16,7 +17,8 @@ typedef struct emb_train_lane {
     const emb_params *params; /* of the model */
     emb_lora *lora;           /* NULL: all parameters are trained */
     float *values;            /* that are trained: parameters, or adapters */
-    float *gradients;         /* of the same order */
+    float *gradients;         /* of the same order; with layerwise of those at hand alone */
+    emb_layerwise *layerwise; /* NULL: gradients stay for the end of the step */
     emb_pool_rule pool;
     uint32_t tokens_max;
     uint32_t slabs;                      /* tiles whose sums are kept at the same time */

@@ -93,10 +93,17 @@ void emb_trainer_layout(emb_trainer *t, const emb_train_sizes *sizes, const emb_
     }
     const emb_params *trained = lora ? &t->lora.trained : &t->params;
     float *values = emb_ledger_take(books->device, trained->values, sizeof(float));
-    float *gradients = layout_gradients(t, trained->values, books);
+    uint64_t count = o->layerwise ? emb_layerwise_count(trained) : trained->values;
+    float *gradients = layout_gradients(t, count, books);
     emb_optimizer_layout(&t->optimizer, trained, o, books->device);
     emb_train_lane_layout(&t->lane, &t->params, t->ops, sizes, books->device);
     t->lane.lora = lora ? &t->lora : NULL;
+    t->layerwise = (emb_layerwise){.optimizer = &t->optimizer,
+                                   .params = trained,
+                                   .values = values,
+                                   .gradients = gradients,
+                                   .count = count};
+    t->lane.layerwise = o->layerwise ? &t->layerwise : NULL;
     t->lane.values = values;
     t->lane.gradients = gradients;
     emb_train_batch_layout(&t->batch, model, texts, t->length_max, sizes->tokens, books->host);
@@ -166,7 +173,7 @@ static bool sizes_fit(emb_trainer *t, const limits *l, const emb_train_sizes *si
     return fits(l, &w);
 }
 
-/* With tiles of one text: every how many layers a sum is kept. The most that fits, else what takes
+/* With the smallest tiles: every how many layers a sum is kept. The most that fits, else what takes
  * least. */
 static void thin_out(emb_trainer *t, emb_train_sizes *sizes, const limits *l) {
     emb_train_sizes with = *sizes;
@@ -187,7 +194,7 @@ static uint32_t first_tile(const emb_trainer *t) {
     uint64_t all = (uint64_t)o->batch_examples * o->example_texts * t->length_max;
     uint32_t tile = t->device ? DEVICE_TILE_TOKENS : TILE_TOKENS;
     if (o->tokens_per_tile) tile = o->tokens_per_tile;
-    if (tile > all) tile = (uint32_t)all;
+    if (tile > all || o->layerwise) tile = (uint32_t)all;
     return tile > t->length_max ? tile : t->length_max;
 }
 
@@ -206,18 +213,19 @@ static uint32_t tiles_of(const emb_trainer *t, uint32_t tile_tokens) {
 
 /* The largest tiles that fit, and what is kept of them. */
 static emb_train_sizes choose_sizes(emb_trainer *t, const limits *l) {
-    uint32_t layers = t->model->shape.layers;
-    emb_train_sizes sizes = {.tokens = first_tile(t),
+    uint32_t layers = t->model->shape.layers, tile = first_tile(t);
+    uint32_t least = t->options.layerwise ? tile : t->length_max;
+    emb_train_sizes sizes = {.tokens = tile,
                              .slabs = 1,
                              .chunk_tokens_max = t->length_max,
                              .threads = t->options.threads,
                              .every = layers,
                              .state = t->state};
-    while (sizes.tokens > t->length_max && !sizes_fit(t, l, &sizes)) {
+    while (sizes.tokens > least && !sizes_fit(t, l, &sizes)) {
         uint32_t half = sizes.tokens / 2;
-        sizes.tokens = half > t->length_max ? half : t->length_max;
+        sizes.tokens = half > least ? half : least;
     }
-    if (sizes.tokens == t->length_max) thin_out(t, &sizes, l);
+    if (sizes.tokens == least) thin_out(t, &sizes, l);
     if (!sizes_fit(t, l, &sizes) || sizes.every < layers) return sizes;
     emb_keep_costs costs = emb_train_keep_costs(&t->lane, tiles_of(t, sizes.tokens));
     emb_train_keep_choose(&sizes, &costs, rest_of(t, l, &sizes));

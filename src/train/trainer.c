@@ -107,6 +107,27 @@ static emb_status check_lora(const emb_train_lora *lora, const emb_model *model,
     return EMB_OK;
 }
 
+static emb_status check_layerwise(const emb_train_options *o, uint32_t length_max,
+                                  emb_error *error) {
+    uint64_t tokens = (uint64_t)o->batch_examples * o->example_texts * length_max;
+    if (!o->layerwise) return EMB_OK;
+    if (o->clip_norm > 0)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "layerwise knows no norm of all gradients before they are used: "
+                             "state a clip_norm of 0");
+    if (o->lora.rank || o->accumulate > 1)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "layerwise goes neither with lora, whose gradients are small, nor "
+                             "with accumulate");
+    if (o->machine && o->machine->devices_count)
+        return emb_error_set(error, EMB_UNSUPPORTED, "layerwise trains on a CPU alone");
+    if (tokens > UINT32_MAX)
+        return emb_error_set(error, EMB_INVALID_ARGUMENT,
+                             "layerwise works on a batch as one tile, and %llu tokens are too many",
+                             (unsigned long long)tokens);
+    return EMB_OK;
+}
+
 static emb_status check_options(const emb_train_options *o, const emb_model *model,
                                 emb_error *error) {
     const char *beyond = emb_spec_beyond_bert(&model->shape.spec);
@@ -115,6 +136,7 @@ static emb_status check_options(const emb_train_options *o, const emb_model *mod
                              "struct_bytes differs: state sizeof(emb_train_options), and compile "
                              "against this library's header");
     EMB_TRY(check_lora(&o->lora, model, error));
+    EMB_TRY(check_layerwise(o, o->max_length ? o->max_length : model->shape.default_tokens, error));
     if (beyond)
         return emb_error_set(error, EMB_UNSUPPORTED, "training does not compute %s", beyond);
     if (o->batch_examples < 1 || o->example_texts < 1)
@@ -359,8 +381,10 @@ static void embed_batch(emb_trainer *t) {
 static void gather_gradients(emb_trainer *t) {
     emb_tile tile;
     uint64_t bytes = t->optimizer.params->values * sizeof(float);
-    if (t->part == 0 && t->device) t->device->clear(&t->lane.run, t->lane.gradients, bytes);
-    if (t->part == 0 && !t->device) memset(t->lane.gradients, 0, bytes);
+    bool clears = t->part == 0 && !t->lane.layerwise;
+    if (clears && t->device) t->device->clear(&t->lane.run, t->lane.gradients, bytes);
+    if (clears && !t->device) memset(t->lane.gradients, 0, bytes);
+    if (t->lane.layerwise) emb_layerwise_start(&t->layerwise);
     for (uint32_t i = t->batch.tiles; i-- > 0;) {
         const uint32_t *targets = begin_tile(t, &tile, i);
         bool gone = i + 1 < t->batch.tiles && i + 1 >= t->lane.slabs;
@@ -434,6 +458,15 @@ static emb_status not_finite(emb_trainer *t, bool dropped, const char *what, emb
                          (unsigned long long)t->optimizer.step + 1, what);
 }
 
+/* The step counts as not done, though some have moved. */
+static emb_status moved_in_part(emb_trainer *t, emb_error *error) {
+    unsigned long long step = t->optimizer.step--;
+    return emb_error_set(error, EMB_NOT_FINITE,
+                         "step %llu: a gradient is not finite, and parameters behind it have "
+                         "moved; go on from a checkpoint",
+                         step);
+}
+
 /* Each part of a step has dropout of its own. */
 static uint64_t dropout_key(const emb_trainer *t) {
     uint64_t key = emb_hash_mix(t->options.seed, t->optimizer.step);
@@ -456,11 +489,15 @@ static emb_status compute_step(emb_train_step *out, emb_trainer *t, const float 
     embed_batch(t);
     out->loss = find_loss(t, targets, examples);
     if (!isfinite(out->loss)) return not_finite(t, false, "the loss", error);
-    gather_gradients(t);
     out->learning_rate = emb_optimizer_rate(&t->optimizer, t->optimizer.step + 1);
     out->step = t->optimizer.step + 1;
+    gather_gradients(t);
     out->updated = ++t->part == t->options.accumulate;
-    if (out->updated) {
+    if (t->lane.layerwise) {
+        t->part = 0;
+        out->gradient_norm = sqrt(t->layerwise.squares);
+        if (!isfinite(out->gradient_norm)) return moved_in_part(t, error);
+    } else if (out->updated) {
         out->gradient_norm = emb_optimizer_norm(&t->optimizer, t->lane.gradients);
         if (!isfinite(out->gradient_norm)) return not_finite(t, true, "a gradient", error);
         emb_optimizer_update(&t->optimizer, t->lane.values, t->lane.gradients, out->gradient_norm);

@@ -33,6 +33,7 @@ struct emb_trainer {
     emb_train_batch batch;
     emb_loss_room loss;
     emb_optimizer optimizer;
+    emb_layerwise layerwise;             /* if options.layerwise */
     float *vectors, *d_vectors;          /* [texts of a batch, width] */
     void *tile_vectors, *d_tile_vectors; /* the same where passes write and read: on the device */
     uint32_t part;                       /* calls of the step at hand so far */

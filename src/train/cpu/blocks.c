@@ -250,7 +250,8 @@ static void embed_columns(void *user, uint32_t index, uint32_t count) {
         for (uint32_t t = tile->starts[c]; t < tile->starts[c + 1]; t++) {
             const float *d = j->d + (size_t)t * hidden + first;
             size_t place = (size_t)j->run->position_offset + t - tile->starts[c];
-            kernels->add(j->g->words + (size_t)tile->ids[t] * hidden + first, d, columns);
+            if (j->g->words)
+                kernels->add(j->g->words + (size_t)tile->ids[t] * hidden + first, d, columns);
             kernels->add(j->g->positions + place * hidden + first, d, columns);
         }
     }
