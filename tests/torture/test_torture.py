@@ -5,7 +5,7 @@ For n = 1, 2, 3, ... until a run is left untouched, the n-th call fails (once, a
 ever), or is interrupted, or moves one byte. Each run has to end with a documented exit code and a
 message, leave no file under the final name and no temporary one, or give the right result; and the
 next ordinary run gives the right result. Prints N of N. Without --full: every n up to 40, then
-every 29th, of three command lines; with it each n of eight.
+every 29th, of three command lines; with it each n of nine.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -146,6 +146,9 @@ def cases(full):
                  ("train", ["train", bert, "-i", "pairs.csv", "-o", "out", "--loss", "cosent",
                             "--eval", "pairs.csv", "--batch-size", "4", "--quiet"],
                   "out/model.safetensors"),
+                 ("train adapters", ["train", mpnet, "-i", "pairs.csv", "-o", "out", "--loss",
+                                     "cosent", "--batch-size", "4", "--quiet", "--lora", "4",
+                                     "--adapter-only"], "out/adapter_model.safetensors"),
                  ("tokenize", ["tokenize", bert, "-i", "in.txt"], None),
                  ("plan", ["plan", bert, "--json", "--machine", "machine.json"], None)]
     return [Case(name, [str(a) for a in arguments], output) for name, arguments, output in rows]
