@@ -8,11 +8,6 @@
 
 #include "base/hash.h"
 
-/* From 0 to below - 1; some are likelier than others by at most `below` in 2^32. */
-static uint32_t random_below(uint64_t stream, uint64_t at, uint32_t below) {
-    return (uint32_t)((emb_hash_mix(stream, at) >> 32) * below >> 32);
-}
-
 static uint64_t round_up(uint64_t bytes) {
     return (bytes + 63) / 64 * 64;
 }
@@ -41,18 +36,17 @@ uint64_t emb_batches_per_epoch(const emb_batches *b) {
     return count / b->size + (count % b->size >= b->least);
 }
 
-/* Fisher and Yates's shuffle. */
 void emb_batches_begin(emb_batches *b, uint32_t epoch) {
     uint32_t count = b->examples->count;
     uint64_t stream = emb_hash_mix(b->seed, epoch);
     b->epoch = epoch;
     b->next = 0;
-    for (uint32_t i = 0; i < count; i++) b->order[i] = i;
-    for (uint32_t i = count; b->shuffles && i-- > 1;) {
-        uint32_t other = random_below(stream, i, i + 1), row = b->order[i];
-        b->order[i] = b->order[other];
-        b->order[other] = row;
+    if (b->classes) {
+        emb_classes_order(b->order, b->classes, stream, b->shuffles);
+        return;
     }
+    for (uint32_t i = 0; i < count; i++) b->order[i] = i;
+    if (b->shuffles) emb_shuffle(b->order, count, stream);
 }
 
 /* ---- no text twice --------------------------------------------------------------------------- */
@@ -106,6 +100,7 @@ static uint32_t take_different(emb_batches *b) {
 static uint32_t take(emb_batches *b) {
     if (b->no_duplicates) return take_different(b);
     uint32_t left = b->examples->count - b->next, count = left < b->size ? left : b->size;
+    while (b->classes && count < left && !b->classes->begins[b->next + count]) count--;
     memcpy(b->rows, b->order + b->next, count * sizeof *b->rows);
     b->next += count;
     return count;

@@ -6,6 +6,7 @@
 #ifndef EMB_CLI_BATCHES_H
 #define EMB_CLI_BATCHES_H
 
+#include "cli/classes.h"
 #include "source/examples.h"
 
 typedef struct emb_batches {
@@ -14,16 +15,18 @@ typedef struct emb_batches {
     uint32_t least; /* and at least: what is left over and smaller is left out */
     uint32_t seed;
     bool shuffles;
-    bool no_duplicates; /* no text stands twice in a batch, but inside one example */
-    uint32_t epoch;     /* from 0 */
-    uint32_t next;      /* place in the order: what stands before it is used up */
-    uint32_t *order;    /* [examples->count] */
-    uint32_t *rows;     /* [size] the batch */
-    uint64_t *texts;    /* [table] hashes of the batch's texts; 0: free. no_duplicates alone */
-    uint32_t table;     /* a power of 2, at least twice the texts of a batch */
+    bool no_duplicates;   /* no text stands twice in a batch, but inside one example */
+    emb_classes *classes; /* NULL, or in each batch an example stands beside one of its class */
+    uint32_t epoch;       /* from 0 */
+    uint32_t next;        /* place in the order: what stands before it is used up */
+    uint32_t *order;      /* [examples->count] */
+    uint32_t *rows;       /* [size] the batch */
+    uint64_t *texts;      /* [table] hashes of the batch's texts; 0: free. no_duplicates alone */
+    uint32_t table;       /* a power of 2, at least twice the texts of a batch */
 } emb_batches;
 
-/* Bytes of the three arrays, once examples, size and no_duplicates are set; binds them. */
+/* Bytes of the three arrays, once examples, size and no_duplicates are set; binds them. What
+ * classes has is bound apart. */
 uint64_t emb_batches_bytes(emb_batches *batches);
 void emb_batches_bind(emb_batches *batches, void *memory);
 

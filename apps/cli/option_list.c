@@ -108,34 +108,76 @@ const emb_option_entry emb_option_list[] = {
      .help = "replace DIR and all in it, if quantize wrote it",
      MANUAL(".Cm quantize :\nreplace the output and all that is in it, if\n.Cm quantize\nwrote "
             "it.")},
-    {"--loss", 0, "L", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
-     CHOICE(train.loss, 0, "ranking cosent cosine"),
-     .help = "ranking (anchor, positive, negatives; default), cosent or cosine (two texts and a "
-             "score)",
+    {"--loss", 0, "L", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, CHOICE(train.loss, 0, EMB_CLI_LOSS_WORDS),
+     .help = "ranking (anchor, positive, negatives; default), triplet (a negative is needed), "
+             "cosent or cosine (two texts and a score), batch-hard (text, label), simcse (texts "
+             "alone), distill (texts and --teacher)",
      MANUAL(".Cm train :\n.Cm ranking\n(default): each anchor is to be nearest to its positive "
-            "among all positives and negatives of the batch.\n.Cm cosent :\nthe cosines of two "
+            "among all positives and negatives of the batch.\n.Cm triplet :\nnearer to its "
+            "positive than to its negatives, by a margin.\n.Cm cosent :\nthe cosines of two "
             "sentences are to have the order of the scores.\n.Cm cosine :\nthey are to be the "
-            "scores, from \\-1 to 1.")},
+            "scores, from \\-1 to 1.\n.Cm batch-hard :\ntexts with labels; each is to be nearer "
+            "to the farthest text of its label in the batch than to the\nnearest of another.\n.Cm "
+            "simcse :\ntexts alone; each goes through the model twice, with other dropout, and is "
+            "to find itself among the others.\n.Cm distill :\ntexts alone; their cosines are to "
+            "be those of\n.Fl -teacher .")},
     {"--scale", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, REAL(train.scale, 1000000),
-     .help = "ranking, cosent: what cosines are multiplied by, default 20",
-     MANUAL(".Cm train :\nwhat the losses\n.Cm ranking\nand\n.Cm cosent\nmultiply cosines by, "
-            "default 20: one over the temperature.")},
+     .help = "ranking, simcse, cosent: what cosines are multiplied by, default 20",
+     MANUAL(".Cm train :\nwhat the losses\n.Cm ranking , simcse\nand\n.Cm cosent\nmultiply "
+            "cosines by, default 20: one over the temperature.")},
+    {"--margin", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, REAL(train.margin, 1000000),
+     .help =
+         "triplet, batch-hard: how much nearer the positive is to be; default 5, of cosines 0.5",
+     MANUAL(".Cm train :\nhow much nearer the losses\n.Cm triplet\nand\n.Cm batch-hard\nwant the "
+            "positive; default 5, with\n.Fl -distance Cm cosine\n0.5.")},
+    {"--distance", 0, "D", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
+     CHOICE(train.distance, 0, "euclidean cosine"),
+     .help = "of these: euclidean (default) or cosine",
+     MANUAL(
+         ".Cm train :\nthe distance that these losses compare:\n.Cm euclidean\n(default) or\n.Cm "
+         "cosine ,\none less the cosine.")},
     {"--symmetric", 0, NULL, EMB_CLI_TRAIN, EMB_GROUP_COMMAND, FLAG(train.symmetric),
      .help = "ranking: positives find their anchors, too",
      MANUAL(".Cm train :\nwith the loss\n.Cm ranking ,\neach positive is also to be nearest to "
             "its anchor among all anchors.")},
+    {"--matryoshka", 0, "N,N...", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, TEXT(train.matryoshka),
+     .help = "the loss of the first N values of the vectors, for each N, added up; N:W has the "
+             "weight W, else 1",
+     MANUAL(
+         ".Cm train :\nthe sum of the losses of the first\n.Ar N\nvalues of the vectors, up to "
+         "eight of them, so that vectors can be cut there\n.Pq Fl -dim .\nThe whole width counts "
+         "if it is among them.\n.Ar N : Ns Ar W\nhas the weight\n.Ar W ,\nelse 1.")},
+    {"--teacher", 0, "MODEL", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, PATH(train.teacher),
+     .help = "distill: the model whose cosines the texts are to have; it encodes them first, under "
+             "the same --memory, into a file without a name beside DIR",
+     MANUAL(".Cm train :\nthe model that\n.Cm distill\nlearns from; its vectors may have another "
+            "width.\nIt encodes all texts before the training begins, under the same\n.Fl -memory "
+            ",\ninto a file without a name beside the output: four bytes a value.")},
     {"--columns", 0, "A,B...", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, TEXT(columns),
      .help = "the texts, as names (keys) or numbers; default anchor,positive and all negative...; "
-             "cosent, cosine: as in eval",
-     MANUAL(".Cm train :\nanchor, positive and negatives, as names of columns or keys, or as "
-            "numbers.\nThe default is\n.Li anchor,positive\nand all whose names begin with\n.Li "
-            "negative ;\nof a table with\n.Fl -no-header\nall columns.\nWith the losses\n.Cm "
-            "cosent\nand\n.Cm cosine\nit is that of\n.Cm eval .")},
+             "cosent, cosine: as in eval; batch-hard: text,label; simcse, distill: text, or the "
+             "only one",
+     MANUAL(
+         ".Cm train :\nanchor, positive and negatives, as names of columns or keys, or as "
+         "numbers.\nThe default is\n.Li anchor,positive\nand all whose names begin with\n.Li "
+         "negative ;\nof a table with\n.Fl -no-header\nall columns.\nWith the losses\n.Cm "
+         "cosent\nand\n.Cm cosine\nit is that of\n.Cm eval ,\nwith\n.Cm batch-hard\n.Li text,label "
+         ",\nwith\n.Cm "
+         "simcse\nand\n.Cm distill\n.Li text\nor the only column; the lines of a\n.Pa .txt\nfile "
+         "are such texts.")},
     {"--batch-size", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
      NUMBER(train.batch_size, 1, 1u << 20),
      .help = "examples of a step, default 32; ranking learns from the whole batch",
      MANUAL(".Cm train :\nexamples of a step; the default is 32.\nThe loss\n.Cm ranking\nlearns "
             "from all texts of a batch, and a larger one takes little more memory.")},
+    {"--accumulate", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
+     NUMBER(train.accumulate, 1, 1u << 20),
+     .help = "a step is the mean over N batches; a text's negatives are those of its own batch, so "
+             "for ranking a larger --batch-size is better",
+     MANUAL(
+         ".Cm train :\na step is the mean over\n.Ar N\nbatches.\nLosses that compare the texts of "
+         "a batch see each batch alone: for them a larger\n.Fl -batch-size\nis better, and takes "
+         "little more memory.")},
     {"--epochs", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, NUMBER(train.epochs, 1, 100000),
      .help = "times through the examples, default 1",
      MANUAL(".Cm train :\ntimes through the examples; the default is 1.")},
@@ -223,9 +265,10 @@ const emb_option_entry emb_option_list[] = {
             "With the same options and examples the model comes out with the same bits as if the\n"
             "training had not been stopped.")},
     {"--dropout", 0, "X", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, REAL(train.dropout, 1),
-     .help = "share of activations and attention weights left out in training, default 0",
+     .help = "share of activations and attention weights left out in training, default 0; simcse "
+             "0.1",
      MANUAL(".Cm train :\nshare of the embedding's and the blocks' outputs and of the attention's "
-            "weights that a step leaves\nout; the default is 0.")},
+            "weights that a step leaves\nout; the default is 0, with the loss\n.Cm simcse\n0.1.")},
     {"--seed", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, NUMBER(train.seed, 0, UINT32_MAX),
      .help = "of the order of examples and of dropout, default 0",
      MANUAL(
@@ -249,6 +292,20 @@ const emb_option_entry emb_option_list[] = {
     {"--eval-steps", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_COMMAND,
      NUMBER(train.eval_steps, 1, UINT32_MAX), .help = "also after every N steps",
      MANUAL(".Cm train :\nevaluate also after every\n.Ar N\nsteps.")},
+    {"--keep-best", 0, NULL, EMB_CLI_TRAIN, EMB_GROUP_COMMAND, FLAG(train.keep_best),
+     .help = "write the model at each evaluation that is the best so far; DIR keeps the best",
+     MANUAL(
+         ".Cm train :\nwrite the model at each evaluation that is the best so far, and not at the "
+         "end if that is worse.")},
+    {"--patience", 0, "N", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, NUMBER(train.patience, 1, UINT32_MAX),
+     .help = "end after N evaluations (--eval-steps) that are not the best so far",
+     MANUAL(".Cm train :\nend after\n.Ar N\nevaluations in a row that are not the best so far.")},
+    {"--tensorboard", 0, "DIR", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, PATH(train.tensorboard_path),
+     .help = "write loss, gradient norm, learning rate, tokens/s and Spearman as event files of "
+             "TensorBoard",
+     MANUAL(
+         ".Cm train :\nwrite loss, gradient norm, learning rate, tokens a second and Spearman as "
+         "an event file of TensorBoard in\n.Ar DIR .")},
     {"--log", 0, "FILE", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, PATH(train.log_path),
      .help = "write a JSON object a step: loss, gradient norm, learning rate, tokens/s, memory",
      MANUAL(".Cm train :\nwrite a JSON object a line for each step (loss, gradient norm, learning "
@@ -279,7 +336,8 @@ const emb_option_entry emb_option_list[] = {
      .words = EMB_WORDS_FILES, .help = "csv, or tab separated (then without quoting)", ONLY_HELP},
     {"--input", 'i', "FILE", EMB_CLI_TRAIN, EMB_GROUP_INPUT, SPECIAL(INPUT),
      .words = EMB_WORDS_FILES,
-     .help = "examples: csv, tab separated (then without quoting), or jsonl; may be repeated",
+     .help = "examples: csv, tab separated (then without quoting), or jsonl, simcse and distill "
+             "txt, too; may be repeated",
      ONLY_HELP},
     {"--input-format", 0, "F", EMB_CLI_TRAIN, EMB_GROUP_INPUT,
      CHOICE(source.format, EMB_SOURCE_JSONL, "jsonl csv tsv"),

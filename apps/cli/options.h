@@ -36,19 +36,36 @@ typedef enum emb_cli_optimizer {
     EMB_CLI_SGD
 } emb_cli_optimizer;
 
+/* As --loss says them, in the order of its words. */
+typedef enum emb_cli_loss {
+    EMB_CLI_RANKING,
+    EMB_CLI_COSENT,
+    EMB_CLI_COSINE,
+    EMB_CLI_TRIPLET,
+    EMB_CLI_SIMCSE,
+    EMB_CLI_BATCH_HARD,
+    EMB_CLI_DISTILL
+} emb_cli_loss;
+#define EMB_CLI_LOSS_WORDS "ranking cosent cosine triplet simcse batch-hard distill"
+
 /* Of train alone. */
 typedef struct emb_train_settings {
-    emb_loss_kind loss;
+    emb_cli_loss loss;
     emb_schedule schedule;
-    bool symmetric, no_shuffle, no_duplicates, resume, nesterov, adapter_only, layerwise;
+    emb_distance distance;
+    bool symmetric, no_shuffle, no_duplicates, resume, keep_best, nesterov;
+    bool adapter_only, layerwise;
     uint32_t optimizer;                                                 /* emb_cli_optimizer */
     uint32_t checkpoint_steps;                                          /* 0: not stated */
     uint32_t batch_size, epochs, steps, warmup_steps, eval_steps, seed; /* 0: not stated */
-    double scale, learning_rate, weight_decay, max_grad_norm, warmup_ratio, dropout;
-    double momentum, layer_decay, lora_alpha; /* lora_alpha: 0: not stated */
-    uint32_t lora_rank;                       /* 0: no adapters */
+    uint32_t accumulate, patience;                                      /* 0: not stated */
+    double learning_rate, weight_decay, max_grad_norm, warmup_ratio, momentum, layer_decay;
+    double scale, margin, dropout; /* below 0: not stated */
+    double lora_alpha;             /* 0: not stated */
+    uint32_t lora_rank;            /* 0: no adapters */
     const char *lora_targets;
     const char *eval_path, *eval_columns, *log_path, *checkpoint_path;
+    const char *matryoshka, *teacher, *tensorboard_path;
 } emb_train_settings;
 
 typedef struct emb_options {

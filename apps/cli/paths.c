@@ -6,6 +6,7 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -61,4 +62,33 @@ emb_status emb_cli_check_stats(const char *stats, const char *output, const char
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                         "--stats %.*s is also where the %s go (%.*s); choose another name",
                         EMB_APP_CUT(stats, 80), what, EMB_APP_CUT(output, 80));
+}
+
+/* Where a path leads, though its last part need not be there; without slashes at its end. */
+static bool resolve(const char *path, char out[PATH_MAX]) {
+    char whole[PATH_MAX], folder[PATH_MAX];
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/') length--;
+    if (length >= sizeof whole) return false;
+    snprintf(whole, sizeof whole, "%.*s", (int)length, path);
+    if (realpath(whole, out)) return true;
+    const char *slash = strrchr(whole, '/'), *name = slash ? slash + 1 : whole;
+    if (!folder_of(whole, folder, sizeof folder) || !realpath(folder, out)) return false;
+    size_t used = strlen(out);
+    int added = snprintf(out + used, PATH_MAX - used, "/%s", name);
+    return added > 0 && (size_t)added < PATH_MAX - used;
+}
+
+emb_status emb_cli_check_inside(const char *option, const char *output, const char *directory,
+                                emb_error *error) {
+    char path[PATH_MAX], above[PATH_MAX];
+    if (!output || !resolve(output, path)) return EMB_OK; /* what is nowhere fails by itself */
+    if (!resolve(directory, above)) return EMB_OK;
+    size_t length = strlen(above);
+    bool inside = strncmp(path, above, length) == 0 && (!path[length] || path[length] == '/');
+    if (!inside) return EMB_OK;
+    return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                        "%s %.*s is -o %.*s or in it, where the model alone may be; choose another "
+                        "name",
+                        option, EMB_APP_CUT(output, 80), EMB_APP_CUT(directory, 80));
 }

@@ -19,4 +19,9 @@ emb_status emb_cli_check_model(const char *output, const char *model, emb_error 
 emb_status emb_cli_check_stats(const char *stats, const char *output, const char *what,
                                emb_error *error);
 
+/* Refuses an output (NULL: none) that is -o's directory, or would stand in it.
+ * Fails: EMB_INVALID_ARGUMENT. */
+emb_status emb_cli_check_inside(const char *option, const char *output, const char *directory,
+                                emb_error *error);
+
 #endif

@@ -9,101 +9,25 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/hash.h"
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "cli/command.h"
 #include "cli/line.h"
-#include "cli/paths.h"
 #include "cli/scores.h"
 #include "common/exit.h"
 #include "common/say.h"
 #include "common/signals.h"
 #include "fail.h"
 
-/* ---- what is asked for ----------------------------------------------------------------------- */
-
-static bool is_ranking(const emb_options *options) {
-    return options->train.loss == EMB_LOSS_RANKING;
-}
-
-/* What options contradict, or NULL. */
-static const char *find_fault(const emb_options *options) {
-    const emb_train_settings *train = &options->train;
-    bool compares = train->loss != EMB_LOSS_COSINE;
-    if (options->inputs_count == 0) return "no examples: state -i FILE";
-    if (!options->output) return "no output: state -o DIR";
-    if (strcmp(options->output, "-") == 0) return "-o -: state a directory";
-    if (train->epochs && train->steps) return "--epochs and --steps: state one of them";
-    if (train->warmup_steps && train->warmup_ratio > 0)
-        return "--warmup-steps and --warmup-ratio: state one of them";
-    if (train->symmetric && !is_ranking(options)) return "--symmetric is of --loss ranking alone";
-    if (!(train->scale > 0)) return "--scale must be above 0";
-    if (!(train->learning_rate > 0)) return "--learning-rate must be above 0";
-    if (!(train->layer_decay > 0)) return "--layer-decay must be above 0";
-    if (compares && train->batch_size < 2)
-        return "--batch-size 1: this loss compares the examples of a batch; state 2 or more";
-    bool sgd = train->optimizer == EMB_CLI_SGD;
-    if (train->momentum > 0 && !sgd) return "--momentum needs --optimizer sgd";
-    if (train->nesterov && !(train->momentum > 0)) return "--nesterov needs --momentum";
-    if (train->layerwise && train->max_grad_norm > 0) return "--layerwise needs --max-grad-norm 0";
-    if (train->layerwise && train->lora_rank)
-        return "--layerwise and --lora: state one of them; adapters' gradients are small";
-    bool detail = train->lora_alpha > 0 || train->lora_targets || train->adapter_only;
-    if (detail && !train->lora_rank)
-        return "--lora-alpha, --lora-targets and --adapter-only need --lora R";
-    if (train->eval_columns && !train->eval_path) return "--eval-columns needs --eval FILE";
-    if (train->eval_steps && !train->eval_path) return "--eval-steps needs --eval FILE";
-    if (train->checkpoint_steps && !train->checkpoint_path)
-        return "--checkpoint-steps needs --checkpoint FILE";
-    if (train->resume && !train->checkpoint_path) return "--resume needs --checkpoint FILE";
-    return NULL;
-}
-
-static emb_status check_options(const emb_options *options, emb_error *error) {
-    const emb_train_settings *train = &options->train;
-    const char *fault = find_fault(options), *paths[] = {train->eval_path};
-    if (fault) return emb_app_fail(error, EMB_INVALID_ARGUMENT, "%s", fault);
-    const char *checkpoint = train->checkpoint_path;
-    EMB_APP_TRY(
-        emb_cli_check_output(train->log_path, options->inputs, options->inputs_count, error));
-    EMB_APP_TRY(emb_cli_check_output(checkpoint, options->inputs, options->inputs_count, error));
-    if (checkpoint && train->log_path && emb_output_is_same(checkpoint, train->log_path))
-        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                            "--checkpoint and --log are the same file; choose another name");
-    if (!train->eval_path) return EMB_OK;
-    EMB_APP_TRY(emb_cli_check_output(checkpoint, paths, 1, error));
-    return emb_cli_check_output(train->log_path, paths, 1, error);
-}
-
-/* The set that --lora-targets names. */
-static emb_status read_targets(uint32_t *set, const char *names, emb_error *error) {
-    static const char *const known[] = {"query",  "key",     "value", "attention.out",
-                                        "ffn.in", "ffn.out", "all"};
-    static const uint32_t sets[] = {
-        EMB_LORA_QUERY,  EMB_LORA_KEY,     EMB_LORA_VALUE, EMB_LORA_ATTENTION_OUT,
-        EMB_LORA_FFN_IN, EMB_LORA_FFN_OUT, EMB_LORA_ALL};
-    *set = 0;
-    for (const char *at = names; at;) {
-        size_t length = strcspn(at, ","), i = 0, count = sizeof sets / sizeof *sets;
-        while (i < count && (strlen(known[i]) != length || memcmp(known[i], at, length) != 0)) i++;
-        if (i == count)
-            return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                                "--lora-targets: '%.*s' is none; there are query, key, value, "
-                                "attention.out, ffn.in, ffn.out and all",
-                                (int)(length < 40 ? length : 40), at);
-        *set |= sets[i];
-        at = at[length] ? at + length + 1 : NULL;
-    }
-    return EMB_OK;
-}
-
 /* ---- examples -------------------------------------------------------------------------------- */
 
 static void name_files(emb_train_job *job) {
     const emb_options *options = job->options;
-    static const emb_examples_kind kinds[] = {EMB_EXAMPLES_GROUPS, EMB_EXAMPLES_SCORED,
-                                              EMB_EXAMPLES_COSINES};
     job->examples = (emb_examples){
-        .kind = kinds[options->train.loss],
+        .kind = job->rule->examples,
+        .texts_least = job->rule->texts_least,
+        .texts_most = job->rule->texts_most,
         .paths = options->inputs,
         .paths_count = options->inputs_count,
         .columns = options->columns,
@@ -125,14 +49,42 @@ static void name_files(emb_train_job *job) {
 
 static emb_status check_counts(const emb_train_job *job, emb_error *error) {
     const char *path = job->examples.paths[0];
-    if (job->examples.count < job->batches.least)
+    const emb_examples *examples = &job->examples;
+    uint32_t warmup = job->options->train.warmup_steps;
+    if (examples->count < job->batches.least)
+        return emb_app_fail(
+            error, EMB_BAD_FILE, "%.*s holds %s, and this loss compares examples: give %s or more",
+            EMB_APP_CUT(path, 150), examples->count == 1 ? "a single example" : "two examples",
+            job->batches.least == 2 ? "two" : "three");
+    if (job->loss.kind == EMB_LOSS_COSENT && examples->lowest == examples->highest)
         return emb_app_fail(error, EMB_BAD_FILE,
-                            "%.*s holds a single example, and this loss compares examples: give "
-                            "two or more",
-                            EMB_APP_CUT(path, 150));
+                            "%.*s: all scores are %g, and cosent learns from their order alone: "
+                            "give pairs with different scores, or use --loss cosine",
+                            EMB_APP_CUT(path, 120), examples->lowest);
     if (job->pairs.paths_count && job->pairs.count < 2)
         return emb_app_fail(error, EMB_BAD_FILE, "--eval %.*s: fewer than two pairs",
                             EMB_APP_CUT(job->pairs.paths[0], 150));
+    if (warmup > job->steps)
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                            "--warmup-steps %u: the training has %llu step%s", warmup,
+                            (unsigned long long)job->steps, job->steps == 1 ? "" : "s");
+    return EMB_OK;
+}
+
+/* Whether labels can be learnt from. */
+static emb_status sort_classes(emb_train_job *job, emb_error *error) {
+    const char *path = job->examples.paths[0];
+    if (!job->examples.classes) return EMB_OK;
+    emb_classes_bind(&job->classes, job->class_memory);
+    emb_classes_sort(&job->classes, job->examples.classes);
+    if (job->classes.classes == 1)
+        return emb_app_fail(error, EMB_BAD_FILE,
+                            "%.*s: all texts have the same label: give some with another",
+                            EMB_APP_CUT(path, 150));
+    if (job->classes.pairs == 0)
+        return emb_app_fail(error, EMB_BAD_FILE,
+                            "%.*s: no two texts have the same label, and this loss compares those",
+                            EMB_APP_CUT(path, 150));
     return EMB_OK;
 }
 
@@ -151,21 +103,35 @@ static emb_status inspect(emb_train_job *job, emb_session *session, emb_error *e
     job->batches = (emb_batches){
         .examples = &job->examples,
         .size = train->batch_size < count ? train->batch_size : count,
-        .least = train->loss == EMB_LOSS_COSINE ? 1 : 2,
+        .least = job->rule->batch_least,
         .seed = train->seed,
         .shuffles = !train->no_shuffle,
         .no_duplicates = train->no_duplicates,
     };
-    uint64_t epochs = train->epochs ? train->epochs : 1;
-    job->steps = train->steps ? train->steps : epochs * emb_batches_per_epoch(&job->batches);
+    if (job->rule->examples == EMB_EXAMPLES_LABELLED) {
+        job->classes.count = count;
+        job->batches.classes = &job->classes;
+    }
+    uint64_t batches = (train->epochs ? train->epochs : 1) * emb_batches_per_epoch(&job->batches);
+    job->steps = train->steps ? train->steps : (batches + job->accumulate - 1) / job->accumulate;
     return check_counts(job, error);
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
+/* Texts of a batch, as the trainer takes them. */
+static uint64_t texts_of_batch(const emb_train_job *job) {
+    return (uint64_t)job->batches.size * job->examples.texts * job->rule->repeats;
+}
+
+/* A score or class an example, or a teacher's vector a text. */
+static uint64_t targets_of_batch(const emb_train_job *job) {
+    return job->teacher.width ? texts_of_batch(job) * job->teacher.width : job->batches.size;
+}
+
 /* Cuts what is kept off the block; without one gives the bytes that it must have. */
 static uint64_t bind_job(emb_train_job *job, emb_session *session) {
-    uint32_t size = job->batches.size, pairs = job->pairs.count;
+    uint32_t pairs = job->pairs.count;
     struct {
         void **place;
         uint64_t bytes;
@@ -173,8 +139,9 @@ static uint64_t bind_job(emb_train_job *job, emb_session *session) {
         {&job->buffer, EMB_SOURCE_BYTES},
         {(void **)&job->examples.memory, emb_examples_bytes(&job->examples)},
         {(void **)&job->batches.order, emb_batches_bytes(&job->batches)},
-        {(void **)&job->texts, (uint64_t)size * job->examples.texts * sizeof *job->texts},
-        {(void **)&job->labels, size * sizeof *job->labels},
+        {&job->class_memory, job->classes.count ? emb_classes_bytes(&job->classes) : 0},
+        {(void **)&job->texts, texts_of_batch(job) * sizeof *job->texts},
+        {(void **)&job->targets, targets_of_batch(job) * sizeof *job->targets},
         {(void **)&job->pairs.memory, emb_examples_bytes(&job->pairs)},
         {(void **)&job->scores, pairs * sizeof *job->scores},
         {(void **)&job->cosines, pairs * sizeof *job->cosines},
@@ -197,9 +164,9 @@ static emb_train_options trainer_options(const emb_train_job *job, uint64_t call
     if (train->warmup_ratio > 0) warmup = (uint64_t)ceil((double)job->steps * train->warmup_ratio);
     return (emb_train_options){
         .struct_bytes = sizeof(emb_train_options),
-        .loss = {train->loss, (float)train->scale, train->symmetric},
+        .loss = job->loss,
         .batch_examples = job->batches.size,
-        .example_texts = job->examples.texts,
+        .example_texts = job->examples.texts * job->rule->repeats,
         .max_length = options->settings.limits.chunk_tokens_max,
         .threads = options->settings.limits.threads,
         .dtype = options->settings.limits.dtype,
@@ -213,14 +180,15 @@ static emb_train_options trainer_options(const emb_train_job *job, uint64_t call
         .nesterov = train->nesterov,
         .layer_decay = (float)train->layer_decay,
         .seed = train->seed,
-        .dropout = (float)train->dropout,
-        .attention_dropout = (float)train->dropout,
+        .dropout = (float)emb_train_dropout(job),
+        .attention_dropout = (float)emb_train_dropout(job),
         .learning_rate = (float)train->learning_rate,
         .weight_decay = (float)train->weight_decay,
         .clip_norm = (float)train->max_grad_norm,
         .schedule = train->schedule,
         .steps = job->steps,
         .warmup_steps = warmup,
+        .accumulate = job->accumulate,
         .host_bytes_max = options->settings.limits.host_bytes_max,
         .caller_bytes = caller_bytes,
         .device_bytes_max = options->settings.limits.device_bytes_max,
@@ -255,38 +223,17 @@ static emb_train_mark mark_of(const emb_train_job *job) {
     const emb_batches *b = &job->batches;
     uint64_t how = (uint64_t)b->shuffles << 1 | (uint64_t)b->no_duplicates;
     return (emb_train_mark){.numbers = {job->last.step, job->examples.count, b->size, how, b->seed,
-                                        job->steps, job->digest}};
-}
-
-/* Of the examples, and of the options that change what is learnt from them. */
-static uint64_t digest_job(const emb_train_job *job) {
-    const emb_examples *e = &job->examples;
-    const emb_train_settings *t = &job->options->train;
-    const emb_limits *limits = &job->options->settings.limits;
-    const double numbers[] = {
-        (double)t->loss,  (double)t->schedule,   (double)t->symmetric,
-        t->scale,         t->learning_rate,      t->weight_decay,
-        t->max_grad_norm, t->warmup_ratio,       (double)t->warmup_steps,
-        t->dropout,       (double)limits->dtype, (double)limits->chunk_tokens_max,
-        t->momentum,      (double)t->nesterov,   t->layer_decay};
-    uint64_t sum = emb_hash_bytes(EMB_HASH_START, numbers, sizeof numbers);
-    for (uint32_t row = 0; row < e->count; row++) {
-        for (uint32_t k = 0; k < e->texts; k++) {
-            emb_text text = emb_examples_text(e, row, k);
-            sum = emb_hash_bytes(sum, &text.length, sizeof text.length);
-            sum = emb_hash_bytes(sum, text.data, text.length);
-        }
-        if (e->scores) sum = emb_hash_bytes(sum, &e->scores[row], sizeof e->scores[row]);
-    }
-    return sum;
+                                        job->steps, job->digest},
+                            .values = {job->best, (double)job->best_step, job->misses}};
 }
 
 static emb_status store(emb_train_job *job, emb_error *error) {
     const char *path = job->options->train.checkpoint_path;
     emb_train_mark mark = mark_of(job);
     if (!path || job->stored == job->last.step) return EMB_OK;
+    EMB_APP_TRY(emb_trainer_store(job->trainer, path, &mark, error));
     job->stored = job->last.step;
-    return emb_trainer_store(job->trainer, path, &mark, error);
+    return EMB_OK;
 }
 
 /* Goes on where the checkpoint was written: batches that were taken are passed by. */
@@ -299,24 +246,54 @@ static emb_status resume(emb_train_job *job, emb_error *error) {
     if (status != EMB_OK) return status;
     job->last.step = found.numbers[0];
     mine = mark_of(job);
-    if (memcmp(&mine, &found, sizeof mine) != 0)
+    if (memcmp(mine.numbers, found.numbers, sizeof mine.numbers) != 0)
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                             "%.*s: is of other examples or options; state the same",
                             EMB_APP_CUT(path, 150));
-    for (uint64_t n = 0; n < job->last.step; n++) emb_batches_next(&job->batches);
+    job->best = found.values[0];
+    job->best_step = (uint64_t)found.values[1];
+    job->misses = (uint32_t)found.values[2];
+    for (uint64_t n = 0; n < job->last.step * job->accumulate; n++) emb_batches_next(&job->batches);
     job->stored = job->resumed = job->last.step;
     return EMB_OK;
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+/* Whether the training fits the budget, before the teacher's long work; it takes nothing. */
+static emb_status check_budget(const emb_train_job *job, const emb_session *session,
+                               uint64_t caller_bytes, emb_error *error) {
+    emb_train_options how = trainer_options(job, caller_bytes);
+    uint64_t most = how.host_bytes_max;
+    emb_trainer *none = NULL;
+    how.host_bytes_max = 1;
+    emb_status status = emb_trainer_open(&none, session->model, &how, error);
+    return status == EMB_BUDGET && (!most || error->bytes_min <= most) ? EMB_OK : status;
+}
+
+/* Looks at the teacher, and leaves the session without a model. */
+static emb_status measure_teacher(emb_train_job *job, emb_session *session, emb_error *error) {
+    if (!job->options->train.teacher) return EMB_OK;
+    EMB_APP_TRY(emb_session_open_model(session, job->options->train.teacher, error));
+    const emb_model_info *info = &session->info;
+    job->teacher.width = info->truncate_dim ? info->truncate_dim : info->dim;
+    job->loss.teacher_width = job->teacher.width;
+    emb_session_close_model(session);
+    return EMB_OK;
+}
+
 /* Opens what can fail quickly before what takes long; the output among it, which is written last.
  */
 static emb_status open_job(emb_train_job *job, emb_session *session, emb_error *error) {
     uint64_t page = session->machine.page_bytes ? session->machine.page_bytes : 4096;
+    EMB_APP_TRY(measure_teacher(job, session, error));
     EMB_APP_TRY(emb_session_open_model(session, job->options->model, error));
     job->dim = session->info.truncate_dim ? session->info.truncate_dim : session->info.dim;
     uint64_t bytes = (bind_job(job, NULL) + page - 1) / page * page;
+    if (job->options->train.teacher) {
+        EMB_APP_TRY(check_budget(job, session, bytes, error));
+        EMB_APP_TRY(emb_train_teacher_run(job, session, error));
+    }
     session->limits.caller_bytes = bytes;
     emb_train_options how = trainer_options(job, bytes);
     EMB_APP_TRY(open_trainer(job, session, &how, error));
@@ -327,8 +304,9 @@ static emb_status open_job(emb_train_job *job, emb_session *session, emb_error *
     EMB_APP_TRY(emb_examples_read(&job->examples, job->examples.memory, job->buffer, error));
     if (job->pairs.paths_count)
         EMB_APP_TRY(emb_examples_read(&job->pairs, job->pairs.memory, job->buffer, error));
+    EMB_APP_TRY(sort_classes(job, error));
     emb_batches_begin(&job->batches, 0);
-    if (job->options->train.checkpoint_path) job->digest = digest_job(job);
+    if (job->options->train.checkpoint_path) job->digest = emb_train_digest(job);
     return resume(job, error);
 }
 
@@ -336,10 +314,7 @@ static emb_status open_job(emb_train_job *job, emb_session *session, emb_error *
 static emb_status open_outputs(emb_train_job *job, emb_error *error) {
     const emb_options *options = job->options;
     EMB_APP_TRY(emb_trainer_try_save(job->trainer, options->output, options->force, error));
-    if (job->resumed == 0) { /* shows whether it can be written */
-        job->stored = UINT64_MAX;
-        EMB_APP_TRY(store(job, error));
-    }
+    if (job->resumed == 0) EMB_APP_TRY(store(job, error)); /* shows whether it can be written */
     return emb_train_log_open(job, error);
 }
 
@@ -364,7 +339,7 @@ static emb_status take_cosines(emb_train_job *job, uint32_t begin, uint32_t coun
  * evaluate or a signal has come. */
 static emb_status evaluate(emb_train_job *job, const emb_session *session, double *spearman,
                            emb_error *error) {
-    uint32_t pairs = job->pairs.count, most = job->batches.size * job->examples.texts / 2;
+    uint32_t pairs = job->pairs.count, most = (uint32_t)(texts_of_batch(job) / 2);
     *spearman = NAN;
     for (uint32_t begin = 0; begin < pairs; begin += most) {
         uint32_t count = pairs - begin < most ? pairs - begin : most;
@@ -372,6 +347,7 @@ static emb_status evaluate(emb_train_job *job, const emb_session *session, doubl
         EMB_APP_TRY(take_cosines(job, begin, count, session->info.dim, error));
     }
     if (!pairs) return EMB_OK;
+    job->evaluated = job->last.step;
     for (uint32_t i = 0; i < pairs; i++) job->scores[i] = job->pairs.scores[i];
     *spearman = 100 * emb_scores_spearman(job->scores, job->cosines, pairs, job->ranks_a,
                                           job->ranks_b, job->order);
@@ -379,57 +355,155 @@ static emb_status evaluate(emb_train_job *job, const emb_session *session, doubl
     return EMB_OK;
 }
 
+/* Writes the model to its place, which stays held. */
+static emb_status save(emb_train_job *job, emb_error *error) {
+    const emb_options *options = job->options;
+    bool ours = options->train.keep_best && job->best_step > job->resumed;
+    EMB_APP_TRY((options->train.adapter_only ? emb_trainer_save_adapter : emb_trainer_save)(
+        job->trainer, options->output, options->force || ours, error));
+    emb_train_place_renew(&job->place);
+    return EMB_OK;
+}
+
+/* Evaluates after a step: is it the best so far? */
+static emb_status judge(emb_train_job *job, const emb_session *session, emb_error *error) {
+    EMB_APP_TRY(evaluate(job, session, &job->spearman_after, error));
+    if (isnan(job->spearman_after)) return EMB_OK;
+    if (job->best_step && job->spearman_after <= job->best) {
+        job->misses++;
+        return EMB_OK;
+    }
+    if (job->options->train.keep_best) EMB_APP_TRY(save(job, error));
+    job->best = job->spearman_after;
+    job->best_step = job->last.step;
+    job->misses = 0;
+    return EMB_OK;
+}
+
+/* Whether the place holds the best model, and no other is to be written there. */
+static bool best_is_there(const emb_train_job *job) {
+    char path[1024];
+    struct stat about;
+    if (!job->options->train.keep_best || !job->best_step) return false;
+    if (job->best_step > job->resumed) return true;
+    int length = snprintf(path, sizeof path, "%s/embound_training.json", job->options->output);
+    return length > 0 && (size_t)length < sizeof path && stat(path, &about) == 0;
+}
+
 /* ---- steps ----------------------------------------------------------------------------------- */
 
-static emb_status take_step(emb_train_job *job, emb_error *error) {
+static emb_status fill_targets(emb_train_job *job, uint32_t count, emb_error *error) {
     const emb_examples *examples = &job->examples;
-    uint32_t count = emb_batches_next(&job->batches), texts = examples->texts;
+    bool alike = job->loss.kind == EMB_LOSS_COSENT;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t row = job->batches.rows[i];
+        if (examples->scores) job->targets[i] = examples->scores[row];
+        if (examples->classes) job->targets[i] = (float)job->classes.numbers[row];
+        alike = alike && job->targets[i] == job->targets[0];
+        if (!job->options->train.teacher) continue;
+        float *vectors = job->targets + (size_t)i * examples->texts * job->teacher.width;
+        EMB_APP_TRY(emb_train_teacher_read(job, vectors, row, error));
+    }
+    job->alike += alike;
+    return EMB_OK;
+}
+
+static emb_status take_batch(emb_train_job *job, emb_train_step *out, emb_error *error) {
+    uint32_t count = emb_batches_next(&job->batches), texts = job->examples.texts, at = 0;
     if (count == 0)
         return emb_app_fail(error, EMB_BAD_FILE,
                             "no two examples can stand in one batch: each shares a text with all "
                             "others; leave out --no-duplicates");
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t row = job->batches.rows[i];
-        for (uint32_t k = 0; k < texts; k++)
-            job->texts[(size_t)i * texts + k] = emb_examples_text(examples, row, k);
-        if (examples->scores) job->labels[i] = examples->scores[row];
-    }
-    EMB_APP_TRY(emb_trainer_step(&job->last, job->trainer, job->texts,
-                                 examples->scores ? job->labels : NULL, count, error));
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t k = 0; k < texts * job->rule->repeats; k++)
+            job->texts[at++] = emb_examples_text(&job->examples, job->batches.rows[i], k % texts);
+    EMB_APP_TRY(fill_targets(job, count, error));
+    return emb_trainer_step(out, job->trainer, job->texts, job->targets, count, error);
+}
+
+/* A step of one batch, or of several: then its loss is their mean. */
+static emb_status take_step(emb_train_job *job, emb_error *error) {
+    emb_train_step sum = {.loss = 0}, part;
+    do {
+        EMB_APP_TRY(take_batch(job, &part, error));
+        sum.loss += part.loss / job->accumulate;
+        sum.tokens += part.tokens;
+        sum.truncated += part.truncated;
+        sum.seconds += part.seconds;
+    } while (!part.updated);
+    part.loss = sum.loss;
+    part.tokens = sum.tokens;
+    part.truncated = sum.truncated;
+    part.seconds = sum.seconds;
+    job->last = part;
     if (job->first.step == 0) job->first = job->last;
     emb_train_show_step(job);
     return EMB_OK;
 }
 
-/* All steps, until a signal comes. */
+static bool has_lost_patience(const emb_train_job *job) {
+    uint32_t patience = job->options->train.patience;
+    return patience && job->misses >= patience;
+}
+
+/* All steps, until a signal comes, or the model does not get better. */
 static emb_status take_steps(emb_train_job *job, const emb_session *session, emb_error *error) {
     uint32_t every = job->options->train.eval_steps;
     uint32_t stated = job->options->train.checkpoint_steps, often = stated ? stated : 100;
     job->started = emb_app_seconds();
-    while (job->last.step < job->steps && !emb_signals_received()) {
+    while (job->last.step < job->steps && !emb_signals_received() && !has_lost_patience(job)) {
         EMB_APP_TRY(take_step(job, error));
         bool now = every && job->last.step % every == 0 && job->last.step < job->steps;
-        if (now) EMB_APP_TRY(evaluate(job, session, &job->spearman_after, error));
+        if (now) EMB_APP_TRY(judge(job, session, error));
         if (job->last.step % often == 0) EMB_APP_TRY(store(job, error));
     }
     return EMB_OK;
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+/* What there is to go on from, after a failure. */
+static void say_checkpoint(const emb_train_job *job) {
+    const char *path = job->options->train.checkpoint_path;
+    if (!path || job->stored == UINT64_MAX) return;
+    emb_app_say("--checkpoint %.*s is whole, as of step %llu", EMB_APP_CUT(path, 200),
+                (unsigned long long)job->stored);
+}
+
+static void say_end(const emb_train_job *job, bool kept) {
+    const char *output = job->options->output;
+    bool signal = emb_signals_received() != 0;
+    if (job->stopped)
+        emb_app_say("ended after step %llu of %llu: %u evaluations without a better one",
+                    (unsigned long long)job->last.step, (unsigned long long)job->steps,
+                    job->misses);
+    if (kept)
+        emb_app_say("%.*s holds the model after step %llu, the best: Spearman %.2f",
+                    EMB_APP_CUT(output, 400), (unsigned long long)job->best_step, job->best);
+    if (job->interrupted)
+        emb_app_say("%s after step %llu of %llu%s%.*s%s", signal ? "interrupted" : "ended",
+                    (unsigned long long)job->last.step, (unsigned long long)job->steps,
+                    kept ? "" : "; ", EMB_APP_CUT(kept ? "" : output, 400),
+                    kept ? "" : " holds the model as it was then");
 }
 
 /* What was trained is kept, whatever ended it: after a signal or a failed step the parameters are
  * those of the last good one. Gives an exit code. */
 static int finish(emb_train_job *job, const emb_session *session, emb_status status,
                   emb_error *error) {
-    const emb_options *options = job->options;
     int signal = emb_signals_received(), code = EMB_EXIT_OK;
     emb_error again = {0};
     emb_output_set_stop(-1); /* what is left to say is short, whatever signal has come */
     job->seconds = emb_app_seconds() - job->started;
-    job->interrupted = job->last.step < job->steps;
+    job->stopped = has_lost_patience(job) && job->last.step < job->steps;
+    job->interrupted = job->last.step < job->steps && !job->stopped;
+    bool judged = job->evaluated == job->last.step;
+    if (status == EMB_OK && !signal && !judged) status = judge(job, session, error);
     if (status == EMB_OK && job->last.step > job->resumed) status = store(job, error);
-    if (status == EMB_OK && !signal) status = evaluate(job, session, &job->spearman_after, error);
     if (job->interrupted) job->spearman_after = NAN; /* of an earlier step */
     if (job->progress) emb_line_show("");
     if (status != EMB_OK) code = emb_exit_say(status, error);
+    if (status != EMB_OK) say_checkpoint(job);
     signal = emb_signals_received();
     if (job->interrupted && signal) code = 128 + signal;
     if (job->last.step == job->resumed && job->interrupted) {
@@ -437,13 +511,10 @@ static int finish(emb_train_job *job, const emb_session *session, emb_status sta
         return code;
     }
     if (job->first.step == 0) emb_app_say("all steps had been taken already");
-    status = (options->train.adapter_only ? emb_trainer_save_adapter : emb_trainer_save)(
-        job->trainer, options->output, options->force, &again);
+    bool kept = best_is_there(job);
+    status = kept ? EMB_OK : save(job, &again);
     if (status != EMB_OK) return emb_exit_say(status, &again);
-    if (job->interrupted)
-        emb_app_say("%s after step %llu of %llu; %.*s holds the model as it was then",
-                    signal ? "interrupted" : "ended", (unsigned long long)job->last.step,
-                    (unsigned long long)job->steps, EMB_APP_CUT(options->output, 400));
+    say_end(job, kept);
     emb_train_report(job);
     return code == EMB_EXIT_OK && job->log_failed ? EMB_EXIT_OUTPUT : code;
 }
@@ -464,13 +535,15 @@ int emb_command_train(emb_session *session, emb_options *options) {
     static emb_train_job job;
     emb_error error = {0};
     job.options = options;
-    job.log.descriptor = -1;
-    job.spearman_before = job.spearman_after = NAN;
+    job.log.descriptor = job.events.descriptor = job.teacher.descriptor = -1;
+    job.place.descriptor = -1;
+    job.stored = UINT64_MAX;
+    job.spearman_before = job.spearman_after = job.best = NAN;
     job.progress = emb_line_is_wanted(options);
-    emb_status status = check_options(options, &error), opened = EMB_OK;
-    if (status == EMB_OK)
-        status = read_targets(&job.lora_targets, options->train.lora_targets, &error);
+    emb_status status = emb_train_check(&job, &error), opened = EMB_OK;
     if (status == EMB_OK) status = inspect(&job, session, &error);
+    if (status == EMB_OK)
+        status = opened = emb_train_place_take(&job.place, options->output, &error);
     if (status == EMB_OK) status = open_job(&job, session, &error);
     if (status == EMB_OK) status = opened = open_outputs(&job, &error);
     int code = status == EMB_OK ? run_job(&job, session)
@@ -478,5 +551,6 @@ int emb_command_train(emb_session *session, emb_options *options) {
     if (opened == EMB_IO) code = EMB_EXIT_CREATE;
     emb_train_log_close(&job);
     emb_trainer_close(job.trainer);
+    emb_train_place_release(&job.place);
     return code;
 }

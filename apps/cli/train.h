@@ -6,41 +6,95 @@
 
 #include "cli/batches.h"
 #include "cli/options.h"
+#include "cli/train_place.h"
+#include "sink/tensorboard.h"
 #include "sink/writer.h"
+
+/* What a loss of --loss asks of examples, and which options it has. */
+typedef struct emb_train_rule {
+    const char *name;
+    emb_loss_kind kind;
+    emb_examples_kind examples;
+    uint32_t texts_least, texts_most; /* of an example in a file; 0: any number */
+    uint32_t repeats;                 /* how often a step takes each text */
+    uint32_t batch_least;             /* examples of a batch */
+    bool has_scale, has_distance;
+} emb_train_rule;
+
+/* A teacher's vectors of all texts, in a file without a name. */
+typedef struct emb_train_teacher {
+    int descriptor; /* -1: none */
+    uint32_t width;
+} emb_train_teacher;
 
 typedef struct emb_train_job {
     const emb_options *options;
+    const emb_train_rule *rule;
+    emb_train_loss loss;
     emb_examples examples, pairs; /* pairs: of --eval; without it paths_count is 0 */
     emb_batches batches;
     uint32_t lora_targets; /* 0: not stated */
+    emb_classes classes;   /* batch-hard */
+    emb_train_teacher teacher;
+    emb_train_place place;
     emb_trainer *trainer;
     emb_train_plan plan;
-    uint64_t steps; /* that are to be done */
-    uint32_t dim;   /* values of a vector that count */
+    uint64_t steps;      /* that are to be done */
+    uint32_t accumulate; /* batches of a step */
+    uint32_t dim;        /* values of a vector that count */
     /* in the session's block */
     void *buffer;                                 /* [EMB_SOURCE_BYTES] */
-    emb_text *texts;                              /* [batch * texts] */
-    float *labels;                                /* [batch] */
+    void *class_memory;                           /* of emb_classes_bytes */
+    emb_text *texts;                              /* [batch * texts * repeats] */
+    float *targets;                               /* of a batch */
     double *scores, *cosines, *ranks_a, *ranks_b; /* [pairs] */
     uint32_t *order;                              /* [pairs] */
     /* what has come of it */
     emb_train_step first, last;             /* step 0: none was done */
     double spearman_before, spearman_after; /* times 100; NaN: not evaluated */
+    double best;                            /* of those after a step */
+    uint64_t best_step, evaluated;          /* step of the best, of the last; 0: none */
+    uint32_t misses;                        /* evaluations since the best */
+    uint64_t alike;                         /* batches whose scores are all equal */
     double started, seconds;
-    uint64_t digest;          /* of examples and options; 0: no checkpoint */
-    uint64_t resumed, stored; /* step of the checkpoint: gone on from, last written */
-    bool interrupted;
+    uint64_t digest;           /* of examples and options; 0: no checkpoint */
+    uint64_t resumed, stored;  /* step of the checkpoint: gone on from, last written */
+    bool interrupted, stopped; /* by a signal or a failure; by --patience */
     /* how it is shown */
     bool progress;
     double drawn;
     emb_output log; /* descriptor -1: none */
     emb_writer log_writer;
+    emb_tensorboard events; /* descriptor -1: none */
     bool log_failed;
 } emb_train_job;
 
+/* ---- train_check.c --------------------------------------------------------------------------- */
+
+/* Looks the options through, and fills rule, loss and accumulate.
+ * Fails: EMB_INVALID_ARGUMENT. */
+emb_status emb_train_check(emb_train_job *job, emb_error *error);
+
+/* What the options leave open. */
+double emb_train_dropout(const emb_train_job *job);
+
+/* Of the examples, and of the options that change what is learnt from them. */
+uint64_t emb_train_digest(const emb_train_job *job);
+
+/* ---- train_teacher.c ------------------------------------------------------------------------- */
+
+/* Encodes all texts with the model of --teacher, in a process of its own, whose memory is gone when
+ * the training begins. The examples were looked through. Fails: what opening the model and encoding
+ * give, EMB_IO, EMB_CANCELLED. */
+emb_status emb_train_teacher_run(emb_train_job *job, emb_session *session, emb_error *error);
+
+/* Reads the vectors of an example's texts. Fails: EMB_IO. */
+emb_status emb_train_teacher_read(const emb_train_job *job, float *vectors, uint32_t row,
+                                  emb_error *error);
+
 /* ---- train_report.c -------------------------------------------------------------------------- */
 
-/* Opens the file of --log. Fails: EMB_IO. */
+/* Opens the files of --log and --tensorboard. Fails: EMB_IO. */
 emb_status emb_train_log_open(emb_train_job *job, emb_error *error);
 void emb_train_log_close(emb_train_job *job);
 

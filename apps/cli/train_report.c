@@ -32,8 +32,9 @@ static double per_second(double count, double seconds) {
 
 emb_status emb_train_log_open(emb_train_job *job, emb_error *error) {
     static char buffer[4096];
-    const char *path = job->options->train.log_path;
+    const char *path = job->options->train.log_path, *events = job->options->train.tensorboard_path;
     job->log.descriptor = -1;
+    if (events) EMB_APP_TRY(emb_tensorboard_open(&job->events, events, error));
     if (!path) return EMB_OK;
     job->log = (emb_output){.descriptor = -1}; /* not direct: a signal does not cut its lines */
     snprintf(job->log.path, sizeof job->log.path, "%s", path);
@@ -48,6 +49,18 @@ emb_status emb_train_log_open(emb_train_job *job, emb_error *error) {
 void emb_train_log_close(emb_train_job *job) {
     if (job->log.descriptor >= 0) close(job->log.descriptor);
     job->log.descriptor = -1;
+    emb_tensorboard_close(&job->events);
+}
+
+/* As a log that cannot be written. */
+static void add_events(emb_train_job *job, const emb_tensorboard_scalar *scalars, uint32_t count) {
+    emb_error error;
+    if (job->events.descriptor < 0) return;
+    if (emb_tensorboard_add(&job->events, job->last.step, scalars, count, &error) == EMB_OK) return;
+    emb_app_say("--tensorboard: %.*s; training goes on without it",
+                EMB_APP_CUT(error.message, 200));
+    job->log_failed = true;
+    emb_tensorboard_close(&job->events);
 }
 
 /* Each line is there at once, for whoever follows the file. A log that cannot be written any more
@@ -57,7 +70,8 @@ static void flush_log(emb_train_job *job) {
     if (emb_writer_flush(&job->log_writer, &error) == EMB_OK) return;
     emb_app_say("--log: %.*s; training goes on without it", EMB_APP_CUT(error.message, 200));
     job->log_failed = true;
-    emb_train_log_close(job);
+    close(job->log.descriptor);
+    job->log.descriptor = -1;
 }
 
 static void log_step(emb_train_job *job) {
@@ -91,9 +105,10 @@ static void say_kept(const emb_train_plan *plan) {
 
 void emb_train_say_plan(const emb_train_job *job) {
     const emb_examples *examples = &job->examples;
-    emb_app_say("%u examples of %u texts, %.2f MiB in memory; %llu step%s of up to %u",
-                examples->count, examples->texts, MIB(emb_examples_bytes(examples)),
-                (ull)job->steps, emb_app_plural(job->steps), job->batches.size);
+    emb_app_say("%u examples of %u text%s, %.2f MiB in memory; %llu step%s of up to %llu",
+                examples->count, examples->texts, emb_app_plural(examples->texts),
+                MIB(emb_examples_bytes(examples)), (ull)job->steps, emb_app_plural(job->steps),
+                (ull)job->batches.size * job->accumulate);
     emb_app_say("memory: %.2f MiB planned; %u tokens at work at once, %u thread%s",
                 MIB(job->plan.host_bytes), job->plan.tokens_per_tile, job->plan.threads,
                 emb_app_plural(job->plan.threads));
@@ -120,7 +135,15 @@ static void draw(emb_train_job *job) {
 }
 
 void emb_train_show_step(emb_train_job *job) {
+    const emb_train_step *step = &job->last;
+    const emb_tensorboard_scalar scalars[] = {
+        {"train/loss", step->loss},
+        {"train/gradient_norm", step->gradient_norm},
+        {"train/learning_rate", step->learning_rate},
+        {"train/tokens_per_second", per_second((double)step->tokens, step->seconds)},
+        {"train/epoch", job->batches.epoch}};
     log_step(job);
+    add_events(job, scalars, sizeof scalars / sizeof scalars[0]);
     draw(job);
 }
 
@@ -135,6 +158,8 @@ void emb_train_show_score(emb_train_job *job, double spearman) {
     if (job->progress) emb_line_show("");
     if (!job->options->settings.quiet)
         emb_app_say("step %llu: Spearman %.2f", (ull)job->last.step, spearman);
+    if (isfinite(spearman))
+        add_events(job, &(emb_tensorboard_scalar){"eval/spearman", spearman}, 1);
     if (job->log.descriptor < 0) return;
     emb_writer_format(&job->log_writer, "{\"step\":%llu,", (ull)job->last.step);
     print_score(&job->log_writer, "spearman", spearman);
@@ -165,6 +190,10 @@ static void print_json(const emb_train_job *job, const emb_train_stats *stats) {
     emb_writer_format(
         out, ",\"attention_kept\":%u,\"ffn_kept\":%u,\"layers\":%u,\"layers_apart\":%u",
         job->plan.attention_kept, job->plan.ffn_kept, job->plan.layers, job->plan.layers_apart);
+    emb_writer_text(out, ",");
+    print_score(out, "spearman_best", job->best);
+    emb_writer_format(out, ",\"best_step\":%llu,\"stopped_early\":%s", (ull)job->best_step,
+                      job->stopped ? "true" : "false");
     emb_writer_format(out, ",\"examples_bytes\":%llu,\"host_bytes_planned\":%llu",
                       (ull)emb_examples_bytes(&job->examples), (ull)stats->host_bytes_planned);
     emb_writer_format(out, ",\"host_bytes_peak\":%llu}\n", (ull)stats->host_bytes_peak);
@@ -181,6 +210,10 @@ void emb_train_report(const emb_train_job *job) {
     if (isfinite(job->spearman_before) && isfinite(job->spearman_after))
         emb_app_say("Spearman: %.2f before, %.2f after (%+.2f)", job->spearman_before,
                     job->spearman_after, job->spearman_after - job->spearman_before);
+    if (job->alike)
+        emb_app_say("%llu batch%s had equal scores alone, from which cosent learns nothing: give a "
+                    "larger --batch-size",
+                    (ull)job->alike, job->alike == 1 ? "" : "es");
     if (stats.truncated)
         emb_app_say("%llu text%s longer than --max-length and cut", (ull)stats.truncated,
                     stats.truncated == 1 ? " was" : "s were");

@@ -26,7 +26,9 @@ typedef struct emb_example_rows {
     uint64_t line;
     char fault[160]; /* the first that was found; empty: none */
     char score_text[40];
-    uint32_t score_length; /* of all of it */
+    uint32_t score_length; /* of all of it, or of the label */
+    bool labelled;         /* there is a label, whatever its length */
+    uint64_t label;        /* its hash so far */
     /* of the text at hand */
     uint32_t which;
     uint64_t text_bytes;
@@ -48,7 +50,7 @@ emb_status emb_example_text_add(emb_example_rows *rows, const char *bytes, size_
                                 emb_error *error);
 void emb_example_text_end(emb_example_rows *rows);
 
-/* A piece of what should be the score. */
+/* A piece of what should be the score, or the label. */
 void emb_example_score_add(emb_example_rows *rows, const char *bytes, size_t length);
 
 /* The row has ended: it counts, unless `fault` says by then why it cannot.
@@ -58,8 +60,15 @@ emb_status emb_example_row_end(emb_example_rows *rows, emb_error *error);
 /* Forgets the row. */
 void emb_example_row_begin(emb_example_rows *rows);
 
-/* The names stated as "A,B,C". Fails: EMB_INVALID_ARGUMENT (too many, too long, an empty one, one
- * twice; three for a score and two texts, two for others at least). */
+/* What --columns is by default, by kind, and how a message says what it may be. */
+typedef struct emb_example_form {
+    const char *usual, *wanted, *states;
+    uint32_t least, most; /* names */
+} emb_example_form;
+const emb_example_form *emb_example_form_of(emb_examples_kind kind);
+
+/* The names stated as "A,B,C". Fails: EMB_INVALID_ARGUMENT (too many, too few, too long, an empty
+ * one, one twice). */
 typedef struct emb_example_names {
     char names[EMB_EXAMPLES_COLUMNS][EMB_EXAMPLES_NAME];
     uint32_t count;

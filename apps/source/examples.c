@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "fail.h"
 #include "source/content.h"
 #include "source/example_rows.h"
@@ -28,6 +29,8 @@ void emb_example_row_begin(emb_example_rows *rows) {
     memset(rows->seen, 0, sizeof rows->seen);
     rows->fault[0] = '\0';
     rows->score_length = 0;
+    rows->labelled = false;
+    rows->label = EMB_HASH_START;
 }
 
 static emb_status changed(emb_example_rows *rows, emb_error *error) {
@@ -84,6 +87,8 @@ void emb_example_text_end(emb_example_rows *rows) {
 
 void emb_example_score_add(emb_example_rows *rows, const char *bytes, size_t length) {
     size_t most = sizeof rows->score_text - 1;
+    rows->label = emb_hash_bytes(rows->label, bytes, length);
+    rows->labelled = true;
     if (rows->score_length < most) {
         size_t room = most - rows->score_length, kept = length < room ? length : room;
         memcpy(rows->score_text + rows->score_length, bytes, kept);
@@ -116,17 +121,34 @@ emb_status emb_example_row_end(emb_example_rows *rows, emb_error *error) {
                               "it lacks %s: fill it in, remove the row, or name the texts that "
                               "all rows have with --columns",
                               rows->labels[i]);
-    double score = out->kind == EMB_EXAMPLES_GROUPS ? 0 : read_score(rows);
+    bool scored = emb_examples_are_scored(out->kind);
+    double score = scored ? read_score(rows) : 0;
+    if (out->kind == EMB_EXAMPLES_LABELLED && !rows->score_length)
+        emb_example_fault(rows, "it has no label: fill it in, or remove the row");
     if (rows->fault[0]) return EMB_OK;
     if (rows->fills && rows->count == out->count) return changed(rows, error);
     if (rows->count == UINT32_MAX - 1)
         return emb_app_fail(error, EMB_BAD_FILE, "%s: too many rows", rows->path);
-    if (rows->fills && out->scores) out->scores[rows->count] = (float)score;
+    if (rows->count == 0 || score < out->lowest) out->lowest = score;
+    if (rows->count == 0 || score > out->highest) out->highest = score;
+    if (rows->fills && scored) out->scores[rows->count] = (float)score;
+    if (rows->fills && out->classes) out->classes[rows->count] = rows->label;
     rows->count++;
     return EMB_OK;
 }
 
 /* ---- columns --------------------------------------------------------------------------------- */
+
+const emb_example_form *emb_example_form_of(emb_examples_kind kind) {
+    static const emb_example_form forms[] = {
+        {"anchor,positive", "ANCHOR,POSITIVE", "ANCHOR,POSITIVE or with NEGATIVE... after", 2,
+         EMB_EXAMPLES_COLUMNS},
+        {"score,sentence1,sentence2", "SCORE,FIRST,SECOND", "SCORE,FIRST,SECOND", 3, 3},
+        {"score,sentence1,sentence2", "SCORE,FIRST,SECOND", "SCORE,FIRST,SECOND", 3, 3},
+        {"text", "TEXT", "TEXT", 1, EMB_EXAMPLES_COLUMNS},
+        {"text,label", "TEXT,LABEL", "TEXT,LABEL", 2, 2}};
+    return &forms[kind];
+}
 
 bool emb_example_is_negative(const char *name) {
     return strncmp(name, "negative", 8) == 0;
@@ -134,8 +156,9 @@ bool emb_example_is_negative(const char *name) {
 
 emb_status emb_example_names_parse(emb_example_names *names, const emb_examples *examples,
                                    emb_error *error) {
-    bool scored = examples->kind != EMB_EXAMPLES_GROUPS, good = true;
+    const emb_example_form *form = emb_example_form_of(examples->kind);
     const char *at = examples->columns;
+    bool good = true;
     names->count = 0;
     for (bool more = true; more && good; names->count++) {
         size_t length = strcspn(at, ",");
@@ -149,17 +172,25 @@ emb_status emb_example_names_parse(emb_example_names *names, const emb_examples 
         more = at[length] == ',';
         at += length + 1;
     }
-    if (good && (scored ? names->count == 3 : names->count >= 2)) return EMB_OK;
+    if (good && names->count >= form->least && names->count <= form->most) return EMB_OK;
     return emb_app_fail(error, EMB_INVALID_ARGUMENT, "--columns '%.*s': state %s, each once",
-                        EMB_APP_CUT(examples->columns, 60),
-                        scored ? "SCORE,FIRST,SECOND"
-                               : "ANCHOR,POSITIVE or with NEGATIVE... after");
+                        EMB_APP_CUT(examples->columns, 60), form->states);
 }
 
 emb_status emb_example_texts_found(emb_example_rows *rows, emb_error *error) {
     emb_examples *out = rows->out;
     bool first = !rows->fills && rows->path == out->paths[0];
     if (first) out->texts = rows->texts;
+    if (rows->texts < out->texts_least || (out->texts_most && rows->texts > out->texts_most)) {
+        rows->named = true;
+        bool few = rows->texts < out->texts_least;
+        return emb_app_fail(error, EMB_INVALID_ARGUMENT,
+                            "%s: its examples have %u text%s, and this loss takes %s %u%s; name "
+                            "them with --columns",
+                            emb_app_path_tail(rows->path), rows->texts, rows->texts == 1 ? "" : "s",
+                            few ? "at least" : "at most", few ? out->texts_least : out->texts_most,
+                            few && out->texts_least > 2 ? ", with a negative" : "");
+    }
     if (rows->texts == out->texts) return EMB_OK;
     if (rows->fills) return changed(rows, error);
     rows->named = true;
@@ -235,24 +266,29 @@ emb_status emb_examples_inspect(emb_examples *examples, void *buffer, emb_error 
     return EMB_OK;
 }
 
-/* The places of a row's texts, of its score, and the texts themselves. */
+/* The places of a row's texts, of its score or class, and the texts themselves. */
 uint64_t emb_examples_bytes(const emb_examples *examples) {
     uint64_t texts = (uint64_t)examples->count * examples->texts;
-    uint64_t scores = examples->kind == EMB_EXAMPLES_GROUPS ? 0 : examples->count;
+    uint64_t scores = emb_examples_are_scored(examples->kind) ? examples->count : 0;
+    uint64_t classes = examples->kind == EMB_EXAMPLES_LABELLED ? examples->count : 0;
     return texts * (sizeof *examples->starts + sizeof *examples->lengths) +
-           scores * sizeof *examples->scores + examples->bytes;
+           scores * sizeof *examples->scores + classes * sizeof *examples->classes +
+           examples->bytes;
 }
 
 emb_status emb_examples_read(emb_examples *examples, void *memory, void *buffer, emb_error *error) {
     uint64_t texts = (uint64_t)examples->count * examples->texts;
     emb_example_rows rows = {
         .out = examples, .fills = true, .buffer = buffer, .input = {.descriptor = -1}};
+    bool scored = emb_examples_are_scored(examples->kind);
+    bool labelled = examples->kind == EMB_EXAMPLES_LABELLED;
     examples->starts = memory;
-    examples->lengths = (uint32_t *)(examples->starts + texts);
+    examples->classes = examples->starts + texts;
+    examples->lengths = (uint32_t *)(examples->classes + (labelled ? examples->count : 0));
     examples->scores = (float *)(examples->lengths + texts);
-    bool scored = examples->kind != EMB_EXAMPLES_GROUPS;
     examples->memory = (char *)(examples->scores + (scored ? examples->count : 0));
     if (!scored) examples->scores = NULL;
+    if (!labelled) examples->classes = NULL;
     EMB_APP_TRY(read_all(&rows, error));
     return rows.count == examples->count ? EMB_OK : changed(&rows, error);
 }

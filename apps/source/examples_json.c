@@ -13,10 +13,10 @@
 typedef struct json_examples {
     emb_example_rows *rows;
     emb_json json;
-    emb_example_names texts; /* keys of the texts */
-    char score[EMB_EXAMPLES_NAME];
-    char key[EMB_EXAMPLES_NAME]; /* at hand; empty: longer than any that is looked for */
-    bool usual;                  /* the keys were not stated */
+    emb_example_names texts;       /* keys of the texts */
+    char score[EMB_EXAMPLES_NAME]; /* the key of the score or label; empty: there is none */
+    char key[EMB_EXAMPLES_NAME];   /* at hand; empty: longer than any that is looked for */
+    bool usual;                    /* the keys were not stated */
 } json_examples;
 
 static void begin(json_examples *j) {
@@ -66,6 +66,20 @@ static void note_key(json_examples *j, bool found[2], emb_source_names *names) {
     if (emb_example_is_negative(j->key) && room) strcpy(j->texts.names[j->texts.count++], j->key);
 }
 
+/* What an object a line begins with, goes on with and ends with. */
+static bool is_inside(emb_json_event event) {
+    return event == EMB_JSON_OBJECT_BEGIN || event == EMB_JSON_KEY ||
+           event == EMB_JSON_OBJECT_END || event == EMB_JSON_LINE_END;
+}
+
+static emb_status no_object(json_examples *j, emb_error *error) {
+    j->rows->named = true;
+    return emb_app_fail(error, EMB_BAD_FILE,
+                        "%s line %llu: it is not a JSON object; JSON Lines have one a line, not an "
+                        "array of all",
+                        emb_app_path_tail(j->rows->path), (unsigned long long)j->rows->line);
+}
+
 /* The keys of the first line say which negatives there are. */
 static emb_status look_at_keys(json_examples *j, emb_error *error) {
     bool found[2] = {false, false};
@@ -75,6 +89,7 @@ static emb_status look_at_keys(json_examples *j, emb_error *error) {
     do {
         EMB_APP_TRY(emb_json_next(&j->json, &event, error));
         j->rows->line = j->json.line;
+        if (!is_inside(event) && event != EMB_JSON_END) return no_object(j, error);
         if (event != EMB_JSON_KEY) continue;
         EMB_APP_TRY(take_key(j, error));
         note_key(j, found, &names);
@@ -91,16 +106,18 @@ static emb_status look_at_keys(json_examples *j, emb_error *error) {
 
 static emb_status choose_keys(json_examples *j, emb_error *error) {
     const emb_examples *out = j->rows->out;
-    bool scored = out->kind != EMB_EXAMPLES_GROUPS;
     emb_examples usual = *out;
     j->usual = !out->columns;
-    if (j->usual) usual.columns = scored ? "score,sentence1,sentence2" : "anchor,positive";
+    if (j->usual) usual.columns = emb_example_form_of(out->kind)->usual;
     EMB_APP_TRY(emb_example_names_parse(&j->texts, &usual, error));
-    if (scored) {
+    if (emb_examples_are_scored(out->kind)) {
         strcpy(j->score, j->texts.names[0]);
         memmove(j->texts.names[0], j->texts.names[1], 2 * sizeof j->texts.names[0]);
         j->texts.count = 2;
-    } else if (j->usual) {
+    } else if (out->kind == EMB_EXAMPLES_LABELLED) {
+        strcpy(j->score, j->texts.names[1]);
+        j->texts.count = 1;
+    } else if (j->usual && out->kind == EMB_EXAMPLES_GROUPS) {
         EMB_APP_TRY(look_at_keys(j, error));
         EMB_APP_TRY(emb_example_reopen(j->rows, error));
     }
@@ -138,16 +155,24 @@ static emb_status take_text(json_examples *j, uint32_t which, emb_error *error) 
     return EMB_OK;
 }
 
+/* A number; a label may be a string as well. */
 static emb_status take_score(json_examples *j, emb_error *error) {
+    bool labels = j->rows->out->kind == EMB_EXAMPLES_LABELLED;
     emb_json_event event;
     EMB_APP_TRY(emb_json_next(&j->json, &event, error));
-    if (j->rows->score_length) emb_example_fault(j->rows, "\"%s\" stands there twice", j->score);
-    if (event == EMB_JSON_NUMBER) {
-        emb_example_score_add(j->rows, j->json.text, j->json.text_length);
-        return EMB_OK;
+    if (j->rows->labelled) emb_example_fault(j->rows, "\"%s\" stands there twice", j->score);
+    bool good = event == EMB_JSON_NUMBER || (labels && event == EMB_JSON_STRING);
+    if (!good) {
+        emb_example_fault(j->rows, "\"%s\" is not a number%s: correct it, or remove the row",
+                          j->score, labels ? " or string" : "");
+        return pass_over(j, event, error);
     }
-    emb_example_fault(j->rows, "\"%s\" is not a number: correct it, or remove the row", j->score);
-    return pass_over(j, event, error);
+    emb_example_score_add(j->rows, j->json.text, j->json.text_length);
+    while (event == EMB_JSON_STRING && !j->json.text_last) {
+        EMB_APP_TRY(emb_json_next(&j->json, &event, error));
+        emb_example_score_add(j->rows, j->json.text, j->json.text_length);
+    }
+    return EMB_OK;
 }
 
 static emb_status take_member(json_examples *j, emb_error *error) {
@@ -155,7 +180,8 @@ static emb_status take_member(json_examples *j, emb_error *error) {
     if (j->score[0] && strcmp(j->key, j->score) == 0) return take_score(j, error);
     for (uint32_t i = 0; i < j->texts.count; i++)
         if (strcmp(j->key, j->texts.names[i]) == 0) return take_text(j, i, error);
-    if (j->usual && !j->score[0] && emb_example_is_negative(j->key))
+    bool groups = j->rows->out->kind == EMB_EXAMPLES_GROUPS;
+    if (j->usual && groups && emb_example_is_negative(j->key))
         emb_example_fault(j->rows,
                           "it has \"%s\", the first line has not: give all rows the same, or name "
                           "those to use with --columns",
@@ -195,9 +221,7 @@ static emb_status read_rows(json_examples *j, emb_error *error) {
         case EMB_JSON_OBJECT_END:
             break;
         default:
-            return emb_app_fail(error, EMB_BAD_FILE, "%s line %llu: it is not a JSON object",
-                                emb_app_path_tail(j->rows->path),
-                                (unsigned long long)j->rows->line);
+            return no_object(j, error);
         }
     }
 }

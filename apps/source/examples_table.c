@@ -1,5 +1,5 @@
 /* examples_table.c - examples out of a comma or tab separated table: finds its columns in the first
- * row, then reads all.
+ * row, then reads all. Lines of text are a table of one column, whatever stands in them.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
@@ -15,7 +15,7 @@ typedef struct table {
     emb_csv csv;
     emb_heading heading;
     uint32_t columns[EMB_EXAMPLES_COLUMNS]; /* of the texts, 0-based */
-    uint32_t score_column;
+    uint32_t score_column;                  /* or the label's */
 } table;
 
 static emb_status refill(table *t, emb_error *error) {
@@ -27,9 +27,21 @@ static emb_status refill(table *t, emb_error *error) {
 
 /* ---- columns --------------------------------------------------------------------------------- */
 
+/* Single texts, a line each. */
+static bool are_lines(const table *t) {
+    const emb_examples *out = t->rows->out;
+    const emb_source_options *options = &out->options;
+    return out->kind == EMB_EXAMPLES_TEXTS && !out->columns && !options->format &&
+           !options->delimiter && emb_app_has_suffix(t->rows->path, ".txt");
+}
+
 /* A format that is stated is taken at its word; else the first line tells, as in eval. */
 static void choose_dialect(table *t, size_t length) {
     const emb_source_options *options = &t->rows->out->options;
+    if (are_lines(t)) {
+        t->heading.delimiter = '\n';
+        return;
+    }
     emb_heading_guess(&t->heading, t->rows->buffer, length, options);
     if (!options->format) return;
     char stated = options->delimiter ? options->delimiter : ',';
@@ -69,18 +81,17 @@ static emb_status read_heading(table *t, emb_error *error) {
 
 static emb_status no_columns(const table *t, emb_error *error) {
     const emb_examples *out = t->rows->out;
-    bool scored = out->kind != EMB_EXAMPLES_GROUPS;
-    const char *wanted = out->columns ? out->columns
-                         : scored     ? "score,sentence1,sentence2"
-                                      : "anchor,positive";
+    const emb_example_form *form = emb_example_form_of(out->kind);
+    const char *wanted = out->columns ? out->columns : form->usual;
     emb_source_names names = {0};
     const char *hint = emb_heading_describe(&t->heading, &names);
-    if (!*hint && !scored && !out->columns) hint = ", or --no-header if that is an example";
+    bool scored = emb_examples_are_scored(out->kind);
+    if (!*hint && !scored && !out->columns && t->heading.names)
+        hint = ", or --no-header if that is an example";
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                         "%s: its first row has no %.*s: %.*s; state --columns %s%s",
                         emb_app_path_tail(t->rows->path), EMB_APP_CUT(wanted, 30),
-                        EMB_APP_CUT(names.text, 50),
-                        scored ? "SCORE,FIRST,SECOND" : "ANCHOR,POSITIVE", hint);
+                        EMB_APP_CUT(names.text, 50), form->wanted, hint);
 }
 
 static bool first_is_score(const table *t) {
@@ -125,22 +136,41 @@ static bool choose_usual(table *t) {
     return true;
 }
 
+/* The column of that name, or the only one. */
+static bool choose_text(table *t) {
+    t->rows->texts = 1;
+    if (t->heading.names && emb_heading_resolve(&t->heading, "text", t->columns, 1)) return true;
+    t->columns[0] = 0;
+    return t->heading.cells_count == 1;
+}
+
+static bool choose_labelled(table *t) {
+    const char *columns = t->rows->out->columns;
+    uint32_t found[2] = {0};
+    if (!columns) columns = t->heading.names ? "text,label" : "1,2";
+    bool there = emb_heading_resolve(&t->heading, columns, found, 2);
+    t->rows->texts = 1;
+    t->columns[0] = found[0];
+    t->score_column = found[1];
+    return there;
+}
+
+static bool choose(table *t, uint32_t stated) {
+    const emb_examples *out = t->rows->out;
+    if (emb_examples_are_scored(out->kind)) return choose_scored(t);
+    if (out->kind == EMB_EXAMPLES_LABELLED) return choose_labelled(t);
+    if (!out->columns) return out->kind == EMB_EXAMPLES_TEXTS ? choose_text(t) : choose_usual(t);
+    t->rows->texts = stated;
+    return emb_heading_resolve(&t->heading, out->columns, t->columns, stated);
+}
+
 static emb_status choose_columns(table *t, emb_error *error) {
     const emb_examples *out = t->rows->out;
     emb_example_names stated = {.count = 0};
-    bool found;
     if (out->columns) EMB_APP_TRY(emb_example_names_parse(&stated, out, error));
     t->score_column = EMB_HEADING_NONE;
-    t->heading.names = !out->options.no_header;
-    if (out->kind != EMB_EXAMPLES_GROUPS) {
-        found = choose_scored(t);
-    } else if (out->columns) {
-        t->rows->texts = stated.count;
-        found = emb_heading_resolve(&t->heading, out->columns, t->columns, stated.count);
-    } else {
-        found = choose_usual(t);
-    }
-    if (!found) return no_columns(t, error);
+    t->heading.names = !out->options.no_header && !are_lines(t);
+    if (!choose(t, stated.count)) return no_columns(t, error);
     for (uint32_t i = 0; i < t->rows->texts; i++) {
         uint32_t column = t->columns[i];
         bool named = t->heading.names && column < EMB_HEADING_CELLS;
@@ -159,11 +189,11 @@ static emb_status take_cell(table *t, emb_error *error) {
     emb_example_rows *rows = t->rows;
     const emb_csv *csv = &t->csv;
     if (t->heading.names && csv->column >= t->heading.cells_count && csv->text_length)
-        emb_example_fault(rows, "it has more cells than the first row's %u: put quotes around a "
-                                "cell that holds a delimiter",
+        emb_example_fault(rows,
+                          "it has more cells than the first row's %u: put quotes around a "
+                          "cell that holds a delimiter",
                           t->heading.cells_count);
-    if (csv->column == t->score_column)
-        emb_example_score_add(rows, csv->text, csv->text_length);
+    if (csv->column == t->score_column) emb_example_score_add(rows, csv->text, csv->text_length);
     for (uint32_t i = 0; i < rows->texts; i++) {
         if (t->columns[i] != csv->column) continue;
         if (!rows->seen[i]) emb_example_text_begin(rows, i, false);

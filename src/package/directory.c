@@ -71,6 +71,7 @@ emb_status emb_directory_open(emb_directory *out, const char *path, emb_error *e
     for (size_t length = strlen(out->final); length > 1 && out->final[length - 1] == '/';)
         out->final[--length] = 0;
     EMB_TRY(check_place(out, error));
+    emb_tree_clear(out->final);
     int length =
         snprintf(out->temporary, sizeof out->temporary, "%s.tmp-%ld", out->final, (long)getpid());
     bool fits = length > 0 && (size_t)length < sizeof out->temporary;

@@ -54,4 +54,8 @@ void emb_directory_abort(emb_directory *directory);
 void emb_tree_remove(const char *path);
 bool emb_tree_empty(const char *path);
 
+/* Removes what processes that are gone have left beside `path`: files and folders whose name goes
+ * on with ".tmp-" and the number of the process. */
+void emb_tree_clear(const char *path);
+
 #endif

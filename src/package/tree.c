@@ -1,9 +1,12 @@
-/* tree.c - inspects folders, and removes them with their contents.
+/* tree.c - inspects folders, removes them with their contents, and clears what was left of others.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -52,4 +55,35 @@ bool emb_tree_empty(const char *path) {
     while (readdir(folder)) entries++;
     closedir(folder);
     return entries <= 2; /* "." and ".." */
+}
+
+/* Whether a name is `base`, ".tmp-" and the number of a process that is no more. */
+static bool is_left(const char *name, const char *base) {
+    size_t length = strlen(base);
+    if (strncmp(name, base, length) != 0 || strncmp(name + length, ".tmp-", 5) != 0) return false;
+    char *end;
+    errno = 0;
+    long process = strtol(name + length + 5, &end, 10);
+    if (errno || *end || process < 1 || process > INT_MAX) return false;
+    return kill((pid_t)process, 0) != 0 && errno == ESRCH;
+}
+
+void emb_tree_clear(const char *path) {
+    char found[EMB_DIRECTORY_PATH];
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    int folder_length = slash ? (int)(slash - path) + 1 : 0;
+    snprintf(found, sizeof found, "%.*s", folder_length, path);
+    DIR *folder = *base ? opendir(slash ? found : ".") : NULL;
+    if (!folder) return;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        struct stat about;
+        if (!is_left(entry->d_name, base)) continue;
+        int used = snprintf(found, sizeof found, "%.*s%s", folder_length, path, entry->d_name);
+        if (used <= 0 || (size_t)used >= sizeof found || lstat(found, &about) != 0) continue;
+        if (S_ISDIR(about.st_mode))
+            emb_tree_remove(found);
+        else
+            unlink(found);
+    }
+    closedir(folder);
 }

@@ -154,6 +154,7 @@ emb_status emb_trainer_store(const emb_trainer *t, const char *path, const emb_t
         return emb_error_set(error, EMB_INVALID_ARGUMENT, "%.60s...: the path is too long", path);
     EMB_TRY(check_place(path, error));
     EMB_TRY(emb_trainer_check_finite(t, error));
+    emb_tree_clear(path);
     EMB_TRY(emb_file_create(&descriptor, temporary, error));
     emb_status status = write_state(descriptor, t, mark, temporary, error);
     int failed = status == EMB_OK ? emb_file_publish(AT_FDCWD, descriptor, temporary, path) : 0;

@@ -106,6 +106,67 @@ static void test_changed(void **state) {
     }
 }
 
+/* Lines are texts, whatever stands in them; a table has a column of that name, or a single one. */
+static void test_texts(void **state) {
+    (void)state;
+    static const struct {
+        const char *bytes, *suffix;
+        emb_source_format format;
+    } files[] = {{"a,\"b\n\nc\td\n", ".txt", EMB_SOURCE_AUTO},
+                 {"id,text\n1,\"a,\"\"b\"\n2,c\td\n", "", EMB_SOURCE_CSV},
+                 {"any\n\"a,\"\"b\"\nc\td\n", "", EMB_SOURCE_CSV},
+                 {"{\"text\":\"a,\\\"b\"}\n{\"text\":\"c\\td\"}\n", "", EMB_SOURCE_JSONL}};
+    for (size_t f = 0; f < sizeof files / sizeof files[0]; f++) {
+        emb_error error = {0};
+        char named[64];
+        const char *list[] = {named};
+        emb_examples examples = examples_of(EMB_EXAMPLES_TEXTS, files[f].format);
+        snprintf(named, sizeof named, "%s%s", path, files[f].suffix);
+        write_file(files[f].bytes);
+        assert_int_equal(rename(path, named), 0);
+        examples.paths = list;
+        examples.texts_least = examples.texts_most = 1;
+        void *memory = inspect(&examples);
+        assert_int_equal(emb_examples_read(&examples, memory, buffer, &error), EMB_OK);
+        assert_true(examples.count == 2 && examples.texts == 1);
+        expect_text(&examples, 0, 0, "a,\"b");
+        expect_text(&examples, 1, 0, "c\td");
+        free(memory);
+        unlink(named);
+    }
+}
+
+/* A class is its label's text, in a string as well as in a cell or a number. */
+static void test_labelled(void **state) {
+    (void)state;
+    static const char *const bytes[] = {
+        "label,text\nx,a\n12,b\nx,c\n", "a,x\nb,12\nc,x\n",
+        "{\"text\":\"a\",\"label\":\"x\"}\n{\"label\":12,\"text\":\"b\"}\n"
+        "{\"text\":\"c\",\"label\":\"x\"}\n"};
+    uint64_t first = 0;
+    for (int f = 0; f < 3; f++) {
+        emb_error error = {0};
+        emb_examples examples =
+            examples_of(EMB_EXAMPLES_LABELLED, f == 2 ? EMB_SOURCE_JSONL : EMB_SOURCE_CSV);
+        examples.options.no_header = f == 1;
+        write_file(bytes[f]);
+        void *memory = inspect(&examples);
+        assert_int_equal(emb_examples_read(&examples, memory, buffer, &error), EMB_OK);
+        assert_true(examples.count == 3 && examples.texts == 1 && !examples.scores);
+        expect_text(&examples, 1, 0, "b");
+        assert_true(examples.classes[0] == examples.classes[2]);
+        assert_true(examples.classes[0] != examples.classes[1]);
+        assert_true(f == 0 || examples.classes[0] == first);
+        first = examples.classes[0];
+        free(memory);
+    }
+    emb_error error = {0};
+    emb_examples examples = examples_of(EMB_EXAMPLES_LABELLED, EMB_SOURCE_CSV);
+    write_file("text,label\na,x\nb,\n");
+    assert_int_equal(emb_examples_inspect(&examples, buffer, &error), EMB_BAD_FILE);
+    assert_non_null(strstr(error.message, "line 3: it has no label"));
+}
+
 /* ---- batches --------------------------------------------------------------------------------- */
 
 /* ROWS examples, of which every NAMES-th has the same anchor. */
@@ -193,11 +254,50 @@ static void test_in_order(void **state) {
     free(texts);
 }
 
+/* Of each label in a batch there are two at least, unless the whole file has one; every text comes
+ * once an epoch. */
+static void test_classes(void **state) {
+    (void)state;
+    emb_examples examples;
+    void *texts = open_rows(&examples);
+    uint64_t labels[ROWS];
+    uint32_t seen[ROWS], firsts[ROWS], again[ROWS];
+    for (uint32_t i = 0; i < ROWS; i++) labels[i] = i < 5 ? 1000 + i : i * i % 7;
+    for (uint32_t size = 4; size <= 64; size *= 2) {
+        emb_classes classes = {.count = ROWS};
+        emb_batches b = {.examples = &examples,
+                         .size = size,
+                         .least = 1,
+                         .shuffles = size != 8,
+                         .classes = &classes};
+        void *memory = malloc(emb_batches_bytes(&b)), *more = malloc(emb_classes_bytes(&classes));
+        emb_batches_bind(&b, memory);
+        emb_classes_bind(&classes, more);
+        emb_classes_sort(&classes, labels);
+        assert_true(classes.classes == 9 && classes.pairs == 4);
+        uint32_t count = go_through(&b, 2, seen, firsts);
+        for (uint32_t i = 0; i < ROWS; i++) assert_int_equal(seen[i], 1);
+        go_through(&b, 3, seen, again);
+        assert_int_equal(go_through(&b, 2, seen, again), count);
+        assert_memory_equal(again, firsts, count * sizeof *again);
+        emb_batches_begin(&b, 2);
+        for (uint32_t n = 0; n < count; n++) {
+            uint32_t of[9] = {0}, taken = emb_batches_next(&b);
+            for (uint32_t i = 0; i < taken; i++) of[classes.numbers[b.rows[i]]]++;
+            for (uint32_t i = 0; i < taken; i++)
+                assert_true(b.rows[i] < 5 || of[classes.numbers[b.rows[i]]] >= 2);
+        }
+        free(memory), free(more);
+    }
+    free(texts);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_groups),   cmocka_unit_test(test_scored),
         cmocka_unit_test(test_changed),  cmocka_unit_test(test_batches),
-        cmocka_unit_test(test_in_order),
+        cmocka_unit_test(test_in_order), cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_labelled), cmocka_unit_test(test_classes),
     };
     int descriptor = mkstemp(path);
     if (descriptor < 0) return 1;
