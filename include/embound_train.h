@@ -205,8 +205,8 @@ EMB_API emb_status emb_trainer_encode(const float **vectors, emb_trainer *traine
 
 /* Writes the model as it is now into a new directory, as sentence-transformers reads it; built
  * beside its place, and moved there when whole. overwrite: 1 replaces one that a trainer wrote.
- * Fails: EMB_INVALID_ARGUMENT (it exists), EMB_NOT_FINITE (a parameter), EMB_IO.
- * Threads: one, the trainer's caller. */
+ * Fails: EMB_INVALID_ARGUMENT (it exists), EMB_NOT_FINITE (a parameter, or their last loss),
+ * EMB_IO. Threads: one, the trainer's caller. */
 EMB_API emb_status emb_trainer_save(emb_trainer *trainer, const char *directory, uint32_t overwrite,
                                     emb_error *error);
 
@@ -229,7 +229,7 @@ typedef struct emb_train_mark {
 
 /* Writes what is trained, moments, step and seed as one file, in place of the one before once it is
  * on the disk; calls that have not come to a step are not in it. mark may be NULL.
- * Fails: EMB_IO, EMB_NOT_FINITE (a parameter; the one before stays), EMB_INVALID_ARGUMENT (what is
+ * Fails: EMB_IO, EMB_NOT_FINITE (as save; the one before stays), EMB_INVALID_ARGUMENT (what is
  * there is no checkpoint). Threads: one, the trainer's caller. */
 EMB_API emb_status emb_trainer_store(const emb_trainer *trainer, const char *path,
                                      const emb_train_mark *mark, emb_error *error);

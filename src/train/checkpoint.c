@@ -156,7 +156,7 @@ emb_status emb_trainer_store(const emb_trainer *t, const char *path, const emb_t
     EMB_TRY(emb_trainer_check_finite(t, error));
     emb_tree_clear(path);
     EMB_TRY(emb_file_create(&descriptor, temporary, error));
-    emb_status status = write_state(descriptor, t, mark, temporary, error);
+    emb_status status = write_state(descriptor, t, mark, path, error);
     int failed = status == EMB_OK ? emb_file_publish(AT_FDCWD, descriptor, temporary, path) : 0;
     if (failed)
         status = emb_error_set(error, EMB_IO, "%s: cannot be written: %s; the one before stays",
@@ -238,6 +238,7 @@ static emb_status read_state(int descriptor, uint64_t bytes, emb_trainer *t, emb
     if (sum != h.data) return emb_error_set(error, EMB_IO, "%s: changed while it was read", path);
     t->optimizer.step = h.step;
     t->part = 0;
+    t->broken = false;
     t->options.seed = h.seed;
     if (mark) *mark = h.mark;
     return EMB_OK;

@@ -450,9 +450,13 @@ static emb_status read_examples(emb_trainer *t, const emb_text *texts, uint32_t 
     return EMB_OK;
 }
 
-/* Nothing was changed; with `dropped` the step begins anew. */
-static emb_status not_finite(emb_trainer *t, bool dropped, const char *what, emb_error *error) {
-    if (dropped) t->part = 0;
+/* Nothing was changed. A loss that is not finite shows that the parameters are beyond use; after a
+ * gradient the step begins anew. */
+static emb_status not_finite(emb_trainer *t, bool loss, const char *what, emb_error *error) {
+    if (loss)
+        t->broken = true;
+    else
+        t->part = 0;
     if (t->device) EMB_TRY(t->device->finish(&t->lane.run, error));
     return emb_error_set(error, EMB_NOT_FINITE, "step %llu: %s is not finite; nothing was changed",
                          (unsigned long long)t->optimizer.step + 1, what);
@@ -488,7 +492,7 @@ static emb_status compute_step(emb_train_step *out, emb_trainer *t, const float 
         (emb_dropout){t->options.dropout, t->options.attention_dropout, dropout_key(t)};
     embed_batch(t);
     out->loss = find_loss(t, targets, examples);
-    if (!isfinite(out->loss)) return not_finite(t, false, "the loss", error);
+    if (!isfinite(out->loss)) return not_finite(t, true, "the loss", error);
     out->learning_rate = emb_optimizer_rate(&t->optimizer, t->optimizer.step + 1);
     out->step = t->optimizer.step + 1;
     gather_gradients(t);
@@ -499,7 +503,7 @@ static emb_status compute_step(emb_train_step *out, emb_trainer *t, const float 
         if (!isfinite(out->gradient_norm)) return moved_in_part(t, error);
     } else if (out->updated) {
         out->gradient_norm = emb_optimizer_norm(&t->optimizer, t->lane.gradients);
-        if (!isfinite(out->gradient_norm)) return not_finite(t, true, "a gradient", error);
+        if (!isfinite(out->gradient_norm)) return not_finite(t, false, "a gradient", error);
         emb_optimizer_update(&t->optimizer, t->lane.values, t->lane.gradients, out->gradient_norm);
         t->part = 0;
     }
@@ -523,10 +527,10 @@ emb_status emb_trainer_step(emb_train_step *out, emb_trainer *t, const emb_text 
 }
 
 emb_status emb_trainer_check_finite(const emb_trainer *t, emb_error *error) {
-    if (isfinite(emb_optimizer_norm(&t->optimizer, t->lane.values))) return EMB_OK;
+    if (!t->broken && isfinite(emb_optimizer_norm(&t->optimizer, t->lane.values))) return EMB_OK;
     return emb_error_set(error, EMB_NOT_FINITE,
-                         "after step %llu a parameter is not finite: nothing was written; train "
-                         "with a lower learning rate",
+                         "after step %llu the parameters are not finite, or give what is not: "
+                         "nothing was written; train with a lower learning rate",
                          (unsigned long long)t->optimizer.step);
 }
 

@@ -37,6 +37,7 @@ struct emb_trainer {
     float *vectors, *d_vectors;          /* [texts of a batch, width] */
     void *tile_vectors, *d_tile_vectors; /* the same where passes write and read: on the device */
     uint32_t part;                       /* calls of the step at hand so far */
+    bool broken;                         /* the parameters gave a loss that is not finite */
     void *scratch;                       /* of reading parameters */
     unsigned char *staging;              /* [EMB_TRAIN_STAGING] with a device, else NULL */
     emb_train_stats stats;               /* its counters */
@@ -74,7 +75,7 @@ void emb_trainer_put(const emb_trainer *trainer, void *to, uint64_t bytes);
 /* What has to be made anew after the parameters changed. */
 void emb_trainer_refresh(emb_trainer *trainer);
 
-/* Before parameters are written. Fails: EMB_NOT_FINITE. */
+/* Before parameters are written: they may be beyond use. Fails: EMB_NOT_FINITE. */
 emb_status emb_trainer_check_finite(const emb_trainer *trainer, emb_error *error);
 
 #endif

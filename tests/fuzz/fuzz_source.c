@@ -116,9 +116,9 @@ static void read_examples(const char *path, emb_examples_kind kind, emb_source_o
 }
 
 static void read_all_examples(const char *path) {
-    for (emb_examples_kind kind = EMB_EXAMPLES_GROUPS; kind <= EMB_EXAMPLES_COSINES; kind++) {
-        const char *columns = kind == EMB_EXAMPLES_GROUPS ? "1,2" : "3,1,2";
-        const char *keys = kind == EMB_EXAMPLES_GROUPS ? "a,text" : "n,a,text";
+    for (emb_examples_kind kind = EMB_EXAMPLES_GROUPS; kind <= EMB_EXAMPLES_LABELLED; kind++) {
+        const char *columns = emb_examples_are_scored(kind) ? "3,1,2" : "1,2";
+        const char *keys = emb_examples_are_scored(kind) ? "n,a,text" : "a,text";
         read_examples(path, kind, (emb_source_options){.format = EMB_SOURCE_JSONL}, NULL);
         read_examples(path, kind, (emb_source_options){.format = EMB_SOURCE_JSONL}, keys);
         read_examples(path, kind, (emb_source_options){.invalid = 1}, NULL);
