@@ -141,8 +141,8 @@ static void test_labelled(void **state) {
     (void)state;
     static const char *const bytes[] = {
         "label,text\nx,a\n12,b\nx,c\n", "a,x\nb,12\nc,x\n",
-        "{\"text\":\"a\",\"label\":\"x\"}\n{\"label\":12,\"text\":\"b\"}\n"
-        "{\"text\":\"c\",\"label\":\"x\"}\n"};
+        ("{\"text\":\"a\",\"label\":\"x\"}\n{\"label\":12,\"text\":\"b\"}\n"
+         "{\"text\":\"c\",\"label\":\"x\"}\n")};
     uint64_t first = 0;
     for (int f = 0; f < 3; f++) {
         emb_error error = {0};
