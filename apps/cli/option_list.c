@@ -148,11 +148,13 @@ const emb_option_entry emb_option_list[] = {
          "eight of them, so that vectors can be cut there\n.Pq Fl -dim .\nThe whole width counts "
          "if it is among them.\n.Ar N : Ns Ar W\nhas the weight\n.Ar W ,\nelse 1.")},
     {"--teacher", 0, "MODEL", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, PATH(train.teacher),
-     .help = "distill: the model whose cosines the texts are to have; it encodes them first, under "
-             "the same --memory, into a file without a name beside DIR",
+     .help =
+         "distill: the model whose cosines the texts are to have; it encodes them first, under "
+         "the same --memory, into a file without a name beside DIR; or .npy, as encode wrote it",
      MANUAL(".Cm train :\nthe model that\n.Cm distill\nlearns from; its vectors may have another "
             "width.\nIt encodes all texts before the training begins, under the same\n.Fl -memory "
-            ",\ninto a file without a name beside the output: four bytes a value.")},
+            ",\ninto a file without a name beside the output: four bytes a value.\nOr the\n.Pa "
+            ".npy\nfile that\n.Cm encode\nwrote of the same texts, on whatever device.")},
     {"--columns", 0, "A,B...", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, TEXT(columns),
      .help = "the texts, as names (keys) or numbers; default anchor,positive and all negative...; "
              "cosent, cosine: as in eval; batch-hard: text,label; simcse, distill: text, or the "

@@ -5,11 +5,8 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/vector.h"
@@ -22,11 +19,11 @@
 #include "common/say.h"
 #include "common/signals.h"
 #include "fail.h"
+#include "source/npy.h"
 #include "source/open.h"
 
 #define BLOCK_BYTES   (256u << 10)
 #define SNIPPET_BYTES 120
-#define HEADER_MAX    4096
 
 typedef struct hit {
     double score;
@@ -36,9 +33,7 @@ typedef struct hit {
 } hit;
 
 typedef struct search_job {
-    int descriptor;
-    uint64_t rows, data_offset;
-    uint32_t dim;
+    emb_npy index;
     uint32_t queries, k;
     bool dot;
     float *vectors;   /* [queries, dim] */
@@ -47,72 +42,7 @@ typedef struct search_job {
     unsigned char *block;
     emb_source source;
     emb_piece pieces[EMB_RUN_PIECES];
-    char header[HEADER_MAX];
 } search_job;
-
-static emb_status bad_index(const char *path, const char *why, emb_error *error) {
-    return emb_app_fail(error, EMB_BAD_FILE, "%.*s: %s; write it with embound encode -o FILE.npy",
-                        EMB_APP_CUT(path, 150), why);
-}
-
-/* {'descr': '<f4', 'fortran_order': False, 'shape': (ROWS, DIM), } */
-static emb_status parse_header(search_job *job, const char *path, uint64_t bytes,
-                               emb_error *error) {
-    const char *text = job->header;
-    const char *shape = strstr(text, "'shape':"), *order = strstr(text, "'fortran_order':");
-    if (!strstr(text, "'<f4'")) return bad_index(path, "its numbers are not f32", error);
-    if (order) order += strlen("'fortran_order':");
-    while (order && *order == ' ') order++;
-    if (!order || strncmp(order, "False", 5) != 0) {
-        return bad_index(path, "its order is by columns", error);
-    }
-    const char *open = shape ? strchr(shape, '(') : NULL;
-    char *end = NULL;
-    while (open && open[1] == ' ') open++;
-    if (open && (open[1] == '-' || strstr(open, ",-") || strstr(open, ", -"))) {
-        return bad_index(path, "its shape is negative", error);
-    }
-    if (open) job->rows = strtoull(open + 1, &end, 10);
-    if (!end || *end != ',') return bad_index(path, "its shape is not (rows, dim)", error);
-    uint64_t dim = strtoull(end + 1, &end, 10);
-    if (*end != ')' || dim == 0 || dim > 65536) {
-        return bad_index(path, "its shape is not (rows, dim)", error);
-    }
-    job->dim = (uint32_t)dim;
-    if (job->rows > bytes / (dim * sizeof(float)) ||
-        bytes - job->data_offset < job->rows * dim * sizeof(float)) {
-        return bad_index(path, "it is shorter than its header says", error);
-    }
-    return EMB_OK;
-}
-
-static emb_status open_index(search_job *job, const char *path, emb_error *error) {
-    struct stat status;
-    job->descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (job->descriptor < 0 || fstat(job->descriptor, &status) != 0) {
-        return emb_app_fail(error, EMB_NOT_FOUND, "%s: %s", path, strerror(errno));
-    }
-    ssize_t got = pread(job->descriptor, job->header, sizeof job->header - 1, 0);
-    if (got < 16 || memcmp(job->header, "\x93NUMPY", 6) != 0) {
-        return bad_index(path, "not an .npy file", error);
-    }
-    const unsigned char *bytes = (const unsigned char *)job->header;
-    if (bytes[6] < 1 || bytes[6] > 2 || bytes[7] != 0) {
-        char why[64];
-        snprintf(why, sizeof why, "version %u.%u of .npy is not supported", bytes[6], bytes[7]);
-        return bad_index(path, why, error);
-    }
-    size_t prefix = bytes[6] == 1 ? 10 : 12;
-    size_t length = bytes[8] | (size_t)bytes[9] << 8;
-    if (bytes[6] == 2) length |= (size_t)bytes[10] << 16 | (size_t)bytes[11] << 24;
-    if (prefix + length > (size_t)got) {
-        return bad_index(path, "its header is too long", error);
-    }
-    job->data_offset = prefix + length;
-    memmove(job->header, job->header + prefix, length);
-    job->header[length] = '\0';
-    return parse_header(job, path, (uint64_t)status.st_size, error);
-}
 
 /* Puts a row into the list of a query, best first; equal scores stay in row order. */
 static void offer(search_job *job, uint32_t query, uint64_t row, double score) {
@@ -128,29 +58,30 @@ static void offer(search_job *job, uint32_t query, uint64_t row, double score) {
 }
 
 static void score_row(search_job *job, const float *row, uint64_t index) {
-    double norm = job->dot ? 1 : emb_vector_length(row, job->dim);
+    double norm = job->dot ? 1 : emb_vector_length(row, job->index.dim);
     for (uint32_t q = 0; q < job->queries; q++) {
-        const float *query = job->vectors + (size_t)q * job->dim;
+        const float *query = job->vectors + (size_t)q * job->index.dim;
         double sum = 0;
-        for (uint32_t i = 0; i < job->dim; i++) sum += (double)row[i] * query[i];
+        for (uint32_t i = 0; i < job->index.dim; i++) sum += (double)row[i] * query[i];
         double score = norm == 0 ? 0 : sum / norm;
         if (isfinite(score)) offer(job, q, index, score); /* a failed row is NaN */
     }
 }
 
 static emb_status scan_index(search_job *job, const char *path, emb_error *error) {
-    size_t row_bytes = job->dim * sizeof(float);
+    size_t row_bytes = job->index.dim * sizeof(float);
     uint64_t rows_per_block = BLOCK_BYTES / row_bytes;
-    for (uint64_t row = 0; row < job->rows;) {
-        uint64_t count = job->rows - row < rows_per_block ? job->rows - row : rows_per_block;
+    for (uint64_t row = 0; row < job->index.rows;) {
+        uint64_t count =
+            job->index.rows - row < rows_per_block ? job->index.rows - row : rows_per_block;
         size_t wanted = count * row_bytes, have = 0;
         while (have < wanted) {
-            ssize_t got = pread(job->descriptor, job->block + have, wanted - have,
-                                (off_t)(job->data_offset + row * row_bytes + have));
+            ssize_t got = pread(job->index.descriptor, job->block + have, wanted - have,
+                                (off_t)(job->index.data_offset + row * row_bytes + have));
             if (emb_signals_received()) return EMB_CANCELLED;
             if (got < 0 && errno == EINTR) continue;
             if (got < 0) return emb_app_fail(error, EMB_IO, "%s: %s", path, strerror(errno));
-            if (got == 0) return bad_index(path, "it was cut while being read", error);
+            if (got == 0) return emb_npy_fail(path, "it was cut while being read", error);
             have += (size_t)got;
         }
         for (uint64_t i = 0; i < count; i++) {
@@ -167,9 +98,9 @@ static emb_status encode_queries(search_job *job, emb_session *session, const em
         emb_text text = {.data = options->words[q],
                          .length = strlen(options->words[q]),
                          .prompt = options->source.prompt};
-        float *vector = job->vectors + (size_t)q * job->dim;
+        float *vector = job->vectors + (size_t)q * job->index.dim;
         EMB_APP_TRY(emb_engine_embed(vector, session->engine, &text, 1, error));
-        if (!job->dot) emb_vector_normalize(vector, job->dim);
+        if (!job->dot) emb_vector_normalize(vector, job->index.dim);
     }
     return EMB_OK;
 }
@@ -200,12 +131,12 @@ static emb_status read_snippets(search_job *job, emb_error *error) {
         }
         if (count == 0) break;
     }
-    if (index == job->rows) return EMB_OK;
+    if (index == job->index.rows) return EMB_OK;
     return emb_app_fail(error, EMB_BAD_FILE,
                         "--texts has %llu text%s and --index %llu row%s: they do not belong "
                         "together",
                         (unsigned long long)index, emb_app_plural(index),
-                        (unsigned long long)job->rows, emb_app_plural(job->rows));
+                        (unsigned long long)job->index.rows, emb_app_plural(job->index.rows));
 }
 
 /* Makes a snippet one line of whole characters. */
@@ -267,19 +198,21 @@ static emb_status open_job(search_job *job, emb_session *session, emb_options *o
     job->dot = options->score == 1;
     const char *inputs[] = {options->index_path, options->texts_path};
     EMB_APP_TRY(emb_cli_check_output(options->stats_path, inputs, inputs[1] ? 2 : 1, error));
-    EMB_APP_TRY(open_index(job, options->index_path, error));
+    EMB_APP_TRY(emb_npy_open(&job->index, options->index_path, error));
     EMB_APP_TRY(emb_session_open_model(session, options->model, error));
     EMB_APP_TRY(emb_session_prompt(&options->source.prompt, session, options->prompt_name, error));
     EMB_APP_TRY(emb_session_plan(session, &options->settings,
-                                 search_bytes(job->dim, job->queries, job->k), error));
-    if (session->plan.dim != job->dim) {
+                                 search_bytes(job->index.dim, job->queries, job->k), error));
+    if (session->plan.dim != job->index.dim) {
         return emb_app_fail(error, EMB_BAD_FILE,
                             "%.*s: its rows have %u values, the model's vectors %u; use the model "
                             "(and --dim) it was encoded with",
-                            EMB_APP_CUT(options->index_path, 100), job->dim, session->plan.dim);
+                            EMB_APP_CUT(options->index_path, 100), job->index.dim,
+                            session->plan.dim);
     }
     EMB_APP_TRY(emb_session_open_block(session, error));
-    job->vectors = emb_session_take(session, (uint64_t)job->queries * job->dim * sizeof(float));
+    job->vectors =
+        emb_session_take(session, (uint64_t)job->queries * job->index.dim * sizeof(float));
     job->hits = emb_session_take(session, (uint64_t)job->queries * job->k * sizeof(hit));
     job->counts = emb_session_take(session, job->queries * sizeof(uint32_t));
     job->block = emb_session_take(session, BLOCK_BYTES);
@@ -294,7 +227,7 @@ static emb_status open_job(search_job *job, emb_session *session, emb_options *o
 }
 
 int emb_command_search(emb_session *session, emb_options *options) {
-    static search_job job = {.descriptor = -1};
+    static search_job job = {.index = {.descriptor = -1}};
     emb_error error = {0};
     if (!options->index_path || options->words_count == 0) {
         emb_app_say(options->index_path ? "no query: write it after MODEL, in quotes"
@@ -320,6 +253,6 @@ int emb_command_search(emb_session *session, emb_options *options) {
     }
     emb_signals_set_engine(NULL);
     emb_source_close(&job.source);
-    if (job.descriptor >= 0) close(job.descriptor);
+    if (job.index.descriptor >= 0) close(job.index.descriptor);
     return code;
 }

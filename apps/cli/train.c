@@ -271,22 +271,11 @@ static emb_status check_budget(const emb_train_job *job, const emb_session *sess
     return status == EMB_BUDGET && (!most || error->bytes_min <= most) ? EMB_OK : status;
 }
 
-/* Looks at the teacher, and leaves the session without a model. */
-static emb_status measure_teacher(emb_train_job *job, emb_session *session, emb_error *error) {
-    if (!job->options->train.teacher) return EMB_OK;
-    EMB_APP_TRY(emb_session_open_model(session, job->options->train.teacher, error));
-    const emb_model_info *info = &session->info;
-    job->teacher.width = info->truncate_dim ? info->truncate_dim : info->dim;
-    job->loss.teacher_width = job->teacher.width;
-    emb_session_close_model(session);
-    return EMB_OK;
-}
-
 /* Opens what can fail quickly before what takes long; the output among it, which is written last.
  */
 static emb_status open_job(emb_train_job *job, emb_session *session, emb_error *error) {
     uint64_t page = session->machine.page_bytes ? session->machine.page_bytes : 4096;
-    EMB_APP_TRY(measure_teacher(job, session, error));
+    EMB_APP_TRY(emb_train_teacher_measure(job, session, error));
     EMB_APP_TRY(emb_session_open_model(session, job->options->model, error));
     job->dim = session->info.truncate_dim ? session->info.truncate_dim : session->info.dim;
     uint64_t bytes = (bind_job(job, NULL) + page - 1) / page * page;

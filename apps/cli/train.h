@@ -21,10 +21,11 @@ typedef struct emb_train_rule {
     bool has_scale, has_distance;
 } emb_train_rule;
 
-/* A teacher's vectors of all texts, in a file without a name. */
+/* A teacher's vectors of all texts: in a file without a name, or in that of --teacher. */
 typedef struct emb_train_teacher {
     int descriptor; /* -1: none */
     uint32_t width;
+    uint64_t offset; /* of the first vector in the file */
 } emb_train_teacher;
 
 typedef struct emb_train_job {
@@ -83,9 +84,13 @@ uint64_t emb_train_digest(const emb_train_job *job);
 
 /* ---- train_teacher.c ------------------------------------------------------------------------- */
 
+/* Finds the width of the vectors of --teacher, which is a model or an .npy file; leaves the session
+ * without a model. Fails: as opening it; EMB_BAD_FILE (vectors of another number of texts). */
+emb_status emb_train_teacher_measure(emb_train_job *job, emb_session *session, emb_error *error);
+
 /* Encodes all texts with the model of --teacher, in a process of its own, whose memory is gone when
- * the training begins. The examples were looked through. Fails: what opening the model and encoding
- * give, EMB_IO, EMB_CANCELLED. */
+ * the training begins; vectors from a file are there already. The examples were looked through.
+ * Fails: what opening the model and encoding give, EMB_IO, EMB_CANCELLED. */
 emb_status emb_train_teacher_run(emb_train_job *job, emb_session *session, emb_error *error);
 
 /* Reads the vectors of an example's texts. Fails: EMB_IO. */

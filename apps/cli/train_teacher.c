@@ -1,7 +1,8 @@
 /* train_teacher.c - the vectors that a model gives the texts of all examples: encoded by a child
- * process under the budget of the training, which begins when the child and its memory are gone.
+ * process under the budget of the training, which begins when the child and its memory are gone. Or
+ * `encode` has written them before.
  *
- * They lie in a file beside the output that lost its name at once, so that nothing is ever left.
+ * The child's lie in a file beside the output that lost its name at once, so that nothing is left.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
@@ -20,6 +21,8 @@
 #include "common/say.h"
 #include "common/signals.h"
 #include "fail.h"
+#include "source/npy.h"
+#include "suffix.h"
 
 enum { AT_ONCE = 256 }; /* texts */
 
@@ -47,8 +50,41 @@ static emb_status open_file(emb_train_teacher *teacher, const char *output, emb_
 emb_status emb_train_teacher_read(const emb_train_job *job, float *vectors, uint32_t row,
                                   emb_error *error) {
     size_t bytes = (size_t)job->examples.texts * job->teacher.width * sizeof(float);
-    return emb_file_read_at(job->teacher.descriptor, vectors, bytes, (uint64_t)row * bytes,
-                            "the teacher's vectors", error);
+    return emb_file_read_at(job->teacher.descriptor, vectors, bytes,
+                            job->teacher.offset + (uint64_t)row * bytes, "the teacher's vectors",
+                            error);
+}
+
+static bool is_file(const emb_train_job *job) {
+    return emb_app_has_suffix(job->options->train.teacher, ".npy");
+}
+
+static emb_status open_vectors(emb_train_job *job, emb_error *error) {
+    const char *path = job->options->train.teacher;
+    uint64_t texts = (uint64_t)job->examples.count * job->examples.texts;
+    emb_npy npy;
+    emb_status status = emb_npy_open(&npy, path, error);
+    job->teacher = (emb_train_teacher){npy.descriptor, npy.dim, npy.data_offset};
+    if (status != EMB_OK || npy.rows == texts) return status;
+    return emb_app_fail(error, EMB_BAD_FILE,
+                        "--teacher %.*s: it has %llu vectors, the examples %llu texts: encode the "
+                        "same texts in the same order",
+                        EMB_APP_CUT(path, 120), (unsigned long long)npy.rows,
+                        (unsigned long long)texts);
+}
+
+emb_status emb_train_teacher_measure(emb_train_job *job, emb_session *session, emb_error *error) {
+    const emb_model_info *info = &session->info;
+    if (!job->options->train.teacher) return EMB_OK;
+    if (is_file(job)) {
+        EMB_APP_TRY(open_vectors(job, error));
+    } else {
+        EMB_APP_TRY(emb_session_open_model(session, job->options->train.teacher, error));
+        job->teacher.width = info->truncate_dim ? info->truncate_dim : info->dim;
+        emb_session_close_model(session);
+    }
+    job->loss.teacher_width = job->teacher.width;
+    return EMB_OK;
 }
 
 /* ---- the child ------------------------------------------------------------------------------- */
@@ -156,6 +192,7 @@ static emb_status fork_encoder(emb_train_job *job, emb_session *session, report 
 }
 
 emb_status emb_train_teacher_run(emb_train_job *job, emb_session *session, emb_error *error) {
+    if (is_file(job)) return EMB_OK;
     EMB_APP_TRY(open_file(&job->teacher, job->options->output, error));
     report *said =
         mmap(NULL, sizeof *said, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

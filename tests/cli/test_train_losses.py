@@ -75,6 +75,30 @@ def check_learns(tally, folder):
     tally.expect(not leftovers(folder) and not list(folder.glob("*.teacher*")), "files are left")
 
 
+def check_vectors(tally, folder):
+    """A teacher's vectors from a file are those that its process makes."""
+    texts = folder / "texts.txt"
+    texts.write_text("".join(row[0] + "\n" for row in labelled(40)))
+    vectors = folder / "teacher.npy"
+    expect_exit(tally, run("encode", MPNET, "-i", texts, "-o", vectors, "--device", "cpu", "-q"), 0)
+    found = set()
+    for teacher in (MPNET, vectors):
+        done = train(BERT, folder / "out", "-i", texts, "--loss", "distill", "--force", "--teacher",
+                     teacher, "-q")
+        if expect_exit(tally, done, 0, what=str(teacher)):
+            found.add(weights(folder / "out"))
+    tally.expect(len(found) == 1, "other bits from a file of the same vectors")
+    with texts.open("a") as file:
+        file.write("one more\n")
+    done = train(BERT, folder / "none", "-i", texts, "--loss", "distill", "--teacher", vectors)
+    expect_exit(tally, done, 65, "40 vectors", "41 texts")
+    broken = folder / "broken.npy"
+    broken.write_bytes(vectors.read_bytes()[:-4])
+    done = train(BERT, folder / "none", "-i", texts, "--loss", "distill", "--teacher", broken)
+    expect_exit(tally, done, 65, "shorter")
+    tally.expect(not (folder / "none").exists(), "something was written")
+
+
 def check_memory(tally, folder):
     """Plans hold for the losses that take memory of their own, and for the teacher's process."""
     rows = labelled(3000)
@@ -230,7 +254,7 @@ def main():
     """All of it, in a folder of its own."""
     tally = program.Tally()
     if ready(tally):
-        for check in (check_learns, check_memory, check_accumulate, check_best,
+        for check in (check_learns, check_vectors, check_memory, check_accumulate, check_best,
                       check_tensorboard):
             with tempfile.TemporaryDirectory(prefix="embound-train-") as name:
                 check(tally, pathlib.Path(name))
