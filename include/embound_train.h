@@ -21,8 +21,9 @@ typedef enum emb_loss_kind {
     /* a text and its class: the same for the farthest text of its class in the batch, and the
      * nearest of another; texts that lack one of the two do not count */
     EMB_LOSS_BATCH_HARD = 4,
-    /* any texts and a teacher's vectors: (cosine - teacher's cosine)^2, the mean over all pairs of
-     * texts in the batch, so that the teacher's vectors may be of any width */
+    /* any texts and a teacher's vectors, which may be of any width: (cosine - teacher's cosine)^2,
+     * the mean over pairs of texts of one example, if it has several, and that over all other pairs
+     * of the batch */
     EMB_LOSS_DISTILL = 5
 } emb_loss_kind;
 

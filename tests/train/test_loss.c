@@ -231,12 +231,13 @@ static double teacher_cosine(const plain *p, const float *teacher, uint32_t a, u
 }
 
 static double plain_distill(plain *p, const float *teacher) {
-    uint32_t rows = p->c->examples * p->c->columns;
-    double loss = 0, weight = 1.0 / rows / (rows - 1.0);
+    uint32_t n = p->c->examples, rows = n * p->c->columns;
+    double loss = 0, inside = rows * (p->c->columns - 1.0), others = rows * (rows - 1.0) - inside;
     for (uint32_t i = 0; i < rows; i++) {
         for (uint32_t j = 0; j < rows; j++) {
             if (i == j) continue;
             double away = cosine(p, i, j) - teacher_cosine(p, teacher, i, j);
+            double weight = 1 / (i % n == j % n ? inside : others);
             loss += weight * away * away;
             add_gradient(p, i, j, 2 * weight * away);
         }

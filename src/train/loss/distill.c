@@ -1,5 +1,6 @@
 /* distill.c - the cosines of a batch's texts are to be a teacher's (relational distillation, Park
- * et al. 2019): all pairs, a tile of them at a time.
+ * et al. 2019): all pairs, a tile of them at a time. Texts of one example are related, and almost
+ * all others are not: the mean over pairs inside examples counts as much as that over all others.
  *
  * One pass: each pair is looked at from both of its texts, by threads that each take texts, so that
  * no two threads add to the same row.
@@ -11,23 +12,26 @@
 
 typedef struct distillation {
     const emb_loss_room *room;
-    uint32_t rows, teacher_width;
-    float weight; /* of a pair, looked at from one side */
+    uint32_t rows, examples, teacher_width;
+    float inside, others; /* weights of a pair, looked at from one side */
     float *d;
 } distillation;
 
-/* Turns a tile's cosines into how far they are from the teacher's, adding up the squares. */
+/* Turns a tile's cosines into the gradient by them, and adds up the losses. */
 static void compare(const distillation *x, const emb_loss_tile *t, const float *wanted) {
     for (uint32_t i = 0; i < t->rows; i++) {
         float *row = t->scores + (size_t)i * EMB_LOSS_COLUMNS;
         const float *right = wanted + (size_t)i * EMB_LOSS_COLUMNS;
+        uint32_t a = t->row + i, example = a % x->examples;
         double sum = 0;
         for (uint32_t j = 0; j < t->columns; j++) {
-            float away = t->row + i == t->column + j ? 0 : row[j] - right[j];
-            sum += (double)away * away;
-            row[j] = 4 * x->weight * away; /* twice for the square, and for both sides */
+            uint32_t b = t->column + j;
+            float weight = b % x->examples == example ? x->inside : x->others;
+            float away = a == b ? 0 : row[j] - right[j];
+            sum += (double)weight * away * away;
+            row[j] = 4 * weight * away; /* twice for the square, and for both sides */
         }
-        x->room->losses[t->row + i] += (float)sum;
+        x->room->losses[a] += (float)sum;
     }
 }
 
@@ -71,10 +75,16 @@ static void rows_part(void *user, uint32_t index, uint32_t count) {
 double emb_loss_distill(emb_loss_room *room, const emb_train_loss *loss,
                         const emb_loss_batch *batch, float *d) {
     uint32_t rows = batch->examples * batch->columns;
-    double pairs = (double)rows * (rows - 1.0), sum = 0;
-    if (rows < 2) return 0;
-    distillation x = {room, rows, loss->teacher_width, (float)(1 / pairs), d};
+    double sum = 0, inside = (double)rows * (batch->columns - 1.0);
+    double others = (double)rows * (rows - 1.0) - inside;
+    distillation x = {.room = room,
+                      .rows = rows,
+                      .examples = batch->examples,
+                      .teacher_width = loss->teacher_width,
+                      .inside = inside > 0 ? (float)(1 / inside) : 0,
+                      .others = others > 0 ? (float)(1 / others) : 0,
+                      .d = d};
     emb_team_run(room->team, rows_part, &x);
     for (uint32_t i = 0; i < rows; i++) sum += room->losses[i];
-    return sum / pairs;
+    return sum;
 }

@@ -92,7 +92,8 @@ double emb_loss_triplet(const emb_loss_room *room, const emb_train_loss *loss,
 double emb_loss_batch_hard(emb_loss_room *room, const emb_train_loss *loss,
                            const emb_loss_batch *batch, const float *points, float *d);
 
-/* The mean over pairs of texts of (cosine - cosine of room->teacher)^2. */
+/* The mean over pairs of texts of one example of (cosine - cosine of room->teacher)^2, if it has
+ * several, and that over all other pairs. */
 double emb_loss_distill(emb_loss_room *room, const emb_train_loss *loss,
                         const emb_loss_batch *batch, float *d);
 
