@@ -81,6 +81,9 @@ static emb_status sort_classes(emb_train_job *job, emb_error *error) {
         return emb_app_fail(error, EMB_BAD_FILE,
                             "%.*s: all texts have the same label: give some with another",
                             EMB_APP_CUT(path, 150));
+    if (job->classes.classes > 1u << 24) /* their numbers are floats of the trainer */
+        return emb_app_fail(error, EMB_BAD_FILE, "%.*s: more than %u labels",
+                            EMB_APP_CUT(path, 150), 1u << 24);
     if (job->classes.pairs == 0)
         return emb_app_fail(error, EMB_BAD_FILE,
                             "%.*s: no two texts have the same label, and this loss compares those",

@@ -9,12 +9,13 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import tempfile
 import time
 
-from common import BERT, expect_exit, leftovers, program, read_jsonl, ready, run
+from common import BERT, MPNET, expect_exit, leftovers, program, read_jsonl, ready, run
 from test_train import groups, pairs, train, weights, write, write_jsonl
 
 SCORED = ["score", "sentence1", "sentence2"]
@@ -200,12 +201,32 @@ def check_full_disk(tally, folder, source):
     tally.expect(code == 130 and first == int(kept[1]) + 1, f"{first} after {kept[1]}: {words}")
 
 
+def check_teacher(tally, folder, source):
+    """A signal to the parent ends the teacher's process, too, and nothing is left."""
+    texts = folder / "texts.txt"
+    texts.write_text("".join(f"{row[0]} {i}\n" for i, row in enumerate(groups(2000, 2) * 20)))
+    command = [str(program.PROGRAM), "train", str(BERT), "-i", str(texts), "-o",
+               str(folder / "out"), "--loss", "distill", "--teacher", str(MPNET), "--steps",
+               "10000000", "-q"]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(0.2)
+        code, words = ended(child, number)
+        early = "no output was written" in words
+        tally.expect(code == 128 + number and early != (folder / "out").exists(),
+                     f"exit {code}: {words}")
+        if (folder / "out").exists():  # the teacher was done already
+            shutil.rmtree(folder / "out")
+    tally.expect(sorted(p.name for p in folder.iterdir()) == [source.name, texts.name],
+                 f"left: {list(folder.iterdir())}")
+
+
 def main():
     """All of it, in a folder of its own."""
     tally = program.Tally()
     if ready(tally):
         for check in (check_place, check_paths, check_refused, check_data, check_not_finite,
-                      check_full_disk):
+                      check_full_disk, check_teacher):
             with tempfile.TemporaryDirectory(prefix="embound-train-") as name:
                 folder = pathlib.Path(name)
                 if check is check_data:
