@@ -31,14 +31,23 @@ _PLACES = {
     "encode_column": "_frames",
     "find_model": "_hub",
     "pull": "_hub",
+    "train": "_train",
+    "TrainingResult": "_train",
+    "SentenceTransformerTrainer": "_trainer",
+    "SentenceTransformerTrainingArguments": "_training_arguments",
+    **dict.fromkeys((
+        "EarlyStoppingCallback", "TrainerCallback", "TrainerControl", "TrainerState"),
+        "_callbacks"),
+    "TrainingPlan": "_plan",
     "Rows": "_core",
     "DeviceRows": "_core",
     **dict.fromkeys((
         "ArgumentError", "BudgetError", "DeviceError", "DeviceWarning", "EmboundError",
         "EmboundWarning", "InternalError", "InputOutputError", "ModelError", "ModelNotFoundError",
-        "OutOfMemoryError", "TextError", "TruncationWarning", "UnsupportedError"), "_errors"),
+        "NotFiniteError", "OutOfMemoryError", "TextError", "TruncationWarning",
+        "UnsupportedError"), "_errors"),
 }
-_MODULES = ("util", "quantization", "integrations")
+_MODULES = ("util", "losses", "quantization", "integrations")
 
 __all__ = ["__version__", *_PLACES, *_MODULES]
 

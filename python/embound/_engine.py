@@ -10,8 +10,9 @@ import sys
 from typing import Any
 
 from . import _core, _settings
-from ._errors import ArgumentError, EmboundWarning, TruncationWarning, UnsupportedError, warn
-from ._inputs import progress_bar, read_inputs
+from ._errors import (
+    ArgumentError, BudgetError, EmboundWarning, TruncationWarning, UnsupportedError, warn)
+from ._inputs import list_inputs, progress_bar, read_inputs
 from ._virtual import VirtualSubclass
 
 
@@ -22,6 +23,7 @@ class EngineModel(VirtualSubclass):
     prompts: dict[str, str]
     default_prompt_name: str | None
     truncate_dim: int | None
+    _trainer: _core.Trainer | None = None  # that trains the model just now: its parameters count
 
     def _attach(self, path: str, limits: _settings.Limits) -> None:
         """Opens the model's files, and plans."""
@@ -47,6 +49,22 @@ class EngineModel(VirtualSubclass):
             self._planned = self._core.plan()
             warn("float16 is computed on GPUs alone: this CPU computes in bf16, in as many bytes; "
                  "dtype='f32' is exact", EmboundWarning)
+
+    def _adopt(self, path: str) -> None:
+        """Goes on with other files of the same model: trained ones. Where the memory has no room
+        for an engine now, that is said at its first use."""
+        self._path = path
+        self._core = _core.Engine(path)
+        self._opens = 0
+        try:
+            self._configure()
+        except BudgetError:
+            pass
+
+    def _need_engine(self) -> None:
+        """For what a trainer cannot compute."""
+        if self._trainer is not None:
+            raise UnsupportedError("while it is trained, a model gives vectors of texts alone")
 
     def _plan_now(self) -> dict[str, Any]:
         """Of the open engine, else for this process as it is."""
@@ -98,6 +116,10 @@ class EngineModel(VirtualSubclass):
         if truncate_dim is None:
             truncate_dim = self.truncate_dim
         dim = -1 if truncate_dim is None else _settings.kept_dim(self._dim, truncate_dim)
+        if self._trainer is not None:
+            one = isinstance(inputs, str)
+            return self._trainer.encode(inputs if one else list_inputs(inputs), prompt, dim,
+                                        normalize)
         column: tuple[Any, Any, Any] | None = None
         if not isinstance(inputs, (str, list)):
             inputs, column = read_inputs(inputs)

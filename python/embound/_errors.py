@@ -13,7 +13,8 @@ from . import _core
 __all__ = [
     "ArgumentError", "BudgetError", "DeviceError", "DeviceWarning", "EmboundError",
     "EmboundWarning",
-    "InternalError", "InputOutputError", "ModelError", "ModelNotFoundError", "OutOfMemoryError",
+    "InternalError", "InputOutputError", "ModelError", "ModelNotFoundError", "NotFiniteError",
+    "OutOfMemoryError",
     "TextError", "TruncationWarning", "UnsupportedError",
 ]
 
@@ -85,6 +86,10 @@ class InputOutputError(EmboundError, OSError):
 
 class DeviceError(EmboundError, RuntimeError):
     """A device is missing or failed, or CUDA is used after fork."""
+
+
+class NotFiniteError(EmboundError, ArithmeticError):
+    """A loss or a gradient of a training is not a finite number; the step changed nothing."""
 
 
 class InternalError(EmboundError, RuntimeError):

@@ -33,6 +33,14 @@ def read_inputs(inputs: Any) -> tuple[Any, tuple[Any, Any, Any] | None]:
                         "or a column of strings is needed")
 
 
+def list_inputs(inputs: Any) -> list[Any]:
+    """The same as a list, also of one str or an Arrow column."""
+    if isinstance(inputs, (str, list)):
+        return [inputs] if isinstance(inputs, str) else inputs
+    items = read_inputs(inputs)[0]
+    return list(items.to_pylist() if hasattr(items, "to_pylist") else items)
+
+
 def _holds_objects(inputs: Any) -> bool:
     """Whether a Series is one of str as Python has them: Arrow would copy every text."""
     kind = getattr(inputs, "dtype", None)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NoReturn, overload
 
 from . import _core, _results, _settings
+from ._checkpoints import copy_model
 from ._engine import EngineModel
 from ._errors import ArgumentError, UnsupportedError
 from ._hub import resolve_model
@@ -26,7 +27,7 @@ _OUTPUTS = ("sentence_embedding", "token_embeddings", None)
 
 # What a copy creates anew; it takes over all else, including attributes that the user has set.
 _MADE_ANEW = frozenset(("_path", "_limits", "_asarray", "_core", "_opens", "_info", "_dim",
-                        "_planned"))
+                        "_planned", "_trainer"))
 
 _OUR_WAY = {
     "tokenizer": "model.tokenize(texts) gives token ids, long='chunk' encodes texts of any length",
@@ -430,7 +431,7 @@ class SentenceTransformer(EngineModel):
         return self.to(dtype="f32")
 
     def eval(self) -> SentenceTransformer:
-        """Does nothing: embound never trains here."""
+        """Does nothing: only a trainer trains."""
         return self
 
     def train(self, mode: bool = True) -> SentenceTransformer:
@@ -492,6 +493,18 @@ class SentenceTransformer(EngineModel):
 
         _pool.stop(pool)
 
+    # ---- files ---------------------------------------------------------------------------------
+
+    def save_pretrained(self, path: str, *arguments: Any, **options: Any) -> None:
+        """Copies the model's files into a directory, which is made: after a training the trained
+        ones. What was set on this object is not in them."""
+        if not os.path.isdir(self._path):
+            raise UnsupportedError(f"the model is the file {self._path}: copy it yourself")
+        if os.path.realpath(path) != os.path.realpath(self._path):
+            copy_model(self._path, path)
+
+    save = save_pretrained
+
     # ---- what is refused -----------------------------------------------------------------------
 
     @staticmethod
@@ -500,15 +513,13 @@ class SentenceTransformer(EngineModel):
         return SentenceTransformer(input_path)
 
     def fit(self, *arguments: Any, **options: Any) -> NoReturn:
-        """Refused: train with sentence-transformers, then open the saved directory here."""
-        raise UnsupportedError("embound does not train from Python: train with "
-                               "sentence-transformers, save, and open the directory here")
+        """Refused: ``embound.train`` and ``embound.SentenceTransformerTrainer`` train."""
+        raise UnsupportedError("the model does not train itself: use embound.train(model, dataset, "
+                               "...) or embound.SentenceTransformerTrainer")
 
-    def save(self, *arguments: Any, **options: Any) -> NoReturn:
-        """Refused: the model's files are where they were."""
-        raise UnsupportedError(f"embound changes no model: its files are in {self._path}")
-
-    save_pretrained = push_to_hub = save
+    def push_to_hub(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Refused: nothing is uploaded."""
+        raise UnsupportedError(f"embound uploads nothing: the model's files are in {self._path}")
 
     def __getattr__(self, name: str) -> Any:
         # only for what is not there; the interpreter's own questions get a plain answer

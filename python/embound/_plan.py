@@ -43,10 +43,7 @@ class Plan(Mapping[str, Any]):
             f"{self['device']}, {self['dtype']}, {self['isa']}: {self['rung']}; {self['lanes']} "
             f"lanes, {self['tokens_per_tile']} tokens per tile, at most {self['max_tokens']} "
             f"tokens per text ({self['long']})"]
-        for region in self["regions"]:
-            lines.append(f"{region['kind']:<34}{format_size(region['bytes']):>16}")
-            lines += [f"  {_ITEM_NAMES.get(name, name):<32}{format_size(size):>16}"
-                      for name, size in region["items"]]
+        lines += self._items()
         lines.append(self._total("the whole process", "host"))
         if self["device_bytes"]:
             lines.append(self._total("on each GPU" if len(self["devices"]) > 1 else "on the GPU",
@@ -59,12 +56,40 @@ class Plan(Mapping[str, Any]):
             lines.append(f"not on a GPU: {self['device_reason']}")
         return "\n".join(lines)
 
+    def _items(self) -> list[str]:
+        lines = []
+        for region in self["regions"]:
+            lines.append(f"{region['kind']:<34}{format_size(region['bytes']):>16}")
+            lines += [f"  {_ITEM_NAMES.get(name, name):<32}{format_size(size):>16}"
+                      for name, size in region["items"]]
+        return lines
+
     def _total(self, what: str, kind: str) -> str:
         stated = self[f"{kind}_bytes_max"]
         return (f"{what:<34}{format_size(self[f'{kind}_bytes']):>16}"
                 f"  (budget {format_size(stated) if stated else 'none'}, smallest "
                 f"{format_size(self[f'{kind}_bytes_min'])}, full speed "
                 f"{format_size(self[f'{kind}_bytes_knee'])})")
+
+
+class TrainingPlan(Plan):
+    """What a training takes, item by item, in one allocation: ``plan["host_bytes"]`` (the whole
+    process), ``plan["host_bytes_min"]``, ``plan["tokens_per_tile"]``, ``plan["tiles_kept"]`` (whose
+    activations wait for the loss; others are computed again), ``plan["regions"]``."""
+
+    def __repr__(self) -> str:
+        return (f"TrainingPlan(tokens_per_tile={self['tokens_per_tile']}, "
+                f"tiles_kept={self['tiles_kept']}, host_bytes={self['host_bytes']})")
+
+    def __str__(self) -> str:
+        lines = [f"training: {self['threads']} threads, {self['tokens_per_tile']} tokens per tile, "
+                 f"{self['tiles_kept']} tiles kept"]
+        lines += self._items()
+        stated = self["host_bytes_max"]
+        lines.append(f"{'the whole process':<34}{format_size(self['host_bytes']):>16}"
+                     f"  (budget {format_size(stated) if stated else 'none'}, smallest "
+                     f"{format_size(self['host_bytes_min'])})")
+        return "\n".join(lines)
 
 
 class Traced(Protocol):

@@ -286,6 +286,19 @@ def read_model_options(directory: str) -> dict[str, Any]:
     return options
 
 
+def read_config(directory: str) -> dict[str, Any]:
+    """The encoder's config.json, in the directory or in the first module's folder."""
+    path = os.path.join(directory, "config.json")
+    try:
+        if not os.path.isfile(path):
+            with open(os.path.join(directory, "modules.json"), encoding="utf-8") as file:
+                path = os.path.join(directory, json.load(file)[0]["path"], "config.json")
+        with open(path, encoding="utf-8") as file:
+            return dict(json.load(file))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
 def merge_prompts(given: dict[str, str] | None, saved: dict[str, Any]) -> dict[str, str]:
     """The user's prompts, then the model's, then empty ones for 'query' and 'document'."""
     if given is not None and not (isinstance(given, dict) and all(

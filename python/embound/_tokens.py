@@ -9,21 +9,14 @@ from typing import Any
 from . import _settings
 from ._engine import EngineModel, warn_of_cut
 from ._errors import TextError, UnsupportedError
-from ._inputs import read_inputs
+from ._inputs import list_inputs
 from ._similarity import unit
-
-
-def _listed(texts: Any) -> list[Any]:
-    if isinstance(texts, (str, list)):
-        return [texts] if isinstance(texts, str) else texts
-    items = read_inputs(texts)[0]
-    return items.to_pylist() if hasattr(items, "to_pylist") else list(items)
 
 
 def _ids(model: EngineModel, texts: Any, prompt: str | None) -> list[Any]:
     import numpy
 
-    items = _listed(texts)
+    items = list_inputs(texts)
     for i, text in enumerate(items):
         if not isinstance(text, str):
             raise TextError(f"text {i} is of type {type(text).__name__}; only str can be "
@@ -106,7 +99,8 @@ def encode(model: EngineModel, inputs: Any, prompt: str | None, output_value: st
 
     torch = _settings.need_torch("vectors of tokens")
     single = isinstance(inputs, str)
-    texts = _listed(inputs)
+    texts = list_inputs(inputs)
+    model._need_engine()
     rows, cut, dropped = model._core.encode_tokens(texts, prompt)
     if cut:
         warn_of_cut(cut, dropped, model.max_seq_length)

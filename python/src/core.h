@@ -1,6 +1,7 @@
-/* core.h - what the files of embound._core share: engines, rows, texts, and the raising of errors.
+/* core.h - what the files of embound._core share: engines, trainers, rows, texts, and the raising
+ * of errors.
  *
- * Limited API of CPython 3.11. Only public declarations of embound.h are used.
+ * Limited API of CPython 3.11. Only public declarations are used.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #ifndef EMB_PYTHON_CORE_H
@@ -132,6 +133,12 @@ typedef struct emb_python_texts {
 int emb_python_texts_fill(emb_python_texts *texts);
 void emb_python_texts_release(emb_python_texts *texts);
 
+/* A str as UTF-8: a new object that owns the bytes. NULL with an exception. */
+PyObject *emb_python_utf8(PyObject *text, const char **data, size_t *length);
+
+/* Raises that this is no str; index: its place among the texts. Gives NULL. */
+PyObject *emb_python_refuse_item(PyObject *item, int64_t index);
+
 /* The next characters of a str from *at on, which moves, as UTF-8: a new object that owns the
  * bytes, however long the str is a small one. NULL with an exception. */
 PyObject *emb_python_slice(PyObject *text, Py_ssize_t *at, const char **data, size_t *length);
@@ -221,6 +228,15 @@ emb_status emb_python_account_claim(const emb_python_engine *self, uint64_t byte
 
 int emb_python_engine_register(PyObject *module);
 
+/* Whether this is an Engine. */
+bool emb_python_engine_check(PyObject *object);
+
+/* Measuring the process, planning for it and taking the memory are one step, as each engine and
+ * trainer sees what the one before has taken. Joined after an engine's own turn; -1 with an
+ * exception. */
+int emb_python_opening_enter(void);
+void emb_python_opening_leave(void);
+
 /* Waits for this caller's turn, with the GIL released meanwhile; -1 with an exception (signals).
  * In a child of fork the queue and the engine begin anew. */
 int emb_python_engine_enter(emb_python_engine *self);
@@ -251,5 +267,9 @@ PyObject *emb_python_encode(PyObject *self, PyObject *const *arguments, Py_ssize
 PyObject *emb_python_encode_tokens(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 PyObject *emb_python_encode_column(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 PyObject *emb_python_tokenize(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
+
+/* ---- trainers (trainer.c) -------------------------------------------------------------------- */
+
+int emb_python_trainer_register(PyObject *module);
 
 #endif

@@ -53,7 +53,7 @@ static const char *region_name(emb_region_kind kind) {
     return kind == EMB_REGION_HOST ? "host" : kind == EMB_REGION_PINNED ? "pinned" : "device";
 }
 
-static PyObject *describe_region(const emb_region *region) {
+PyObject *emb_python_describe_region(const emb_region *region) {
     PyObject *items = PyList_New((Py_ssize_t)region->items_count);
     for (uint32_t i = 0; items && i < region->items_count; i++) {
         PyObject *item = Py_BuildValue("(sK)", region->items[i].name,
@@ -69,7 +69,7 @@ static PyObject *describe_region(const emb_region *region) {
 static PyObject *describe_regions(const emb_plan *plan) {
     PyObject *regions = PyList_New((Py_ssize_t)plan->regions_count);
     for (uint32_t i = 0; regions && i < plan->regions_count; i++) {
-        PyObject *region = describe_region(&plan->regions[i]);
+        PyObject *region = emb_python_describe_region(&plan->regions[i]);
         if (!region || PyList_SetItem(regions, (Py_ssize_t)i, region) != 0) Py_CLEAR(regions);
     }
     return regions;

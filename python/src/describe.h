@@ -8,6 +8,7 @@
 
 /* Each gives a new dict, or NULL with an exception. */
 PyObject *emb_python_describe_plan(const emb_plan *plan);
+PyObject *emb_python_describe_region(const emb_region *region);
 PyObject *emb_python_describe_stats(const emb_engine_stats_t *stats, bool open,
                                     const emb_python_engine *engine);
 PyObject *emb_python_describe_model(const emb_model_info *info, const emb_specials *specials);

@@ -99,13 +99,15 @@ static void leave_queue(emb_python_queue *queue) {
     pthread_mutex_unlock(&queue->mutex);
 }
 
-/* Of all engines: measuring the process, planning for it and opening are one step, as each sees
- * what the one before has taken. Joined after an engine's own. */
-static emb_python_queue opening;
+static emb_python_queue opening; /* of all engines and trainers */
 
-static int enter_opening(void) {
+int emb_python_opening_enter(void) {
     if (opening.process != getpid()) begin_queue(&opening); /* the first, or a child of fork */
     return join_queue(&opening);
+}
+
+void emb_python_opening_leave(void) {
+    leave_queue(&opening);
 }
 
 static bool is_open_here(const emb_python_engine *self) {
@@ -241,7 +243,7 @@ static int open_planned(emb_python_engine *self, emb_status status, emb_error *e
 int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output) {
     if (self->limits.output != output) emb_python_engine_discard(self);
     if (self->engine) return 0;
-    if (enter_opening() != 0) return -1;
+    if (emb_python_opening_enter() != 0) return -1;
     self->limits.output = output;
 #ifdef __GLIBC__
     malloc_trim(0); /* pages that rows have left behind are not the process's any more */
@@ -250,7 +252,7 @@ int emb_python_engine_ready(emb_python_engine *self, emb_output_kind output) {
     emb_error error = {0};
     emb_status status = make_plan(&self->plan, &self->machine, self, &error);
     int opened = open_planned(self, status, &error);
-    leave_queue(&opening);
+    emb_python_opening_leave();
     return opened;
 }
 
@@ -277,9 +279,9 @@ static int make_room(emb_python_engine *self, uint64_t bytes, emb_error *error) 
 }
 
 int emb_python_engine_make_room(emb_python_engine *self, uint64_t bytes, emb_error *error) {
-    if (enter_opening() != 0) return -2;
+    if (emb_python_opening_enter() != 0) return -2;
     int status = make_room(self, bytes, error);
-    leave_queue(&opening);
+    emb_python_opening_leave();
     return status;
 }
 
@@ -349,9 +351,9 @@ static int plan_now(emb_plan *plan, emb_python_engine *self) {
     emb_status status = EMB_OK;
     int entered = 0;
     *plan = self->plan; /* another caller may have opened it */
-    if (!self->engine && (entered = enter_opening()) == 0) {
+    if (!self->engine && (entered = emb_python_opening_enter()) == 0) {
         status = make_plan(plan, &machine, self, &error);
-        leave_queue(&opening);
+        emb_python_opening_leave();
     }
     emb_python_engine_leave(self);
     if (status != EMB_OK) emb_python_raise_device(self->device_by, status, &error);
@@ -521,10 +523,13 @@ static PyType_Spec engine_spec = {
     .slots = engine_slots,
 };
 
+static PyObject *engine_type; /* of the process, kept for good */
+
+bool emb_python_engine_check(PyObject *object) {
+    return PyObject_IsInstance(object, engine_type) == 1;
+}
+
 int emb_python_engine_register(PyObject *module) {
-    PyObject *type = PyType_FromModuleAndSpec(module, &engine_spec, NULL);
-    if (!type) return -1;
-    int status = PyModule_AddObjectRef(module, "Engine", type);
-    Py_DECREF(type);
-    return status;
+    engine_type = PyType_FromModuleAndSpec(module, &engine_spec, NULL);
+    return engine_type ? PyModule_AddObjectRef(module, "Engine", engine_type) : -1;
 }

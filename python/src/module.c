@@ -45,7 +45,9 @@ PyObject *emb_python_refuse(emb_status status, uint64_t number, const char *form
 }
 
 static int fill_module(PyObject *module) {
-    if (emb_python_rows_register(module) != 0 || emb_python_engine_register(module) != 0) return -1;
+    if (emb_python_rows_register(module) != 0 || emb_python_engine_register(module) != 0 ||
+        emb_python_trainer_register(module) != 0)
+        return -1;
     if (PyModule_AddStringConstant(module, "advice_cpu", EMB_ADVICE_CPU) != 0) return -1;
     return PyModule_AddStringConstant(module, "version", emb_version());
 }

@@ -12,30 +12,35 @@ void emb_python_texts_release(emb_python_texts *texts) {
     texts->slices = texts->pieces_count = 0;
 }
 
-PyObject *emb_python_slice(PyObject *text, Py_ssize_t *at, const char **data, size_t *length) {
-    Py_ssize_t total = PyUnicode_GetLength(text), end = *at + EMB_SLICE_CHARACTERS;
-    if (end > total) end = total;
-    PyObject *slice =
-        *at == 0 && end == total ? Py_NewRef(text) : PyUnicode_Substring(text, *at, end);
-    PyObject *bytes = slice ? PyUnicode_AsUTF8String(slice) : NULL;
-    if (slice && !bytes && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
+PyObject *emb_python_utf8(PyObject *text, const char **data, size_t *length) {
+    PyObject *bytes = PyUnicode_AsUTF8String(text);
+    if (!bytes && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
         PyErr_Clear(); /* half of a surrogate pair: as U+FFFD, like other broken bytes */
         if (PyErr_WarnEx(PyExc_UnicodeWarning,
                          "a text holds half of a surrogate pair, which no UTF-8 has: it is read as "
                          "U+FFFD",
                          1) == 0)
-            bytes = PyUnicode_AsEncodedString(slice, "utf-8", "surrogatepass");
+            bytes = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
     }
-    Py_XDECREF(slice);
     char *start;
     Py_ssize_t bytes_length;
     if (!bytes || PyBytes_AsStringAndSize(bytes, &start, &bytes_length) != 0) {
         Py_XDECREF(bytes);
         return NULL;
     }
-    *at = end;
     *data = start;
     *length = (size_t)bytes_length;
+    return bytes;
+}
+
+PyObject *emb_python_slice(PyObject *text, Py_ssize_t *at, const char **data, size_t *length) {
+    Py_ssize_t total = PyUnicode_GetLength(text), end = *at + EMB_SLICE_CHARACTERS;
+    if (end > total) end = total;
+    PyObject *slice =
+        *at == 0 && end == total ? Py_NewRef(text) : PyUnicode_Substring(text, *at, end);
+    PyObject *bytes = slice ? emb_python_utf8(slice, data, length) : NULL;
+    Py_XDECREF(slice);
+    if (bytes) *at = end;
     return bytes;
 }
 
@@ -47,14 +52,12 @@ static bool is_missing(PyObject *item) {
     return value != value;
 }
 
-static int refuse_item(PyObject *item, int64_t index) {
-    if (is_missing(item)) {
-        emb_python_refuse(EMB_BAD_TEXT, (uint64_t)index,
-                          "text %lld is %s; only str can be encoded: leave such rows out, or "
-                          "fill them",
-                          (long long)index, item == Py_None ? "None" : "missing (nan)");
-        return -1;
-    }
+PyObject *emb_python_refuse_item(PyObject *item, int64_t index) {
+    if (is_missing(item))
+        return emb_python_refuse(EMB_BAD_TEXT, (uint64_t)index,
+                                 "text %lld is %s; only str can be encoded: leave such rows out, "
+                                 "or fill them",
+                                 (long long)index, item == Py_None ? "None" : "missing (nan)");
     PyObject *type = PyObject_GetAttrString((PyObject *)Py_TYPE(item), "__name__");
     PyObject *name = type ? PyUnicode_AsUTF8String(type) : NULL;
     if (name)
@@ -66,7 +69,7 @@ static int refuse_item(PyObject *item, int64_t index) {
                                              : "");
     Py_XDECREF(name);
     Py_XDECREF(type);
-    return -1;
+    return NULL;
 }
 
 /* The next slice of the list's texts, held until the slab is released. */
@@ -74,7 +77,10 @@ static int take_str(emb_python_texts *texts, const char **data, size_t *length, 
     if (!texts->text) {
         PyObject *item = PyList_GetItem(texts->list, (Py_ssize_t)texts->next);
         if (!item) return -1;
-        if (!PyUnicode_Check(item)) return refuse_item(item, texts->next);
+        if (!PyUnicode_Check(item)) {
+            emb_python_refuse_item(item, texts->next);
+            return -1;
+        }
         texts->text = Py_NewRef(item);
         texts->at = 0;
     }
