@@ -99,6 +99,15 @@ def read_state(path: str) -> dict[str, Any]:
     return state
 
 
+def store_of(path: str) -> str:
+    """The file of a checkpoint that the trainer goes on from."""
+    name = os.path.join(path, STORE)
+    if not os.path.lexists(name):
+        raise ModelNotFoundError(f"{path}: it holds the model alone (save_only_model), and no "
+                                 "training can go on from that")
+    return name
+
+
 def rotate(directory: str, limit: int | None, best: str | None) -> None:
     """Removes the oldest beyond the limit; the best one stays, as the last does."""
     if limit is None:

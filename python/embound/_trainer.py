@@ -342,7 +342,7 @@ class SentenceTransformerTrainer:
             try:
                 kept = _checkpoints.read_state(path)
                 self._compare(path, kept["embound"])
-                mark = core.resume(os.path.join(path, _checkpoints.STORE))
+                mark = core.resume(_checkpoints.store_of(path))
                 break
             except ModelError as error:
                 if number == len(paths) - 1:
