@@ -79,17 +79,20 @@ class Trainer:
     """Trains the engine's model; options are members of emb_train_options. One thread at a time."""
 
     def __new__(cls, engine: Engine, /, *, loss: int = ..., scale: float = ...,
-                symmetric: int = ..., batch_examples: int, example_texts: int,
+                symmetric: int = ..., distance: int = ..., margin: float = ...,
+                teacher_width: int = ..., widths_count: int = ..., widths: Sequence[int] = ...,
+                width_weights: Sequence[float] = ..., batch_examples: int, example_texts: int,
                 max_length: int = ..., tokens_per_tile: int = ..., threads: int = ...,
                 dtype: int = ..., seed: int = ..., dropout: float = ...,
                 attention_dropout: float = ..., learning_rate: float, optimizer_bits: int = ...,
                 beta1: float = ..., beta2: float = ..., epsilon: float = ...,
-                weight_decay: float = ..., clip_norm: float = ..., schedule: int = ...,
+                weight_decay: float = ..., optimizer: int = ..., momentum: float = ...,
+                nesterov: int = ..., layer_decay: float = ..., accumulate: int = ..., clip_norm: float = ..., schedule: int = ...,
                 steps: int = ..., warmup_steps: int = ..., host_bytes_max: int = ...,
                 caller_bytes: int = ...) -> Trainer: ...
     @property
     def is_open(self) -> bool: ...
-    def step(self, texts: Sequence[str], labels: Sequence[float] | None,
+    def step(self, texts: Sequence[str], targets: Any,
              prompts: Sequence[str | None] | None, /) -> dict[str, Any]: ...
     def encode(self, texts: str | Sequence[str], prompt: str | None, dim: int, normalize: bool,
                /) -> Rows: ...

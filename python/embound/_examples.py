@@ -18,30 +18,35 @@ from ._example_files import read_file
 from .losses import Loss
 
 LABELS = ("label", "labels", "score", "scores")
-_FIRST = {False: ("anchor", "positive"), True: ("sentence1", "sentence2")}
+_FIRST = {None: ("anchor", "positive"), "score": ("sentence1", "sentence2"), "class": ("sentence",),
+          "teacher": ("sentence",)}
 _HINT = "leave such rows out, or fill them"
 
 
 class Examples:
-    """``columns`` texts each. ``labels``: [count] f32, or None. ``names``: of the texts."""
+    """``columns`` texts each, with these names. ``labels``: f32, ``label_size`` an example, or
+    None."""
 
     def __init__(self, texts: list[str], columns: int, labels: array[float] | None,
                  names: Sequence[str]) -> None:
         self.columns, self.labels, self.names = columns, labels, list(names)
         self.count = len(texts) // columns
+        self.label_size = 0 if labels is None else len(labels) // self.count
         self._texts = texts
 
     def of(self, row: int) -> list[str]:
         """The texts of an example."""
         return self._texts[row * self.columns:(row + 1) * self.columns]
 
-    def batch(self, rows: Iterable[int]) -> tuple[list[str], list[float] | None]:
+    def batch(self, rows: Iterable[int]) -> tuple[list[str], array[float] | None]:
         """Texts of those examples, one behind the other, and their labels."""
         texts: list[str] = []
+        labels, size = array("f"), self.label_size
         for row in rows:
             texts += self.of(row)
-        labels = self.labels
-        return texts, None if labels is None else [labels[row] for row in rows]
+            if self.labels is not None:
+                labels += self.labels[row * size:(row + 1) * size]
+        return texts, None if self.labels is None else labels
 
     def digest(self) -> int:
         """64 bits that differ where texts or labels do."""
@@ -71,7 +76,7 @@ def read_examples(dataset: Any, loss: Loss, columns: Sequence[str] | None = None
         raise ArgumentError(f"{what}=None: examples are needed")
     if isinstance(dataset, (str, os.PathLike)):
         path = os.fspath(dataset)
-        found = read_file(path, loss.kind.scored)
+        found = read_file(path, loss.kind.target == "score")
         return _from_rows(found.rows, found.names, loss, columns, found.place, strict=False)
     if isinstance(dataset, Mapping):
         raise ArgumentError(f"{what}: a {type(dataset).__name__} of data sets or columns: give "
@@ -114,36 +119,44 @@ def _names_of(dataset: Any) -> list[str] | None:
 def _choose(names: Sequence[str], loss: Loss, columns: Sequence[str] | None,
             strict: bool) -> tuple[list[str], str | None]:
     """The columns of the texts and of the label."""
-    scored = loss.kind.scored
+    kind = loss.kind
+    least, most = kind.texts
     if columns is not None:
-        wanted = list(columns)
-        missing = [name for name in wanted if name not in names]
-        if missing or len(set(wanted)) < len(wanted) or len(wanted) < (3 if scored else 2) or (
-                scored and len(wanted) > 3):
-            order = ("label, first text, second text" if scored
-                     else "the texts, anchor and positive first")
+        wanted, labels = list(columns), 0 if kind.target is None else 1
+        absent = [name for name in wanted if name not in names]
+        if absent or len(set(wanted)) < len(wanted) or not (
+                least <= len(wanted) - labels <= most):
+            order = ("the texts, anchor and positive first" if kind.target is None
+                     else f"the label, then {_how_many(loss)}")
             raise ArgumentError(f"columns={wanted}: state {order}, each once, of {list(names)}")
-        return (wanted[1:], wanted[0]) if scored else (wanted, None)
+        return (wanted[1:], wanted[0]) if labels else (wanted, None)
     label = next((name for name in names if name in LABELS), None)
     texts = [name for name in names if name not in LABELS]
-    first = _FIRST[scored]
+    first = _FIRST[kind.target]
     if all(name in names for name in first):
         usual = list(first)
-        if not scored:
+        if most > len(first):
             usual += [name for name in texts if name.startswith("negative")]
         rest = [name for name in texts if name not in usual]
-        if rest and strict:
+        if rest and strict and kind.target != "teacher":
             raise ArgumentError(f"columns {rest} beside {usual}: remove them, or name the "
                                 "texts to use with columns=")
-        texts = usual
-    if scored and label is None:
+        texts = texts if kind.target == "teacher" else usual
+    if kind.target is not None and label is None:
         raise ArgumentError(f"this loss needs a label, in a column named one of {LABELS}: there "
                             f"are {list(names)}")
-    if len(texts) < 2 or (scored and len(texts) != 2):
-        raise ArgumentError(
-            f"this loss takes {'two texts and a label' if scored else 'two texts or more'}: name "
-            f"them {', '.join(first)} or with columns=; there are {list(names)}")
-    return texts, label if scored else None
+    if not least <= len(texts) <= most:
+        raise ArgumentError(f"this loss takes {_how_many(loss)}: name them {', '.join(first)} or "
+                            f"with columns=; there are {list(names)}")
+    return texts, label if kind.target is not None else None
+
+
+def _how_many(loss: Loss) -> str:
+    """Texts of an example, and a label if it has one."""
+    least, most = loss.kind.texts
+    words = {1: "one text", 2: "two texts", 3: "three texts"}
+    return (words[least] + ("" if most == least else " or more")
+            + (" and a label" if loss.kind.target is not None else ""))
 
 
 def _values(column: Any) -> list[Any]:
@@ -181,7 +194,7 @@ def _from_rows(rows: list[Any], names: list[str], loss: Loss, columns: Sequence[
 def _from_tuples(rows: list[Any], loss: Loss, place: Callable[[int], str]) -> Examples:
     """Texts in their order; with a label it is the last. InputExamples have texts and a label."""
     groups: list[list[Any]] = []
-    labels: list[Any] | None = [] if loss.kind.scored else None
+    labels: list[Any] | None = None if loss.kind.target is None else []
     for number, row in enumerate(rows):
         if hasattr(row, "texts") and hasattr(row, "label"):
             group, label = list(row.texts), row.label
@@ -196,16 +209,14 @@ def _from_tuples(rows: list[Any], loss: Loss, place: Callable[[int], str]) -> Ex
         groups.append(group)
         if labels is not None:
             labels.append(label)
-    width = len(groups[0])
-    if width < 2 or (loss.kind.scored and width != 2):
-        raise TextError(f"{place(0)}: this loss takes "
-                        f"{'two texts and a label' if loss.kind.scored else 'two texts or more'}, "
-                        f"not {width} texts", 0)
+    width, (least, most) = len(groups[0]), loss.kind.texts
+    if not least <= width <= most:
+        raise TextError(f"{place(0)}: this loss takes {_how_many(loss)}, not {width} texts", 0)
     for number, texts in enumerate(groups):
         if len(texts) != width:
             raise TextError(f"{place(number)}: it has {len(texts)} texts, the first row {width}: "
                             "give all rows the same number", number)
-    names = [*_FIRST[loss.kind.scored], *(f"negative_{i}" for i in range(1, width - 1))]
+    names = [*_FIRST[loss.kind.target], *(f"negative_{i}" for i in range(1, width))]
     return _make(groups, labels, names[:width], loss, place)
 
 
@@ -230,28 +241,54 @@ def _make(groups: Sequence[Sequence[Any]], labels: list[Any] | None, names: list
         texts += group
     if not texts:
         raise ArgumentError("there is no example")
-    scores = None if labels is None else _scores(labels, loss, place)
-    examples = Examples(texts, len(names), scores, names)
+    found = None if labels is None else _labels(labels, len(names), loss, place)
+    examples = Examples(texts, len(names), found, names)
     if loss.kind.compares and examples.count < 2:
         raise ArgumentError("a single example, and this loss compares examples: give two or more")
     return examples
 
 
-def _scores(labels: list[Any], loss: Loss, place: Callable[[int], str]) -> array[float]:
-    scores = array("f")
+def _labels(labels: list[Any], columns: int, loss: Loss,
+            place: Callable[[int], str]) -> array[float]:
+    if loss.kind.target == "teacher":
+        return _vectors(labels, columns, place)
+    found = array("f")
+    limits = loss.kind.score_range
     for number, label in enumerate(labels):
         try:
-            score = float(label)
+            value = float(label)
         except (TypeError, ValueError):
             raise TextError(f"{place(number)}: the label {label!r} is not a number: {_HINT}",
                             number) from None
-        if not math.isfinite(score):
-            raise TextError(f"{place(number)}: the label is {score}: {_HINT}", number)
-        limits = loss.kind.score_range
-        if limits and not limits[0] <= score <= limits[1]:
+        if not math.isfinite(value):
+            raise TextError(f"{place(number)}: the label is {value}: {_HINT}", number)
+        if limits and not limits[0] <= value <= limits[1]:
             raise TextError(
-                f"{place(number)}: the label {score:g} is no cosine, from {limits[0]:g} to "
+                f"{place(number)}: the label {value:g} is no cosine, from {limits[0]:g} to "
                 f"{limits[1]:g}: divide all by the highest, or use CoSENTLoss, which takes any",
                 number)
-        scores.append(score)
-    return scores
+        if loss.kind.target == "class" and value != int(value):
+            raise TextError(f"{place(number)}: the label {value:g} is no class: number the classes "
+                            "0, 1, 2, ...", number)
+        found.append(value)
+    return found
+
+
+def _vectors(labels: list[Any], columns: int, place: Callable[[int], str]) -> array[float]:
+    """A teacher's vectors: of each row one, or one for each of its texts."""
+    import numpy
+
+    found = array("f")
+    for number, label in enumerate(labels):
+        try:
+            values = numpy.ascontiguousarray(label, dtype=numpy.float32)
+        except (TypeError, ValueError):
+            values = numpy.empty(0, numpy.float32)
+        if values.size == 0 or values.size % columns or (
+                found and values.size * number != len(found)):
+            raise TextError(f"{place(number)}: the label is no teacher's vector for each of its "
+                            f"{columns} texts, of as many values as those of the first row", number)
+        if not numpy.isfinite(values).all():
+            raise TextError(f"{place(number)}: a teacher's vector is not finite: {_HINT}", number)
+        found.frombytes(values.tobytes())
+    return found

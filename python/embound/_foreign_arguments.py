@@ -27,9 +27,6 @@ FOREIGN: Mapping[str, tuple[Any, str]] = {
     "optim_args": (None, "leave it out: AdamW's settings have arguments of their own"),
     "optim_target_modules": (None, "leave it out: all parameters are trained"),
     "learning_rate_mapping": (None, "leave it out: one learning rate is for all parameters"),
-    "gradient_accumulation_steps": (
-        1, "it is not the same as a larger batch for losses that compare the texts of one; "
-           f"{_BATCH}"),
     "auto_find_batch_size": (False, _BATCH),
     "average_tokens_across_devices": (True, _ONE),
     "label_smoothing_factor": (0.0, "leave it out: the losses here have no smoothing"),

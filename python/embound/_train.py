@@ -48,7 +48,8 @@ def train(model: Any, dataset: Any, loss: Any = "ranking", *, output: str | os.P
           epochs: float = 1, steps: int | None = None, batch_size: int = 32,
           learning_rate: float = 2e-5, schedule: str = "linear", warmup_ratio: float = 0.0,
           warmup_steps: int = 0, weight_decay: float = 0.0, max_grad_norm: float = 1.0,
-          optimizer: str = "adamw", bf16: bool = False, seed: int = 0, shuffle: bool = True,
+          optimizer: str = "adamw", momentum: float = 0.0, nesterov: bool = False,
+          layer_decay: float = 1.0, bf16: bool = False, seed: int = 0, shuffle: bool = True,
           no_duplicates: bool = False, dropout: float = 0.0, max_length: int | None = None,
           columns: list[str] | None = None, scale: float | None = None, symmetric: bool = False,
           prompts: Any = None, eval_dataset: Any = None, evaluator: Any = None,
@@ -66,13 +67,13 @@ def train(model: Any, dataset: Any, loss: Any = "ranking", *, output: str | os.P
         dataset: a list of tuples or dicts, a table of pandas, polars, pyarrow or datasets, or the
             path of a CSV, TSV or JSON Lines file. Columns: anchor, positive, and any negative...;
             or sentence1, sentence2 and score (or label); or those of ``columns``.
-        loss: ``"ranking"`` (in-batch negatives), ``"cosent"``, ``"cosine"``, or an object of
-            ``embound.losses`` or sentence_transformers.losses.
+        loss: ``"ranking"`` (in-batch negatives), ``"cosent"``, ``"cosine"``, ``"triplet"``,
+            ``"batch_hard"``, ``"distill"``, or of ``embound.losses`` or sentence-transformers.
         output: a directory, new or empty; with ``overwrite`` or ``resume`` an earlier training's.
         epochs, steps: times through the examples, or a number of steps.
         batch_size: examples of a step; a larger one takes little more memory.
         schedule: of the learning rate: ``"linear"``, ``"cosine"``, ``"constant_with_warmup"``.
-        optimizer: ``"adamw"``, or ``"adamw8"``, whose moments take a quarter of the memory.
+        optimizer: ``"adamw"``, ``"adamw8"`` (a quarter of the memory for moments), ``"sgd"``.
         bf16: products in bf16, all else in f32.
         dropout: share of activations and attention weights that a step leaves out.
         max_length: tokens of a text; None: the model's max_seq_length.
@@ -112,7 +113,8 @@ def _arguments(path: str, given: dict[str, Any]) -> SentenceTransformerTrainingA
     if given["eval_steps"] and not evaluates:
         raise ArgumentError("eval_steps needs eval_dataset or evaluator")
     same = ("learning_rate", "warmup_ratio", "warmup_steps", "weight_decay", "max_grad_norm",
-            "bf16", "seed", "dropout", "prompts", "memory", "caller_memory", "threads")
+            "bf16", "seed", "momentum", "nesterov", "layer_decay", "dropout", "prompts", "memory",
+            "caller_memory", "threads")
     return SentenceTransformerTrainingArguments(
         output_dir=path, num_train_epochs=given["epochs"],
         max_steps=-1 if given["steps"] is None else check_count(given["steps"], "steps"),

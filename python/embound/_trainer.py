@@ -116,8 +116,8 @@ class SentenceTransformerTrainer:
             args.seed if args.data_seed is None else args.data_seed,
             shuffles=args.train_sampling_strategy == "random", no_duplicates=args.no_duplicates,
             drop_last=args.dataloader_drop_last)
-        steps = (args.max_steps if args.max_steps > 0
-                 else math.ceil(args.num_train_epochs * batches.per_epoch))
+        steps = args.max_steps if args.max_steps > 0 else math.ceil(
+            args.num_train_epochs * batches.per_epoch / args.gradient_accumulation_steps)
         self._begin_state(steps, batches)
         try:
             core = self._open(self._options_of(steps, batches), resumed)
@@ -127,7 +127,9 @@ class SentenceTransformerTrainer:
             self._start = self._resume(core, resumed) if resumed else 0
             self._run(core, batches)
         except NotFiniteError as error:
-            raise NotFiniteError(f"{error}; {self._last_resort()}") from None
+            kept = _checkpoints.list_checkpoints(directory)
+            last = f"; the last checkpoint is {kept[-1]}" if kept else ""
+            raise NotFiniteError(f"{error}{last}") from None
         except KeyboardInterrupt as interrupt:
             self._keep(interrupt)
             raise
@@ -153,9 +155,11 @@ class SentenceTransformerTrainer:
         assert self._examples is not None
         args, model = self.args, self.model
         hidden, attention = _dropout_of(model._path, args)
+        examples = self._examples
+        teacher = examples.label_size // examples.columns if self.loss.name == "distill" else 0
         return {
-            **self.loss.options(), **args.optimizer_options(steps),
-            "batch_examples": batches.size, "example_texts": self._examples.columns,
+            **self.loss.options(), "teacher_width": teacher, **args.optimizer_options(steps),
+            "batch_examples": batches.size, "example_texts": examples.columns,
             "max_length": self._max_length or model.max_seq_length, "dtype": 2 if args.bf16 else 1,
             "seed": args.seed, "dropout": hidden, "attention_dropout": attention}
 
@@ -179,7 +183,7 @@ class SentenceTransformerTrainer:
 
     def _run(self, core: _core.Trainer, batches: Batches) -> None:
         args, state = self.args, self.state
-        for _ in range(self._start):
+        for _ in range(self._start * args.gradient_accumulation_steps):
             batches.take()
         goes_on = self._start > 0
         events = args.logging_dir or os.path.join(str(args.output_dir), "runs")
@@ -203,11 +207,11 @@ class SentenceTransformerTrainer:
         prompts = self._prompts_of(self._examples)
         begins = True
         while state.global_step < state.max_steps and not self.control.should_training_stop:
-            batch = batches.take()
             if begins:
                 self._call("on_epoch_begin")
             self._call("on_step_begin")
-            bar.step(self._take_step(core, batch, prompts, batches.per_epoch))
+            step, batch = self._take_step(core, batches, prompts)
+            bar.step(step)
             self._flow_of_step()
             self._call("on_step_end")
             self._log_evaluate_save(core)
@@ -220,20 +224,30 @@ class SentenceTransformerTrainer:
                 batch = batches.take()
             self.control.should_epoch_stop = False
 
-    def _take_step(self, core: _core.Trainer, batch: Batch, prompts: tuple[str | None, ...] | None,
-                   per_epoch: int) -> dict[str, Any]:
+    def _take_step(self, core: _core.Trainer, batches: Batches,
+                   prompts: tuple[str | None, ...] | None) -> tuple[dict[str, Any], Batch]:
+        """Gives the step, and its last batch; it ends an epoch if one of its batches does."""
         assert self._examples is not None and self._log is not None
-        texts, labels = self._examples.batch(batch.rows)
-        step = core.step(texts, labels, prompts)
+        calls: list[dict[str, Any]] = []
+        ends = False
+        while not calls or not calls[-1]["updated"]:
+            batch = batches.take()
+            ends = ends or batch.ends
+            calls.append(core.step(*self._examples.batch(batch.rows), prompts))
+        step = dict(calls[-1])
+        del step["updated"]
+        step["loss"] = sum(call["loss"] for call in calls) / len(calls)
+        for name in ("tokens", "truncated", "seconds"):
+            step[name] = sum(call[name] for call in calls)
         step["epoch"] = batch.epoch
         step["tokens_per_second"] = step["tokens"] / max(step["seconds"], 1e-9)
         step["host_bytes"] = core.stats()["host_bytes_now"]
         self.state.global_step = step["step"]
         self.state.num_input_tokens_seen += step["tokens"]
-        self.state.epoch = step["step"] / per_epoch
+        self.state.epoch = step["step"] * len(calls) / batches.per_epoch
         self.steps.add(step)
         self._log.line(step)
-        return step
+        return step, batch._replace(ends=ends)
 
     # ---- what follows a step -------------------------------------------------------------------
 
@@ -367,11 +381,6 @@ class SentenceTransformerTrainer:
         if kept.get("digest") != f"{self._digest:016x}":
             raise ArgumentError(f"{path}: is of other examples; state the same")
 
-    def _last_resort(self) -> str:
-        kept = _checkpoints.list_checkpoints(str(self.args.output_dir))
-        advice = "a lower learning_rate, or max_grad_norm=1, may help"
-        return f"the last checkpoint is {kept[-1]}; {advice}" if kept else advice
-
     def _keep(self, interrupt: KeyboardInterrupt) -> None:
         """After Ctrl-C: the parameters are those of the last step that was taken whole."""
         if self._core is None:
@@ -486,7 +495,8 @@ class SentenceTransformerTrainer:
             vectors = [numpy.asarray(self.model._rows(
                 texts[k::examples.columns], prompt, self.model._dim, False, False), dtype="f8")
                 for k, prompt in enumerate(prompts)]
-            total += len(rows) * self.loss.value(vectors, labels and numpy.array(labels, "f4"))
+            targets = None if labels is None else numpy.array(labels)
+            total += len(rows) * self.loss.value(vectors, targets)
             counted += len(rows)
         return total / counted if counted else math.nan
 

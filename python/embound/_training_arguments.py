@@ -17,8 +17,9 @@ from ._sizes import parse_size, whole
 
 _Arguments = TypeVar("_Arguments", bound=type)
 _INTERVALS = ("no", "steps", "epoch")
-_OPTIMIZERS = {"adamw": 32, "adamw_torch": 32, "adamw_torch_fused": 32, "adamw_hf": 32,
-               "adamw8": 8, "adamw_8bit": 8, "adamw_bnb_8bit": 8}
+# by name: kind, bits of its moments
+_OPTIMIZERS = {"adamw": (0, 32), "adamw_torch": (0, 32), "adamw_torch_fused": (0, 32),
+               "adamw8": (0, 8), "adamw_8bit": (0, 8), "adamw_bnb_8bit": (0, 8), "sgd": (1, 32)}
 _SCHEDULES = {"linear": 0, "cosine": 1, "constant_with_warmup": 2, "constant": 2}
 _SAMPLERS = ("batch_sampler", "no_duplicates", "no_duplicates_hashed")
 _ORDERS = ("random", "sequential")
@@ -56,8 +57,12 @@ class SentenceTransformerTrainingArguments:
 
     Args (those that differ, and those that are added):
         output_dir: the trained model, ``log.jsonl``, ``checkpoint-N`` and ``runs`` go there.
-        optim: ``"adamw_torch"``, ``"adamw_torch_fused"``, or with moments in 8 bits
-            ``"adamw_8bit"``, ``"adamw_bnb_8bit"``.
+        optim: ``"adamw_torch"``, ``"adamw_torch_fused"``, with moments in 8 bits ``"adamw_8bit"``,
+            ``"adamw_bnb_8bit"``; or ``"sgd"``, with ``momentum`` and ``nesterov``.
+        layer_decay: each layer's learning rate is that of the one behind it times this.
+        gradient_accumulation_steps: batches whose mean gradient makes a step. For losses that
+            compare the texts of a batch that is not the same as a larger batch, which needs little
+            more memory here: per_device_train_batch_size may be thousands.
         lr_scheduler_type: ``"linear"``, ``"cosine"``, ``"constant"``, ``"constant_with_warmup"``.
         warmup_steps: a number, or below 1 a share of all steps, as ``warmup_ratio``.
         logging_steps, eval_steps, save_steps: a number, or below 1 a share of all steps.
@@ -89,6 +94,7 @@ class SentenceTransformerTrainingArguments:
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0
+    gradient_accumulation_steps: int = 1
     bf16: bool = False
     seed: int = 42
     data_seed: int | None = None
@@ -118,6 +124,9 @@ class SentenceTransformerTrainingArguments:
     train_sampling_strategy: str = "random"
     batch_sampler: Any = "batch_sampler"
     prompts: Any = None
+    momentum: float = 0.0
+    nesterov: bool = False
+    layer_decay: float = 1.0
     dropout: float | None = None
     attention_dropout: float | None = None
     memory: int | str | None = None
@@ -164,7 +173,8 @@ class SentenceTransformerTrainingArguments:
                                    "each column")
 
     def _check_numbers(self) -> None:
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size",
+                     "gradient_accumulation_steps"):
             check_count(getattr(self, name), name)
         for name in ("threads", "save_total_limit"):
             if getattr(self, name) is not None:
@@ -178,19 +188,23 @@ class SentenceTransformerTrainingArguments:
                                 "as num_train_epochs makes")
         above = {"learning_rate": False, "num_train_epochs": self.max_steps > 0, "logging_steps": 0,
                  "save_steps": 0, "weight_decay": True, "max_grad_norm": True, "warmup_steps": True,
-                 "adam_epsilon": True, "eval_delay": True}
+                 "layer_decay": False, "adam_epsilon": True, "eval_delay": True}
         for name, zero in above.items():
             value = getattr(self, name)
             if not (_is_number(value) and (value > 0 or (zero and value == 0))):
                 raise ArgumentError(f"{name}={value!r}: state a number "
                                     f"{'of at least' if zero else 'above'} 0")
-        for name in ("adam_beta1", "adam_beta2", "dropout", "attention_dropout"):
+        for name in ("adam_beta1", "adam_beta2", "momentum", "dropout", "attention_dropout"):
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and 0 <= value < 1):
                 raise ArgumentError(f"{name}={value!r}: state a number from 0 to below 1")
         if self.warmup_ratio is not None and not (
                 _is_number(self.warmup_ratio) and 0 <= self.warmup_ratio <= 1):
             raise ArgumentError(f"warmup_ratio={self.warmup_ratio!r}: state a share from 0 to 1")
+        if self.momentum and self.optim != "sgd":
+            raise ArgumentError(f"momentum={self.momentum!r} needs optim='sgd'")
+        if self.nesterov and not self.momentum:
+            raise ArgumentError("nesterov=True needs momentum")
         parse_size(self.memory, "memory")
         parse_size(self.caller_memory, "caller_memory")
 
@@ -241,7 +255,10 @@ class SentenceTransformerTrainingArguments:
     def optimizer_options(self, steps: int) -> dict[str, Any]:
         """Optimizer and schedule as the extension takes them."""
         return {
-            "learning_rate": float(self.learning_rate), "optimizer_bits": _OPTIMIZERS[self.optim],
+            "learning_rate": float(self.learning_rate), "optimizer": _OPTIMIZERS[self.optim][0],
+            "optimizer_bits": _OPTIMIZERS[self.optim][1], "momentum": float(self.momentum),
+            "nesterov": int(self.nesterov), "layer_decay": float(self.layer_decay),
+            "accumulate": self.gradient_accumulation_steps,
             "beta1": float(self.adam_beta1), "beta2": float(self.adam_beta2),
             "epsilon": float(self.adam_epsilon), "weight_decay": float(self.weight_decay),
             "clip_norm": float(self.max_grad_norm),

@@ -9,39 +9,53 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ._errors import ArgumentError, UnsupportedError
 
 __all__ = [
+    "BatchHardTripletLoss", "BatchHardTripletLossDistanceFunction",
     "CachedMultipleNegativesRankingLoss", "CachedMultipleNegativesSymmetricRankingLoss",
-    "CoSENTLoss", "CosineSimilarityLoss", "MultipleNegativesRankingLoss",
-    "MultipleNegativesSymmetricRankingLoss",
+    "CoSENTLoss", "CosineSimilarityLoss", "MatryoshkaLoss", "MultipleNegativesRankingLoss",
+    "MultipleNegativesSymmetricRankingLoss", "SimilarityDistillationLoss", "TripletDistanceMetric",
+    "TripletLoss",
 ]
 
 _BOTH_WAYS = ("query_to_doc", "doc_to_query")
+_WIDTHS_MAX = 8
+_DISTANCES = {"euclidean": 0, "cosine": 1}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is known of a loss. ``number``: its emb_loss_kind."""
+    """What is known of a loss. ``number``: its emb_loss_kind; ``texts``: of an example, at least
+    and at most; ``target``: what each example has beside them, ``"score"``, ``"class"``,
+    ``"teacher"`` (vectors) or None; ``compares``: the examples of a batch with one another, so that
+    it needs two; ``value``: of vectors by column [n, dim] and targets."""
 
     number: int
-    scored: bool  # two texts and a label; else a group of texts
-    compares: bool  # the examples of a batch with one another, so that it needs two
-    score_range: tuple[float, float] | None
-    value: Callable[[Loss, list[Any], Any], float]  # of unit vectors by column [n, dim], labels
+    texts: tuple[int, int]
+    target: str | None
+    compares: bool
+    value: Callable[[Loss, list[Any], Any], Any]
+    score_range: tuple[float, float] | None = None
 
 
 class Loss:
-    """A loss and its settings. ``name``: its row of ``LOSSES``."""
+    """A loss and its settings. ``name``: its row of ``LOSSES``; ``widths``: of a Matryoshka loss,
+    with their weights."""
 
-    def __init__(self, name: str, scale: float = 20.0, symmetric: bool = False) -> None:
-        if not (isinstance(scale, (int, float)) and scale > 0 and math.isfinite(scale)):
-            raise ArgumentError(f"scale={scale!r}: what cosines are multiplied by is above 0")
+    def __init__(self, name: str, scale: float = 20.0, symmetric: bool = False,
+                 distance: str = "euclidean", margin: float = 5.0) -> None:
+        for what, value in (("scale", scale), ("margin", margin)):
+            if not (isinstance(value, (int, float)) and value > 0 and math.isfinite(value)):
+                raise ArgumentError(f"{what}={value!r}: state a number above 0")
         self.name, self.scale, self.symmetric = name, float(scale), symmetric
+        self.distance, self.margin = distance, float(margin)
+        self.widths: dict[int, float] = {}
 
     @property
     def kind(self) -> Kind:
@@ -50,21 +64,23 @@ class Loss:
 
     def options(self) -> dict[str, Any]:
         """As the extension takes it."""
-        return {"loss": self.kind.number, "scale": self.scale, "symmetric": int(self.symmetric)}
+        return {"loss": self.kind.number, "scale": self.scale, "symmetric": int(self.symmetric),
+                "distance": _DISTANCES[self.distance], "margin": self.margin,
+                "widths_count": len(self.widths), "widths": list(self.widths),
+                "width_weights": list(self.widths.values())}
 
-    def value(self, columns: list[Any], labels: Any) -> float:
+    def value(self, columns: list[Any], targets: Any) -> float:
         """Of the vectors of a batch, a matrix [n, dim] for each text of an example."""
-        import numpy
-
-        units = []
-        for vectors in columns:
-            norms = numpy.linalg.norm(vectors, axis=1, keepdims=True)
-            units.append(vectors / numpy.maximum(norms, 1e-12))
-        return float(self.kind.value(self, units, labels))
+        if not self.widths:
+            points = self.name in ("triplet", "batch_hard") and self.distance == "euclidean"
+            given = columns if points else [_units(one) for one in columns]
+            return float(self.kind.value(self, given, targets))
+        return float(sum(
+            weight * self.kind.value(self, [_units(one[:, :width]) for one in columns], targets)
+            for width, weight in self.widths.items()))
 
     def __repr__(self) -> str:
-        more = ", symmetric" if self.symmetric else ""
-        return f"{type(self).__name__}({self.name!r}, scale={self.scale:g}{more})"
+        return f"{type(self).__name__}({self.options()})"
 
 
 # ---- how they are computed -----------------------------------------------------------------------
@@ -83,7 +99,13 @@ def _entropy(queries: Any, candidates: Any, scale: float) -> Any:
     return (_log_sums(scores) - scores.diagonal()).mean()
 
 
-def _ranking(loss: Loss, units: list[Any], labels: Any) -> Any:
+def _units(vectors: Any) -> Any:
+    import numpy
+
+    return vectors / numpy.maximum(numpy.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _ranking(loss: Loss, units: list[Any], targets: Any) -> Any:
     import numpy
 
     value = _entropy(units[0], numpy.concatenate(units[1:]), loss.scale)
@@ -92,23 +114,65 @@ def _ranking(loss: Loss, units: list[Any], labels: Any) -> Any:
     return value
 
 
-def _cosent(loss: Loss, units: list[Any], labels: Any) -> Any:
+def _cosent(loss: Loss, units: list[Any], targets: Any) -> Any:
     import numpy
 
     scores = loss.scale * (units[0] * units[1]).sum(axis=1)
     differences = scores[:, None] - scores[None, :]
-    wrong = differences[labels[:, None] < labels[None, :]]
+    wrong = differences[targets[:, None] < targets[None, :]]
     return _log_sums(numpy.concatenate([[0.0], wrong])[None, :])[0]
 
 
-def _cosine(loss: Loss, units: list[Any], labels: Any) -> Any:
-    return (((units[0] * units[1]).sum(axis=1) - labels) ** 2).mean()
+def _cosine(loss: Loss, units: list[Any], targets: Any) -> Any:
+    return (((units[0] * units[1]).sum(axis=1) - targets) ** 2).mean()
 
 
+def _distance(loss: Loss, a: Any, b: Any) -> Any:
+    """Of rows at equal places; as PyTorch's pairwise_distance no difference is 0."""
+    if loss.distance == "cosine":
+        return 1 - (a * b).sum(axis=-1)
+    return (((a - b + 1e-6) ** 2).sum(axis=-1)) ** 0.5
+
+
+def _triplet(loss: Loss, points: list[Any], targets: Any) -> Any:
+    import numpy
+
+    near = _distance(loss, points[0], points[1])
+    return numpy.mean([numpy.maximum(near - _distance(loss, points[0], one) + loss.margin, 0)
+                       for one in points[2:]])
+
+
+def _batch_hard(loss: Loss, points: list[Any], targets: Any) -> Any:
+    import numpy
+
+    values = []
+    for row, point in enumerate(points[0]):
+        far = _distance(loss, point[None, :], points[0])
+        same = targets == targets[row]
+        alike = far[same & (numpy.arange(len(far)) != row)]
+        if len(alike) and not same.all():
+            values.append(max(0.0, alike.max() - far[~same].min() + loss.margin))
+    return numpy.mean(values) if values else 0.0
+
+
+def _distill(loss: Loss, units: list[Any], targets: Any) -> Any:
+    import numpy
+
+    count, columns = len(units[0]), len(units)
+    wanted = _units(targets.reshape(count * columns, -1))
+    mine = numpy.stack(units, axis=1).reshape(count * columns, -1)
+    off = (mine @ mine.T - wanted @ wanted.T) ** 2
+    return (off.sum() - off.trace()) / (len(mine) * (len(mine) - 1))
+
+
+_MANY = 31  # texts of an example, at most, where any number of negatives is possible
 LOSSES: dict[str, Kind] = {
-    "ranking": Kind(0, scored=False, compares=True, score_range=None, value=_ranking),
-    "cosent": Kind(1, scored=True, compares=True, score_range=None, value=_cosent),
-    "cosine": Kind(2, scored=True, compares=False, score_range=(-1.0, 1.0), value=_cosine),
+    "ranking": Kind(0, (2, _MANY), None, True, _ranking),
+    "cosent": Kind(1, (2, 2), "score", True, _cosent),
+    "cosine": Kind(2, (2, 2), "score", False, _cosine, (-1.0, 1.0)),
+    "triplet": Kind(3, (3, _MANY), None, False, _triplet),
+    "batch_hard": Kind(4, (1, 1), "class", True, _batch_hard),
+    "distill": Kind(5, (1, _MANY), "teacher", True, _distill),
 }
 
 
@@ -204,17 +268,124 @@ class CosineSimilarityLoss(Loss):
         super().__init__("cosine")
 
 
-# Class, and the attributes that one of sentence-transformers of the same name has.
-_RANKING = ("scale", "similarity_fct", "directions", "partition_mode", "hardness_mode",
-            "hardness_strength")
-_CLASSES: dict[str, tuple[Callable[..., Loss], tuple[str, ...]]] = {
+class TripletDistanceMetric:
+    """Names of distances, as sentence-transformers has them."""
+
+    EUCLIDEAN = "euclidean"
+    COSINE = "cosine"
+
+
+class BatchHardTripletLossDistanceFunction:
+    """Names of distances, as sentence-transformers has them."""
+
+    euclidean_distance = eucledian_distance = "euclidean"
+    cosine_distance = "cosine"
+
+
+def _distance_name(name: str, metric: Any) -> str:
+    """``"euclidean"`` or ``"cosine"`` of those names or of sentence-transformers' functions."""
+    if metric is None:
+        return "euclidean"
+    found = metric if isinstance(metric, str) else getattr(metric, "__name__", "")
+    theirs = getattr(sys.modules.get(getattr(metric, "__module__", "")), "TripletDistanceMetric",
+                     None)
+    for known in ("EUCLIDEAN", "COSINE", "MANHATTAN"):
+        if theirs is not None and getattr(theirs, known, None) is metric:
+            found = known.lower()
+    found = str(found).removesuffix("_distance").replace("eucledian", "euclidean")
+    if found not in _DISTANCES:
+        raise UnsupportedError(f"{name}: distance_metric={metric!r}: training has "
+                               f"{' and '.join(_DISTANCES)}")
+    return found
+
+
+class TripletLoss(Loss):
+    """A positive is to be nearer to its anchor than each negative, by the margin. Texts: anchor,
+    positive, one negative or more."""
+
+    def __init__(self, model: Any = None, distance_metric: Any = None,
+                 triplet_margin: float = 5.0) -> None:
+        super().__init__("triplet", distance=_distance_name("TripletLoss", distance_metric),
+                         margin=triplet_margin)
+
+
+class BatchHardTripletLoss(Loss):
+    """The same for single texts with a class as label: the positive is the farthest text of its
+    class in the batch, the negative the nearest of another. Texts that lack one of the two do not
+    count."""
+
+    def __init__(self, model: Any = None, distance_metric: Any = None, margin: float = 5.0) -> None:
+        super().__init__("batch_hard", margin=margin,
+                         distance=_distance_name("BatchHardTripletLoss", distance_metric))
+
+
+class SimilarityDistillationLoss(Loss):
+    """The squared error of the cosines of all pairs of texts of a batch beside those of a teacher,
+    whose vectors, of any width, are the labels. embound's own."""
+
+    def __init__(self, model: Any = None) -> None:
+        super().__init__("distill")
+
+
+class MatryoshkaLoss(Loss):
+    """The sum of another loss over the first values of each vector, for each of the dims, times its
+    weight."""
+
+    def __init__(self, model: Any = None, loss: Any = "ranking",
+                 matryoshka_dims: Sequence[int] = (),
+                 matryoshka_weights: Sequence[float] | None = None,
+                 n_dims_per_step: int = -1) -> None:
+        inner = read_loss(loss, model)
+        dims = [int(dim) for dim in matryoshka_dims]
+        weights = [1.0] * len(dims) if matryoshka_weights is None else list(matryoshka_weights)
+        if not 1 <= len(dims) <= _WIDTHS_MAX or len(set(dims)) < len(dims) or (
+                len(weights) != len(dims)):
+            raise ArgumentError(f"matryoshka_dims={dims}: state 1 to {_WIDTHS_MAX}, each once, and "
+                                "as many weights")
+        if 0 < n_dims_per_step < len(dims):
+            raise UnsupportedError("n_dims_per_step: every step takes all dims: leave it out")
+        super().__init__(inner.name, inner.scale, inner.symmetric, inner.distance, inner.margin)
+        self.widths = {dim: float(weight) for dim, weight in zip(dims, weights)}
+
+
+# Class, and the attributes that one of sentence-transformers of the same name has: as the
+# parameter, or as another name of it.
+_RANKING = {name: name for name in ("scale", "similarity_fct", "directions", "partition_mode",
+                                    "hardness_mode", "hardness_strength")}
+_CLASSES: dict[str, tuple[Callable[..., Loss], dict[str, str]]] = {
     "MultipleNegativesRankingLoss": (MultipleNegativesRankingLoss, _RANKING),
     "CachedMultipleNegativesRankingLoss": (MultipleNegativesRankingLoss, _RANKING),
     "MultipleNegativesSymmetricRankingLoss": (MultipleNegativesRankingLoss, _RANKING),
     "CachedMultipleNegativesSymmetricRankingLoss": (MultipleNegativesRankingLoss, _RANKING),
-    "CoSENTLoss": (CoSENTLoss, ("scale", "similarity_fct")),
-    "CosineSimilarityLoss": (CosineSimilarityLoss, ("loss_fct", "cos_score_transformation")),
+    "CoSENTLoss": (CoSENTLoss, {"scale": "scale", "similarity_fct": "similarity_fct"}),
+    "CosineSimilarityLoss": (CosineSimilarityLoss, {
+        "loss_fct": "loss_fct", "cos_score_transformation": "cos_score_transformation"}),
+    "TripletLoss": (TripletLoss, {
+        "distance_metric": "distance_metric", "triplet_margin": "triplet_margin"}),
+    "BatchHardTripletLoss": (BatchHardTripletLoss, {
+        "distance_metric": "distance_metric", "margin": "triplet_margin"}),
+    "MatryoshkaLoss": (MatryoshkaLoss, {
+        "loss": "loss", "matryoshka_dims": "matryoshka_dims",
+        "matryoshka_weights": "matryoshka_weights", "n_dims_per_step": "n_dims_per_step"}),
 }
+
+
+def _of_theirs(loss: Any, name: str) -> Loss:
+    """From an object of sentence-transformers; a cached loss keeps its settings one deeper."""
+    make, attributes = _CLASSES[name]
+    inner = getattr(loss, "loss", None)
+    return make(**{parameter: getattr(loss, attribute, getattr(inner, attribute, None))
+                   for parameter, attribute in attributes.items()})
+
+
+def _of_name(loss: str) -> Loss:
+    if loss in LOSSES:
+        return Loss(loss)
+    if loss in _CLASSES:
+        return _CLASSES[loss][0]() if "Symmetric" not in loss else Loss("ranking", symmetric=True)
+    near = difflib.get_close_matches(loss, [*LOSSES, *_CLASSES], 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ArgumentError(f"loss={loss!r}: state one of {', '.join(LOSSES)}{hint}")
 
 
 def read_loss(loss: Any, model: Any = None) -> Loss:
@@ -223,25 +394,15 @@ def read_loss(loss: Any, model: Any = None) -> Loss:
     if isinstance(loss, Loss):
         return loss
     if isinstance(loss, str):
-        if loss in LOSSES:
-            return Loss(loss)
-        near = difflib.get_close_matches(loss, [*LOSSES, *_CLASSES], 1)
-        if loss in _CLASSES:
-            return globals()[loss]()  # type: ignore[no-any-return]
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ArgumentError(f"loss={loss!r}: state one of {', '.join(LOSSES)}{hint}")
+        return _of_name(loss)
     if isinstance(loss, dict):
         raise UnsupportedError("losses by the name of a data set: join the data sets, and state "
                                "one loss")
-    if isinstance(loss, type) and loss.__name__ in _CLASSES:
-        return globals()[loss.__name__]()  # type: ignore[no-any-return]
-    name = type(loss).__name__
+    name = loss.__name__ if isinstance(loss, type) else type(loss).__name__
+    if isinstance(loss, type) and issubclass(loss, Loss):
+        return loss(model)
     if name in _CLASSES:
-        kind, attributes = _CLASSES[name]
-        inner = getattr(loss, "loss", None)
-        return kind(**{attribute: getattr(loss, attribute, getattr(inner, attribute, None))
-                       for attribute in attributes})
+        return _of_name(name) if isinstance(loss, type) else _of_theirs(loss, name)
     if callable(loss) and not hasattr(loss, "forward") and not isinstance(loss, type):
         return read_loss(loss(model))
-    raise UnsupportedError(f"the loss {getattr(loss, '__name__', name)} is not there: training has "
-                           f"{', '.join(_CLASSES)}")
+    raise UnsupportedError(f"the loss {name} is not there: training has {', '.join(_CLASSES)}")

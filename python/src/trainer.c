@@ -21,49 +21,63 @@ typedef struct trainer_object {
     uint32_t texts_max, dim;
     emb_text *texts;  /* [texts_max] of the call at hand */
     PyObject **bytes; /* [texts_max] that they lie in; NULL beyond */
-    float *labels;    /* [batch_examples] */
-    bool busy;        /* in a call; under the GIL */
-    pid_t process;    /* that the trainer's threads live in */
+    float *targets;   /* [batch_examples, targets_each] */
+    uint32_t targets_each;
+    bool busy;     /* in a call; under the GIL */
+    pid_t process; /* that the trainer's threads live in */
 } trainer_object;
 
 /* ---- options --------------------------------------------------------------------------------- */
 
 typedef enum option_kind { WHOLE, LONG, REAL } option_kind; /* uint32_t, uint64_t, float */
 
+enum { WIDTHS = EMB_TRAIN_WIDTHS };
+
 /* Members of emb_train_options by name. */
 static const struct option {
     const char *name;
     size_t at;
     option_kind kind;
+    uint32_t most; /* of a sequence; 0: one value */
 } option_rows[] = {
-    {"loss", offsetof(emb_train_options, loss.kind), WHOLE},
-    {"scale", offsetof(emb_train_options, loss.scale), REAL},
-    {"symmetric", offsetof(emb_train_options, loss.symmetric), WHOLE},
-    {"batch_examples", offsetof(emb_train_options, batch_examples), WHOLE},
-    {"example_texts", offsetof(emb_train_options, example_texts), WHOLE},
-    {"max_length", offsetof(emb_train_options, max_length), WHOLE},
-    {"tokens_per_tile", offsetof(emb_train_options, tokens_per_tile), WHOLE},
-    {"threads", offsetof(emb_train_options, threads), WHOLE},
-    {"dtype", offsetof(emb_train_options, dtype), WHOLE},
-    {"seed", offsetof(emb_train_options, seed), LONG},
-    {"dropout", offsetof(emb_train_options, dropout), REAL},
-    {"attention_dropout", offsetof(emb_train_options, attention_dropout), REAL},
-    {"learning_rate", offsetof(emb_train_options, learning_rate), REAL},
-    {"optimizer_bits", offsetof(emb_train_options, optimizer_bits), WHOLE},
-    {"beta1", offsetof(emb_train_options, beta1), REAL},
-    {"beta2", offsetof(emb_train_options, beta2), REAL},
-    {"epsilon", offsetof(emb_train_options, epsilon), REAL},
-    {"weight_decay", offsetof(emb_train_options, weight_decay), REAL},
-    {"clip_norm", offsetof(emb_train_options, clip_norm), REAL},
-    {"schedule", offsetof(emb_train_options, schedule), WHOLE},
-    {"steps", offsetof(emb_train_options, steps), LONG},
-    {"warmup_steps", offsetof(emb_train_options, warmup_steps), LONG},
-    {"host_bytes_max", offsetof(emb_train_options, host_bytes_max), LONG},
-    {"caller_bytes", offsetof(emb_train_options, caller_bytes), LONG},
+    {"loss", offsetof(emb_train_options, loss.kind), WHOLE, 0},
+    {"scale", offsetof(emb_train_options, loss.scale), REAL, 0},
+    {"symmetric", offsetof(emb_train_options, loss.symmetric), WHOLE, 0},
+    {"distance", offsetof(emb_train_options, loss.distance), WHOLE, 0},
+    {"margin", offsetof(emb_train_options, loss.margin), REAL, 0},
+    {"teacher_width", offsetof(emb_train_options, loss.teacher_width), WHOLE, 0},
+    {"widths_count", offsetof(emb_train_options, loss.widths_count), WHOLE, 0},
+    {"widths", offsetof(emb_train_options, loss.widths), WHOLE, WIDTHS},
+    {"width_weights", offsetof(emb_train_options, loss.width_weights), REAL, WIDTHS},
+    {"batch_examples", offsetof(emb_train_options, batch_examples), WHOLE, 0},
+    {"example_texts", offsetof(emb_train_options, example_texts), WHOLE, 0},
+    {"max_length", offsetof(emb_train_options, max_length), WHOLE, 0},
+    {"tokens_per_tile", offsetof(emb_train_options, tokens_per_tile), WHOLE, 0},
+    {"threads", offsetof(emb_train_options, threads), WHOLE, 0},
+    {"dtype", offsetof(emb_train_options, dtype), WHOLE, 0},
+    {"seed", offsetof(emb_train_options, seed), LONG, 0},
+    {"dropout", offsetof(emb_train_options, dropout), REAL, 0},
+    {"attention_dropout", offsetof(emb_train_options, attention_dropout), REAL, 0},
+    {"learning_rate", offsetof(emb_train_options, learning_rate), REAL, 0},
+    {"optimizer_bits", offsetof(emb_train_options, optimizer_bits), WHOLE, 0},
+    {"beta1", offsetof(emb_train_options, beta1), REAL, 0},
+    {"beta2", offsetof(emb_train_options, beta2), REAL, 0},
+    {"epsilon", offsetof(emb_train_options, epsilon), REAL, 0},
+    {"weight_decay", offsetof(emb_train_options, weight_decay), REAL, 0},
+    {"optimizer", offsetof(emb_train_options, optimizer), WHOLE, 0},
+    {"momentum", offsetof(emb_train_options, momentum), REAL, 0},
+    {"nesterov", offsetof(emb_train_options, nesterov), WHOLE, 0},
+    {"layer_decay", offsetof(emb_train_options, layer_decay), REAL, 0},
+    {"clip_norm", offsetof(emb_train_options, clip_norm), REAL, 0},
+    {"schedule", offsetof(emb_train_options, schedule), WHOLE, 0},
+    {"steps", offsetof(emb_train_options, steps), LONG, 0},
+    {"warmup_steps", offsetof(emb_train_options, warmup_steps), LONG, 0},
+    {"accumulate", offsetof(emb_train_options, accumulate), WHOLE, 0},
+    {"host_bytes_max", offsetof(emb_train_options, host_bytes_max), LONG, 0},
+    {"caller_bytes", offsetof(emb_train_options, caller_bytes), LONG, 0},
 };
 
-static int read_option(emb_train_options *out, const struct option *row, PyObject *value) {
-    char *place = (char *)out + row->at;
+static int read_value(char *place, const struct option *row, PyObject *value) {
     if (row->kind == REAL) {
         float real = (float)PyFloat_AsDouble(value);
         memcpy(place, &real, sizeof real);
@@ -81,6 +95,20 @@ static int read_option(emb_train_options *out, const struct option *row, PyObjec
     else
         memcpy(place, &(uint64_t){number}, sizeof(uint64_t));
     return 0;
+}
+
+static int read_option(emb_train_options *out, const struct option *row, PyObject *value) {
+    char *place = (char *)out + row->at;
+    if (row->most == 0) return read_value(place, row, value);
+    Py_ssize_t count = PySequence_Size(value);
+    if (count > (Py_ssize_t)row->most)
+        PyErr_Format(PyExc_ValueError, "%s: %u values at most", row->name, row->most);
+    for (Py_ssize_t i = 0; i < count && !PyErr_Occurred(); i++) {
+        PyObject *item = PySequence_GetItem(value, i);
+        if (item) read_value(place + i * (Py_ssize_t)sizeof(uint32_t), row, item);
+        Py_XDECREF(item);
+    }
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 /* Reads a dict of options over zeros; -1 with an exception. */
@@ -133,7 +161,7 @@ static void leave(trainer_object *self) {
     self->busy = false;
 }
 
-/* ---- texts and labels ------------------------------------------------------------------------ */
+/* ---- texts and targets ----------------------------------------------------------------------- */
 
 /* Takes texts number `first` to `first + count` of a sequence; -1 with an exception. What was taken
  * is held until the trainer is left. */
@@ -183,16 +211,32 @@ static int take_prompts(trainer_object *self, PyObject *prompts, uint32_t count)
     return 0;
 }
 
-static int take_labels(trainer_object *self, PyObject *labels, uint32_t examples) {
-    if (labels == Py_None) return 0;
-    if (PySequence_Size(labels) != (Py_ssize_t)examples) {
+/* Takes targets out of a contiguous buffer of f32; 0 if it is none, -1 with an exception. */
+static int copy_targets(trainer_object *self, PyObject *targets, size_t count) {
+    Py_buffer view;
+    if (!PyObject_CheckBuffer(targets)) return 0;
+    if (PyObject_GetBuffer(targets, &view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) != 0) return -1;
+    bool fits = view.format && strcmp(view.format, "f") == 0 &&
+                (size_t)view.len == count * sizeof *self->targets;
+    if (fits) memcpy(self->targets, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return fits;
+}
+
+static int take_targets(trainer_object *self, PyObject *targets, uint32_t examples) {
+    size_t count = (size_t)examples * self->targets_each;
+    if (targets == Py_None) return 0;
+    int copied = copy_targets(self, targets, count);
+    if (copied != 0) return copied < 0 ? -1 : 0;
+    if (PySequence_Size(targets) != (Py_ssize_t)count) {
         if (!PyErr_Occurred())
-            emb_python_refuse(EMB_INVALID_ARGUMENT, 0, "%u examples need as many labels", examples);
+            emb_python_refuse(EMB_INVALID_ARGUMENT, 0, "%u examples need %zu targets", examples,
+                              count);
         return -1;
     }
-    for (uint32_t i = 0; i < examples; i++) {
-        PyObject *item = PySequence_GetItem(labels, (Py_ssize_t)i);
-        self->labels[i] = item ? (float)PyFloat_AsDouble(item) : 0;
+    for (size_t i = 0; i < count; i++) {
+        PyObject *item = PySequence_GetItem(targets, (Py_ssize_t)i);
+        self->targets[i] = item ? (float)PyFloat_AsDouble(item) : 0;
         Py_XDECREF(item);
         if (PyErr_Occurred()) return -1;
     }
@@ -214,27 +258,28 @@ static uint32_t count_texts(const trainer_object *self, PyObject *texts) {
     return 0;
 }
 
-static PyObject *run_step(trainer_object *self, PyObject *texts, PyObject *labels,
+static PyObject *run_step(trainer_object *self, PyObject *texts, PyObject *targets,
                           PyObject *prompts) {
     uint32_t count = count_texts(self, texts), examples = count / self->options.example_texts;
     if (!count || take_texts(self, texts, 0, count) != 0 ||
-        take_prompts(self, prompts, count) != 0 || take_labels(self, labels, examples) != 0)
+        take_prompts(self, prompts, count) != 0 || take_targets(self, targets, examples) != 0)
         return NULL;
     emb_train_step step = {0};
     emb_error error = {0};
     emb_status status;
-    const float *scores = labels == Py_None ? NULL : self->labels;
+    const float *values = targets == Py_None ? NULL : self->targets;
     Py_BEGIN_ALLOW_THREADS;
-    status = emb_trainer_step(&step, self->trainer, self->texts, scores, examples, &error);
+    status = emb_trainer_step(&step, self->trainer, self->texts, values, examples, &error);
     Py_END_ALLOW_THREADS if (status != EMB_OK) return raise_training(status, &error);
-    return Py_BuildValue("{s:K,s:d,s:d,s:d,s:K,s:K,s:d}", "step", (unsigned long long)step.step,
-                         "loss", step.loss, "gradient_norm", step.gradient_norm, "learning_rate",
-                         step.learning_rate, "tokens", (unsigned long long)step.tokens, "truncated",
+    return Py_BuildValue("{s:K,s:N,s:d,s:d,s:d,s:K,s:K,s:d}", "step", (unsigned long long)step.step,
+                         "updated", PyBool_FromLong((long)step.updated), "loss", step.loss,
+                         "gradient_norm", step.gradient_norm, "learning_rate", step.learning_rate,
+                         "tokens", (unsigned long long)step.tokens, "truncated",
                          (unsigned long long)step.truncated, "seconds", step.seconds);
 }
 
 static PyObject *trainer_step(PyObject *object, PyObject *const *arguments, Py_ssize_t count) {
-    if (count != 3) return PyErr_Format(PyExc_TypeError, "step takes texts, labels, prompts");
+    if (count != 3) return PyErr_Format(PyExc_TypeError, "step takes texts, targets, prompts");
     trainer_object *self = enter(object);
     if (!self) return NULL;
     PyObject *result = run_step(self, arguments[0], arguments[1], arguments[2]);
@@ -328,7 +373,7 @@ static PyObject *write_model(PyObject *object, PyObject *arguments, writer write
     }
     Py_DECREF(path);
     if (!self) return NULL;
-    return status == EMB_OK ? Py_NewRef(Py_None) : emb_python_raise(status, &error);
+    return status == EMB_OK ? Py_NewRef(Py_None) : raise_training(status, &error);
 }
 
 static PyObject *trainer_save(PyObject *object, PyObject *arguments) {
@@ -368,7 +413,7 @@ static PyObject *trainer_store(PyObject *object, PyObject *arguments) {
     }
     Py_DECREF(path);
     if (!self) return NULL;
-    return status == EMB_OK ? Py_NewRef(Py_None) : emb_python_raise(status, &error);
+    return status == EMB_OK ? Py_NewRef(Py_None) : raise_training(status, &error);
 }
 
 static PyObject *trainer_resume(PyObject *object, PyObject *arguments) {
@@ -403,9 +448,11 @@ static PyObject *trainer_plan(PyObject *object, PyObject *unused) {
     emb_train_plan plan;
     if (!self->trainer) return emb_python_refuse(EMB_INVALID_ARGUMENT, 0, "the trainer is closed");
     emb_trainer_plan(&plan, self->trainer);
-    return Py_BuildValue("{s:I,s:I,s:I,s:K,s:K,s:K,s:[N]}", "tokens_per_tile", plan.tokens_per_tile,
-                         "tiles_kept", plan.tiles_kept, "threads", plan.threads, "host_bytes",
-                         (unsigned long long)plan.host_bytes, "host_bytes_min",
+    return Py_BuildValue("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:K,s:K,s:K,s:[N]}", "tokens_per_tile",
+                         plan.tokens_per_tile, "tiles", plan.tiles, "tiles_kept", plan.tiles_kept,
+                         "attention_kept", plan.attention_kept, "ffn_kept", plan.ffn_kept, "layers",
+                         plan.layers, "layers_apart", plan.layers_apart, "threads", plan.threads,
+                         "host_bytes", (unsigned long long)plan.host_bytes, "host_bytes_min",
                          (unsigned long long)plan.host_bytes_min, "host_bytes_max",
                          (unsigned long long)self->options.host_bytes_max, "regions",
                          emb_python_describe_region(&plan.region));
@@ -477,8 +524,11 @@ static int take_room(trainer_object *self) {
     self->texts_max = texts < UINT32_MAX / 2 ? (uint32_t)texts : 0; /* the library refuses more */
     self->texts = calloc((size_t)self->texts_max + 1, sizeof *self->texts);
     self->bytes = calloc((size_t)self->texts_max + 1, sizeof *self->bytes);
-    self->labels = calloc((size_t)o->batch_examples + 1, sizeof *self->labels);
-    if (self->texts && self->bytes && self->labels) return 0;
+    self->targets_each =
+        o->loss.kind == EMB_LOSS_DISTILL ? o->example_texts * o->loss.teacher_width : 1;
+    self->targets =
+        calloc((size_t)o->batch_examples * self->targets_each + 1, sizeof *self->targets);
+    if (self->texts && self->bytes && self->targets) return 0;
     PyErr_NoMemory();
     return -1;
 }
@@ -503,7 +553,7 @@ static void trainer_free(PyObject *object) {
     close_trainer(self);
     free(self->texts);
     free(self->bytes);
-    free(self->labels);
+    free(self->targets);
     Py_XDECREF(self->engine);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(object);
@@ -512,7 +562,8 @@ static void trainer_free(PyObject *object) {
 
 static PyMethodDef trainer_methods[] = {
     {"step", (PyCFunction)(void (*)(void))trainer_step, METH_FASTCALL,
-     "step(texts, labels, prompts) -> dict: texts of all examples, one behind the other; labels or "
+     "step(texts, targets, prompts) -> dict: texts of all examples, one behind the other; targets "
+     "or "
      "None; for each text of an example a prompt or None, or None"},
     {"encode", (PyCFunction)(void (*)(void))trainer_encode, METH_FASTCALL,
      "encode(texts, prompt, dim, normalize) -> Rows, by the parameters as they are now"},

@@ -16,7 +16,7 @@ import numpy
 import pytest
 from conftest import ROOT, TINY, TINY_MPNET
 from embound import losses
-from training_data import groups, pairs, weights
+from training_data import WORDS, groups, pairs, weights
 
 FAST = {"learning_rate": 1e-3, "batch_size": 16, "progress": False}
 GROUPS = ("anchor", "positive", "negative")
@@ -37,6 +37,18 @@ def write_table(path, names, rows):
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([names, *rows])
     return str(path)
+
+
+def classes(count):
+    """A text and its class."""
+    return [(f"{row[0]} {WORDS[i % 3]} {WORDS[i % 3]}", i % 3)
+            for i, row in enumerate(groups(count))]
+
+
+def taught(count, texts):
+    """Texts and a teacher's vectors of them, which are of another width."""
+    random = numpy.random.default_rng(3)
+    return [(*row[:texts], random.standard_normal((texts, 12)).tolist()) for row in groups(count)]
 
 
 # ---- what it learns ------------------------------------------------------------------------------
@@ -77,7 +89,8 @@ def test_the_log_has_every_step(tmp_path):
     ("ranking", []), ("ranking", ["--no-duplicates"]), ("ranking", ["--no-shuffle"]),
     ("ranking", ["--symmetric", "--scale", "10", "--weight-decay", "0.1"]),
     ("ranking", ["--dropout", "0.1", "--seed", "7", "--schedule", "cosine"]),
-    ("cosent", ["--warmup-ratio", "0.2"]), ("cosine", ["--optimizer", "adamw8"])],
+    ("cosent", ["--warmup-ratio", "0.2"]), ("cosine", ["--optimizer", "adamw8"]),
+    ("cosine", ["--optimizer", "sgd", "--momentum", "0.9", "--layer-decay", "0.8"])],
     ids=lambda one: "".join(one))
 def test_the_same_as_the_program(tmp_path, loss, more):
     names, rows = (GROUPS, groups()) if loss == "ranking" else (PAIRS, pairs())
@@ -97,7 +110,9 @@ def test_the_same_as_the_program(tmp_path, loss, more):
         "weight_decay": float(values.get("--weight-decay", 0)),
         "seed": int(values.get("--seed", 0)), "schedule": values.get("--schedule", "linear"),
         "warmup_ratio": float(values.get("--warmup-ratio", 0)),
-        "optimizer": values.get("--optimizer", "adamw")}
+        "optimizer": values.get("--optimizer", "adamw"),
+        "momentum": float(values.get("--momentum", 0)),
+        "layer_decay": float(values.get("--layer-decay", 1))}
     result = embound.train(str(TINY), table, loss, output=tmp_path / "ours", epochs=3, **options,
                            **FAST)
     theirs = [json.loads(line) for line in log.read_text().splitlines()]
@@ -234,6 +249,11 @@ NAN = float("nan")
                  {"anchor": "a", "positive": "b", "negative": "c"}],
      "row 1: it has .'negative'., the first row has not", 1),
     ("ranking", ["a", "b"], "row 0 is of type str", 0),
+    ("triplet", [("a", "b")], "row 0: this loss takes three texts or more, not 2", 0),
+    ("batch_hard", [("a", 1), ("b", 1.5)], "row 1: the label 1.5 is no class", 1),
+    ("distill", [("a", [1.0, 2.0]), ("b", [1.0])], "row 1: the label is no teacher's vector", 1),
+    ("distill", [("a", [1.0, 2.0]), ("b", "c")], "row 1: the label is no teacher's vector", 1),
+    ("distill", [("a", [1.0]), ("b", [NAN])], "row 1: a teacher's vector is not finite", 1),
     ("ranking", [("a",), ("b",)], "row 0: this loss takes two texts", 0),
 ], ids=lambda one: str(one)[:24])
 def test_faults_name_their_row(tmp_path, loss, rows, said, index):
@@ -336,14 +356,62 @@ def test_losses_by_class_name_and_function():
 @pytest.mark.parametrize(("loss", "rows"), [
     (losses.MultipleNegativesRankingLoss(), groups(16)), (losses.CoSENTLoss(), pairs(16)),
     (losses.MultipleNegativesSymmetricRankingLoss(scale=5), groups(16)),
-    (losses.CosineSimilarityLoss(), pairs(16))], ids=lambda one: repr(one)[:24])
+    (losses.CosineSimilarityLoss(), pairs(16)), (losses.TripletLoss(), groups(16)),
+    (losses.TripletLoss(distance_metric="cosine", triplet_margin=0.5), groups(16, texts=4)),
+    (losses.BatchHardTripletLoss(margin=2), classes(16)),
+    (losses.BatchHardTripletLoss(distance_metric=losses.TripletDistanceMetric.COSINE), classes(16)),
+    (losses.MatryoshkaLoss(None, losses.CoSENTLoss(), [32, 8], [1, 0.5]), pairs(16)),
+    (losses.MatryoshkaLoss(loss=losses.TripletLoss(), matryoshka_dims=[16]), groups(16)),
+    (losses.SimilarityDistillationLoss(), taught(16, 1)),
+    (losses.SimilarityDistillationLoss(), taught(16, 2))], ids=lambda one: repr(one)[:70])
 def test_the_loss_of_an_evaluation_is_that_of_a_step(tmp_path, loss, rows):
     result = embound.train(str(TINY), rows, loss, output=tmp_path / "out", steps=1, shuffle=False,
                            **FAST)
     args = embound.SentenceTransformerTrainingArguments(
         str(tmp_path / "x"), per_device_eval_batch_size=16)
     trainer = embound.SentenceTransformerTrainer(str(TINY), args, eval_dataset=rows, loss=loss)
-    assert trainer.evaluate()["eval_loss"] == pytest.approx(result.losses[0], rel=1e-5)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(result.losses[0], rel=2e-5)
+
+
+@pytest.mark.parametrize(("loss", "rows"), [
+    ("triplet", groups(48)), ("distill", taught(48, 2)),
+    (losses.BatchHardTripletLoss(distance_metric="cosine", margin=0.3), classes(48)),
+    (losses.MatryoshkaLoss(loss="ranking", matryoshka_dims=[32, 16, 8]), groups(48))],
+    ids=lambda one: str(one)[:12])
+def test_the_other_losses_learn(tmp_path, loss, rows):
+    result = embound.train(str(TINY), rows, loss, output=tmp_path / "out", epochs=8, **FAST)
+    assert numpy.mean(result.losses[-3:]) < 0.9 * numpy.mean(result.losses[:3])
+
+
+def test_the_losses_are_those_of_sentence_transformers(tmp_path, reference):
+    import torch
+    from sentence_transformers.sentence_transformer import losses as theirs
+
+    model = reference.SentenceTransformer(str(TINY), device="cpu").eval()
+    metric, hard = theirs.TripletDistanceMetric, theirs.BatchHardTripletLossDistanceFunction
+    for loss, rows in (
+            (theirs.MultipleNegativesRankingLoss(model, scale=10.0), groups(16)),
+            (theirs.MultipleNegativesRankingLoss(
+                model, directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction"),
+             groups(16)),
+            (theirs.CoSENTLoss(model), pairs(16)), (theirs.CosineSimilarityLoss(model), pairs(16)),
+            (theirs.TripletLoss(model), groups(16)),
+            (theirs.TripletLoss(model, distance_metric=metric.COSINE, triplet_margin=0.3),
+             groups(16)),
+            (theirs.BatchHardTripletLoss(model), classes(16)),
+            (theirs.BatchHardTripletLoss(model, distance_metric=hard.cosine_distance, margin=0.4),
+             classes(16)),
+            (theirs.MatryoshkaLoss(model, theirs.MultipleNegativesRankingLoss(model), [32, 8],
+                                   [1, 2]), groups(16))):
+        texts = [row if isinstance(row[-1], str) else row[:-1] for row in rows]
+        features = [model.preprocess([row[i] for row in texts]) for i in range(len(texts[0]))]
+        labels = None if isinstance(rows[0][-1], str) else torch.tensor([row[-1] for row in rows])
+        wanted = float(loss(features, labels).detach())
+        result = embound.train(str(TINY), rows, loss, output=tmp_path / "out", steps=1,
+                               shuffle=False, overwrite=True, **FAST)
+        assert result.losses[0] == pytest.approx(wanted, rel=1e-4), loss
+    with pytest.raises(embound.UnsupportedError, match="euclidean and cosine"):
+        losses.read_loss(theirs.TripletLoss(model, distance_metric=metric.MANHATTAN))
 
 
 # ---- memory, threads, processes ------------------------------------------------------------------
@@ -428,7 +496,7 @@ def test_any_sequence_of_str(tiny):
         one.step(["a", None], [1], None)
     with pytest.raises(embound.ArgumentError, match="needs a score"):
         one.step(["a", "b"], None, None)
-    with pytest.raises(embound.ArgumentError, match="as many labels"):
+    with pytest.raises(embound.ArgumentError, match="1 examples need 1 targets"):
         one.step(["a", "b"], [1, 2], None)
     with pytest.raises(embound.ArgumentError, match="not finite"):
         one.step(["a", "b"], [NAN], None)

@@ -10,7 +10,8 @@ import pytest
 from embound import SentenceTransformerTrainingArguments as Arguments
 from embound._foreign_arguments import FOREIGN
 
-OURS = {"attention_dropout", "caller_memory", "dropout", "logging_dir", "memory", "threads"}
+OURS = {"attention_dropout", "caller_memory", "dropout", "layer_decay", "logging_dir", "memory",
+        "momentum", "nesterov", "threads"}
 OLDER = {"jit_mode_eval", "no_cuda", "use_ipex", "use_mps_device"}  # of transformers 4
 
 
@@ -56,7 +57,9 @@ def test_foreign_arguments_are_refused_with_what_to_do(name):
     ({"evaluation_strategy": "no"}, embound.ArgumentError, "did you mean eval_strategy"),
     ({"xyz": 1}, embound.ArgumentError, "no argument xyz$"),
     ({"fp16": True}, embound.UnsupportedError, "bf16=True"),
-    ({"gradient_accumulation_steps": 4}, embound.UnsupportedError, "not the same as a larger"),
+    ({"gradient_accumulation_steps": 0}, embound.ArgumentError, "at least 1"),
+    ({"momentum": 0.9}, embound.ArgumentError, "optim='sgd'"),
+    ({"nesterov": True, "optim": "sgd"}, embound.ArgumentError, "needs momentum"),
     ({"optim": "adafactor"}, embound.UnsupportedError, "adamw_8bit"),
     ({"lr_scheduler_type": "polynomial"}, embound.UnsupportedError, "linear, cosine"),
     ({"report_to": "wandb"}, embound.UnsupportedError, "on_log"),
