@@ -19,7 +19,7 @@ elif [ -n "${SHORT:-}" ]; then
     patience=180
     set -- -k "not random_moments and not ctrl_c_while" "$@"
 else
-    packages="$packages tqdm pyarrow polars pandas mypy"
+    packages="$packages tqdm pyarrow polars pandas datasets tensorboard mypy"
 fi
 
 unavailable() {

@@ -208,7 +208,8 @@ def test_the_model_encodes_by_the_parameters_of_the_moment(tmp_path, tiny):
             ] == [8, 16, 24]
     assert not numpy.allclose(seen[0], seen[2], atol=1e-3)
     assert numpy.allclose(tiny.encode("river stone", normalize_embeddings=True), seen[2], atol=1e-5)
-    assert len(tiny.encode("x", output_value="token_embeddings")) == 3
+    if "torch" in sys.modules:
+        assert len(tiny.encode("x", output_value="token_embeddings")) == 3
 
 
 def test_several_sets_of_evaluation(tmp_path):
