@@ -5,7 +5,9 @@ Runs after `make everything` and `make models`, with build/venv-oracle for the o
 line for each requirement, and appends it to --out:
   speed    seconds of a step (forward, back, AdamW) of 64 pairs of 128 tokens, all-MiniLM-L6-v2,
            f32, no dropout, and both processes' peaks (VmHWM, read from here)
-  memory   peak beside the plan of a batch of 8,192 such pairs (--row memory; most of an hour)
+  memory   peak beside the plan of a batch of 8,192 such pairs (--row memory; ten minutes)
+  limits   peaks beside the plans of 20 random sets of limits (--row limits;
+           tests/memory/train_limits.py)
 The other's texts are tokenised outside its time, ours inside.
 
 SPDX-License-Identifier: Apache-2.0
@@ -23,6 +25,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests/memory"))
+import train_limits  # noqa: E402
 from support import program  # noqa: E402
 
 
@@ -143,10 +147,24 @@ def memory(options, folder):
         ffn_kept=said["ffn_kept"])
 
 
+def limits(options, folder):
+    """Twenty sets of limits."""
+    tally, sets = train_limits.try_all(20, options.seed, [options.model], folder)
+    sets = [one for one in sets if one]
+    kept = [one["kept"] for one in sets]
+    below = [(one["planned_bytes"] - one["peak_bytes"]) / one["planned_bytes"] for one in sets]
+    say(options, "limits", "never above the plan, below by at most 2 % + 4 MiB",
+        len(sets) == 20 and not tally.failed, seed=options.seed, sets=len(sets),
+        kept={one: kept.count(one) for one in sorted(set(kept))},
+        share_below_most=round(max(below), 5), share_below_least=round(min(below), 5),
+        planned_bytes=[one["planned_bytes"] for one in sets],
+        peak_bytes=[one["peak_bytes"] for one in sets])
+
+
 def main():
     """As the head says."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--row", choices=["speed", "memory"], default="speed")
+    parser.add_argument("--row", choices=["speed", "memory", "limits"], default="speed")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
     parser.add_argument("--model", type=pathlib.Path,
                         default=ROOT / "build/models/all-MiniLM-L6-v2")
@@ -154,10 +172,12 @@ def main():
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--budget", default="auto", help="of the row memory")
+    parser.add_argument("--seed", type=int, default=1, help="of the row limits")
     parser.add_argument("--out", help="file of JSON lines that the result is added to")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        {"speed": speed, "memory": memory}[options.row](options, pathlib.Path(folder))
+        rows = {"speed": speed, "memory": memory, "limits": limits}
+        rows[options.row](options, pathlib.Path(folder))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def main():
         tally.end()
         return
     with tempfile.TemporaryDirectory() as folder:
-        train_limits.try_all(count, seed, models, pathlib.Path(folder)).end()
+        train_limits.try_all(count, seed, models, pathlib.Path(folder))[0].end()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     with tempfile.TemporaryDirectory() as folder:
-        train_limits.try_all(count, seed, program.models(), pathlib.Path(folder)).end()
+        train_limits.try_all(count, seed, program.models(), pathlib.Path(folder))[0].end()
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def kept_of(said):
 
 
 def holds(tally, options, budget):
-    """Runs it under a budget and judges; gives what was kept, or None."""
+    """Runs it under a budget and judges; gives what was kept, and plan and peak; or None."""
     done, peak, exact = program.run_with_peak(*options, "-m", budget)
     name = " ".join(map(str, options + ["-m", budget])).replace(str(program.ROOT) + "/", "")
     if not tally.expect(done.returncode == 0, f"{name}: {done.returncode}: {done.stderr}"):
@@ -75,11 +75,11 @@ def holds(tally, options, budget):
     slack = planned * SLACK_SHARE + SLACK_BYTES
     tally.expect(not exact or planned - peak <= slack,
                  f"{name}: peak {peak} below the plan {planned} by {planned - peak}")
-    return kept_of(said)
+    return {"kept": kept_of(said), "planned_bytes": planned, "peak_bytes": peak}
 
 
 def try_one(tally, number, seed, models, folder):
-    """One set; gives what was kept."""
+    """One set; gives what `holds` does."""
     draw = random.Random(f"{seed}/{number}")
     options = draw_options(draw, draw.choice(models), folder)
     refused = program.run(*options, "-m", "1MiB")
@@ -97,10 +97,9 @@ def try_one(tally, number, seed, models, folder):
 
 
 def try_all(count, seed, models, folder):
-    """So many sets; gives the tally."""
-    tally, found = program.Tally(), {}
-    for number in range(count):
-        kept = try_one(tally, number, seed, models, folder)
-        found[kept] = found.get(kept, 0) + 1
-    print(f"seed {seed}, kept: {found}")
-    return tally
+    """So many sets; gives the tally, and what each came to."""
+    tally = program.Tally()
+    sets = [try_one(tally, number, seed, models, folder) for number in range(count)]
+    found = [one["kept"] for one in sets if one]
+    print(f"seed {seed}, kept:", {kept: found.count(kept) for kept in sorted(set(found))})
+    return tally, sets
