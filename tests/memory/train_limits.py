@@ -1,8 +1,9 @@
 """Random limits of a training: what test_train_random.py and slow_train_random.py share.
 
-A set is a model, a batch, a length, an optimizer, threads and a budget. The plan holds when the
-observed peak (VmHWM, read from outside) is at most the plan, the plan at most the budget, and the
-peak at most 2 % + 4 MiB below the plan. A budget that is refused names one that works.
+A set is a model, a batch, a length, an optimizer, adapters or not, threads and a budget. The plan
+holds when the observed peak (VmHWM, read from outside) is at most the plan, the plan at most the
+budget, and the peak at most 2 % + 4 MiB below the plan. A budget that is refused names one that
+works.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -21,10 +22,12 @@ WORDS = ("river stone moon cat mat walk slow bounded memory plan light house tre
 CHOICES = {
     "--batch-size": [2, 5, 16, 40, 64],
     "--max-length": [None, 4, 9, 32, 64],
-    "--optimizer": [None, "adamw", "adamw8"],
+    "--optimizer": [None, "adamw", "adamw8", "sgd"],
     "--dropout": [None, "0.1"],
     "--threads": [None, 1, 2, 3],
 }
+WAYS = [(), (), ("--lora", 4), ("--lora", 3, "--lora-targets", "all", "--adapter-only"),
+        ("--layerwise", "--max-grad-norm", 0)]
 
 
 def write_examples(path, texts, count, seed):
@@ -45,7 +48,7 @@ def draw_options(draw, model, folder):
         value = draw.choice(values)
         if value is not None:
             options += [name, value]
-    return options
+    return [*options, *draw.choice(WAYS)]
 
 
 def kept_of(said):
