@@ -129,7 +129,7 @@ FITS = [
     Fit("gelu-near", [(AVX512, "emb_avx512_gelu_near", "p")], [], 6,
         tail, lambda a: a, (0, 3.8), [("within 1.7e-4", 1.7e-4, gelu_near)]),
     # relative where the result is large against 0.01, absolute where it is small
-    Fit("gelu-cuda", [("src/backend/cuda/kernels/device.cuh", "emb_gelu_fast", "p[i]")], [], 5,
+    Fit("gelu-cuda", [("src/backend/cuda/kernels/device.cuh", "emb_gelu_tail", "p[i]")], [], 5,
         lambda a: math.log2(tail(a)), lambda a: a * tail(a) / (a * tail(a) + 0.01), (0, 8),
         [("at most 2.4e-6", 2.4e-6, cuda_gelu),
          ("below a third of f16's rounding", 1 / 3, cuda_gelu_f16)]),

@@ -465,6 +465,7 @@ static emb_status not_finite(emb_trainer *t, bool loss, const char *what, emb_er
 /* The step counts as not done, though some have moved. */
 static emb_status moved_in_part(emb_trainer *t, emb_error *error) {
     unsigned long long step = t->optimizer.step--;
+    t->broken = true;
     return emb_error_set(error, EMB_NOT_FINITE,
                          "step %llu: a gradient is not finite, and parameters behind it have "
                          "moved; go on from a checkpoint",
@@ -493,6 +494,7 @@ static emb_status compute_step(emb_train_step *out, emb_trainer *t, const float 
     embed_batch(t);
     out->loss = find_loss(t, targets, examples);
     if (!isfinite(out->loss)) return not_finite(t, true, "the loss", error);
+    t->broken = false;
     out->learning_rate = emb_optimizer_rate(&t->optimizer, t->optimizer.step + 1);
     out->step = t->optimizer.step + 1;
     gather_gradients(t);

@@ -37,11 +37,11 @@ struct emb_trainer {
     float *vectors, *d_vectors;          /* [texts of a batch, width] */
     void *tile_vectors, *d_tile_vectors; /* the same where passes write and read: on the device */
     uint32_t part;                       /* calls of the step at hand so far */
-    bool broken;                         /* the parameters gave a loss that is not finite */
-    void *scratch;                       /* of reading parameters */
-    unsigned char *staging;              /* [EMB_TRAIN_STAGING] with a device, else NULL */
-    emb_train_stats stats;               /* its counters */
-    emb_directory directory;             /* being written */
+    bool broken;             /* the parameters gave what is not finite, or moved in part */
+    void *scratch;           /* of reading parameters */
+    unsigned char *staging;  /* [EMB_TRAIN_STAGING] with a device, else NULL */
+    emb_train_stats stats;   /* its counters */
+    emb_directory directory; /* being written */
 };
 
 /* ---- plan.c ---------------------------------------------------------------------------------- */

@@ -67,8 +67,9 @@ def main():
             if tally.expect(done.returncode == 0, done.stderr):
                 said = json.loads(done.stdout)
                 before, after = (spearman(tally, m) for m in (student, folder / "out"))
-                line = {"what": "distillation", "teacher": real.MPNET, "student": real.L3,
-                        "pairs": len(rows), "options": " ".join(map(str, HOW)),
+                line = {"bench": "training_cpu", "row": "distillation",
+                        "date": time.strftime("%Y-%m-%d"), "teacher": real.MPNET,
+                        "student": real.L3, "pairs": len(rows), "options": " ".join(map(str, HOW)),
                         "steps": said["steps"], "loss_first": said["loss_first"],
                         "loss_last": said["loss_last"], "stsb_test_before": before,
                         "stsb_test_after": after, "seconds_with_teacher": round(seconds, 1),

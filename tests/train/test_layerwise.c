@@ -149,6 +149,8 @@ static void not_finite(void **state) {
     assert_int_equal(step(&out, t, &error), EMB_NOT_FINITE);
     assert_memory_equal(shadow, t->lane.values, words_values * sizeof *shadow);
     assert_true(t->optimizer.step == 0);
+    assert_int_equal(emb_trainer_store(t, "/tmp/embound_never_written", NULL, &error),
+                     EMB_NOT_FINITE);
     free(shadow);
     emb_trainer_close(t);
     emb_model_close(model);
