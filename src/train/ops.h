@@ -57,6 +57,7 @@ typedef struct emb_train_run {
     float *d_relative;          /* NULL, or the gradient of spec->relative, of the same shape */
     uint32_t position_offset;
     emb_dropout dropout;
+    bool forgets;         /* sums and what is kept: nothing comes back over them */
     uint32_t layer;       /* at work */
     const uint32_t *rows; /* [chunks of the tile]: a text's number in the batch */
     emb_train_scratch scratch;

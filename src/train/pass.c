@@ -107,7 +107,7 @@ void emb_train_lane_refresh(emb_train_lane *lane) {
     lane->spec.relative = lane->relative;
     lane->run.spec = &lane->spec;
     lane->run.d_relative = lane->lora ? NULL : lane->d_relative;
-    if (!lane->relative) return;
+    if (!lane->relative || lane->run.ops->device) return; /* a device's: remote.c */
     emb_embed_params weights = emb_params_embed(lane->params, model_values(lane));
     emb_params_spread_relative(lane->relative, weights.relative, lane->params->shape,
                                lane->spec.chunk_tokens_max);
@@ -255,7 +255,8 @@ void emb_train_backward(emb_train_lane *lane, const void *d_vectors, const uint3
     emb_visitor visitor = {.user = &j, .back = true, .visit = visit_back};
     emb_error none;
     lane->run.rows = targets;
-    if (lane->d_relative) memset(lane->d_relative, 0, relative * sizeof(float));
+    bool gathers = lane->d_relative && !ops->device; /* a device's: remote.c */
+    if (gathers) memset(lane->d_relative, 0, relative * sizeof(float));
     fill_segment(&j, shape->layers - 1);
     norm(lane, 2 * shape->layers, tile);
     ops->pool_back(&lane->run, lane->d, d_vectors, targets, lane->x, tile, &lane->pool);
@@ -267,7 +268,7 @@ void emb_train_backward(emb_train_lane *lane, const void *d_vectors, const uint3
     lane->run.layer = 0;
     norm_back(lane, 0, tile);
     ops->embed_back(&lane->run, &gradients, lane->d, tile);
-    if (lane->d_relative)
+    if (gathers)
         emb_params_gather_relative(gradients.relative, lane->d_relative, shape,
                                    lane->spec.chunk_tokens_max);
     if (!lane->layerwise) return;

@@ -62,7 +62,53 @@ static void narrow_layer(const emb_trainer *t, uint32_t layer) {
     t->device->narrow(run, values, w.ffn_out, spec->hidden, spec->intermediate);
 }
 
+/* Bytes of the bias per bucket, and of the table that is spread from it. */
+static uint64_t bucket_bytes(const emb_trainer *t) {
+    const emb_shape *shape = &t->model->shape;
+    return (uint64_t)shape->relative_buckets * shape->spec.heads * sizeof(float);
+}
+
+static uint64_t table_bytes(const emb_trainer *t) {
+    uint64_t places = 2 * (uint64_t)t->length_max - 1;
+    return t->model->shape.spec.heads * places * sizeof(float);
+}
+
+bool emb_trainer_relative_fits(const emb_trainer *t) {
+    uint64_t half = EMB_TRAIN_STAGING / 2;
+    return bucket_bytes(t) <= half && table_bytes(t) <= half;
+}
+
+/* The table of relative positions on a device: spread on the host, between two halves of the
+ * staging. */
+static void spread_relative(const emb_trainer *t) {
+    const emb_train_run *run = &t->lane.run;
+    float *buckets = (float *)(void *)t->staging;
+    float *table = (float *)(void *)(t->staging + EMB_TRAIN_STAGING / 2);
+    emb_embed_params weights = emb_params_embed(&t->params, t->lane.values);
+    t->device->read(run, buckets, weights.relative, bucket_bytes(t));
+    emb_params_spread_relative(table, buckets, &t->model->shape, t->length_max);
+    t->device->write(run, t->lane.relative, table, table_bytes(t));
+}
+
+void emb_trainer_begin_relative(const emb_trainer *t) {
+    if (t->device && t->lane.relative)
+        t->device->clear(&t->lane.run, t->lane.d_relative, table_bytes(t));
+}
+
+void emb_trainer_gather_relative(const emb_trainer *t) {
+    const emb_train_run *run = &t->lane.run;
+    float *buckets = (float *)(void *)t->staging;
+    float *table = (float *)(void *)(t->staging + EMB_TRAIN_STAGING / 2);
+    if (!t->device || !t->lane.relative) return;
+    emb_embed_params gradients = emb_params_embed(&t->params, t->lane.gradients);
+    t->device->read(run, buckets, gradients.relative, bucket_bytes(t));
+    t->device->read(run, table, t->lane.d_relative, table_bytes(t));
+    emb_params_gather_relative(buckets, table, &t->model->shape, t->length_max);
+    t->device->write(run, gradients.relative, buckets, bucket_bytes(t));
+}
+
 void emb_trainer_refresh(emb_trainer *t) {
     emb_train_lane_refresh(&t->lane);
+    if (t->device && t->lane.relative) spread_relative(t);
     for (uint32_t i = 0; t->device && i < t->model->shape.layers; i++) narrow_layer(t, i);
 }

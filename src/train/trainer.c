@@ -185,10 +185,11 @@ static emb_status choose_device(emb_trainer *t, emb_error *error) {
     if (!module->train)
         return emb_error_set(error, EMB_UNSUPPORTED,
                              "this CUDA module does not train; train on the CPU");
-    if (t->model->shape.relative_buckets)
+    if (!emb_trainer_relative_fits(t))
         return emb_error_set(error, EMB_UNSUPPORTED,
-                             "on a GPU, training does not compute a relative position bias; train "
-                             "on the CPU");
+                             "on a GPU, relative positions over %u tokens are too many; state a "
+                             "lower max_length, or train on the CPU",
+                             t->length_max);
     t->ops = module->train;
     t->device = t->ops->device;
     t->gpu = machine->devices[0];
@@ -368,13 +369,20 @@ static const uint32_t *begin_tile(emb_trainer *t, emb_tile *tile, uint32_t index
     return targets;
 }
 
-/* Vectors of all texts. */
-static void embed_batch(emb_trainer *t) {
+/* Whether another tile takes its slab before the way back. */
+static bool is_gone(const emb_trainer *t, uint32_t index) {
+    return index + 1 < t->batch.tiles && index + 1 >= t->lane.slabs;
+}
+
+/* Vectors of all texts; with `forgets` there is no way back. */
+static void embed_batch(emb_trainer *t, bool forgets) {
     emb_tile tile;
     for (uint32_t i = 0; i < t->batch.tiles; i++) {
         const uint32_t *targets = begin_tile(t, &tile, i);
+        t->lane.run.forgets = forgets || is_gone(t, i);
         emb_train_forward(&t->lane, t->tile_vectors, targets, &tile);
     }
+    t->lane.run.forgets = false;
 }
 
 /* From the last tile to the first: the last still has its sums in the shared slab. */
@@ -385,12 +393,13 @@ static void gather_gradients(emb_trainer *t) {
     if (clears && t->device) t->device->clear(&t->lane.run, t->lane.gradients, bytes);
     if (clears && !t->device) memset(t->lane.gradients, 0, bytes);
     if (t->lane.layerwise) emb_layerwise_start(&t->layerwise);
+    emb_trainer_begin_relative(t);
     for (uint32_t i = t->batch.tiles; i-- > 0;) {
         const uint32_t *targets = begin_tile(t, &tile, i);
-        bool gone = i + 1 < t->batch.tiles && i + 1 >= t->lane.slabs;
-        if (gone) emb_train_forward(&t->lane, NULL, targets, &tile);
+        if (is_gone(t, i)) emb_train_forward(&t->lane, NULL, targets, &tile);
         emb_train_backward(&t->lane, t->d_tile_vectors, targets, &tile);
     }
+    emb_trainer_gather_relative(t);
 }
 
 /* A part's share of the mean. */
@@ -491,7 +500,7 @@ static emb_status compute_step(emb_train_step *out, emb_trainer *t, const float 
     emb_trainer_refresh(t);
     t->lane.run.dropout =
         (emb_dropout){t->options.dropout, t->options.attention_dropout, dropout_key(t)};
-    embed_batch(t);
+    embed_batch(t, false);
     out->loss = find_loss(t, targets, examples);
     if (!isfinite(out->loss)) return not_finite(t, true, "the loss", error);
     t->broken = false;
@@ -552,7 +561,7 @@ emb_status emb_trainer_encode(const float **vectors, emb_trainer *t, const emb_t
     enter(t, &before);
     emb_trainer_refresh(t);
     t->lane.run.dropout = (emb_dropout){0};
-    embed_batch(t);
+    embed_batch(t, true);
     if (t->device) {
         uint64_t values = (uint64_t)count * t->model->shape.spec.hidden;
         t->device->read_vectors(&t->lane.run, t->vectors, t->tile_vectors, values);

@@ -72,6 +72,13 @@ const void *emb_trainer_see(const emb_trainer *trainer, const void *from, uint64
 void *emb_trainer_room(const emb_trainer *trainer, void *to);
 void emb_trainer_put(const emb_trainer *trainer, void *to, uint64_t bytes);
 
+/* On a device: before and after the gradients of a step's tiles, those of relative positions. */
+void emb_trainer_begin_relative(const emb_trainer *trainer);
+void emb_trainer_gather_relative(const emb_trainer *trainer);
+
+/* Whether the staging holds the table of relative positions. */
+bool emb_trainer_relative_fits(const emb_trainer *trainer);
+
 /* What has to be made anew after the parameters changed. */
 void emb_trainer_refresh(emb_trainer *trainer);
 

@@ -81,11 +81,15 @@ static emb_cuda_train_buffers buffers_of(const emb_train_run *run) {
 
 /* ---- products -------------------------------------------------------------------------------- */
 
+/* A matrix in 16 bits. */
+static const uint16_t *narrow_of(const emb_cuda_train *t, const float *weight) {
+    return t->narrow + ((uint64_t)(weight - t->values) - t->sizes.matrices_first);
+}
+
 /* out [tokens, rows] = in [tokens, cols] * weight^T + bias */
 static void linear(emb_cuda_train *t, void *out, const void *in, const float *weight,
                    const float *bias, uint32_t rows, uint32_t cols, int gelu) {
-    uint64_t at = (uint64_t)(weight - t->values) - t->sizes.matrices_first;
-    emb_cuda_linear matrix = {t->narrow + at, bias, rows, cols, t->type};
+    emb_cuda_linear matrix = {narrow_of(t, weight), bias, rows, cols, t->type};
     emb_cuda_train_note(t, t->launch->linear_run(out, in, &matrix, gelu, EMB_CUDA_TILE_AUTO,
                                                  &t->batch, &t->device, t->stream));
 }
@@ -182,14 +186,31 @@ static void norm_back(const emb_train_run *run, float *d_gain, float *d_shift, v
                                                     &t->batch, t->type, t->stream));
 }
 
-/* x = norm(sum), sum = x + product less what is dropped. */
-static void close_block(const emb_train_run *run, void *x, void *sum, const void *product,
-                        emb_drop_site site, const float *gain, const float *shift) {
+/* The projection [hidden, cols] that ends a block. */
+typedef struct projection {
+    const float *weight, *bias;
+    uint32_t cols;
+    emb_drop_site site;
+    emb_cuda_norm norm;
+} projection;
+
+/* sum = x + the projection of `in`, less what is dropped; x = norm(sum). Where sums are forgotten
+ * they are not written, in one kernel if there is one. `product` is scratch. */
+static void project(const emb_train_run *run, void *x, void *sum, void *product, const void *in,
+                    const projection *p) {
     emb_cuda_train *t = emb_cuda_train_of(run);
-    emb_train_cuda_drop rule = drop_of(run, site);
-    emb_cuda_norm norm = norm_of(run, gain, shift);
-    emb_cuda_train_note(t, emb_cuda_train_add_norm(x, sum, product, &norm, &rule, &t->batch,
-                                                   run->spec->hidden, t->type, t->stream));
+    uint32_t hidden = run->spec->hidden;
+    emb_train_cuda_drop rule = drop_of(run, p->site);
+    if (run->forgets && !(rule.share > 0)) {
+        emb_cuda_linear matrix = {narrow_of(t, p->weight), p->bias, hidden, p->cols, t->type};
+        emb_cuda_train_note(t, t->launch->linear_norm(x, in, &matrix, x, &p->norm, product,
+                                                      EMB_CUDA_TILE_AUTO, t->batch.tokens_max,
+                                                      &t->batch, &t->device, t->stream));
+        return;
+    }
+    linear(t, product, in, p->weight, p->bias, hidden, p->cols, 0);
+    emb_cuda_train_note(t, emb_cuda_train_add_norm(x, sum, product, &p->norm, &rule, &t->batch,
+                                                   hidden, t->type, t->stream));
 }
 
 /* ---- attention ------------------------------------------------------------------------------- */
@@ -232,8 +253,9 @@ static void attention(const emb_train_run *run, void *x, void *sum, void *kept,
     finish_gradient(t, hidden);
     place_kept(&b, run, kept);
     attend(run, &b, x, w);
-    linear(t, b.product, b.context, w->attention_out, w->attention_out_bias, hidden, hidden, 0);
-    close_block(run, x, sum, b.product, EMB_DROP_ATTENTION, w->attention_gain, w->attention_shift);
+    const projection out = {w->attention_out, w->attention_out_bias, hidden, EMB_DROP_ATTENTION,
+                            norm_of(run, w->attention_gain, w->attention_shift)};
+    project(run, x, sum, b.product, b.context, &out);
 }
 
 static void attention_back(const emb_train_run *run, const emb_layer_params *g, void *d,
@@ -275,8 +297,9 @@ static void ffn(const emb_train_run *run, void *x, void *sum, void *kept, const 
     (void)tile, (void)kept;
     finish_gradient(t, hidden);
     linear(t, b.after, x, w->ffn_in, w->ffn_in_bias, wide, hidden, 1);
-    linear(t, b.product, b.after, w->ffn_out, w->ffn_out_bias, hidden, wide, 0);
-    close_block(run, x, sum, b.product, EMB_DROP_FFN, w->ffn_gain, w->ffn_shift);
+    const projection out = {w->ffn_out, w->ffn_out_bias, wide, EMB_DROP_FFN,
+                            norm_of(run, w->ffn_gain, w->ffn_shift)};
+    project(run, x, sum, b.product, b.after, &out);
 }
 
 static void ffn_back(const emb_train_run *run, const emb_layer_params *g, void *d, const void *in,
