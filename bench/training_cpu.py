@@ -5,7 +5,7 @@ Runs after `make everything` and `make models`, with build/venv-oracle for the o
 line for each requirement, and appends it to --out:
   speed    seconds of a step (forward, back, AdamW) of 64 pairs of 128 tokens, all-MiniLM-L6-v2,
            f32, no dropout, and both processes' peaks (VmHWM, read from here)
-  memory   peak beside the plan of a batch of 8,192 such pairs (--row memory; ten minutes)
+  memory   peak beside the plan of a batch of 8,192 such pairs (--row memory; a quarter hour)
   limits   peaks beside the plans of 20 random sets of limits (--row limits;
            tests/memory/train_limits.py)
 The other's texts are tokenised outside its time, ours inside.
