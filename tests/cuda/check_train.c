@@ -29,6 +29,7 @@ static void need(bool holds, const char *what) {
 static emb_text *make_texts(const emb_model *model, uint32_t count, uint32_t length, bool equal) {
     emb_text *texts = calloc(count, sizeof *texts);
     uint32_t specials = model->text.specials.before + model->text.specials.after;
+    uint32_t first = model->shape.vocabulary > 2000 ? 1000 : 10; /* behind special tokens */
     need(texts != NULL, "no memory");
     for (uint32_t i = 0; i < count; i++) {
         uint32_t most = length - specials;
@@ -36,7 +37,7 @@ static emb_text *make_texts(const emb_model *model, uint32_t count, uint32_t len
         uint32_t *ids = calloc(tokens, sizeof *ids);
         need(ids != NULL, "no memory");
         for (uint32_t k = 0; k < tokens; k++)
-            ids[k] = 1000 + (uint32_t)(emb_hash_mix(i + 1, k) % (model->shape.vocabulary - 1000));
+            ids[k] = first + (uint32_t)(emb_hash_mix(i + 1, k) % (model->shape.vocabulary - first));
         /* a positive shares most of its anchor's ids */
         for (uint32_t k = 0; i % 2 && k < tokens && k < texts[i - 1].length; k++)
             if (k % 4) ids[k] = ((const uint32_t *)texts[i - 1].data)[k];
