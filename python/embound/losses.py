@@ -162,7 +162,10 @@ def _distill(loss: Loss, units: list[Any], targets: Any) -> Any:
     wanted = _units(targets.reshape(count * columns, -1))
     mine = numpy.stack(units, axis=1).reshape(count * columns, -1)
     off = (mine @ mine.T - wanted @ wanted.T) ** 2
-    return (off.sum() - off.trace()) / (len(mine) * (len(mine) - 1))
+    example = numpy.arange(count * columns) // columns
+    inside = example[:, None] == example[None, :]
+    itself = numpy.eye(len(mine), dtype=bool)
+    return sum(off[pairs].mean() for pairs in (inside & ~itself, ~inside) if pairs.any())
 
 
 _MANY = 31  # texts of an example, at most, where any number of negatives is possible
@@ -312,7 +315,8 @@ class TripletLoss(Loss):
 class BatchHardTripletLoss(Loss):
     """The same for single texts with a class as label: the positive is the farthest text of its
     class in the batch, the negative the nearest of another. Texts that lack one of the two do not
-    count."""
+    count: state large batches. (``embound train`` brings texts of a class together, this does not.)
+    """
 
     def __init__(self, model: Any = None, distance_metric: Any = None, margin: float = 5.0) -> None:
         super().__init__("batch_hard", margin=margin,
@@ -320,8 +324,9 @@ class BatchHardTripletLoss(Loss):
 
 
 class SimilarityDistillationLoss(Loss):
-    """The squared error of the cosines of all pairs of texts of a batch beside those of a teacher,
-    whose vectors, of any width, are the labels. embound's own."""
+    """The squared error of the cosines of pairs of texts beside those of a teacher, whose vectors,
+    of any width, are the labels: the mean over pairs of texts of one example, if it has several,
+    and that over all other pairs of the batch. embound's own."""
 
     def __init__(self, model: Any = None) -> None:
         super().__init__("distill")
@@ -379,8 +384,8 @@ def _of_theirs(loss: Any, name: str) -> Loss:
 
 
 def _of_name(loss: str) -> Loss:
-    if loss in LOSSES:
-        return Loss(loss)
+    if loss.replace("-", "_") in LOSSES:  # the command's spelling too
+        return Loss(loss.replace("-", "_"))
     if loss in _CLASSES:
         return _CLASSES[loss][0]() if "Symmetric" not in loss else Loss("ranking", symmetric=True)
     near = difflib.get_close_matches(loss, [*LOSSES, *_CLASSES], 1)

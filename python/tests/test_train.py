@@ -123,6 +123,22 @@ def test_the_same_as_the_program(tmp_path, loss, more):
     assert weights(tmp_path / "theirs") == weights(tmp_path / "ours")
 
 
+@pytest.mark.parametrize(("name", "loss", "more"), [
+    ("triplet", losses.TripletLoss(distance_metric="cosine", triplet_margin=0.3),
+     ["--distance", "cosine", "--margin", "0.3"]),
+    ("ranking", losses.MatryoshkaLoss(None, "ranking", [32, 16], [1, 0.5]),
+     ["--matryoshka", "32,16:0.5"])], ids=lambda one: str(one)[:10])
+def test_the_other_losses_are_the_programs(tmp_path, name, loss, more):
+    table = write_table(tmp_path / "rows.csv", GROUPS, groups())
+    done = subprocess.run(
+        [program(), "train", TINY, "-i", table, "-o", tmp_path / "theirs", "--quiet", "--loss",
+         name, "--epochs", "2", "--batch-size", "16", "--learning-rate", "1e-3", *more],
+        text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = embound.train(str(TINY), table, loss, output=tmp_path / "ours", epochs=2, **FAST)
+    assert weights(tmp_path / "theirs") == weights(tmp_path / "ours") and result.steps == 8
+
+
 def test_sentence_transformers_reads_the_result(tmp_path, reference):
     result = embound.train(str(TINY), groups(), output=tmp_path / "out", epochs=2, **FAST)
     texts = ["river stone", "a cold winter in the city", "kitchen"]
@@ -335,6 +351,7 @@ def test_losses_of_sentence_transformers_are_read(reference):
 def test_losses_by_class_name_and_function():
     assert losses.read_loss(losses.CoSENTLoss).name == "cosent"
     assert losses.read_loss("CosineSimilarityLoss").name == "cosine"
+    assert losses.read_loss("batch-hard").name == "batch_hard"
     assert losses.read_loss(lambda model: losses.CoSENTLoss(model, scale=3)).scale == 3
     assert losses.CachedMultipleNegativesRankingLoss(mini_batch_size=2).name == "ranking"
     assert losses.CachedMultipleNegativesSymmetricRankingLoss().symmetric

@@ -1,5 +1,5 @@
 /* steps.c - trains on a table of texts in its own order and prints a JSON line a step: for
- * comparison with another implementation (models_training.py).
+ * comparison with another implementation.
  *
  *   steps MODEL TABLE LOSS BATCH STEPS RATE WARMUP TILE LENGTH [DIR]
  *

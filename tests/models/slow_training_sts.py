@@ -6,7 +6,7 @@ in the mean of three seeds; and with AdamW's moments in 8 bits at most 0.3 from 
 all-MiniLM-L6-v2, one epoch of the training split, batches of 16, AdamW at 2e-5 with a tenth of
 warm-up and linear decay, clipped at 1, dropout 0.1, the same order.
 
-    build/venv-oracle/bin/python tests/models/models_training_sts.py
+    build/venv-oracle/bin/python tests/models/slow_training_sts.py
 
 SPDX-License-Identifier: Apache-2.0
 """
