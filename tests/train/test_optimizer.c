@@ -163,7 +163,41 @@ static void memory(void **state) {
     assert_true(bytes[1] > bytes[0] && bytes[2] - bytes[1] == bytes[1] - bytes[0]);
 }
 
+/* Over hundreds of steps whose gradients shrink, 8 bits move values as far as 32 do: rounding of
+ * the moments has no direction. */
+static void eight_bits(void **state) {
+    (void)state;
+    static float one[EMB_TRAIN_BLOCK], other[EMB_TRAIN_BLOCK], gradients[EMB_TRAIN_BLOCK];
+    static float m[EMB_TRAIN_BLOCK], v[EMB_TRAIN_BLOCK], scales[2];
+    static int8_t m8[EMB_TRAIN_BLOCK];
+    static uint8_t v8[EMB_TRAIN_BLOCK];
+    uint32_t features;
+    emb_error error;
+    assert_int_equal(emb_cpu_detect(&features, &error), EMB_OK);
+    const emb_train_kernels *sets[] = {emb_train_kernels_of(0, EMB_DTYPE_F32),
+                                       emb_train_kernels_of(features, EMB_DTYPE_F32)};
+    for (uint32_t k = 0; k < 2; k++) {
+        memset(one, 0, sizeof one), memset(other, 0, sizeof other);
+        memset(m, 0, sizeof m), memset(v, 0, sizeof v), memset(scales, 0, sizeof scales);
+        memset(m8, 0, sizeof m8), memset(v8, 0, sizeof v8);
+        for (uint32_t step = 1; step <= 400; step++) {
+            emb_adamw how = {1, 0.9f, 0.999f, 1, 1e-3f, 1, 1e-8f};
+            how.rate /= (float)(1 - pow(0.9, step));
+            how.spread /= (float)sqrt(1 - pow(0.999, step));
+            for (uint32_t i = 0; i < EMB_TRAIN_BLOCK; i++) /* of many sizes; most go one way */
+                gradients[i] = (random_value(step, i) + 0.5f) * (float)(1 + i % 50) *
+                               (step < 100 ? 1.0f : 0.25f);
+            sets[k]->adamw(one, m, v, gradients, EMB_TRAIN_BLOCK, &how);
+            sets[k]->adamw8(other, m8, v8, scales, gradients, EMB_TRAIN_BLOCK, &how);
+        }
+        double far = 0, far8 = 0;
+        for (uint32_t i = 0; i < EMB_TRAIN_BLOCK; i++) far -= one[i], far8 -= other[i];
+        assert_true(far > 0 && fabs(far8 / far - 1) < 0.05);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(formulas), cmocka_unit_test(memory)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(formulas), cmocka_unit_test(memory),
+                                       cmocka_unit_test(eight_bits)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -138,8 +138,9 @@ static void adamw8(float *values, int8_t *m, uint8_t *v, float *scales, const fl
     for (size_t i = 0; i < count; i++) {
         float a = sqrtf(sqrtf(fabsf(first[i]) * to_m)) * 127;
         m[i] = (int8_t)rintf(copysignf(a, first[i]));
-        /* upwards: a moment that became 0 would make the next step huge */
-        v[i] = (uint8_t)ceilf(sqrtf(sqrtf(second[i] * to_v)) * 254.99f);
+        /* to the nearest: upwards the moments would grow with every step. But never 0, which would
+         * make the next step huge */
+        v[i] = (uint8_t)fmaxf(rintf(sqrtf(sqrtf(second[i] * to_v)) * 255), 1);
     }
 }
 

@@ -165,8 +165,9 @@ static void adamw8(float *values, int8_t *m, uint8_t *v, float *scales, const fl
         vec a = v_load(first + i, count - i), b = v_load(second + i, count - i);
         vec code = v_sqrt(v_sqrt(v_abs(a) * to_m)) * v_all(127.0f);
         v_store_s8(m + i, count - i, v_above(a, code, v_all(0.0f) - code));
-        /* upwards: a moment that became 0 would make the next step huge */
-        v_store_u8(v + i, count - i, v_ceil(v_sqrt(v_sqrt(b * to_v)) * v_all(254.99f)));
+        /* to the nearest: upwards the moments would grow with every step. But never 0, which would
+         * make the next step huge */
+        v_store_u8(v + i, count - i, v_max(v_sqrt(v_sqrt(b * to_v)) * v_all(255.0f), v_all(1.0f)));
     }
 }
 

@@ -17,7 +17,6 @@ enum { LANES = 8, TILE_VECTORS = 2, TILE_ROWS = 6, TILE_ROWS_SLIM = 6 };
 #define v_max(a, b)         _mm256_max_ps(a, b)
 #define v_sqrt(a)           _mm256_sqrt_ps(a)
 #define v_abs(a)            _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
-#define v_ceil(a)           _mm256_ceil_ps(a)
 #define v_exp(a)            emb_avx2_exp(a)
 #define v_gelu(a)           emb_avx2_gelu(a)
 #define v_gelu_tail(a)      emb_avx2_gelu_tail(a)

@@ -17,7 +17,6 @@ enum { LANES = 16, TILE_VECTORS = 4, TILE_ROWS = 6, TILE_ROWS_SLIM = 12 };
 #define v_max(a, b)         _mm512_max_ps(a, b)
 #define v_sqrt(a)           _mm512_sqrt_ps(a)
 #define v_abs(a)            _mm512_abs_ps(a)
-#define v_ceil(a)           _mm512_roundscale_ps(a, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)
 #define v_exp(a)            emb_avx512_exp(a)
 #define v_gelu(a)           emb_avx512_gelu(a)
 #define v_gelu_tail(a)      emb_avx512_gelu_tail(a)

@@ -114,8 +114,9 @@ static __device__ __forceinline__ void encode(eight_codes &m, eight_codes &v,
     for (int i = 0; i < 8; i++) {
         float a = sqrtf(sqrtf(fabsf(first[i]) * to_m)) * 127;
         m.m[i] = (int8_t)rintf(copysignf(a, first[i]));
-        /* upwards: a moment that became 0 would make the next step huge */
-        v.v[i] = (uint8_t)ceilf(sqrtf(sqrtf(second[i] * to_v)) * 254.99f);
+        /* to the nearest: upwards the moments would grow with every step. But never 0, which would
+         * make the next step huge */
+        v.v[i] = (uint8_t)fmaxf(rintf(sqrtf(sqrtf(second[i] * to_v)) * 255), 1.0f);
     }
 }
 
