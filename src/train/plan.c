@@ -13,7 +13,7 @@
 /* What threads and the system's libraries take beside our own memory; what a GPU's context grows by
  * when kernels run for the first time. */
 #define GROWTH_BYTES        (1u << 20)
-#define DEVICE_GROWTH_BYTES (32u << 20)
+#define DEVICE_GROWTH_BYTES (24u << 20)
 
 /* Tokens of a tile where the memory is there; the least is one text. On a CPU larger ones leave the
  * cache; a GPU has more processors to give work to. */

@@ -43,7 +43,9 @@ static uint64_t attention_bytes(const emb_cuda_train *t, const emb_layer_spec *s
                                 uint32_t tokens) {
     emb_cuda_heads heads = heads_of(spec);
     emb_cuda_batch batch = {.tokens_max = tokens, .chunks_max = emb_chunks_max(tokens, 1)};
-    return emb_cuda_train_attention_scratch(&heads, &batch, spec->relative != NULL, &t->device);
+    /* not by spec->relative, which is there only once the lane is bound */
+    bool relative = spec->positions == EMB_POSITION_RELATIVE;
+    return emb_cuda_train_attention_scratch(&heads, &batch, relative, &t->device);
 }
 
 emb_cuda_train_buffers emb_cuda_train_cut(const emb_cuda_train *t, const emb_layer_spec *spec,
