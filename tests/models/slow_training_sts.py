@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Fine-tuning on STS-B: the Spearman correlation of its test split, x100, after embound train is at
 most 0.3 below that after sentence-transformers' model and CoSENTLoss in torch with the same recipe,
-in the mean of three seeds; and with AdamW's moments in 8 bits at most 0.3 from that in 32.
+in the mean of three seeds; and with AdamW's moments in 8 bits, or with adapters alone (rank 16, all
+matrices, at 5e-4), at most 0.3 below that with all parameters and moments in 32.
 
 all-MiniLM-L6-v2, one epoch of the training split, batches of 16, AdamW at 2e-5 with a tenth of
 warm-up and linear decay, clipped at 1, dropout 0.1, the same order.
@@ -19,7 +20,7 @@ import real
 import training
 from support import program
 
-SEEDS, BATCH, RATE, DROPOUT = (1, 2, 3), 16, 2e-5, 0.1
+SEEDS, BATCH, RATE, LORA_RATE, DROPOUT = (1, 2, 3), 16, 2e-5, 5e-4, 0.1
 NEAR = 0.3
 
 
@@ -43,20 +44,22 @@ def run(seed, folder):
     steps = math.ceil(len(rows) / BATCH)
     warmup = math.ceil(steps / 10)
     found = {}
-    for name, more in (("embound", ()), ("embound adamw8", ("--optimizer", "adamw8"))):
+    ways = (("embound", RATE, ()), ("embound adamw8", RATE, ("--optimizer", "adamw8")),
+            ("embound lora", LORA_RATE, ("--lora", 16, "--lora-targets", "all")))
+    for name, rate, more in ways:
         _, path, seconds = training.embound_train(
             folder, f"{name.split()[-1]}-{seed}", ("score", "sentence1", "sentence2"), rows,
-            "--loss", "cosent", "--batch-size", BATCH, "--learning-rate", RATE, "--warmup-steps",
+            "--loss", "cosent", "--batch-size", BATCH, "--learning-rate", rate, "--warmup-steps",
             warmup, "--dropout", DROPOUT, "--seed", seed, *more)
-        found[name] = (training.spearman(path), seconds)
+        found[name] = (training.spearman(path), seconds, rate)
     path, seconds = train_theirs(folder, rows, steps, warmup, seed)
-    found["sentence-transformers"] = (training.spearman(path), seconds)
-    for name, (score, spent) in found.items():
+    found["sentence-transformers"] = (training.spearman(path), seconds, RATE)
+    for name, (score, spent, rate) in found.items():
         training.keep({
             "bench": "training_sts", "model": real.L6, "engine": name, "loss": "cosent",
-            "seed": seed, "steps": steps, "batch": BATCH, "learning_rate": RATE,
+            "seed": seed, "steps": steps, "batch": BATCH, "learning_rate": rate,
             "dropout": DROPOUT, "spearman_test": round(score, 3), "seconds": round(spent, 1)})
-    return {name: score for name, (score, _) in found.items()}
+    return {name: score for name, (score, *_) in found.items()}
 
 
 def main():
@@ -71,14 +74,16 @@ def main():
         found = [run(seed, folder) for seed in SEEDS]
     mean = {name: sum(one[name] for one in found) / len(found) for name in found[0]}
     ours, eight, theirs = mean["embound"], mean["embound adamw8"], mean["sentence-transformers"]
+    lora = mean["embound lora"]
     training.keep({
         "bench": "training_sts", "row": "mean", "seeds": len(SEEDS), "before": round(before, 3),
         "embound": round(ours, 3), "embound_adamw8": round(eight, 3),
-        "sentence_transformers": round(theirs, 3),
-        "required": f"embound at most {NEAR} below, adamw8 at most {NEAR} from it",
-        "passed": ours >= theirs - NEAR and abs(eight - ours) <= NEAR})
+        "embound_lora": round(lora, 3), "sentence_transformers": round(theirs, 3),
+        "required": f"embound at most {NEAR} below, adamw8 and lora at most {NEAR} below embound",
+        "passed": min(ours - theirs, eight - ours, lora - ours) >= -NEAR})
     tally.expect(ours >= theirs - NEAR, f"Spearman {ours:.2f}, theirs {theirs:.2f}")
-    tally.expect(abs(eight - ours) <= NEAR, f"with adamw8 {eight:.2f}, without {ours:.2f}")
+    tally.expect(eight >= ours - NEAR, f"with adamw8 {eight:.2f}, without {ours:.2f}")
+    tally.expect(lora >= ours - NEAR, f"with adapters {lora:.2f}, without {ours:.2f}")
     tally.expect(ours > before, f"Spearman {ours:.2f}, before {before:.2f}")
     tally.end()
 
