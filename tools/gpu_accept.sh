@@ -13,7 +13,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 ALL="cosine abstracts short embed mpnet cap million limits sweep stream devices variants"
-ALL="$ALL quantized steady faults sanitize monitor pip matrix mission"
+ALL="$ALL quantized steady faults sanitize monitor pip matrix mission training"
 steps=${STEPS:-build $ALL}
 work=${WORK:-/tmp/embound-accept}
 texts=${CARRY:-$work/texts}
@@ -39,7 +39,7 @@ build() {
     cmake -S . -B "$EMB_BUILD" -DCMAKE_BUILD_TYPE=Release -DEMB_CUDA=ON \
         -DCMAKE_CUDA_ARCHITECTURES="${ARCH:-90a}-real" >"$OUT/configure.log" 2>&1 &&
         cmake --build "$EMB_BUILD" -j "$(nproc)" --target embound embound_cli embound_cuda peak \
-            gpu_steady driver_calls matrix_case embed >"$OUT/build.log" 2>&1 ||
+            gpu_steady driver_calls matrix_case embed check_train >"$OUT/build.log" 2>&1 ||
         { tail -n 20 "$OUT/configure.log" "$OUT/build.log"; exit 1; }
 }
 
@@ -93,6 +93,24 @@ package() {
     export PYTHONPATH="$work/site"
 }
 
+# Training against the CPU's gradients, for both families and a shape whose loss is the host's; then
+# beside its peers.
+training() {
+    export EMB_CUDA_MODULE="$EMB_BUILD/libembound_cuda.so"
+    check=$EMB_BUILD/tests/check_train
+    python3 tools/make_random_model.py "$work/mpnet-small" --architecture mpnet --layers 2 \
+        --hidden 384 --heads 6 --intermediate 1536
+    for one in "$model" "$work/mpnet-small" tests/data/tiny-mpnet; do
+        timeout "$each" "$check" "$one" | tee -a "$OUT/training.jsonl"
+        tail -n 1 "$OUT/training.jsonl" | grep -q '"failed": 0}' || failed=1
+    done
+    [ -n "${BERT:-}" ] || random_model bert-base "$model"
+    # shellcheck disable=SC2086
+    timeout $((2 * each)) python3 bench/gpu_training.py "$check" "$model" \
+        "${BERT:-$work/bert-base}" ${ROWS:-} | tee -a "$OUT/training.jsonl"
+    ! grep -q '"ok": false' "$OUT/training.jsonl" || failed=1
+}
+
 for step in $steps; do
     case $step in
     build) build ;;
@@ -132,6 +150,7 @@ for step in $steps; do
         package
         bench gpu_mission mission
         ;;
+    training) training ;;
     *) echo "gpu_accept: no step '$step'; there are: build $ALL" >&2; exit 64 ;;
     esac
 done
