@@ -34,7 +34,7 @@ typedef struct header {
 
 typedef emb_optimizer_part part;
 
-enum { PARTS = 1 + EMB_OPTIMIZER_PARTS };
+enum { PARTS = EMB_TRAINER_PARTS };
 
 /* As emb_hash_bytes, but over words of 8 bytes: states are large. The bytes that are left follow
  * one by one. */
@@ -54,7 +54,7 @@ static uint64_t piece(uint64_t left) {
     return left < EMB_TRAIN_STAGING ? left : EMB_TRAIN_STAGING;
 }
 
-static void list_parts(part *parts, const emb_trainer *t) {
+void emb_trainer_list(part *parts, const emb_trainer *t) {
     parts[0] = (part){t->lane.values, t->optimizer.params->values * sizeof(float)};
     emb_optimizer_list(parts + 1, &t->optimizer);
 }
@@ -107,7 +107,7 @@ static header make_header(const emb_trainer *t, const emb_train_mark *mark, cons
 static emb_status write_state(int descriptor, const emb_trainer *t, const emb_train_mark *mark,
                               const char *path, emb_error *error) {
     part parts[PARTS];
-    list_parts(parts, t);
+    emb_trainer_list(parts, t);
     header h = make_header(t, mark, parts);
     uint64_t at = sizeof h;
     EMB_TRY(emb_file_write_at(descriptor, &h, sizeof h, 0, path, error));
@@ -222,7 +222,7 @@ static emb_status read_state(int descriptor, uint64_t bytes, emb_trainer *t, emb
     header h;
     part parts[PARTS];
     uint64_t sum;
-    list_parts(parts, t);
+    emb_trainer_list(parts, t);
     if (bytes < sizeof h)
         return emb_error_set(error, EMB_BAD_FILE, "%s: is no checkpoint of a training", path);
     EMB_TRY(emb_file_read_at(descriptor, &h, sizeof h, 0, path, error));
@@ -253,5 +253,6 @@ emb_status emb_trainer_resume(emb_train_mark *mark, emb_trainer *t, const char *
     EMB_TRY(emb_file_open(&descriptor, &bytes, path, error));
     emb_status status = read_state(descriptor, bytes, t, mark, path, error);
     emb_file_close(descriptor);
+    if (status == EMB_OK && t->group.count) status = emb_group_copy_first(t, error);
     return status;
 }

@@ -25,9 +25,10 @@ typedef struct emb_train_device_sizes {
 /* The vectors of a batch on their way through a loss, as in loss/loss.h. */
 typedef struct emb_train_vectors {
     uint32_t examples, columns;
-    float share;   /* of the loss's gradient */
-    void *vectors; /* [columns * examples, width]; overwritten */
-    void *d_vectors;
+    uint32_t first, own; /* the examples whose vectors are here: all, or one device's share */
+    float share;         /* of the loss's gradient */
+    void *vectors;       /* [columns * examples, width]; overwritten */
+    void *d_vectors;     /* of the own examples; the others' rows are undefined */
 } emb_train_vectors;
 
 struct emb_train_device {
@@ -57,7 +58,7 @@ struct emb_train_device {
     /* Uploads a tile, and makes it and targets point to the device's copies. */
     void (*begin)(const emb_train_run *run, emb_tile *tile, const uint32_t **targets);
 
-    /* The ranking loss, and d_vectors. NaN after a failure. */
+    /* The ranking loss of all devices' examples, and d_vectors. NaN after a failure. */
     double (*ranking)(const emb_train_run *run, const emb_train_loss *loss,
                       const emb_train_vectors *batch);
     /* The length of all gradients together; NaN after a failure. */
@@ -69,6 +70,18 @@ struct emb_train_device {
     /* m: NULL without momentum. */
     void (*sgd)(const emb_train_run *run, float *values, float *m, const float *gradients,
                 uint64_t count, const emb_sgd *step);
+
+    /* ---- several devices: each is called by a thread of its own, all for the same at once -----
+     */
+
+    /* Connects the devices of these states, and tries what follows; bytes: what that takes of the
+     * memory of each. One thread for all; close ends it. Fails: EMB_DEVICE. */
+    emb_status (*meet)(void *const *states, uint32_t count, uint64_t *bytes, emb_error *error);
+    /* values = the sum of those of all devices: the same bits on each. */
+    void (*add_up)(const emb_train_run *run, float *values, uint64_t count);
+    /* What the first device has there goes to all. */
+    void (*copy_first)(const emb_train_run *run, void *at, uint64_t bytes);
+
     /* Waits. Fails: EMB_DEVICE. */
     emb_status (*finish)(const emb_train_run *run, emb_error *error);
 };

@@ -33,7 +33,7 @@ static void layout_vectors(emb_trainer *t, const emb_books *books) {
     uint64_t values = (uint64_t)texts * width, bytes = t->ops->activation_bytes;
     bool host_loss = !t->device || !emb_trainer_loss_on_device(t);
     emb_ledger_item(books->host, "vectors");
-    t->vectors = emb_ledger_take(books->host, values, sizeof(float));
+    t->vectors = t->rank ? NULL : emb_ledger_take(books->host, values, sizeof(float));
     t->d_vectors = host_loss ? emb_ledger_take(books->host, values, sizeof(float)) : NULL;
     t->tile_vectors = t->vectors;
     t->d_tile_vectors = t->d_vectors;
@@ -73,14 +73,41 @@ static void layout_device(emb_trainer *t, const emb_train_sizes *sizes, const em
         .matrices_values = t->params.values - begin,
     };
     t->device->layout(&t->lane.run, &device, books->pinned, books->device);
+    if (t->rank) return;
     emb_ledger_item(books->host, "reading and saving");
     t->staging = emb_ledger_take(books->host, EMB_TRAIN_STAGING, 1);
+}
+
+/* Only the first of several encodes for its caller, and may then get all texts of a batch. */
+static uint32_t texts_read(const emb_trainer *t) {
+    uint32_t examples = t->rank ? emb_trainer_share_max(t) : t->options.batch_examples;
+    return examples * t->options.example_texts;
+}
+
+static void layout_batch(emb_trainer *t, const emb_train_sizes *sizes, emb_ledger *host) {
+    uint32_t texts = texts_read(t);
+    emb_train_batch_layout(&t->batch, t->model, texts, t->length_max, sizes->tokens, host);
+    if (!t->rank && !t->group.count) return;
+    t->rows = emb_ledger_take(host, texts < sizes->tokens ? texts : sizes->tokens, sizeof *t->rows);
+}
+
+/* What reads and writes files, and the threads: one GPU of several has none of it. */
+static void layout_files(emb_trainer *t, emb_ledger *host) {
+    if (t->group.count) {
+        emb_ledger_item(host, "other GPUs");
+        emb_team_layout(&t->group.team, t->group.count, host);
+    }
+    if (!t->rank) {
+        emb_ledger_item(host, "reading and saving");
+        emb_directory_layout(&t->directory, host);
+        t->scratch = emb_ledger_take(host, emb_params_scratch_bytes(&t->params), 1);
+    }
+    emb_team_layout(&t->team, t->options.threads, host);
 }
 
 void emb_trainer_layout(emb_trainer *t, const emb_train_sizes *sizes, const emb_books *books) {
     const emb_model *model = t->model;
     const emb_train_options *o = &t->options;
-    uint32_t texts = o->batch_examples * o->example_texts;
     bool lora = o->lora.rank > 0;
     emb_ledger_item(books->host, "parameters");
     if (lora) {
@@ -106,13 +133,16 @@ void emb_trainer_layout(emb_trainer *t, const emb_train_sizes *sizes, const emb_
     t->lane.layerwise = o->layerwise ? &t->layerwise : NULL;
     t->lane.values = values;
     t->lane.gradients = gradients;
-    emb_train_batch_layout(&t->batch, model, texts, t->length_max, sizes->tokens, books->host);
+    layout_batch(t, sizes, books->host);
     layout_vectors(t, books);
     if (t->device) layout_device(t, sizes, books);
-    emb_ledger_item(books->host, "reading and saving");
-    emb_directory_layout(&t->directory, books->host);
-    t->scratch = emb_ledger_take(books->host, emb_params_scratch_bytes(&t->params), 1);
-    emb_team_layout(&t->team, o->threads, books->host);
+    layout_files(t, books->host);
+}
+
+uint32_t emb_trainer_share_max(const emb_trainer *t) {
+    uint32_t devices = t->device ? t->options.machine->devices_count : 1;
+    uint32_t examples = t->options.batch_examples;
+    return examples / devices + (examples % devices != 0);
 }
 
 /* ---- weighing -------------------------------------------------------------------------------- */
@@ -120,27 +150,53 @@ void emb_trainer_layout(emb_trainer *t, const emb_train_sizes *sizes, const emb_
 /* What sizes come to. */
 typedef struct weight {
     emb_ledger host, pinned, device;
-    uint64_t host_bytes, device_bytes; /* of the whole process */
+    uint64_t others_host, others_pinned; /* of the other GPUs' trainers */
+    uint64_t host_bytes, device_bytes;   /* of the whole process */
 } weight;
 
 /* What is taken besides, and the most that may be. */
 typedef struct limits {
-    uint64_t process, host_base, device_base, host_most, device_most;
+    uint64_t process, host_base, device_taken, device_base, host_most, device_most;
 } limits;
+
+/* What a GPU's trainer that is not the first one takes of host memory; of its GPU the same. */
+static void weigh_member(weight *w, emb_trainer *t, const emb_train_sizes *sizes) {
+    emb_train_group group = t->group;
+    emb_train_sizes own = *sizes;
+    emb_books books = {&w->host, &w->pinned, &w->device};
+    uint32_t threads = t->options.threads;
+    own.threads = t->options.threads = t->rank = 1;
+    t->group.count = 0;
+    emb_ledger_init(&w->host, NULL, 0);
+    emb_ledger_init(&w->pinned, NULL, 0);
+    emb_ledger_init_foreign(&w->device, NULL, 0);
+    emb_trainer_layout(t, &own, &books);
+    t->rank = 0;
+    t->options.threads = threads;
+    t->group = group;
+    t->group.host_bytes = w->host.bytes;
+    t->group.pinned_bytes = w->pinned.bytes;
+    w->others_host = (t->group.count - 1) * w->host.bytes;
+    w->others_pinned = (t->group.count - 1) * w->pinned.bytes;
+}
 
 static void weigh(weight *w, emb_trainer *t, const limits *l, const emb_train_sizes *sizes) {
     bool device = t->device != NULL;
     emb_books books = {&w->host, device ? &w->pinned : &w->host, device ? &w->device : &w->host};
+    w->others_host = w->others_pinned = 0;
+    if (t->group.count) weigh_member(w, t, sizes);
     emb_ledger_init(&w->host, NULL, 0);
     emb_ledger_init(&w->pinned, NULL, 0);
     emb_ledger_init_foreign(&w->device, NULL, 0);
     t->sizes = *sizes;
     emb_trainer_layout(t, sizes, &books);
     bool overflow = w->host.overflow || w->pinned.overflow || w->device.overflow;
-    w->host_bytes = overflow ? UINT64_MAX : l->host_base + w->host.bytes + w->pinned.bytes;
+    uint64_t taken = w->host.bytes + w->pinned.bytes + w->others_host + w->others_pinned;
+    w->host_bytes = overflow ? UINT64_MAX : l->host_base + taken;
     w->device_bytes = l->device_base + w->device.bytes;
 }
 
+/* Of several GPUs the one with the least room counts. */
 static limits limits_of(const emb_trainer *t) {
     const emb_train_options *o = &t->options;
     uint64_t now, peak;
@@ -148,10 +204,15 @@ static limits limits_of(const emb_trainer *t) {
     limits l = {.process = peak + GROWTH_BYTES, .host_most = UINT64_MAX, .device_most = UINT64_MAX};
     l.host_base = l.process + o->caller_bytes;
     if (o->host_bytes_max) l.host_most = o->host_bytes_max;
+    for (uint32_t i = 0; t->device && i < o->machine->devices_count; i++) {
+        const emb_device_info *gpu = &o->machine->devices[i];
+        uint64_t taken = gpu->context_bytes + gpu->held_bytes;
+        if (taken > l.device_taken) l.device_taken = taken;
+        if (gpu->free_bytes && taken + gpu->free_bytes < l.device_most)
+            l.device_most = taken + gpu->free_bytes;
+    }
     if (!t->device) return l;
-    l.device_base = t->gpu.context_bytes + t->gpu.held_bytes + DEVICE_GROWTH_BYTES;
-    if (t->gpu.free_bytes)
-        l.device_most = t->gpu.held_bytes + t->gpu.context_bytes + t->gpu.free_bytes;
+    l.device_base = l.device_taken + DEVICE_GROWTH_BYTES + t->group.device_bytes;
     if (o->device_bytes_max) l.device_most = o->device_bytes_max;
     return l;
 }
@@ -191,7 +252,7 @@ static void thin_out(emb_trainer *t, emb_train_sizes *sizes, const limits *l) {
 
 static uint32_t first_tile(const emb_trainer *t) {
     const emb_train_options *o = &t->options;
-    uint64_t all = (uint64_t)o->batch_examples * o->example_texts * t->length_max;
+    uint64_t all = (uint64_t)emb_trainer_share_max(t) * o->example_texts * t->length_max;
     uint32_t tile = t->device ? DEVICE_TILE_TOKENS : TILE_TOKENS;
     if (o->tokens_per_tile) tile = o->tokens_per_tile;
     if (tile > all || o->layerwise) tile = (uint32_t)all;
@@ -207,7 +268,7 @@ static uint64_t rest_of(emb_trainer *t, const limits *l, const emb_train_sizes *
 }
 
 static uint32_t tiles_of(const emb_trainer *t, uint32_t tile_tokens) {
-    uint32_t texts = t->options.batch_examples * t->options.example_texts;
+    uint32_t texts = emb_trainer_share_max(t) * t->options.example_texts;
     return emb_train_batch_tiles(texts, t->length_max, tile_tokens);
 }
 
@@ -267,14 +328,20 @@ static void describe_plan(emb_trainer *t, const limits *l, const weight *w) {
     plan->host_bytes = w->host_bytes;
     add_item(&plan->region, "process", l->process);
     add_item(&plan->region, "caller's buffers", t->options.caller_bytes);
-    describe(&plan->region, EMB_REGION_HOST, &w->host, w->host_bytes - w->pinned.bytes);
+    uint64_t pinned = w->pinned.bytes + w->others_pinned;
+    add_item(&plan->region, "other GPUs' trainers", w->others_host);
+    describe(&plan->region, EMB_REGION_HOST, &w->host, w->host_bytes - pinned);
     t->bytes = w->host.bytes;
     if (!t->device) return;
     plan->device_bytes = w->device_bytes;
-    describe(&plan->pinned, EMB_REGION_PINNED, &w->pinned, w->pinned.bytes);
-    add_item(&plan->device, "CUDA context", t->gpu.context_bytes + DEVICE_GROWTH_BYTES);
-    add_item(&plan->device, "held by this process", t->gpu.held_bytes);
+    add_item(&plan->pinned, "other GPUs' trainers", w->others_pinned);
+    describe(&plan->pinned, EMB_REGION_PINNED, &w->pinned, pinned);
+    uint64_t held = t->gpu.held_bytes < l->device_taken ? t->gpu.held_bytes : l->device_taken;
+    add_item(&plan->device, "CUDA context", l->device_taken - held + DEVICE_GROWTH_BYTES);
+    add_item(&plan->device, "held by this process", held);
+    add_item(&plan->device, "NCCL", t->group.device_bytes);
     describe(&plan->device, EMB_REGION_DEVICE, &w->device, w->device_bytes);
+    if (t->group.count) plan->device.devices = t->group.count;
     t->pinned_bytes = w->pinned.bytes;
     t->region_bytes = w->device.bytes;
 }

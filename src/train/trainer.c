@@ -192,10 +192,37 @@ static emb_status choose_device(emb_trainer *t, emb_error *error) {
                              t->length_max);
     t->ops = module->train;
     t->device = t->ops->device;
-    t->gpu = machine->devices[0];
+    t->gpu = machine->devices[t->rank];
     t->state = calloc(1, t->device->state_bytes);
     if (!t->state) return emb_error_set(error, EMB_NO_MEMORY, "no memory for a trainer");
+    t->lane.run.state = t->state;
     return t->device->attach(t->state, t->gpu.index, error);
+}
+
+/* A trainer for each further GPU. They leave to the first what is done once. */
+static emb_status make_group(emb_trainer *t, emb_error *error) {
+    uint32_t count = t->device ? t->options.machine->devices_count : 0;
+    if (count <= 1) return EMB_OK;
+    if (!emb_trainer_loss_on_device(t))
+        return emb_error_set(
+            error, EMB_UNSUPPORTED,
+            "several GPUs train with the ranking loss of whole vectors alone, of a "
+            "width that is a multiple of 64; state one GPU (cuda:%u)",
+            t->gpu.index);
+    t->group.count = count;
+    t->group.members[0] = t;
+    for (uint32_t i = 1; i < count; i++) {
+        emb_trainer *member = calloc(1, sizeof *member);
+        if (!member) return emb_error_set(error, EMB_NO_MEMORY, "no memory for a trainer");
+        t->group.members[i] = member;
+        member->model = t->model;
+        member->options = t->options;
+        member->options.threads = 1;
+        member->length_max = t->length_max;
+        member->rank = i;
+        EMB_TRY(choose_device(member, error));
+    }
+    return emb_group_meet(t, error);
 }
 
 static emb_status refused(const char *what, uint64_t bytes, emb_error *error) {
@@ -225,6 +252,7 @@ static emb_status take_memory(emb_trainer *t, emb_error *error) {
 
 static emb_status start(emb_trainer *t, emb_error *error) {
     uint32_t features;
+    bool reads = t->rank == 0;
     EMB_TRY(emb_cpu_detect(&features, error));
     if (t->options.dtype == EMB_DTYPE_DEFAULT) t->options.dtype = EMB_DTYPE_F32;
     const emb_train_kernels *kernels = emb_train_kernels_of(features, t->options.dtype);
@@ -245,7 +273,9 @@ static emb_status start(emb_trainer *t, emb_error *error) {
         EMB_TRY(t->device->open(&t->lane.run, error));
         t->optimizer.run = &t->lane.run;
     }
-    return emb_trainer_load(t, error);
+    if (reads) return emb_trainer_load(t, error);
+    t->device->clear(&t->lane.run, t->region, t->region_bytes);
+    return t->device->finish(&t->lane.run, error);
 }
 
 /* Between these the device is current on the caller's thread, who may use it himself. */
@@ -257,14 +287,39 @@ static void leave(const emb_trainer *t, const emb_device_thread *before) {
     if (t->device) t->device->calls->leave(before);
 }
 
+/* As the first one is planned. */
+static emb_status open_member(emb_trainer *t, const emb_trainer *first, emb_error *error) {
+    emb_device_thread before = {0};
+    t->sizes = first->sizes;
+    t->sizes.state = t->state;
+    t->sizes.threads = t->options.threads;
+    t->bytes = first->group.host_bytes;
+    t->pinned_bytes = first->group.pinned_bytes;
+    t->region_bytes = first->region_bytes;
+    enter(t, &before);
+    emb_status status = take_memory(t, error);
+    if (status == EMB_OK) status = start(t, error);
+    leave(t, &before);
+    return status;
+}
+
+static emb_status open_group(emb_trainer *t, emb_error *error) {
+    EMB_TRY(emb_team_open(&t->group.team, error));
+    for (uint32_t i = 1; i < t->group.count; i++)
+        EMB_TRY(open_member(t->group.members[i], t, error));
+    return emb_group_copy_first(t, error);
+}
+
 /* With `works`, ready to train; else planned alone. */
 static emb_status open_trainer(emb_trainer *t, bool works, emb_error *error) {
     emb_device_thread before = {0};
     EMB_TRY(choose_device(t, error));
     enter(t, &before);
-    emb_status status = emb_trainer_choose(t, error);
+    emb_status status = make_group(t, error);
+    if (status == EMB_OK) status = emb_trainer_choose(t, error);
     if (works && status == EMB_OK) status = take_memory(t, error);
     if (works && status == EMB_OK) status = start(t, error);
+    if (works && status == EMB_OK && t->group.count) status = open_group(t, error);
     leave(t, &before);
     return status;
 }
@@ -325,13 +380,12 @@ emb_status emb_train_measure(emb_train_plan *out, const emb_model *model,
     return status;
 }
 
-void emb_trainer_close(emb_trainer *t) {
-    if (!t) return;
+static void close_trainer(emb_trainer *t) {
     emb_device_thread before = {0};
     emb_team_close(&t->team);
     if (t->device) {
         enter(t, &before);
-        t->device->close(&t->lane.run);
+        if (t->lane.run.state) t->device->close(&t->lane.run);
         if (t->region) t->device->calls->give(t->region);
         if (t->is_pinned) t->device->calls->unpin(t->pinned);
         leave(t, &before);
@@ -340,6 +394,14 @@ void emb_trainer_close(emb_trainer *t) {
     if (t->arena) emb_arena_close(t->arena, t->bytes);
     free(t->state);
     free(t);
+}
+
+void emb_trainer_close(emb_trainer *t) {
+    if (!t) return;
+    emb_team_close(&t->group.team);
+    for (uint32_t i = 1; i < t->group.count; i++)
+        if (t->group.members[i]) close_trainer(t->group.members[i]);
+    close_trainer(t);
 }
 
 void emb_trainer_plan(emb_train_plan *out, const emb_trainer *t) {
@@ -360,10 +422,18 @@ static void select_slab(emb_trainer *t, uint32_t index) {
     emb_train_lane_select(&t->lane, index < t->lane.slabs ? index : t->lane.slabs - 1);
 }
 
+/* Where a share's texts stand in the whole batch: vectors and dropout go by that. */
+static const uint32_t *whole_rows(const emb_trainer *t, const uint32_t *rows, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        t->rows[i] = rows[i] / t->own * t->examples + t->first + rows[i] % t->own;
+    return t->rows;
+}
+
 /* Tile number `index` of the batch, where the passes read it. */
 static const uint32_t *begin_tile(emb_trainer *t, emb_tile *tile, uint32_t index) {
     const uint32_t *targets;
     emb_train_batch_tile(&t->batch, tile, &targets, index);
+    if (t->own < t->examples) targets = whole_rows(t, targets, tile->chunks);
     if (t->device) t->device->begin(&t->lane.run, tile, &targets);
     select_slab(t, index);
     return targets;
@@ -402,6 +472,12 @@ static void gather_gradients(emb_trainer *t) {
     emb_trainer_gather_relative(t);
 }
 
+/* Each of several GPUs has those of its own texts. */
+static void add_up_gradients(const emb_trainer *t) {
+    bool several = t->group.count || t->rank;
+    if (several) t->device->add_up(&t->lane.run, t->lane.gradients, t->optimizer.params->values);
+}
+
 /* A part's share of the mean. */
 static void share_gradients(const emb_trainer *t, uint64_t values) {
     float share = 1.0f / (float)t->options.accumulate;
@@ -409,12 +485,17 @@ static void share_gradients(const emb_trainer *t, uint64_t values) {
 }
 
 /* The loss, and the gradient of the vectors where the passes read it. */
-static double find_loss(emb_trainer *t, const float *targets, uint32_t examples) {
-    uint32_t columns = t->options.example_texts;
+static double find_loss(emb_trainer *t, const float *targets) {
+    uint32_t columns = t->options.example_texts, examples = t->examples;
     uint64_t values = (uint64_t)examples * columns * t->model->shape.spec.hidden;
     if (t->device && emb_trainer_loss_on_device(t)) {
-        emb_train_vectors batch = {examples, columns, 1.0f / (float)t->options.accumulate,
-                                   t->tile_vectors, t->d_tile_vectors};
+        emb_train_vectors batch = {examples,
+                                   columns,
+                                   t->first,
+                                   t->own,
+                                   1.0f / (float)t->options.accumulate,
+                                   t->tile_vectors,
+                                   t->d_tile_vectors};
         return t->device->ranking(&t->lane.run, &t->options.loss, &batch);
     }
     emb_loss_batch batch = {examples, columns, t->vectors, targets, t->d_vectors};
@@ -448,12 +529,15 @@ static emb_status check_step(const emb_trainer *t, const emb_text *texts, const 
 }
 
 /* Texts stand by column: all anchors, then all positives, and so on. */
-static emb_status read_examples(emb_trainer *t, const emb_text *texts, uint32_t examples,
-                                emb_error *error) {
+emb_status emb_trainer_read(emb_trainer *t, const emb_text *texts, uint32_t first, uint32_t own,
+                            uint32_t examples, emb_error *error) {
     uint32_t columns = t->options.example_texts;
+    t->first = first;
+    t->own = own;
+    t->examples = examples;
     emb_train_batch_begin(&t->batch);
     for (uint32_t k = 0; k < columns; k++)
-        for (uint32_t i = 0; i < examples; i++)
+        for (uint32_t i = first; i < first + own; i++)
             EMB_TRY(emb_train_batch_add(&t->batch, &texts[(size_t)i * columns + k], error));
     emb_train_batch_end(&t->batch);
     return EMB_OK;
@@ -495,13 +579,13 @@ static void count_step(emb_trainer *t, const emb_train_step *step, uint32_t exam
     t->stats.seconds += step->seconds;
 }
 
-static emb_status compute_step(emb_train_step *out, emb_trainer *t, const float *targets,
-                               uint32_t examples, emb_error *error) {
+emb_status emb_trainer_compute(emb_train_step *out, emb_trainer *t, const float *targets,
+                               emb_error *error) {
     emb_trainer_refresh(t);
     t->lane.run.dropout =
         (emb_dropout){t->options.dropout, t->options.attention_dropout, dropout_key(t)};
     embed_batch(t, false);
-    out->loss = find_loss(t, targets, examples);
+    out->loss = find_loss(t, targets);
     if (!isfinite(out->loss)) return not_finite(t, true, "the loss", error);
     t->broken = false;
     out->learning_rate = emb_optimizer_rate(&t->optimizer, t->optimizer.step + 1);
@@ -513,6 +597,7 @@ static emb_status compute_step(emb_train_step *out, emb_trainer *t, const float 
         out->gradient_norm = sqrt(t->layerwise.squares);
         if (!isfinite(out->gradient_norm)) return moved_in_part(t, error);
     } else if (out->updated) {
+        add_up_gradients(t);
         out->gradient_norm = emb_optimizer_norm(&t->optimizer, t->lane.gradients);
         if (!isfinite(out->gradient_norm)) return not_finite(t, false, "a gradient", error);
         emb_optimizer_update(&t->optimizer, t->lane.values, t->lane.gradients, out->gradient_norm);
@@ -521,17 +606,25 @@ static emb_status compute_step(emb_train_step *out, emb_trainer *t, const float 
     return EMB_OK; /* a device may still be at the update: what fails there, the next call says */
 }
 
+static emb_status step_alone(emb_train_step *out, emb_trainer *t, const emb_text *texts,
+                             const float *targets, uint32_t examples, emb_error *error) {
+    emb_device_thread before = {0};
+    EMB_TRY(emb_trainer_read(t, texts, 0, examples, examples, error));
+    *out = (emb_train_step){.tokens = t->batch.tokens, .truncated = t->batch.truncated};
+    enter(t, &before);
+    emb_status status = emb_trainer_compute(out, t, targets, error);
+    leave(t, &before);
+    return status;
+}
+
 emb_status emb_trainer_step(emb_train_step *out, emb_trainer *t, const emb_text *texts,
                             const float *targets, uint32_t examples, emb_error *error) {
     double started = emb_process_seconds();
-    emb_device_thread before = {0};
     EMB_TRY(check_step(t, texts, targets, examples, error));
-    EMB_TRY(read_examples(t, texts, examples, error));
-    *out = (emb_train_step){.tokens = t->batch.tokens, .truncated = t->batch.truncated};
-    enter(t, &before);
-    emb_status status = compute_step(out, t, targets, examples, error);
-    leave(t, &before);
-    if (status != EMB_OK) return status;
+    if (t->group.count)
+        EMB_TRY(emb_group_step(out, t, texts, examples, error));
+    else
+        EMB_TRY(step_alone(out, t, texts, targets, examples, error));
     out->seconds = emb_process_seconds() - started;
     count_step(t, out, examples);
     return EMB_OK;
@@ -553,6 +646,7 @@ emb_status emb_trainer_encode(const float **vectors, emb_trainer *t, const emb_t
     if (!vectors || !texts || count < 1 || count > most)
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "encode takes 1 to %u texts (those of a batch), not %u", most, count);
+    t->own = t->examples = 0;
     emb_train_batch_begin(&t->batch);
     for (uint32_t i = 0; i < count; i++) EMB_TRY(emb_train_batch_add(&t->batch, &texts[i], error));
     emb_train_batch_end(&t->batch);

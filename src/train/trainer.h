@@ -11,6 +11,17 @@
 #include "train/optimizer.h"
 #include "train/pass.h"
 
+/* Trainers of several GPUs that work as one: each a whole one of its own GPU, with the same
+ * parameters, and with a share of each batch's examples. The first is the caller's, and has this.
+ */
+typedef struct emb_train_group {
+    uint32_t count; /* 0: it trains alone */
+    struct emb_trainer *members[EMB_DEVICES_MAX];
+    uint64_t device_bytes;             /* that meeting takes on each GPU */
+    uint64_t host_bytes, pinned_bytes; /* of a member that is not the first */
+    emb_team team;                     /* a thread for each */
+} emb_train_group;
+
 struct emb_trainer {
     const emb_model *model;
     emb_train_options options;
@@ -28,6 +39,10 @@ struct emb_trainer {
     emb_train_sizes sizes; /* that the plan comes to */
     emb_params params;     /* of the model */
     emb_lora lora;         /* if options.lora.rank is not 0 */
+    emb_train_group group;
+    uint32_t rank;                 /* in the group that it is a member of */
+    uint32_t first, own, examples; /* of the batch at hand, in a group: its share */
+    uint32_t *rows;                /* [texts of a tile] in a group: their numbers in the batch */
     emb_team team;
     emb_train_lane lane;
     emb_train_batch batch;
@@ -54,6 +69,43 @@ bool emb_trainer_loss_on_device(const emb_trainer *trainer);
 
 /* Fills plan, sizes and bytes. Fails: EMB_BUDGET. */
 emb_status emb_trainer_choose(emb_trainer *trainer, emb_error *error);
+
+/* Bytes and examples are planned for one GPU: all have the same. */
+uint32_t emb_trainer_share_max(const emb_trainer *trainer);
+
+/* ---- group.c: several GPUs ------------------------------------------------------------------- */
+
+/* What a member does, on its own thread and with its device current. */
+typedef emb_status (*emb_group_part)(void *user, emb_trainer *member, emb_error *error);
+
+/* Runs it for all members at once. Fails: as the first of them that failed. */
+emb_status emb_group_run(emb_trainer *first, emb_group_part part, void *user, emb_error *error);
+
+/* Connects the devices of all members. Fails: EMB_DEVICE. */
+emb_status emb_group_meet(emb_trainer *first, emb_error *error);
+
+/* Gives all members the first one's parameters, moments, and place in the training.
+ * Fails: EMB_DEVICE. */
+emb_status emb_group_copy_first(emb_trainer *first, emb_error *error);
+
+/* As emb_trainer_step behind its checks. */
+emb_status emb_group_step(emb_train_step *out, emb_trainer *first, const emb_text *texts,
+                          uint32_t examples, emb_error *error);
+
+/* ---- trainer.c ------------------------------------------------------------------------------- */
+
+/* Reads the trainer's share of `examples`: from example `first` on, `own` of them.
+ * Fails: EMB_BAD_TEXT. */
+emb_status emb_trainer_read(emb_trainer *trainer, const emb_text *texts, uint32_t first,
+                            uint32_t own, uint32_t examples, emb_error *error);
+
+/* A step, or a part of one, of what was read. Fails: EMB_NOT_FINITE, EMB_DEVICE. */
+emb_status emb_trainer_compute(emb_train_step *out, emb_trainer *trainer, const float *targets,
+                               emb_error *error);
+
+/* All of a trainer's state that a checkpoint has (checkpoint.c). */
+enum { EMB_TRAINER_PARTS = 1 + EMB_OPTIMIZER_PARTS };
+void emb_trainer_list(emb_optimizer_part *parts, const emb_trainer *trainer);
 
 /* ---- remote.c: parameters where a device may have them ----------------------------------------
  */

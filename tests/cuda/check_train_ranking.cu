@@ -105,26 +105,31 @@ static answer answer_of(const problem &p, bool symmetric) {
 typedef int (*back_call)(void *d, int of_candidates, const void *a, const void *b,
                          const float *log_sums, const float *back_sums, const problem &p);
 
+static emb_cuda_train_pairs pairs_of(const problem &p) {
+    return {p.anchors, p.candidates, 0, p.anchors};
+}
+
 static int call_chosen(void *d, int of_candidates, const void *a, const void *b,
                        const float *log_sums, const float *back_sums, const problem &p) {
-    return emb_cuda_train_ranking_back(d, of_candidates, a, b, log_sums, back_sums, p.anchors,
-                                       p.candidates, p.width, p.scale, p.weight, p.grow, p.type,
-                                       &device, NULL);
+    emb_cuda_train_pairs pairs = pairs_of(p);
+    return emb_cuda_train_ranking_back(d, of_candidates, a, b, log_sums, back_sums, &pairs, p.width,
+                                       p.scale, p.weight, p.grow, p.type, &device, NULL);
 }
 
 template <typename T, typename S>
 static int call_shape(void *d, int of_candidates, const void *a, const void *b,
                       const float *log_sums, const float *back_sums, const problem &p) {
-    back::job<T> j = back::job_make<T>(d, of_candidates, a, b, log_sums, back_sums, p.anchors,
-                                       p.candidates, p.width, p.scale, p.weight * p.grow);
+    emb_cuda_train_pairs pairs = pairs_of(p);
+    back::job<T> j = back::job_make<T>(d, of_candidates, a, b, log_sums, back_sums, &pairs, p.width,
+                                       p.scale, p.weight * p.grow);
     return back::launch<T, S>(j, NULL);
 }
 
 template <typename T, typename S>
 static int sums_shape(float *losses, float *log_sums, const void *a, const void *b,
                       const problem &p) {
-    forward::ranking<T> r = {losses,    log_sums,     (const T *)a, (const T *)b,
-                             p.anchors, p.candidates, p.width,      p.scale};
+    forward::ranking<T> r = {
+        losses, log_sums, (const T *)a, (const T *)b, p.anchors, p.candidates, p.width, p.scale, 0};
     return forward::launch<T, S>(r, NULL);
 }
 
@@ -188,12 +193,12 @@ template <typename T> static void check_problem(verdicts &v, const problem &p, b
     buffer a = buffer_from(p.a, p.type), b = buffer_from(p.b, p.type);
     buffer losses = buffer_open(p.anchors, EMB_DTYPE_F32);
     buffer sums = buffer_open(p.anchors, EMB_DTYPE_F32);
+    emb_cuda_train_pairs pairs = pairs_of(p);
     for (int symmetric = 0; symmetric <= (p.candidates >= p.anchors); symmetric++) {
         answer r = answer_of(p, symmetric);
         buffer_poison(losses), buffer_poison(sums);
-        REQUIRE(emb_cuda_train_ranking(floats(losses), floats(sums), inside(a), inside(b),
-                                       p.anchors, p.candidates, p.width, p.scale, p.type, &device,
-                                       NULL));
+        REQUIRE(emb_cuda_train_ranking(floats(losses), floats(sums), inside(a), inside(b), &pairs,
+                                       p.width, p.scale, p.type, &device, NULL));
         judge(v.losses, losses, r.losses, 1e-5, 2e-5, 1e-5);
         judge(v.sums, sums, r.log_sums, 1e-5, 1e-5);
         check_back(v, p, r, symmetric, a, b, call_chosen);
@@ -267,11 +272,12 @@ static void check_rows(verdicts &v, const problem &p, const buffer &sums, const 
 
 static void bench(uint32_t n, uint32_t width, emb_dtype type, bool check) {
     problem p = problem_make(n, n, width, type);
+    emb_cuda_train_pairs pairs = pairs_of(p);
     buffer a = buffer_from(p.a, type), b = buffer_from(p.b, type);
     buffer d_a = buffer_open(p.a.size(), type), d_b = buffer_open(p.b.size(), type);
     buffer losses = buffer_open(n, EMB_DTYPE_F32), sums = buffer_open(n, EMB_DTYPE_F32);
     auto forward_half = [&] {
-        REQUIRE(emb_cuda_train_ranking(floats(losses), floats(sums), inside(a), inside(b), n, n,
+        REQUIRE(emb_cuda_train_ranking(floats(losses), floats(sums), inside(a), inside(b), &pairs,
                                        width, p.scale, type, &device, NULL));
     };
     auto anchors_half = [&] {

@@ -81,7 +81,8 @@ static emb_status open_queue(emb_train_run *run, emb_error *error) {
 
 static void close_queue(emb_train_run *run) {
     emb_cuda_train *t = emb_cuda_train_of(run);
-    if (t->stream) cudaStreamSynchronize(t->stream);
+    if (t->stream) emb_cuda_train_wait(t);
+    emb_cuda_train_part(t);
     for (uint32_t i = 0; i < EMB_CUDA_TRAIN_SLOTS; i++)
         if (t->free[i]) cudaEventDestroy(t->free[i]);
     if (t->stream) cudaStreamDestroy(t->stream);
@@ -94,7 +95,7 @@ static void copy(emb_cuda_train *t, void *to, const void *from, uint64_t bytes,
                  enum cudaMemcpyKind kind) {
     if (t->failure) return;
     emb_cuda_train_note(t, cudaMemcpyAsync(to, from, bytes, kind, t->stream));
-    emb_cuda_train_note(t, cudaStreamSynchronize(t->stream));
+    emb_cuda_train_wait(t);
 }
 
 static void write_bytes(const emb_train_run *run, void *to, const void *from, uint64_t bytes) {
@@ -214,30 +215,85 @@ static bool read_sums(emb_cuda_train *t, uint32_t count) {
     return !t->failure;
 }
 
+/* A batch's vectors at the ranking loss: the anchors and candidates of all, of which some rows are
+ * this GPU's own. */
+typedef struct scores {
+    const uint16_t *a, *b; /* [examples, width], [others, width] */
+    float *sums, *back;    /* [examples]; back NULL: not symmetric */
+    uint32_t examples, others, first, own, width;
+    float scale;
+} scores;
+
+/* Losses and log sums of all: each GPU finds those of its own rows. */
+static void find_sums(emb_cuda_train *t, const scores *s) {
+    uint64_t at = (uint64_t)s->first * s->width;
+    for (int back = 0; back < (s->back ? 2 : 1); back++) {
+        float *sums = back ? s->back : s->sums, *losses = t->losses + (back ? s->examples : 0);
+        const uint16_t *a = back ? s->b : s->a, *b = back ? s->a : s->b;
+        emb_cuda_train_pairs pairs = {.anchors = s->own,
+                                      .candidates = back ? s->examples : s->others,
+                                      .first = (int32_t)s->first};
+        if (s->own)
+            emb_cuda_train_note(t, emb_cuda_train_ranking(losses + s->first, sums + s->first,
+                                                          a + at, b, &pairs, s->width, s->scale,
+                                                          t->type, &t->device, t->stream));
+        emb_cuda_train_gather(t, sums, 1, s->examples, sizeof *sums);
+        emb_cuda_train_gather(t, losses, 1, s->examples, sizeof *losses);
+    }
+}
+
+/* The gradients of the own rows: of anchors (column 0), and of each column of candidates. Where one
+ * GPU has all, those are one call, as they lie. */
+static void find_gradients(emb_cuda_train *t, const scores *s, uint16_t *d, uint32_t columns,
+                           float weight) {
+    bool all = s->own == s->examples;
+    uint64_t at = (uint64_t)s->first * s->width;
+    if (!s->own) return;
+    emb_cuda_train_pairs pairs = {s->own, s->others, (int32_t)s->first, s->examples};
+    emb_cuda_train_note(t, emb_cuda_train_ranking_back(
+                               d + at, 0, s->a + at, s->b, s->sums + s->first, s->back, &pairs,
+                               s->width, s->scale, weight, 1.0f, t->type, &t->device, t->stream));
+    for (uint32_t k = 0; k < (all ? 1 : columns - 1); k++) {
+        uint64_t row = (uint64_t)k * s->examples + s->first;
+        /* behind the positives no row is an anchor's own: first is out of their reach */
+        pairs = (emb_cuda_train_pairs){.anchors = s->examples,
+                                       .candidates = all ? s->others : s->own,
+                                       .first = -(int32_t)row,
+                                       .backs = k ? 0 : s->own};
+        emb_cuda_train_note(t, emb_cuda_train_ranking_back(d + (s->examples + row) * s->width, 1,
+                                                           s->a, s->b + row * s->width, s->sums,
+                                                           s->back ? s->back + s->first : NULL,
+                                                           &pairs, s->width, s->scale, weight, 1.0f,
+                                                           t->type, &t->device, t->stream));
+    }
+}
+
 static double ranking(const emb_train_run *run, const emb_train_loss *loss,
                       const emb_train_vectors *batch) {
     emb_cuda_train *t = emb_cuda_train_of(run);
-    uint32_t n = batch->examples, others = n * (batch->columns - 1), width = t->sizes.width;
-    const uint16_t *a = batch->vectors, *b = a + (uint64_t)n * width;
-    uint16_t *d_a = batch->d_vectors, *d_b = d_a + (uint64_t)n * width;
-    float *back = loss->symmetric ? t->log_sums + n : NULL;
+    uint32_t n = batch->examples, rows = n * batch->columns, width = t->sizes.width;
+    const uint16_t *a = batch->vectors;
+    scores s = {.a = a,
+                .b = a + (uint64_t)n * width,
+                .sums = t->log_sums,
+                .back = loss->symmetric ? t->log_sums + n : NULL,
+                .examples = n,
+                .others = rows - n,
+                .first = batch->first,
+                .own = batch->own,
+                .width = width,
+                .scale = loss->scale};
     float weight = (loss->symmetric ? 0.5f : 1.0f) / (float)n;
-    float shared = weight * batch->share;
+    emb_cuda_train_gather(t, batch->vectors, batch->columns, n, (uint64_t)width * sizeof *a);
     emb_cuda_train_note(
-        t, emb_cuda_train_units(batch->vectors, t->lengths, n + others, width, t->type, t->stream));
-    emb_cuda_train_note(t, emb_cuda_train_ranking(t->losses, t->log_sums, a, b, n, others, width,
-                                                  loss->scale, t->type, &t->device, t->stream));
-    if (back)
-        emb_cuda_train_note(t, emb_cuda_train_ranking(t->losses + n, back, b, a, n, n, width,
-                                                      loss->scale, t->type, &t->device, t->stream));
-    emb_cuda_train_note(t, emb_cuda_train_sum(t->sums, t->losses, back ? 2 * n : n, t->stream));
-    for (int of_b = 0; of_b < 2; of_b++)
-        emb_cuda_train_note(t,
-                            emb_cuda_train_ranking_back(of_b ? d_b : d_a, of_b, a, b, t->log_sums,
-                                                        back, n, others, width, loss->scale, shared,
-                                                        1.0f, t->type, &t->device, t->stream));
-    emb_cuda_train_note(t, emb_cuda_train_units_back(batch->d_vectors, a, t->lengths, n + others,
-                                                     width, t->type, t->stream));
+        t, emb_cuda_train_units(batch->vectors, t->lengths, rows, width, t->type, t->stream));
+    find_sums(t, &s);
+    emb_cuda_train_note(
+        t, emb_cuda_train_sum(t->sums, t->losses, loss->symmetric ? 2 * n : n, t->stream));
+    find_gradients(t, &s, batch->d_vectors, batch->columns, weight * batch->share);
+    /* of rows that are not this GPU's own, what comes out is not read */
+    emb_cuda_train_note(t, emb_cuda_train_units_back(batch->d_vectors, a, t->lengths, rows, width,
+                                                     t->type, t->stream));
     return read_sums(t, 1) ? t->result[0] * weight : NAN;
 }
 
@@ -269,8 +325,8 @@ static void sgd(const emb_train_run *run, float *values, float *m, const float *
 
 static emb_status finish(const emb_train_run *run, emb_error *error) {
     emb_cuda_train *t = emb_cuda_train_of(run);
-    cudaError_t reason = cudaStreamSynchronize(t->stream);
-    if (t->failure) reason = (cudaError_t)t->failure;
+    emb_cuda_train_wait(t);
+    cudaError_t reason = (cudaError_t)t->failure;
     if (reason == cudaSuccess) return EMB_OK;
     return emb_cuda_failed(error, t->index, "a kernel failed; the last checkpoint is valid",
                            reason);
@@ -305,5 +361,8 @@ const emb_train_device emb_cuda_train_device = {
     .adamw = adamw,
     .adamw8 = adamw8,
     .sgd = sgd,
+    .meet = emb_cuda_train_meet,
+    .add_up = emb_cuda_train_add_up,
+    .copy_first = emb_cuda_train_copy_first,
     .finish = finish,
 };

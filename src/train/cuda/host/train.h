@@ -7,11 +7,13 @@
 #include <cuda_runtime_api.h>
 
 #include "backend/cuda/host/module.h"
+#include "train/cuda/host/collective.h"
 #include "train/cuda/kernels/attention.h"
 #include "train/cuda/kernels/ends.h"
 #include "train/cuda/kernels/gradients.h"
 #include "train/cuda/kernels/rows.h"
 #include "train/device.h"
+#include "train/team.h"
 
 /* Uploads that may be under way at once. */
 enum { EMB_CUDA_TRAIN_SLOTS = 4 };
@@ -47,6 +49,7 @@ typedef struct emb_cuda_train {
     const float *values;        /* where the parameters begin */
     void *unfinished;           /* NULL, or a gradient that `more` is still to be added to */
     const void *more;
+    emb_cuda_meeting meeting; /* with other GPUs */
 } emb_cuda_train;
 
 /* A tile's scratch. The attention's and the feed-forward's share their place. */
@@ -73,6 +76,25 @@ static inline bool emb_cuda_train_note(emb_cuda_train *t, int code) {
     if (!t->failure) t->failure = code;
     return !t->failure;
 }
+
+/* ---- collective.c: with other GPUs ----------------------------------------------------------- */
+
+/* As in emb_train_device. */
+emb_status emb_cuda_train_meet(void *const *states, uint32_t count, uint64_t *bytes,
+                               emb_error *error);
+void emb_cuda_train_add_up(const emb_train_run *run, float *values, uint64_t count);
+void emb_cuda_train_copy_first(const emb_train_run *run, void *at, uint64_t bytes);
+
+/* Ends a meeting; before, every GPU has waited. */
+void emb_cuda_train_part(emb_cuda_train *t);
+
+/* Fills rows [columns, examples, row_bytes], of which each GPU has its share of the examples; wait
+ * behind it. Nothing for one that trains alone. */
+void emb_cuda_train_gather(emb_cuda_train *t, void *rows, uint32_t columns, uint32_t examples,
+                           uint64_t row_bytes);
+
+/* Waits for all that was enqueued, and no longer than the other GPUs work. */
+void emb_cuda_train_wait(emb_cuda_train *t);
 
 extern const emb_train_device emb_cuda_train_device;
 

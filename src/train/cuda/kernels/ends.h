@@ -73,26 +73,35 @@ int emb_cuda_train_units(void *vectors, float *lengths, uint32_t rows, uint32_t 
 int emb_cuda_train_units_back(void *d, const void *units, const float *lengths, uint32_t rows,
                               uint32_t width, emb_dtype type, void *stream);
 
+/* Which anchors and candidates a call is of. One that trains alone has them all: anchor i's own
+ * candidate is number i. One of several takes some rows of one side, and all of the other. */
+typedef struct emb_cuda_train_pairs {
+    uint32_t anchors, candidates;
+    int32_t first;  /* anchor i's own candidate is number first + i, if that is here */
+    uint32_t backs; /* candidates, the first ones, that have back sums */
+} emb_cuda_train_pairs;
+
 /* log_sums[i] = log(sum over j of e^(scale * a[i] . b[j])), and losses[i] = log_sums[i] -
- * scale * a[i] . b[i]. a [anchors, width], b [candidates, width]; of the symmetric loss the other
- * half is a call with a and b[0 .. anchors) exchanged, whose log sums are `back_sums` below.
+ * scale * a[i] . (its own candidate). a [anchors, width], b [candidates, width]; of the symmetric
+ * loss the other half is a call with anchors and their own candidates exchanged, whose log sums are
+ * `back_sums` below. pairs->backs is not read.
  * scale: above 0.
  * Fails: cudaErrorNotSupported for a width that is no multiple of 64 or above
  * EMB_CUDA_TRAIN_WIDTH_MAX, for BF16 below sm_80, and where shared memory is too small. */
 int emb_cuda_train_ranking(float *losses, float *log_sums, const void *a, const void *b,
-                           uint32_t anchors, uint32_t candidates, uint32_t width, float scale,
+                           const emb_cuda_train_pairs *pairs, uint32_t width, float scale,
                            emb_dtype type, const emb_cuda_device *device, void *stream);
 
 /* Writes the gradient of weight * (sum of the losses), times `grow` against underflow of F16: of
  * `a` to d [anchors, width], or, if `of_candidates`, of `b` to d [candidates, width].
- * `back_sums` [anchors] is NULL, or those of the symmetric loss: then d is the gradient of weight *
- * (sum of both losses), in one pass, and candidates >= anchors.
+ * log_sums [anchors]. `back_sums` [backs] is NULL, or those of the symmetric loss: then d is the
+ * gradient of weight * (sum of both losses), in one pass.
  * Fails: as emb_cuda_train_ranking. */
 int emb_cuda_train_ranking_back(void *d, int of_candidates, const void *a, const void *b,
-                                const float *log_sums, const float *back_sums, uint32_t anchors,
-                                uint32_t candidates, uint32_t width, float scale, float weight,
-                                float grow, emb_dtype type, const emb_cuda_device *device,
-                                void *stream);
+                                const float *log_sums, const float *back_sums,
+                                const emb_cuda_train_pairs *pairs, uint32_t width, float scale,
+                                float weight, float grow, emb_dtype type,
+                                const emb_cuda_device *device, void *stream);
 
 /* out [1] = sum of values [count]. */
 int emb_cuda_train_sum(double *out, const float *values, uint32_t count, void *stream);

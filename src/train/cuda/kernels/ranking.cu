@@ -36,6 +36,7 @@ template <typename T> struct ranking {
     const T *a, *b;
     uint32_t anchors, candidates, width;
     float scale;
+    int pair; /* the own candidate of anchor 0 */
 };
 
 /* 64 columns of ROWS rows from `first`; zeros past `count`. */
@@ -104,12 +105,12 @@ template <typename S> struct progress { float largest[S::M][2], sums[S::M][2]; }
 /* Hides candidates past the end, and keeps the scores of pairs for the loss. */
 template <typename S>
 static __device__ __forceinline__ void look_at_edges(float (&scores)[S::M][S::N][4], float *own,
-                                                     uint32_t first_row, uint32_t first,
+                                                     int first_pair, uint32_t first,
                                                      uint32_t candidates) {
     uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     uint32_t row = (warp >> 2) * S::WARP_ROWS + (lane >> 2);
     uint32_t column = first + (warp & 3) * S::WARP_COLUMNS + (lane & 3) * 2;
-    bool pairs = first < first_row + S::ROWS && first_row < first + COLUMNS;
+    bool pairs = (int)first < first_pair + S::ROWS && first_pair < (int)first + COLUMNS;
     if (!pairs && first + COLUMNS <= candidates) return;
 #pragma unroll
     for (int m = 0; m < S::M; m++) {
@@ -118,7 +119,7 @@ static __device__ __forceinline__ void look_at_edges(float (&scores)[S::M][S::N]
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 uint32_t r = row + m * 16 + (i >> 1) * 8, c = column + n * 8 + (i & 1);
-                if (first_row + r == c) own[r] = scores[m][n][i];
+                if (first_pair + (int)r == (int)c) own[r] = scores[m][n][i];
                 if (c >= candidates) scores[m][n][i] = -INFINITY;
             }
         }
@@ -220,7 +221,7 @@ static __global__ void __launch_bounds__(THREADS, S::ROWS == 128 ? 1 : 2)
             multiply<T, S>(scores, anchors + c * S::CHUNK_BYTES, ring + stage * S::STAGE_BYTES);
             if (++stage == S::STAGES) stage = 0;
         }
-        look_at_edges<S>(scores, own, first_row, first, p.candidates);
+        look_at_edges<S>(scores, own, (int)first_row + p.pair, first, p.candidates);
         add_scores<S>(state, scores, p.scale * LOG2E);
     }
     emb_copy_wait<0>();
@@ -254,22 +255,23 @@ static int choose(const ranking<T> &p, const emb_cuda_device *device, cudaStream
 }
 
 int emb_cuda_train_ranking(float *losses, float *log_sums, const void *a, const void *b,
-                           uint32_t anchors, uint32_t candidates, uint32_t width, float scale,
+                           const emb_cuda_train_pairs *pairs, uint32_t width, float scale,
                            emb_dtype type, const emb_cuda_device *device, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     if (!width || width % DEPTH || width > EMB_CUDA_TRAIN_WIDTH_MAX) return cudaErrorNotSupported;
     if (type == EMB_DTYPE_BF16 && device->capability < 80) return cudaErrorNotSupported;
+    uint32_t anchors = pairs->anchors, candidates = pairs->candidates;
     if (!anchors || !candidates) return cudaErrorInvalidValue;
     if (type == EMB_DTYPE_F16) {
         ranking<emb_f16> p = {
             losses, log_sums, (const emb_f16 *)a, (const emb_f16 *)b, anchors, candidates,
-            width,  scale};
+            width,  scale,    pairs->first};
         return choose(p, device, s);
     }
     if (type == EMB_DTYPE_BF16) {
         ranking<emb_bf16> p = {
             losses, log_sums, (const emb_bf16 *)a, (const emb_bf16 *)b, anchors, candidates,
-            width,  scale};
+            width,  scale,    pairs->first};
         return choose(p, device, s);
     }
     return cudaErrorInvalidValue;

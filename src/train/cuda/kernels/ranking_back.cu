@@ -60,6 +60,7 @@ template <typename T> struct job {
     uint32_t own_sums_count, stream_sums_count;
     uint32_t own_count, stream_count, width;
     float scale, factor; /* of scores, times log2 e; of what comes out */
+    int shift;           /* owner i's pair is streamed row i + shift */
 };
 
 /* A row's term of the exponent; -inf where it has no softmax. */
@@ -190,7 +191,8 @@ static __device__ __forceinline__ void
 make_gradients(unsigned char *gradients, const float (&scores)[S::FINISHES][4], const job<T> &p,
                const finish_place &at, const float *offsets, uint32_t first_own, uint32_t first) {
     bool edge = first + S::STREAM > p.stream_count;
-    bool pairs = first < first_own + S::ROWS && first_own < first + S::STREAM;
+    int first_pair = (int)first_own + p.shift;
+    bool pairs = (int)first < first_pair + S::ROWS && first_pair < (int)first + S::STREAM;
 #pragma unroll
     for (int f = 0; f < S::FINISHES; f++) {
         uint32_t column = at.column + f * 8;
@@ -208,7 +210,8 @@ make_gradients(unsigned char *gradients, const float (&scores)[S::FINISHES][4], 
                 uint32_t index = first + column + (i & 1);
                 float here = at.offsets[i >> 1], there = i & 1 ? across.y : across.x;
                 int softmaxes = (here != -INFINITY) + (there != -INFINITY);
-                if (index == first_own + at.row + (i >> 1) * 8) g[i] -= softmaxes << SPREAD;
+                if ((int)index == first_pair + (int)at.row + (i >> 1) * 8)
+                    g[i] -= softmaxes << SPREAD;
                 if (index >= p.stream_count) g[i] = 0;
             }
         }
@@ -375,37 +378,40 @@ template <typename T> static int choose(const job<T> &p, cudaStream_t stream) {
 
 template <typename T>
 static job<T> job_make(void *d, int of_candidates, const void *a, const void *b,
-                       const float *log_sums, const float *back_sums, uint32_t anchors,
-                       uint32_t candidates, uint32_t width, float scale, float factor) {
+                       const float *log_sums, const float *back_sums,
+                       const emb_cuda_train_pairs *pairs, uint32_t width, float scale,
+                       float factor) {
     job<T> p = {};
     p.d = (T *)d, p.width = width;
     p.own = (const T *)(of_candidates ? b : a), p.stream = (const T *)(of_candidates ? a : b);
     p.own_sums = of_candidates ? back_sums : log_sums;
     p.stream_sums = of_candidates ? log_sums : back_sums;
-    p.own_sums_count = p.stream_sums_count = anchors;
-    p.own_count = of_candidates ? candidates : anchors;
-    p.stream_count = of_candidates ? anchors : candidates;
+    p.own_count = of_candidates ? pairs->candidates : pairs->anchors;
+    p.stream_count = of_candidates ? pairs->anchors : pairs->candidates;
+    p.own_sums_count = of_candidates ? pairs->backs : pairs->anchors;
+    p.stream_sums_count = of_candidates ? pairs->anchors : pairs->backs;
+    p.shift = of_candidates ? -pairs->first : pairs->first;
     p.scale = scale * LOG2E, p.factor = factor * scale / (1 << SPREAD);
     return p;
 }
 
 int emb_cuda_train_ranking_back(void *d, int of_candidates, const void *a, const void *b,
-                                const float *log_sums, const float *back_sums, uint32_t anchors,
-                                uint32_t candidates, uint32_t width, float scale, float weight,
-                                float grow, emb_dtype type, const emb_cuda_device *device,
-                                void *stream) {
+                                const float *log_sums, const float *back_sums,
+                                const emb_cuda_train_pairs *pairs, uint32_t width, float scale,
+                                float weight, float grow, emb_dtype type,
+                                const emb_cuda_device *device, void *stream) {
     cudaStream_t s = (cudaStream_t)stream;
     if (!width || width % 64 || width > EMB_CUDA_TRAIN_WIDTH_MAX) return cudaErrorNotSupported;
     if (type == EMB_DTYPE_BF16 && device->capability < 80) return cudaErrorNotSupported;
-    if (!anchors || !candidates) return cudaErrorInvalidValue;
+    if (!pairs->anchors || !pairs->candidates) return cudaErrorInvalidValue;
     if (type == EMB_DTYPE_F16) {
-        return choose(job_make<emb_f16>(d, of_candidates, a, b, log_sums, back_sums, anchors,
-                                        candidates, width, scale, weight * grow),
+        return choose(job_make<emb_f16>(d, of_candidates, a, b, log_sums, back_sums, pairs, width,
+                                        scale, weight * grow),
                       s);
     }
     if (type == EMB_DTYPE_BF16) {
-        return choose(job_make<emb_bf16>(d, of_candidates, a, b, log_sums, back_sums, anchors,
-                                         candidates, width, scale, weight * grow),
+        return choose(job_make<emb_bf16>(d, of_candidates, a, b, log_sums, back_sums, pairs, width,
+                                         scale, weight * grow),
                       s);
     }
     return cudaErrorInvalidValue;
