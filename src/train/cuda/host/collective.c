@@ -2,7 +2,9 @@
  * and copies of what the first one has.
  *
  * A GPU that fails never comes to the next exchange: who waits there looks whether another has
- * failed, and then gives up as well. So every exchange is followed by a wait.
+ * failed, and then gives up as well. Nothing else is asked of the driver while one is at an
+ * exchange and waits for another: it may hold up a kernel's first call, or memory, until the
+ * exchange is over. So threads come together before each, and wait behind it.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include <dlfcn.h>
@@ -127,6 +129,7 @@ emb_status emb_cuda_train_meet(void *const *states, uint32_t count, uint64_t *by
         meeting->nccl = nccl;
         meeting->comm = comms[i];
         meeting->any_broken = &first->meeting.broken;
+        meeting->all_come = &first->meeting.come;
     }
     EMB_TRY(try_exchanges(states, count, error));
     for (uint32_t i = 0; i < count; i++) {
@@ -180,9 +183,18 @@ void emb_cuda_train_wait(emb_cuda_train *t) {
     if (t->failure && m->count) atomic_store(m->any_broken, true);
 }
 
-/* Whether this GPU can take part: one that cannot says so. */
-static bool can_exchange(emb_cuda_train *t) {
-    if (!t->failure && t->meeting.comm) return true;
+/* Waits until all have enqueued what comes before. Gives whether all can: one that cannot says so.
+ */
+static bool come_together(emb_cuda_train *t) {
+    emb_cuda_meeting *m = &t->meeting;
+    if (t->failure || !m->comm) {
+        give_up(t, cudaErrorUnknown);
+        return false;
+    }
+    uint64_t all = ++m->turn * m->count;
+    atomic_fetch_add(m->all_come, 1);
+    while (atomic_load(m->all_come) < all && !atomic_load(m->any_broken)) sched_yield();
+    if (!atomic_load(m->any_broken)) return true;
     give_up(t, cudaErrorUnknown);
     return false;
 }
@@ -192,7 +204,7 @@ static bool can_exchange(emb_cuda_train *t) {
 void emb_cuda_train_add_up(const emb_train_run *run, float *values, uint64_t count) {
     emb_cuda_train *t = emb_cuda_train_of(run);
     emb_cuda_meeting *m = &t->meeting;
-    if (!can_exchange(t)) return;
+    if (!come_together(t)) return;
     note_result(t, m->nccl.all_reduce(values, values, count, EMB_NCCL_F32, EMB_NCCL_SUM, m->comm,
                                       t->stream));
     emb_cuda_train_wait(t);
@@ -201,7 +213,7 @@ void emb_cuda_train_add_up(const emb_train_run *run, float *values, uint64_t cou
 void emb_cuda_train_copy_first(const emb_train_run *run, void *at, uint64_t bytes) {
     emb_cuda_train *t = emb_cuda_train_of(run);
     emb_cuda_meeting *m = &t->meeting;
-    if (!can_exchange(t)) return;
+    if (!come_together(t)) return;
     note_result(t, m->nccl.broadcast(at, at, bytes, EMB_NCCL_BYTES, 0, m->comm, t->stream));
     emb_cuda_train_wait(t);
 }
@@ -210,7 +222,7 @@ void emb_cuda_train_copy_first(const emb_train_run *run, void *at, uint64_t byte
 void emb_cuda_train_gather(emb_cuda_train *t, void *rows, uint32_t columns, uint32_t examples,
                            uint64_t row_bytes) {
     emb_cuda_meeting *m = &t->meeting;
-    if (!m->count || !can_exchange(t)) return;
+    if (!m->count || !come_together(t)) return;
     int result = m->nccl.begin();
     for (uint32_t i = 0; i < columns * m->count && !result; i++) {
         uint32_t from = i % m->count;
@@ -224,4 +236,5 @@ void emb_cuda_train_gather(emb_cuda_train *t, void *rows, uint32_t columns, uint
     }
     int ended = m->nccl.end();
     note_result(t, result ? result : ended);
+    emb_cuda_train_wait(t);
 }

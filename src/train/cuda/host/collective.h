@@ -40,6 +40,9 @@ typedef struct emb_cuda_meeting {
     emb_nccl_comm comm; /* NULL again after a failure */
     atomic_bool broken; /* the first one's: one of them failed, none may wait for it */
     atomic_bool *any_broken;
+    uint64_t turn;              /* exchanges so far */
+    atomic_uint_least64_t come; /* the first one's: how often one came to an exchange */
+    atomic_uint_least64_t *all_come;
 } emb_cuda_meeting;
 
 #endif

@@ -88,8 +88,8 @@ void emb_cuda_train_copy_first(const emb_train_run *run, void *at, uint64_t byte
 /* Ends a meeting; before, every GPU has waited. */
 void emb_cuda_train_part(emb_cuda_train *t);
 
-/* Fills rows [columns, examples, row_bytes], of which each GPU has its share of the examples; wait
- * behind it. Nothing for one that trains alone. */
+/* Fills rows [columns, examples, row_bytes], of which each GPU has its share of the examples, and
+ * waits. Nothing for one that trains alone. */
 void emb_cuda_train_gather(emb_cuda_train *t, void *rows, uint32_t columns, uint32_t examples,
                            uint64_t row_bytes);
 
