@@ -114,10 +114,12 @@ typedef struct emb_train_options {
     uint32_t accumulate;          /* calls whose mean gradient makes one step; 0: 1 */
     uint64_t host_bytes_max;      /* of the whole process; 0: as much as the work takes */
     uint64_t caller_bytes; /* host bytes that the caller takes after open, beside the trainer */
-    /* NULL, or with devices_count 0: the CPU. Else its first GPU trains, in bf16 with all sums, the
-     * parameters and their moments in f32. */
+    /* NULL, or with devices_count 0: the CPU. Else its GPUs train, in bf16 with all sums, the
+     * parameters and their moments in f32. Several share each batch's examples, and do what one
+     * does but for the order of sums: with the ranking loss of whole vectors alone, through NCCL
+     * (libnccl.so.2, opened at run time). The plan is of each of them (plan.device.devices). */
     const emb_machine *machine;
-    uint64_t device_bytes_max; /* of the whole process on the GPU; 0: as much as is free there */
+    uint64_t device_bytes_max; /* of the whole process on each GPU; 0: as much as is free there */
 } emb_train_options;
 
 /* One step's outcome. */
@@ -166,7 +168,8 @@ typedef struct emb_train_stats {
  * base is the most that the process has held so far; what the caller takes afterwards it states as
  * caller_bytes. The model may be closed after the trainer. Fails: EMB_INVALID_ARGUMENT (options),
  * EMB_UNSUPPORTED (a quantized model without lora; layers that are not BERT's), EMB_BUDGET
- * (error->bytes_min is the smallest that works), EMB_NO_MEMORY, EMB_IO, EMB_BAD_FILE. Threads: any;
+ * (error->bytes_min is the smallest that works), EMB_DEVICE (also several GPUs without NCCL),
+ * EMB_NO_MEMORY, EMB_IO, EMB_BAD_FILE. Threads: any;
  * a trainer is one caller's at a time. */
 EMB_API emb_status emb_trainer_open(emb_trainer **out, const emb_model *model,
                                     const emb_train_options *options, emb_error *error);

@@ -429,8 +429,9 @@ const emb_option_entry emb_option_list[] = {
          ".Cm cuda\nis the first GPU.\nSeveral share the work, each with all of the weights; "
          "they must be of one compute capability, so\nthat bits do not depend on who worked.")},
     {"--device", 0, "D", EMB_CLI_TRAIN, EMB_GROUP_MEMORY, SPECIAL(DEVICE),
-     .words = "auto cpu cuda cuda:0",
-     .help = "where to train: auto (a GPU that can, else the CPU), cpu, cuda, cuda:N", ONLY_HELP},
+     .words = "auto cpu cuda cuda:0 cuda:0,1 cuda:all",
+     .help = "where to train: auto (a GPU that can, else the CPU), cpu, cuda, cuda:N,N.., cuda:all",
+     ONLY_HELP},
     {"--device", 0, "D", EMB_CLI_INFO, EMB_GROUP_COMMAND, SPECIAL(DEVICE), .words = "auto cpu cuda",
      .help = "devices to look at", ONLY_HELP},
     {"--dtype", 0, "T", PLANS, EMB_GROUP_MEMORY, SPECIAL(DTYPE),

@@ -204,9 +204,6 @@ static emb_status open_trainer(emb_train_job *job, const emb_session *session,
     const emb_device_list *devices = &job->options->settings.devices;
     emb_train_options on_gpu = *how;
     on_gpu.machine = &session->machine;
-    if (devices->count > 1)
-        return emb_app_fail(error, EMB_INVALID_ARGUMENT, "--device: one GPU trains; state cuda:%u",
-                            devices->indices[0]);
     if (session->machine.devices_count == 0) {
         if (session->machine.device_notice)
             emb_app_say("training on the CPU: %s", session->machine.device_reason);

@@ -113,8 +113,10 @@ void emb_train_say_plan(const emb_train_job *job) {
                 MIB(job->plan.host_bytes), job->plan.tokens_per_tile, job->plan.threads,
                 emb_app_plural(job->plan.threads));
     if (job->plan.device_bytes)
-        emb_app_say("GPU memory: %.2f MiB planned, %.2f of them beside the CUDA context",
-                    MIB(job->plan.device_bytes), MIB(job->plan.device.arena_bytes));
+        emb_app_say("%u GPU%s; memory of %s: %.2f MiB planned, %.2f of them the training's own",
+                    job->plan.device.devices, emb_app_plural(job->plan.device.devices),
+                    job->plan.device.devices > 1 ? "each" : "it", MIB(job->plan.device_bytes),
+                    MIB(job->plan.device.arena_bytes));
     say_kept(&job->plan);
 }
 
@@ -185,6 +187,7 @@ static void print_json(const emb_train_job *job, const emb_train_stats *stats) {
     print_score(out, "spearman_before", job->spearman_before);
     emb_writer_text(out, ",");
     print_score(out, "spearman_after", job->spearman_after);
+    emb_writer_format(out, ",\"gpus\":%u", job->plan.device.devices);
     emb_writer_format(out, ",\"tokens_per_tile\":%u,\"tiles\":%u,\"tiles_kept\":%u",
                       job->plan.tokens_per_tile, job->plan.tiles, job->plan.tiles_kept);
     emb_writer_format(

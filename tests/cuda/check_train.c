@@ -250,12 +250,14 @@ static void compare_form(const emb_model *model, const emb_machine *one, const e
         if (n + 1 == form->parts) compare_gradients(form->name, alone, team, 1e-3);
         need(a.tokens == b.tokens && a.updated == b.updated, "a team's step counts otherwise");
         double off = fabs(a.loss - b.loss) / fmax(a.loss, 0.05);
+        if (n == 0) judge("loss of the first step", form->name, off, 1e-6);
         worst = off > worst ? off : worst;
         if (n == 0 || n + 1 == STEPS * form->parts)
             printf("{\"step\": %u, \"one\": %.6f, \"all\": %.6f, \"norms\": [%.6f, %.6f]}\n", n + 1,
                    a.loss, b.loss, a.gradient_norm, b.gradient_norm);
     }
-    judge("losses of 8 steps", form->name, worst, 1e-3);
+    /* AdamW's first steps make last bits of small gradients whole steps */
+    judge("losses of 8 steps", form->name, worst, 2e-2);
     compare_members(form->name, team);
     emb_trainer_close(alone);
     emb_trainer_close(team);
