@@ -73,7 +73,6 @@ static void layout_device(emb_trainer *t, const emb_train_sizes *sizes, const em
         .matrices_values = t->params.values - begin,
     };
     t->device->layout(&t->lane.run, &device, books->pinned, books->device);
-    if (t->rank) return;
     emb_ledger_item(books->host, "reading and saving");
     t->staging = emb_ledger_take(books->host, EMB_TRAIN_STAGING, 1);
 }
@@ -91,7 +90,7 @@ static void layout_batch(emb_trainer *t, const emb_train_sizes *sizes, emb_ledge
     t->rows = emb_ledger_take(host, texts < sizes->tokens ? texts : sizes->tokens, sizeof *t->rows);
 }
 
-/* What reads and writes files, and the threads: one GPU of several has none of it. */
+/* What reads and writes files, and the threads: of several GPUs the first has it. */
 static void layout_files(emb_trainer *t, emb_ledger *host) {
     if (t->group.count) {
         emb_ledger_item(host, "other GPUs");
