@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Gradients of every parameter against PyTorch's autograd in f64, for models with real weights and
 for the tiny ones, with each set of kernels. Needs the oracle's environment (tools/oracle_env.sh).
+In bf16 all gradients together are held to 2e-2; so is each tensor, but where PyTorch's own mixed
+precision is beyond that, too: then to twice its error.
 
     build/venv-oracle/bin/python tests/models/models_gradients.py [--build DIR] [MODEL ...]
 
@@ -31,16 +33,18 @@ def batch(vocabulary, longest, seed=5):
     return [random.integers(5, vocabulary, n).astype(np.uint32) for n in lengths]
 
 
-def oracle(model, chunks, d_vectors, normalizes):
-    """Vectors, and the gradient of sum(vectors * d_vectors) by parameter name."""
+def oracle(model, chunks, d_vectors, normalizes, rounds=False):
+    """Vectors, and the gradient of sum(vectors * d_vectors) by parameter name; with rounds as
+    PyTorch's own mixed precision has them."""
     rows = []
     for ids in chunks:
-        out = model(input_ids=torch.tensor(ids[None].astype(np.int64)),
-                    attention_mask=torch.ones(1, len(ids), dtype=torch.int64))
-        row = out.last_hidden_state.mean(1)[0]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=rounds):
+            out = model(input_ids=torch.tensor(ids[None].astype(np.int64)),
+                        attention_mask=torch.ones(1, len(ids), dtype=torch.int64))
+        row = out.last_hidden_state.to(torch.float32 if rounds else torch.float64).mean(1)[0]
         rows.append(torch.nn.functional.normalize(row, dim=0) if normalizes else row)
     vectors = torch.stack(rows)
-    (vectors * torch.tensor(d_vectors, dtype=torch.float64)).sum().backward()
+    (vectors * torch.tensor(d_vectors, dtype=vectors.dtype)).sum().backward()
     names = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     return vectors.detach().numpy(), {n: g.numpy() for n, g in names.items()
                                       if not n.startswith("pooler")}
@@ -76,6 +80,23 @@ def as_queries(tensor):
     return tensor.replace(".key.bias", ".query.bias").replace(".k.bias", ".q.bias")
 
 
+def relative_to(expected, total, tensor, have):
+    """The error of a tensor's gradient, as a share of its length."""
+    want = expected[tensor]
+    # the keys' bias adds the same to all scores of a query, which softmax does not feel: its
+    # gradient is rounding alone, on both sides, and small beside the queries'
+    like = np.linalg.norm(expected[as_queries(tensor)])
+    away = np.linalg.norm(have.reshape(want.shape) - want)
+    return away / max(np.linalg.norm(want), 1e-6 * total, like)
+
+
+def theirs_rounded(path, chunks, d_vectors, normalizes, expected, total):
+    """By tensor: how far PyTorch's own mixed precision is from the same."""
+    model = AutoModel.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval()
+    _, found = oracle(model, chunks, d_vectors.astype(np.float32), normalizes, rounds=True)
+    return {name: relative_to(expected, total, name, found[name]) for name in expected}
+
+
 def compare(name, path, program):
     """Whether all gradients of a model hold."""
     model = AutoModel.from_pretrained(path, dtype=torch.float64, attn_implementation="eager")
@@ -99,23 +120,24 @@ def compare(name, path, program):
         got, gradients, bits = found
         off = np.abs(got - vectors).max()
         total = np.sqrt(sum((g ** 2).sum() for g in expected.values()))
-        worst, worst_name, square = 0.0, "", 0.0
-        for tensor, want in expected.items():
-            have = gradients[tensor].reshape(want.shape)
-            away = np.linalg.norm(have - want)
-            square += away ** 2
-            # the keys' bias adds the same to all scores of a query, which softmax does not feel:
-            # its gradient is rounding alone, on both sides, and small beside the queries'
-            like = np.linalg.norm(expected[as_queries(tensor)])
-            relative = away / max(np.linalg.norm(want), 1e-6 * total, like)
-            if relative > worst:
-                worst, worst_name = relative, tensor
+        errors = {tensor: relative_to(expected, total, tensor, gradients[tensor])
+                  for tensor in expected}
+        square = sum(np.linalg.norm(gradients[tensor].reshape(want.shape) - want) ** 2
+                     for tensor, want in expected.items())
+        worst_name = max(errors, key=errors.get)
+        worst = errors[worst_name]
         same = first_bits.setdefault(kernels, bits.tobytes()) == bits.tobytes()
         limit = LIMITS.get(kernels, LIMIT)
-        fine = worst <= limit and off <= limit and same
+        beyond = [tensor for tensor in errors if errors[tensor] > limit]
+        note = ""
+        if beyond and kernels == "bf16":  # what 8 bits leave of a sum that cancels
+            torch_has = theirs_rounded(path, chunks, d_vectors, normalizes, expected, total)
+            note = f", PyTorch's own bf16 {torch_has[worst_name]:.1e} there"
+            beyond = [tensor for tensor in beyond if errors[tensor] > 2 * torch_has[tensor]]
+        fine = not beyond and np.sqrt(square) / total <= limit and off <= limit and same
         good &= fine
         print(f"{name} {kernels} threads {threads}: vectors off {off:.1e}, gradients "
-              f"{np.sqrt(square) / total:.1e} in all, {worst:.1e} at worst ({worst_name}), "
+              f"{np.sqrt(square) / total:.1e} in all, {worst:.1e} at worst ({worst_name}{note}), "
               f"bits {'alike' if same else 'DIFFER'}{'' if fine else '  FAIL'}")
     return good
 
