@@ -40,9 +40,10 @@ static emb_status check_place(const emb_directory *out, emb_error *error) {
         return emb_error_set(error, EMB_INVALID_ARGUMENT,
                              "%s: is there and is not a directory; name another", out->final);
     EMB_TRY(join(marker, out->final, out->maker->marker, error));
-    bool ours = lstat(marker, &about) == 0;
+    bool ours = lstat(marker, &about) == 0, empty = false;
     if (ours && out->overwrite) return EMB_OK;
-    if (!ours && emb_tree_empty(out->final)) return EMB_OK;
+    if (!ours) EMB_TRY(emb_tree_empty(out->final, &empty, error));
+    if (empty) return EMB_OK;
     return emb_error_set(error, EMB_INVALID_ARGUMENT,
                          ours ? "%s: is there already; --force replaces it"
                               : "%s: is there already, and not by %s; name another directory",
@@ -129,9 +130,12 @@ static emb_status write_marker(emb_directory *out, const char *marker, emb_error
 static emb_status move(emb_directory *out, emb_error *error) {
     char aside[EMB_DIRECTORY_PATH + 16];
     struct stat about;
+    bool empty = false;
     EMB_TRY(check_place(out, error));
     snprintf(aside, sizeof aside, "%s.old-%ld", out->final, (long)getpid());
-    bool replaces = lstat(out->final, &about) == 0 && !emb_tree_empty(out->final);
+    bool exists = lstat(out->final, &about) == 0;
+    if (exists) EMB_TRY(emb_tree_empty(out->final, &empty, error));
+    bool replaces = exists && !empty;
     if (replaces && rename(out->final, aside) != 0)
         return emb_error_set(error, EMB_IO, "%s: cannot be moved aside: %s", out->final,
                              strerror(errno));

@@ -52,7 +52,9 @@ void emb_directory_abort(emb_directory *directory);
 /* ---- tree.c: folders ------------------------------------------------------------------------- */
 
 void emb_tree_remove(const char *path);
-bool emb_tree_empty(const char *path);
+
+/* Fails: EMB_NO_MEMORY, EMB_IO (it cannot be read). */
+emb_status emb_tree_empty(const char *path, bool *empty, emb_error *error);
 
 /* Removes what processes that are gone have left beside `path`: files and folders whose name goes
  * on with ".tmp-" and the number of the process. */

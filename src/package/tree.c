@@ -48,13 +48,16 @@ void emb_tree_remove(const char *path) {
     }
 }
 
-bool emb_tree_empty(const char *path) {
-    DIR *folder = opendir(path);
-    if (!folder) return false;
+emb_status emb_tree_empty(const char *path, bool *empty, emb_error *error) {
     uint32_t entries = 0;
+    DIR *folder = opendir(path);
+    if (!folder)
+        return emb_error_set(error, errno == ENOMEM ? EMB_NO_MEMORY : EMB_IO,
+                             "%s: is there already and cannot be read: %s", path, strerror(errno));
     while (readdir(folder)) entries++;
     closedir(folder);
-    return entries <= 2; /* "." and ".." */
+    *empty = entries <= 2; /* "." and ".." */
+    return EMB_OK;
 }
 
 /* Whether a name is `base`, ".tmp-" and the number of a process that is no more. */
