@@ -30,8 +30,8 @@ ARROWS = {
     # its kernels use the vector functions of the backend's
     "src/train": ["base/", "text/", "model/", "backend/backend.h", "backend/cpu/avx2/avx2.h",
                   "backend/cpu/avx512/avx512.h", "encoder/", "package/", "plan/"],
-    "apps": ["base/file.h", "base/hash.h", "base/json.h", "base/json_text.h", "base/threads.h",
-             "base/vector.h"],
+    "apps": ["base/file.h", "base/hash.h", "base/json.h", "base/json_text.h", "base/quantize.h",
+             "base/threads.h", "base/vector.h"],
     "python": ["base/vector.h"],
     "examples": [],
     "bench": [],
