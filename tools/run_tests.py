@@ -21,7 +21,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PYTHON_PREFIX = {"test": "test_", "models": "models_", "slow": "slow_"}
+PYTHON_PREFIX = {"test": "test_", "models": "models_", "slow": "slow_", "triton": "server_"}
 COUNT_LINE = re.compile(r"^\s*(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\.?\s*$", re.M)
 CMOCKA = {
     "passed": re.compile(r"^\[  PASSED  \] (\d+) test", re.M),
