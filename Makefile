@@ -10,15 +10,16 @@ FUZZ_SECONDS ?= 60
 PYTHON ?= python3
 MAKEFLAGS += --no-print-directory
 
-.PHONY: all everything cuda test test-models test-slow test-python test-peers wheel models demo \
-        bench check asan ubsan tsan fuzz torture install uninstall clean help deps
+.PHONY: all everything cuda triton test test-models test-slow test-python test-peers test-triton \
+        wheel models demo bench check asan ubsan tsan fuzz torture install uninstall clean help deps
 
 all: ## build/embound and build/libembound.so (default)
 	@tools/deps.sh build
 	@mkdir -p $(BUILD)
 	@cmake --preset release -DCMAKE_INSTALL_PREFIX=$(PREFIX) >$(BUILD)/configure.log 2>&1 || \
 	    { cat $(BUILD)/configure.log; exit 1; }
-	@cmake --build $(BUILD) -j $(JOBS) --target embound embound_cli embound_docs
+	@cmake --build $(BUILD) -j $(JOBS) --target embound embound_cli embound_docs triton_embound \
+	    triton_batchstrategy
 
 everything: all
 	@tools/deps.sh test
@@ -51,6 +52,12 @@ test-python: ## the Python package's tests, in build/venv-python (needs pip's in
 test-peers: ## other packages' programs with an embound model (needs pip's index once)
 	@tools/deps.sh python
 	@tools/test_peers.sh
+
+triton: all ## build/libtriton_embound.so and build/batchstrategy.so, a Triton backend
+
+test-triton: everything ## the backend in a real tritonserver (needs pip's index once)
+	@tools/deps.sh python
+	@tools/test_triton.sh
 
 wheel: ## build/wheels/embound-*.whl for every CPython from 3.11 (CUDA where there is an nvcc)
 	@tools/deps.sh python

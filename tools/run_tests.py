@@ -2,7 +2,8 @@
 """Runs every test suite and ends with one line: N passed, N failed, N skipped.
 
 Suites are the C programs that CMake registered (add_test) and the Python files
-tests/<folder>/test_*.py (kind "test"), models_*.py ("models") and slow_*.py ("slow").
+tests/<folder>/test_*.py (kind "test"), models_*.py ("models"), slow_*.py ("slow") and
+server_*.py ("triton").
 Each runs from the project's root with EMB_BUILD naming the build directory. A suite reports
 through cmocka's lines, unittest's lines, or a last line "N passed, N failed, N skipped"; one that
 reports nothing counts as one test. Exit status 77 means skipped.
@@ -112,7 +113,8 @@ def main():
     """Parses the command line, runs the suites side by side, prints the sum."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--build", default="build")
-    parser.add_argument("--kind", default="test", choices=["test", "models", "slow", "sanitized"])
+    parser.add_argument("--kind", default="test",
+                        choices=["test", "models", "slow", "triton", "sanitized"])
     parser.add_argument("--jobs", type=int, default=min(4, len(os.sched_getaffinity(0))))
     parser.add_argument("--only", default="", help="suites whose name contains this")
     parser.add_argument("--verbose", action="store_true")
@@ -123,12 +125,13 @@ def main():
         suites += c_suites(build)
     if options.kind != "sanitized":
         suites += python_suites(options.kind)
-    if options.kind in ("models", "slow"):
+    if options.kind in ("triton", "models", "slow"):
         options.jobs = 1  # these measure time and memory
     suites = [s for s in suites if options.only in s[0]]
     environment = dict(os.environ, EMB_BUILD=str(build), PYTHONDONTWRITEBYTECODE="1",
                        EMB_SANITIZED="1" if options.kind == "sanitized" else "")
-    limit = {"test": 170, "sanitized": 900, "models": 1800, "slow": 3600}[options.kind]
+    limit = {"test": 170, "triton": 600, "sanitized": 900, "models": 1800,
+             "slow": 3600}[options.kind]
     print(f"{'suite':<36} {'passed':>7} {'failed':>7} {'skipped':>7} {'time':>9}")
     sums = [0, 0, 0]
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:

@@ -37,11 +37,14 @@ static void write_values(unsigned char *out, const emb_triton_config *config, co
                          uint32_t dim) {
     uint16_t half;
     switch (config->output) {
-    case TRITONSERVER_TYPE_FP32: memcpy(out, values, (size_t)dim * 4); return;
+    case TRITONSERVER_TYPE_FP32:
+        memcpy(out, values, (size_t)dim * 4);
+        return;
     case TRITONSERVER_TYPE_INT8:
         write_int8((int8_t *)out, values, dim, config->int8_range);
         return;
-    default: break;
+    default:
+        break;
     }
     for (uint32_t i = 0; i < dim; i++) {
         half = emb_quantize_f16(values[i]);
@@ -63,7 +66,8 @@ static emb_triton_error refuse_row(const emb_row *row, const emb_plan *plan, uin
                                index);
     case EMB_NOT_FINITE:
         return emb_triton_fail(code, "text %u of the request: its vector is not finite", index);
-    case EMB_WITHDRAWN: return emb_triton_fail(code, "the request was cancelled");
+    case EMB_WITHDRAWN:
+        return emb_triton_fail(code, "the request was cancelled");
     default:
         return emb_triton_fail(code, "text %u of the request: %s", index,
                                emb_status_name(row->status));
@@ -84,8 +88,7 @@ static emb_triton_error make_tensor(emb_triton_answer *answer, const emb_triton_
                                                 config->output, shape, 2));
     EMB_TRITON_TRY(TRITONBACKEND_OutputBuffer(output, &buffer, bytes, &kind, &device));
     if (kind == TRITONSERVER_MEMORY_GPU)
-        return emb_triton_fail(TRITONSERVER_ERROR_UNSUPPORTED,
-                               EMB_TRITON_OUTPUT
+        return emb_triton_fail(TRITONSERVER_ERROR_UNSUPPORTED, EMB_TRITON_OUTPUT
                                " is asked for in a GPU's memory; ask for the host's");
     answer->values = buffer;
     return NULL;
@@ -122,9 +125,9 @@ bool emb_triton_answer_send(emb_triton_answer *answer, TRITONBACKEND_ModelInstan
         emb_triton_drop(TRITONBACKEND_ResponseSend(
             answer->response, TRITONSERVER_RESPONSE_COMPLETE_FINAL, answer->error));
     if (answer->error) TRITONSERVER_ErrorDelete(answer->error);
-    emb_triton_drop(TRITONBACKEND_ModelInstanceReportStatistics(
-        instance, answer->request, right, times->started, times->handed, times->computed,
-        emb_triton_now()));
+    emb_triton_drop(TRITONBACKEND_ModelInstanceReportStatistics(instance, answer->request, right,
+                                                                times->started, times->handed,
+                                                                times->computed, emb_triton_now()));
     emb_triton_drop(
         TRITONBACKEND_RequestRelease(answer->request, TRITONSERVER_REQUEST_RELEASE_ALL));
     *answer = (emb_triton_answer){0};

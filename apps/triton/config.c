@@ -290,8 +290,8 @@ static emb_status check_output(reading *r, emb_error *error) {
     if (r->outputs != 1 || strcmp(t->name, EMB_TRITON_OUTPUT) != 0)
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                             "the output must be " EMB_TRITON_OUTPUT ", and no other");
-    EMB_APP_TRY(check_dims(t, batches, batches ? 1 : 2, batches ? "[ DIM ]" : "[ -1, DIM ]",
-                           error));
+    EMB_APP_TRY(
+        check_dims(t, batches, batches ? 1 : 2, batches ? "[ DIM ]" : "[ -1, DIM ]", error));
     r->out->output_dim = t->dims[t->dims_count - 1];
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (strcmp(t->type, types[i].name) != 0) continue;
@@ -312,8 +312,8 @@ static emb_status check(reading *r, emb_error *error) {
     if (r->text.name[0])
         EMB_APP_TRY(check_dims(&r->text, batches, 1, batches ? "[ 1 ]" : "[ -1 ]", error));
     if (r->ids.name[0])
-        EMB_APP_TRY(check_dims(&r->ids, batches, batches ? 1 : 2,
-                               batches ? "[ -1 ]" : "[ -1, -1 ]", error));
+        EMB_APP_TRY(check_dims(&r->ids, batches, batches ? 1 : 2, batches ? "[ -1 ]" : "[ -1, -1 ]",
+                               error));
     EMB_APP_TRY(check_output(r, error));
     if (r->cpu && r->gpu)
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,

@@ -20,11 +20,11 @@
 #define EMB_TRITON_TOKENS_PER_BATCH 16384
 
 typedef struct emb_triton_config {
-    uint32_t max_batch_size;     /* 0: tensors have no batch dimension */
+    uint32_t max_batch_size;      /* 0: tensors have no batch dimension */
     TRITONSERVER_DataType output; /* FP32, FP16 or INT8 */
-    int64_t output_dim;          /* as stated; -1: any */
-    double int8_range;           /* 0: not stated */
-    uint64_t memory, gpu_memory; /* of the model's own, in bytes; 0: not stated */
+    int64_t output_dim;           /* as stated; -1: any */
+    double int8_range;            /* 0: not stated */
+    uint64_t memory, gpu_memory;  /* of the model's own, in bytes; 0: not stated */
     uint64_t tokens_per_batch;
     char model[PATH_MAX]; /* where its files lie; "": in the version's folder */
     emb_limits limits;    /* device, dtype, long_rule, dim, threads */

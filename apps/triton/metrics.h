@@ -16,24 +16,20 @@ typedef enum emb_triton_counter {
     EMB_TRITON_COUNTERS = 4
 } emb_triton_counter;
 
-#define EMB_TRITON_GAUGES (EMB_ITEMS_MAX * 3 + 1) /* padding, and items of the plan */
+typedef struct emb_triton_metrics emb_triton_metrics;
 
-typedef struct emb_triton_metrics {
-    TRITONSERVER_MetricFamily *families[EMB_TRITON_COUNTERS + 2];
-    TRITONSERVER_Metric *counters[EMB_TRITON_COUNTERS];
-    TRITONSERVER_Metric *gauges[EMB_TRITON_GAUGES];
-    uint32_t families_count, gauges_count;
-} emb_triton_metrics;
+/* Gives the metrics of a model and version, with its plan's items; NULL if there is no memory for
+ * them. While a model is reloaded the old and the new one share theirs: in the server metrics with
+ * the same labels are one, which the first to delete it takes from the other. Where the server has
+ * metrics switched off nothing below does anything. Threads: any. */
+emb_triton_metrics *emb_triton_metrics_open(const char *name, uint64_t version,
+                                            const emb_plan *plan);
 
-/* Makes the metrics of a model. Where the server has metrics switched off there are none, and
- * nothing below does anything. */
-void emb_triton_metrics_open(emb_triton_metrics *out, const char *name, uint64_t version,
-                             const emb_plan *plan);
-
-/* Threads: any. */
+/* metrics may be NULL. Threads: any. */
 void emb_triton_metrics_add(emb_triton_metrics *metrics, emb_triton_counter counter,
                             uint64_t count);
 
+/* Gives them back; the last one deletes them. metrics may be NULL. Threads: any. */
 void emb_triton_metrics_close(emb_triton_metrics *metrics);
 
 #endif

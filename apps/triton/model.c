@@ -39,7 +39,7 @@ static emb_status make_plan(emb_triton_model *m, const emb_limits *limits, emb_e
     return EMB_OK;
 }
 
-/* Says of a budget what the model needs of its own: `others` is what the rest of the process has. */
+/* Says of a budget what the model needs of its own; `others`: what the rest of the process has. */
 static emb_status too_little(emb_error *error, uint64_t stated, uint64_t others, bool device) {
     char needs[SIZE_TEXT], has[SIZE_TEXT];
     uint64_t least = error->bytes_min > others ? error->bytes_min - others : 0;
@@ -180,7 +180,8 @@ static emb_status open_engine(emb_triton_model *m, const char *repository, emb_e
     m->queue.model = m->model;
     m->queue.plan = &m->plan;
     m->queue.engine = m->engine;
-    m->queue.metrics = &m->metrics;
+    m->metrics = emb_triton_metrics_open(m->name, m->version, &m->plan);
+    m->queue.metrics = m->metrics;
     EMB_APP_TRY(emb_triton_queue_open(&m->queue, m->stack, error));
     m->queue_open = true;
     return EMB_OK;
@@ -199,7 +200,6 @@ static emb_triton_error load(emb_triton_model *m, TRITONBACKEND_Model *handle) {
     EMB_TRITON_TRY(emb_triton_config_get(&m->config, handle));
     emb_status status = open_engine(m, repository, &error);
     if (status != EMB_OK) return emb_triton_refuse(status, m->name, &error);
-    emb_triton_metrics_open(&m->metrics, m->name, m->version, &m->plan);
     log_plan(m);
     report_memory(m, handle);
     return NULL;
@@ -224,7 +224,7 @@ emb_triton_error emb_triton_model_open(emb_triton_model **out, TRITONBACKEND_Mod
 void emb_triton_model_close(emb_triton_model *m) {
     if (!m) return;
     if (m->queue_open) emb_triton_queue_close(&m->queue);
-    emb_triton_metrics_close(&m->metrics);
+    emb_triton_metrics_close(m->metrics);
     emb_engine_close(m->engine);
     emb_model_close(m->model);
     munmap(m, sizeof *m);

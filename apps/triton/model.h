@@ -12,7 +12,7 @@
 
 typedef struct emb_triton_model {
     unsigned char stack[EMB_TRITON_STACK]; /* of the answering thread; on whole pages */
-    const char *name; /* the server's */
+    const char *name;                      /* the server's */
     uint64_t version;
     emb_triton_config config;
     emb_machine machine;
@@ -22,7 +22,7 @@ typedef struct emb_triton_model {
     uint64_t own_bytes, own_device_bytes; /* of the plan: this model's, not the server's */
     emb_engine *engine;
     bool queue_open;
-    emb_triton_metrics metrics;
+    emb_triton_metrics *metrics;
     emb_triton_queue queue;
 } emb_triton_model;
 

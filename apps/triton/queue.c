@@ -124,7 +124,8 @@ static emb_triton_error is_refused(emb_triton_queue *q, TRITONBACKEND_Request *r
                                "the engine has stopped, unload and load the model: %s",
                                q->failure.message);
     EMB_TRITON_TRY(TRITONBACKEND_RequestIsCancelled(request, &cancelled));
-    if (cancelled) return emb_triton_fail(TRITONSERVER_ERROR_CANCELLED, "the request was cancelled");
+    if (cancelled)
+        return emb_triton_fail(TRITONSERVER_ERROR_CANCELLED, "the request was cancelled");
     return emb_triton_request_open(&q->request, request, q->config, q->model);
 }
 
@@ -218,28 +219,35 @@ static emb_triton_pending *owner(emb_triton_queue *q, uint64_t computed) {
     }
 }
 
-/* Gives each row to its request; rows come in the order of the texts. */
-static void give_rows(emb_triton_queue *q, uint32_t count, uint64_t began) {
+/* What a batch of rows adds to the books; before its answers, since an instance lives as long as
+ * its requests do. */
+static void count_rows(emb_triton_queue *q, uint32_t count, uint64_t began, uint64_t computed) {
     uint64_t counts[EMB_TRITON_COUNTERS] = {0};
-    uint64_t computed = emb_triton_now();
-    TRITONBACKEND_ModelInstance *instance = NULL;
     for (uint32_t i = 0; i < count; i++) {
-        emb_triton_pending *p = owner(q, computed);
         const emb_row *row = &q->rows[i];
-        if (!instance) instance = p->instance;
         counts[row->status == EMB_OK ? EMB_TRITON_TEXTS : EMB_TRITON_FAILED]++;
         counts[EMB_TRITON_TOKENS] += row->tokens;
         counts[EMB_TRITON_DROPPED] += row->tokens_dropped;
+    }
+    emb_triton_drop(TRITONBACKEND_ModelInstanceReportBatchStatistics(
+        owner(q, computed)->instance, count, began, began, computed, computed));
+    for (uint32_t i = 0; i < EMB_TRITON_COUNTERS; i++)
+        emb_triton_metrics_add(q->metrics, (emb_triton_counter)i, counts[i]);
+}
+
+/* Gives each row to its request; rows come in the order of the texts. */
+static void give_rows(emb_triton_queue *q, uint32_t count, uint64_t began) {
+    uint64_t computed = emb_triton_now();
+    count_rows(q, count, began, computed);
+    for (uint32_t i = 0; i < count; i++) {
+        emb_triton_pending *p = owner(q, computed);
+        const emb_row *row = &q->rows[i];
         emb_triton_answer_row(&p->answer, q->config, q->plan, p->texts,
                               (uint32_t)(row->text - p->first), row);
         pthread_mutex_lock(&q->lock);
         p->answered++;
         pthread_mutex_unlock(&q->lock);
     }
-    emb_triton_drop(TRITONBACKEND_ModelInstanceReportBatchStatistics(
-        instance, count, began, began, computed, emb_triton_now()));
-    for (uint32_t i = 0; i < EMB_TRITON_COUNTERS; i++)
-        emb_triton_metrics_add(q->metrics, (emb_triton_counter)i, counts[i]);
 }
 
 /* Takes back the texts of requests that were cancelled. Has the lock. */
@@ -288,8 +296,8 @@ static void *answer(void *user) {
         emb_status status = EMB_OK;
         pthread_mutex_unlock(&q->lock);
         if (!stopped)
-            status = emb_engine_collect(q->engine, q->rows, EMB_TRITON_ROWS, &count, CANCEL_MS,
-                                        &error);
+            status =
+                emb_engine_collect(q->engine, q->rows, EMB_TRITON_ROWS, &count, CANCEL_MS, &error);
         pthread_mutex_lock(&q->lock);
         bool rows = settle(q, status, count, &error);
         pthread_mutex_unlock(&q->lock);

@@ -159,15 +159,15 @@ static emb_triton_error check_strings(const emb_triton_tensor *tensor) {
         EMB_TRITON_TRY(read_length(&reader, tensor->name, &length));
         used += PREFIX + (uint64_t)length;
         if (used > tensor->bytes)
-            return emb_triton_fail(TRITONSERVER_ERROR_INVALID_ARG,
-                                   "%s: string %llu states %u bytes, which the tensor does not have",
-                                   tensor->name, (unsigned long long)i, length);
+            return emb_triton_fail(
+                TRITONSERVER_ERROR_INVALID_ARG,
+                "%s: string %llu states %u bytes, which the tensor does not have", tensor->name,
+                (unsigned long long)i, length);
         EMB_TRITON_TRY(skip(&reader, tensor->name, length));
     }
     if (used == tensor->bytes) return NULL;
-    return emb_triton_fail(TRITONSERVER_ERROR_INVALID_ARG,
-                           "%s: %llu bytes after its last string", tensor->name,
-                           (unsigned long long)(tensor->bytes - used));
+    return emb_triton_fail(TRITONSERVER_ERROR_INVALID_ARG, "%s: %llu bytes after its last string",
+                           tensor->name, (unsigned long long)(tensor->bytes - used));
 }
 
 static uint64_t id_bytes(const emb_triton_tensor *tensor) {
@@ -180,8 +180,8 @@ static emb_triton_error check_ids(const emb_triton_tensor *tensor) {
     if (tensor->rows * tensor->columns <= UINT64_MAX / 8 &&
         tensor->rows * tensor->columns * id_bytes(tensor) == tensor->bytes)
         return NULL;
-    return emb_triton_fail(TRITONSERVER_ERROR_INVALID_ARG,
-                           "%s: its bytes do not fit its shape", tensor->name);
+    return emb_triton_fail(TRITONSERVER_ERROR_INVALID_ARG, "%s: its bytes do not fit its shape",
+                           tensor->name);
 }
 
 /* Reads the next name of a prompt; finds its prompt. An empty name is none. */
@@ -201,9 +201,8 @@ static emb_triton_error read_prompt(emb_triton_request *r) {
 static emb_triton_error check_prompts(emb_triton_request *r) {
     if (!r->has_prompts) return NULL;
     if (r->values.type != TRITONSERVER_TYPE_BYTES)
-        return emb_triton_fail(TRITONSERVER_ERROR_INVALID_ARG,
-                               EMB_TRITON_PROMPT " goes with " EMB_TRITON_TEXT
-                                                 ": a prompt is text before text");
+        return emb_triton_fail(TRITONSERVER_ERROR_INVALID_ARG, EMB_TRITON_PROMPT
+                               " goes with " EMB_TRITON_TEXT ": a prompt is text before text");
     if (r->prompts.rows != 1 && r->prompts.rows != r->values.rows)
         return emb_triton_fail(TRITONSERVER_ERROR_INVALID_ARG,
                                EMB_TRITON_PROMPT ": state one, or one for each text");

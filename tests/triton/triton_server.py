@@ -39,7 +39,7 @@ def tensor(name, kind, dims, **more):
     return f'{{ name: "{name}" data_type: {kind} dims: {dims}{fields} }}'
 
 
-def configuration(dim, batch=64, dynamic="", output="TYPE_FP32", ids="TYPE_INT32", group=None,
+def configuration(dim, /, batch=64, dynamic="", output="TYPE_FP32", ids="TYPE_INT32", group=None,
                   more="", backend="embound", **parameters):
     """The text of a config.pbtxt; `dynamic`: the inside of dynamic_batching, or None."""
     inputs = [tensor("TEXT", "TYPE_STRING", "[ 1 ]" if batch else "[ -1 ]", optional="true"),
