@@ -19,6 +19,8 @@ import sys
 import tempfile
 import zipfile
 
+import numpy
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "triton"))
 import triton_server  # noqa: E402
@@ -81,12 +83,19 @@ def library_latency(model, text, dtype):
 
 
 def python_backend(folder):
-    """The server's Python backend with its stub for this Python beside it, as it wants them."""
+    """The server's Python backend with its stub for this Python beside it, as it wants them, and
+    sentence-transformers, since the stub looks for modules there."""
     server = triton_server.server_program().parents[1]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     home = folder / "python"
     shutil.copytree(server / "backends/python", home)
     shutil.copy(server / "python_backend_stubs" / version / "triton_python_backend_stub", home)
+    # this server's stub ends with NumPy 2: the one of these tests comes first
+    older = pathlib.Path(numpy.__file__).resolve().parents[1].glob("numpy*")
+    newer = next(ORACLE.resolve().glob("lib/python3.*/site-packages")).iterdir()
+    for path in [*older, *(p for p in newer if not p.name.startswith("numpy"))]:
+        if not (home / path.name).exists():
+            (home / path.name).symlink_to(path)
     # it looks for its libraries beside the package
     libraries = server.parents[1] / "nvidia_pytriton.libs"
     return home, str(libraries)
@@ -124,10 +133,13 @@ def main():
     parser.add_argument("--dtype", default="int8")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4, help="of each measurement")
+    parser.add_argument("--reloads", type=int, default=0,
+                        help="instead of speed: load and unload so often under load")
     options = parser.parse_args()
+    if options.reloads:
+        options.rounds = 0
     model = options.model.resolve()
     lines = [t for t in options.texts.read_text(encoding="utf-8").splitlines() if t][:4096]
-    site = next(ORACLE.glob("lib/python3.*/site-packages"))
     with tempfile.TemporaryDirectory(prefix="embound-triton-") as place:
         folder = pathlib.Path(place)
         client = perf_analyzer(folder)
@@ -137,6 +149,8 @@ def main():
         python, libraries = python_backend(folder)
         repository, echo = make_repository(folder, model, options.dtype,
                                            program.BUILD / "tests/echo_backend.so")
+        if options.reloads:
+            reload_often(repository, echo, options.reloads)
         rows = {}
         for number in range(options.rounds):
             rows.setdefault("library", []).append(library_rate(model, texts, options.dtype))
@@ -147,14 +161,52 @@ def main():
                     continue
                 with triton_server.Server(repository, load=[name], cores="0", wait=120,
                                           backends=[str(echo), str(python)],
-                                          environment={"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1",
-                                                       "LD_LIBRARY_PATH": libraries}) as server:
+                                          environment={"LD_LIBRARY_PATH": libraries,
+                                                       "OMP_NUM_THREADS": "1"}) as server:
                     load(client, server, name, data, 64, 1)
                     rows.setdefault(name, []).append(
                         load(client, server, name, data, 64, options.seconds)[0])
                     rows.setdefault(name + "_ms", []).append(
                         load(client, server, name, data, 1, options.seconds)[1])
-        report(rows, options)
+        if rows:
+            report(rows, options)
+
+
+def slope(samples):
+    """Bytes a round by least squares; the first fifth, in which pools fill, is left out."""
+    kept = samples[len(samples) // 5:]
+    xs, ys = [x for x, _ in kept], [y for _, y in kept]
+    middle = statistics.mean(xs)
+    return (sum((x - middle) * y for x, y in kept) / sum((x - middle) ** 2 for x in xs)
+            if len(set(ys)) > 1 else 0.0)
+
+
+def reload_often(repository, echo, rounds):
+    """Loads and unloads each model under load of two clients; gives RSS slopes and failures."""
+    import server_lifecycle
+    found = {}
+    for name in ("echo", "ours"):
+        with triton_server.Server(repository, backends=[str(echo)]) as server:
+            server.load(name)
+            module, client = server.clients()[1]
+            want = client.infer(name, triton_server.inputs(module, texts=server_lifecycle.TEXTS))
+            loads = [server_lifecycle.Load(server, name, want.as_numpy("EMBEDDING"))
+                     for _ in range(2)]
+            for one in loads:
+                one.start()
+            samples = []
+            for number in range(rounds):
+                server.unload(name)
+                server.load(name)
+                samples.append((number, server.memory("VmRSS")))
+            for one in loads:
+                one.ends.set()
+                one.join()
+            found[name] = {"rss_slope_bytes": round(slope(samples)),
+                           "answered": sum(one.answered for one in loads),
+                           "unavailable": sum(one.unavailable for one in loads),
+                           "failed": [w for one in loads for w in one.wrong][:5]}
+    print(json.dumps({"bench": "triton_reloads", "rounds": rounds, **found}))
 
 
 def report(rows, options):

@@ -31,6 +31,7 @@ int emb_command_monitor(emb_session *session, emb_options *options);
 int emb_command_pull(emb_session *session, emb_options *options);
 int emb_command_tune(emb_session *session, emb_options *options);
 int emb_command_quantize(emb_session *session, emb_options *options);
+int emb_command_triton_repo(emb_session *session, emb_options *options);
 int emb_command_train(emb_session *session, emb_options *options);
 
 #endif

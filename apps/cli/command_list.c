@@ -49,6 +49,11 @@ const emb_command_entry emb_command_list[] = {
      "or two sentences and a score. The bits do not depend on the number of threads. Ctrl-C ends "
      "it "
      "after the step at hand, and writes what is there."},
+    {"triton-repo", EMB_CLI_TRITON_REPO, emb_command_triton_repo, "MODEL -o DIR [options]",
+     "write a model's configuration for NVIDIA Triton Inference Server",
+     "Makes DIR/NAME with a config.pbtxt for the backend embound and an empty version folder, a "
+     "model repository that a server loads. Its figures come from the plan on this machine, "
+     "without --memory as much as full speed needs; the model's files stay where they are."},
     {"monitor", EMB_CLI_MONITOR, emb_command_monitor, "[options]",
      "show GPUs and running engines, a line a second",
      "Shows, once a second until it is stopped, a line for each GPU (share of time in use, memory, "

@@ -24,7 +24,8 @@
 #define LOOKS (EMB_CLI_PLAN | EMB_CLI_INFO | EMB_CLI_QUANTIZE | EMB_CLI_TUNE)
 #define ALL                                                                                        \
     (PLANS | EMB_CLI_TOKENIZE | EMB_CLI_INFO | EMB_CLI_MONITOR | EMB_CLI_PULL | EMB_CLI_QUANTIZE | \
-     EMB_CLI_TRAIN)
+     EMB_CLI_TRAIN | EMB_CLI_TRITON_REPO)
+#define SERVES (PLANS | EMB_CLI_TRITON_REPO)
 
 #define AT(field)                  .offset = offsetof(emb_options, field)
 #define FLAG(field)                .kind = EMB_OPTION_FLAG, AT(field)
@@ -314,6 +315,21 @@ const emb_option_entry emb_option_list[] = {
             "rate, tokens a second, memory)\nand each evaluation, as they come.")},
     {"--force", 0, NULL, EMB_CLI_TRAIN, EMB_GROUP_COMMAND, FLAG(force),
      .help = "replace DIR and all in it, if train wrote it", ONLY_HELP},
+    {"--force", 0, NULL, EMB_CLI_TRITON_REPO, EMB_GROUP_COMMAND, FLAG(force),
+     .help = "replace a config.pbtxt that triton-repo wrote", ONLY_HELP},
+    {"--name", 0, "NAME", EMB_CLI_TRITON_REPO, EMB_GROUP_COMMAND, TEXT(triton.name),
+     .help = "what the server calls the model; default: the model's own name",
+     MANUAL(".Cm triton-repo :\nwhat the server calls the model.")},
+    {"--output-dtype", 0, "T", EMB_CLI_TRITON_REPO, EMB_GROUP_COMMAND,
+     CHOICE(triton.output, 0, "f32 f16 int8"), .help = "of the vectors: f32, f16, int8",
+     MANUAL(".Cm triton-repo :\nthe datatype of the vectors.")},
+    {"--max-batch-size", 0, "N", EMB_CLI_TRITON_REPO, EMB_GROUP_COMMAND,
+     NUMBER(triton.batch_size, 1, 65536), .help = "texts of a batch; default: as a window has",
+     MANUAL(".Cm triton-repo :\ntexts of a batch.")},
+    {"--queue-delay", 0, "US", EMB_CLI_TRITON_REPO, EMB_GROUP_COMMAND,
+     NUMBER(triton.queue_delay, 0, 60000000),
+     .help = "microseconds that the server waits for more requests, default 0",
+     MANUAL(".Cm triton-repo :\nmicroseconds that the server waits for more requests.")},
     {"--interval", 0, "S", EMB_CLI_MONITOR, EMB_GROUP_COMMAND, SPECIAL(SECONDS),
      .help = "seconds from one report to the next, default 1",
      MANUAL(".Cm monitor :\nseconds from one report to the next, 0.05 to 86400; the default is "
@@ -400,6 +416,8 @@ const emb_option_entry emb_option_list[] = {
     {"--output", 'o', "DIR", EMB_CLI_QUANTIZE | EMB_CLI_TRAIN, EMB_GROUP_OUTPUT, SPECIAL(OUTPUT),
      .words = EMB_WORDS_FILES, .help = "the directory to write; what is there must be empty",
      ONLY_HELP},
+    {"--output", 'o', "DIR", EMB_CLI_TRITON_REPO, EMB_GROUP_OUTPUT, SPECIAL(OUTPUT),
+     .words = EMB_WORDS_FILES, .help = "the model repository", ONLY_HELP},
     {"--output-format", 0, "F", EMB_CLI_ENCODE, EMB_GROUP_OUTPUT,
      CHOICE(output_format, 1, EMB_SINK_WORDS),
      .help = "format: " EMB_SINK_LIST "; default: by suffix",
@@ -414,12 +432,17 @@ const emb_option_entry emb_option_list[] = {
             "with a unit:\n.Li K , M , G , T\nand\n.Li KiB , MiB ...\nare powers of 1024,\n.Li KB "
             ", MB ...\npowers of 1000.\nThe default,\n.Cm auto ,\nis as much as full speed "
             "needs.")},
+    {"--memory", 'm', "SIZE", EMB_CLI_TRITON_REPO, EMB_GROUP_MEMORY,
+     SIZE(settings.limits.host_bytes_max),
+     .help = "host memory of the model's own in the server; default auto", ONLY_HELP},
+    {"--gpu-memory", 0, "SIZE", EMB_CLI_TRITON_REPO, EMB_GROUP_MEMORY,
+     SIZE(settings.limits.device_bytes_max), .help = "the same on each GPU", ONLY_HELP},
     {"--gpu-memory", 0, "SIZE", PLANS | EMB_CLI_TRAIN, EMB_GROUP_MEMORY,
      SIZE(settings.limits.device_bytes_max), .help = "the same for each GPU; needs one",
      MANUAL(
          "The same for each GPU, the context that the driver makes there included.\nNeeds a GPU.\n"
          "The default is as\nmuch as full speed needs, within what is free there.")},
-    {"--device", 0, "D", PLANS, EMB_GROUP_MEMORY, SPECIAL(DEVICE),
+    {"--device", 0, "D", SERVES, EMB_GROUP_MEMORY, SPECIAL(DEVICE),
      .words = "auto cpu cuda cuda:0 cuda:0,1 cuda:all",
      .help = "where to compute: auto, cpu, cuda, cuda:N, cuda:N,N..., cuda:all",
      MANUAL(
@@ -434,7 +457,7 @@ const emb_option_entry emb_option_list[] = {
      ONLY_HELP},
     {"--device", 0, "D", EMB_CLI_INFO, EMB_GROUP_COMMAND, SPECIAL(DEVICE), .words = "auto cpu cuda",
      .help = "devices to look at", ONLY_HELP},
-    {"--dtype", 0, "T", PLANS, EMB_GROUP_MEMORY, SPECIAL(DTYPE),
+    {"--dtype", 0, "T", SERVES, EMB_GROUP_MEMORY, SPECIAL(DTYPE),
      .words = EMB_DTYPE_NAMES(" ") " auto",
      .help = "numbers: " EMB_DTYPE_NAMES(", ") ", auto; default f32 (CPU), f16 (GPU)",
      MANUAL(".Cm " EMB_DTYPE_NAMES(
@@ -465,7 +488,7 @@ const emb_option_entry emb_option_list[] = {
      MANUAL("Whether a GPU's work is recorded once as CUDA graphs and replayed: fewer launches, "
             "the same bits.\n.Cm auto ,\nthe default, does so while the layers are resident and "
             "the device can;\n.Cm on\nfails where that is not so.")},
-    {"--threads", 't', "N", PLANS | EMB_CLI_TRAIN, EMB_GROUP_MEMORY,
+    {"--threads", 't', "N", SERVES | EMB_CLI_TRAIN, EMB_GROUP_MEMORY,
      NUMBER(settings.limits.threads, 1, 1024), .help = "compute threads at most",
      MANUAL("Compute threads at most; the default is one a core.")},
 
@@ -481,7 +504,7 @@ const emb_option_entry emb_option_list[] = {
     {"--chunk-tokens", 0, "N", PLANS, EMB_GROUP_VECTORS,
      NUMBER(settings.limits.chunk_tokens_max, 1, 1u << 20), .help = "the same as --max-length",
      MANUAL("The same.")},
-    {"--long", 0, "RULE", PLANS, EMB_GROUP_VECTORS, SPECIAL(LONG), .words = "chunk truncate error",
+    {"--long", 0, "RULE", SERVES, EMB_GROUP_VECTORS, SPECIAL(LONG), .words = "chunk truncate error",
      .help = "longer texts: chunk (mean over chunks, default), truncate, error",
      MANUAL("What happens to longer texts.\n.Cm chunk\n(default): they are cut into chunks, and "
             "their vector is the mean over the chunks.\n.Cm truncate :\nonly the beginning "
@@ -496,7 +519,7 @@ const emb_option_entry emb_option_list[] = {
     {"--no-normalize", 0, NULL, PLANS, EMB_GROUP_VECTORS,
      CONSTANT(settings.limits.normalize, EMB_SWITCH_OFF),
      .help = "leave vectors as long as they are", MANUAL("Leave them as long as they are.")},
-    {"--dim", 0, "N", PLANS, EMB_GROUP_VECTORS, NUMBER(settings.limits.dim, 1, 65536),
+    {"--dim", 0, "N", SERVES, EMB_GROUP_VECTORS, NUMBER(settings.limits.dim, 1, 65536),
      .help = "keep the first N values (Matryoshka models)",
      MANUAL("Keep the first\n.Ar N\nvalues, for models trained for that.\nWithout it, as many as "
             "the model's files say\n.Pq truncate_dim ,\nor all.")},

@@ -21,7 +21,8 @@ typedef enum emb_cli_command {
     EMB_CLI_PULL = 1 << 8,
     EMB_CLI_TUNE = 1 << 9,
     EMB_CLI_QUANTIZE = 1 << 10,
-    EMB_CLI_TRAIN = 1 << 11
+    EMB_CLI_TRAIN = 1 << 11,
+    EMB_CLI_TRITON_REPO = 1 << 12
 } emb_cli_command;
 
 typedef enum emb_cli_progress { EMB_CLI_AUTO, EMB_CLI_ALWAYS, EMB_CLI_NEVER } emb_cli_progress;
@@ -68,6 +69,14 @@ typedef struct emb_train_settings {
     const char *matryoshka, *teacher, *tensorboard_path;
 } emb_train_settings;
 
+/* Of triton-repo alone. */
+typedef struct emb_triton_repo_settings {
+    const char *name;
+    uint32_t batch_size;  /* 0: not stated */
+    uint32_t queue_delay; /* microseconds */
+    uint32_t output;      /* 0: f32, 1: f16, 2: int8 */
+} emb_triton_repo_settings;
+
 typedef struct emb_options {
     emb_cli_command command;
     const char *model;
@@ -95,6 +104,7 @@ typedef struct emb_options {
     const char *revision;
     bool offline;
     emb_train_settings train;
+    emb_triton_repo_settings triton;
     uint32_t plan_train; /* plan: pairs of a step; 0: not stated */
 } emb_options;
 

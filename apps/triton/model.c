@@ -19,62 +19,20 @@ enum { SIZE_TEXT = 32 };
 
 /* ---- the plan -------------------------------------------------------------------------------- */
 
-static uint64_t arena_bytes(const emb_plan *plan, bool device) {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < plan->regions_count; i++)
-        if ((plan->regions[i].kind == EMB_REGION_DEVICE) == device)
-            bytes += plan->regions[i].arena_bytes;
-    return bytes;
-}
-
-static uint64_t own_bytes(const emb_triton_model *m) {
-    return arena_bytes(&m->plan, false) + m->info.description_bytes + m->plan.caller_bytes;
-}
-
-static emb_status make_plan(emb_triton_model *m, const emb_limits *limits, emb_error *error) {
-    m->plan.struct_bytes = sizeof m->plan;
-    EMB_APP_TRY(emb_plan_make(&m->plan, m->model, limits, &m->machine, error));
-    m->own_bytes = own_bytes(m);
-    m->own_device_bytes = arena_bytes(&m->plan, true);
-    return EMB_OK;
-}
-
-/* Says of a budget what the model needs of its own; `others`: what the rest of the process has. */
-static emb_status too_little(emb_error *error, uint64_t stated, uint64_t others, bool device) {
-    char needs[SIZE_TEXT], has[SIZE_TEXT];
-    uint64_t least = error->bytes_min > others ? error->bytes_min - others : 0;
-    if (!least) return EMB_BUDGET;
-    emb_size_minimum(needs, sizeof needs, least);
-    emb_size_stated(has, sizeof has, stated);
-    return emb_app_fail(error, EMB_BUDGET, "parameter %s: %s is too little; the model needs %s",
-                        device ? "gpu_memory" : "memory", has, needs);
-}
-
-/* First without the limits, to learn what is not the model's own; then within them. */
 static emb_status plan_within(emb_triton_model *m, emb_error *error) {
-    const emb_triton_config *config = &m->config;
-    emb_limits limits = config->limits;
+    const emb_own_budget budget = {m->config.memory, m->config.gpu_memory, "parameter memory",
+                                   "parameter gpu_memory"};
+    emb_limits limits = m->config.limits;
     limits.caller_bytes = sizeof *m;
-    EMB_APP_TRY(make_plan(m, &limits, error));
-    uint64_t others = m->plan.host_bytes - m->own_bytes;
-    uint64_t device_others =
-        m->plan.device_bytes > m->own_device_bytes ? m->plan.device_bytes - m->own_device_bytes : 0;
-    if (!config->memory && !config->gpu_memory) return EMB_OK;
-    if (config->memory) limits.host_bytes_max = others + config->memory;
-    if (config->gpu_memory) limits.device_bytes_max = device_others + config->gpu_memory;
-    emb_status status = make_plan(m, &limits, error);
-    if (status != EMB_BUDGET) return status;
-    bool device = error->region == EMB_REGION_DEVICE;
-    return too_little(error, device ? config->gpu_memory : config->memory,
-                      device ? device_others : others, device);
+    return emb_own_plan_make(&m->own, m->model, &limits, &m->machine, &budget, error);
 }
 
 static emb_status check_dim(const emb_triton_model *m, emb_error *error) {
     int64_t stated = m->config.output_dim;
-    if (stated < 0 || stated == (int64_t)m->plan.dim) return EMB_OK;
+    if (stated < 0 || stated == (int64_t)m->own.plan.dim) return EMB_OK;
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                         EMB_TRITON_OUTPUT ": dims states %lld values, and the model gives %u",
-                        (long long)stated, m->plan.dim);
+                        (long long)stated, m->own.plan.dim);
 }
 
 /* ---- what the server is told ----------------------------------------------------------------- */
@@ -99,12 +57,12 @@ static void list_items(char *out, size_t capacity, const emb_plan *plan) {
 }
 
 static void log_plan(const emb_triton_model *m) {
-    const emb_plan *plan = &m->plan;
+    const emb_plan *plan = &m->own.plan;
     char own[SIZE_TEXT], others[SIZE_TEXT], both[SIZE_TEXT], device[SIZE_TEXT], items[1536];
-    emb_size_text(own, sizeof own, m->own_bytes);
-    emb_size_text(others, sizeof others, plan->host_bytes - m->own_bytes);
-    emb_size_text(both, sizeof both, 2 * m->own_bytes);
-    emb_size_text(device, sizeof device, m->own_device_bytes);
+    emb_size_text(own, sizeof own, m->own.host_bytes);
+    emb_size_text(others, sizeof others, plan->host_bytes - m->own.host_bytes);
+    emb_size_text(both, sizeof both, 2 * m->own.host_bytes);
+    emb_size_text(device, sizeof device, m->own.device_bytes);
     bool gpu = plan->device == EMB_DEVICE_CUDA;
     emb_triton_log(TRITONSERVER_LOG_INFO,
                    "%s version %llu: %s, %s, %s, %u lanes, tiles of %u tokens, vectors of %u; its "
@@ -137,12 +95,12 @@ static TRITONSERVER_BufferAttributes *usage(TRITONSERVER_MemoryType kind, uint32
 
 static void report_memory(const emb_triton_model *m, TRITONBACKEND_Model *handle) {
     TRITONSERVER_BufferAttributes *list[EMB_DEVICES_MAX + 1];
-    const emb_plan *plan = &m->plan;
+    const emb_plan *plan = &m->own.plan;
     uint32_t count = 0;
-    list[count] = usage(TRITONSERVER_MEMORY_CPU, 0, m->own_bytes);
+    list[count] = usage(TRITONSERVER_MEMORY_CPU, 0, m->own.host_bytes);
     if (list[count]) count++;
     for (uint32_t i = 0; plan->device == EMB_DEVICE_CUDA && i < plan->devices_count; i++) {
-        list[count] = usage(TRITONSERVER_MEMORY_GPU, plan->devices[i], m->own_device_bytes);
+        list[count] = usage(TRITONSERVER_MEMORY_GPU, plan->devices[i], m->own.device_bytes);
         if (list[count]) count++;
     }
     emb_triton_drop(TRITONBACKEND_ModelReportMemoryUsage(handle, list, count));
@@ -168,19 +126,17 @@ static emb_status find_files(char out[PATH_MAX], const emb_triton_model *m, cons
 static emb_status open_engine(emb_triton_model *m, const char *repository, emb_error *error) {
     char path[PATH_MAX];
     m->machine.struct_bytes = sizeof m->machine;
-    m->info.struct_bytes = sizeof m->info;
     EMB_APP_TRY(find_files(path, m, repository, error));
     EMB_APP_TRY(emb_machine_probe_guest(&m->machine, &m->config.devices, error));
     EMB_APP_TRY(emb_model_open(&m->model, path, error));
-    emb_model_describe(&m->info, m->model);
     EMB_APP_TRY(plan_within(m, error));
     EMB_APP_TRY(check_dim(m, error));
-    EMB_APP_TRY(emb_engine_open(&m->engine, m->model, &m->plan, error));
+    EMB_APP_TRY(emb_engine_open(&m->engine, m->model, &m->own.plan, error));
     m->queue.config = &m->config;
     m->queue.model = m->model;
-    m->queue.plan = &m->plan;
+    m->queue.plan = &m->own.plan;
     m->queue.engine = m->engine;
-    m->metrics = emb_triton_metrics_open(m->name, m->version, &m->plan);
+    m->metrics = emb_triton_metrics_open(m->name, m->version, &m->own.plan);
     m->queue.metrics = m->metrics;
     EMB_APP_TRY(emb_triton_queue_open(&m->queue, m->stack, error));
     m->queue_open = true;

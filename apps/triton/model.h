@@ -4,6 +4,7 @@
 #ifndef EMB_TRITON_MODEL_H
 #define EMB_TRITON_MODEL_H
 
+#include "common/own_plan.h"
 #include "embound.h"
 #include "triton/config.h"
 #include "triton/metrics.h"
@@ -17,9 +18,7 @@ typedef struct emb_triton_model {
     emb_triton_config config;
     emb_machine machine;
     emb_model *model;
-    emb_model_info info;
-    emb_plan plan;
-    uint64_t own_bytes, own_device_bytes; /* of the plan: this model's, not the server's */
+    emb_own_plan own;
     emb_engine *engine;
     bool queue_open;
     emb_triton_metrics *metrics;
