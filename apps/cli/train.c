@@ -231,9 +231,10 @@ static emb_status store(emb_train_job *job, emb_error *error) {
     const char *path = job->options->train.checkpoint_path;
     emb_train_mark mark = mark_of(job);
     if (!path || job->stored == job->last.step) return EMB_OK;
+    EMB_APP_TRY(emb_train_place_keep_file(&job->state, error));
     EMB_APP_TRY(emb_trainer_store(job->trainer, path, &mark, error));
     job->stored = job->last.step;
-    return EMB_OK;
+    return emb_train_place_keep_file(&job->state, error);
 }
 
 /* Goes on where the checkpoint was written: batches that were taken are passed by. */
@@ -241,6 +242,8 @@ static emb_status resume(emb_train_job *job, emb_error *error) {
     const char *path = job->options->train.checkpoint_path;
     emb_train_mark found, mine;
     if (!job->options->train.resume) return EMB_OK;
+    /* just made, or left by one that was killed before its first checkpoint */
+    if (emb_train_place_is_empty(&job->state)) return EMB_OK;
     emb_status status = emb_trainer_resume(&found, job->trainer, path, error);
     if (status == EMB_NOT_FOUND) return EMB_OK; /* the first run of a job that resumes */
     if (status != EMB_OK) return status;
@@ -259,6 +262,13 @@ static emb_status resume(emb_train_job *job, emb_error *error) {
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
+
+/* What is written is held from here on against another training. */
+static emb_status take_places(emb_train_job *job, emb_error *error) {
+    const char *checkpoint = job->options->train.checkpoint_path;
+    EMB_APP_TRY(emb_train_place_take(&job->place, job->options->output, error));
+    return checkpoint ? emb_train_place_take_file(&job->state, checkpoint, error) : EMB_OK;
+}
 
 /* Whether the training fits the budget, before the teacher's long work; it takes nothing. */
 static emb_status check_budget(const emb_train_job *job, const emb_session *session,
@@ -525,14 +535,13 @@ int emb_command_train(emb_session *session, emb_options *options) {
     emb_error error = {0};
     job.options = options;
     job.log.descriptor = job.events.descriptor = job.teacher.descriptor = -1;
-    job.place.descriptor = -1;
+    job.place.descriptor = job.state.descriptor = -1;
     job.stored = UINT64_MAX;
     job.spearman_before = job.spearman_after = job.best = NAN;
     job.progress = emb_line_is_wanted(options);
     emb_status status = emb_train_check(&job, &error), opened = EMB_OK;
     if (status == EMB_OK) status = inspect(&job, session, &error);
-    if (status == EMB_OK)
-        status = opened = emb_train_place_take(&job.place, options->output, &error);
+    if (status == EMB_OK) status = opened = take_places(&job, &error);
     if (status == EMB_OK) status = open_job(&job, session, &error);
     if (status == EMB_OK) status = opened = open_outputs(&job, &error);
     int code = status == EMB_OK ? run_job(&job, session)
@@ -540,6 +549,7 @@ int emb_command_train(emb_session *session, emb_options *options) {
     if (opened == EMB_IO) code = EMB_EXIT_CREATE;
     emb_train_log_close(&job);
     emb_trainer_close(job.trainer);
+    emb_train_place_release(&job.state);
     emb_train_place_release(&job.place);
     return code;
 }

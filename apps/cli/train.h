@@ -37,7 +37,7 @@ typedef struct emb_train_job {
     uint32_t lora_targets; /* 0: not stated */
     emb_classes classes;   /* batch-hard */
     emb_train_teacher teacher;
-    emb_train_place place;
+    emb_train_place place, state; /* the output's, the checkpoint's */
     emb_trainer *trainer;
     emb_train_plan plan;
     uint64_t steps;      /* that are to be done */

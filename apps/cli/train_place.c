@@ -1,5 +1,5 @@
-/* train_place.c - an empty directory under the output's name, with a lock that goes with the
- * process, however it ends.
+/* train_place.c - an empty directory or file under the output's name, with a lock that goes with
+ * the process, however it ends.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "cli/train_place.h"
@@ -23,17 +23,19 @@ static bool is_named(int descriptor, const char *path) {
 }
 
 static emb_status hold(emb_train_place *place, bool *gone, emb_error *error) {
+    /* a link is refused by those who write, and a FIFO must not be waited for */
+    int kind = place->is_file ? O_NOFOLLOW | O_NONBLOCK : O_DIRECTORY;
     *gone = false;
-    int descriptor = open(place->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int descriptor = open(place->path, O_RDONLY | O_CLOEXEC | kind);
     if (descriptor < 0) {
         *gone = errno == ENOENT;
-        return EMB_OK; /* a file, or not ours to read: saving says what is wrong */
+        return EMB_OK; /* of another kind, or not ours to read: saving says what is wrong */
     }
     if (flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
         close(descriptor);
         return emb_app_fail(error, EMB_TIMEOUT,
-                            "%.*s: another job is writing it; wait, or choose another -o",
-                            EMB_APP_CUT(place->path, 180));
+                            "%.*s: another job is writing it; wait, or choose another %s",
+                            EMB_APP_CUT(place->path, 180), place->is_file ? "--checkpoint" : "-o");
     }
     if (!is_named(descriptor, place->path)) {
         close(descriptor);
@@ -66,9 +68,42 @@ void emb_train_place_renew(emb_train_place *place) {
     (void)hold(place, &gone, &none);
 }
 
+/* Makes the file unless it is there, and holds it. */
+static emb_status take_file(emb_train_place *place, emb_error *error) {
+    bool gone = true;
+    for (int tries = 0; gone && tries < TRIES; tries++) {
+        int made = open(place->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (made >= 0) close(made);
+        if (made >= 0) place->made = true;
+        if (made < 0 && errno != EEXIST) return EMB_OK; /* storing says what is wrong */
+        EMB_APP_TRY(hold(place, &gone, error));
+    }
+    return EMB_OK;
+}
+
+emb_status emb_train_place_take_file(emb_train_place *place, const char *path, emb_error *error) {
+    *place = (emb_train_place){.path = path, .descriptor = -1, .is_file = true};
+    return take_file(place, error);
+}
+
+emb_status emb_train_place_keep_file(emb_train_place *place, emb_error *error) {
+    if (place->descriptor >= 0 && is_named(place->descriptor, place->path)) return EMB_OK;
+    if (place->descriptor >= 0) close(place->descriptor);
+    place->descriptor = -1;
+    return take_file(place, error);
+}
+
+bool emb_train_place_is_empty(const emb_train_place *place) {
+    struct stat held;
+    return place->descriptor >= 0 && fstat(place->descriptor, &held) == 0 &&
+           S_ISREG(held.st_mode) && held.st_size == 0;
+}
+
 void emb_train_place_release(emb_train_place *place) {
     if (place->descriptor < 0) return;
-    if (place->made && is_named(place->descriptor, place->path)) (void)!rmdir(place->path);
+    bool ours = place->made && is_named(place->descriptor, place->path);
+    if (ours && !place->is_file) (void)!rmdir(place->path);
+    if (ours && emb_train_place_is_empty(place)) (void)!unlink(place->path);
     close(place->descriptor);
     place->descriptor = -1;
 }

@@ -73,6 +73,37 @@ def check_place(tally, folder, source):
     tally.expect(all(p.exists() for p in others), "what is not ours was removed")
 
 
+def check_checkpoint(tally, folder, source):
+    """A checkpoint's file is held against another training, with another output, as long as the
+    first one works, over all checkpoints that it writes; then it can be gone on from."""
+    state, other = folder / "state", ["-o", folder / "other"]
+    how = ["--checkpoint", state, "--checkpoint-steps", 1]
+    first = start(folder, source, "-o", folder / "out", *how)
+    for options in [[], ["--resume"]]:
+        done = train(BERT, *other[1:], "-i", source, "-q", *how, *options)
+        expect_exit(tally, done, 75, f"{state}: another job is writing it", "another --checkpoint")
+    tally.expect(not (folder / "other").exists(), "an output was made")
+    tally.expect(ended(first, signal.SIGKILL)[0] == -9 and state.stat().st_size > 0, "killed")
+    second = start(folder, source, *other, *how, "--resume")
+    steps = [line["step"] for line in read_jsonl((folder / "log").read_bytes())[:1]]
+    code, words = ended(second, signal.SIGINT)
+    tally.expect(code == 130 and steps and steps[0] > 1, f"exit {code}, from {steps}: {words}")
+    early = folder / "early"
+    early.touch()  # what one that was killed before its first checkpoint leaves
+    done = train(BERT, folder / "third", "-i", source, "-q", "--checkpoint", early, "--resume")
+    expect_exit(tally, done, 0)
+    tally.expect(early.stat().st_size > 0, "no checkpoint was written")
+    none = folder / "none"
+    done = train(BERT, folder / "fourth", "-i", source, "-m", "2MiB", "--checkpoint", none)
+    expect_exit(tally, done, 78)
+    tally.expect(not none.exists(), "an empty checkpoint is left")
+    early.unlink()
+    early.symlink_to(none)
+    done = train(BERT, folder / "fourth", "-i", source, "--checkpoint", early)
+    expect_exit(tally, done, 64, "is no checkpoint")
+    tally.expect(early.is_symlink() and not none.exists(), "a link was followed")
+
+
 def check_paths(tally, folder, source):
     """Outputs that are one another, or in one another; names that stand for a stream."""
     out, empty = folder / "o", folder / "empty"
@@ -225,8 +256,8 @@ def main():
     """All of it, in a folder of its own."""
     tally = program.Tally()
     if ready(tally):
-        for check in (check_place, check_paths, check_refused, check_data, check_not_finite,
-                      check_full_disk, check_teacher):
+        for check in (check_place, check_checkpoint, check_paths, check_refused, check_data,
+                      check_not_finite, check_full_disk, check_teacher):
             with tempfile.TemporaryDirectory(prefix="embound-train-") as name:
                 folder = pathlib.Path(name)
                 if check is check_data:
