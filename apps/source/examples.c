@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "source/examples.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -104,6 +105,9 @@ static double read_score(emb_example_rows *rows) {
     } else if (!emb_heading_number(rows->score_text, &score)) {
         emb_example_fault(rows, "the score \"%.*s\" is not a number: correct it, or remove the row",
                           EMB_APP_CUT(rows->score_text, 30));
+    } else if (!isfinite((float)score)) { /* as which it is kept */
+        emb_example_fault(rows, "the score %g is beyond single precision: divide all by the highest",
+                          score);
     } else if (rows->out->kind == EMB_EXAMPLES_COSINES && !(score >= -1 && score <= 1)) {
         emb_example_fault(rows,
                           "the score %g is no cosine, from -1 to 1: divide all by the highest (or "

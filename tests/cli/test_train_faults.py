@@ -165,6 +165,10 @@ def check_data(tally, folder):
     done = train(BERT, folder / "out", "-i", some, "--loss", "cosent", "--no-shuffle",
                  "--batch-size", 4)
     expect_exit(tally, done, 0, "4 batches had equal scores alone", "--batch-size")
+    huge = write(folder / "huge.csv", [*pairs(8), ["1e39", "a", "b"]], SCORED)
+    for options in [["-i", huge], ["-i", some, "--eval", huge]]:
+        done = train(BERT, folder / "none", "--loss", "cosent", *options)
+        expect_exit(tally, done, 65, "huge.csv line 10", "1e+39 is beyond single precision")
     one = write(folder / "one.csv", [[row[1], "x"] for row in pairs(8)], ["text", "label"])
     done = train(BERT, folder / "none", "-i", one, "--loss", "batch-hard")
     expect_exit(tally, done, 65, "the same label")
