@@ -62,7 +62,7 @@ typedef struct emb_train_settings {
     uint32_t accumulate, patience;                                      /* 0: not stated */
     double learning_rate, weight_decay, max_grad_norm, warmup_ratio, momentum, layer_decay;
     double scale, margin, dropout; /* below 0: not stated */
-    double lora_alpha;             /* 0: not stated */
+    double lora_alpha;             /* below 0: not stated */
     uint32_t lora_rank;            /* 0: no adapters */
     const char *lora_targets;
     const char *eval_path, *eval_columns, *log_path, *checkpoint_path;

@@ -347,6 +347,7 @@ emb_cli_parse emb_options_parse(emb_options *options, emb_cli_command command, i
     options->interval = 1;
     options->train.batch_size = 32;
     options->train.scale = options->train.margin = options->train.dropout = -1;
+    options->train.lora_alpha = -1;
     options->train.learning_rate = 2e-5;
     options->train.max_grad_norm = 1;
     options->train.layer_decay = 1;

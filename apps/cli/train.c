@@ -177,7 +177,7 @@ static emb_train_options trainer_options(const emb_train_job *job, uint64_t call
         .optimizer_bits = train->optimizer == EMB_CLI_ADAMW8 ? 8 : 32,
         .lora = {.rank = train->lora_rank,
                  .targets = job->lora_targets,
-                 .alpha = (float)train->lora_alpha},
+                 .alpha = train->lora_alpha > 0 ? (float)train->lora_alpha : 0},
         .layerwise = train->layerwise,
         .momentum = (float)train->momentum,
         .nesterov = train->nesterov,

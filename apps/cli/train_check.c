@@ -72,9 +72,10 @@ static const char *find_optimizer_fault(const emb_train_settings *train) {
     if (train->layerwise && train->max_grad_norm > 0) return "--layerwise needs --max-grad-norm 0";
     if (train->layerwise && train->lora_rank)
         return "--layerwise and --lora: state one of them; adapters' gradients are small";
-    bool detail = train->lora_alpha > 0 || train->lora_targets || train->adapter_only;
+    bool detail = train->lora_alpha >= 0 || train->lora_targets || train->adapter_only;
     if (detail && !train->lora_rank)
         return "--lora-alpha, --lora-targets and --adapter-only need --lora R";
+    if (train->lora_alpha == 0) return "--lora-alpha must be above 0";
     return NULL;
 }
 
