@@ -312,7 +312,9 @@ const emb_option_entry emb_option_list[] = {
     {"--log", 0, "FILE", EMB_CLI_TRAIN, EMB_GROUP_COMMAND, PATH(train.log_path),
      .help = "write a JSON object a step: loss, gradient norm, learning rate, tokens/s, memory",
      MANUAL(".Cm train :\nwrite a JSON object a line for each step (loss, gradient norm, learning "
-            "rate, tokens a second, memory)\nand each evaluation, as they come.")},
+            "rate, tokens a second, memory)\nand each evaluation, as they come; a training that "
+            "goes on from a checkpoint adds to the file, and steps after the checkpoint come "
+            "again.")},
     {"--force", 0, NULL, EMB_CLI_TRAIN, EMB_GROUP_COMMAND, FLAG(force),
      .help = "replace DIR and all in it, if train wrote it", ONLY_HELP},
     {"--force", 0, NULL, EMB_CLI_TRITON_REPO, EMB_GROUP_COMMAND, FLAG(force),

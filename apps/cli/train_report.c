@@ -38,7 +38,8 @@ emb_status emb_train_log_open(emb_train_job *job, emb_error *error) {
     if (!path) return EMB_OK;
     job->log = (emb_output){.descriptor = -1}; /* not direct: a signal does not cut its lines */
     snprintf(job->log.path, sizeof job->log.path, "%s", path);
-    job->log.descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int start = job->resumed ? O_APPEND : O_TRUNC; /* what was logged before a stop stays */
+    job->log.descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | start, 0666);
     if (job->log.descriptor < 0)
         return emb_app_fail(error, EMB_IO, "--log %.*s: %s", EMB_APP_CUT(path, 150),
                             strerror(errno));

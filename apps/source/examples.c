@@ -106,8 +106,8 @@ static double read_score(emb_example_rows *rows) {
         emb_example_fault(rows, "the score \"%.*s\" is not a number: correct it, or remove the row",
                           EMB_APP_CUT(rows->score_text, 30));
     } else if (!isfinite((float)score)) { /* as which it is kept */
-        emb_example_fault(rows, "the score %g is beyond single precision: divide all by the highest",
-                          score);
+        emb_example_fault(
+            rows, "the score %g is beyond single precision: divide all by the highest", score);
     } else if (rows->out->kind == EMB_EXAMPLES_COSINES && !(score >= -1 && score <= 1)) {
         emb_example_fault(rows,
                           "the score %g is no cosine, from -1 to 1: divide all by the highest (or "

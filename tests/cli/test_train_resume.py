@@ -6,11 +6,12 @@ SPDX-License-Identifier: Apache-2.0
 """
 import pathlib
 import random
+import signal
 import subprocess
 import tempfile
 import time
 
-from common import BERT, MPNET, expect_exit, leftovers, program, ready, run
+from common import (BERT, MPNET, expect_exit, leftovers, program, read_jsonl, ready, run)
 from test_train import groups, weights, write
 
 KILLS = 12
@@ -83,6 +84,33 @@ def check_refused(tally, folder, source):
     tally.expect(not leftovers(folder), "files are left")
 
 
+def check_log(tally, folder, source):
+    """A training that goes on adds to the log of the one that was stopped; another one begins it
+    anew. Steps after the checkpoint come twice, with the same numbers."""
+    log = folder / "log"
+    arguments = ["train", BERT, "-i", source, "-o", folder / "out", *BASE, "--steps", 10000, "--log",
+                 log, "--checkpoint", folder / "state", "--checkpoint-steps", 4]
+    for number, options in [(signal.SIGKILL, []), (signal.SIGINT, ["--resume"])]:
+        begun = log.stat().st_size if log.exists() else 0
+        child = subprocess.Popen([program.PROGRAM, *map(str, [*arguments, *options])],
+                                 stderr=subprocess.DEVNULL)
+        for _ in range(4000):
+            if log.exists() and log.read_bytes()[begun:].count(b"\n") >= 9:
+                break
+            time.sleep(0.005)
+        child.send_signal(number)
+        child.wait()
+    steps = {}
+    for line in read_jsonl(log.read_bytes()):
+        loss = steps.setdefault(line["step"], line["loss"])
+        tally.expect(loss == line["loss"], f"step {line['step']} has two losses")
+    tally.expect(list(steps) == list(range(1, len(steps) + 1)) and len(steps) >= 14,
+                 f"steps of the log: {list(steps)[:3]}...")
+    how = [*BASE, "--steps", 2, "--log", log]
+    expect_exit(tally, run("train", BERT, "-i", source, "-o", folder / "new", *how), 0)
+    tally.expect(log.read_bytes().count(b"\n") == 2, "the log of another training is not new")
+
+
 def check_places(tally, folder, source):
     """A checkpoint that cannot be written, or would replace something else, is refused at once."""
     other = folder / "other.txt"
@@ -111,7 +139,8 @@ def main():
     """All of it, in a folder of its own."""
     tally = program.Tally()
     if ready(tally):
-        for check in (check_some_kills, check_refused, check_places, check_card):
+        for check in (check_some_kills, check_refused, check_places, check_card,
+                      check_log):
             with tempfile.TemporaryDirectory(prefix="embound-train-") as name:
                 folder = pathlib.Path(name)
                 source = write(folder / "groups.csv", groups(60, 2), ["anchor", "positive"])
