@@ -231,10 +231,9 @@ static emb_status store(emb_train_job *job, emb_error *error) {
     const char *path = job->options->train.checkpoint_path;
     emb_train_mark mark = mark_of(job);
     if (!path || job->stored == job->last.step) return EMB_OK;
-    EMB_APP_TRY(emb_train_place_keep_file(&job->state, error));
     EMB_APP_TRY(emb_trainer_store(job->trainer, path, &mark, error));
     job->stored = job->last.step;
-    return emb_train_place_keep_file(&job->state, error);
+    return EMB_OK;
 }
 
 /* Goes on where the checkpoint was written: batches that were taken are passed by. */
@@ -242,8 +241,6 @@ static emb_status resume(emb_train_job *job, emb_error *error) {
     const char *path = job->options->train.checkpoint_path;
     emb_train_mark found, mine;
     if (!job->options->train.resume) return EMB_OK;
-    /* just made, or left by one that was killed before its first checkpoint */
-    if (emb_train_place_is_empty(&job->state)) return EMB_OK;
     emb_status status = emb_trainer_resume(&found, job->trainer, path, error);
     if (status == EMB_NOT_FOUND) return EMB_OK; /* the first run of a job that resumes */
     if (status != EMB_OK) return status;

@@ -1,11 +1,12 @@
-/* train_place.c - an empty directory or file under the output's name, with a lock that goes with
- * the process, however it ends.
+/* train_place.c - an empty directory under the output's name, and an empty file beside the
+ * checkpoint, with locks that go with the process, however it ends.
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "cli/train_place.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -23,7 +24,7 @@ static bool is_named(int descriptor, const char *path) {
 }
 
 static emb_status hold(emb_train_place *place, bool *gone, emb_error *error) {
-    /* a link is refused by those who write, and a FIFO must not be waited for */
+    /* a link or FIFO under the lock's name is not ours: neither followed nor waited for */
     int kind = place->is_file ? O_NOFOLLOW | O_NONBLOCK : O_DIRECTORY;
     *gone = false;
     int descriptor = open(place->path, O_RDONLY | O_CLOEXEC | kind);
@@ -35,7 +36,7 @@ static emb_status hold(emb_train_place *place, bool *gone, emb_error *error) {
         close(descriptor);
         return emb_app_fail(error, EMB_TIMEOUT,
                             "%.*s: another job is writing it; wait, or choose another %s",
-                            EMB_APP_CUT(place->path, 180), place->is_file ? "--checkpoint" : "-o");
+                            EMB_APP_CUT(place->shown, 180), place->is_file ? "--checkpoint" : "-o");
     }
     if (!is_named(descriptor, place->path)) {
         close(descriptor);
@@ -47,7 +48,7 @@ static emb_status hold(emb_train_place *place, bool *gone, emb_error *error) {
 }
 
 emb_status emb_train_place_take(emb_train_place *place, const char *path, emb_error *error) {
-    *place = (emb_train_place){.path = path, .descriptor = -1};
+    *place = (emb_train_place){.path = path, .shown = path, .descriptor = -1};
     bool gone = true;
     /* between making and holding it another may have come and gone; a link may lead nowhere */
     for (int tries = 0; gone && tries < TRIES; tries++) {
@@ -68,42 +69,28 @@ void emb_train_place_renew(emb_train_place *place) {
     (void)hold(place, &gone, &none);
 }
 
-/* Makes the file unless it is there, and holds it. */
-static emb_status take_file(emb_train_place *place, emb_error *error) {
-    bool gone = true;
+/* The checkpoint's own file would not do: each new one takes its place, and its lock with it. */
+emb_status emb_train_place_take_file(emb_train_place *place, const char *path, emb_error *error) {
+    *place =
+        (emb_train_place){.path = place->name, .shown = path, .descriptor = -1, .is_file = true};
+    int length = snprintf(place->name, sizeof place->name, "%s.lock", path);
+    bool gone = length > 0 && (size_t)length < sizeof place->name;
     for (int tries = 0; gone && tries < TRIES; tries++) {
         int made = open(place->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (made >= 0) close(made);
-        if (made >= 0) place->made = true;
         if (made < 0 && errno != EEXIST) return EMB_OK; /* storing says what is wrong */
         EMB_APP_TRY(hold(place, &gone, error));
     }
     return EMB_OK;
 }
 
-emb_status emb_train_place_take_file(emb_train_place *place, const char *path, emb_error *error) {
-    *place = (emb_train_place){.path = path, .descriptor = -1, .is_file = true};
-    return take_file(place, error);
-}
-
-emb_status emb_train_place_keep_file(emb_train_place *place, emb_error *error) {
-    if (place->descriptor >= 0 && is_named(place->descriptor, place->path)) return EMB_OK;
-    if (place->descriptor >= 0) close(place->descriptor);
-    place->descriptor = -1;
-    return take_file(place, error);
-}
-
-bool emb_train_place_is_empty(const emb_train_place *place) {
-    struct stat held;
-    return place->descriptor >= 0 && fstat(place->descriptor, &held) == 0 &&
-           S_ISREG(held.st_mode) && held.st_size == 0;
-}
-
 void emb_train_place_release(emb_train_place *place) {
     if (place->descriptor < 0) return;
-    bool ours = place->made && is_named(place->descriptor, place->path);
-    if (ours && !place->is_file) (void)!rmdir(place->path);
-    if (ours && emb_train_place_is_empty(place)) (void)!unlink(place->path);
+    struct stat held;
+    bool named = is_named(place->descriptor, place->path);
+    if (named && place->made) (void)!rmdir(place->path);
+    if (named && place->is_file && fstat(place->descriptor, &held) == 0 && held.st_size == 0)
+        (void)!unlink(place->path); /* or what one that was killed has left */
     close(place->descriptor);
     place->descriptor = -1;
 }

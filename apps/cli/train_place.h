@@ -8,11 +8,14 @@
 
 #include "embound.h"
 
+#define EMB_TRAIN_PLACE_NAME 4096
+
 typedef struct emb_train_place {
-    const char *path;
-    int descriptor; /* of the locked directory or file; -1: none is held */
+    const char *path, *shown; /* what is locked; as the user stated it */
+    int descriptor;           /* of the locked directory or file; -1: none is held */
     bool is_file;
-    bool made; /* it is ours, and empty unless a model or checkpoint was written */
+    bool made;                       /* it is ours, and empty unless a model was written */
+    char name[EMB_TRAIN_PLACE_NAME]; /* of a file */
 } emb_train_place;
 
 /* Makes the directory unless it is there, and locks it against another training. What is no
@@ -23,18 +26,12 @@ emb_status emb_train_place_take(emb_train_place *place, const char *path, emb_er
 /* A model was written there, and took the locked directory's place: holds the new one. */
 void emb_train_place_renew(emb_train_place *place);
 
-/* The same for a file, empty if it is made here; errors but the lock are left to those who write.
- * Fails: EMB_TIMEOUT. */
+/* Holds a checkpoint: locks an empty file FILE.lock, made unless it is there; errors but the lock
+ * are left to those who write. Needs: the place stays where it is.
+ * Fails: EMB_TIMEOUT (another one holds it). */
 emb_status emb_train_place_take_file(emb_train_place *place, const char *path, emb_error *error);
 
-/* Holds what has the file's name now: before a checkpoint is written, which takes the locked
- * file's place, and after it. Fails: EMB_TIMEOUT (another one has taken it in between). */
-emb_status emb_train_place_keep_file(emb_train_place *place, emb_error *error);
-
-/* Whether the held file has no byte: nothing was stored yet. */
-bool emb_train_place_is_empty(const emb_train_place *place);
-
-/* Lets go, and removes the directory or file if nothing was written. */
+/* Lets go, and removes the directory if nothing was written, or the empty file. */
 void emb_train_place_release(emb_train_place *place);
 
 #endif
