@@ -120,7 +120,8 @@ def check_refused(tally, folder, source):
                            (("--lora", 4, "--lora-targets", "query,values"), "'values' is none"),
                            (("--lora", 4, "--lora-targets", "key,"), "'' is none"),
                            (("--lora", 4, "--lora-alpha", 0), "--lora-alpha must be above 0"),
-                           (("--lora-alpha", 0), "need --lora"), (("--lora", 40), "at most 32"), (("--lora", 0), "--lora")]:
+                           (("--lora-alpha", 0), "need --lora"),
+                           (("--lora", 40), "at most 32"), (("--lora", 0), "--lora")]:
         done = run("train", BERT, "-i", source, "-o", folder / "none", *options)
         expect_exit(tally, done, 64, words, what=str(options))
     tally.expect(not (folder / "none").exists() and not leftovers(folder), "something was written")

@@ -88,8 +88,8 @@ def check_log(tally, folder, source):
     """A training that goes on adds to the log of the one that was stopped; another one begins it
     anew. Steps after the checkpoint come twice, with the same numbers."""
     log = folder / "log"
-    arguments = ["train", BERT, "-i", source, "-o", folder / "out", *BASE, "--steps", 10000, "--log",
-                 log, "--checkpoint", folder / "state", "--checkpoint-steps", 4]
+    arguments = ["train", BERT, "-i", source, "-o", folder / "out", *BASE, "--steps", 10000,
+                 "--log", log, "--checkpoint", folder / "state", "--checkpoint-steps", 4]
     for number, options in [(signal.SIGKILL, []), (signal.SIGINT, ["--resume"])]:
         begun = log.stat().st_size if log.exists() else 0
         child = subprocess.Popen([program.PROGRAM, *map(str, [*arguments, *options])],
