@@ -31,6 +31,7 @@ static void name_files(emb_train_job *job) {
         .paths = options->inputs,
         .paths_count = options->inputs_count,
         .columns = options->columns,
+        .columns_option = "--columns",
         .options = options->source,
         .stop_descriptor = emb_signals_descriptor(),
     };
@@ -41,6 +42,7 @@ static void name_files(emb_train_job *job) {
         .paths = &options->train.eval_path,
         .paths_count = 1,
         .columns = options->train.eval_columns,
+        .columns_option = "--eval-columns",
         .options = {.delimiter = json ? 0 : options->source.delimiter,
                     .invalid = options->source.invalid},
         .stop_descriptor = emb_signals_descriptor(),

@@ -123,8 +123,8 @@ emb_status emb_example_row_end(emb_example_rows *rows, emb_error *error) {
         if (!rows->seen[i])
             emb_example_fault(rows,
                               "it lacks %s: fill it in, remove the row, or name the texts that "
-                              "all rows have with --columns",
-                              rows->labels[i]);
+                              "all rows have with %s",
+                              rows->labels[i], out->columns_option);
     bool scored = emb_examples_are_scored(out->kind);
     double score = scored ? read_score(rows) : 0;
     if (out->kind == EMB_EXAMPLES_LABELLED && !rows->score_length)
@@ -177,8 +177,8 @@ emb_status emb_example_names_parse(emb_example_names *names, const emb_examples 
         at += length + 1;
     }
     if (good && names->count >= form->least && names->count <= form->most) return EMB_OK;
-    return emb_app_fail(error, EMB_INVALID_ARGUMENT, "--columns '%.*s': state %s, each once",
-                        EMB_APP_CUT(examples->columns, 60), form->states);
+    return emb_app_fail(error, EMB_INVALID_ARGUMENT, "%s '%.*s': state %s, each once",
+                        examples->columns_option, EMB_APP_CUT(examples->columns, 60), form->states);
 }
 
 emb_status emb_example_texts_found(emb_example_rows *rows, emb_error *error) {

@@ -32,6 +32,7 @@ typedef struct emb_examples {
      * row: all columns); score,sentence1,sentence2 (5,6,7); text, or the only column; text,label
      * (1,2). */
     const char *columns;
+    const char *columns_option; /* where the user states them, for messages */
     emb_source_options options; /* format (AUTO: by the suffix, else a table), delimiter, ... */
     int stop_descriptor;        /* -1: none */
 

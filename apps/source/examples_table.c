@@ -89,9 +89,9 @@ static emb_status no_columns(const table *t, emb_error *error) {
     if (!*hint && !scored && !out->columns && t->heading.names)
         hint = ", or --no-header if that is an example";
     return emb_app_fail(error, EMB_INVALID_ARGUMENT,
-                        "%s: its first row has no %.*s: %.*s; state --columns %s%s",
+                        "%s: its first row has no %.*s: %.*s; state %s %s%s",
                         emb_app_path_tail(t->rows->path), EMB_APP_CUT(wanted, 30),
-                        EMB_APP_CUT(names.text, 50), form->wanted, hint);
+                        EMB_APP_CUT(names.text, 50), out->columns_option, form->wanted, hint);
 }
 
 static bool first_is_score(const table *t) {

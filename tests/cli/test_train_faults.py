@@ -165,6 +165,15 @@ def check_data(tally, folder):
     for options in [["-i", huge], ["-i", some, "--eval", huge]]:
         done = train(BERT, folder / "none", "--loss", "cosent", *options)
         expect_exit(tally, done, 65, "huge.csv line 10", "1e+39 is beyond single precision")
+    other = write(folder / "other.csv", groups(4, 2), ["anchor", "positive"])
+    short = folder / "short.jsonl"
+    short.write_text('{"score": 1, "sentence1": "a"}\n')
+    for options, code, words in [
+            (["--eval", other], 64, "state --eval-columns SCORE,FIRST,SECOND"),
+            (["--eval", some, "--eval-columns", "a,b"], 64, "--eval-columns 'a,b': state"),
+            (["--eval", short], 65, "all rows have with --eval-columns")]:
+        done = train(BERT, folder / "none", "-i", some, "--loss", "cosent", *options)
+        expect_exit(tally, done, code, words)
     one = write(folder / "one.csv", [[row[1], "x"] for row in pairs(8)], ["text", "label"])
     done = train(BERT, folder / "none", "-i", one, "--loss", "batch-hard")
     expect_exit(tally, done, 65, "the same label")

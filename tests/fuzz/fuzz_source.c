@@ -94,6 +94,7 @@ static void read_examples(const char *path, emb_examples_kind kind, emb_source_o
                              .paths = paths,
                              .paths_count = 1,
                              .columns = columns,
+                             .columns_option = "--columns",
                              .options = options,
                              .stop_descriptor = -1};
     if (emb_examples_inspect(&examples, memory, &error) != EMB_OK) {

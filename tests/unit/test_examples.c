@@ -30,6 +30,7 @@ static void write_file(const char *bytes) {
 
 static emb_examples examples_of(emb_examples_kind kind, emb_source_format format) {
     return (emb_examples){.kind = kind,
+                          .columns_option = "--columns",
                           .paths = paths,
                           .paths_count = 1,
                           .options = {.format = format},
