@@ -66,6 +66,11 @@ static emb_status check_counts(const emb_train_job *job, emb_error *error) {
     if (job->pairs.paths_count && job->pairs.count < 2)
         return emb_app_fail(error, EMB_BAD_FILE, "--eval %.*s: fewer than two pairs",
                             EMB_APP_CUT(job->pairs.paths[0], 150));
+    if (job->pairs.paths_count && job->pairs.lowest == job->pairs.highest)
+        return emb_app_fail(error, EMB_BAD_FILE,
+                            "--eval %.*s: all scores are %g, and Spearman compares their order: "
+                            "give pairs with different scores",
+                            EMB_APP_CUT(job->pairs.paths[0], 120), job->pairs.lowest);
     if (warmup > job->steps)
         return emb_app_fail(error, EMB_INVALID_ARGUMENT,
                             "--warmup-steps %u: the training has %llu step%s", warmup,

@@ -203,6 +203,13 @@ static void print_json(const emb_train_job *job, const emb_train_stats *stats) {
     emb_writer_format(out, ",\"host_bytes_peak\":%llu}\n", (ull)stats->host_bytes_peak);
 }
 
+static void say_replaced(const emb_examples *examples) {
+    if (examples->replaced)
+        emb_app_say("%llu text%s what is not UTF-8, read as U+FFFD, the first in %s",
+                    (ull)examples->replaced, examples->replaced == 1 ? " holds" : "s hold",
+                    examples->replaced_place);
+}
+
 void emb_train_report(const emb_train_job *job) {
     emb_train_stats stats = stats_of(job);
     if (job->options->json) print_json(job, &stats);
@@ -221,10 +228,8 @@ void emb_train_report(const emb_train_job *job) {
     if (stats.truncated)
         emb_app_say("%llu text%s longer than --max-length and cut", (ull)stats.truncated,
                     stats.truncated == 1 ? " was" : "s were");
-    if (job->examples.replaced)
-        emb_app_say("%llu text%s what is not UTF-8, read as U+FFFD, the first in %s",
-                    (ull)job->examples.replaced, job->examples.replaced == 1 ? " holds" : "s hold",
-                    job->examples.replaced_place);
+    say_replaced(&job->examples);
+    say_replaced(&job->pairs);
     emb_app_say("memory: %.2f MiB planned, %.2f MiB observed peak", MIB(stats.host_bytes_planned),
                 MIB(stats.host_bytes_peak));
 }

@@ -165,6 +165,12 @@ def check_data(tally, folder):
     for options in [["-i", huge], ["-i", some, "--eval", huge]]:
         done = train(BERT, folder / "none", "--loss", "cosent", *options)
         expect_exit(tally, done, 65, "huge.csv line 10", "1e+39 is beyond single precision")
+    done = train(BERT, folder / "none", "-i", some, "--loss", "cosent", "--eval", alike)
+    expect_exit(tally, done, 65, "--eval", "alike.csv: all scores are 3", "different scores")
+    bad = folder / "bad.csv"
+    bad.write_bytes(some.read_bytes().replace(b"sentence2", b"sentence2\n1,a\xff,b", 1))
+    done = train(BERT, folder / "bad", "-i", some, "--loss", "cosent", "--eval", bad)
+    expect_exit(tally, done, 0, "1 text holds what is not UTF-8", "bad.csv line 2")
     other = write(folder / "other.csv", groups(4, 2), ["anchor", "positive"])
     short = folder / "short.jsonl"
     short.write_text('{"score": 1, "sentence1": "a"}\n')
