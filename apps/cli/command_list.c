@@ -44,11 +44,11 @@ const emb_command_entry emb_command_list[] = {
      "input options are those of --calibrate."},
     {"train", EMB_CLI_TRAIN, emb_command_train, "MODEL -i FILE... -o DIR [options]",
      "fine-tune a model on examples (csv, tsv, jsonl), inside the budget",
-     "Trains the whole model on a CPU and writes it anew, as a directory that embound and "
-     "sentence-transformers read. Examples are an anchor, a positive and any number of negatives, "
-     "or two sentences and a score. The bits do not depend on the number of threads. Ctrl-C ends "
-     "it "
-     "after the step at hand, and writes what is there."},
+     "Trains the whole model, or adapters alone, on a CPU or GPU and writes it anew, as a "
+     "directory "
+     "that embound and sentence-transformers read; --loss says what an example is. The bits do not "
+     "depend on the number of threads. Ctrl-C ends it after the step at hand, and writes what is "
+     "there."},
     {"triton-repo", EMB_CLI_TRITON_REPO, emb_command_triton_repo, "MODEL -o DIR [options]",
      "write a model's configuration for NVIDIA Triton Inference Server",
      "Makes DIR/NAME with a config.pbtxt for the backend embound and an empty version folder, a "
