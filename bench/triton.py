@@ -143,7 +143,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="embound-triton-") as place:
         folder = pathlib.Path(place)
         client = perf_analyzer(folder)
-        data, texts = folder / "data.json", folder / "texts.txt"
+        data, texts, one = (folder / name for name in ("data.json", "texts.txt", "one.json"))
+        one.write_text(json.dumps({"data": [{"TEXT": lines[:1]}]}))
         data.write_text(json.dumps({"data": [{"TEXT": [t]} for t in lines]}))
         texts.write_text("\n".join(lines * 8) + "\n")
         python, libraries = python_backend(folder)
@@ -167,7 +168,7 @@ def main():
                     rows.setdefault(name, []).append(
                         load(client, server, name, data, 64, options.seconds)[0])
                     rows.setdefault(name + "_ms", []).append(
-                        load(client, server, name, data, 1, options.seconds)[1])
+                        load(client, server, name, one, 1, options.seconds)[1])
         if rows:
             report(rows, options)
 
