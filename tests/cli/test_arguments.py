@@ -76,7 +76,7 @@ def check_every_option_documented(tally):
         tally.expect("--help" in options, f"{command} --help lists {options}")
         ours = zsh[zsh.index(f"\n{command})\n"):].split(";;")[0]
         for option in options:
-            there = re.search(rf"_from[a-z ]* {command}\b[^']*' -l {option[2:]}\b", fish)
+            there = re.search(rf"_from[a-z -]* {command}\b[^']*' -l {option[2:]}\b", fish)
             tally.expect(there, f"fish: {command} {option}")
             tally.expect(re.search(rf"{option}['\[}}]", ours), f"zsh: {command} {option}")
             tally.expect(f"{option}\n" in manual or f"{option} " in manual, f"manual: {option}")
