@@ -178,22 +178,33 @@ static void add_parameters(repository *r) {
 }
 
 static emb_status write_text(repository *r, emb_error *error) {
-    char version[PATH_MAX + 8], temporary[PATH_MAX + 32];
-    snprintf(version, sizeof version, "%s/1", r->folder);
-    int failed = emb_file_make_folders(version, 0777);
-    if (failed)
-        return emb_app_fail(error, EMB_IO, "%.*s: cannot be made: %s", EMB_APP_CUT(r->folder, 120),
-                            strerror(failed));
+    char temporary[PATH_MAX + 32];
     int descriptor;
     snprintf(temporary, sizeof temporary, "%s.tmp-%ld", r->path, (long)getpid());
     EMB_APP_TRY(emb_file_create(&descriptor, temporary, error));
     emb_status status = emb_file_write_at(descriptor, r->text, r->used, 0, temporary, error);
-    failed = status == EMB_OK ? emb_file_publish(AT_FDCWD, descriptor, temporary, r->path) : 0;
+    int failed = status == EMB_OK ? emb_file_publish(AT_FDCWD, descriptor, temporary, r->path) : 0;
     if (failed)
         status = emb_app_fail(error, EMB_IO, "%.*s: cannot be written: %s",
                               EMB_APP_CUT(r->path, 120), strerror(failed));
     emb_file_close(descriptor);
     if (status != EMB_OK) unlink(temporary);
+    return status;
+}
+
+/* What fails leaves no folder behind that the next run would take for another's. */
+static emb_status write_entry(repository *r, emb_error *error) {
+    char version[PATH_MAX + 8];
+    struct stat about;
+    snprintf(version, sizeof version, "%s/1", r->folder);
+    int failed = emb_file_make_folders(version, 0777);
+    emb_status status = failed ? emb_app_fail(error, EMB_IO, "%.*s: cannot be made: %s",
+                                              EMB_APP_CUT(r->folder, 120), strerror(failed))
+                               : write_text(r, error);
+    if (status == EMB_OK || lstat(r->path, &about) == 0) return status;
+    snprintf(version, sizeof version, "%s/1", r->folder);
+    rmdir(version); /* both only if they are empty */
+    rmdir(r->folder);
     return status;
 }
 
@@ -216,7 +227,7 @@ static emb_status make(repository *r, emb_session *session, emb_error *error) {
     add_tensors(r);
     add_instances(r);
     add_parameters(r);
-    return write_text(r, error);
+    return write_entry(r, error);
 }
 
 int emb_command_triton_repo(emb_session *session, emb_options *options) {

@@ -5,6 +5,7 @@ SPDX-License-Identifier: Apache-2.0
 """
 import pathlib
 import re
+import resource
 import sys
 import tempfile
 
@@ -66,6 +67,11 @@ def check_refused(tally, folder):
         done = program.run("triton-repo", MODEL, *arguments)
         tally.expect(done.returncode == code and part in done.stderr,
                      f"{arguments[2:]}: {done.returncode} {done.stderr}")
+    # a disk without room
+    done = program.run("triton-repo", MODEL, "-o", folder, "--name", "new", restore_signals=False,
+                       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)))
+    tally.expect(done.returncode == 74 and len(done.stderr) > 20,
+                 f"no room: {done.returncode} {done.stderr}")
     done = program.run("triton-repo", folder / "nowhere", "-o", folder)
     tally.expect(done.returncode == 66, f"no model: {done.returncode} {done.stderr}")
     tally.expect(not (folder / "new").exists(), "what is refused leaves nothing")
