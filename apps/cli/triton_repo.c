@@ -177,23 +177,17 @@ static void add_parameters(repository *r) {
     add_parameter(r, "model", r->model);
 }
 
-static emb_status write_text(repository *r, emb_error *error) {
+static emb_status write_text(const repository *r, emb_error *error) {
     char temporary[PATH_MAX + 32];
-    int descriptor;
     snprintf(temporary, sizeof temporary, "%s.tmp-%ld", r->path, (long)getpid());
-    EMB_APP_TRY(emb_file_create(&descriptor, temporary, error));
-    emb_status status = emb_file_write_at(descriptor, r->text, r->used, 0, temporary, error);
-    int failed = status == EMB_OK ? emb_file_publish(AT_FDCWD, descriptor, temporary, r->path) : 0;
-    if (failed)
-        status = emb_app_fail(error, EMB_IO, "%.*s: cannot be written: %s",
-                              EMB_APP_CUT(r->path, 120), strerror(failed));
-    emb_file_close(descriptor);
-    if (status != EMB_OK) unlink(temporary);
-    return status;
+    int failed = emb_file_replace(AT_FDCWD, temporary, r->path, 0666, r->text, r->used, true);
+    if (!failed) return EMB_OK;
+    return emb_app_fail(error, EMB_IO, "%.*s: cannot be written: %s", EMB_APP_CUT(r->path, 120),
+                        strerror(failed));
 }
 
 /* What fails leaves no folder behind that the next run would take for another's. */
-static emb_status write_entry(repository *r, emb_error *error) {
+static emb_status write_entry(const repository *r, emb_error *error) {
     char version[PATH_MAX + 8];
     struct stat about;
     snprintf(version, sizeof version, "%s/1", r->folder);

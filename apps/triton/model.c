@@ -46,8 +46,8 @@ static void list_items(char *out, size_t capacity, const emb_plan *plan) {
         for (uint32_t k = 0; k < region->items_count && used < capacity; k++) {
             char size[SIZE_TEXT];
             emb_size_text(size, sizeof size, region->items[k].bytes);
-            int length = snprintf(out + used, capacity - used, "%s%s %s%s", k ? ", " : "",
-                                  region->items[k].name, size, "");
+            int length = snprintf(out + used, capacity - used, "%s%s %s", k ? ", " : "",
+                                  region->items[k].name, size);
             used += length > 0 ? (size_t)length : 0;
         }
         if (used < capacity)

@@ -77,9 +77,8 @@ def check_prompts(tally, server, prompted):
         tally.expect(said and "nowhere" in said, f"an unknown prompt is refused by name: {said}")
 
 
-def check_outputs(tally, server, source, name, want):
+def check_outputs(tally, server, name, want):
     """FP16 and INT8 are the f32 vectors, rounded."""
-    del source
     rows = [("f16", want.astype(numpy.float16)),
             ("i8", numpy.rint(want * (127 / numpy.maximum(
                 numpy.abs(want).max(axis=1, keepdims=True), 1e-30).astype(numpy.float64)))),
@@ -145,7 +144,7 @@ def main():
                                        triton_server.inputs(module, ids=ids, wide=True))
                     tally.expect(numpy.array_equal(got.as_numpy("EMBEDDING"), wants[name]),
                                  f"{name}: ids of 64 bits over {module.__name__}")
-                check_outputs(tally, server, source, name, wants[name])
+                check_outputs(tally, server, name, wants[name])
             check_prompts(tally, server, prompted)
             check_long(tally, server, program.TINY[0])
         tally.expect(server.result == 0, f"the server ends with {server.result}")
